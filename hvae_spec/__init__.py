@@ -1,0 +1,1 @@
+"""Deep hierarchical VAEs from YAML: specs, models, objectives, training, evaluation and records."""

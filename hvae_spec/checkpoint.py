@@ -1,0 +1,83 @@
+"""The state of a pack at an epoch boundary, in one safetensors file (no pickle)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from hvae_spec.errors import UserError
+from hvae_spec.files import write_atomically
+from hvae_spec.training import Divergence, Trainer
+
+
+def save_checkpoint(path: Path, trainer: Trainer, digests: list[str], extra: dict[str, Any]) -> None:
+    """Write parameters, optimiser state, epoch and divergences. The random streams need no state (`hvae_spec.streams`).
+
+    Args:
+        path: the file, replaced atomically.
+        trainer: the pack.
+        digests: its members' digests, in order.
+        extra: what else the caller needs to go on, as JSON.
+    """
+    tensors = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
+    for index, state in trainer.optimizer.state_dict()["state"].items():
+        tensors.update({f"optimizer/{index}/{name}": value for name, value in state.items()})
+    divergences = [None if divergence is None else vars(divergence) for divergence in trainer.divergences]
+    metadata = {"epoch": trainer.epoch, "digests": digests, "divergences": divergences, "extra": extra}
+    content = {name: value.contiguous().cpu() for name, value in tensors.items()}
+    write_atomically(path, safetensors.torch.save(content, {"pack": json.dumps(metadata)}))
+
+
+def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[str, Any]:
+    """Put a pack back into the state of its checkpoint, and return the caller's `extra`.
+
+    Raises:
+        UserError: the file is not a checkpoint of these members.
+    """
+    try:
+        with safetensors.safe_open(path, "pt", device=str(trainer.device)) as file:
+            metadata = json.loads((file.metadata() or {})["pack"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not a checkpoint that can be read ({error}); delete it to start this pack over") from None
+    if metadata["digests"] != digests:
+        raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
+    state = trainer.optimizer.state_dict()
+    state["state"] = {}
+    model = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "model":
+            model[rest] = value
+        else:
+            index, _, field = rest.partition("/")
+            state["state"].setdefault(int(index), {})[field] = value
+    trainer.model.load_state_dict(model)
+    trainer.optimizer.load_state_dict(state)
+    trainer.epoch = metadata["epoch"]
+    trainer.divergences = [None if entry is None else Divergence(**entry) for entry in metadata["divergences"]]
+    extra: dict[str, Any] = metadata["extra"]
+    return extra
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write the trained parameters and batch-norm statistics of one member."""
+    write_atomically(path, safetensors.torch.save({name: value.contiguous().cpu() for name, value in state.items()}))
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The parameters and statistics that `save_weights` wrote.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no weights; the member has not finished (or diverged)") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not weights that can be read ({error})") from None
+    return tensors

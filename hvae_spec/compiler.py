@@ -1,0 +1,112 @@
+"""Spec -> model, batches, optimiser: the only file that knows both pydantic and torch."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hvae_spec.data.batches import Batches
+from hvae_spec.data.dataset import Dataset
+from hvae_spec.errors import UserError
+from hvae_spec.nn.gaussian import Style
+from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.inference import Widths
+from hvae_spec.nn.initialization import initialize
+from hvae_spec.nn.nonlinearity import PLAIN, elu, leaky_relu
+from hvae_spec.schema.experiment import Member
+from hvae_spec.schema.model import ELU, LeakyReLU, ModelSpec
+from hvae_spec.streams import Streams
+
+
+def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
+    """The networks of a model spec for M members, not yet initialised."""
+    style = Style(
+        members,
+        nonlinearity(spec),
+        spec.batch_norm_eps if spec.batch_norm else None,
+        spec.variance_floor,
+    )
+    layers = [Widths(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
+    return Hierarchy(
+        style,
+        pixels,
+        layers,
+        inference=spec.inference,
+        share_top_down=spec.share_top_down,
+        observation=spec.observation,
+    )
+
+
+def nonlinearity(spec: ModelSpec) -> Callable[[Tensor], Tensor]:
+    """The nonlinearity of a model's MLPs."""
+    if isinstance(spec.nonlinearity, LeakyReLU):
+        return leaky_relu(spec.nonlinearity.leaky_relu)
+    if isinstance(spec.nonlinearity, ELU):
+        return elu(spec.nonlinearity.elu)
+    return PLAIN[spec.nonlinearity]
+
+
+def initialized(specs: Sequence[Member], pixels: int) -> Hierarchy:
+    """The networks of a pack of members of one shape, each initialised from its own seed and by its own scheme.
+
+    Initial weights are drawn on the CPU, so they are the same on every device.
+    """
+    model = hierarchy(specs[0].model, pixels, len(specs))
+    singles = []
+    for spec in specs:
+        single = hierarchy(spec.model, pixels)
+        streams = Streams([spec.seed]).begin("initialization")
+        initialize(single, spec.model.initialization, spec.model.variance_bias, streams.generators)
+        singles.append(single.state_dict())
+    model.load_state_dict({name: torch.cat([single[name] for single in singles]) for name in singles[0]})
+    return model
+
+
+def select(model: Hierarchy, spec: ModelSpec, member: int) -> Hierarchy:
+    """Member `member` of a pack as a model of its own (M = 1), sharing its parameters' memory."""
+    with torch.device("meta"):
+        single = hierarchy(spec, model.pixels)
+    state = {name: value[member : member + 1] for name, value in model.state_dict().items()}
+    single.load_state_dict(state, assign=True)
+    return single
+
+
+def batches(spec: Member, dataset: Dataset, device: torch.device | str = "cpu") -> Batches:
+    """The training set as a member's spec draws it."""
+    return Batches(
+        dataset,
+        observation=spec.model.observation,
+        redraw=spec.data.redraw,
+        batch_size=spec.training.batch_size,
+        last_batch=spec.training.last_batch,
+        device=device,
+    )
+
+
+def optimizer(specs: Sequence[Member], model: Hierarchy) -> torch.optim.Adam:
+    """Adam with one parameter group a member: views of its slice of every parameter, and its own settings."""
+    groups = []
+    for member, spec in enumerate(specs):
+        adam = spec.training.optimizer.adam
+        views = [parameter.detach()[member] for parameter in model.parameters()]
+        groups.append({"params": views, "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
+    return torch.optim.Adam(groups, fused=True)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a `--device` flag: `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: no such device; expected auto, cpu, cuda or cuda:0 and so on") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: expected auto, cpu, cuda or cuda:0 and so on")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: this machine has no CUDA device that PyTorch {torch.__version__} can use")
+    return device

@@ -1,0 +1,75 @@
+"""Grey values to observations x, and shuffled batches of them, kept on the device."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hvae_spec.data.dataset import Dataset
+from hvae_spec.streams import Streams, stream_seed
+
+
+def draw(values: Tensor, levels: int, observation: str, uniform: Tensor) -> Tensor:
+    """Observations from grey values 0 ... levels - 1 and uniform noise of the same shape.
+
+    `bernoulli`: a pixel is 1 with probability value / (levels - 1). `gaussian`: uniform dequantisation,
+    (value + u) / levels, which lies in [0, 1).
+    """
+    if observation == "bernoulli":
+        return (uniform * (levels - 1) < values).to(torch.float32)
+    return (values + uniform) / levels
+
+
+def draw_once(dataset: Dataset, part: str, observation: str) -> Tensor:
+    """The fixed draw of the `train` or `test` images, [N, D]: the same for every member, machine and run."""
+    values = torch.tensor(dataset.train if part == "train" else dataset.test)
+    generator = torch.Generator().manual_seed(stream_seed(0, f"fixed draw of the {part} set"))
+    return draw(values, dataset.levels, observation, torch.rand(values.shape, generator=generator))
+
+
+class Batches:
+    """The training set of a pack: every member shuffles and draws for itself.
+
+    Args:
+        dataset: the images.
+        observation: `bernoulli` or `gaussian`.
+        redraw: `every_epoch` (each visit of an image draws it anew) or `once` (`draw_once`).
+        batch_size: B.
+        last_batch: `drop` or `keep` the smaller batch at the end of an epoch.
+        device: where the images are kept.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        observation: str,
+        redraw: str,
+        batch_size: int,
+        last_batch: str,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.levels, self.observation, self.batch_size = dataset.levels, observation, batch_size
+        self.fixed = redraw == "once"
+        images = draw_once(dataset, "train", observation) if self.fixed else torch.tensor(dataset.train)
+        # A binary image needs no more than its byte.
+        self.images = (images.to(torch.uint8) if self.fixed and observation == "bernoulli" else images).to(device)
+        count = len(self.images)
+        self.steps = count // batch_size if last_batch == "drop" else -(-count // batch_size)
+
+    def epoch(self, streams: Streams) -> Iterator[Tensor]:
+        """Batches [M, B, D] of one epoch, drawn from the members' streams."""
+        order = streams.permutations(len(self.images))
+        for step in range(self.steps):
+            rows = order[:, step * self.batch_size : (step + 1) * self.batch_size]
+            yield self.observe(self.images[rows], streams)
+
+    def observe(self, values: Tensor, streams: Streams) -> Tensor:
+        """Observations [M, B, D] of grey values [M, B, D]."""
+        if self.fixed:
+            return values.to(torch.float32)
+        return draw(values, self.levels, self.observation, streams.uniform(*values.shape[1:]))
+
+    def whole(self, streams: Streams) -> Tensor:
+        """One draw of the whole training set in its own order, [M, N, D]."""
+        return self.observe(self.images.expand(len(streams.seeds), *self.images.shape), streams)

@@ -1,0 +1,113 @@
+"""Where data files come from: `HVAE_DATA_DIR`, else a per-user cache, else a checked download into that cache."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hvae_spec.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of a data set: its folder's name, its own name, the URLs that carry it, and its SHA-256."""
+
+    dataset: str
+    name: str
+    urls: tuple[str, ...]
+    sha256: str
+
+
+def search_folders() -> list[Path]:
+    """Folders that are searched for data, first one first: `HVAE_DATA_DIR` if it is set, and the per-user cache."""
+    import platformdirs
+
+    named = os.environ.get("HVAE_DATA_DIR")
+    cache = Path(platformdirs.user_cache_dir("hvae_spec")) / "data"
+    return [Path(named).expanduser(), cache] if named else [cache]
+
+
+def locate(source: Source) -> Path:
+    """The path of a data file, which is downloaded first if it is nowhere.
+
+    A file that is there is taken as it is, with or without its `.gz`; a download must match the SHA-256.
+
+    Raises:
+        UserError: it is nowhere and no URL yields it.
+
+    """
+    folders = search_folders()
+    for folder in folders:
+        path = folder / source.dataset / source.name
+        for candidate in (path, path.with_suffix("") if path.suffix == ".gz" else path):
+            if candidate.is_file():
+                return candidate
+    return download(source, folders[-1] / source.dataset)
+
+
+def download(source: Source, folder: Path) -> Path:
+    """Download a file into a folder, trying its URLs in turn; checked, atomic, with a progress bar.
+
+    Raises:
+        UserError: no URL yields it.
+
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")
+    failures = []
+    for url in source.urls:
+        downloader = pooch.HTTPDownloader(progressbar=_Progress(source.name), timeout=20)  # type: ignore[arg-type]
+        try:
+            path = pooch.retrieve(url, f"sha256:{source.sha256}", source.name, folder, downloader=downloader)
+            return Path(path)
+        except ValueError:
+            failures.append(f"  {url}: its content does not match the expected SHA-256")
+        except (OSError, requests.RequestException) as error:
+            failures.append(f"  {url}: {_reason(error)}")
+    places = "\n".join(f"  {parent / source.dataset / source.name}" for parent in search_folders())
+    raise UserError(
+        f"{source.dataset}: {source.name} is missing and could not be downloaded.\n"
+        f"It was expected at one of\n{places}\nand tried from\n" + "\n".join(failures) + "\n"
+        "Put the file there by hand, or set HVAE_DATA_DIR to the folder that holds "
+        f"{source.dataset}/{source.name}."
+    )
+
+
+def _reason(error: Exception) -> str:
+    import requests
+
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return " ".join(str(error).split())[:200]
+
+
+class _Progress:
+    """What pooch needs of a progress bar, shown by rich."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task(name, total=None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "total":
+            self.bar.update(self.task, total=value)
+            self.bar.start()
+        object.__setattr__(self, name, value)
+
+    def update(self, amount: int) -> None:
+        """Some bytes have come."""
+        self.bar.advance(self.task, amount)
+
+    def reset(self) -> None:
+        """Pooch calls this before it reports the whole size once more."""
+        self.bar.reset(self.task)
+
+    def close(self) -> None:
+        """The download has ended."""
+        self.bar.stop()

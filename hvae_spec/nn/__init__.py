@@ -1,0 +1,1 @@
+"""Member-batched networks: the paper's Section 2. No pydantic here."""

@@ -1,0 +1,80 @@
+"""Batch normalisation for each member (Sec. 2.3), without running statistics.
+
+Training normalises with the batch's own statistics. Evaluation uses statistics that `recording` computed over the
+training set beforehand; a moving average, which would lag behind the weights, is never kept.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm(nn.Module):
+    """y = weight * (x - mean) / sqrt(variance + eps) + bias, statistics over all samples and images of a member."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, members: int, units: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(members, 1, units))
+        self.bias = nn.Parameter(torch.zeros(members, 1, units))
+        # Not a number until recorded, so that statistics which were never computed cannot pass for some that were.
+        self.register_buffer("mean", torch.full((members, units), torch.nan))
+        self.register_buffer("variance", torch.full((members, units), torch.nan))
+        self.batches_recorded: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, S, B, U] -> [M, S, B, U]."""
+        members, samples, images, units = x.shape
+        # PyTorch's kernel normalises columns: put the members side by side as [S * B, M * U].
+        rows = x.flatten(1, 2).transpose(0, 1).reshape(samples * images, members * units)
+        scale, shift = self.weight.flatten(), self.bias.flatten()
+        if self.training:
+            if self.batches_recorded is not None:
+                self._record(rows)
+            y = F.batch_norm(rows, None, None, scale, shift, training=True, eps=self.eps)
+        else:
+            y = F.batch_norm(rows, self.mean.flatten(), self.variance.flatten(), scale, shift, eps=self.eps)
+        return y.view(samples * images, members, units).transpose(0, 1).unflatten(1, (samples, images))
+
+    def _record(self, rows: Tensor) -> None:
+        """Fold one batch into the recorded statistics: their average over the batches seen."""
+        variance, mean = torch.var_mean(rows.detach(), dim=0, correction=0)
+        assert self.batches_recorded is not None
+        self.batches_recorded += 1
+        share = 1 / self.batches_recorded
+        if self.batches_recorded == 1:
+            self.mean.copy_(mean.view_as(self.mean))
+            self.variance.copy_(variance.view_as(self.variance))
+        else:
+            self.mean.lerp_(mean.view_as(self.mean), share)
+            self.variance.lerp_(variance.view_as(self.variance), share)
+
+    def extra_repr(self) -> str:
+        """Shape, for `print(model)`."""
+        members, _, units = self.weight.shape
+        return f"members={members}, units={units}, eps={self.eps}"
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[None]:
+    """Within this context, training-mode passes of `model` leave the average of their batch statistics behind, for
+    evaluation to use. Leaves the model in the mode it was in.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    was_training = model.training
+    model.train()
+    for norm in norms:
+        norm.batches_recorded = 0
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for norm in norms:
+            norm.batches_recorded = None
+        model.train(was_training)

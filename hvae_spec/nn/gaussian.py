@@ -1,0 +1,126 @@
+"""Diagonal Gaussians: densities, sampling, the precision-weighted merge, and the network that predicts one."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hvae_spec.nn.batch_norm import BatchNorm
+from hvae_spec.nn.linear import Linear
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(variance)); both [..., U]. Densities are in nats, per unit."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Mean + sqrt(variance) * noise, the reparametrised sample."""
+        return self.mean + self.variance.sqrt() * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log N(z; mean, variance) per unit."""
+        return -0.5 * (LOG_2PI + self.variance.log() + (z - self.mean).square() / self.variance)
+
+    def kl(self, other: "DiagonalGaussian") -> Tensor:
+        """KL(self || other) per unit, in closed form."""
+        ratio = self.variance / other.variance
+        return 0.5 * (ratio - 1 - ratio.log() + (self.mean - other.mean).square() / other.variance)
+
+
+STANDARD_NORMAL = DiagonalGaussian(torch.tensor(0.0), torch.tensor(1.0))
+"""p(z_L) = N(0, I), Eq. 4, per unit."""
+
+
+def precision_weighted_merge(first: DiagonalGaussian, second: DiagonalGaussian) -> DiagonalGaussian:
+    """The normalised product of two Gaussians, Eq. 21: precisions add, means are weighted by precision.
+
+    Written with variances, v1 v2 / (v1 + v2) and (m1 v2 + m2 v1) / (v1 + v2), which is the same without reciprocals.
+    """
+    total = first.variance + second.variance
+    mean = (first.mean * second.variance + second.mean * first.variance) / total
+    return DiagonalGaussian(mean, first.variance * (second.variance / total))
+
+
+def log_ratio(p: DiagonalGaussian, q: DiagonalGaussian, z: Tensor, noise: Tensor) -> Tensor:
+    """Log p(z) - log q(z) per unit, for z = q.sample(noise): the squared distance under q is just noise^2."""
+    distance = (z - p.mean).square() / p.variance
+    return 0.5 * (noise.square() + q.variance.log() - p.variance.log() - distance)
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all mappings of a model have in common."""
+
+    members: int
+    nonlinearity: Callable[[Tensor], Tensor]
+    batch_norm_eps: float | None
+    """None: no batch normalisation."""
+    variance_floor: float
+
+    def norm(self, units: int) -> nn.Module:
+        """Batch normalisation of `units` units, or nothing."""
+        return BatchNorm(self.members, units, self.batch_norm_eps) if self.batch_norm_eps is not None else nn.Identity()
+
+
+class MLP(nn.Module):
+    """d(y) = MLP(y), Eq. 7: hidden layers of the given widths, each linear, normalised, then nonlinear."""
+
+    def __init__(self, style: Style, inputs: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        ins = [inputs, *widths]
+        bias = style.batch_norm_eps is None
+        self.nonlinearity = style.nonlinearity
+        self.linears = nn.ModuleList(
+            Linear(style.members, wide, width, bias=bias) for wide, width in zip(ins, widths, strict=False)
+        )
+        self.norms = nn.ModuleList(style.norm(width) for width in widths)
+        self.outputs = ins[-1]
+
+    def forward(self, y: Tensor) -> Tensor:
+        """[M, S, B, inputs] -> [M, S, B, outputs]."""
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            y = self.nonlinearity(norm(linear(y)))
+        return y
+
+
+class GaussianHead(nn.Module):
+    """mu = Linear(d) and sigma2 = Softplus(Linear(d)) + floor, Eqs. 8-9, as one product with two heads.
+
+    Args:
+        normalise: batch normalisation of the two heads (those of the latents; never those of p(x|z_1)).
+
+    """
+
+    def __init__(self, style: Style, inputs: int, units: int, *, normalise: bool = True) -> None:
+        super().__init__()
+        normalised = normalise and style.batch_norm_eps is not None
+        self.linear = Linear(style.members, inputs, 2 * units, bias=not normalised, heads=2)
+        self.norm = style.norm(2 * units) if normalise else nn.Identity()
+        self.variance_floor = style.variance_floor
+
+    def forward(self, d: Tensor) -> DiagonalGaussian:
+        """[M, S, B, inputs] -> a Gaussian over [M, S, B, units]."""
+        mean, scale = self.norm(self.linear(d)).chunk(2, dim=-1)
+        return DiagonalGaussian(mean, F.softplus(scale) + self.variance_floor)
+
+
+class GaussianMapping(nn.Module):
+    """y -> N(mu(y), sigma2(y)): an MLP and its head, Eqs. 7-9."""
+
+    def __init__(self, style: Style, inputs: int, widths: Sequence[int], units: int) -> None:
+        super().__init__()
+        self.mlp = MLP(style, inputs, widths)
+        self.head = GaussianHead(style, self.mlp.outputs, units)
+
+    def forward(self, y: Tensor) -> DiagonalGaussian:
+        """[M, S, B, inputs] -> a Gaussian over [M, S, B, units]."""
+        gaussian: DiagonalGaussian = self.head(self.mlp(y))
+        return gaussian

@@ -1,0 +1,112 @@
+"""The deep hierarchical VAE: generative model p(x, z) and inference model q(z|x), evaluated on the same samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
+from hvae_spec.nn.inference import BottomUp, Draw, Ladder, Widths
+from hvae_spec.nn.likelihood import LIKELIHOODS
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a pass of samples through the model leaves behind. All in nats."""
+
+    log_likelihood: Tensor
+    """log p(x|z_1), [M, S, B]."""
+    log_ratios: list[Tensor]
+    """log p(z_i|z_{i+1}) - log q(z_i|...) per unit, [M, S, B, U_i] for i = 1 ... L. The negative is a one-sample
+    estimate of each unit's KL."""
+    latents: list[Tensor]
+    """z_1 ... z_L, each [M, S, B, U_i]."""
+
+
+class Generative(nn.Module):
+    """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up."""
+
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Widths], observation: str) -> None:
+        super().__init__()
+        self.likelihood = LIKELIHOODS[observation](style, layers[0].units, layers[0].down, pixels)
+        self.conditionals = nn.ModuleList(
+            GaussianMapping(style, above.units, above.down, layer.units)
+            for layer, above in pairwise(layers)
+        )
+
+    def prior(self, layer: int, draws: Sequence[Draw]) -> DiagonalGaussian:
+        """p(z|z above) for the layer at this index, given the samples above it; N(0, I) for the top."""
+        if layer == len(draws) - 1:
+            return STANDARD_NORMAL
+        known = draws[layer].prior
+        return known if known is not None else self.conditionals[layer](draws[layer + 1].z)
+
+
+class Hierarchy(nn.Module):
+    """M deep hierarchical VAEs of one shape.
+
+    Args:
+        style: what all mappings have in common, M among it.
+        pixels: D, width of x.
+        layers: stochastic layers, z_1 first.
+        inference: `vae` or `ladder`.
+        share_top_down: the ladder's top-down mappings are the generative ones.
+        observation: `bernoulli` or `gaussian`.
+
+    """
+
+    def __init__(
+        self,
+        style: Style,
+        pixels: int,
+        layers: Sequence[Widths],
+        *,
+        inference: str,
+        share_top_down: bool = False,
+        observation: str = "bernoulli",
+    ) -> None:
+        super().__init__()
+        self.members, self.pixels = style.members, pixels
+        self.units = [layer.units for layer in layers]
+        self.generative = Generative(style, pixels, layers, observation)
+        shared = self.generative.conditionals if share_top_down else None
+        self.inference: BottomUp | Ladder = (
+            Ladder(style, pixels, layers, shared) if inference == "ladder" else BottomUp(style, pixels, layers)
+        )
+
+    def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
+        """X [M, B, D], noise [M, S, B, U_i] for each layer -> the trace of S samples an image."""
+        x = x.unsqueeze(1)
+        return self.trace(x, self.inference.encode(x), noise)
+
+    def trace(self, x: Tensor, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> Trace:
+        """The trace of new samples for images [M, 1, B, D] that are encoded already."""
+        draws = self.inference.sample(encoding, noise)
+        ratios = [
+            log_ratio(self.generative.prior(layer, draws), draw.posterior, draw.z, eps)
+            for layer, (draw, eps) in enumerate(zip(draws, noise, strict=True))
+        ]
+        log_likelihood = self.generative.likelihood(draws[0].z, x)
+        return Trace(log_likelihood, ratios, [draw.z for draw in draws])
+
+    def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
+        """Pass x [M, B, D] and noise [M, S, B, U_i] through everything that may be batch-normalised: all but the output
+        layer of p(x|z_1), the largest of all."""
+        draws = self.inference.sample(self.inference.encode(x.unsqueeze(1)), noise)
+        for layer in range(len(draws)):
+            self.generative.prior(layer, draws)
+        self.generative.likelihood.mlp(draws[0].z)
+
+    def ancestral(self, noise: Sequence[Tensor]) -> list[Tensor]:
+        """z_1 ... z_L drawn from the prior, top down, from noise [M, S, B, U_i]."""
+        latents = [noise[-1]]
+        for mapping, eps in zip(reversed(self.generative.conditionals), reversed(noise[:-1]), strict=True):
+            latents.insert(0, mapping(latents[0]).sample(eps))
+        return latents
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device

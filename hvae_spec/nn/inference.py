@@ -1,0 +1,105 @@
+"""The two inference networks q(z|x): bottom-up (Eqs. 5-6) and the probabilistic ladder (Eqs. 13-21).
+
+Each has two parts. `encode` is what does not depend on a sample, computed once an image; `sample` draws the latents
+from noise. Lists over layers go from the data up: entry 0 is z_1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianMapping, Style, precision_weighted_merge
+
+
+@dataclass(frozen=True)
+class Widths:
+    """One stochastic layer: units of z_i and the hidden widths of its mappings."""
+
+    units: int
+    up: Sequence[int]
+    """Into z_i."""
+    down: Sequence[int]
+    """Generative, out of z_i."""
+    top_down: Sequence[int]
+    """The ladder's t_{i-1}, out of z_i."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A sample of one layer and the distribution it came from."""
+
+    z: Tensor
+    """[M, S, B, U]."""
+    posterior: DiagonalGaussian
+    """q(z_i | ...)."""
+    prior: DiagonalGaussian | None = None
+    """p(z_i | z_{i+1}), where inference has computed it already (shared top-down mappings)."""
+
+
+class BottomUp(nn.Module):
+    """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up: the inference model of a VAE."""
+
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Widths]) -> None:
+        super().__init__()
+        ins = [pixels, *(layer.units for layer in layers)]
+        self.up = nn.ModuleList(
+            GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=False)
+        )
+
+    def encode(self, x: Tensor) -> list[DiagonalGaussian]:
+        """X [M, 1, B, D] -> [q(z_1|x)], all that does not depend on a sample."""
+        return [self.up[0](x)]
+
+    def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
+        """Draw z_1, ..., z_L from noise of shapes [M, S, B, U_i]."""
+        q = encoding[0]
+        draws = [Draw(q.sample(noise[0]), q)]
+        for mapping, eps in zip(self.up[1:], noise[1:], strict=True):
+            q = mapping(draws[-1].z)
+            draws.append(Draw(q.sample(eps), q))
+        return draws
+
+
+class Ladder(nn.Module):
+    """The probabilistic ladder network.
+
+    A deterministic pass up, d_i = MLP(mu_{d,i-1}) with heads mu_{d,i} and sigma2_{d,i} (Eqs. 13-16); then a stochastic
+    pass down, where q(z_i|z_{i+1}, x) merges that evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21).
+
+    Args:
+        shared: the generative mappings, to be used as the top-down ones too (Sec. 4); None for mappings of their own.
+
+    """
+
+    def __init__(
+        self, style: Style, pixels: int, layers: Sequence[Widths], shared: nn.ModuleList | None = None
+    ) -> None:
+        super().__init__()
+        ins = [pixels, *(layer.units for layer in layers)]
+        self.up = nn.ModuleList(
+            GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=False)
+        )
+        self.is_shared = shared is not None
+        self.down = shared or nn.ModuleList(
+            GaussianMapping(style, above.units, above.top_down, layer.units)
+            for layer, above in pairwise(layers)
+        )
+
+    def encode(self, x: Tensor) -> list[DiagonalGaussian]:
+        """X [M, 1, B, D] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
+        evidence = [self.up[0](x)]
+        for mapping in self.up[1:]:
+            evidence.append(mapping(evidence[-1].mean))
+        return evidence
+
+    def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
+        """Draw z_L, ..., z_1 from noise of shapes [M, S, B, U_i]."""
+        q = encoding[-1]
+        draws = [Draw(q.sample(noise[-1]), q)]
+        for layer in reversed(range(len(encoding) - 1)):
+            t = self.down[layer](draws[0].z)
+            q = precision_weighted_merge(t, encoding[layer])
+            draws.insert(0, Draw(q.sample(noise[layer]), q, t if self.is_shared else None))
+        return draws

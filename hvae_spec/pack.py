@@ -1,0 +1,323 @@
+"""The life of a pack: train its members, evaluate them along the way and at the end, checkpoint, resume, record.
+
+No scheduler here: `tune` calls `run_pack` in this process or in a Ray worker.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+from safetensors.torch import save
+
+from hvae_spec import compiler, provenance
+from hvae_spec.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.errors import UserError
+from hvae_spec.evaluation import Evaluation, evaluate, record_statistics, standard_error
+from hvae_spec.files import write_atomically
+from hvae_spec.precision import set_matmul_precision
+from hvae_spec.records import DONE, Record, Results
+from hvae_spec.schema.counts import parameters, steps_per_epoch
+from hvae_spec.schema.experiment import Member
+from hvae_spec.training import Trainer
+
+CHECKPOINT_SECONDS = 1.0
+"""Shortest time between checkpoints."""
+CHECKPOINT_SHARE = 0.05
+"""Largest share of the time that writing checkpoints may take."""
+LOCK_SECONDS = 180.0
+"""How long to wait for another process that still works on the pack (a worker whose driver was killed lingers)."""
+
+
+@dataclass(frozen=True)
+class PackMember:
+    """A member as a pack needs it: its resolved spec, labels and record."""
+
+    spec: Member
+    digest: str
+    labels: dict[str, Any]
+    folder: str
+
+    def record(self, results: Results) -> Record:
+        """The member's record."""
+        return results.record(self.digest, self.folder)
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """All that a worker needs to run a pack."""
+
+    pack_id: str
+    members: tuple[PackMember, ...]
+    results: Path
+    device: str = "auto"
+    threads: int = 1
+    git: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pack is, for a display."""
+
+    pack_id: str
+    phase: str
+    """`training` or `evaluating`."""
+    epoch: int
+    epochs: int
+    beta: float
+    train_bound: float
+    """Mean over the members that have not diverged, in nats."""
+    ms_per_step: float
+    """Per member-step."""
+    fraction: float
+    """Of the phase."""
+    diverged: tuple[str, ...] = ()
+    """What diverged so far, in words."""
+
+
+Report = Callable[[Progress], None]
+
+
+def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
+    """Bring every member of a pack to its result, from wherever an earlier run left it.
+
+    Raises:
+        UserError: its data are missing, or its checkpoint is damaged.
+    """
+    folder = Results(job.results).pack(job.pack_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):
+            _Life(job, report).run()
+    except filelock.Timeout:
+        raise UserError(f"{folder}: another process still works on this pack") from None
+
+
+class _Life:
+    """One run of a pack, from its checkpoint or from the start to its results."""
+
+    def __init__(self, job: PackJob, report: Report) -> None:
+        self.job, self.report = job, report
+        self.results = Results(job.results)
+        self.specs = [member.spec for member in job.members]
+        self.digests = [member.digest for member in job.members]
+        self.records = [member.record(self.results) for member in job.members]
+        self.first = self.specs[0]
+        self.checkpoint = self.results.pack(job.pack_id) / "checkpoint.safetensors"
+        self.curves: list[list[dict[str, Any]]] = [[] for _ in self.specs]
+        self.units: list[list[dict[str, Any]]] = [[] for _ in self.specs]
+        self.seconds = {"training": 0.0, "evaluation": 0.0}
+        self.saved_at, self.save_seconds, self.saved_epoch = time.monotonic(), 0.0, 0
+        self.reported_at = 0.0
+
+    def run(self) -> None:
+        if all(record.status in DONE for record in self.records):
+            return
+        torch.set_num_threads(self.job.threads)
+        device = compiler.pick_device(self.job.device)
+        self.precision = set_matmul_precision(self.first.training.matmul_precision, device)
+        self.dataset = load_dataset(self.first.data)
+        self.trainer = Trainer(self.specs, self.dataset, device)
+        self.test = draw_once(self.dataset, "test", self.first.model.observation)
+        for record, spec in zip(self.records, self.specs, strict=True):
+            record.begin(spec)
+        if self.checkpoint.exists():
+            self.resume()
+        self.train()
+        self.conclude()
+
+    def resume(self) -> None:
+        self.seconds = load_checkpoint(self.checkpoint, self.trainer, self.digests)["seconds"]
+        self.saved_epoch = self.trainer.epoch
+        for member, record in enumerate(self.records):
+            # Curves are written before their checkpoint, so they may be ahead of it.
+            self.curves[member] = [row for row in record.epochs if row["epoch"] <= self.trainer.epoch]
+            self.units[member] = [row for row in record.units if row["epoch"] <= self.trainer.epoch]
+
+    def train(self) -> None:
+        epochs, every = self.first.training.epochs, self.first.evaluation.every
+        while self.trainer.epoch < epochs and self.alive():
+            with self.timed("training"):
+                rows = self.trainer.train_epoch()
+            for curve, row in zip(self.curves, rows, strict=True):
+                curve.extend([row] if row else [])
+            epoch = self.trainer.epoch
+            if every and epoch % every == 0 and epoch < epochs:
+                self.point_of_test_curve()
+            self.tell("training", epoch / epochs)
+            due = max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
+            if epoch == epochs or time.monotonic() - self.saved_at >= due:
+                self.save()
+
+    def alive(self) -> list[int]:
+        """Members that have not diverged."""
+        return [member for member, divergence in enumerate(self.trainer.divergences) if divergence is None]
+
+    def point_of_test_curve(self) -> None:
+        """Evaluate every member on the test set with the K of the curve."""
+        for member in self.alive():
+            evaluation = self.evaluate(member, self.first.evaluation.curve_iw_samples)
+            self.note(member, evaluation)
+
+    def evaluate(self, member: int, iw_samples: int) -> Evaluation:
+        """Evaluate one member as it stands, with batch-norm statistics recomputed."""
+        spec, settings, alive = self.specs[member], self.first.evaluation, self.alive()
+        with self.timed("evaluation"):
+            model = compiler.select(self.trainer.model, spec.model, member)
+            method, epoch = settings.batch_norm_statistics, self.trainer.epoch
+            record_statistics(model, self.trainer.batches, spec.seed, epoch, method)
+            self.evaluated = model
+            return evaluate(
+                model,
+                self.test,
+                iw_samples,
+                seed=spec.seed,
+                epoch=epoch,
+                memory_gib=settings.memory_gib,
+                progress=lambda part: self.tell("evaluating", (alive.index(member) + part) / len(alive)),
+            )
+
+    def note(self, member: int, evaluation: Evaluation) -> None:
+        """Add an evaluation to the member's curves."""
+        self.curves[member][-1].update(
+            test_elbo=float(evaluation.elbo.mean()),
+            test_log_likelihood=float(evaluation.log_likelihood.mean()),
+            test_iw_samples=evaluation.iw_samples,
+            active_units=sum(evaluation.active_units),
+        )
+        units = {"kl": [kl.tolist() for kl in evaluation.kl], "kl_se": [se.tolist() for se in evaluation.kl_se]}
+        self.units[member].append({"epoch": self.trainer.epoch, **units})
+
+    def save(self) -> None:
+        """Write the curves, then the checkpoint that they lead up to."""
+        start = time.monotonic()
+        self.write_curves()
+        save_checkpoint(self.checkpoint, self.trainer, self.digests, {"seconds": self.seconds})
+        self.saved_at = time.monotonic()
+        self.save_seconds, self.saved_epoch = self.saved_at - start, self.trainer.epoch
+
+    def write_curves(self) -> None:
+        for record, curve, units in zip(self.records, self.curves, self.units, strict=True):
+            if record.status not in DONE:
+                record.write_curves(curve, units)
+
+    def conclude(self) -> None:
+        """Final evaluation and result of every member that has none yet; then the checkpoint has done its work."""
+        for member, record in enumerate(self.records):
+            if record.status in DONE:
+                continue
+            if self.trainer.divergences[member] is None:
+                self.finish(member, record)
+            else:
+                record.write_curves(self.curves[member], self.units[member])
+                record.finish(self.result(member, "diverged"))
+        self.checkpoint.unlink(missing_ok=True)
+
+    def finish(self, member: int, record: Record) -> None:
+        """Evaluate a trained member with the full K and write its record, the result last."""
+        before = self.seconds["evaluation"]
+        evaluation = self.evaluate(member, self.first.evaluation.iw_samples)
+        self.note(member, evaluation)
+        record.write_curves(self.curves[member], self.units[member])
+        save_weights(record.weights, self.evaluated.state_dict())
+        per_image = {
+            "test_log_likelihood": evaluation.log_likelihood,
+            "test_elbo": evaluation.elbo,
+            "effective_sample_size": evaluation.effective_sample_size,
+        }
+        write_atomically(record.folder / "test.safetensors", save(per_image))
+        metrics = {
+            "test_log_likelihood": float(evaluation.log_likelihood.mean()),
+            "test_log_likelihood_se": standard_error(evaluation.log_likelihood),
+            "test_log_likelihood_mc_se": evaluation.log_likelihood_mc_se,
+            "test_elbo": float(evaluation.elbo.mean()),
+            "test_elbo_se": standard_error(evaluation.elbo),
+            "iw_samples": evaluation.iw_samples,
+            "effective_sample_size": float(evaluation.effective_sample_size.mean()),
+            "active_units": sum(evaluation.active_units),
+            "active_units_per_layer": evaluation.active_units,
+            "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
+            "final_evaluation_seconds": self.seconds["evaluation"] - before,
+        }
+        record.finish(self.result(member, "finished") | metrics)
+
+    def result(self, member: int, status: str) -> dict[str, Any]:
+        """What every result tells, whatever its status."""
+        divergence = self.trainer.divergences[member]
+        spec, rows = self.specs[member], self.curves[member]
+        steps = [row["ms_per_step"] for row in rows if row["ms_per_step"] is not None]
+        device = self.trainer.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor()
+        return {
+            "digest": self.digests[member],
+            "labels": self.job.members[member].labels,
+            "status": status,
+            "divergence": None if divergence is None else vars(divergence),
+            "failure": None,
+            "parameters": parameters(spec),
+            "epochs": self.trainer.epoch,
+            "steps": self.trainer.epoch * steps_per_epoch(spec),
+            "training_seconds": self.seconds["training"],
+            "evaluation_seconds": self.seconds["evaluation"],
+            "wall_seconds": self.seconds["training"] + self.seconds["evaluation"],
+            "ms_per_step": sum(steps) / len(steps) if steps else math.nan,
+            "pack": {"id": self.job.pack_id, "members": len(self.specs), "threads": self.job.threads},
+            "device": device.type,
+            "device_name": name,
+            "matmul_precision": self.precision,
+            "data": {
+                "dataset": self.dataset.name,
+                "sha256": self.dataset.sha256,
+                "canonical": self.dataset.canonical,
+                "train_images": len(self.dataset.train),
+                "test_images": len(self.dataset.test),
+            },
+            "versions": provenance.versions(),
+            "git": self.job.git,
+            "host": provenance.host(),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+    def tell(self, phase: str, fraction: float) -> None:
+        """Report progress, at most a few times a second."""
+        now = time.monotonic()
+        if now - self.reported_at < 0.25 and fraction < 1:
+            return
+        self.reported_at = now
+        last = [self.curves[member][-1] for member in self.alive() if self.curves[member]]
+        bounds = [row["train_bound"] for row in last]
+        self.report(
+            Progress(
+                self.job.pack_id,
+                phase,
+                self.trainer.epoch,
+                self.first.training.epochs,
+                max((row["beta"] for row in last), default=math.nan),
+                sum(bounds) / len(bounds) if bounds else math.nan,
+                last[0]["ms_per_step"] if last else math.nan,
+                fraction,
+                tuple(self.diverged_in_words()),
+            )
+        )
+
+    def diverged_in_words(self) -> Sequence[str]:
+        told = zip(self.job.members, self.trainer.divergences, strict=True)
+        return [
+            f"{member.folder} diverged in epoch {divergence.epoch} ({divergence.quantity})"
+            for member, divergence in told
+            if divergence is not None
+        ]

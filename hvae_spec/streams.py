@@ -1,0 +1,62 @@
+"""Random numbers: every member draws from its own stream, and every epoch starts its streams anew.
+
+A stream is a function of (seed, purpose, epoch) alone. So a member draws the same numbers alone or in any pack, and a
+run that resumes at an epoch boundary needs no generator state to go on bit for bit as if it had never stopped.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def stream_seed(seed: int, purpose: str, epoch: int = 0) -> int:
+    """A 63-bit seed for one stream."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Streams:
+    """One generator a member, on one device.
+
+    Args:
+        seeds: the members' seeds.
+        device: where the numbers are drawn.
+
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.seeds, self.device = tuple(seeds), torch.device(device)
+        self.generators = [torch.Generator(device=self.device) for _ in seeds]
+
+    def begin(self, purpose: str, epoch: int = 0) -> "Streams":
+        """Start every member's stream for a purpose (`init`, `shuffle`, `train`, `evaluate`, ...) and an epoch."""
+        for seed, generator in zip(self.seeds, self.generators, strict=True):
+            generator.manual_seed(stream_seed(seed, purpose, epoch))
+        return self
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal noise, [M, *shape]."""
+        out = torch.empty(len(self.seeds), *shape, device=self.device)
+        for member, generator in enumerate(self.generators):
+            torch.randn(shape, generator=generator, out=out[member])
+        return out
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform noise on [0, 1), [M, *shape]."""
+        out = torch.empty(len(self.seeds), *shape, device=self.device)
+        for member, generator in enumerate(self.generators):
+            torch.rand(shape, generator=generator, out=out[member])
+        return out
+
+    def permutations(self, size: int) -> Tensor:
+        """A permutation of `size` a member, [M, size]."""
+        orders = [torch.randperm(size, generator=generator, device=self.device) for generator in self.generators]
+        return torch.stack(orders)
+
+    def noise(self, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
+        """Noise for one pass of a hierarchy: [M, S, B, U_i] for each layer, drawn in one call a member."""
+        flat = self.normal(samples * images * sum(units))
+        parts = flat.split([samples * images * width for width in units], dim=1)
+        return [part.view(-1, samples, images, width) for part, width in zip(parts, units, strict=True)]

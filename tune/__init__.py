@@ -1,0 +1,1 @@
+"""The ablation runner: cells into packs, packs onto Ray, progress, resume."""
