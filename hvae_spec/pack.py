@@ -6,10 +6,8 @@ No scheduler here: `tune` calls `run_pack` in this process or in a Ray worker.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import filelock
@@ -23,67 +21,20 @@ from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.evaluation import Evaluation, evaluate, record_statistics, standard_error
 from hvae_spec.files import write_atomically
+from hvae_spec.jobs import PackJob, Progress, Report
 from hvae_spec.precision import set_matmul_precision
 from hvae_spec.records import DONE, Record, Results
-from hvae_spec.schema.counts import parameters, steps_per_epoch
-from hvae_spec.schema.experiment import Member
+from hvae_spec.schema.counts import evaluation_products, parameters, steps_per_epoch, training_products
 from hvae_spec.training import Trainer
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""
 CHECKPOINT_SHARE = 0.05
 """Largest share of the time that writing checkpoints may take."""
+REPORT_SECONDS = 0.3
+"""Shortest time between reports of progress."""
 LOCK_SECONDS = 180.0
 """How long to wait for another process that still works on the pack (a worker whose driver was killed lingers)."""
-
-
-@dataclass(frozen=True)
-class PackMember:
-    """A member as a pack needs it: its resolved spec, labels and record."""
-
-    spec: Member
-    digest: str
-    labels: dict[str, Any]
-    folder: str
-
-    def record(self, results: Results) -> Record:
-        """The member's record."""
-        return results.record(self.digest, self.folder)
-
-
-@dataclass(frozen=True)
-class PackJob:
-    """All that a worker needs to run a pack."""
-
-    pack_id: str
-    members: tuple[PackMember, ...]
-    results: Path
-    device: str = "auto"
-    threads: int = 1
-    git: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a pack is, for a display."""
-
-    pack_id: str
-    phase: str
-    """`training` or `evaluating`."""
-    epoch: int
-    epochs: int
-    beta: float
-    train_bound: float
-    """Mean over the members that have not diverged, in nats."""
-    ms_per_step: float
-    """Per member-step."""
-    fraction: float
-    """Of the phase."""
-    diverged: tuple[str, ...] = ()
-    """What diverged so far, in words."""
-
-
-Report = Callable[[Progress], None]
 
 
 def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
@@ -152,7 +103,7 @@ class _Life:
             epoch = self.trainer.epoch
             if every and epoch % every == 0 and epoch < epochs:
                 self.point_of_test_curve()
-            self.tell("training", epoch / epochs)
+            self.tell("training", 0.0)
             due = max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
             if epoch == epochs or time.monotonic() - self.saved_at >= due:
                 self.save()
@@ -292,10 +243,17 @@ class _Life:
         yield
         self.seconds[what] += time.perf_counter() - start
 
-    def tell(self, phase: str, fraction: float) -> None:
+    def done(self, evaluated: float) -> float:
+        """Fraction of the pack's multiply-adds, with this fraction of its members evaluated."""
+        training, final = training_products(self.first), evaluation_products(self.first)
+        trained = self.trainer.epoch / self.first.training.epochs
+        is_final = self.trainer.epoch == self.first.training.epochs
+        return (training * trained + (final * evaluated if is_final else 0)) / (training + final)
+
+    def tell(self, phase: str, evaluated: float) -> None:
         """Report progress, at most a few times a second."""
         now = time.monotonic()
-        if now - self.reported_at < 0.25 and fraction < 1:
+        if now - self.reported_at < REPORT_SECONDS and self.reported_at:
             return
         self.reported_at = now
         last = [self.curves[member][-1] for member in self.alive() if self.curves[member]]
@@ -309,7 +267,7 @@ class _Life:
                 max((row["beta"] for row in last), default=math.nan),
                 sum(bounds) / len(bounds) if bounds else math.nan,
                 last[0]["ms_per_step"] if last else math.nan,
-                fraction,
+                self.done(evaluated),
                 tuple(self.diverged_in_words()),
             )
         )

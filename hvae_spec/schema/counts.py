@@ -54,15 +54,29 @@ def parameters(member: Member) -> int:
     return sum(mapping.parameters(member.model.batch_norm) for mapping in mappings(member))
 
 
-def products(member: Member) -> float:
-    """Multiply-adds of a member's whole life: training (a backward pass costs two forward ones) and final evaluation.
-    Good for comparing members before anything is measured."""
-    _, train, test = member.data.counts
-    samples = member.objective.mc_samples * member.objective.iw_samples
+def _products(member: Member) -> tuple[int, int]:
+    """Multiply-adds once an image, and once a sample of an image."""
     once = sum(mapping.products for mapping in mappings(member) if not mapping.per_sample)
     each = sum(mapping.products for mapping in mappings(member) if mapping.per_sample)
-    training = 3.0 * member.training.epochs * train * (once + samples * each)
-    return training + test * (once + member.evaluation.iw_samples * each)
+    return once, each
+
+
+def training_products(member: Member) -> float:
+    """Multiply-adds of a member's training; a backward pass costs two forward ones."""
+    once, each = _products(member)
+    samples = member.objective.mc_samples * member.objective.iw_samples
+    return 3.0 * member.training.epochs * member.data.counts[1] * (once + samples * each)
+
+
+def evaluation_products(member: Member) -> float:
+    """Multiply-adds of a member's final evaluation."""
+    once, each = _products(member)
+    return float(member.data.counts[2] * (once + member.evaluation.iw_samples * each))
+
+
+def products(member: Member) -> float:
+    """Multiply-adds of a member's whole life, for comparing members before anything is measured."""
+    return training_products(member) + evaluation_products(member)
 
 
 def steps_per_epoch(member: Member) -> int:

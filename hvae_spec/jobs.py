@@ -1,0 +1,73 @@
+"""A pack as it is handed to a worker, and how far along it says it is. No torch here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hvae_spec.records import DONE, Record, Results
+from hvae_spec.schema.experiment import Member
+
+
+@dataclass(frozen=True)
+class PackMember:
+    """A member as a pack needs it: its resolved spec, digest, labels, and the name of its record's folder."""
+
+    spec: Member
+    digest: str
+    labels: dict[str, Any]
+    folder: str
+
+    def record(self, results: Results) -> Record:
+        """The member's record."""
+        return results.record(self.digest, self.folder)
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """All that a worker needs to run a pack."""
+
+    pack_id: str
+    members: tuple[PackMember, ...]
+    results: Path
+    device: str = "auto"
+    threads: int = 1
+    git: dict[str, Any] | None = None
+    """State of the source tree, for the records."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every member has its result, as the records tell."""
+        results = Results(self.results)
+        return all(member.record(results).status in DONE for member in self.members)
+
+    @property
+    def name(self) -> str:
+        """What a display calls the pack: `mnist L5 VAE+BN, VAE+BN+WU x 6`."""
+        first = self.members[0].labels
+        variants = ", ".join(dict.fromkeys(str(member.labels["variant"]) for member in self.members))
+        return f"{first['dataset']} L{first['depth']} {variants} x {len(self.members)}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pack is."""
+
+    pack_id: str
+    phase: str
+    """`training` or `evaluating`."""
+    epoch: int
+    epochs: int
+    beta: float
+    """The largest of its members'."""
+    train_bound: float
+    """Mean over the members that have not diverged, in nats."""
+    ms_per_step: float
+    """Per member-step."""
+    done: float
+    """Fraction of the pack's multiply-adds, training and final evaluation together."""
+    diverged: tuple[str, ...] = ()
+    """What diverged so far, in words."""
+
+
+Report = Callable[[Progress], None]

@@ -1,0 +1,285 @@
+"""`python -m tune.run SPEC`: run an ablation grid, or what is left of it."""
+
+import argparse
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hvae_spec.errors import UserError
+from hvae_spec.reading import read
+from hvae_spec.records import Results
+from hvae_spec.schema.counts import parameters
+from tune.planner import Plan, make_plan, write_pack
+
+EPILOG = """\
+examples:
+  python -m tune.run specs/quickstart.yaml
+  python -m tune.run specs/mnist_grid.yaml --plan
+  python -m tune.run specs/mnist_grid.yaml --set training.epochs=20 --set objective.warm_up=5 --set grid.seeds=[0,1]
+
+Run the same command again to go on after any kind of interruption, or after adding seeds, depths or variants: members
+that are done are never repeated, and packs that were running continue from their last checkpoint.
+
+exit codes: 0 all members finished; 1 some failed; 2 bad input; 3 some diverged and none failed; 130, 143 interrupted.
+Data are looked for in HVAE_DATA_DIR, then in a per-user cache, and downloaded there if need be.
+"""
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM has come."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    options = parse(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
+    try:
+        return run(options, console)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except Interrupted as interruption:
+        sys.stderr.write(f"\nInterrupted ({interruption}). The same command goes on from the last checkpoints.\n")
+        return 128 + interruption.number
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tune.run",
+        description="Train and evaluate every member of a spec's grid, and write tables and figures of the results.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="override a field of the spec, e.g. training.epochs=20 (repeatable; checked like the file)",
+    )
+    parser.add_argument("--plan", action="store_true", help="check everything, print what would run, and stop")
+    parser.add_argument("--serial", action="store_true", help="run without Ray, one pack after another, in this process")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto (CUDA where there is one), cpu, cuda or cuda:N"
+    )
+    parser.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<name>)")
+    parser.add_argument("--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)")
+    parser.add_argument("--cpus", type=_positive, metavar="N", help="CPU cores to use (default: all)")
+    parser.add_argument(
+        "--pack-size", type=_positive, metavar="N", help="most members to train in one pack (default: by cost)"
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number greater than 0, not {text!r}")
+    return int(text)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Plan, and unless only the plan is wanted, run it and report. Returns the exit code.
+
+    Raises:
+        UserError: the spec, a flag, the data or the results folder will not do.
+        Interrupted: by a signal.
+    """
+    reading = read(options.spec, options.set)
+    results = Results(options.results or Path("results") / reading.experiment.name)
+    plan = _plan(options, results, reading)
+    if options.plan:
+        print_plan(plan, console)
+        return 0
+    with locked(results.root), interruptible():
+        # Planned again now that nobody else writes there.
+        plan = _plan(options, Results(results.root), reading)
+        _check_data(plan)
+        plan.write_grid()
+        for job in plan.jobs:
+            write_pack(job)
+        _run(plan, options, console)
+        return report(plan, console)
+
+
+def _plan(options: argparse.Namespace, results: Results, reading: Any) -> Plan:
+    cores = options.cpus or len(os.sched_getaffinity(0))
+    from hvae_spec.provenance import git_state
+
+    return make_plan(
+        reading,
+        results,
+        device=options.device,
+        cores=cores,
+        gpus=_gpus(options.device),
+        pack_size=options.pack_size,
+        serial=options.serial,
+        git=None if options.plan else git_state(),
+    )
+
+
+def _gpus(device: str) -> int:
+    """CUDA devices to use, told without torch: those that the driver shows and CUDA_VISIBLE_DEVICES allows."""
+    if device == "cpu":
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = len(glob.glob("/dev/nvidia[0-9]*"))
+    if visible is not None:
+        present = min(present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+    return min(present, 1) if device.startswith("cuda:") else present
+
+
+def _check_data(plan: Plan) -> None:
+    """Load every data set once, so that what is missing is downloaded, or told, before anything runs."""
+    from hvae_spec.data.dataset import load_dataset
+
+    specs = {member.spec.data for job in plan.jobs for member in job.members}
+    for name in sorted({spec.dataset for spec in specs}):
+        load_dataset(next(spec for spec in specs if spec.dataset == name))
+
+
+def _run(plan: Plan, options: argparse.Namespace, console: Console) -> None:
+    from tune.display import Display
+
+    if not plan.jobs:
+        console.print("Nothing is left to run.")
+        return
+    members = sum(len(job.members) for job in plan.jobs)
+    done = len(plan.statuses) - members if plan.counts else 0
+    already = f" ({done} are done already)" if done > 0 else ""
+    console.print(f"Running {members} members in {len(plan.jobs)} packs, {plan.workers} at a time{already}.")
+    with Display(plan, console) as display:
+        if options.serial:
+            from tune.serial import run_serially
+
+            run_serially(plan.jobs, display)
+        else:
+            from tune.cluster import run_on_ray
+
+            cores = options.cpus or len(os.sched_getaffinity(0))
+            run_on_ray(plan.jobs, display, cores=cores, gpus=_gpus(options.device), address=options.address)
+
+
+def report(plan: Plan, console: Console) -> int:
+    """Print the final table and what was written. Returns the exit code, judged by the records alone."""
+    from analysis import report as analysis_report
+
+    results = Results(plan.results.root)
+    statuses = [results.record(member.digest, member.folder).status for member in plan.reading.members]
+    written = analysis_report.write(results.root)
+    console.print(written.table)
+    for path in written.files:
+        console.print(f"  {path}", soft_wrap=True, highlight=False)
+    finished, failed, diverged = (statuses.count(status) for status in ("finished", "failed", "diverged"))
+    missing = len(statuses) - finished - failed - diverged
+    parts = [f"{finished} of {len(statuses)} members finished"]
+    parts += [f"{count} {word}" for count, word in ((diverged, "diverged"), (failed, "failed"), (missing, "missing")) if count]
+    console.print(", ".join(parts) + ".")
+    for member, status in zip(plan.reading.members, statuses, strict=True):
+        if status != "finished":
+            where = results.record(member.digest, member.folder).folder
+            console.print(f"  {status or 'missing'}: {where}", soft_wrap=True, highlight=False)
+    return 1 if failed or missing else 3 if diverged else 0
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print cells, packs and what is done."""
+    cells = plan.reading.cells
+    table = Table(title=f"{plan.reading.experiment.name}: {len(cells)} cells, {len(plan.statuses)} members")
+    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes if axis != "data.dataset"))
+    for name in ("data set", "depth", "variant", *axes, "parameters", "seeds", "finished", "diverged", "failed", "to run"):
+        table.add_column(name, justify="left" if name in ("data set", "variant") else "right")
+    for cell in cells:
+        statuses = [plan.statuses[member.digest] for member in cell.members]
+        places = [str(cell.axes.get(axis, "")) for axis in axes]
+        counts = [statuses.count(status) for status in ("finished", "diverged", "failed")]
+        to_run = len(statuses) - counts[0] - counts[1]
+        numbers = [str(count or "") for count in (*counts, to_run)]
+        size = f"{parameters(cell.member):,}"
+        table.add_row(cell.dataset, str(cell.depth), cell.variant, *places, size, str(len(statuses)), *numbers)
+    console.print(table)
+    packs = Table(title=f"{len(plan.jobs)} packs to run, {plan.workers} at a time")
+    for name in ("pack", "members", "threads", "state"):
+        packs.add_column(name, justify="left" if name in ("pack", "state") else "right")
+    for job in plan.jobs:
+        begun = (plan.results.pack(job.pack_id) / "checkpoint.safetensors").exists()
+        packs.add_row(job.name, str(len(job.members)), str(job.threads), "goes on from its checkpoint" if begun else "new")
+    if plan.jobs:
+        console.print(packs)
+    to_run = sum(len(job.members) for job in plan.jobs)
+    console.print(f"{plan.counts['finished']} finished, {plan.counts['diverged']} diverged, {to_run} to run.")
+    console.print(f"Results: {plan.results.root}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep other runs out of a results folder.
+
+    Raises:
+        UserError: another run is at work there, or the folder cannot be written.
+    """
+    import filelock
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(root / ".lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it") from None
+    except OSError as error:
+        raise UserError(f"{root}: cannot be used as a results folder ({error.strerror})") from None
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
+    try:
+        (root / ".holder.json").write_text(json.dumps(holder))
+        for scratch in root.glob(".ray-*"):
+            shutil.rmtree(scratch, ignore_errors=True)
+        yield
+    finally:
+        (root / ".holder.json").unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(root: Path) -> str:
+    try:
+        holder = json.loads((root / ".holder.json").read_text())
+        return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within this context SIGINT and SIGTERM raise Interrupted; a second one while stopping does nothing."""
+
+    def interrupt(number: int, frame: object) -> None:
+        for known in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(known, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
