@@ -21,6 +21,7 @@ def save_checkpoint(path: Path, trainer: Trainer, digests: list[str], extra: dic
         trainer: the pack.
         digests: its members' digests, in order.
         extra: what else the caller needs to go on, as JSON.
+
     """
     tensors = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():
@@ -36,13 +37,16 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
 
     Raises:
         UserError: the file is not a checkpoint of these members.
+
     """
     try:
         with safetensors.safe_open(path, "pt", device=str(trainer.device)) as file:
             metadata = json.loads((file.metadata() or {})["pack"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not a checkpoint that can be read ({error}); delete it to start this pack over") from None
+        raise UserError(
+            f"{path}: not a checkpoint that can be read ({error}); delete it to start this pack over"
+        ) from None
     if metadata["digests"] != digests:
         raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
     state = trainer.optimizer.state_dict()
@@ -73,6 +77,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
     Raises:
         UserError: there is no such file, or it is damaged.
+
     """
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)

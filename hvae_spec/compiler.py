@@ -98,6 +98,7 @@ def pick_device(name: str) -> torch.device:
 
     Raises:
         UserError: there is no such device.
+
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,9 +1,15 @@
 """Errors that a user can mend: what is wrong, where, what was expected, and what would fix it."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["unreadable", "invalid", "nonsense"]
+
+LINE_WIDTH = 110
+"""Characters of an offending line that are quoted at most."""
+TEXT_WIDTH = 400
+"""Characters of a message, an expectation or a suggestion that are shown at most."""
 
 
 class UserError(Exception):
@@ -23,7 +29,17 @@ class Place:
     """The whole line."""
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}:{self.column}"
+        return f"{harmless(self.source)}:{self.line}:{self.column}"
+
+    @property
+    def quotation(self) -> tuple[str, str]:
+        """The offending line, shortened around the column, and the padding that puts a caret under the column."""
+        line, column = harmless(self.text), min(self.column - 1, len(self.text))
+        start = min(max(0, column - LINE_WIDTH // 2), max(0, len(line) - LINE_WIDTH))
+        window = line[start : start + LINE_WIDTH]
+        head, tail = "..." if start else "", "..." if start + LINE_WIDTH < len(line) else ""
+        before = head + line[start:column]
+        return head + window + tail, " " * sum(_cells(character) for character in before)
 
 
 @dataclass(frozen=True)
@@ -41,14 +57,15 @@ class Problem:
     suggestion: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.place}: {self.message}"]
+        lines = [f"{self.place}: {shorten(self.message)}"]
         if self.place.text.strip():
             margin = f"{self.place.line:>5} | "
-            lines += [margin + self.place.text, " " * (len(margin) - 2) + "| " + " " * (self.place.column - 1) + "^"]
+            quoted, padding = self.place.quotation
+            lines += [margin + quoted, " " * (len(margin) - 2) + "| " + padding + "^"]
         if self.expected:
-            lines.append(f"      expected {self.expected}")
+            lines.append(f"      expected {shorten(self.expected)}")
         if self.suggestion:
-            lines.append(f"      did you mean {self.suggestion}?")
+            lines.append(f"      did you mean {shorten(self.suggestion)}?")
         return "\n".join(lines)
 
 
@@ -65,3 +82,30 @@ class SpecError(UserError):
         kinds = ", ".join(dict.fromkeys(heading[problem.kind] for problem in self.problems))
         tail = f"{count} problem{'s' if count > 1 else ''} ({kinds})"
         return "\n".join([*(str(problem) for problem in self.problems), tail])
+
+
+def harmless(text: str) -> str:
+    """`text` with one `?` for every character that could move a terminal's cursor, colour it or hide something, and a
+    space for a tab, so that columns stay where they are.
+    """
+    return text if text.isascii() and text.isprintable() else "".join(map(_harmless, text))
+
+
+def _harmless(character: str) -> str:
+    if character == "\t":
+        return " "
+    return "?" if unicodedata.category(character) in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp") else character
+
+
+def shorten(text: str, width: int = TEXT_WIDTH) -> str:
+    """Harmless `text` of at most `width` characters, its middle left out if it is longer."""
+    text = harmless(text)
+    half = (width - 5) // 2
+    return text if len(text) <= width else f"{text[:half]} ... {text[-half:]}"
+
+
+def _cells(character: str) -> int:
+    """Columns that a character takes on a terminal."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

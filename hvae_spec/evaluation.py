@@ -41,7 +41,8 @@ class Evaluation:
     @property
     def log_likelihood_mc_se(self) -> float:
         """Monte Carlo standard error of the mean bound: by the delta method, the variance of log(mean w) is
-        1/ESS - 1/K an image."""
+        1/ESS - 1/K an image.
+        """
         variance = (1 / self.effective_sample_size - 1 / self.iw_samples).clamp(min=0)
         return float(variance.sum().sqrt()) / len(variance)
 
@@ -65,6 +66,7 @@ def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int,
         seed: its seed.
         epoch: epochs trained so far, which selects the noise.
         method: `whole_set` (one pass of all images as a single batch) or `batch_average` (over training batches).
+
     """
     if not any(isinstance(module, BatchNorm) for module in model.modules()):
         return
@@ -97,6 +99,7 @@ def evaluate(
         memory_gib: memory for activations. It changes the result (within Monte Carlo error) only if it is so small that
             fewer than `ROWS` rows fit.
         progress: called with the fraction done.
+
     """
     model.eval()
     streams = Streams([seed], model.device).begin("evaluation", epoch)
@@ -115,7 +118,8 @@ def evaluate(
 
 def bytes_per_row(model: Hierarchy) -> int:
     """Bytes of activations that one sample of one image needs at the most: the widest mapping, with what its
-    nonlinearity and the likelihood hold beside it, and the latents of all layers."""
+    nonlinearity and the likelihood hold beside it, and the latents of all layers.
+    """
     widths = [parameter.shape[-1] for parameter in model.parameters()]
     return 4 * (6 * max(widths) + 8 * sum(model.units))
 

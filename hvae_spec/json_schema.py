@@ -1,22 +1,37 @@
 """`python -m hvae_spec.json_schema` prints the JSON Schema of a spec file, for editors."""
 
 import json
+import sys
 from typing import Any
 
 from hvae_spec.schema.experiment import Experiment
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a spec file, `base` included (a spec that builds on another may leave any section to it)."""
+    """The JSON Schema of a spec file, `base` included: a spec that builds on another may leave anything to it."""
     schema = Experiment.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "Deep hierarchical VAE experiment"
     base = {"type": "string", "description": "Another spec, relative to this file, that this one builds on."}
-    schema["properties"] = {"base": base, **schema["properties"]}
-    required = schema.pop("required")
-    schema["anyOf"] = [{"required": ["base"]}, {"required": required}]
-    return schema
+    # A section may be split between a file and its base, so only a file without one must have every key.
+    sections = {key: schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] for key, node in _sections(schema).items()}
+    whole = {key: {"required": section.pop("required")} for key, section in sections.items() if "required" in section}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Deep hierarchical VAE experiment",
+        "properties": {"base": base, **schema["properties"]},
+        "required": [],
+        "anyOf": [{"required": ["base"]}, {"required": schema["required"], "properties": whole}],
+    }
+
+
+def _sections(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: node for key, node in schema["properties"].items() if "$ref" in node}
+
+
+def main() -> None:
+    """Print the schema."""
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2))
+    main()

@@ -12,10 +12,13 @@ from typing import Any
 import yaml
 
 from hvae_spec.errors import Place, Problem, SpecError
+from hvae_spec.schema.base import Path
 
-MAX_NODES = 100_000
-MAX_BYTES = 4_000_000
-_TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
+MAX_NODES = 20_000
+MAX_DEPTH = 50
+MAX_BYTES = 500_000
+MAX_DIGITS = 400
+_STRING = "tag:yaml.org,2002:str"
 
 
 @dataclass
@@ -39,15 +42,53 @@ class Located:
         """The value at one key or index, if there is one."""
         if isinstance(self.value, dict):
             return self.value.get(str(key))
-        if isinstance(self.value, list) and isinstance(key, int) and key < len(self.value):
-            return self.value[key]  # type: ignore[no-any-return]
+        if isinstance(self.value, list) and isinstance(key, int) and 0 <= key < len(self.value):
+            return self.value[key]
         return None
+
+    def nearest(self, path: Path) -> "Located":
+        """The value at a path, or else the deepest one above it that is there."""
+        node = self
+        for key in path:
+            child = node.child(key)
+            if child is None:
+                break
+            node = child
+        return node
+
+    def locate(self, path: Path) -> Place:
+        """The place of the value at a path, or of the nearest value above it."""
+        return self.nearest(path).place
+
+    def locate_key(self, path: Path) -> Place:
+        """The place of the key that ends a path, or of the nearest value above it."""
+        parent = self.nearest(path[:-1])
+        return parent.keys.get(str(path[-1]), parent.place) if path else self.place
 
 
 class _Core(yaml.SafeLoader):
-    """PyYAML's parser with the scalars of YAML 1.2's core schema."""
+    """PyYAML's parser with the scalars of YAML 1.2's core schema. Notes the tags it meets, and bounds the nesting."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.tags: list[tuple[yaml.Mark, str]] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        tag = getattr(event, "tag", None)
+        if tag not in (None, _STRING):
+            self.tags.append((event.start_mark, str(tag).replace("tag:yaml.org,2002:", "!!")))
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+_Core.yaml_implicit_resolvers = {}
 
 
 def _resolver(tag: str, pattern: str, first: str) -> None:
@@ -75,32 +116,43 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     return text
 
 
+def _lines(text: str) -> list[str]:
+    """The lines of a text as YAML counts them, without their ends. There is at least one."""
+    return re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
+
+
 class _Reader:
     """One source text on its way from YAML nodes to `Located` values; collects problems as it goes."""
 
     def __init__(self, shown: str, source: str) -> None:
-        self.lines, self.source = shown.splitlines(), source
+        self.lines, self.source = _lines(shown), source
         self.problems: list[Problem] = []
         self.count = 0
         self.open: set[int] = set()
+        self.tagged: set[int] = set()
 
-    def place(self, mark: Any) -> Place:
-        line = self.lines[mark.line] if mark.line < len(self.lines) else ""
-        return Place(self.source, mark.line + 1, mark.column + 1, line)
+    def place(self, line: int, column: int) -> Place:
+        """A place from a line and a column that count from 0. The end of the text is shown at its last written line."""
+        if line >= len(self.lines) or not any(self.lines[line:]):
+            line = max((number for number, text in enumerate(self.lines) if text.strip()), default=0)
+            column = len(self.lines[line])
+        return Place(self.source, line + 1, min(column, len(self.lines[line])) + 1, self.lines[line])
+
+    def at(self, mark: Any) -> Place:
+        return self.place(mark.line, mark.column)
 
     def refuse(self, mark: Any, message: str, expected: str = "") -> None:
-        self.problems.append(Problem("unreadable", self.place(mark), message, expected))
+        self.problems.append(Problem("unreadable", self.at(mark), message, expected))
 
     def read(self, node: yaml.Node) -> Located:
         """The node as a located value."""
-        place = self.place(node.start_mark)
+        place = self.at(node.start_mark)
         self.count += 1
         if self.count > MAX_NODES:
             raise SpecError([Problem("unreadable", place, f"more than {MAX_NODES:,} values (aliases within aliases?)")])
         if id(node) in self.open:
-            raise SpecError([Problem("unreadable", place, "an alias that contains itself")])
-        if node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS:
-            self.refuse(node.start_mark, f"tag {node.tag} is not allowed", "a plain value")
+            raise SpecError([Problem("unreadable", place, "an alias that contains itself", "a value without a loop")])
+        if node.start_mark.index in self.tagged:
             return Located(None, place)
         self.open.add(id(node))
         located = self.read_open(node, place)
@@ -109,59 +161,86 @@ class _Reader:
 
     def read_open(self, node: yaml.Node, place: Place) -> Located:
         if isinstance(node, yaml.ScalarNode):
-            return Located(_scalar(node), place)
+            return Located(self.read_scalar(node), place)
         if isinstance(node, yaml.SequenceNode):
             return Located([self.read(child) for child in node.value], place)
         values: dict[str, Located] = {}
         keys: dict[str, Place] = {}
         for key_node, value_node in node.value:
-            if (
-                not isinstance(key_node, yaml.ScalarNode)
-                or key_node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS
-            ):
+            if not isinstance(key_node, yaml.ScalarNode):
                 self.refuse(key_node.start_mark, "a key must be text", "a plain key")
                 continue
             key = key_node.value
+            if not key.isprintable():
+                self.read_scalar(key_node)
+                continue
             if key == "<<":
                 self.refuse(key_node.start_mark, "YAML merge keys are not supported", "`base: other.yaml`, or the keys")
             elif key in values:
-                first = keys[key]
-                self.refuse(
-                    key_node.start_mark, f"key {key!r} is given twice (first on line {first.line})", "one value"
-                )
+                message = f"key {key!r} is given twice (first on line {keys[key].line})"
+                self.refuse(key_node.start_mark, message, "each key once")
             else:
-                values[key], keys[key] = self.read(value_node), self.place(key_node.start_mark)
+                values[key], keys[key] = self.read(value_node), self.at(key_node.start_mark)
         return Located(values, place, keys)
 
+    def read_scalar(self, node: yaml.ScalarNode) -> Any:
+        text = node.value
+        if not text.isprintable():
+            character = next(c for c in text if not c.isprintable())
+            self.refuse(
+                node.start_mark, f"text with an unprintable character, {character!r}", "printable text, one line"
+            )
+        elif node.tag.endswith((":int", ":float")) and len(text) > MAX_DIGITS:
+            self.refuse(node.start_mark, f"a number of {len(text):,} digits", f"at most {MAX_DIGITS} digits")
+        else:
+            return _scalar(node)
+        return None
 
-def parse(text: str, source: str, shown: str | None = None) -> Located:
-    """YAML text as located values. `shown` is the text that places quote, where it differs from `text`.
+
+def parse(text: str, source: str, shown: str | None = None) -> tuple[Located, list[Problem]]:
+    """YAML text as located values, and the problems that leave the rest of it readable (a key given twice, a tag).
+
+    Args:
+        text: the YAML.
+        source: what places call it.
+        shown: the text that places quote, where it differs from `text`.
 
     Raises:
-        SpecError: it is not YAML, or uses what is refused here; every problem with its place.
+        SpecError: it is not YAML.
 
     """
+    text = text.removeprefix("\ufeff")
     reader = _Reader(text if shown is None else shown, source)
     try:
-        node = yaml.compose(text, Loader=_Core)
-        located = reader.read(node) if node is not None else Located({}, Place(source, 1, 1))
+        loader = _Core(text)
+        node = loader.get_single_node()
+        for mark, tag in loader.tags:
+            reader.refuse(mark, f"tag {tag} is not allowed", "a plain value")
+        reader.tagged = {mark.index for mark, _ in loader.tags}
+        return (reader.read(node) if node is not None else Located(None, reader.place(0, 0))), reader.problems
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = reader.place(mark) if mark else Place(source, 1, 1)
-        message = "not readable as YAML: " + " ".join(filter(None, [error.context, error.problem]))
-        if "\t" in place.text[: place.column + 1]:
-            message += " (a tab: YAML indents with spaces)"
-        raise SpecError([Problem("unreadable", place, message)]) from None
+        problem = Problem("unreadable", *_syntax(error, text, reader))
+    except yaml.reader.ReaderError as error:
+        before = _lines(text[: error.position])
+        place = reader.place(len(before) - 1, len(before[-1]))
+        problem = Problem("unreadable", place, f"a character that YAML forbids, {chr(error.character)!r}", "plain text")
     except yaml.YAMLError as error:
-        message = f"not readable as YAML: {' '.join(str(error).split())}"
-        raise SpecError([Problem("unreadable", Place(source, 1, 1), message)]) from None
+        problem = Problem("unreadable", reader.place(0, 0), f"not readable as YAML: {' '.join(str(error).split())}")
     except RecursionError:
-        raise SpecError([Problem("unreadable", Place(source, 1, 1), "nested too deeply")]) from None
-    except ValueError as error:
-        raise SpecError([Problem("unreadable", Place(source, 1, 1), f"a value cannot be read: {error}")]) from None
-    if reader.problems:
-        raise SpecError(reader.problems)
-    return located
+        problem = Problem("unreadable", reader.place(0, 0), "nested too deeply")
+    raise SpecError([problem])
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Place, str]:
+    """Where a syntax error is, and what it is. What is never closed is shown where it was opened."""
+    mark = error.problem_mark or error.context_mark
+    if error.context_mark and mark and mark.index >= len(text.rstrip()):
+        mark = error.context_mark
+    place = reader.at(mark) if mark else reader.place(0, 0)
+    message = "not readable as YAML: " + ", ".join(filter(None, [error.context, error.problem]))
+    if "\t" in place.text[: place.column]:
+        message += " (a tab: YAML indents with spaces)"
+    return place, " ".join(message.split())
 
 
 def read_text(path: FilePath) -> str:
@@ -172,20 +251,27 @@ def read_text(path: FilePath) -> str:
 
     """
 
-    def fail(message: str, expected: str = "") -> SpecError:
+    def fail(message: str, expected: str = "a YAML spec") -> SpecError:
         return SpecError([Problem("unreadable", Place(str(path), 1, 1), message, expected)])
 
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise fail(f"larger than {MAX_BYTES:,} bytes", "a YAML spec")
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         near = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         names = ", ".join(str(other) for other in near[:10])
         raise fail("no such file", f"a YAML spec; here are {names}" if names else "a YAML spec") from None
     except IsADirectoryError:
-        raise fail("a folder, not a file", "a YAML spec") from None
-    except UnicodeDecodeError:
-        raise fail("not text in UTF-8", "a YAML spec") from None
+        raise fail("a folder, not a file") from None
     except OSError as error:
-        raise fail(f"cannot be opened: {error.strerror}", "a YAML spec") from None
+        raise fail(f"cannot be opened: {error.strerror}") from None
+    except ValueError as error:
+        raise fail(f"cannot be opened: {error}") from None
+    if len(content) > MAX_BYTES:
+        raise fail(f"larger than {MAX_BYTES:,} bytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = _lines(content[: error.start].decode("utf-8-sig", errors="replace"))
+        place = Place(str(path), len(before), len(before[-1]) + 1)
+        raise SpecError([Problem("unreadable", place, "not text in UTF-8", "a YAML spec")]) from None

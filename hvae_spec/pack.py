@@ -42,6 +42,7 @@ def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
 
     Raises:
         UserError: its data are missing, or its checkpoint is damaged.
+
     """
     folder = Results(job.results).pack(job.pack_id)
     folder.mkdir(parents=True, exist_ok=True)

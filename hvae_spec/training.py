@@ -37,6 +37,7 @@ class Trainer:
         specs: members of one shape (`tune.planner.shape` tells which belong together).
         dataset: their images.
         device: where to train.
+
     """
 
     def __init__(self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu") -> None:

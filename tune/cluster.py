@@ -44,6 +44,7 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
 
     Raises:
         UserError: there is no cluster at the address.
+
     """
     os.environ.update(QUIET | ({} if address else LOOPBACK))
     import logging
@@ -68,9 +69,7 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def run_on_ray(
-    jobs: list[PackJob], listener: Listener, *, cores: int, gpus: int, address: str | None = None
-) -> None:
+def run_on_ray(jobs: list[PackJob], listener: Listener, *, cores: int, gpus: int, address: str | None = None) -> None:
     """Run packs as Ray Tune trials, the first ones first, several at a time.
 
     Args:
@@ -78,6 +77,7 @@ def run_on_ray(
         listener: told of everything that happens.
         cores, gpus: what a local Ray may use.
         address: an existing cluster to use instead.
+
     """
     with ray_running(cores, gpus, address) as ray:
         if address is not None:
@@ -218,6 +218,7 @@ def _check_shared_storage(ray: Any, results: Path) -> None:
 
     Raises:
         UserError: a node does not.
+
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

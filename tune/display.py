@@ -59,7 +59,8 @@ class Clock:
 
     def remaining(self, now: float, workers: int) -> float | None:
         """Seconds until all packs are done: the work that is left, shared among the workers, but no less than the
-        longest single pack needs. None until something has been measured."""
+        longest single pack needs. None until something has been measured.
+        """
         left = [state.cost * (1 - state.done) for state in self.states]
         rate = self.rate(now)
         if rate <= 0:

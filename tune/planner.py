@@ -56,7 +56,8 @@ class Plan:
 
 def shape(member: Member) -> str:
     """What members of one pack have in common, as a string: everything but the seed, warm-up, the optimiser's settings,
-    clipping and initialisation, which a pack applies member by member."""
+    clipping and initialisation, which a pack applies member by member.
+    """
     content = member.model_dump(mode="json", exclude={"seed"})
     content["objective"].pop("warm_up")
     for field in ("optimizer", "clip_norm", "clip_value"):
@@ -98,11 +99,10 @@ def make_plan(
 
     Raises:
         UserError: a record or a pack's file in the results folder is damaged.
+
     """
     members = {member.digest: member for member in reading.members}
-    statuses = {
-        digest: results.record(digest, member.folder).status or "pending" for digest, member in members.items()
-    }
+    statuses = {digest: results.record(digest, member.folder).status or "pending" for digest, member in members.items()}
     missing = {digest for digest, status in statuses.items() if status not in DONE}
     begun = _begun_packs(results, missing, device, git)
     for job in begun:
@@ -130,7 +130,8 @@ def _pack_id(members: Sequence[PackMember]) -> str:
 
 def _group(members: list[PackMember], slots: int, pack_size: int | None, *, on_gpu: bool) -> list[list[PackMember]]:
     """Members by shape, each shape cut into packs of nearly equal size; into smaller ones where that would leave a
-    worker idle."""
+    worker idle.
+    """
     shapes: dict[str, list[PackMember]] = {}
     for member in members:
         shapes.setdefault(shape(member.spec), []).append(member)
@@ -157,9 +158,7 @@ def _good_size(member: Member, on_gpu: bool) -> int:
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))
 
 
-def _begun_packs(
-    results: Results, missing: set[str], device: str, git: dict[str, Any] | None
-) -> list[PackJob]:
+def _begun_packs(results: Results, missing: set[str], device: str, git: dict[str, Any] | None) -> list[PackJob]:
     """Packs with a checkpoint that hold a member which is still wanted."""
     jobs = []
     for folder in sorted((results.root / "packs").glob("*/")):

@@ -76,12 +76,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="override a field of the spec, e.g. training.epochs=20 (repeatable; checked like the file)",
     )
     parser.add_argument("--plan", action="store_true", help="check everything, print what would run, and stop")
-    parser.add_argument("--serial", action="store_true", help="run without Ray, one pack after another, in this process")
+    parser.add_argument(
+        "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
+    )
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto (CUDA where there is one), cpu, cuda or cuda:N"
     )
     parser.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<name>)")
-    parser.add_argument("--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)")
+    parser.add_argument(
+        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
+    )
     parser.add_argument("--cpus", type=_positive, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument(
         "--pack-size", type=_positive, metavar="N", help="most members to train in one pack (default: by cost)"
@@ -101,6 +105,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Raises:
         UserError: the spec, a flag, the data or the results folder will not do.
         Interrupted: by a signal.
+
     """
     reading = read(options.spec, options.set)
     results = Results(options.results or Path("results") / reading.experiment.name)
@@ -190,7 +195,9 @@ def report(plan: Plan, console: Console) -> int:
     finished, failed, diverged = (statuses.count(status) for status in ("finished", "failed", "diverged"))
     missing = len(statuses) - finished - failed - diverged
     parts = [f"{finished} of {len(statuses)} members finished"]
-    parts += [f"{count} {word}" for count, word in ((diverged, "diverged"), (failed, "failed"), (missing, "missing")) if count]
+    parts += [
+        f"{count} {word}" for count, word in ((diverged, "diverged"), (failed, "failed"), (missing, "missing")) if count
+    ]
     console.print(", ".join(parts) + ".")
     for member, status in zip(plan.reading.members, statuses, strict=True):
         if status != "finished":
@@ -204,7 +211,18 @@ def print_plan(plan: Plan, console: Console) -> None:
     cells = plan.reading.cells
     table = Table(title=f"{plan.reading.experiment.name}: {len(cells)} cells, {len(plan.statuses)} members")
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes if axis != "data.dataset"))
-    for name in ("data set", "depth", "variant", *axes, "parameters", "seeds", "finished", "diverged", "failed", "to run"):
+    for name in (
+        "data set",
+        "depth",
+        "variant",
+        *axes,
+        "parameters",
+        "seeds",
+        "finished",
+        "diverged",
+        "failed",
+        "to run",
+    ):
         table.add_column(name, justify="left" if name in ("data set", "variant") else "right")
     for cell in cells:
         statuses = [plan.statuses[member.digest] for member in cell.members]
@@ -220,7 +238,9 @@ def print_plan(plan: Plan, console: Console) -> None:
         packs.add_column(name, justify="left" if name in ("pack", "state") else "right")
     for job in plan.jobs:
         begun = (plan.results.pack(job.pack_id) / "checkpoint.safetensors").exists()
-        packs.add_row(job.name, str(len(job.members)), str(job.threads), "goes on from its checkpoint" if begun else "new")
+        packs.add_row(
+            job.name, str(len(job.members)), str(job.threads), "goes on from its checkpoint" if begun else "new"
+        )
     if plan.jobs:
         console.print(packs)
     to_run = sum(len(job.members) for job in plan.jobs)
@@ -234,6 +254,7 @@ def locked(root: Path) -> Iterator[None]:
 
     Raises:
         UserError: another run is at work there, or the folder cannot be written.
+
     """
     import filelock
 
@@ -242,7 +263,9 @@ def locked(root: Path) -> Iterator[None]:
         lock = filelock.FileLock(root / ".lock", timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it") from None
+        raise UserError(
+            f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it"
+        ) from None
     except OSError as error:
         raise UserError(f"{root}: cannot be used as a results folder ({error.strerror})") from None
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}

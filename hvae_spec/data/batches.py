@@ -37,6 +37,7 @@ class Batches:
         batch_size: B.
         last_batch: `drop` or `keep` the smaller batch at the end of an epoch.
         device: where the images are kept.
+
     """
 
     def __init__(

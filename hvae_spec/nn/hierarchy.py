@@ -32,8 +32,7 @@ class Generative(nn.Module):
         super().__init__()
         self.likelihood = LIKELIHOODS[observation](style, layers[0].units, layers[0].down, pixels)
         self.conditionals = nn.ModuleList(
-            GaussianMapping(style, above.units, above.down, layer.units)
-            for layer, above in pairwise(layers)
+            GaussianMapping(style, above.units, above.down, layer.units) for layer, above in pairwise(layers)
         )
 
     def prior(self, layer: int, draws: Sequence[Draw]) -> DiagonalGaussian:
@@ -93,7 +92,8 @@ class Hierarchy(nn.Module):
 
     def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
         """Pass x [M, B, D] and noise [M, S, B, U_i] through everything that may be batch-normalised: all but the output
-        layer of p(x|z_1), the largest of all."""
+        layer of p(x|z_1), the largest of all.
+        """
         draws = self.inference.sample(self.inference.encode(x.unsqueeze(1)), noise)
         for layer in range(len(draws)):
             self.generative.prior(layer, draws)

@@ -83,8 +83,7 @@ class Ladder(nn.Module):
         )
         self.is_shared = shared is not None
         self.down = shared or nn.ModuleList(
-            GaussianMapping(style, above.units, above.top_down, layer.units)
-            for layer, above in pairwise(layers)
+            GaussianMapping(style, above.units, above.top_down, layer.units) for layer, above in pairwise(layers)
         )
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:

@@ -4,16 +4,27 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from hvae_spec.schema.base import Count, Natural, SpecModel
-from hvae_spec.schema.data import DataSpec
+from hvae_spec.schema.base import Count, Seed, SpecModel
+from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
 from hvae_spec.schema.evaluation import EvaluationSpec
 from hvae_spec.schema.model import ModelSpec
 from hvae_spec.schema.objective import ObjectiveSpec
 from hvae_spec.schema.training import TrainingSpec
 
-Unique = Annotated[str, Field(min_length=1)]
+
+def _or_none(empty: dict[str, Any] | tuple[()], schema: Any) -> BeforeValidator:
+    """Nothing after a key (all commented out, say) is an empty mapping or list."""
+    return BeforeValidator(lambda value: empty if value is None else value, json_schema_input_type=schema | None)
+
+
+VariantName = Annotated[str, Field(min_length=1, max_length=200)]
+Settings = Annotated[dict[str, Any], _or_none({}, dict[str, Any])]
+Variants = Annotated[dict[VariantName, Settings], _or_none({}, dict[VariantName, Settings])]
+Values = Annotated[list[Any], Field(min_length=1)]
+Axes = Annotated[dict[str, Values], _or_none({}, dict[str, Values])]
+Exclusions = Annotated[tuple[dict[str, Any], ...], _or_none((), tuple[dict[str, Any], ...])]
 
 
 class Grid(SpecModel):
@@ -21,13 +32,13 @@ class Grid(SpecModel):
 
     depth: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
     """Depths L; each keeps the lowest L layers of the model. Null: the model as it is."""
-    variants: dict[Unique, dict[str, Any]] = {}
+    variants: Variants = Field(default_factory=dict)
     """Named settings: dotted paths into the spec and their values. Empty: one variant, named after what it uses."""
-    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    axes: Axes = Field(default_factory=dict)
     """Further factors: a dotted path into the spec and the list of its values."""
-    exclude: tuple[dict[str, Any], ...] = ()
+    exclude: Exclusions = ()
     """Cells to leave out: each entry names a `variant`, a `depth`, an axis, or several of them."""
-    seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Seeds: the replicates of every cell."""
 
 
@@ -44,17 +55,19 @@ class Member(SpecModel):
     """Optimisation."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
-    seed: Natural = 0
+    seed: Seed = 0
     """Seed of initialisation, shuffling, binarisation and noise."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of what the member is, in hexadecimal.
 
-        Taken over the resolved values that differ from their defaults, keys sorted: names, comments, order and the
-        grid around a member change nothing, and neither does a field that a later version adds with its default.
+        Taken over the resolved values that differ from their defaults, keys sorted, less what has no effect: names,
+        comments, order, spelling and the grid around a member change nothing, and neither does a field that a later
+        version adds with its default.
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
+        _drop_idle(self, content)
         content["seed"] = self.seed
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -65,6 +78,30 @@ class Member(SpecModel):
         norm = "+BN" if self.model.batch_norm else ""
         warm = "+WU" if self.objective.warm_up else ""
         return style + norm + warm
+
+
+def _drop_idle(member: Member, content: dict[str, Any]) -> None:
+    """Drop from a member's content what says the same as its absence, or what nothing in this member reads."""
+    model, objective = member.model, member.objective
+    for layer, fields in zip(model.layers, content["model"]["layers"], strict=True):
+        if layer.down == layer.mlp:
+            fields.pop("mlp_down", None)
+        if model.inference == "vae" or layer.top_down == layer.down:
+            fields.pop("mlp_top_down", None)
+    idle = [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
+    if not model.batch_norm:
+        idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
+    if member.evaluation.every is None:
+        idle.append(("evaluation", "curve_iw_samples"))
+    _, train, test = IMAGE_COUNTS[member.data.dataset]
+    idle += [("data", "train_images")] * (member.data.train_images == train)
+    idle += [("data", "test_images")] * (member.data.test_images == test)
+    for section, key in idle:
+        content.get(section, {}).pop(key, None)
+    # A section that holds nothing else is the same as none.
+    for section in ("objective", "evaluation"):
+        if not content.get(section, True):
+            del content[section]
 
 
 class Experiment(SpecModel):

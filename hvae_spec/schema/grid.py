@@ -2,26 +2,26 @@
 
 import copy
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
-
+from hvae_spec.schema.base import Path
 from hvae_spec.schema.experiment import Experiment, Member
+from hvae_spec.schema.model import PARAMETERISED
 
-Path = tuple[str | int, ...]
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
 
 
-class UnknownPath(KeyError):
-    """A dotted path that leads nowhere in the spec. `known` holds the keys at the point where it goes wrong."""
+class UnknownPathError(KeyError):
+    """A dotted path that leads to no field of the spec. `known` holds the keys where it goes wrong, at `position`."""
 
-    def __init__(self, path: str, key: str, known: list[str]) -> None:
+    def __init__(self, path: str, position: int, known: list[str]) -> None:
         super().__init__(path)
-        self.path, self.key, self.known = path, key, known
+        self.path, self.position, self.known = path, position, known
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,12 @@ class GridMember:
             for path, value in self.cell.axes.items()
             if path != "data.dataset"
         ]
-        return "-".join([*filter(None, words), f"s{self.seed}", self.digest[:12]])
+        return "-".join([shorten_slug("-".join(filter(None, words))), f"s{self.seed}", self.digest[:12]])
+
+
+def shorten_slug(text: str) -> str:
+    """A slug short enough that, with what follows it, it is a file name on any system."""
+    return text[:160].strip("-.")
 
 
 def slug(text: str) -> str:
@@ -89,32 +94,38 @@ def slug(text: str) -> str:
 
 def parse_path(path: str) -> Path:
     """`model.layers.0.units` -> ("model", "layers", 0, "units")."""
-    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+    return tuple(int(part) if re.fullmatch("0|[1-9][0-9]{0,8}", part) else part for part in path.split("."))
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     """Set `path` in a full spec tree (every field present) to `value`.
 
     Raises:
-        UnknownPath: the path does not exist in the tree.
+        UnknownPathError: the path names no field within a section.
 
     """
     parts = parse_path(path)
+    if parts[:-1] == ("model", "nonlinearity") and parts[-1] in PARAMETERISED:
+        # The alternatives of a nonlinearity replace one another.
+        tree["model"]["nonlinearity"] = {parts[-1]: copy.deepcopy(value)}
+        return
     node: Any = tree
     for position, part in enumerate(parts):
-        if isinstance(node, dict):
-            known: list[str] = list(node) if position else list(SECTIONS)
-        elif isinstance(node, list):
-            known = [str(index) for index in range(len(node))]
-        else:
-            known = []
+        known = _keys(node) if position else list(SECTIONS)
         if str(part) not in known:
-            raise UnknownPath(path, str(part), known)
+            raise UnknownPathError(path, position, known)
         key = part if isinstance(node, list) else str(part)
-        if position == len(parts) - 1:
+        if position == len(parts) - 1 and position:
             node[key] = copy.deepcopy(value)
-        else:
-            node = node[key]
+        node = node[key]
+    if len(parts) == 1:
+        raise UnknownPathError(path, 1, _keys(node))
+
+
+def _keys(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        return list(node)
+    return [str(index) for index in range(len(node))] if isinstance(node, list) else []
 
 
 @dataclass(frozen=True)
@@ -127,44 +138,70 @@ class Combination:
     tree: dict[str, Any]
     overrides: tuple[tuple[Path, Path], ...]
     """(path in the resolved tree, path in the file whose value went there), in order of application."""
+    layers: int
+    """Layers of the model before `depth` cut it."""
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What an entry of `grid.exclude` can name."""
+        variant = {} if self.variant is None else {"variant": self.variant}
+        return {**variant, "depth": self.depth, **self.axes}
 
 
 def combinations(experiment: Experiment) -> Iterator[Combination]:
     """Every cell of the grid before exclusion and validation.
 
     Raises:
-        UnknownPath: a variant or an axis names a path that does not exist.
+        UnknownPathError: a variant or an axis names a path that does not exist.
 
     """
     grid = experiment.grid
     base = experiment.model_dump(mode="json", exclude={"name", "grid"})
     names: list[str | None] = list(grid.variants) or [None]
-    axes = list(grid.axes)
-    for depth, name in itertools.product(grid.depth or (experiment.model.depth,), names):
-        for places in itertools.product(*(range(len(grid.axes[axis])) for axis in axes)):
+    for depth, name in itertools.product(grid.depth or (None,), names):
+        settings = {} if name is None else grid.variants[name]
+        for places in itertools.product(*(range(len(values)) for values in grid.axes.values())):
             tree = copy.deepcopy(base)
-            tree["model"]["layers"] = tree["model"]["layers"][:depth]
             overrides: list[tuple[Path, Path]] = []
-            if name is not None:
-                for path, value in grid.variants[name].items():
-                    set_path(tree, path, value)
-                    overrides.append((parse_path(path), ("grid", "variants", name, path)))
-            for axis, place in zip(axes, places, strict=True):
-                set_path(tree, axis, grid.axes[axis][place])
+            for path, value in settings.items():
+                set_path(tree, path, value)
+                overrides.append((parse_path(path), ("grid", "variants", str(name), path)))
+            axes = {axis: grid.axes[axis][place] for axis, place in zip(grid.axes, places, strict=True)}
+            for (axis, value), place in zip(axes.items(), places, strict=True):
+                set_path(tree, axis, value)
                 overrides.append((parse_path(axis), ("grid", "axes", axis, place)))
-            values = {axis: grid.axes[axis][place] for axis, place in zip(axes, places, strict=True)}
-            yield Combination(name, depth, values, tree, tuple(overrides))
+            layers = tree["model"]["layers"]
+            count = len(layers) if isinstance(layers, list) else 0
+            if depth is not None and count:
+                tree["model"]["layers"] = layers[:depth]
+            yield Combination(name, depth or count, axes, tree, tuple(overrides), count)
+
+
+def count_cells(experiment: Experiment) -> int:
+    """Number of the grid's cells before exclusion."""
+    grid = experiment.grid
+    sizes = (len(grid.depth or (0,)), len(grid.variants) or 1, *(len(values) for values in grid.axes.values()))
+    return math.prod(sizes)
 
 
 def is_excluded(experiment: Experiment, combination: Combination) -> bool:
     """Whether an entry of `grid.exclude` names this cell."""
-    labels = {"variant": combination.variant, "depth": combination.depth, **combination.axes}
+    labels = combination.labels
     return any(matches(entry, labels) for entry in experiment.grid.exclude)
 
 
 def matches(entry: dict[str, Any], labels: dict[str, Any]) -> bool:
     """Whether every label that `entry` names has the value that it names."""
-    return bool(entry) and all(key in labels and labels[key] == value for key, value in entry.items())
+    return bool(entry) and all(key in labels and same(labels[key], value) for key, value in entry.items())
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two plain values are the same one. A flag is no number, though Python takes `true` for 1."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)
 
 
 def resolve(experiment: Experiment, combination: Combination) -> Cell:
@@ -184,8 +221,8 @@ def cells(experiment: Experiment) -> list[Cell]:
     """The grid's cells, excluded ones left out, in the order depth, variant, axes.
 
     Raises:
-        UnknownPath, pydantic.ValidationError: a variant or an axis makes no valid spec. `hvae_spec.load` finds these
-            while reading, with their place in the file.
+        UnknownPathError, pydantic.ValidationError: a variant or an axis makes no valid spec. `hvae_spec.reading.load`
+            finds these while reading, with their place in the file.
 
     """
     return [resolve(experiment, item) for item in combinations(experiment) if not is_excluded(experiment, item)]
@@ -194,6 +231,3 @@ def cells(experiment: Experiment) -> list[Cell]:
 def members(experiment: Experiment) -> list[GridMember]:
     """Every member of the grid: its cells times its seeds."""
     return [member for cell in cells(experiment) for member in cell.members]
-
-
-__all__ = ["Cell", "Combination", "GridMember", "UnknownPath", "ValidationError", "cells", "combinations", "members"]

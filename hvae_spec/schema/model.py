@@ -1,8 +1,8 @@
-"""The architecture: stochastic layers, their MLPs, the inference style and the observation model (Sec. 2 of the paper)."""
+"""The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from hvae_spec.schema.base import Count, Flag, NonNegative, Positive, Real, SpecModel
 
@@ -52,15 +52,27 @@ class ELU(SpecModel):
     """Scale alpha of the negative part; a plain `elu` means 1."""
 
 
+PARAMETERISED = {"leaky_relu": 0.1, "elu": 1.0}
+"""Nonlinearities that take a number, and the number that their plain name stands for."""
+
+
 def _form(value: Any) -> str:
     if isinstance(value, dict):
-        return next((form for form in ("leaky_relu", "elu") if form in value), "leaky_relu")
-    return {LeakyReLU: "leaky_relu", ELU: "elu"}.get(type(value), "plain")
+        return next((form for form in PARAMETERISED if form in value), "leaky_relu")
+    if isinstance(value, LeakyReLU):
+        return "leaky_relu"
+    return "elu" if isinstance(value, ELU) else "plain"
+
+
+def _spelled_out(value: Any) -> Any:
+    """`leaky_relu` as `{leaky_relu: 0.1}`: one model, one form."""
+    return {value: PARAMETERISED[value]} if isinstance(value, str) and value in PARAMETERISED else value
 
 
 Nonlinearity = Annotated[
     Annotated[PlainNonlinearity, Tag("plain")] | Annotated[LeakyReLU, Tag("leaky_relu")] | Annotated[ELU, Tag("elu")],
     Discriminator(_form),
+    BeforeValidator(_spelled_out),
 ]
 
 

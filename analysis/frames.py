@@ -1,0 +1,235 @@
+"""Tidy frames of a results folder: one row a member; a member and epoch; a member, evaluation, layer and unit."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import ledger
+from analysis.ledger import Entry
+from hvae_spec.errors import UserError
+from hvae_spec.schema.grid import parse_path, slug
+
+LABELS = ("dataset", "depth", "variant", "seed")
+ACTIVE_KL = 0.01
+"""A unit is active if its KL is above this many nats."""
+
+METRICS = (
+    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
+    *("iw_samples", "effective_sample_size", "active_units"),
+)
+COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
+SETTINGS = {
+    "inference": "model.inference",
+    "share_top_down": "model.share_top_down",
+    "batch_norm": "model.batch_norm",
+    "observation": "model.observation",
+    "warm_up": "objective.warm_up",
+    "training_mc_samples": "objective.mc_samples",
+    "training_iw_samples": "objective.iw_samples",
+    "planned_epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "training.optimizer.adam.lr",
+}
+"""Columns of `.members` read from the resolved spec, and their dotted paths in it."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A results folder as three tidy DataFrames. A missing value is NaN, everywhere."""
+
+    name: str
+    """The grid's name."""
+    factors: tuple[str, ...]
+    """Columns of the further axes: their dotted paths."""
+    members: pd.DataFrame
+    """One row a member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
+    `_mc_se` the Monte Carlo error), `active_units_i` and `kl_i` of layer i, costs, settings, data and digest."""
+    epochs: pd.DataFrame
+    """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches."""
+    units: pd.DataFrame
+    """One row a member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`."""
+
+    @property
+    def planned(self) -> "Frames":
+        """Without the records that the grid no longer plans."""
+        return self.select(self.members["planned"])
+
+    def select(self, mask: "pd.Series[bool]") -> "Frames":
+        """The members for which `mask` (one entry a row of `.members`) is true, with their epochs and units."""
+        members = self.members[mask]
+        epochs = self.epochs[self.epochs["digest"].isin(members["digest"])]
+        units = self.units[self.units["digest"].isin(members["digest"])]
+        return replace(self, members=members, epochs=epochs, units=units)
+
+    def groups(self) -> "Iterator[Group]":
+        """The planned members apart by data set and by place on the further axes: one table or figure each."""
+        frames, keys = self.planned, ["dataset", *self.factors]
+        places = frames.members[keys].drop_duplicates()
+        taken: set[str] = set()
+        for place in places.itertuples(index=False, name=None):
+            mask = pd.Series(True, index=frames.members.index)
+            for key, value in zip(keys, place, strict=True):
+                mask &= frames.members[key].isna() if pd.isna(value) else frames.members[key] == value
+            title = ", ".join(
+                [str(place[0]), *(f"{key} = {value}" for key, value in zip(keys[1:], place[1:], strict=True))]
+            )
+            stem = slug(title) if len(places) > 1 else ""
+            # Two titles may differ only in letters that a file name cannot hold.
+            name = stem if stem not in taken else f"{stem}-{len(taken) + 1}"
+            taken.add(name)
+            yield Group(title, name, dict(zip(keys, place, strict=True)), frames.select(mask))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The members of one data set at one place on the further axes."""
+
+    title: str
+    """`mnist, training.batch_size = 64`"""
+    slug: str
+    """`title` for a file name; empty if the grid has only one group."""
+    place: dict[str, Any]
+    """The data set and the value of every further axis."""
+    frames: Frames
+
+
+def load(path: str | Path) -> Frames:
+    """The frames of a results folder, whatever the state of its grid.
+
+    Raises:
+        UserError: there is no such folder, it holds no results, or a file in it is damaged.
+
+    """
+    book = ledger.read(path)
+    entries = book.entries
+    factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
+    members = _members(entries, book.variants, factors)
+    labels = members[[*LABELS, *factors, "digest"]]
+    return Frames(book.name, factors, members, _epochs(entries, labels), _units(entries, labels))
+
+
+def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
+    labels = [entry.labels for entry in entries]
+    names = [str(item["variant"]) for item in labels]
+    depths = [int(item["depth"]) for item in labels]
+    results = [entry.result for entry in entries]
+    data = [result.get("data") or {} for result in results]
+    divergences = [result.get("divergence") or {} for result in results]
+    layers = range(max(depths))
+    columns: dict[str, Any] = {
+        "dataset": [str(item["dataset"]) for item in labels],
+        "depth": depths,
+        "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
+        "seed": [int(item["seed"]) for item in labels],
+        **{factor: [_factor(entry, factor) for entry in entries] for factor in factors},
+        "status": pd.Categorical([entry.status for entry in entries], categories=list(ledger.STATUSES)),
+        "planned": [entry.planned for entry in entries],
+        **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
+        **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
+        **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
+        "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
+        "divergence_quantity": [item.get("quantity") for item in divergences],
+        "failure": [result.get("failure") for result in results],
+        **{cost: _numbers(result.get(cost) for result in results) for cost in COSTS},
+        "device": [result.get("device") for result in results],
+        "data_sha256": [item.get("sha256") for item in data],
+        "data_canonical": [item.get("canonical") for item in data],
+        "train_images": _numbers(item.get("train_images") for item in data),
+        "test_images": _numbers(item.get("test_images") for item in data),
+        **{name: [_at(entry.spec, path) for entry in entries] for name, path in SETTINGS.items()},
+        "folder": [str(entry.folder) for entry in entries],
+        "digest": [entry.digest for entry in entries],
+    }
+    # A member without a result has got as far as its learning curve has.
+    reached = np.array([len(entry.epochs) for entry in entries], dtype=float)
+    columns["epochs"] = np.where(np.isnan(columns["epochs"]), reached, columns["epochs"])
+    return pd.DataFrame(columns)
+
+
+def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
+    rows = [row for entry in entries for row in entry.epochs]
+    fields = dict.fromkeys(key for row in rows for key in row)
+    frame = _labelled(labels, [len(entry.epochs) for entry in entries])
+    columns: dict[str, Any] = {}
+    for name in fields:
+        values = [row.get(name) for row in rows]
+        if name == "kl_per_layer":
+            columns |= _spread("kl_", values, range(max((len(item) for item in values if item), default=0)))
+        else:
+            columns[name] = _numbers(values) if all(_is_number(value) for value in values) else values
+    columns["epoch"] = np.array([row["epoch"] for row in rows], dtype=np.int64)
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
+    rows: list[tuple[int, int, int, float, float]] = []
+    counts: list[int] = []
+    for entry in entries:
+        before = len(rows)
+        try:
+            rows += _unit_rows(entry.units)
+        except (TypeError, ValueError) as error:
+            path = entry.folder / "units.jsonl"
+            raise UserError(f"{path}: not the KL of units ({error}); delete {path.parent} to run it again") from None
+        counts.append(len(rows) - before)
+    frame = _labelled(labels, counts)
+    values = np.array(rows, dtype=float).reshape(-1, 5)
+    columns: dict[str, Any] = dict(zip(("epoch", "layer", "unit"), values[:, :3].astype(np.int64).T, strict=True))
+    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE_KL}
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+def _unit_rows(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int, int, float, float]]:
+    """(epoch, layer, unit, KL, its standard error), one a unit of every evaluation."""
+    for row in evaluations:
+        errors = row.get("kl_se") or [[None] * len(kls) for kls in row["kl"]]
+        for layer, (kls, kl_errors) in enumerate(zip(row["kl"], errors, strict=True), start=1):
+            for unit, (kl, kl_se) in enumerate(zip(kls, kl_errors, strict=True), start=1):
+                yield row["epoch"], layer, unit, _number(kl), _number(kl_se)
+
+
+def _labelled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+    """The labels of member m repeated `counts[m]` times."""
+    return labels.take(np.repeat(np.arange(len(labels)), counts)).reset_index(drop=True)
+
+
+def _factor(entry: Entry, path: str) -> Any:
+    """A member's place on an axis; a record made before the grid had this axis tells it from its spec."""
+    if path in entry.labels:
+        return entry.labels[path]
+    return ledger.plain(_at(entry.spec, path)) if entry.spec else None
+
+
+def _at(tree: Any, path: str) -> Any:
+    """The value at a dotted path of a spec tree; None if there is none."""
+    for part in parse_path(path):
+        try:
+            tree = tree[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
+
+
+def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns `<prefix>1` ... `<prefix>L` of one list over layers a row; NaN above a shallower member's top."""
+    return {
+        f"{prefix}{layer + 1}": _numbers(item[layer] if item and len(item) > layer else None for item in values)
+        for layer in layers
+    }
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _numbers(values: Any) -> "np.ndarray[Any, Any]":
+    """Float array in which None is NaN."""
+    return np.array(list(values), dtype=float)

@@ -1,0 +1,153 @@
+"""Tables and figures of a results folder: `python -m analysis.report results/mnist_grid`."""
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hvae_spec.errors import UserError
+from hvae_spec.files import write_atomically
+
+if TYPE_CHECKING:
+    from rich.console import Group as RichGroup
+    from rich.table import Table as RichTable
+
+    from analysis.frames import Frames
+    from analysis.tables import TableSet
+
+DESCRIPTION = """\
+Rebuild the tables and figures of a grid from its records, whatever its state. Members that are missing, have diverged
+or have failed are counted, never averaged.
+
+  tables/test_log_likelihood.{md,csv,tex}   by depth and variant, mean and standard error over seeds
+  tables/active_units.{md,csv,tex}          by layer and variant, one table a depth
+  tables/members.csv                        one row a member: labels, settings, metrics, costs
+  figures/log_likelihood.{png,pdf}          test log-likelihood by depth
+  figures/learning_curves.{png,pdf}         training and test curves at the greatest depth
+  figures/active_units.{png,pdf}            active units by layer at the greatest depth
+  figures/unit_kl.{png,pdf}                 KL of every unit over epochs at the greatest depth
+
+A grid with several data sets or further axes gets a figure for each, named after it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report has written, and what to print."""
+
+    table: "RichTable"
+    """Test log-likelihood by depth and variant: mean ± standard error over seeds (number of seeds)."""
+    notes: tuple[str, ...]
+    """How to read the table, and how the bound was measured."""
+    summary: str
+    """`57 members: 55 finished, 1 diverged, 1 failed`"""
+    files: tuple[Path, ...]
+    """Tables first, then figures."""
+
+    def __rich__(self) -> "RichGroup":
+        """The table, its notes and the summary, for `rich.print(report)`."""
+        from rich.console import Group as RichGroup
+        from rich.text import Text
+
+        return RichGroup(self.table, *(Text(line) for line in (*self.notes, self.summary)))
+
+
+def write(results: str | Path, out: str | Path | None = None) -> Report:
+    """Write the tables and figures of a results folder.
+
+    Args:
+        results: the folder, whatever the state of its grid.
+        out: where `tables/` and `figures/` go; None: into the results folder itself.
+
+    Raises:
+        UserError: the folder holds no results, a file in it is damaged, or a table or figure cannot be written.
+
+    """
+    # Pandas and seaborn take a second to import; `--help` and the start of a grid run do without.
+    from analysis import frames, rendering, tables
+
+    loaded = frames.load(results)
+    target = Path(results if out is None else out)
+    quantities = tables.log_likelihood(loaded), tables.active_units(loaded)
+    try:
+        files = [*_write_tables(loaded, quantities, target / "tables"), *_write_figures(loaded, target / "figures")]
+    except OSError as error:
+        raise UserError(f"{target}: the report cannot be written ({error}); choose another folder with --out") from None
+    shown = quantities[0].tables
+    return Report(rendering.terminal(shown), rendering.notes(shown), summary(loaded), tuple(files))
+
+
+def summary(frames: "Frames") -> str:
+    """The state of the grid in one line: `57 members: 55 finished, 1 diverged, 1 failed`."""
+    status = frames.planned.members["status"]
+    counts = [f"{count} {name}" for name, count in status.value_counts(sort=False).items() if count]
+    left_out = len(frames.members) - len(status)
+    tail = f"; {left_out} more that the grid no longer plans" if left_out else ""
+    return f"{len(status)} member{'s' * (len(status) != 1)}: {', '.join(counts)}{tail}"
+
+
+def _write_tables(frames: "Frames", quantities: "Sequence[TableSet]", folder: Path) -> Iterator[Path]:
+    from analysis import rendering
+
+    for table_set in quantities:
+        contents = {
+            "md": rendering.markdown(table_set.tables),
+            "csv": table_set.tidy.to_csv(index=False),
+            "tex": rendering.latex(table_set.tables, table_set.name),
+        }
+        for ending, content in contents.items():
+            path = folder / f"{table_set.name}.{ending}"
+            write_atomically(path, content)
+            yield path
+    path = folder / "members.csv"
+    write_atomically(path, frames.members.to_csv(index=False))
+    yield path
+
+
+def _write_figures(frames: "Frames", folder: Path) -> Iterator[Path]:
+    from analysis.figures import FIGURES
+
+    for name, draw in FIGURES.items():
+        for group in frames.groups():
+            figure = draw(group.frames)
+            if figure is None:
+                continue
+            stem = f"{name}-{group.slug}" if group.slug else name
+            # Without a date, the same records give the same file.
+            for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+                stream = io.BytesIO()
+                figure.savefig(stream, format=ending, dpi=200, metadata=metadata)
+                # Laid out once is enough for both, and half the time.
+                figure.set_layout_engine("none")
+                path = folder / f"{stem}.{ending}"
+                write_atomically(path, stream.getvalue())
+                yield path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns 0, or 2 with one message on stderr if the input is bad."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="results folder of a grid, e.g. results/mnist_grid")
+    help_out = "folder for tables/ and figures/ (default: the results folder)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=help_out)
+    options = parser.parse_args(arguments)
+    try:
+        report = write(options.results, options.out)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    from rich.console import Console
+
+    Console().print(report)
+    for path in report.files:
+        # Not through rich, which would break a long path.
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

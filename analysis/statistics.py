@@ -1,0 +1,71 @@
+"""Means and standard errors over seeds, with every member accounted for."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.ledger import STATUSES
+
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:
+    """Mean and standard error of a quantity over the rows of every group.
+
+        mean = (1/n) sum_s y_s,    se^2 = sum_s (y_s - mean)^2 / (n (n - 1))
+
+    Args:
+        frame: one row a replicate; missing values are left out and not counted.
+        by: columns that tell the groups apart.
+        quantity: column to average.
+
+    Returns:
+        One row a group: `by`, `mean`, `se` and `n`. A single replicate has no standard error: `se` is then NaN.
+
+    """
+    groups = frame.groupby(list(by), sort=False, observed=True, dropna=False)[quantity]
+    table = groups.agg(["mean", "sem", "count"]).reset_index()
+    return table.rename(columns={"sem": "se", "count": "n"})
+
+
+def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_likelihood") -> pd.DataFrame:
+    """Every cell of a grid: the mean of a quantity over its finished members, and what became of the others.
+
+    Diverged, failed and unfinished members are in no mean; they are counted.
+
+    Args:
+        members: one row a member, as `Frames.members`.
+        by: columns that make a cell, in this order: `["dataset", "depth", "variant"]` and the further factors.
+        quantity: column to average.
+
+    Returns:
+        One row a cell, in order of appearance: `by`, `mean`, `se` and `n` (finished members that have the quantity; see
+        `over_seeds`), `planned` (all members of the cell) and the number of members of each status.
+
+    """
+    finished = over_seeds(members[members["status"] == "finished"], by, quantity)
+    statuses = {status: (members["status"] == status).astype(int) for status in STATUSES}
+    counted = members[list(by)].assign(**statuses, planned=1)
+    counts = counted.groupby(list(by), sort=False, observed=True, dropna=False).sum().reset_index()
+    table = counts.merge(finished, on=list(by), how="left")
+    table["n"] = table["n"].fillna(0).astype(int)
+    return table[[*by, "mean", "se", "n", "planned", *STATUSES]]
+
+
+def active_units(members: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Active units of every layer and in total, over seeds (Table 2 of the paper).
+
+    Args:
+        members: one row a member, as `Frames.members`.
+        by: columns that make a cell; `depth` among them.
+
+    Returns:
+        The columns of `cells` with `layer`: `1` (nearest the data) to the cell's depth, and `total`.
+
+    """
+    parts = []
+    for depth, group in members.groupby("depth", sort=False):
+        quantities = {str(layer): f"active_units_{layer}" for layer in range(1, int(str(depth)) + 1)}
+        for layer, quantity in {**quantities, "total": "active_units"}.items():
+            table = cells(group, by, quantity)
+            table.insert(len(by), "layer", layer)
+            parts.append(table)
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,161 @@
+"""A single model, for notebooks: compile a spec or load a record, then look, sample, encode and evaluate."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from hvae_spec import compiler
+from hvae_spec.checkpoint import load_weights
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.dataset import Dataset, load_dataset
+from hvae_spec.errors import UserError
+from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
+from hvae_spec.nn.batch_norm import BatchNorm
+from hvae_spec.records import Record
+from hvae_spec.schema.counts import mappings, parameters
+from hvae_spec.schema.experiment import Experiment, Member
+from hvae_spec.schema.grid import GridMember, members
+from hvae_spec.streams import Streams
+
+
+class Model:
+    """One deep hierarchical VAE and its spec.
+
+    Images are arrays or tensors of observations, [N, D] or [N, height, width]: zeros and ones for a `bernoulli`
+    observation model, grey values in [0, 1] for a `gaussian` one. Latents are lists over layers, z_1 first.
+
+    Args:
+        spec: the resolved spec.
+        device: where to compute.
+
+    """
+
+    def __init__(self, spec: Member, device: str = "cpu") -> None:
+        self.spec = spec
+        self.device = compiler.pick_device(device)
+        self.pixels = spec.data.counts[0]
+        self.hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
+
+    def __repr__(self) -> str:
+        return f"Model({self.spec.label}, {self.spec.model.depth} layers, {parameters(self.spec):,} parameters)"
+
+    def summary(self) -> str:
+        """The factorisation of p and q, and every mapping with its widths and number of parameters."""
+        spec, depth = self.spec, self.spec.model.depth
+        p = [f"p(z_{layer}|z_{layer + 1})" for layer in range(1, depth)]
+        if spec.model.inference == "ladder":
+            q = [f"q(z_{depth}|x)", *(f"q(z_{layer}|z_{layer + 1}, x)" for layer in range(depth - 1, 0, -1))]
+        else:
+            q = ["q(z_1|x)", *(f"q(z_{layer}|z_{layer - 1})" for layer in range(2, depth + 1))]
+        units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
+        lines = [
+            f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
+            f"({spec.model.observation})",
+            f"  p(x, z) = p(x|z_1) {' '.join(p)}{' ' if p else ''}p(z_{depth}),  p(z_{depth}) = N(0, I)",
+            f"  q(z|x)  = {' '.join(q)}",
+            "",
+            f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
+        ]
+        for mapping in mappings(spec):
+            widths = " -> ".join(map(str, mapping.widths))
+            lines.append(f"  {mapping.name:<14}{widths:<34}{mapping.parameters(spec.model.batch_norm):>12,}")
+        return "\n".join([*lines, f"  {'total':<48}{parameters(spec):>12,}"])
+
+    def dataset(self) -> Dataset:
+        """The data set that the spec names. Raises UserError if it is missing."""
+        return load_dataset(self.spec.data)
+
+    def test_images(self) -> Tensor:
+        """The test set as every evaluation sees it: drawn once, the same for all members, [N, D]."""
+        return draw_once(self.dataset(), "test", self.spec.model.observation)
+
+    def sample(self, count: int, seed: int = 0) -> Tensor:
+        """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
+        streams = Streams([seed], self.device).begin("prior samples")
+        with self._ready():
+            latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units))
+            return self.hierarchy.generative.likelihood.mean(latents[0])[0, 0].cpu()
+
+    def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
+        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer."""
+        x = self._images(images)
+        streams = Streams([seed], self.device).begin("encoding")
+        with self._ready():
+            encoding = self.hierarchy.inference.encode(x[None, None])
+            draws = self.hierarchy.inference.sample(encoding, streams.noise(samples, len(x), self.hierarchy.units))
+            return [draw.z[0].cpu() for draw in draws]
+
+    def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
+        """E[x|z_1] for one sample z ~ q(z|x) an image, [N, D]."""
+        z = self.encode(images, seed=seed)[0].to(self.device)
+        with self._ready():
+            return self.hierarchy.generative.likelihood.mean(z[None])[0, 0].cpu()
+
+    def evaluate(self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int = 0) -> Evaluation:
+        """Bounds, effective sample size and unit KLs, with K = `iw_samples` (default: the spec's)."""
+        x = self._images(images)
+        settings = self.spec.evaluation
+        with self._ready():
+            return evaluate(
+                self.hierarchy, x, iw_samples or settings.iw_samples, seed=seed, memory_gib=settings.memory_gib
+            )
+
+    def record_statistics(self) -> None:
+        """Compute the batch-norm statistics over the training set, as a model needs that was compiled, not loaded.
+        Raises UserError if the data are missing.
+        """
+        batches = compiler.batches(self.spec, self.dataset(), self.device)
+        record_statistics(self.hierarchy, batches, self.spec.seed, 0, self.spec.evaluation.batch_norm_statistics)
+
+    def _ready(self) -> torch.inference_mode:
+        """Inference mode, once it is sure that batch-norm statistics are there."""
+        norms = (module for module in self.hierarchy.modules() if isinstance(module, BatchNorm))
+        if any(bool(norm.mean.isnan().any()) for norm in norms):
+            raise UserError("this model's batch-norm statistics were never computed: call model.record_statistics()")
+        self.hierarchy.eval()
+        return torch.inference_mode()
+
+    def _images(self, images: ArrayLike | Tensor) -> Tensor:
+        x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+        x = x.to(self.device, torch.float32).flatten(1) if x.ndim > 1 else x
+        if x.ndim != 2 or x.shape[1] != self.pixels:
+            raise UserError(f"images of shape {list(x.shape)}: expected [N, {self.pixels}] or [N, height, width]")
+        if float(x.min()) < 0 or float(x.max()) > 1:
+            raise UserError(
+                "images must lie in [0, 1]: divide grey values by their maximum, then binarise them if need be"
+            )
+        return x
+
+
+def compile(spec: Member | GridMember | Experiment, device: str = "cpu") -> Model:
+    """A freshly initialised model of a spec.
+
+    Raises:
+        UserError: an experiment with more than one member (pick one with `hvae_spec.members`).
+
+    """
+    if isinstance(spec, Experiment):
+        every = members(spec)
+        if len(every) != 1:
+            raise UserError(f"{spec.name} has {len(every)} members: compile one of hvae_spec.members(experiment)")
+        spec = every[0]
+    return Model(spec.spec if isinstance(spec, GridMember) else spec, device)
+
+
+def load_record(folder: str | Path, device: str = "cpu") -> Model:
+    """The trained model of a record's folder, with the batch-norm statistics of its final evaluation.
+
+    Raises:
+        UserError: there is no finished record there, or it is damaged.
+
+    """
+    record = Record(Path(folder))
+    model = Model(record.spec, device)
+    try:
+        model.hierarchy.load_state_dict(load_weights(record.weights))
+    except RuntimeError as error:
+        raise UserError(f"{record.weights}: weights of another model than {folder}/spec.yaml ({error})") from None
+    return model

@@ -1,0 +1,242 @@
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import analysis
+from hvae_spec.errors import UserError
+
+
+def of(planned, depth=None, variant=None, seed=None):
+    """The planned members with these labels."""
+    return [
+        member
+        for member in planned
+        if depth in (None, member.cell.depth) and variant in (None, member.cell.variant) and seed in (None, member.seed)
+    ]
+
+
+def test_every_member_of_the_grid_has_one_row_with_its_labels_metrics_and_settings(results):
+    planned = results.grid()
+    frames = analysis.load(results.root)
+    assert frames.name == "small"
+    assert list(frames.members["digest"]) == [member.digest for member in planned]
+    (member,) = of(planned, depth=3, variant="VAE+BN+WU", seed=1)
+    row = frames.members.set_index("digest").loc[member.digest]
+    assert (row["dataset"], row["depth"], row["variant"], row["seed"]) == ("digits", 3, "VAE+BN+WU", 1)
+    assert (row["status"], row["planned"]) == ("finished", True)
+    assert (row["test_log_likelihood"], row["test_elbo"], row["iw_samples"]) == (-80.0, -82.0, 500)
+    assert list(row[["active_units_1", "active_units_2", "active_units_3", "active_units"]]) == [3, 2, 1, 6]
+    assert list(row[["kl_1", "kl_2"]]) == [10.0, 5.0]
+    assert (row["inference"], row["batch_norm"], row["warm_up"]) == ("vae", True, 2)
+    assert (row["learning_rate"], row["batch_size"], row["planned_epochs"]) == (1e-3, 32, 10)
+    assert (row["wall_seconds"], row["ms_per_step"], row["parameters"]) == (4.5, 6.8, 1234)
+    assert (row["data_canonical"], row["train_images"]) == (True, 1437)
+    assert Path(row["folder"]).name == member.folder
+
+
+def test_layers_above_the_top_of_a_shallow_member_are_missing_not_zero(results):
+    results.grid()
+    members = analysis.load(results.root).members
+    assert members.loc[members["depth"] == 1, ["active_units_2", "kl_3"]].isna().all(axis=None)
+
+
+def test_variants_are_ordered_as_in_the_spec(results):
+    results.grid()
+    variant = analysis.load(results.root).members["variant"]
+    assert variant.cat.ordered
+    assert list(variant.cat.categories) == ["VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU"]
+
+
+def test_statuses_follow_from_what_a_record_holds(results):
+    def outcome(member):
+        return {0: results.result(member), 1: results.diverged(member), 2: None}[member.seed]
+
+    planned = results.grid(outcome)
+    running, pending = of(planned, depth=2, seed=2)[:2]
+    results.record(running, None)
+    failed = of(planned, depth=2, seed=2)[2]
+    results.record(failed, {"digest": failed.digest, "labels": failed.labels, "status": "failed", "failure": "E: no"})
+    members = analysis.load(results.root).members.set_index("digest")
+    status = members["status"].astype(str)
+    assert (status[running.digest], status[pending.digest], status[failed.digest]) == ("running", "pending", "failed")
+    assert members.loc[failed.digest, "failure"] == "E: no"
+    lost = members[status == "diverged"]
+    assert len(lost) == len(of(planned, seed=1))
+    assert (lost["divergence_epoch"] == 3).all()
+    assert (lost["divergence_quantity"] == "log p(x|z_1)").all()
+    assert lost["test_log_likelihood"].isna().all()
+
+
+def test_epochs_hold_the_curves_of_every_member(results):
+    planned = results.grid()
+    epochs = analysis.load(results.root).epochs
+    assert len(epochs) == 10 * len(planned)
+    (member,) = of(planned, depth=2, variant="VAE+BN", seed=2)
+    expected, _ = results.curves(member, -80.0)
+    own = epochs[epochs["digest"] == member.digest]
+    assert list(own["epoch"]) == list(range(1, 11))
+    assert list(own["train_bound"]) == [row["train_bound"] for row in expected]
+    assert list(own["test_iw_samples"].notna()) == [False, True] * 5
+    assert set(own["kl_2"]) == {6.0}
+    assert own["kl_3"].isna().all()
+
+
+def test_units_hold_one_row_an_evaluation_layer_and_unit(results):
+    planned = results.grid()
+    units = analysis.load(results.root).units
+    (member,) = of(planned, depth=3, variant="VAE", seed=0)
+    own = units[units["digest"] == member.digest]
+    assert len(own) == 5 * (6 + 4 + 2)
+    row = own[(own["epoch"] == 4) & (own["layer"] == 2) & (own["unit"] == 3)].iloc[0]
+    assert row["kl"] == pytest.approx((1 / 3) ** 1.8)
+    assert row["kl_se"] == 0.001
+    assert row["active"]
+    last = own[(own["epoch"] == 10) & (own["layer"] == 1)]
+    assert list(last["active"]) == [True, True, True, True, False, False]  # 4^-3 > 0.01 > 5^-3
+
+
+def test_a_variant_renamed_in_the_spec_is_renamed_in_every_frame(results, spec):
+    results.grid()
+    results.plan(spec.replace("    VAE+BN: ", "    Batch norm: "))
+    frames = analysis.load(results.root)
+    assert "VAE+BN" not in set(frames.members["variant"])
+    assert (frames.members.loc[frames.members["variant"] == "Batch norm", "status"] == "finished").all()
+    assert list(frames.members["variant"].cat.categories)[1] == "Batch norm"
+    assert (frames.epochs["variant"] == "Batch norm").sum() == 9 * 10
+
+
+def test_records_that_the_grid_no_longer_plans_are_kept_and_marked(results, spec):
+    results.grid()
+    results.plan(spec.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+    frames = analysis.load(results.root)
+    assert list(frames.members.groupby("seed")["planned"].first()) == [True, False, False]
+    assert len(frames.members) == 33
+    assert set(frames.planned.epochs["seed"]) == {0}
+
+
+def test_without_a_grid_the_records_tell_their_own_labels(results):
+    planned = results.plan()
+    (ladder,) = of(planned, depth=3, variant="Prob. ladder+BN+WU", seed=2)
+    (plain,) = of(planned, depth=2, variant="VAE", seed=1)
+    results.record(ladder, None)
+    results.record(plain, results.result(plain, labels={**plain.labels, "variant": "plain"}))
+    (results.root / "grid.json").unlink()
+    members = analysis.load(results.root).members.set_index("digest")
+    labels = members[["dataset", "depth", "variant", "seed", "status", "planned"]].astype(object)
+    assert list(labels.loc[ladder.digest]) == ["digits", 3, "Prob. ladder+BN+WU", 2, "running", True]
+    assert list(labels.loc[plain.digest]) == ["digits", 2, "plain", 1, "finished", True]
+
+
+def test_further_axes_are_columns_and_make_groups(results, spec):
+    results.grid(spec=spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
+    frames = analysis.load(results.root)
+    assert frames.factors == ("training.batch_size", "training.clip_norm")
+    groups = list(frames.groups())
+    assert [group.title for group in groups] == [
+        "digits, training.batch_size = 32, training.clip_norm = null",
+        "digits, training.batch_size = 32, training.clip_norm = 4.0",
+        "digits, training.batch_size = 64, training.clip_norm = null",
+        "digits, training.batch_size = 64, training.clip_norm = 4.0",
+    ]
+    assert [len(group.frames.members) for group in groups] == [33] * 4
+    assert len({group.slug for group in groups}) == 4
+    assert (groups[2].frames.members["batch_size"] == 64).all()
+
+
+def test_a_record_older_than_an_axis_takes_its_place_from_its_spec(results, spec):
+    results.grid()
+    results.plan(spec + "  axes: {training.batch_size: [64, 128]}\n")
+    members = analysis.load(results.root).members
+    older = members[members["status"] == "finished"]
+    assert len(older) == 33
+    assert (older["training.batch_size"] == 32).all()
+    assert not older["planned"].any()
+
+
+def test_list_valued_axes_can_be_grouped(results, spec):
+    results.grid(spec=spec + "  axes: {model.layers.0.mlp: [[16], [16, 16]]}\n")
+    frames = analysis.load(results.root)
+    assert [group.place["model.layers.0.mlp"] for group in frames.groups()] == ["[16]", "[16, 16]"]
+
+
+def test_a_torn_last_line_is_left_out(results):
+    planned = results.plan()
+    folder = results.record(planned[0], None)
+    whole = len(analysis.load(results.root).epochs)
+    with (folder / "epochs.jsonl").open("a") as stream:
+        stream.write('{"epoch": 91, "be')
+    assert len(analysis.load(results.root).epochs) == whole == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("epochs.jsonl", '{"epoch": 1}\n{"epo\n{"epoch": 3}\n', "epochs.jsonl:2:"),
+        ("epochs.jsonl", '{"epoch": 1}\n[2]\n{"epoch": 3}\n', "epochs.jsonl:2:"),
+        ("epochs.jsonl", '{"epoch": 1}\n{"beta": 1}\n', "epochs.jsonl:2:"),
+        ("units.jsonl", '{"epoch": 1, "kl": [[0.1, 0.2]], "kl_se": [[0.1]]}\n', "units.jsonl:"),
+        ("units.jsonl", '{"epoch": 1, "kl": 3}\n', "units.jsonl:"),
+        ("result.json", "{", "result.json:"),
+        ("result.json", '{"status": "odd"}', "result.json:"),
+        ("spec.yaml", "{a: [", "spec.yaml:"),
+        ("spec.yaml", "- 1", "spec.yaml:"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_would_mend_it(results, name, content, place):
+    folder = results.record(results.plan()[0], None)
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match="delete") as error:
+        analysis.load(results.root)
+    assert str(folder / place) in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{", '{"members": [{"digest": "a"}]}', "[]", '{"members": 3}'])
+def test_a_damaged_grid_is_named(results, content):
+    results.plan()
+    (results.root / "grid.json").write_text(content)
+    with pytest.raises(UserError, match=r"grid\.json: not a grid .*run tune\.run again"):
+        analysis.load(results.root)
+
+
+def test_a_missing_or_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no such results folder"):
+        analysis.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no results"):
+        analysis.load(tmp_path)
+
+
+def test_null_in_a_curve_is_missing(results):
+    (folder,) = [results.record(results.plan()[0], None)]
+    (folder / "epochs.jsonl").write_text(
+        '{"epoch": 1, "train_bound": -9.5, "gradient_norm": null, "kl_per_layer": null}\n'
+    )
+    row = analysis.load(results.root).epochs.iloc[0]
+    assert row["train_bound"] == -9.5
+    assert math.isnan(row["gradient_norm"])
+
+
+def test_loading_leaves_torch_and_ray_alone_and_importing_leaves_pandas_alone(results, small_spec):
+    results.grid(spec=small_spec)
+    code = (
+        "import sys, analysis, analysis.report\n"
+        "heavy = {'torch', 'ray', 'pandas', 'matplotlib', 'seaborn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "analysis.report.write(sys.argv[1])\n"
+        "heavy = {'torch', 'ray', 'hvae_spec.compiler'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert 'pandas' in sys.modules\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(results.root)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_missing_values_do_not_turn_members_into_objects(results):
+    results.plan()
+    members = analysis.load(results.root).members
+    assert pd.api.types.is_float_dtype(members["test_log_likelihood"])
+    assert (members["status"] == "pending").all()
+    assert (members["epochs"] == 0).all()

@@ -1,0 +1,151 @@
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis import report
+from hvae_spec.errors import UserError
+
+TABLES = [
+    *(f"tables/test_log_likelihood.{ending}" for ending in ("md", "csv", "tex")),
+    *(f"tables/active_units.{ending}" for ending in ("md", "csv", "tex")),
+    "tables/members.csv",
+]
+FIGURES = [
+    f"figures/{name}.{ending}"
+    for name in ("log_likelihood", "learning_curves", "active_units", "unit_kl")
+    for ending in ("png", "pdf")
+]
+COUNTED = "33 members"
+
+
+def run(*arguments, cwd=None):
+    command = [sys.executable, "-W", "error", "-m", "analysis.report", *map(str, arguments)]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd or root)
+
+
+def test_the_command_writes_and_names_every_file(results):
+    results.grid()
+    done = run(results.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "-80.00 ± 0.00 (3)" in done.stdout
+    assert f"{COUNTED}: 33 finished" in done.stdout
+    paths = [line for line in done.stdout.splitlines() if line.startswith(str(results.root))]
+    assert paths == [str(results.root / name) for name in TABLES + FIGURES]
+    for path in map(Path, paths):
+        head = path.read_bytes()[:4]
+        assert head.startswith({".png": b"\x89PNG", ".pdf": b"%PDF"}.get(path.suffix, b"")), path
+        assert head
+    members = pd.read_csv(results.root / "tables" / "members.csv")
+    assert members["test_log_likelihood"].tolist() == [-80.0] * 33
+
+
+@pytest.mark.parametrize("place", ["nowhere", "."])
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, place):
+    done = run(tmp_path / place)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path) in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_tells_what_is_written():
+    done = run("--help")
+    assert done.returncode == 0
+    for word in ("members.csv", "log_likelihood", "unit_kl", "--out"):
+        assert word in done.stdout
+
+
+def written(root, found):
+    return sorted(str(path.relative_to(root)) for path in found.files)
+
+
+def test_a_grid_that_has_not_begun(results):
+    results.plan()
+    found = report.write(results.root)
+    assert found.summary == f"{COUNTED}: 33 pending"
+    assert written(results.root, found) == sorted(TABLES)
+    assert "0/3" in (results.root / "tables" / "test_log_likelihood.md").read_text()
+
+
+def test_a_grid_that_has_diverged_throughout(results):
+    results.grid(results.diverged)
+    found = report.write(results.root)
+    assert found.summary == f"{COUNTED}: 33 diverged"
+    assert "0/3, diverged 3" in (results.root / "tables" / "test_log_likelihood.md").read_text()
+    assert "figures/log_likelihood.png" not in written(results.root, found)
+
+
+def test_a_grid_that_has_failed_before_it_began(results):
+    for member in results.plan():
+        result = {"digest": member.digest, "labels": member.labels, "status": "failed", "failure": "E"}
+        folder = results.root / "members" / member.folder
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(result))
+    assert report.write(results.root).summary == f"{COUNTED}: 33 failed"
+
+
+def test_a_grid_in_the_middle_of_its_run(results):
+    def outcome(member):
+        return [results.result(member), results.diverged(member), None][member.seed]
+
+    planned = results.grid(outcome)
+    results.record(next(m for m in planned if m.seed == 2), None)
+    found = report.write(results.root)
+    assert found.summary == f"{COUNTED}: 11 finished, 11 diverged, 1 running, 10 pending"
+    assert written(results.root, found) == sorted(TABLES + FIGURES)
+
+
+def test_a_grid_of_one(results, spec):
+    results.grid(spec=spec.split("grid:")[0])
+    found = report.write(results.root)
+    assert found.summary == "1 member: 1 finished"
+    assert "-80.00 (1)" in (results.root / "tables" / "test_log_likelihood.md").read_text()
+
+
+def test_each_place_on_an_axis_has_its_own_figures_elsewhere_if_asked(results, small_spec, tmp_path):
+    results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64]}\n")
+    found = report.write(results.root, tmp_path / "out")
+    names = written(tmp_path / "out", found)
+    assert "figures/log_likelihood-digits-training-batch-size-32.png" in names
+    assert "figures/log_likelihood-digits-training-batch-size-64.png" in names
+    assert len(names) == len(TABLES) + 2 * len(FIGURES)
+    assert not (results.root / "tables").exists()
+
+
+def test_the_same_records_give_the_same_files(results, small_spec):
+    results.grid(spec=small_spec)
+    files = report.write(results.root).files
+    before = {path: path.read_bytes() for path in files}
+    assert {path: path.read_bytes() for path in report.write(results.root).files} == before
+
+
+def test_a_place_that_cannot_be_written_is_an_error(results, tmp_path):
+    results.grid()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        report.write(results.root, tmp_path / "file")
+
+
+def test_a_report_prints_its_table_notes_and_state(results, small_spec):
+    results.grid(lambda member: None if member.seed else results.result(member, iw_samples=500), spec=small_spec)
+    console = Console(width=100, file=io.StringIO())
+    console.print(report.write(results.root))
+    text = console.file.getvalue()
+    assert re.search(r"2 +-80\.00 \(1/3\) +-80\.00 \(1/3\)", text)
+    assert "K = 500 samples on 360 test images" in text
+    assert "6 members: 2 finished, 4 pending" in text
+
+
+def test_records_that_are_no_longer_planned_are_mentioned(results, small_spec):
+    results.grid(spec=small_spec)
+    results.plan(small_spec.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+    assert report.write(results.root).summary == "2 members: 2 finished; 4 more that the grid no longer plans"

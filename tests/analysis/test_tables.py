@@ -1,0 +1,200 @@
+import csv
+import io
+import math
+import re
+
+import pytest
+from rich.console import Console
+
+import analysis
+from analysis import rendering, tables
+from analysis.tables import Cell
+
+SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
+"""Mean -81, standard error 1/sqrt(3) = 0.577."""
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Cell(-82.138, 0.104, 3, 3, 0, 0), "-82.14 ± 0.10 (3)"),
+        (Cell(-82.138, 0.104, 3, 5, 0, 0), "-82.14 ± 0.10 (3/5)"),
+        (Cell(-82.138, 0.104, 2, 4, 1, 1), "-82.14 ± 0.10 (2/4), diverged 1, failed 1"),
+        (Cell(-82.138, math.nan, 1, 1, 0, 0), "-82.14 (1)"),
+        (Cell(math.nan, math.nan, 0, 3, 3, 0), "0/3, diverged 3"),
+        (Cell(math.nan, math.nan, 0, 3, 0, 0), "0/3"),
+        (Cell(3481.46, 4.26, 3, 3, 0, 0), "3481.5 ± 4.3 (3)"),
+        (Cell(-82.13812, 0.00321, 3, 3, 0, 0), "-82.138 ± 0.003 (3)"),
+        (Cell(-82.0, 0.0, 2, 2, 0, 0), "-82.00 ± 0.00 (2)"),
+        (Cell(19.667, 0.333, 3, 3, 0, 0, decimals=1), "19.7 ± 0.3 (3)"),
+    ],
+)
+def test_text_of_a_cell(cell, text):
+    assert cell.text() == text
+
+
+def by_seed(results):
+    return lambda member: results.result(member, SEEDS[member.seed])
+
+
+def rows_of(markdown):
+    """The first table of a Markdown text: row label -> cells."""
+    lines = [line for line in markdown.split("\n\n")[1].splitlines() if line.startswith("|")]
+    parts = [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return parts[0], {part[0]: part[1:] for part in parts[2:]}
+
+
+def test_log_likelihood_by_depth_and_variant(results):
+    def outcome(member):
+        key = (member.cell.depth, member.cell.variant, member.seed)
+        if key == (2, "VAE", 1):
+            return results.diverged(member)
+        if key == (2, "VAE+BN", 2):
+            return None
+        if key == (3, "VAE", 0):
+            return {"digest": member.digest, "labels": member.labels, "status": "failed", "failure": "E"}
+        if key[:2] == (3, "VAE+BN"):
+            return results.diverged(member)
+        return results.result(member, SEEDS[member.seed])
+
+    results.grid(outcome)
+    heading, rows = rows_of(rendering.markdown(tables.log_likelihood(analysis.load(results.root)).tables))
+    assert heading == ["L", "VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU"]
+    full = "-81.00 ± 0.58 (3)"
+    assert rows == {
+        "1": [full, full, full, "–"],
+        "2": ["-81.00 ± 1.00 (2/3), diverged 1", "-80.50 ± 0.50 (2/3)", full, full],
+        "3": ["-81.50 ± 0.50 (2/3), failed 1", "0/3, diverged 3", full, full],
+    }
+
+
+def test_the_tidy_numbers_are_those_of_the_table(results):
+    results.grid(by_seed(results))
+    tidy = tables.log_likelihood(analysis.load(results.root)).tidy
+    rows = list(csv.DictReader(io.StringIO(tidy.to_csv(index=False))))
+    assert len(rows) == 11
+    assert list(rows[0]) == [
+        *("dataset", "depth", "variant", "mean", "se", "n", "planned"),
+        *("finished", "diverged", "failed", "running", "pending"),
+    ]
+    assert {(float(row["mean"]), round(float(row["se"]), 6), row["n"], row["planned"]) for row in rows} == {
+        (-81.0, 0.57735, "3", "3")
+    }
+
+
+def test_members_that_the_grid_no_longer_plans_are_in_no_mean(results, spec):
+    results.grid(by_seed(results))
+    results.plan(spec.replace("seeds: [0, 1, 2]", "seeds: [0, 1]"))
+    found = tables.log_likelihood(analysis.load(results.root))
+    (table,) = found.tables
+    assert table.cells["1", "VAE"].text() == "-80.50 ± 0.50 (2)"
+    assert set(zip(found.tidy["mean"], found.tidy["n"], found.tidy["planned"], strict=True)) == {(-80.5, 2, 2)}
+    units = tables.active_units(analysis.load(results.root)).tidy
+    assert set(units["planned"]) == {2}
+    assert "Left out: 11 records that the grid no longer plans." in table.notes
+
+
+def test_notes_tell_how_the_bound_was_measured(results):
+    data = {"dataset": "digits", "sha256": "cd", "canonical": False, "train_images": 1000, "test_images": 360}
+    results.grid(lambda member: results.result(member, iw_samples=5000 if member.seed else 100, data=data))
+    notes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].notes)
+    assert "K = 100 and 5,000 samples on 360 test images" in notes
+    assert "at most 0.01 nats" in notes
+    assert "Limited to 1,000 of 1,437 training images." in notes
+    assert "The files of digits are not those of its distributor" in notes
+    assert "test images." in notes
+    assert "of 360 test" not in notes
+
+
+def test_canonical_whole_data_need_no_caveat(results):
+    results.grid()
+    notes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].notes)
+    assert "Limited" not in notes
+    assert "distributor" not in notes
+    assert "Diverged" not in notes
+
+
+def test_each_data_set_and_place_on_the_axes_has_its_own_table(results, spec):
+    def outcome(member):
+        return results.result(member, -80.0 if member.spec.training.batch_size == 32 else -90.0)
+
+    results.grid(outcome, spec=spec + "  axes: {training.batch_size: [32, 64]}\n")
+    found = tables.log_likelihood(analysis.load(results.root)).tables
+    assert [table.subject for table in found] == [f"digits, training.batch_size = {size}" for size in (32, 64)]
+    assert [table.cells["2", "VAE"].text() for table in found] == ["-80.00 ± 0.00 (3)", "-90.00 ± 0.00 (3)"]
+    text = shown(rendering.terminal(found), 140)
+    assert re.search(r"batch_size = 64 +1 +-90\.00 ± 0\.00 \(3\)", text)
+
+
+def test_active_units_as_in_the_papers_second_table(results):
+    published = {"VAE": [6, 1, 0], "VAE+BN": [5, 2, 1], "VAE+BN+WU": [4, 3, 2], "Prob. ladder+BN+WU": [6, 4, 2]}
+
+    def outcome(member):
+        layers = published[member.cell.variant][: member.cell.depth]
+        layers = [layers[0] - (member.seed == 2), *layers[1:]]
+        return results.result(member, active_units_per_layer=layers, active_units=sum(layers))
+
+    results.grid(outcome)
+    found = tables.active_units(analysis.load(results.root)).tables
+    assert [table.subject for table in found] == ["digits, L = 3", "digits, L = 2", "digits, L = 1"]
+    _, rows = rows_of(rendering.markdown(found))
+    assert rows == {
+        r"z\_1": ["5.7 ± 0.3 (3)", "4.7 ± 0.3 (3)", "3.7 ± 0.3 (3)", "5.7 ± 0.3 (3)"],
+        r"z\_2": ["1.0 ± 0.0 (3)", "2.0 ± 0.0 (3)", "3.0 ± 0.0 (3)", "4.0 ± 0.0 (3)"],
+        r"z\_3": ["0.0 ± 0.0 (3)", "1.0 ± 0.0 (3)", "2.0 ± 0.0 (3)", "2.0 ± 0.0 (3)"],
+        "total": ["6.7 ± 0.3 (3)", "7.7 ± 0.3 (3)", "8.7 ± 0.3 (3)", "11.7 ± 0.3 (3)"],
+    }
+    assert found[2].columns == ("VAE", "VAE+BN", "VAE+BN+WU")
+
+
+def test_latex_shows_names_as_they_are(results, spec):
+    odd = r"50%_a & b#{1}$~^\x"
+    results.grid(by_seed(results), spec=spec.replace("VAE+BN+WU: {model", f"'{odd}': {{model"))
+    text = rendering.latex(tables.log_likelihood(analysis.load(results.root)).tables, "test_log_likelihood")
+    assert r"50\%\_a \& b\#\{1\}\$\textasciitilde{}\textasciicircum{}\textbackslash{}x" in text
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert body[0] == "1 & " + r"$-81.00 \pm 0.58$ (3) & " * 3 + r"-- \\"
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {4}
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert text.isascii()
+
+
+def test_latex_of_lost_members(results):
+    results.grid(lambda member: results.diverged(member) if member.seed else results.result(member, -80.0))
+    text = rendering.latex(tables.log_likelihood(analysis.load(results.root)).tables, "t")
+    assert r"3 & $-80.00$ (1/3), diverged 2 &" in text
+
+
+def test_markdown_escapes_what_would_break_a_table(results, spec):
+    results.grid(by_seed(results), spec=spec.replace("VAE+BN+WU: {model", "'a|b_c': {model"))
+    text = rendering.markdown(tables.log_likelihood(analysis.load(results.root)).tables)
+    heading, rows = rows_of(text)
+    assert heading[3] == r"a\|b\_c"
+    assert {len(row) for row in rows.values()} == {4}
+
+
+def shown(table, width=100):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_the_terminal_table_shows_every_cell_and_names_as_they_are(results, spec):
+    def outcome(member):
+        if member.cell.variant == "VAE" and member.seed == 0:
+            return results.diverged(member)
+        return results.result(member, SEEDS[member.seed])
+
+    results.grid(outcome, spec=spec.replace("VAE+BN+WU: {model", "'[red]x': {model"))
+    text = shown(rendering.terminal(tables.log_likelihood(analysis.load(results.root)).tables))
+    assert "[red]x" in text
+    assert re.search(r"1 +-81\.50 ± 0\.50 \(2/3\) +-81\.00 ± 0\.58 \(3\) +-81\.00 ± 0\.58 \(3\) +–", text)
+    assert "diverged 1" in text
+    assert "nats per image" in text
+
+
+def test_four_complete_variants_fit_in_80_columns_without_wrapping(results):
+    results.grid(by_seed(results))
+    text = shown(rendering.terminal(tables.log_likelihood(analysis.load(results.root)).tables), 80)
+    assert re.search(r" 3( +-81\.00 ± 0\.58 \(3\)){4}", text)

@@ -1,0 +1,26 @@
+"""Shared by all tests: one thread, so that small tests do not fight over cores, and real data where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    folder = os.environ.get("HVAE_DATA_DIR")
+    present = folder is not None and (Path(folder) / "mnist").is_dir()
+    for item in items:
+        if item.get_closest_marker("real_data") and not present:
+            item.add_marker(pytest.mark.skip(reason="needs MNIST in HVAE_DATA_DIR"))
+        if item.get_closest_marker("cuda"):
+            import torch
+
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -1,0 +1,171 @@
+import itertools
+
+import pytest
+import torch
+
+from hvae_spec import compiler
+from hvae_spec.data.batches import Batches
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.evaluation import record_statistics
+from hvae_spec.nn.nonlinearity import PLAIN
+from hvae_spec.objective import bound, log_weight
+from hvae_spec.streams import Streams
+from tests.members import member
+from tests.reference import Reference
+
+CASES = list(itertools.product(["vae", "ladder"], [False, True], ["bernoulli", "gaussian"], [1, 3]))
+
+
+def compiled(spec, members=1):
+    specs = [spec.model_copy(update={"seed": seed}) for seed in range(members)]
+    return compiler.initialized(specs, spec.data.counts[0])
+
+
+def with_statistics(spec, model):
+    record_statistics(model, compiler.batches(spec, load_dataset(spec.data)), 0, 0, "whole_set")
+    return model.eval()
+
+
+@pytest.mark.parametrize(("inference", "batch_norm", "observation", "depth"), CASES)
+def test_log_weights_equal_the_slow_reference(inference, batch_norm, observation, depth):
+    spec = member(depth, model__inference=inference, model__batch_norm=batch_norm, model__observation=observation)
+    model = with_statistics(spec, compiled(spec))
+    x = (torch.rand(1, 4, 64) < 0.3).float() if observation == "bernoulli" else torch.rand(1, 4, 64)
+    noise = Streams([3]).begin("test").noise(2, 4, model.units)
+    with torch.no_grad():
+        fast = log_weight(model(x, noise), beta=0.7)
+    slow = Reference(model, spec)
+    for sample, image in itertools.product(range(2), range(4)):
+        eps = [layer[0, sample, image] for layer in noise]
+        expected = slow.log_weight(x[0, image], eps, beta=0.7)
+        assert fast[0, sample, image].item() == pytest.approx(expected, rel=2e-5, abs=2e-4)
+
+
+def test_ladder_with_shared_top_down_uses_the_generative_mappings():
+    spec = member(model__batch_norm=False, model__share_top_down=True)
+    model = compiled(spec)
+    x, noise = torch.rand(1, 2, 64).round(), Streams([3]).begin("test").noise(1, 2, model.units)
+    fast = log_weight(model(x, noise))
+    separate = compiled(member(model__batch_norm=False))
+    state = separate.state_dict()
+    for name, value in model.state_dict().items():
+        state[name] = value
+        state[name.replace("generative.conditionals", "inference.down")] = value
+    separate.load_state_dict(state)
+    torch.testing.assert_close(fast, log_weight(separate(x, noise)))
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in separate.parameters())
+
+
+def test_ladder_and_vae_are_the_same_model_with_one_layer():
+    ladder = compiled(member(1, model__inference="ladder"))
+    vae = compiled(member(1, model__inference="vae"))
+    assert ladder.state_dict().keys() == vae.state_dict().keys()
+    x, noise = torch.rand(1, 8, 64).round(), Streams([0]).begin("test").noise(3, 8, [5])
+    torch.testing.assert_close(log_weight(ladder(x, noise)), log_weight(vae(x, noise)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(inference):
+    model = compiled(member(3, model__inference=inference, model__batch_norm=False))
+    noise = Streams([0]).begin("test").noise(1, 1, model.units)
+    x = torch.zeros(1, 1, 64, requires_grad=True)
+    z = model.inference.sample(model.inference.encode(x[:, None]), noise)[0].z
+    (gradient,) = torch.autograd.grad(z.sum(), x)
+    assert gradient.abs().max() > 0
+    trace = model(x.detach(), noise)
+    expected = model.generative.likelihood(trace.latents[0], x.detach()[:, None])
+    torch.testing.assert_close(trace.log_likelihood, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("inference", "batch_norm", "observation", "share"),
+    [
+        ("vae", True, "bernoulli", False),
+        ("vae", False, "gaussian", False),
+        ("ladder", True, "bernoulli", False),
+        ("ladder", False, "bernoulli", True),
+        ("ladder", True, "gaussian", False),
+    ],
+)
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_gradients_reach_every_parameter(inference, batch_norm, observation, share, beta):
+    spec = member(
+        model__inference=inference,
+        model__batch_norm=batch_norm,
+        model__observation=observation,
+        model__share_top_down=share,
+    )
+    model = compiled(spec)
+    x, noise = torch.rand(1, 16, 64).round(), Streams([0]).begin("test").noise(1, 16, model.units)
+    value = bound(log_weight(model(x, noise), beta)).sum()
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    # Only the KL feels p(z_i|z_{i+1}) and, going bottom-up, the layers above the first.
+    only_in_kl = ["generative.conditionals"] if not share else []
+    only_in_kl += ["inference.up.1", "inference.up.2"] if inference == "vae" else []
+    for name, gradient in zip(names, gradients, strict=True):
+        reached = gradient is not None and bool(gradient.abs().max() > 0)
+        silent = beta == 0 and any(name.startswith(prefix) for prefix in only_in_kl)
+        assert reached is not silent, name
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 10])
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
+    layers = [{"units": 11 - place, "mlp": [7] * (place % 4)} for place in range(depth)]
+    layers[-1]["mlp_down"] = [3, 4, 5]
+    spec = member(model__layers=layers, model__inference=inference)
+    model = compiled(spec, members=2)
+    noise = Streams([0, 1]).begin("test").noise(3, 4, model.units)
+    trace = model(torch.rand(2, 4, 64).round(), noise)
+    assert log_weight(trace).shape == (2, 3, 4)
+    assert [z.shape[-1] for z in trace.latents] == [11 - place for place in range(depth)]
+    assert log_weight(trace).isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_nonlinearities(name):
+    spec = member(model__nonlinearity=name)
+    model = compiled(spec)
+    noise = Streams([0]).begin("test").noise(1, 4, model.units)
+    assert log_weight(model(torch.rand(1, 4, 64).round(), noise)).isfinite().all()
+
+
+def test_leaky_relu_has_the_slope_of_the_spec():
+    values = torch.tensor([-2.0, 3.0])
+    for slope, expected in [(0.1, -0.2), (0.01, -0.02)]:
+        f = compiler.nonlinearity(member(model__nonlinearity={"leaky_relu": slope}).model)
+        assert f(values).tolist() == pytest.approx([expected, 3.0])
+    assert PLAIN["leaky_relu"](values).tolist() == pytest.approx([-0.2, 3.0])
+
+
+def test_variances_go_below_one_and_keep_their_floor():
+    spec = member(1, model__batch_norm=False, model__variance_floor=0.01)
+    model = compiled(spec)
+    with torch.no_grad():
+        model.inference.up[0].head.linear.bias[..., 5:] = -30.0
+        q = model.inference.encode(torch.zeros(1, 1, 1, 64))[0]
+    assert q.variance.max() < 0.011
+    assert q.variance.min() >= 0.01
+
+
+def test_counted_parameters_are_the_compiled_ones():
+    from hvae_spec.schema.counts import parameters
+
+    for inference, batch_norm, observation, depth in CASES:
+        for share in {False, inference == "ladder"}:
+            spec = member(
+                depth,
+                model__inference=inference,
+                model__batch_norm=batch_norm,
+                model__observation=observation,
+                model__share_top_down=share,
+            )
+            assert parameters(spec) == sum(p.numel() for p in compiled(spec).parameters())
+
+
+def test_batches_hold_the_specs_batch_size():
+    spec = member()
+    batches = compiler.batches(spec, load_dataset(spec.data))
+    assert isinstance(batches, Batches)
+    assert batches.batch_size == spec.training.batch_size

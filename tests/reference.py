@@ -1,0 +1,100 @@
+"""The slow, obvious version of the model: one member, one image, one sample at a time, each equation as it is printed.
+
+It shares nothing with `hvae_spec.nn` but the names of the parameters, and computes in float64.
+"""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+
+class Reference:
+    """Member `member` of a compiled hierarchy, without batch normalisation or with recorded statistics."""
+
+    def __init__(self, model, spec, member=0):
+        self.weights = {name: value[member].double() for name, value in model.state_dict().items()}
+        self.spec = spec.model
+        self.depth = self.spec.depth
+
+    def nonlinearity(self, a):
+        slope = self.spec.nonlinearity.leaky_relu
+        return torch.where(a > 0, a, slope * a)
+
+    def linear(self, name, y):
+        out = y @ self.weights[f"{name}.weight"]
+        return out + self.weights[f"{name}.bias"][0] if f"{name}.bias" in self.weights else out
+
+    def norm(self, name, a):
+        if f"{name}.mean" not in self.weights:
+            return a
+        mean, variance = self.weights[f"{name}.mean"], self.weights[f"{name}.variance"]
+        scale, shift = self.weights[f"{name}.weight"][0], self.weights[f"{name}.bias"][0]
+        return scale * (a - mean) / torch.sqrt(variance + self.spec.batch_norm_eps) + shift
+
+    def mlp(self, name, widths, y):
+        for index in range(len(widths)):
+            y = self.nonlinearity(self.norm(f"{name}.norms.{index}", self.linear(f"{name}.linears.{index}", y)))
+        return y
+
+    def gaussian(self, name, widths, y):
+        """mu and sigma2 of one mapping, Eqs. 7-9."""
+        heads = self.norm(f"{name}.head.norm", self.linear(f"{name}.head.linear", self.mlp(f"{name}.mlp", widths, y)))
+        mu, a = heads[: len(heads) // 2], heads[len(heads) // 2 :]
+        return mu, F.softplus(a) + self.spec.variance_floor
+
+    def log_normal(self, z, mu, sigma2):
+        return sum(
+            -0.5 * math.log(2 * math.pi) - 0.5 * math.log(s) - (a - m) ** 2 / (2 * s)
+            for a, m, s in zip(z.tolist(), mu.tolist(), sigma2.tolist(), strict=True)
+        )
+
+    def posterior(self, x, noise):
+        """Latents and their q parameters, z_1 first."""
+        layers = self.spec.layers
+        if self.spec.inference == "vae":
+            z, q, y = [], [], x
+            for index, layer in enumerate(layers):
+                mu, sigma2 = self.gaussian(f"inference.up.{index}", layer.mlp, y)
+                y = mu + torch.sqrt(sigma2) * noise[index]
+                z.append(y)
+                q.append((mu, sigma2))
+            return z, q
+        d, y = [], x
+        for index, layer in enumerate(layers):
+            d.append(self.gaussian(f"inference.up.{index}", layer.mlp, y))
+            y = d[-1][0]
+        z, q = [None] * self.depth, [None] * self.depth
+        q[-1] = d[-1]
+        z[-1] = d[-1][0] + torch.sqrt(d[-1][1]) * noise[-1]
+        for index in range(self.depth - 2, -1, -1):
+            mu_t, sigma2_t = self.gaussian(f"inference.down.{index}", layers[index + 1].top_down, z[index + 1])
+            mu_d, sigma2_d = d[index]
+            precision = 1 / sigma2_t + 1 / sigma2_d
+            mu = (mu_t / sigma2_t + mu_d / sigma2_d) / precision
+            q[index] = (mu, 1 / precision)
+            z[index] = mu + torch.sqrt(1 / precision) * noise[index]
+        return z, q
+
+    def log_weight(self, x, noise, beta=1.0):
+        """log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)] of one image and one sample."""
+        x, noise = x.double(), [eps.double() for eps in noise]
+        z, q = self.posterior(x, noise)
+        ratio = 0.0
+        for index in range(self.depth):
+            if index == self.depth - 1:
+                p = (torch.zeros_like(z[index]), torch.ones_like(z[index]))
+            else:
+                above = self.spec.layers[index + 1]
+                p = self.gaussian(f"generative.conditionals.{index}", above.down, z[index + 1])
+            ratio += self.log_normal(z[index], *p) - self.log_normal(z[index], *q[index])
+        return self.log_likelihood(x, z[0]) + beta * ratio
+
+    def log_likelihood(self, x, z):
+        d = self.mlp("generative.likelihood.mlp", self.spec.layers[0].down, z)
+        if self.spec.observation == "bernoulli":
+            mu = torch.sigmoid(self.linear("generative.likelihood.logits", d)).tolist()
+            return sum(math.log(m) if a else math.log1p(-m) for a, m in zip(x.tolist(), mu, strict=True))
+        heads = self.linear("generative.likelihood.head.linear", d)
+        mu, a = heads[: len(heads) // 2], heads[len(heads) // 2 :]
+        return self.log_normal(x, mu, F.softplus(a) + self.spec.variance_floor)

@@ -1,0 +1,142 @@
+"""The digest of a member says what the member is: nothing that changes no number changes it, all that does will."""
+
+import random
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from small_spec import SMALL, edited
+
+from hvae_spec.reading import loads, read
+from hvae_spec.schema.experiment import Member
+from hvae_spec.schema.grid import members
+
+
+def digest(text: str) -> str:
+    return members(loads(text))[0].digest
+
+
+SAME = [
+    ("comments and blank lines", "# hello\n\n" + SMALL.replace("\n", "  # why\n")),
+    ("the name", edited(("name: small", "name: other"))),
+    ("an empty section", SMALL + "objective:\nevaluation:\ngrid:\n"),
+    ("a default", SMALL + "objective: {warm_up: 0, mc_samples: 1}\nevaluation: {iw_samples: 5000}\n"),
+    ("the default optimiser", edited(("epochs: 20", "epochs: 20, optimizer: {adam: {lr: 1e-3}}"))),
+    ("the default nonlinearity", edited(("model:", "model:\n  nonlinearity: {leaky_relu: 0.1}"))),
+    ("its plain name", edited(("model:", "model:\n  nonlinearity: leaky_relu"))),
+    ("equal widths down", edited(("[32, 32]", "[32, 32], mlp_down: [32, 32]"))),
+    ("idle top-down widths", edited(("[16, 16]", "[16, 16], mlp_top_down: [7]"))),
+    ("a null", edited(("[32, 32]", "[32, 32], mlp_down: null"))),
+    ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
+    ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
+    ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
+    ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
+    ("idle curve samples", SMALL + "evaluation: {curve_iw_samples: 7}\n"),
+    ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
+    ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),
+    (
+        "other seeds, depths and axes",
+        SMALL + "grid: {depth: [2, 1], seeds: [0, 4], axes: {training.epochs: [20, 3]}}\n",
+    ),
+    ("how it is reached", edited(("epochs: 20", "epochs: 9"), more="grid: {variants: {A: {training.epochs: 20}}}\n")),
+    ("an exclusion", SMALL + "grid: {depth: [2, 1], exclude: [{depth: 1}]}\n"),
+]
+
+
+@pytest.mark.parametrize(("what", "text"), SAME, ids=[row[0] for row in SAME])
+def test_the_digest_does_not_see(what, text):
+    assert digest(text) == digest(SMALL)
+
+
+SPELLINGS = [
+    ("optimizer: {adam: {lr: 1}}", "optimizer: {adam: {lr: 1.0}}"),
+    ("optimizer: {adam: {lr: 2e-3}}", "optimizer: {adam: {lr: 0.0020, beta1: .9}}"),
+    ("clip_norm: 4", "clip_norm: 4."),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), SPELLINGS)
+def test_spellings_of_a_number_are_one(first, second):
+    one, two = (digest(edited(("epochs: 20", f"epochs: 20, {setting}"))) for setting in (first, second))
+    assert one == two
+    assert one != digest(SMALL)
+
+
+@pytest.mark.parametrize(("first", "second"), [("elu", "{elu: 1}"), ("elu", "{elu: 1.0}")])
+def test_spellings_of_a_nonlinearity_are_one(first, second):
+    one, two = (digest(edited(("model:", f"model:\n  nonlinearity: {form}"))) for form in (first, second))
+    assert one == two
+    assert one != digest(SMALL)
+
+
+DIFFERENT = [
+    "data.dataset=mnist", "data.redraw=once", "data.train_images=100", "data.test_images=100",
+    "model.inference=ladder", "model.batch_norm=true", "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
+    "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
+    "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
+    "objective.warm_up=3", "objective.mc_samples=2", "objective.iw_samples=2", "training.epochs=21",
+    "training.batch_size=33", "training.optimizer.adam.lr=2e-3", "training.optimizer.adam.beta1=0.8",
+    "training.optimizer.adam.beta2=0.99", "training.optimizer.adam.eps=1e-4", "training.clip_norm=4",
+    "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
+    "evaluation.every=5", "evaluation.memory_gib=2", "grid.seeds=[1]",
+]  # fmt: skip
+
+
+def settings_digest(tmp_path, *overrides):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return read(path, overrides).members[0].digest
+
+
+@pytest.mark.parametrize("override", DIFFERENT)
+def test_the_digest_sees(tmp_path, override):
+    assert settings_digest(tmp_path, override) != digest(SMALL)
+
+
+WHERE_READ = [
+    ("model.batch_norm=true", "model.batch_norm_eps=1e-3"),
+    ("model.batch_norm=true", "evaluation.batch_norm_statistics=batch_average"),
+    ("objective.iw_samples=2", "objective.sample_ramp=true"),
+    ("evaluation.every=5", "evaluation.curve_iw_samples=7"),
+    ("model.inference=ladder", "model.layers.1.mlp_top_down=[7]"),
+    ("model.inference=ladder", "model.share_top_down=true"),
+]
+
+
+@pytest.mark.parametrize(("condition", "override"), WHERE_READ)
+def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, override):
+    assert settings_digest(tmp_path, condition, override) != settings_digest(tmp_path, condition)
+
+
+def test_ladder_and_vae_of_one_layer_keep_their_own_digests():
+    text = SMALL + "grid: {depth: [1], variants: {V: {}, L: {model.inference: ladder}}}\n"
+    first, second = members(loads(text))
+    assert first.digest != second.digest
+
+
+def test_the_digest_is_pinned():
+    """A digest names records on disk: if this fails, results of older runs are no longer found."""
+    assert digest(SMALL) == "ea09d7c18078ccc2603436e6702e8f152439ae3f20db3afb896fbff8b1971239"
+
+
+def shuffled(node, rng):
+    if isinstance(node, dict):
+        keys = list(node)
+        rng.shuffle(keys)
+        return {key: shuffled(node[key], rng) for key in keys}
+    return [shuffled(item, rng) for item in node] if isinstance(node, list) else node
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_the_order_of_keys_and_the_style_are_nothing(seed, flow):
+    tree = yaml.safe_load(SMALL)
+    text = yaml.safe_dump(shuffled(tree, random.Random(seed)), sort_keys=False, default_flow_style=flow)
+    assert digest(text) == digest(SMALL)
+
+
+def test_a_resolved_spec_reads_back_as_itself():
+    (member,) = members(loads(edited(("model:", "model:\n  nonlinearity: elu"))))
+    again = Member.model_validate(yaml.safe_load(yaml.safe_dump(member.spec.model_dump(mode="json"))))
+    assert again == member.spec
+    assert again.digest == member.digest

@@ -1,0 +1,134 @@
+"""Cells of a grid: what they resolve to, what they are called, and setting values by path."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_spec import SMALL
+
+from hvae_spec.located import parse
+from hvae_spec.reading import loads, read, validate
+from hvae_spec.schema.grid import UnknownPathError, cells, members, parse_path, set_path, slug
+
+GRID = """\
+grid:
+  depth: [1, 2]
+  variants:
+    VAE:
+    Ladder (β): {model.inference: ladder, model.layers.1.mlp_down: [3]}
+  axes: {training.batch_size: [16, 32]}
+  exclude: [{variant: Ladder (β), depth: 1}, {training.batch_size: 32, variant: VAE, depth: 2}]
+  seeds: [5, 3]
+"""
+
+
+def test_cells_are_depth_by_variant_by_axes():
+    found = cells(loads(SMALL + GRID))
+    assert [(cell.depth, cell.variant, cell.axes["training.batch_size"]) for cell in found] == [
+        (1, "VAE", 16),
+        (1, "VAE", 32),
+        (2, "VAE", 16),
+        (2, "Ladder (β)", 16),
+        (2, "Ladder (β)", 32),
+    ]
+    last = found[-1].member
+    assert (last.model.inference, last.training.batch_size, last.model.layers[1].down) == ("ladder", 32, (3,))
+    assert [layer.units for layer in found[0].member.model.layers] == [8]
+
+
+def test_members_are_cells_by_seeds():
+    found = members(loads(SMALL + GRID))
+    assert [member.seed for member in found] == [5, 3] * 5
+    assert len({member.digest for member in found}) == 10
+    assert found[1].labels == {"dataset": "digits", "depth": 1, "variant": "VAE", "seed": 3, "training.batch_size": 16}
+
+
+def test_reading_and_the_experiment_give_the_same_members():
+    reading = validate(parse(SMALL + GRID, "f")[0])
+    assert reading.members == members(reading.experiment)
+
+
+def test_a_file_without_a_grid_is_a_grid_of_one_named_after_what_it_uses():
+    (cell,) = cells(loads(SMALL))
+    assert (cell.variant, cell.depth, cell.seeds) == ("VAE", 2, (0,))
+
+
+def test_an_axis_over_data_sets_labels_them_once():
+    found = members(loads(SMALL + "grid: {axes: {data.dataset: [mnist, digits]}}\n"))
+    assert [member.labels for member in found] == [
+        {"dataset": name, "depth": 2, "variant": "VAE", "seed": 0} for name in ("mnist", "digits")
+    ]
+
+
+def test_published_grid():
+    found = read("specs/mnist_grid.yaml")
+    assert len(found.cells) == 4 * 5 - 1
+    assert len(found.members) == 3 * 19
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "é☃", "A" * 200, "...", "-", "CON: x", "a.b.", "1.5"])
+def test_folders_are_safe_file_names(name):
+    spec = loads(SMALL + f"grid: {{variants: {{'{name}': {{model.layers.0.mlp: [1]}}}}}}\n")
+    (member,) = members(spec)
+    assert len(member.folder) < 220
+    assert all(c.isascii() and (c.isalnum() or c in ".-") for c in member.folder)
+    assert member.folder.startswith("digits-L2-")
+    assert member.folder.endswith(f"-s0-{member.digest[:12]}")
+
+
+def test_folders_of_many_axes_are_short_enough():
+    axes = {f"model.layers.{i}.mlp": f"[[{'123, ' * 20} 5]]" for i in (0, 1)}
+    axes |= {"training.optimizer.adam.lr": "[0.123456789123456789]", "training.optimizer.adam.eps": "[1.23456789e-12]"}
+    text = ", ".join(f"{path}: {values}" for path, values in axes.items())
+    (member,) = members(loads(SMALL + f"grid: {{axes: {{{text}}}, seeds: [9223372036854775807]}}\n"))
+    assert len(member.folder) < 220
+
+
+@given(st.text())
+def test_slugs_are_plain(text):
+    assert all(c.isascii() and (c.isalnum() or c in ".-") for c in slug(text))
+    assert not slug(text).startswith((".", "-"))
+
+
+def tree():
+    return loads(SMALL).model_dump(mode="json", exclude={"name", "grid"})
+
+
+def leaves(node, path=()):
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in items:
+        yield (*path, key)
+        yield from leaves(child, (*path, key))
+
+
+@given(st.sampled_from([path for path in leaves(tree()) if len(path) > 1]), st.integers())
+def test_what_is_set_is_there_and_nothing_else_changes(path, value):
+    dotted = ".".join(map(str, path))
+    assert parse_path(dotted) == path
+    changed, old = tree(), tree()
+    set_path(changed, dotted, value)
+    node = changed
+    for key in path:
+        node = node[key]
+    assert node == value
+    for key in path[:-1]:
+        old = old[key]
+    set_path(changed, dotted, old[path[-1]])
+    assert changed == tree()
+
+
+@given(st.text(st.sampled_from("abmodel.0²٣9-_ "), max_size=30))
+def test_any_other_path_is_unknown(path):
+    known = [".".join(map(str, leaf)) for leaf in leaves(tree()) if len(leaf) > 1]
+    changed = tree()
+    if path in known:
+        set_path(changed, path, None)
+    else:
+        with pytest.raises(UnknownPathError):
+            set_path(changed, path, None)
+        assert changed == tree()
+
+
+def test_alternatives_of_a_nonlinearity_replace_one_another():
+    changed = tree()
+    set_path(changed, "model.nonlinearity.elu", 2)
+    assert changed["model"]["nonlinearity"] == {"elu": 2}

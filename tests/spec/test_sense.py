@@ -1,0 +1,223 @@
+"""Well-formed specs that make no sense: each contradiction is found, and its sound neighbour passes."""
+
+import pytest
+from small_spec import SMALL, edited, place_of, problems
+
+TWO_MAPS = "- {units: 4, mlp: [16, 16], mlp_top_down: [8]}"
+LADDER = "model:\n  inference: ladder\n  share_top_down: true"
+
+
+def grid(*lines: str) -> str:
+    return SMALL + "grid:\n" + "".join(f"  {line}\n" for line in lines)
+
+
+# the bad text, where the problem starts, words of the message, its good neighbour
+PAIRS = [
+    (
+        edited(more="objective: {warm_up: 21}\n"),
+        "21}",
+        "longer than training (20 epochs)",
+        edited(more="objective: {warm_up: 20}\n"),
+    ),
+    (
+        grid("variants: {A: {objective.warm_up: 21}, B: {}}"),
+        "21}",
+        "variant 'A' at depth 2",
+        grid("variants: {A: {objective.warm_up: 20}, B: {}}"),
+    ),
+    (
+        edited(more="objective: {warm_up: 10}\ngrid: {variants: {A: {training.epochs: 9}, B: {}}}\n"),
+        "10}",
+        "training (9 epochs): beta would never reach 1 (variant 'A'",
+        edited(more="objective: {warm_up: 10}\ngrid: {variants: {A: {training.epochs: 10}, B: {}}}\n"),
+    ),
+    (
+        edited(more="objective: {warm_up: 30}\ngrid: {variants: {A: {objective.warm_up: 5}, B: {}}}\n"),
+        "30}",
+        "variant 'B'",
+        edited(more="objective: {warm_up: 30}\ngrid: {variants: {A: {objective.warm_up: 5}}}\n"),
+    ),
+    (
+        edited(("model:", "model:\n  batch_norm: true"), ("batch_size: 32", "batch_size: 1")),
+        "1}",
+        "more than one image in a batch",
+        edited(("model:", "model:\n  batch_norm: true"), ("batch_size: 32", "batch_size: 2")),
+    ),
+    (
+        edited(("model:", "model:\n  batch_norm: true"), ("size: 32", "size: 4, last_batch: keep")),
+        "keep",
+        "a single image (1437 = 1 modulo 4)",
+        edited(("model:", "model:\n  batch_norm: true"), ("size: 32", "size: 4, last_batch: drop")),
+    ),
+    (
+        edited(("model:", "model:\n  batch_norm: true"), ("size: 32", "size: 1436, last_batch: keep")),
+        "keep",
+        "a single image",
+        edited(("model:", "model:\n  batch_norm: false"), ("size: 32", "size: 1436, last_batch: keep")),
+    ),
+    (
+        edited(("batch_size: 32", "batch_size: 1438")),
+        "1438",
+        "larger than the training set (1437 images)",
+        edited(("batch_size: 32", "batch_size: 1437")),
+    ),
+    (
+        edited(("digits}", "digits, train_images: 31}")),
+        "32}\n",
+        "larger than the training set (31 images)",
+        edited(("digits}", "digits, train_images: 32}")),
+    ),
+    (
+        edited(("digits}", "digits, train_images: 1438}")),
+        "1438",
+        "digits has only 1437",
+        edited(("digits}", "digits, train_images: 1437}")),
+    ),
+    (
+        edited(("digits}", "digits, test_images: 361}")),
+        "361",
+        "digits has only 360",
+        edited(("digits}", "digits, test_images: 360}")),
+    ),
+    (
+        edited(("model:", "model:\n  share_top_down: true")),
+        "true",
+        "no top-down path to share",
+        edited(("model:", LADDER)),
+    ),
+    (
+        edited(("model:", LADDER), ("- {units: 4, mlp: [16, 16]}", TWO_MAPS)),
+        "[8]",
+        "widths [16, 16], not [8]",
+        edited(("model:", LADDER), ("- {units: 4, mlp: [16, 16]}", TWO_MAPS.replace("[8]", "[16, 16]"))),
+    ),
+    (
+        edited(("model:", LADDER), ("- {units: 4, mlp: [16, 16]}", TWO_MAPS)),
+        "[8]",
+        "a shared top-down path",
+        edited(
+            ("model:", LADDER.replace("true", "false")),
+            ("- {units: 4, mlp: [16, 16]}", TWO_MAPS),
+        ),
+    ),
+    (
+        edited(("model:", "model:\n  inference: ladder"), ("[32, 32]", "[32, 32], mlp_top_down: [8]")),
+        "[8]",
+        "no top-down inference mapping out of z_1",
+        edited(("model:", "model:\n  inference: ladder"), ("[16, 16]", "[16, 16], mlp_top_down: [8]")),
+    ),
+    (grid("depth: [1, 3]"), "3]\n", "depth 3 is more than the 2 layers", grid("depth: [1, 2]")),
+    (
+        grid("depth: [1, 2]", "variants: {A: {}, B: {model.layers: [{units: 1, mlp: []}]}}"),
+        "2]\n",
+        "more than the 1 layers of the model (variant 'B'",
+        grid("depth: [1]", "variants: {A: {}, B: {model.layers: [{units: 1, mlp: []}]}}"),
+    ),
+    (grid("depth: [1, 1]"), "1]", "depth 1 is listed twice", grid("depth: [1, 2]")),
+    (grid("seeds: [7, 8, 7]"), "7]", "seed 7 is listed twice", grid("seeds: [7, 8, 9]")),
+    (
+        grid("axes: {training.epochs: [5, 6, 5]}"),
+        "5]}",
+        "value 5 is listed twice",
+        grid("axes: {training.epochs: [5, 6, 7]}"),
+    ),
+    (
+        grid("axes: {model.layers.0.mlp: [[1], [2], [1]]}"),
+        "[1]]",
+        "value [1] is listed twice",
+        grid("axes: {model.layers.0.mlp: [[1], [2], []]}"),
+    ),
+    (
+        grid("axes: {training.optimizer.adam.lr: [1, 1.0]}"),
+        "1.0",
+        "listed twice",
+        grid("axes: {training.optimizer.adam.lr: [1, 1.1]}"),
+    ),
+    (
+        grid("variants: {A: {}, B: {model.inference: vae}}"),
+        "B: {",
+        "variants 'A' and 'B' resolve to the same model at depth 2",
+        grid("variants: {A: {}, B: {model.inference: ladder}}"),
+    ),
+    (
+        grid("depth: [1, 2]", "axes: {model.layers.1.units: [4, 5]}"),
+        "{model.layers.1",
+        "resolve to the same model",
+        grid("depth: [1, 2]", "axes: {model.layers.1.units: [4, 5]}", "exclude: [{depth: 1, model.layers.1.units: 5}]"),
+    ),
+    (
+        grid("variants: {A: {}}", "exclude: [{variant: B}]"),
+        "B}]",
+        "no variant is the text 'B'",
+        grid("variants: {A: {}, B: {model.inference: ladder}}", "exclude: [{variant: B}]"),
+    ),
+    (
+        grid("depth: [1, 2]", "exclude: [{depth: 3}]"),
+        "3}]",
+        "the excluded cell does not exist: no depth is 3",
+        grid("depth: [1, 2]", "exclude: [{depth: 2}]"),
+    ),
+    (
+        grid("variants: {1: {}, 2: {model.inference: ladder}}", "exclude: [{variant: 1}]"),
+        "1}]",
+        "no variant is 1",
+        grid("variants: {1: {}, 2: {model.inference: ladder}}", "exclude: [{variant: '1'}]"),
+    ),
+    (
+        grid("axes: {model.batch_norm: [true, false]}", "exclude: [{model.batch_norm: 1}]"),
+        "1}]",
+        "no model.batch_norm is 1",
+        grid("axes: {model.batch_norm: [true, false]}", "exclude: [{model.batch_norm: true}]"),
+    ),
+    (grid("depth: [1, 2]", "exclude: [{}]"), "{}]", "excludes nothing", grid("depth: [1, 2]", "exclude: []")),
+    (
+        grid("depth: [1]", "exclude: [{depth: 1}]"),
+        "[{depth",
+        "the grid is empty",
+        grid("depth: [1, 2]", "exclude: [{depth: 1}]"),
+    ),
+    (
+        grid("variants: {A: {model.layers: [{units: 1, mlp: []}], model.layers.0.units: 3}}"),
+        "model.layers.0",
+        "is set by model.layers as well",
+        grid("variants: {A: {model.layers.1.units: 3, model.layers.0.units: 3}}"),
+    ),
+    (
+        grid("variants: {A: {training.epochs: 3}}", "axes: {training.epochs: [1, 2]}"),
+        "training.epochs: 3",
+        "is set by the axis training.epochs as well",
+        grid("variants: {A: {training.batch_size: 3}}", "axes: {training.epochs: [1, 2]}"),
+    ),
+    (
+        grid(f"axes: {{training.epochs: {list(range(1, 102))}, training.batch_size: {list(range(1, 101))}}}"),
+        "axes",
+        "10,100 cells",
+        grid(f"axes: {{training.epochs: {list(range(1, 12))}, training.batch_size: {list(range(1, 11))}}}"),
+    ),
+    (
+        grid("depth: [1, 2]", f"axes: {{training.epochs: {list(range(1, 11))}}}", f"seeds: {list(range(5001))}"),
+        "depth",
+        "100,020 members",
+        grid("depth: [1, 2]", f"seeds: {list(range(5001))}"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "fragment", "message", "good"), PAIRS, ids=[row[2] for row in PAIRS])
+def test_contradictions(bad, fragment, message, good):
+    (problem,) = problems(bad)
+    assert problem.kind == "nonsense"
+    assert (problem.place.line, problem.place.column) == place_of(bad, fragment)
+    assert message in problem.message
+    assert problem.expected
+    assert problems(good) == []
+
+
+def test_a_common_mistake_is_told_once_for_all_cells():
+    text = edited(more="objective: {warm_up: 30}\ngrid: {depth: [1, 2], axes: {training.batch_size: [8, 9]}}\n")
+    assert len(problems(text)) == 1
+
+
+def test_excluded_cells_need_make_no_sense():
+    excluded = "grid: {depth: [1, 2], variants: {A: {}, B: {objective.warm_up: 99}}, exclude: [{variant: B}]}\n"
+    assert problems(SMALL + excluded) == []

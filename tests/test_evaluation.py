@@ -1,0 +1,109 @@
+import math
+
+import pytest
+import torch
+
+from hvae_spec import compiler
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.evaluation import ROWS, bytes_per_row, evaluate, record_statistics, standard_error
+from hvae_spec.objective import log_weight
+from hvae_spec.streams import Streams
+from tests.members import member
+
+
+def trained(spec):
+    """A model with statistics; initial weights will do, as no test here depends on learning."""
+    model = compiler.initialized([spec], 64)
+    dataset = load_dataset(spec.data)
+    record_statistics(model, compiler.batches(spec, dataset), spec.seed, 0, "whole_set")
+    return model.eval(), draw_once(dataset, "test", spec.model.observation)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_streaming_equals_the_plain_computation_on_the_same_noise(inference):
+    spec = member(model__inference=inference)
+    model, x = trained(spec)
+    k = 50
+    evaluation = evaluate(model, x, k, seed=4, epoch=2)
+    noise = Streams([4]).begin("evaluation", 2).noise(k, len(x), model.units)
+    with torch.no_grad():
+        trace = model(x[None], noise)
+    log_w = log_weight(trace)[0].double()
+    torch.testing.assert_close(evaluation.log_likelihood, log_w.logsumexp(0) - math.log(k), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(evaluation.elbo, log_w.mean(0), rtol=1e-6, atol=1e-5)
+    w = (log_w - log_w.max(0).values).exp()
+    torch.testing.assert_close(evaluation.effective_sample_size, w.sum(0) ** 2 / (w**2).sum(0), rtol=1e-4, atol=1e-4)
+    for layer, ratio in enumerate(trace.log_ratios):
+        draws = -ratio[0].double()
+        torch.testing.assert_close(evaluation.kl[layer], draws.mean((0, 1)), rtol=1e-5, atol=1e-5)
+        se = (draws.var(0, correction=1) / k).mean(0).div(len(x)).sqrt()
+        torch.testing.assert_close(evaluation.kl_se[layer], se, rtol=1e-3, atol=1e-6)
+
+
+def test_many_chunks_equal_one_stream(monkeypatch):
+    spec = member()
+    model, x = trained(spec)
+    monkeypatch.setattr("hvae_spec.evaluation.IMAGES", 7)
+    monkeypatch.setattr("hvae_spec.evaluation.ROWS", 40)
+    chunked = evaluate(model, x, 600, seed=1)
+    monkeypatch.undo()
+    whole = evaluate(model, x, 600, seed=1)
+    # Different noise, the same distribution: means agree within their Monte Carlo errors.
+    error = math.hypot(chunked.log_likelihood_mc_se, whole.log_likelihood_mc_se)
+    assert abs(chunked.log_likelihood.mean() - whole.log_likelihood.mean()) < 5 * error
+    for a, b, sa, sb in zip(chunked.kl, whole.kl, chunked.kl_se, whole.kl_se, strict=True):
+        assert ((a - b).abs() < 5 * torch.hypot(sa, sb)).all()
+    assert len(chunked.log_likelihood) == len(x)
+    assert (chunked.effective_sample_size >= 1).all()
+    assert (chunked.effective_sample_size <= 600).all()
+
+
+def test_memory_limits_the_rows_in_flight(monkeypatch):
+    spec = member()
+    model, x = trained(spec)
+    seen = []
+    trace = type(model).trace
+
+    def spy(self, x, encoding, noise):
+        seen.append(noise[0].shape[1] * noise[0].shape[2])
+        return trace(self, x, encoding, noise)
+
+    monkeypatch.setattr(type(model), "trace", spy)
+    evaluate(model, x, 500)
+    assert max(seen) <= ROWS
+    seen.clear()
+    budget = 100 * bytes_per_row(model) / 2**30
+    evaluate(model, x, 500, memory_gib=budget)
+    assert max(seen) <= 100
+    assert sum(seen) == 500 * len(x)
+
+
+def test_the_sample_independent_part_runs_once_an_image(monkeypatch):
+    model, x = trained(member())
+    calls = []
+    encode = type(model.inference).encode
+    monkeypatch.setattr(type(model.inference), "encode", lambda self, x: (calls.append(x.shape[2]), encode(self, x))[1])
+    evaluate(model, x, 3000)
+    assert sum(calls) == len(x)
+
+
+def test_an_images_bound_does_not_depend_on_its_neighbours():
+    """Batch normalisation must not see the test batch."""
+    model, x = trained(member(1))
+    alone = evaluate(model, x[:1], 4000, seed=1)
+    together = evaluate(model, x, 4000, seed=2)
+    error = math.hypot(*((1 / e.effective_sample_size[0] - 1 / 4000) ** 0.5 for e in (alone, together)))
+    assert abs(alone.log_likelihood[0] - together.log_likelihood[0]) < 5 * error
+
+
+def test_evaluation_is_reproducible_and_seeded():
+    model, x = trained(member())
+    first, again, other = (evaluate(model, x, 20, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.log_likelihood, again.log_likelihood)
+    assert not torch.equal(first.log_likelihood, other.log_likelihood)
+
+
+def test_standard_error_over_images():
+    assert standard_error(torch.tensor([1.0, 2.0, 3.0, 6.0])) == pytest.approx(math.sqrt(14 / 3) / 2)
+    assert math.isnan(standard_error(torch.tensor([1.0])))
