@@ -44,9 +44,7 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
             metadata = json.loads((file.metadata() or {})["pack"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"{path}: not a checkpoint that can be read ({error}); delete it to start this pack over"
-        ) from None
+        raise UserError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
     if metadata["digests"] != digests:
         raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
     state = trainer.optimizer.state_dict()

@@ -95,7 +95,8 @@ def evaluate(
         model: one member (M = 1), its batch-norm statistics recorded.
         x: observations [N, D].
         iw_samples: K.
-        seed, epoch: select the noise.
+        seed: the member's seed.
+        epoch: epochs trained so far; selects the noise together with the seed.
         memory_gib: memory for activations. It changes the result (within Monte Carlo error) only if it is so small that
             fewer than `ROWS` rows fit.
         progress: called with the fraction done.

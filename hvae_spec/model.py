@@ -37,6 +37,8 @@ class Model:
         self.spec = spec
         self.device = compiler.pick_device(device)
         self.pixels = spec.data.counts[0]
+        self.epoch = 0
+        """Epochs trained."""
         self.hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
 
     def __repr__(self) -> str:
@@ -94,13 +96,22 @@ class Model:
         with self._ready():
             return self.hierarchy.generative.likelihood.mean(z[None])[0, 0].cpu()
 
-    def evaluate(self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int = 0) -> Evaluation:
-        """Bounds, effective sample size and unit KLs, with K = `iw_samples` (default: the spec's)."""
+    def evaluate(
+        self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None
+    ) -> Evaluation:
+        """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed` (defaults: the spec's,
+        which on the test images give a record's own numbers again).
+        """
         x = self._images(images)
         settings = self.spec.evaluation
         with self._ready():
             return evaluate(
-                self.hierarchy, x, iw_samples or settings.iw_samples, seed=seed, memory_gib=settings.memory_gib
+                self.hierarchy,
+                x,
+                iw_samples or settings.iw_samples,
+                seed=self.spec.seed if seed is None else seed,
+                epoch=self.epoch,
+                memory_gib=settings.memory_gib,
             )
 
     def record_statistics(self) -> None:
@@ -158,4 +169,5 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
         model.hierarchy.load_state_dict(load_weights(record.weights))
     except RuntimeError as error:
         raise UserError(f"{record.weights}: weights of another model than {folder}/spec.yaml ({error})") from None
+    model.epoch = model.spec.training.epochs
     return model

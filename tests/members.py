@@ -7,7 +7,7 @@ from hvae_spec.schema.experiment import Member
 from hvae_spec.schema.grid import set_path
 
 SMALL: dict[str, Any] = {
-    "data": {"dataset": "digits", "train_images": 96, "test_images": 24},
+    "data": {"dataset": "digits", "train_images": 320, "test_images": 24},
     "model": {
         "layers": [{"units": 5, "mlp": [12, 10]}, {"units": 4, "mlp": [9, 8]}, {"units": 3, "mlp": [7]}],
         "inference": "ladder",

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +14,7 @@ def test_warm_up_is_zero_in_the_first_epoch_and_one_after_n_epochs(epochs_to_one
     betas = [warm_up(epoch, epochs_to_one) for epoch in range(1, epochs_to_one + 3)]
     assert betas[0] == 0
     assert betas[epochs_to_one:] == [1.0, 1.0]
-    steps = [b - a for a, b in zip(betas, betas[1:], strict=False)][:epochs_to_one]
+    steps = [b - a for a, b in pairwise(betas)][:epochs_to_one]
     assert steps == pytest.approx([1 / epochs_to_one] * epochs_to_one)
 
 

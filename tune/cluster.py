@@ -75,7 +75,8 @@ def run_on_ray(jobs: list[PackJob], listener: Listener, *, cores: int, gpus: int
     Args:
         jobs: packs, the costliest first.
         listener: told of everything that happens.
-        cores, gpus: what a local Ray may use.
+        cores: CPU cores that a local Ray may use.
+        gpus: CUDA devices that a local Ray may use.
         address: an existing cluster to use instead.
 
     """
@@ -91,7 +92,7 @@ def _run_trials(jobs: list[PackJob], listener: Listener, threads: int, gpus: int
 
     by_id = {job.pack_id: job for job in jobs}
     driver = (socket.gethostname(), os.getpid())
-    resources = {"cpu": threads, "gpu": 1 if gpus else 0}
+    resources: dict[str, float] = {"cpu": threads, "gpu": 1 if gpus else 0}
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(_run_trial, jobs=by_id, driver=driver, variables=_variables()), resources
     )

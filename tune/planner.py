@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from hvae_spec.errors import UserError
@@ -92,7 +93,8 @@ def make_plan(
         reading: the spec.
         results: where records are.
         device: the `--device` flag, for the workers.
-        cores, gpus: what may be used.
+        cores: CPU cores that may be used.
+        gpus: CUDA devices that may be used.
         pack_size: largest number of members in a pack; None chooses it by the cost of a step.
         serial: one pack at a time, with all cores.
         git: state of the source tree, for the records.
@@ -147,7 +149,7 @@ def _group(members: list[PackMember], slots: int, pack_size: int | None, *, on_g
 
 def _cut(members: list[PackMember], parts: int) -> list[list[PackMember]]:
     edges = [round(place * len(members) / parts) for place in range(parts + 1)]
-    return [members[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [members[start:end] for start, end in pairwise(edges)]
 
 
 def _good_size(member: Member, on_gpu: bool) -> int:

@@ -58,7 +58,7 @@ def download(source: Source, folder: Path) -> Path:
     pooch.get_logger().setLevel("ERROR")
     failures = []
     for url in source.urls:
-        downloader = pooch.HTTPDownloader(progressbar=_Progress(source.name), timeout=20)  # type: ignore[arg-type]
+        downloader = pooch.HTTPDownloader(progressbar=_Progress(source.name), timeout=20)
         try:
             path = pooch.retrieve(url, f"sha256:{source.sha256}", source.name, folder, downloader=downloader)
             return Path(path)

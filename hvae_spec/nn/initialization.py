@@ -19,6 +19,7 @@ def initialize(model: nn.Module, scheme: str, variance_bias: float, generators: 
         scheme: `torch` (PyTorch's default: weights and biases uniform on +-1/sqrt(fan_in)), `glorot_normal`,
             `glorot_uniform` (variance 2 / (fan_in + fan_out), biases zero), `he_normal`, `he_uniform` (2 / fan_in).
         variance_bias: initial bias of the heads that give variances.
+        generators: member m is drawn from generators[m] alone.
 
     """
     for module in model.modules():

@@ -59,7 +59,7 @@ def test_recording_averages_batches_and_training_leaves_no_trace():
 
 @pytest.mark.parametrize("method", ["whole_set", "batch_average"])
 def test_statistics_are_those_of_the_training_set_layer_by_layer(method):
-    spec = member(2, training__batch_size=96)
+    spec = member(2, training__batch_size=320)
     model = compiler.initialized([spec], 64)
     dataset = load_dataset(spec.data)
     batches = compiler.batches(spec, dataset)
@@ -67,7 +67,7 @@ def test_statistics_are_those_of_the_training_set_layer_by_layer(method):
     # One batch holds the whole set, so evaluation with recorded statistics must equal training on that batch.
     streams = Streams([spec.seed]).begin("statistics", 5)
     x = batches.whole(streams) if method == "whole_set" else next(iter(batches.epoch(streams)))
-    noise = streams.noise(1, 96, model.units)
+    noise = streams.noise(1, 320, model.units)
     model.eval()
     with torch.no_grad():
         evaluated = log_weight(model(x, noise))

@@ -26,9 +26,8 @@ def test_log_prob_is_the_normal_density(mean, variance, z):
     assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@given(finite, variances, finite, variances, finite, finite)
-def test_merge_is_the_normalised_product(mean1, variance1, mean2, variance2, z1, z2):
-    first, second = gaussian(mean1, variance1), gaussian(mean2, variance2)
+@given(st.builds(gaussian, finite, variances), st.builds(gaussian, finite, variances), finite, finite)
+def test_merge_is_the_normalised_product(first, second, z1, z2):
     merged = precision_weighted_merge(first, second)
 
     def excess(z):
@@ -37,7 +36,7 @@ def test_merge_is_the_normalised_product(mean1, variance1, mean2, variance2, z1,
 
     # The product differs from the merged density by a constant, whatever z.
     assert excess(z1) == pytest.approx(excess(z2), rel=1e-7, abs=1e-7)
-    assert 1 / merged.variance.item() == pytest.approx(1 / variance1 + 1 / variance2)
+    assert 1 / merged.variance.item() == pytest.approx(1 / first.variance.item() + 1 / second.variance.item())
 
 
 @given(finite, variances, finite, variances, finite)
