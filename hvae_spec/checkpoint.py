@@ -23,12 +23,9 @@ def save_checkpoint(path: Path, trainer: Trainer, digests: list[str], extra: dic
         extra: what else the caller needs to go on, as JSON.
 
     """
-    tensors = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
-    for index, state in trainer.optimizer.state_dict()["state"].items():
-        tensors.update({f"optimizer/{index}/{name}": value for name, value in state.items()})
     divergences = [None if divergence is None else vars(divergence) for divergence in trainer.divergences]
     metadata = {"epoch": trainer.epoch, "digests": digests, "divergences": divergences, "extra": extra}
-    content = {name: value.contiguous().cpu() for name, value in tensors.items()}
+    content = {name: value.contiguous().cpu() for name, value in trainer.optimizer.state().items()}
     write_atomically(path, safetensors.torch.save(content, {"pack": json.dumps(metadata)}))
 
 
@@ -47,18 +44,7 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
         raise UserError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
     if metadata["digests"] != digests:
         raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
-    state = trainer.optimizer.state_dict()
-    state["state"] = {}
-    model = {}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition("/")
-        if kind == "model":
-            model[rest] = value
-        else:
-            index, _, field = rest.partition("/")
-            state["state"].setdefault(int(index), {})[field] = value
-    trainer.model.load_state_dict(model)
-    trainer.optimizer.load_state_dict(state)
+    trainer.optimizer.restore(tensors)
     trainer.epoch = metadata["epoch"]
     trainer.divergences = [None if entry is None else Divergence(**entry) for entry in metadata["divergences"]]
     extra: dict[str, Any] = metadata["extra"]

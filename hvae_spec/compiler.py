@@ -1,4 +1,4 @@
-"""Spec -> model, batches, optimiser: the only file that knows both pydantic and torch."""
+"""Spec -> model and batches: the only file that knows both pydantic and torch."""
 
 from collections.abc import Callable, Sequence
 
@@ -81,16 +81,6 @@ def batches(spec: Member, dataset: Dataset, device: torch.device | str = "cpu") 
         last_batch=spec.training.last_batch,
         device=device,
     )
-
-
-def optimizer(specs: Sequence[Member], model: Hierarchy) -> torch.optim.Adam:
-    """Adam with one parameter group a member: views of its slice of every parameter, and its own settings."""
-    groups = []
-    for member, spec in enumerate(specs):
-        adam = spec.training.optimizer.adam
-        views = [parameter.detach()[member] for parameter in model.parameters()]
-        groups.append({"params": views, "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
-    return torch.optim.Adam(groups, fused=True)
 
 
 def pick_device(name: str) -> torch.device:

@@ -99,8 +99,8 @@ class Model:
     def evaluate(
         self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None
     ) -> Evaluation:
-        """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed` (defaults: the spec's,
-        which on the test images give a record's own numbers again).
+        """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed`: by default the spec's,
+        which on the test images give a record's own numbers again.
         """
         x = self._images(images)
         settings = self.spec.evaluation

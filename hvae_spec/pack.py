@@ -22,7 +22,6 @@ from hvae_spec.errors import UserError
 from hvae_spec.evaluation import Evaluation, evaluate, record_statistics, standard_error
 from hvae_spec.files import write_atomically
 from hvae_spec.jobs import PackJob, Progress, Report
-from hvae_spec.precision import set_matmul_precision
 from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.counts import evaluation_products, parameters, steps_per_epoch, training_products
 from hvae_spec.training import Trainer
@@ -75,7 +74,7 @@ class _Life:
             return
         torch.set_num_threads(self.job.threads)
         device = compiler.pick_device(self.job.device)
-        self.precision = set_matmul_precision(self.first.training.matmul_precision, device)
+        torch.set_float32_matmul_precision(self.first.training.matmul_precision)
         self.dataset = load_dataset(self.first.data)
         self.trainer = Trainer(self.specs, self.dataset, device)
         self.test = draw_once(self.dataset, "test", self.first.model.observation)
@@ -224,7 +223,7 @@ class _Life:
             "pack": {"id": self.job.pack_id, "members": len(self.specs), "threads": self.job.threads},
             "device": device.type,
             "device_name": name,
-            "matmul_precision": self.precision,
+            "matmul_precision": self.first.training.matmul_precision,
             "data": {
                 "dataset": self.dataset.name,
                 "sha256": self.dataset.sha256,

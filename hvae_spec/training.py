@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.objective import bound, log_weight, warm_up
+from hvae_spec.optimizer import PackAdam
 from hvae_spec.schema.experiment import Member
 from hvae_spec.streams import Streams
 
@@ -43,10 +43,10 @@ class Trainer:
     def __init__(self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu") -> None:
         self.specs, self.device = list(specs), torch.device(device)
         self.model = compiler.initialized(specs, dataset.pixels).to(self.device)
-        self.optimizer = compiler.optimizer(specs, self.model)
         self.batches = compiler.batches(specs[0], dataset, self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())
+        self.optimizer = PackAdam([spec.training for spec in specs], self.parameters)
         self.epoch = 0
         self.divergences: list[Divergence | None] = [None] * len(self.specs)
         depth = specs[0].model.depth
@@ -85,29 +85,10 @@ class Trainer:
         noise = self.streams.noise(mc_samples * iw_samples, x.shape[1], self.model.units)
         trace = self.model(x, noise)
         value = bound(log_weight(trace, beta), iw_samples).mean(1)
-        gradients = torch.autograd.grad(-value.sum(), self.parameters, allow_unused=True)
-        norms = self.update(gradients)
+        gradients = torch.autograd.grad(-value.sum(), self.parameters)
+        norms = self.optimizer.step(gradients, [divergence is not None for divergence in self.divergences])
         kls = [-ratio.detach().sum(-1).mean((1, 2)) for ratio in trace.log_ratios]
         return torch.stack([*kls, trace.log_likelihood.detach().mean((1, 2)), value.detach(), norms], dim=1)
-
-    def update(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """Clip and apply gradients, [M, ...] a parameter. Returns each member's gradient norm before clipping, [M]."""
-        norms = []
-        for member, (spec, group) in enumerate(zip(self.specs, self.optimizer.param_groups, strict=True)):
-            parts = [None if gradient is None else gradient[member] for gradient in gradients]
-            norm = get_total_norm([part for part in parts if part is not None])
-            norms.append(norm)
-            if spec.training.clip_norm is not None:
-                scale = (spec.training.clip_norm / norm).clamp(max=1)
-                parts = [None if part is None else part * scale for part in parts]
-            if spec.training.clip_value is not None:
-                limit = spec.training.clip_value
-                parts = [None if part is None else part.clamp(-limit, limit) for part in parts]
-            frozen = self.divergences[member] is not None
-            for parameter, part in zip(group["params"], parts, strict=True):
-                parameter.grad = None if frozen else part
-        self.optimizer.step()
-        return torch.stack(norms)
 
     def find_divergence(self, values: Tensor, epoch: int) -> Divergence | None:
         """The first quantity of an epoch [steps, Q] that is not finite, if there is one."""
