@@ -95,9 +95,9 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: no such device; expected auto, cpu, cuda or cuda:0 and so on") from None
+        raise UserError(f"device {name!r}: expected auto, cpu, cuda or cuda:0 and so on") from None
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: expected auto, cpu, cuda or cuda:0 and so on")
+        raise UserError(f"device {name!r}: expected auto, cpu, cuda or cuda:0 and so on")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: this machine has no CUDA device that PyTorch {torch.__version__} can use")
+        raise UserError(f"device {name!r}: this machine has no CUDA device that PyTorch {torch.__version__} can use")
     return device

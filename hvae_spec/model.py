@@ -99,8 +99,9 @@ class Model:
     def evaluate(
         self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None
     ) -> Evaluation:
-        """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed`: by default the spec's,
-        which on the test images give a record's own numbers again.
+        """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed`.
+
+        The defaults are the spec's, and give a record's own numbers again on the test images.
         """
         x = self._images(images)
         settings = self.spec.evaluation

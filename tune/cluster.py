@@ -16,10 +16,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hvae_spec.errors import UserError
 from hvae_spec.jobs import PackJob, Progress
 from tune.display import Listener
 from tune.failures import ATTEMPTS, record_failure
+from tune.signals import Interruption
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,6 +39,10 @@ QUIET = {
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
+
+
+class RayDiedError(Exception):
+    """The local Ray is gone."""
 
 
 @contextmanager
@@ -55,6 +62,7 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
     if address is None:
         options |= {"address": "local", "num_cpus": cores, "num_gpus": gpus, "include_dashboard": False}
     else:
+        _check_address(address)
         options |= {"address": address}
     try:
         ray.init(**options)
@@ -69,25 +77,51 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def run_on_ray(jobs: list[PackJob], listener: Listener, *, cores: int, gpus: int, address: str | None = None) -> None:
+def _check_address(address: str) -> None:
+    """Refuse a cluster's address where nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        UserError: it cannot be connected to.
+
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return
+    host = host.removeprefix("ray://")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--address {address}: no Ray cluster can be joined there ({error})") from None
+
+
+def run_on_ray(
+    jobs: list[PackJob],
+    listener: Listener,
+    interruption: Interruption,
+    *,
+    cores: int,
+    gpus: int,
+    address: str | None = None,
+) -> None:
     """Run packs as Ray Tune trials, the first ones first, several at a time.
 
     Args:
         jobs: packs, the costliest first.
         listener: told of everything that happens.
+        interruption: tells when to stop.
         cores: CPU cores that a local Ray may use.
         gpus: CUDA devices that a local Ray may use.
         address: an existing cluster to use instead.
 
     """
-    with ray_running(cores, gpus, address) as ray:
+    with interruption.deferred(), ray_running(cores, gpus, address) as ray:
         if address is not None:
             _check_shared_storage(ray, jobs[0].results)
         for threads, group in groupby(jobs, key=lambda job: job.threads):
-            _run_trials(list(group), listener, threads, gpus)
+            _run_trials(list(group), listener, interruption, threads, gpus)
 
 
-def _run_trials(jobs: list[PackJob], listener: Listener, threads: int, gpus: int) -> None:
+def _run_trials(jobs: list[PackJob], listener: Listener, interruption: Interruption, threads: int, gpus: int) -> None:
     from ray import tune as ray_tune
 
     by_id = {job.pack_id: job for job in jobs}
@@ -109,13 +143,18 @@ def _run_trials(jobs: list[PackJob], listener: Listener, threads: int, gpus: int
                 name="trials",
                 storage_path=str(scratch.resolve()),
                 failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
-                callbacks=[_callback(by_id, listener)],
+                callbacks=[_callback(by_id, listener, interruption)],
                 verbose=0,
             ),
         )
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _local_raylets() -> list[psutil.Process]:
+    """Ray's scheduler, where this process started it."""
+    return [child for child in psutil.Process().children(recursive=True) if child.name() == "raylet"]
 
 
 def _trial_name(trial: Any) -> str:
@@ -152,24 +191,30 @@ def _run_trial(
 
 def _leave_if_orphaned(driver: tuple[str, int]) -> None:
     """End this worker if its driver was killed: a new driver may want the pack. The last checkpoint stands."""
-    import psutil
-
     name, pid = driver
     if name == socket.gethostname() and not psutil.pid_exists(pid):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _callback(jobs: dict[str, PackJob], listener: Listener) -> Any:
+def _callback(jobs: dict[str, PackJob], listener: Listener, interruption: Interruption) -> Any:
     """A Tune callback that tells the listener. Its methods run in Tune's loop: quick, and never raising."""
     from ray.tune import Callback
 
     class Tell(Callback):
-        def __init__(self, jobs: dict[str, PackJob], listener: Listener) -> None:
-            self.jobs, self.listener, self.seen = jobs, listener, set[str]()
+        def __init__(self, jobs: dict[str, PackJob], listener: Listener, interruption: Interruption) -> None:
+            self.jobs, self.listener, self.interruption = jobs, listener, interruption
+            self.seen: set[str] = set()
+            self.raylets = _local_raylets()
 
         def __getstate__(self) -> dict[str, Any]:
             # Tune pickles its callbacks for a restore that is never made, and a terminal cannot be pickled.
             return {}
+
+        def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            self.interruption.check()
+            # Tune would wait for a dead Ray for ever.
+            if any(not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE for raylet in self.raylets):
+                raise RayDiedError("Ray has died on this machine. The same command goes on from the last checkpoints.")
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             pack_id = trial.config["pack"]
@@ -202,7 +247,7 @@ def _callback(jobs: dict[str, PackJob], listener: Listener) -> Any:
             record_failure(job, why)
             self.listener.failed(job.pack_id, why.strip().splitlines()[-1], final=True)
 
-    return Tell(jobs, listener)
+    return Tell(jobs, listener, interruption)
 
 
 def _traceback(job: PackJob) -> str:

@@ -4,8 +4,8 @@ import argparse
 import glob
 import json
 import os
+import re
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,9 @@ from hvae_spec.errors import UserError
 from hvae_spec.reading import read
 from hvae_spec.records import Results
 from hvae_spec.schema.counts import parameters
+from tune.cluster import RayDiedError
 from tune.planner import Plan, make_plan, write_pack
+from tune.signals import Interrupted, Interruption
 
 EPILOG = """\
 examples:
@@ -37,14 +39,6 @@ Data are looked for in HVAE_DATA_DIR, then in a per-user cache, and downloaded t
 """
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM has come."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
     options = parse(arguments)
@@ -54,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except RayDiedError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     except Interrupted as interruption:
         sys.stderr.write(f"\nInterrupted ({interruption}). The same command goes on from the last checkpoints.\n")
         return 128 + interruption.number
@@ -109,19 +106,32 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """
     reading = read(options.spec, options.set)
     results = Results(options.results or Path("results") / reading.experiment.name)
+    _check_flags(options, results)
     plan = _plan(options, results, reading)
     if options.plan:
         print_plan(plan, console)
         return 0
-    with locked(results.root), interruptible():
+    with locked(results.root), Interruption() as interruption:
         # Planned again now that nobody else writes there.
         plan = _plan(options, Results(results.root), reading)
         _check_data(plan)
         plan.write_grid()
         for job in plan.jobs:
             write_pack(job)
-        _run(plan, options, console)
+        _run(plan, options, console, interruption)
         return report(plan, console)
+
+
+def _check_flags(options: argparse.Namespace, results: Results) -> None:
+    """Refuse a device that is none, and a results folder that is no folder, before anything is planned."""
+    if results.root.exists() and not results.root.is_dir():
+        raise UserError(f"{results.root}: cannot be used as a results folder (it is a file)")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise UserError(f"--device {options.device}: expected auto, cpu, cuda or cuda:0 and so on")
+    if options.device.startswith("cuda") and not options.plan and not options.address:
+        from hvae_spec.compiler import pick_device
+
+        pick_device(options.device)
 
 
 def _plan(options: argparse.Namespace, results: Results, reading: Any) -> Plan:
@@ -160,7 +170,7 @@ def _check_data(plan: Plan) -> None:
         load_dataset(next(spec for spec in specs if spec.dataset == name))
 
 
-def _run(plan: Plan, options: argparse.Namespace, console: Console) -> None:
+def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption: Interruption) -> None:
     from tune.display import Display
 
     if not plan.jobs:
@@ -179,7 +189,8 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console) -> None:
             from tune.cluster import run_on_ray
 
             cores = options.cpus or len(os.sched_getaffinity(0))
-            run_on_ray(plan.jobs, display, cores=cores, gpus=_gpus(options.device), address=options.address)
+            gpus = _gpus(options.device)
+            run_on_ray(plan.jobs, display, interruption, cores=cores, gpus=gpus, address=options.address)
 
 
 def report(plan: Plan, console: Console) -> int:
@@ -285,23 +296,6 @@ def _holder(root: Path) -> str:
         return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
     except (OSError, ValueError, KeyError):
         return ""
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Within this context SIGINT and SIGTERM raise Interrupted; a second one while stopping does nothing."""
-
-    def interrupt(number: int, frame: object) -> None:
-        for known in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(known, signal.SIG_IGN)
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

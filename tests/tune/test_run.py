@@ -1,0 +1,319 @@
+"""The command, as a user runs it: in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import psutil
+import pytest
+
+from hvae_spec.records import Results
+
+SPEC = """
+name: tiny
+data: {dataset: digits, train_images: 256, test_images: 20}
+model: {layers: [{units: 4, mlp: [8]}, {units: 2, mlp: [8]}], inference: ladder, batch_norm: true}
+objective: {warm_up: 2}
+training: {epochs: 6, batch_size: 64}
+evaluation: {iw_samples: 10, every: 3}
+grid:
+  depth: [1, 2]
+  variants:
+    VAE: {model.inference: vae, model.batch_norm: false, objective.warm_up: 0}
+    Ladder: {}
+  exclude: [{variant: Ladder, depth: 1}]
+  seeds: [0, 1]
+"""
+LONG = SPEC.replace("epochs: 6", "epochs: 250").replace("warm_up: 2", "warm_up: 50").replace("every: 3", "every: 100")
+TIMES = re.compile(r"seconds|ms_per_step|finished_at|host|git|threads")
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "tune.run", *map(str, arguments)]
+
+
+def tune_run(*arguments, **options):
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300, **options)
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr + done.stdout
+    return done
+
+
+def contents(root):
+    """All that the records tell, less times and places."""
+    found = {}
+    for record in Results(root).records:
+        name = record.folder.name
+        found[name, "result"] = {k: v for k, v in record.result.items() if not TIMES.search(k) and k != "pack"}
+        found[name, "epochs"] = [{k: v for k, v in row.items() if not TIMES.search(k)} for row in record.epochs]
+        found[name, "units"] = record.units
+        weights = record.folder / "weights.safetensors"
+        found[name, "weights"] = weights.read_bytes() if weights.exists() else None
+    return found
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def checkpoints(root):
+    return list(Path(root).glob("packs/*/checkpoint.safetensors"))
+
+
+def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
+    root = tmp_path / "out"
+    done = tune_run(spec, "--serial", "--results", root)
+    assert done.returncode == 0, done.stderr
+    assert "6 of 6 members finished." in done.stdout
+    assert "Ladder" in done.stdout
+    paths = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith(str(root))]
+    assert len(paths) >= 6
+    assert all(Path(path).stat().st_size > 0 for path in paths)
+    assert {record.status for record in Results(root).records} == {"finished"}
+    # Once more: nothing is left to do, and nothing is touched.
+    before = contents(root)
+    again = tune_run(spec, "--serial", "--results", root)
+    assert again.returncode == 0
+    assert "Nothing is left to run." in again.stdout
+    assert contents(root) == before
+
+
+def test_default_results_folder_is_named_after_the_spec(spec, tmp_path):
+    options = ("--set", "training.epochs=2", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]")
+    done = tune_run(spec, "--serial", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "tiny" / "grid.json").exists()
+
+
+def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
+    ray_root, serial_root = tmp_path / "ray", tmp_path / "serial"
+    done = tune_run(spec, "--results", ray_root, "--cpus", 2, "--pack-size", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 of 6 members finished." in done.stdout
+    assert done.stderr == ""
+    assert re.search(r"\[0:00:\d\d\] digits L2 Ladder x 2: finished", done.stdout)
+    tune_run(spec, "--serial", "--results", serial_root, "--cpus", 1, "--pack-size", 2)
+    assert contents(ray_root) == contents(serial_root)
+    assert not list(ray_root.glob(".ray-*"))
+    # A seed more: only the new members run.
+    before = contents(ray_root)
+    more = tune_run(spec, "--results", ray_root, "--cpus", 2, "--set", "grid.seeds=[0,1,2]")
+    assert more.returncode == 0, more.stdout + more.stderr
+    assert "Running 3 members" in more.stdout
+    after = contents(ray_root)
+    assert {key: after[key] for key in before} == before
+    assert "9 of 9 members finished." in more.stdout
+
+
+@pytest.mark.parametrize("how", ["driver", "worker", "interrupt", pytest.param("terminate", marks=pytest.mark.slow)])
+def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupted):
+    spec = tmp_path / "long.yaml"
+    spec.write_text(LONG)
+    root = tmp_path / "out"
+    run = subprocess.Popen(
+        command(spec, "--results", root, "--cpus", 2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(checkpoints(root)) >= 2 or run.poll() is not None)
+    assert run.poll() is None, run.communicate()
+    if how == "worker":
+        workers = [
+            child
+            for child in psutil.Process(run.pid).children(recursive=True)
+            if child.cmdline() and child.cmdline()[0].startswith("ray::ImplicitFunc")
+        ]
+        assert workers
+        workers[0].kill()
+        out, err = run.communicate(timeout=240)
+        assert run.returncode == 0, out + err
+        assert "will be tried again" in out
+    else:
+        number = {"driver": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}[how]
+        if how == "interrupt":
+            os.killpg(run.pid, number)  # as a terminal does on Ctrl-C
+        else:
+            run.send_signal(number)
+        out, err = run.communicate(timeout=60)
+        if how != "driver":
+            assert run.returncode == 128 + number
+            assert "Interrupted" in err
+            assert "Traceback" not in out + err
+        again = tune_run(spec, "--results", root, "--cpus", 2)
+        assert again.returncode == 0, again.stdout + again.stderr
+    assert contents(root) == uninterrupted
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "long.yaml").write_text(LONG)
+    done = tune_run(folder / "long.yaml", "--results", folder / "out", "--cpus", 2)
+    assert done.returncode == 0
+    return contents(folder / "out")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(spec, tmp_path):
+    root = tmp_path / "out"
+    root.mkdir()
+    (root / ".holder.json").write_text(json.dumps({"pid": 4711, "host": "elsewhere", "since": "yesterday"}))
+    with filelock.FileLock(root / ".lock"):
+        done = tune_run(spec, "--serial", "--results", root)
+    assert done.returncode == 2
+    assert "another run is at work in this folder (process 4711 on elsewhere, since yesterday)" in done.stderr
+    assert not (root / "members").exists()
+
+
+def spoiled(tmp_path, code):
+    """An environment in which every process runs some code first."""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    path = os.pathsep.join([str(tmp_path), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+RAISE = """
+import importlib.util, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "hvae_spec.training":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def execute_and_spoil(module):
+            execute(module)
+            train_epoch = module.Trainer.train_epoch
+            def spoil(self):
+                if self.specs[0].model.depth == 2 and self.specs[0].model.inference == "ladder":
+                    raise RuntimeError("the disk is on fire")
+                return train_epoch(self)
+            module.Trainer.train_epoch = spoil
+        spec.loader.exec_module = execute_and_spoil
+        return spec
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("mode", [["--serial"], ["--cpus", "2"]])
+def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_path, mode):
+    root = tmp_path / "out"
+    done = subprocess.run(
+        command(spec, "--results", root, *mode),
+        capture_output=True, text=True, check=False, timeout=300, env=spoiled(tmp_path, RAISE),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.count("failed and will be tried again: RuntimeError: the disk is on fire") == 2
+    assert "4 of 6 members finished, 2 failed." in done.stdout
+    assert "failed 2" in done.stdout
+    statuses = {record.folder.name: record.status for record in Results(root).records}
+    assert sorted(statuses.values()) == ["failed", "failed", *["finished"] * 4]
+    for record in Results(root).records:
+        if record.status == "failed":
+            assert "RuntimeError: the disk is on fire" in (record.folder / "failure.txt").read_text()
+            assert "Traceback" in (record.folder / "failure.txt").read_text()
+            assert str(record.folder) in done.stdout
+    # With the fault gone, the same command finishes the rest.
+    again = tune_run(spec, "--results", root, *mode)
+    assert again.returncode == 0, again.stdout
+    assert "Running 2 members" in again.stdout
+    assert "6 of 6 members finished." in again.stdout
+    assert not list(root.glob("members/*/failure.txt"))
+
+
+def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path):
+    options = ["--set", "training.optimizer.adam.lr=1e30", "--set", "grid.depth=[2]"]
+    done = tune_run(spec, "--serial", "--results", tmp_path / "out", *options)
+    assert done.returncode == 3
+    assert "diverged in epoch" in done.stdout
+    assert "0 of 4 members finished, 4 diverged." in done.stdout
+    for record in Results(tmp_path / "out").records:
+        assert record.status == "diverged"
+        assert record.result["divergence"]["quantity"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.yaml"], "no such file"),
+        (["{spec}", "--set", "training.epocs=3"], "did you mean"),
+        (["{spec}", "--set", "training.epochs=zwei"], "expected a whole number"),
+        (["{spec}", "--device", "tpu"], "--device tpu"),
+        (["{spec}", "--device", "cuda"], "no CUDA device"),
+        (["{spec}", "--results", "{spec}"], "cannot be used as a results folder"),
+        (["{spec}", "--cpus", "0"], "greater than 0"),
+        (["{spec}", "--pack-size", "many"], "greater than 0"),
+        (["{spec}", "--frobnicate"], "unrecognized arguments"),
+        ([], "the following arguments are required: SPEC"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(spec, tmp_path, arguments, words):
+    given = [argument.format(spec=spec) for argument in arguments]
+    if "--results" not in given:
+        given += ["--results", str(tmp_path / "out")] if given else []
+    done = tune_run(*given, "--serial") if given else tune_run()
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not (tmp_path / "out" / "members").exists()
+
+
+def test_an_unreachable_cluster_is_one_message(spec, tmp_path):
+    done = tune_run(spec, "--results", tmp_path / "out", "--address", "127.0.0.1:1")
+    assert done.returncode == 2
+    assert "no Ray cluster" in done.stderr
+
+
+def test_missing_data_is_one_message_before_anything_runs(spec, tmp_path):
+    env = {**os.environ, "HVAE_DATA_DIR": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
+           "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}  # fmt: skip
+    changed = ["--set", "data={dataset: mnist}", "--results", tmp_path / "out"]
+    done = tune_run(spec, "--serial", *changed, env=env)
+    assert done.returncode == 2
+    assert str(tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz") in done.stderr
+    assert "https://" in done.stderr
+    assert not (tmp_path / "out" / "members").exists()
+
+
+def test_a_local_ray_listens_on_loopback_only(tmp_path):
+    spec = tmp_path / "long.yaml"
+    spec.write_text(LONG.replace("epochs: 250", "epochs: 5000"))
+    run = subprocess.Popen(
+        command(spec, "--results", tmp_path / "out", "--cpus", 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: checkpoints(tmp_path / "out"))
+        processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        listening = [
+            connection.laddr.ip
+            for process in processes
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert listening
+        assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
+    finally:
+        run.send_signal(signal.SIGINT)
+        run.wait(60)
+
+
+def test_help_names_every_flag():
+    done = tune_run("--help")
+    assert done.returncode == 0
+    for flag in ("--set", "--plan", "--serial", "--device", "--results", "--address", "exit codes"):
+        assert flag in done.stdout
