@@ -36,24 +36,19 @@ class BatchNorm(nn.Module):
         scale, shift = self.weight.flatten(), self.bias.flatten()
         if self.training:
             if self.batches_recorded is not None:
-                self._record(rows)
+                self.batches_recorded += 1
+                self._record(rows, 1 / self.batches_recorded)
             y = F.batch_norm(rows, None, None, scale, shift, training=True, eps=self.eps)
         else:
             y = F.batch_norm(rows, self.mean.flatten(), self.variance.flatten(), scale, shift, eps=self.eps)
         return y.view(samples * images, members, units).transpose(0, 1).unflatten(1, (samples, images))
 
-    def _record(self, rows: Tensor) -> None:
-        """Fold one batch into the recorded statistics: their average over the batches seen."""
+    def _record(self, rows: Tensor, share: float) -> None:
+        """Fold one batch, with its share of all batches seen, into the recorded average statistics."""
         variance, mean = torch.var_mean(rows.detach(), dim=0, correction=0)
-        assert self.batches_recorded is not None
-        self.batches_recorded += 1
-        share = 1 / self.batches_recorded
-        if self.batches_recorded == 1:
-            self.mean.copy_(mean.view_as(self.mean))
-            self.variance.copy_(variance.view_as(self.variance))
-        else:
-            self.mean.lerp_(mean.view_as(self.mean), share)
-            self.variance.lerp_(variance.view_as(self.variance), share)
+        for recorded, new in ((self.mean, mean), (self.variance, variance)):
+            # The first batch replaces what was there, which may be not a number.
+            recorded.copy_(new.view_as(recorded)) if share == 1 else recorded.lerp_(new.view_as(recorded), share)
 
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""
