@@ -115,7 +115,7 @@ def make_plan(
     workers = 1 if serial else max(1, min(slots, len(groups) + len(begun)))
     threads = max(1, cores // workers)
     packed = [
-        PackJob(_pack_id(group), tuple(group), results.root, device=device, threads=threads, git=git)
+        PackJob(_pack_id(group), tuple(group), results.root.resolve(), device=device, threads=threads, git=git)
         for group in groups
     ]
     jobs = sorted([*begun, *packed], key=lambda job: -cost(job.members))
@@ -173,7 +173,7 @@ def _begun_packs(results: Results, missing: set[str], device: str, git: dict[str
                 PackMember(Member.model_validate(entry["spec"]), entry["digest"], entry["labels"], entry["folder"])
                 for entry in content["members"]
             )
-            job = PackJob(folder.name, members, results.root, device, content["threads"], git)
+            job = PackJob(folder.name, members, results.root.resolve(), device, content["threads"], git)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not a pack ({error}); delete {folder} to have its members start over") from None
         if any(member.digest in missing for member in members):

@@ -201,7 +201,8 @@ def report(plan: Plan, console: Console) -> int:
     statuses = [results.record(member.digest, member.folder).status for member in plan.reading.members]
     written = analysis_report.write(results.root)
     console.print(written.table)
-    console.print(written.notes, highlight=False)
+    for note in written.notes:
+        console.print(note, highlight=False)
     for path in written.files:
         console.print(f"  {path}", soft_wrap=True, highlight=False)
     finished, failed, diverged = (statuses.count(status) for status in ("finished", "failed", "diverged"))
