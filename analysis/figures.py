@@ -19,7 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis import statistics
-from analysis.frames import ACTIVE_KL, Frames
+from analysis.frames import Frames
+from hvae_spec.records import ACTIVE
 
 MARKERS = "osD^vP*Xhp"
 STYLE = {
@@ -192,7 +193,7 @@ def unit_kl(frames: Frames) -> Figure | None:
         figure.suptitle(_title(frames, depth), fontsize="medium")
         figure.supxlabel("epoch", fontsize="medium")
         bar = figure.colorbar(mesh, ax=grid, label="KL (nats)", extend="min", shrink=min(1.0, 2 / len(names)))
-        bar.ax.axhline(ACTIVE_KL, color="white", lw=1.5)
+        bar.ax.axhline(ACTIVE, color="white", lw=1.5)
     return figure
 
 

@@ -11,12 +11,10 @@ import pandas as pd
 from analysis import ledger
 from analysis.ledger import Entry
 from hvae_spec.errors import UserError
+from hvae_spec.records import ACTIVE
 from hvae_spec.schema.grid import parse_path, slug
 
 LABELS = ("dataset", "depth", "variant", "seed")
-ACTIVE_KL = 0.01
-"""A unit is active if its KL is above this many nats."""
-
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
     *("iw_samples", "effective_sample_size", "active_units"),
@@ -179,7 +177,7 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     frame = _labelled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
     columns: dict[str, Any] = dict(zip(("epoch", "layer", "unit"), values[:, :3].astype(np.int64).T, strict=True))
-    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE_KL}
+    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE}
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 

@@ -25,8 +25,13 @@ def save_checkpoint(path: Path, trainer: Trainer, digests: list[str], extra: dic
     """
     divergences = [None if divergence is None else vars(divergence) for divergence in trainer.divergences]
     metadata = {"epoch": trainer.epoch, "digests": digests, "divergences": divergences, "extra": extra}
-    content = {name: value.contiguous().cpu() for name, value in trainer.optimizer.state().items()}
-    write_atomically(path, safetensors.torch.save(content, {"pack": json.dumps(metadata)}))
+    content = safetensors.torch.save(_copies(trainer.optimizer.state()), {"pack": json.dumps(metadata)})
+    write_atomically(path, content)
+
+
+def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors that share no memory, as safetensors wants them: shared mappings stand in a model under two names."""
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
 
 
 def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[str, Any]:
@@ -53,7 +58,7 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
 
 def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
     """Write the trained parameters and batch-norm statistics of one member."""
-    write_atomically(path, safetensors.torch.save({name: value.contiguous().cpu() for name, value in state.items()}))
+    write_atomically(path, safetensors.torch.save(_copies(state)))
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -100,4 +100,6 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device {name!r}: expected auto, cpu, cuda or cuda:0 and so on")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r}: this machine has no CUDA device that PyTorch {torch.__version__} can use")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
     return device

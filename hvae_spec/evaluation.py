@@ -11,10 +11,9 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import log_weight
+from hvae_spec.records import ACTIVE
 from hvae_spec.streams import Streams
 
-ACTIVE = 0.01
-"""A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
 IMAGES = 256
 """Images encoded at a time."""
 ROWS = 8192

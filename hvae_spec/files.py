@@ -23,6 +23,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        # The rename itself must outlive a power cut, or a result could vanish whose checkpoint is gone already.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -22,6 +22,10 @@ class PackMember:
         """The member's record."""
         return results.record(self.digest, self.folder)
 
+    def is_done(self, results: Results) -> bool:
+        """Whether the member has its result, as its record tells."""
+        return self.record(results).status in DONE
+
 
 @dataclass(frozen=True)
 class PackJob:
@@ -39,7 +43,7 @@ class PackJob:
     def is_done(self) -> bool:
         """Whether every member has its result, as the records tell."""
         results = Results(self.results)
-        return all(member.record(results).status in DONE for member in self.members)
+        return all(member.is_done(results) for member in self.members)
 
     @property
     def name(self) -> str:
@@ -58,8 +62,8 @@ class Progress:
     """`training` or `evaluating`."""
     epoch: int
     epochs: int
-    beta: float
-    """The largest of its members'."""
+    betas: tuple[float, ...]
+    """The different values among its members that have not diverged, ascending."""
     train_bound: float
     """Mean over the members that have not diverged, in nats."""
     ms_per_step: float

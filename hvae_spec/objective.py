@@ -9,15 +9,17 @@ from hvae_spec.nn.hierarchy import Trace
 
 
 def warm_up(epoch: int, epochs_to_one: int) -> float:
-    """Beta of an epoch (counted from 1): 0 in the first, rising linearly to 1 after `epochs_to_one` epochs (N_t).
+    """beta of an epoch (counted from 1): 0 in the first, rising linearly to 1 in epoch `epochs_to_one` (N_t).
 
-    With N_t = 0 there is no warm-up, and beta is 1 from the start.
+    With N_t = 0 there is no warm-up, and beta is 1 from the start; with N_t = 1 only the first epoch has beta = 0.
     """
-    return min(1.0, (epoch - 1) / epochs_to_one) if epochs_to_one else 1.0
+    if epochs_to_one == 0:
+        return 1.0
+    return min(1.0, (epoch - 1) / max(1, epochs_to_one - 1))
 
 
 def log_weight(trace: Trace, beta: Tensor | float = 1.0) -> Tensor:
-    """Log w = log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)], [M, S, B].
+    """log w = log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)], [M, S, B].
 
     Args:
         trace: S samples an image.

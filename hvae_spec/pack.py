@@ -5,6 +5,7 @@ No scheduler here: `tune` calls `run_pack` in this process or in a Ray worker.
 
 import contextlib
 import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from hvae_spec.files import write_atomically
 from hvae_spec.jobs import PackJob, Progress, Report
 from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.counts import evaluation_products, parameters, steps_per_epoch, training_products
-from hvae_spec.training import Trainer
+from hvae_spec.training import Divergence, Trainer
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""
@@ -48,6 +49,8 @@ def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
     try:
         with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):
             _Life(job, report).run()
+        # All members have their results: nothing of the pack is needed any more.
+        shutil.rmtree(folder, ignore_errors=True)
     except filelock.Timeout:
         raise UserError(f"{folder}: another process still works on this pack") from None
 
@@ -161,21 +164,32 @@ class _Life:
                 record.write_curves(curve, units)
 
     def conclude(self) -> None:
-        """Final evaluation and result of every member that has none yet; then the checkpoint has done its work."""
+        """Final evaluation and result of every member that has none yet."""
         for member, record in enumerate(self.records):
             if record.status in DONE:
                 continue
             if self.trainer.divergences[member] is None:
                 self.finish(member, record)
             else:
-                record.write_curves(self.curves[member], self.units[member])
-                record.finish(self.result(member, "diverged"))
-        self.checkpoint.unlink(missing_ok=True)
+                self.diverge(member, record)
+
+    def diverge(self, member: int, record: Record) -> None:
+        """Record a member as diverged."""
+        record.write_curves(self.curves[member], self.units[member])
+        record.finish(self.result(member, "diverged"))
 
     def finish(self, member: int, record: Record) -> None:
         """Evaluate a trained member with the full K and write its record, the result last."""
         before = self.seconds["evaluation"]
         evaluation = self.evaluate(member, self.first.evaluation.iw_samples)
+        if record.status in DONE:
+            return
+        if not bool(evaluation.log_likelihood.isfinite().all()):
+            # The last update, or what the test set meets, may be what breaks a member.
+            epoch, steps = self.trainer.epoch, self.trainer.batches.steps
+            self.trainer.divergences[member] = Divergence(epoch, steps, "test log-likelihood")
+            self.diverge(member, record)
+            return
         self.note(member, evaluation)
         record.write_curves(self.curves[member], self.units[member])
         save_weights(record.weights, self.evaluated.state_dict())
@@ -264,7 +278,7 @@ class _Life:
                 phase,
                 self.trainer.epoch,
                 self.first.training.epochs,
-                max((row["beta"] for row in last), default=math.nan),
+                tuple(sorted({row["beta"] for row in last})),
                 sum(bounds) / len(bounds) if bounds else math.nan,
                 last[0]["ms_per_step"] if last else math.nan,
                 self.done(evaluated),

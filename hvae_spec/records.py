@@ -27,6 +27,8 @@ from hvae_spec.errors import UserError
 from hvae_spec.files import read_json_lines, write_atomically, write_json, write_json_lines
 from hvae_spec.schema.experiment import Member
 
+ACTIVE = 0.01
+"""A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
 DONE = ("finished", "diverged")
 """Statuses that a rerun of the grid leaves alone. A `failed` member is tried again."""
 

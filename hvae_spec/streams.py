@@ -31,7 +31,7 @@ class Streams:
         self.generators = [torch.Generator(device=self.device) for _ in seeds]
 
     def begin(self, purpose: str, epoch: int = 0) -> "Streams":
-        """Start every member's stream for a purpose (`init`, `shuffle`, `train`, `evaluate`, ...) and an epoch."""
+        """Start every member's stream for a purpose (`training`, `statistics`, `evaluation`, ...) and an epoch."""
         for seed, generator in zip(self.seeds, self.generators, strict=True):
             generator.manual_seed(stream_seed(seed, purpose, epoch))
         return self

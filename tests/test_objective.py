@@ -9,16 +9,17 @@ from hvae_spec.nn.hierarchy import Trace
 from hvae_spec.objective import log_weight, warm_up
 
 
-@given(st.integers(1, 500))
-def test_warm_up_is_zero_in_the_first_epoch_and_one_after_n_epochs(epochs_to_one):
+@given(st.integers(2, 500))
+def test_warm_up_is_zero_in_the_first_epoch_and_one_from_epoch_n_on(epochs_to_one):
     betas = [warm_up(epoch, epochs_to_one) for epoch in range(1, epochs_to_one + 3)]
     assert betas[0] == 0
-    assert betas[epochs_to_one:] == [1.0, 1.0]
-    steps = [b - a for a, b in pairwise(betas)][:epochs_to_one]
-    assert steps == pytest.approx([1 / epochs_to_one] * epochs_to_one)
+    assert betas[epochs_to_one - 1 :] == [1.0, 1.0, 1.0]
+    steps = [b - a for a, b in pairwise(betas)][: epochs_to_one - 1]
+    assert steps == pytest.approx([1 / (epochs_to_one - 1)] * (epochs_to_one - 1))
 
 
 def test_without_warm_up_beta_is_one():
+    assert [warm_up(epoch, 1) for epoch in (1, 2, 3)] == [0, 1, 1]
     assert [warm_up(epoch, 0) for epoch in (1, 2, 100)] == [1, 1, 1]
 
 

@@ -10,10 +10,9 @@ import hvae_spec
 from hvae_spec import pack as packs
 from hvae_spec.checkpoint import load_weights
 from hvae_spec.errors import UserError
-from hvae_spec.evaluation import ACTIVE
 from hvae_spec.jobs import PackJob, PackMember
 from hvae_spec.pack import run_pack
-from hvae_spec.records import Record, Results
+from hvae_spec.records import ACTIVE, Record, Results
 from hvae_spec.schema.counts import parameters
 from tests.members import member
 
@@ -95,7 +94,7 @@ def test_a_record_is_complete_and_consistent(tmp_path):
         assert first["train_bound"] == pytest.approx(
             first["train_log_likelihood"] - beta * sum(first["kl_per_layer"]), abs=1e-3
         )
-    assert not (tmp_path / "packs" / "pack" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "packs" / "pack").exists()
 
 
 def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
@@ -267,3 +266,40 @@ def test_loading_what_is_no_record_says_so(tmp_path):
     record.weights.write_bytes(b"garbage")
     with pytest.raises(UserError, match="not weights"):
         hvae_spec.load_record(record.folder)
+
+
+def test_shared_top_down_mappings_train_resume_save_and_reload(tmp_path):
+    shared = {"model__share_top_down": True}
+    run_pack(job(tmp_path / "whole", specs(**shared)))
+
+    def die(progress):
+        if progress.epoch == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_pack(job(tmp_path / "parts", specs(**shared)), die)
+    run_pack(job(tmp_path / "parts", specs(**shared)))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    record = Results(tmp_path / "whole").records[0]
+    assert record.status == "finished"
+    model = hvae_spec.load_record(record.folder)
+    per_image = load_file(record.folder / "test.safetensors")
+    assert torch.equal(model.evaluate(model.test_images()).log_likelihood, per_image["test_log_likelihood"])
+
+
+def test_a_member_whose_final_bound_is_not_finite_has_diverged(tmp_path, monkeypatch):
+    """The very last update can break what every training quantity still missed."""
+    evaluate = packs.evaluate
+
+    def broken(model, x, iw_samples, **options):
+        with torch.no_grad():
+            if options["seed"] == 1:
+                model.generative.likelihood.logits.weight.fill_(torch.nan)
+        return evaluate(model, x, iw_samples, **options)
+
+    monkeypatch.setattr(packs, "evaluate", broken)
+    run_pack(job(tmp_path, specs(evaluation__every=None)))
+    results = {record.spec.seed: record.result for record in Results(tmp_path).records}
+    assert results[0]["status"] == "finished"
+    assert results[1]["status"] == "diverged"
+    assert results[1]["divergence"] == {"epoch": 5, "step": 10, "quantity": "test log-likelihood"}

@@ -141,7 +141,7 @@ def test_requested_samples_are_drawn(monkeypatch):
 
 
 def test_warm_up_advances_once_an_epoch():
-    pack = trainer([member(objective__warm_up=2, training__batch_size=16)])
+    pack = trainer([member(objective__warm_up=3, training__batch_size=16)])
     assert [pack.train_epoch()[0]["beta"] for _ in range(4)] == [0.0, 0.5, 1.0, 1.0]
 
 

@@ -117,8 +117,11 @@ def run_on_ray(
     with interruption.deferred(), ray_running(cores, gpus, address) as ray:
         if address is not None:
             _check_shared_storage(ray, jobs[0].results)
-        for threads, group in groupby(jobs, key=lambda job: job.threads):
-            _run_trials(list(group), listener, interruption, threads, gpus)
+        # A pack that began with more threads than any machine now has cores keeps them, for the sake of its bits.
+        most = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+        in_order = sorted(jobs, key=lambda job: -job.threads)
+        for threads, group in groupby(in_order, key=lambda job: job.threads):
+            _run_trials(list(group), listener, interruption, max(1, min(threads, most)), gpus)
 
 
 def _run_trials(jobs: list[PackJob], listener: Listener, interruption: Interruption, threads: int, gpus: int) -> None:
@@ -176,6 +179,8 @@ def _run_trial(
 
     os.environ.update(variables)
     job = jobs[config["pack"]]
+    failure = job.results / "packs" / job.pack_id / "failure.txt"
+    failure.unlink(missing_ok=True)
 
     def report(progress: Progress) -> None:
         _leave_if_orphaned(driver)
@@ -185,7 +190,7 @@ def _run_trial(
     try:
         run_pack(job, report)
     except Exception:
-        (job.results / "packs" / job.pack_id / "failure.txt").write_text(traceback.format_exc())
+        failure.write_text(traceback.format_exc())
         raise
 
 

@@ -188,10 +188,10 @@ def columns(progress: Progress | None) -> tuple[str, ...]:
     """A pack's row in the live view."""
     if progress is None:
         return ("starting", "", "", "", "")
-    epoch = f"{progress.epoch}/{progress.epochs}" if progress.phase == "training" else "evaluating"
+    epoch = f"{progress.epoch}/{progress.epochs}" + (" evaluating" if progress.phase == "evaluating" else "")
     return (
         epoch,
-        number(progress.beta, ".2f"),
+        ", ".join(format(beta, ".2f") for beta in progress.betas) or "-",
         number(progress.train_bound, ".2f"),
         number(progress.ms_per_step, ".2f"),
         f"{progress.done:.0%}",
@@ -203,7 +203,7 @@ def describe(progress: Progress | None) -> str:
     epoch, beta, train_bound, speed, done = columns(progress)
     if progress is None:
         return epoch
-    return f"{epoch}, epoch {progress.epoch}, beta {beta}, training bound {train_bound}, {speed} ms/step, {done}"
+    return f"epoch {epoch}, beta {beta}, training bound {train_bound}, {speed} ms/step, {done}"
 
 
 def number(value: float, form: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from hvae_spec.errors import UserError
@@ -106,7 +107,7 @@ def make_plan(
     members = {member.digest: member for member in reading.members}
     statuses = {digest: results.record(digest, member.folder).status or "pending" for digest, member in members.items()}
     missing = {digest for digest, status in statuses.items() if status not in DONE}
-    begun = _begun_packs(results, missing, device, git)
+    begun = _begun_packs(results, missing, device, git, pack_size)
     for job in begun:
         missing -= {member.digest for member in job.members}
     fresh = [_pack_member(member) for digest, member in members.items() if digest in missing]
@@ -160,25 +161,44 @@ def _good_size(member: Member, on_gpu: bool) -> int:
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))
 
 
-def _begun_packs(results: Results, missing: set[str], device: str, git: dict[str, Any] | None) -> list[PackJob]:
-    """Packs with a checkpoint that hold a member which is still wanted."""
-    jobs = []
-    for folder in sorted((results.root / "packs").glob("*/")):
-        if not (folder / "checkpoint.safetensors").exists():
-            continue
-        path = folder / "pack.json"
-        try:
-            content = json.loads(path.read_text())
-            members = tuple(
-                PackMember(Member.model_validate(entry["spec"]), entry["digest"], entry["labels"], entry["folder"])
-                for entry in content["members"]
-            )
-            job = PackJob(folder.name, members, results.root.resolve(), device, content["threads"], git)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not a pack ({error}); delete {folder} to have its members start over") from None
-        if any(member.digest in missing for member in members):
+def _begun_packs(
+    results: Results, missing: set[str], device: str, git: dict[str, Any] | None, pack_size: int | None
+) -> list[PackJob]:
+    """Packs of an earlier run that are to go on as they are: those with a checkpoint that hold a member which is still
+    wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two.
+    """
+    found = [(_read_pack(folder, results, device, git), folder) for folder in (results.root / "packs").glob("*/")]
+    with_state = [(job, (folder / "checkpoint.safetensors").exists()) for job, folder in found if job is not None]
+    jobs: list[PackJob] = []
+    left = set(missing)
+    for job, has_checkpoint in sorted(with_state, key=lambda item: (not item[1], item[0].pack_id)):
+        wanted = {member.digest for member in job.members} & missing
+        fits = pack_size is None or len(job.members) <= pack_size
+        if wanted and wanted <= left and (has_checkpoint or (len(wanted) == len(job.members) and fits)):
             jobs.append(job)
+            left -= wanted
     return jobs
+
+
+def _read_pack(folder: Path, results: Results, device: str, git: dict[str, Any] | None) -> PackJob | None:
+    """The pack that a folder was made for; None if a crash came before it was written down.
+
+    Raises:
+        UserError: pack.json is damaged.
+
+    """
+    path = folder / "pack.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        members = tuple(
+            PackMember(Member.model_validate(entry["spec"]), entry["digest"], entry["labels"], entry["folder"])
+            for entry in content["members"]
+        )
+        return PackJob(folder.name, members, results.root.resolve(), device, content["threads"], git)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a pack ({error}); delete {folder} to have its members start over") from None
 
 
 def write_pack(job: PackJob) -> None:

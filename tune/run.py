@@ -42,18 +42,23 @@ Data are looked for in HVAE_DATA_DIR, then in a per-user cache, and downloaded t
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
     options = parse(arguments)
+    interruption = Interruption()
     console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
     try:
-        return run(options, console)
+        with interruption:
+            return run(options, console, interruption)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except RayDiedError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except Interrupted as interruption:
-        sys.stderr.write(f"\nInterrupted ({interruption}). The same command goes on from the last checkpoints.\n")
-        return 128 + interruption.number
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")
+        return 1
+    except Interrupted as signal:
+        sys.stderr.write(f"\nInterrupted ({signal}). The same command goes on from the last checkpoints.\n")
+        return 128 + signal.number
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -91,12 +96,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a whole number greater than 0, not {text!r}")
     return int(text)
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def run(options: argparse.Namespace, console: Console, interruption: Interruption) -> int:
     """Plan, and unless only the plan is wanted, run it and report. Returns the exit code.
 
     Raises:
@@ -111,7 +116,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.plan:
         print_plan(plan, console)
         return 0
-    with locked(results.root), Interruption() as interruption:
+    with locked(results.root):
         # Planned again now that nobody else writes there.
         plan = _plan(options, Results(results.root), reading)
         _check_data(plan)
@@ -124,7 +129,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _check_flags(options: argparse.Namespace, results: Results) -> None:
     """Refuse a device that is none, and a results folder that is no folder, before anything is planned."""
-    if results.root.exists() and not results.root.is_dir():
+    try:
+        is_file = results.root.exists() and not results.root.is_dir()
+    except OSError as error:
+        raise UserError(f"{results.root}: cannot be used as a results folder ({error.strerror})") from None
+    if is_file:
         raise UserError(f"{results.root}: cannot be used as a results folder (it is a file)")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
         raise UserError(f"--device {options.device}: expected auto, cpu, cuda or cuda:0 and so on")
@@ -132,18 +141,22 @@ def _check_flags(options: argparse.Namespace, results: Results) -> None:
         from hvae_spec.compiler import pick_device
 
         pick_device(options.device)
+        if options.device != "cuda" and not options.serial:
+            # Ray shows each worker its own device only, under the name `cuda`.
+            os.environ["CUDA_VISIBLE_DEVICES"] = options.device.removeprefix("cuda:")
+            options.device = "cuda"
 
 
 def _plan(options: argparse.Namespace, results: Results, reading: Any) -> Plan:
-    cores = options.cpus or len(os.sched_getaffinity(0))
+    cores, gpus = options.cpus or len(os.sched_getaffinity(0)), _gpus(options.device)
     from hvae_spec.provenance import git_state
 
     return make_plan(
         reading,
         results,
-        device=options.device,
+        device=options.device if gpus or options.address else "cpu",
         cores=cores,
-        gpus=_gpus(options.device),
+        gpus=gpus,
         pack_size=options.pack_size,
         serial=options.serial,
         git=None if options.plan else git_state(),
@@ -176,9 +189,9 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
     if not plan.jobs:
         console.print("Nothing is left to run.")
         return
-    members = sum(len(job.members) for job in plan.jobs)
-    done = len(plan.statuses) - members if plan.counts else 0
-    already = f" ({done} are done already)" if done > 0 else ""
+    members = sum(not member.is_done(Results(job.results)) for job in plan.jobs for member in job.members)
+    done = plan.counts["finished"] + plan.counts["diverged"]
+    already = f" ({done} are done already)" if done else ""
     console.print(f"Running {members} members in {len(plan.jobs)} packs, {plan.workers} at a time{already}.")
     with Display(plan, console) as display:
         if options.serial:

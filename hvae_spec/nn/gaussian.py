@@ -26,7 +26,7 @@ class DiagonalGaussian:
         return self.mean + self.variance.sqrt() * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log N(z; mean, variance) per unit."""
+        """log N(z; mean, variance) per unit."""
         return -0.5 * (LOG_2PI + self.variance.log() + (z - self.mean).square() / self.variance)
 
     def kl(self, other: "DiagonalGaussian") -> Tensor:
@@ -50,7 +50,7 @@ def precision_weighted_merge(first: DiagonalGaussian, second: DiagonalGaussian) 
 
 
 def log_ratio(p: DiagonalGaussian, q: DiagonalGaussian, z: Tensor, noise: Tensor) -> Tensor:
-    """Log p(z) - log q(z) per unit, for z = q.sample(noise): the squared distance under q is just noise^2."""
+    """log p(z) - log q(z) per unit, for z = q.sample(noise): the squared distance under q is just noise^2."""
     distance = (z - p.mean).square() / p.variance
     return 0.5 * (noise.square() + q.variance.log() - p.variance.log() - distance)
 

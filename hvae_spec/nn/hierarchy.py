@@ -76,7 +76,7 @@ class Hierarchy(nn.Module):
         )
 
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
-        """X [M, B, D], noise [M, S, B, U_i] for each layer -> the trace of S samples an image."""
+        """x [M, B, D], noise [M, S, B, U_i] for each layer -> the trace of S samples an image."""
         x = x.unsqueeze(1)
         return self.trace(x, self.inference.encode(x), noise)
 

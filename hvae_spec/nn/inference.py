@@ -49,7 +49,7 @@ class BottomUp(nn.Module):
         )
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
-        """X [M, 1, B, D] -> [q(z_1|x)], all that does not depend on a sample."""
+        """x [M, 1, B, D] -> [q(z_1|x)], all that does not depend on a sample."""
         return [self.up[0](x)]
 
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
@@ -87,7 +87,7 @@ class Ladder(nn.Module):
         )
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
-        """X [M, 1, B, D] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
+        """x [M, 1, B, D] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
         evidence = [self.up[0](x)]
         for mapping in self.up[1:]:
             evidence.append(mapping(evidence[-1].mean))

@@ -19,7 +19,7 @@ class BernoulliLikelihood(nn.Module):
         self.logits = Linear(style.members, self.mlp.outputs, pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """Log P(x|z_1) in nats, summed over pixels.  z [M, S, B, U], x [M, 1, B, D] -> [M, S, B]."""
+        """log P(x|z_1) in nats, summed over pixels.  z [M, S, B, U], x [M, 1, B, D] -> [M, S, B]."""
         logits = self.logits(self.mlp(z))
         return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
 
@@ -46,7 +46,7 @@ class GaussianLikelihood(nn.Module):
         return gaussian
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """Log p(x|z_1) in nats, summed over pixels.  z [M, S, B, U], x [M, 1, B, D] -> [M, S, B]."""
+        """log p(x|z_1) in nats, summed over pixels.  z [M, S, B, U], x [M, 1, B, D] -> [M, S, B]."""
         return self.distribution(z).log_prob(x).sum(-1)
 
     def mean(self, z: Tensor) -> Tensor:

@@ -88,7 +88,8 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
             fields.pop("mlp_down", None)
         if model.inference == "vae" or layer.top_down == layer.down:
             fields.pop("mlp_top_down", None)
-    idle = [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
+    idle = [("model", "inference"), ("model", "share_top_down")] if model.depth == 1 else []
+    idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:

@@ -7,7 +7,7 @@ class ObjectiveSpec(SpecModel):
     """The training bound: mean over M samples of log (1/K) sum_k w_k, its KL part weighted by beta."""
 
     warm_up: Natural = 0
-    """N_t: beta rises linearly from 0 in the first epoch to 1 after this many epochs (Sec. 2.2); 0 is no warm-up."""
+    """N_t: beta rises linearly from 0 in the first epoch to 1 in this one (Sec. 2.2); 0 is no warm-up."""
     mc_samples: Count = 1
     """M, Monte Carlo samples of the bound."""
     iw_samples: Count = 1

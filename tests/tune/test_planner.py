@@ -137,6 +137,34 @@ def test_a_pack_that_has_begun_goes_on_as_it_is(tmp_path):
     assert len(everyone) == len(set(everyone)) == 28
 
 
+def test_planned_packs_that_were_not_reached_are_kept_too(tmp_path):
+    """So that an interruption before a pack's first checkpoint changes no bits either."""
+    plan = plan_of(GRID, tmp_path)
+    for each in plan.jobs:
+        write_pack(each)
+    for each in plan.jobs[:-1]:
+        finish(plan, each)
+    (left,) = plan_of(GRID, tmp_path).jobs
+    assert (left.pack_id, left.members, left.threads) == (
+        plan.jobs[-1].pack_id,
+        plan.jobs[-1].members,
+        plan.jobs[-1].threads,
+    )
+    # Unless smaller packs are asked for.
+    smaller = plan_of(GRID, tmp_path, pack_size=1).jobs
+    assert [len(job.members) for job in smaller] == [1, 1, 1]
+
+
+def test_no_member_is_in_two_packs(tmp_path):
+    small = plan_of(GRID.replace("[0, 1, 2]", "[0, 1]"), tmp_path)
+    large = plan_of(GRID, tmp_path)
+    for job in (small.jobs[0], large.jobs[0]):
+        write_pack(job)
+        (tmp_path / "packs" / job.pack_id / "checkpoint.safetensors").write_bytes(b"")
+    digests = [each.digest for job in plan_of(GRID, tmp_path).jobs for each in job.members]
+    assert len(digests) == len(set(digests)) == 21
+
+
 def test_the_published_grid():
     reading = read("specs/mnist_grid.yaml")
     cells = {(cell.variant, cell.depth) for cell in reading.cells}

@@ -120,7 +120,15 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
     assert "9 of 9 members finished." in more.stdout
 
 
-@pytest.mark.parametrize("how", ["driver", "worker", "interrupt", pytest.param("terminate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "driver",
+        "worker",
+        pytest.param("interrupt", marks=pytest.mark.slow),
+        pytest.param("terminate", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupted):
     spec = tmp_path / "long.yaml"
     spec.write_text(LONG)
