@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_spec import SMALL, edited
 
+from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
 from hvae_spec.schema.experiment import Member
 from hvae_spec.schema.grid import members
@@ -109,9 +110,11 @@ def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, ove
     assert settings_digest(tmp_path, condition, override) != settings_digest(tmp_path, condition)
 
 
-def test_ladder_and_vae_of_one_layer_keep_their_own_digests():
-    text = SMALL + "grid: {depth: [1], variants: {V: {}, L: {model.inference: ladder}}}\n"
-    first, second = members(loads(text))
+def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
+    variants = "variants: {V: {}, L: {model.inference: ladder}}"
+    with pytest.raises(SpecError, match="'V' and 'L' resolve to the same model at depth 1"):
+        loads(SMALL + f"grid: {{depth: [1, 2], {variants}}}\n")
+    first, second = members(loads(SMALL + f"grid: {{depth: [2], {variants}}}\n"))
     assert first.digest != second.digest
 
 
