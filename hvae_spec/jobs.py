@@ -8,6 +8,9 @@ from typing import Any
 from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.experiment import Member
 
+LABELS = ("dataset", "depth", "variant", "seed")
+"""Labels that every member has; all others are its places on further axes."""
+
 
 @dataclass(frozen=True)
 class PackMember:
@@ -47,10 +50,15 @@ class PackJob:
 
     @property
     def name(self) -> str:
-        """What a display calls the pack: `mnist L5 VAE+BN, VAE+BN+WU x 6`."""
+        """What a display calls the pack: `mnist L5 VAE+BN, VAE+BN+WU x 6`, with its place on further axes."""
         first = self.members[0].labels
         variants = ", ".join(dict.fromkeys(str(member.labels["variant"]) for member in self.members))
-        return f"{first['dataset']} L{first['depth']} {variants} x {len(self.members)}"
+        axes = [
+            f" {path.rsplit('.', 1)[-1]}={value}"
+            for path, value in first.items()
+            if path not in LABELS and all(member.labels.get(path) == value for member in self.members)
+        ]
+        return f"{first['dataset']} L{first['depth']} {variants}{''.join(axes)} x {len(self.members)}"
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class _Life:
         self.curves: list[list[dict[str, Any]]] = [[] for _ in self.specs]
         self.units: list[list[dict[str, Any]]] = [[] for _ in self.specs]
         self.seconds = {"training": 0.0, "evaluation": 0.0}
-        self.saved_at, self.save_seconds, self.saved_epoch = time.monotonic(), 0.0, 0
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
         self.reported_at = 0.0
 
     def run(self) -> None:
@@ -90,7 +90,6 @@ class _Life:
 
     def resume(self) -> None:
         self.seconds = load_checkpoint(self.checkpoint, self.trainer, self.digests)["seconds"]
-        self.saved_epoch = self.trainer.epoch
         for member, record in enumerate(self.records):
             # Curves are written before their checkpoint, so they may be ahead of it.
             self.curves[member] = [row for row in record.epochs if row["epoch"] <= self.trainer.epoch]
@@ -156,7 +155,7 @@ class _Life:
         self.write_curves()
         save_checkpoint(self.checkpoint, self.trainer, self.digests, {"seconds": self.seconds})
         self.saved_at = time.monotonic()
-        self.save_seconds, self.saved_epoch = self.saved_at - start, self.trainer.epoch
+        self.save_seconds = self.saved_at - start
 
     def write_curves(self) -> None:
         for record, curve, units in zip(self.records, self.curves, self.units, strict=True):

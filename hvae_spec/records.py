@@ -45,6 +45,8 @@ class Record:
         path = self.folder / "spec.yaml"
         try:
             return Member.model_validate(yaml.safe_load(path.read_text()))
+        except FileNotFoundError:
+            raise UserError(f"{self.folder}: no record there (it has no spec.yaml)") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{path}: not the spec of a record ({error})") from None
 

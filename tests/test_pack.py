@@ -257,7 +257,7 @@ def test_progress_goes_from_zero_to_one(tmp_path):
 
 
 def test_loading_what_is_no_record_says_so(tmp_path):
-    with pytest.raises(UserError, match="not the spec of a record"):
+    with pytest.raises(UserError, match="no record there"):
         hvae_spec.load_record(tmp_path)
     record = Record(tmp_path / "m")
     record.begin(member())

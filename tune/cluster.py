@@ -117,6 +117,7 @@ def run_on_ray(
     with interruption.deferred(), ray_running(cores, gpus, address) as ray:
         if address is not None:
             _check_shared_storage(ray, jobs[0].results)
+            gpus = 0 if jobs[0].device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
         # A pack that began with more threads than any machine now has cores keeps them, for the sake of its bits.
         most = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
         in_order = sorted(jobs, key=lambda job: -job.threads)
