@@ -38,6 +38,16 @@ class Evaluation:
     """Monte Carlo standard error of `kl`."""
 
     @property
+    def log_likelihood_se(self) -> float:
+        """Standard error over images of the mean importance-weighted bound."""
+        return standard_error(self.log_likelihood)
+
+    @property
+    def elbo_se(self) -> float:
+        """Standard error over images of the mean ELBO."""
+        return standard_error(self.elbo)
+
+    @property
     def log_likelihood_mc_se(self) -> float:
         """Monte Carlo standard error of the mean bound: by the delta method, the variance of log(mean w) is
         1/ESS - 1/K an image.

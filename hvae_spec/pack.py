@@ -20,7 +20,7 @@ from hvae_spec.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
-from hvae_spec.evaluation import Evaluation, evaluate, record_statistics, standard_error
+from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.files import write_atomically
 from hvae_spec.jobs import PackJob, Progress, Report
 from hvae_spec.records import DONE, Record, Results
@@ -200,10 +200,10 @@ class _Life:
         write_atomically(record.folder / "test.safetensors", save(per_image))
         metrics = {
             "test_log_likelihood": float(evaluation.log_likelihood.mean()),
-            "test_log_likelihood_se": standard_error(evaluation.log_likelihood),
+            "test_log_likelihood_se": evaluation.log_likelihood_se,
             "test_log_likelihood_mc_se": evaluation.log_likelihood_mc_se,
             "test_elbo": float(evaluation.elbo.mean()),
-            "test_elbo_se": standard_error(evaluation.elbo),
+            "test_elbo_se": evaluation.elbo_se,
             "iw_samples": evaluation.iw_samples,
             "effective_sample_size": float(evaluation.effective_sample_size.mean()),
             "active_units": sum(evaluation.active_units),
