@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvae_spec.data.digits import digits
 from hvae_spec.data.mnist import mnist
@@ -15,24 +14,12 @@ from hvae_spec.schema.data import DataSpec
 LOADERS: dict[str, Callable[[], RawImages]] = {"mnist": mnist, "digits": digits}
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Training and test images of grey values 0 ... levels - 1, one row an image.
-
-    `train` [N, D] and `test` [N', D] are bytes; `train_labels` and `test_labels` are classes; `shape` is (height,
-    width); `sha256` is a digest of all four arrays; `canonical` tells whether they are those that the distributor
-    published.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Dataset(RawImages):
+    """A data set by name, with the SHA-256 of all four of its arrays, whole."""
 
     name: str
-    train: NDArray[np.uint8]
-    test: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
-    test_labels: NDArray[np.int64]
-    levels: int
-    shape: tuple[int, int]
     sha256: str
-    canonical: bool
 
     @property
     def pixels(self) -> int:
@@ -51,7 +38,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
     digest = hashlib.sha256()
     for array in (raw.train, raw.test, raw.train_labels, raw.test_labels):
         digest.update(np.ascontiguousarray(array).tobytes())
-    dataset = Dataset(spec.dataset, **vars(raw), sha256=digest.hexdigest())
+    dataset = Dataset(name=spec.dataset, sha256=digest.hexdigest(), **vars(raw))
     return replace(
         dataset,
         train=raw.train[: spec.train_images],

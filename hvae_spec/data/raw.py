@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RawImages:
-    """All images of a data set, one row an image. See `hvae_spec.data.dataset.Dataset` for the fields."""
+    """Training and test images of grey values 0 ... levels - 1, one row an image.
+
+    `train` [N, D] and `test` [N', D] are bytes; `train_labels` and `test_labels` are classes; `shape` is (height,
+    width); `canonical` tells whether the images are those that the distributor published.
+    """
 
     train: NDArray[np.uint8]
     test: NDArray[np.uint8]
