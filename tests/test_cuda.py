@@ -1,0 +1,47 @@
+"""The same code on a CUDA device. Run with `-m cuda`."""
+
+import pytest
+import torch
+
+from hvae_spec import compiler
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.evaluation import evaluate, record_statistics
+from hvae_spec.jobs import PackJob, PackMember
+from hvae_spec.objective import log_weight
+from hvae_spec.pack import run_pack
+from hvae_spec.records import Results
+from hvae_spec.streams import Streams
+from tests.members import member
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_log_weights_are_those_of_the_cpu(inference):
+    spec = member(model__inference=inference)
+    model = compiler.initialized([spec, spec], 64)
+    x, noise = torch.rand(2, 16, 64).round(), Streams([0, 1]).begin("test").noise(3, 16, model.units)
+    expected = log_weight(model(x, noise))
+    on_device = log_weight(model.cuda()(x.cuda(), [eps.cuda() for eps in noise]))
+    torch.testing.assert_close(on_device.cpu(), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_a_pack_trains_evaluates_and_is_recorded(tmp_path):
+    specs = [member(seed=seed, evaluation__every=1) for seed in (0, 1)]
+    labels = {"dataset": "digits", "depth": 3, "variant": "V"}
+    members = tuple(PackMember(s, s.digest, {**labels, "seed": s.seed}, f"m{s.seed}-{s.digest[:12]}") for s in specs)
+    run_pack(PackJob("pack", members, tmp_path, device="cuda"))
+    for record in Results(tmp_path).records:
+        assert record.status == "finished"
+        assert record.result["device"] == "cuda"
+
+
+def test_the_bound_is_that_of_the_cpu_within_monte_carlo_error():
+    spec = member(model__batch_norm=False)
+    model, dataset = compiler.initialized([spec], 64), load_dataset(spec.data)
+    x = torch.tensor(dataset.test[:24]).float().div(16).round()
+    record_statistics(model, compiler.batches(spec, dataset), 0, 0, "whole_set")
+    on_cpu = evaluate(model, x, 2000)
+    on_device = evaluate(model.cuda(), x, 2000)
+    error = (on_cpu.log_likelihood_mc_se**2 + on_device.log_likelihood_mc_se**2) ** 0.5
+    assert abs(on_cpu.log_likelihood.mean() - on_device.log_likelihood.mean()) < 5 * error
