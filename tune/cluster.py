@@ -115,6 +115,7 @@ def run_on_ray(
 
     """
     with interruption.deferred(), ray_running(cores, gpus, address) as ray:
+        interruption.arm()  # Ray has put handlers of its own in place
         if address is not None:
             _check_shared_storage(ray, jobs[0].results)
             gpus = 0 if jobs[0].device == "cpu" else int(ray.cluster_resources().get("GPU", 0))

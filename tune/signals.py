@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Interrupted(BaseException):
@@ -23,8 +24,12 @@ class Interruption:
         self.is_deferred = False
 
     def __enter__(self) -> "Interruption":
-        self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = self.arm()
         return self
+
+    def arm(self) -> dict[signal.Signals, Any]:
+        """Take the signals, anew if a library has taken them since. Returns the handlers that had them."""
+        return {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
