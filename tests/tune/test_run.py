@@ -126,7 +126,7 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
         "driver",
         "worker",
         pytest.param("interrupt", marks=pytest.mark.slow),
-        pytest.param("terminate", marks=pytest.mark.slow),
+        "terminate",
     ],
 )
 def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupted):
