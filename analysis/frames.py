@@ -11,10 +11,9 @@ import pandas as pd
 from analysis import ledger
 from analysis.ledger import Entry
 from hvae_spec.errors import UserError
-from hvae_spec.records import ACTIVE
+from hvae_spec.records import ACTIVE, LABELS
 from hvae_spec.schema.grid import parse_path, slug
 
-LABELS = ("dataset", "depth", "variant", "seed")
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
     *("iw_samples", "effective_sample_size", "active_units"),

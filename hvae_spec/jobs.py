@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvae_spec.records import DONE, Record, Results
+from hvae_spec.records import DONE, LABELS, Record, Results
 from hvae_spec.schema.experiment import Member
-
-LABELS = ("dataset", "depth", "variant", "seed")
-"""Labels that every member has; all others are its places on further axes."""
 
 
 @dataclass(frozen=True)

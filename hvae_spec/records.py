@@ -29,6 +29,8 @@ from hvae_spec.schema.experiment import Member
 
 ACTIVE = 0.01
 """A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
+LABELS = ("dataset", "depth", "variant", "seed")
+"""Labels that every member has; all others are its places on further axes."""
 DONE = ("finished", "diverged")
 """Statuses that a rerun of the grid leaves alone. A `failed` member is tried again."""
 

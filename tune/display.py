@@ -27,7 +27,6 @@ class PackState:
     status: str = "waiting"
     """`waiting`, `running`, `finished` or `failed`."""
     progress: Progress | None = None
-    started: float = 0.0
     first_done: float | None = None
     """Fraction done when this run took the pack up."""
     first_seen: float = 0.0
@@ -112,7 +111,7 @@ class Display:
     def started(self, pack_id: str) -> None:
         """A worker takes up a pack."""
         state = self.states[pack_id]
-        state.status, state.started = "running", time.monotonic()
+        state.status = "running"
         if self.live is None:
             self.line(f"{state.job.name}: started")
 

@@ -27,10 +27,6 @@ class BernoulliLikelihood(nn.Module):
         """E[x|z_1], [M, S, B, D]."""
         return torch.sigmoid(self.logits(self.mlp(z)))
 
-    def sample(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of x given z_1, [M, S, B, D]."""
-        return torch.bernoulli(self.mean(z), generator=generator)
-
 
 class GaussianLikelihood(nn.Module):
     """p(x|z_1) = N(x | mu(z_1), sigma2(z_1)), Eq. 1: mean linear, variance softplus."""
@@ -52,12 +48,6 @@ class GaussianLikelihood(nn.Module):
     def mean(self, z: Tensor) -> Tensor:
         """E[x|z_1], [M, S, B, D]."""
         return self.distribution(z).mean
-
-    def sample(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A draw of x given z_1, [M, S, B, D]."""
-        gaussian = self.distribution(z)
-        noise = torch.randn(gaussian.mean.shape, generator=generator, device=z.device)
-        return gaussian.sample(noise)
 
 
 LIKELIHOODS: dict[str, type[BernoulliLikelihood] | type[GaussianLikelihood]] = {
