@@ -39,10 +39,12 @@ def test_a_pack_of_three_equals_its_members_alone(shape):
     rows = [pack.train_epoch() for _ in range(3)]
     for index, spec in enumerate(specs):
         alone = trainer([spec])
-        for row in rows:
+        for epoch, row in enumerate(rows):
             (single,) = alone.train_epoch()
+            # Rounding grows from epoch to epoch as training is chaotic, fastest at the large learning rate here.
+            tolerance = 2e-3 if epoch == 0 else 2e-2
             for name in ("epoch", "beta", "train_bound", "train_log_likelihood", "gradient_norm", "kl_per_layer"):
-                assert row[index][name] == pytest.approx(single[name], rel=2e-2, abs=5e-3), name
+                assert row[index][name] == pytest.approx(single[name], rel=tolerance, abs=5e-3), name
         # Adam blows rounding up where gradients are nearly zero, so the parameters are compared as one vector.
         together = torch.cat([parameter[index].flatten() for parameter in pack.parameters])
         single = torch.cat([parameter[0].flatten() for parameter in alone.parameters])
