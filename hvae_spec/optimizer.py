@@ -1,7 +1,8 @@
 """Adam for a pack: every member's parameters are one row, with settings, clipping and state of its own.
 
 A row a member makes the norm, the clipping and PyTorch's fused Adam one operation each instead of one a parameter,
-which is what a step of these small models mostly costs.
+which is what a step of these small models mostly costs. The model's parameters are views of the rows, so an update of
+the rows is one of the parameters.
 """
 
 from collections.abc import Sequence
@@ -18,19 +19,24 @@ class PackAdam:
 
     Args:
         settings: the members' training settings.
-        parameters: the pack's parameters, [M, ...] each; updated in place.
+        parameters: the pack's parameters, [M, ...] each. They become views of `rows`.
 
     """
 
     def __init__(self, settings: Sequence[TrainingSpec], parameters: Sequence[Tensor]) -> None:
-        self.settings, self.parameters = list(settings), list(parameters)
-        self.sizes = [parameter[0].numel() for parameter in parameters]
-        self.rows = flatten(parameters)
+        self.settings = list(settings)
+        self.rows = torch.cat([parameter.detach().flatten(1) for parameter in parameters], dim=1)
+        """[M, P]."""
+        self.gradients = torch.empty_like(self.rows)
+        parts = self.rows.split([parameter[0].numel() for parameter in parameters], dim=1)
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.data = part.unflatten(1, parameter.shape[1:])
         groups = []
         for row, training in zip(self.rows, settings, strict=True):
             adam = training.optimizer.adam
             groups.append({"params": [row], "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
-        self.adam = torch.optim.Adam(groups, fused=True)
+        # Capturable: on a CUDA device a step may become part of a graph.
+        self.adam = torch.optim.Adam(groups, fused=True, capturable=self.rows.is_cuda)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], frozen: Sequence[bool]) -> Tensor:
@@ -43,24 +49,18 @@ class PackAdam:
         Returns: each member's gradient norm before clipping, [M].
 
         """
-        rows = flatten(gradients)
-        norms = torch.linalg.vector_norm(rows, dim=1)
+        # Into memory that is there already: new pages would cost more than the copy.
+        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradients)
+        norms = torch.linalg.vector_norm(self.gradients, dim=1)
         for member, (training, group) in enumerate(zip(self.settings, self.adam.param_groups, strict=True)):
-            row = rows[member]
+            row = self.gradients[member]
             if training.clip_norm is not None:
                 row.mul_((training.clip_norm / norms[member]).clamp(max=1))
             if training.clip_value is not None:
                 row.clamp_(-training.clip_value, training.clip_value)
             group["params"][0].grad = None if frozen[member] else row
         self.adam.step()
-        self.publish()
         return norms
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Copy the rows into the parameters."""
-        for parameter, part in zip(self.parameters, self.rows.split(self.sizes, dim=1), strict=True):
-            parameter.copy_(part.view_as(parameter))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint must hold, parameters included."""
@@ -85,9 +85,3 @@ class PackAdam:
                 _, member, field = name.split("/")
                 content["state"].setdefault(int(member), {})[field] = value
         self.adam.load_state_dict(content)
-        self.publish()
-
-
-def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """[M, ...] each -> rows [M, P]."""
-    return torch.cat([tensor.detach().flatten(1) for tensor in tensors], dim=1)

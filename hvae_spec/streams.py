@@ -5,6 +5,7 @@ run that resumes at an epoch boundary needs no generator state to go on bit for 
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +51,17 @@ class Streams:
             torch.rand(shape, generator=generator, out=out[member])
         return out
 
+    def coarse_uniform(self, *shape: int) -> Tensor:
+        """Uniform noise on the midpoints of 65,536 equal parts of [0, 1], [M, *shape]: an event of probability p comes
+        out with a probability within 1/131,072 of p, at a quarter of the price of `uniform`.
+        """
+        size = math.prod(shape)
+        words = torch.empty(len(self.seeds), -(-size // 4), dtype=torch.int64, device=self.device)
+        for member, generator in enumerate(self.generators):
+            words[member].random_(-(2**63), None, generator=generator)
+        parts = words.view(torch.int16)[:, :size].view(-1, *shape)
+        return parts.to(torch.float32).add_(2**15 + 0.5).mul_(2**-16)
+
     def permutations(self, size: int) -> Tensor:
         """A permutation of `size` a member, [M, size]."""
         orders = [torch.randperm(size, generator=generator, device=self.device) for generator in self.generators]
@@ -57,6 +69,10 @@ class Streams:
 
     def noise(self, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
         """Noise for one pass of a hierarchy: [M, S, B, U_i] for each layer, drawn in one call a member."""
-        flat = self.normal(samples * images * sum(units))
-        parts = flat.split([samples * images * width for width in units], dim=1)
-        return [part.view(-1, samples, images, width) for part, width in zip(parts, units, strict=True)]
+        return split_noise(self.normal(samples * images * sum(units)), samples, images, units)
+
+
+def split_noise(flat: Tensor, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
+    """Noise [M, S * B * (U_1 + ... + U_L)] as [M, S, B, U_i] for each layer."""
+    parts = flat.split([samples * images * width for width in units], dim=1)
+    return [part.view(-1, samples, images, width) for part, width in zip(parts, units, strict=True)]

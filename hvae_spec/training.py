@@ -2,19 +2,26 @@
 
 import math
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec import compiler
+from hvae_spec.cuda_graph import CudaGraph
 from hvae_spec.data.dataset import Dataset
+from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import bound, log_weight, warm_up
 from hvae_spec.optimizer import PackAdam
 from hvae_spec.schema.experiment import Member
-from hvae_spec.streams import Streams
+from hvae_spec.streams import Streams, split_noise
+
+Objective = Callable[[Hierarchy, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""See `objective`."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,23 @@ class Trainer:
     Args:
         specs: members of one shape (`tune.planner.shape` tells which belong together).
         dataset: their images.
-        device: where to train.
+        device: where to train. On a CUDA device a step is captured once as a graph and replayed.
+        compiled: fuse the operations of a step with `torch.compile`. It costs the better part of a minute, and changes
+            results by no more than rounding.
 
     """
 
-    def __init__(self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu", *, compiled: bool = False
+    ) -> None:
         self.specs, self.device = list(specs), torch.device(device)
         self.model = compiler.initialized(specs, dataset.pixels).to(self.device)
         self.batches = compiler.batches(specs[0], dataset, self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())
         self.optimizer = PackAdam([spec.training for spec in specs], self.parameters)
+        self.compiled = self.compile() if compiled else None
+        self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
         self.epoch = 0
         self.divergences: list[Divergence | None] = [None] * len(self.specs)
         depth = specs[0].model.depth
@@ -82,13 +95,51 @@ class Trainer:
 
     def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
         """One optimisation step on a batch x [M, B, D]. Returns the quantities named in `self.quantities`, [M, Q]."""
-        noise = self.streams.noise(mc_samples * iw_samples, x.shape[1], self.model.units)
-        trace = self.model(x, noise)
-        value = bound(log_weight(trace, beta), iw_samples).mean(1)
+        noise = self.streams.normal(mc_samples * iw_samples * x.shape[1] * sum(self.model.units))
+        if self.graph is None:
+            return self.update(x, noise, beta, iw_samples)
+        return self.graph(x, noise, beta, iw_samples, key=tuple(self.frozen))
+
+    def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
+        """The step on given noise: a function of tensors alone, so that it can be captured."""
+        value, watched = self.choose_objective(x, noise)(self.model, x, noise, beta, iw_samples)
         gradients = torch.autograd.grad(-value.sum(), self.parameters)
-        norms = self.optimizer.step(gradients, [divergence is not None for divergence in self.divergences])
-        kls = [-ratio.detach().sum(-1).mean((1, 2)) for ratio in trace.log_ratios]
-        return torch.stack([*kls, trace.log_likelihood.detach().mean((1, 2)), value.detach(), norms], dim=1)
+        norms = self.optimizer.step(gradients, self.frozen)
+        return torch.cat([watched.detach(), norms[:, None]], dim=1)
+
+    @property
+    def frozen(self) -> list[bool]:
+        """Which members have diverged."""
+        return [divergence is not None for divergence in self.divergences]
+
+    def choose_objective(self, x: Tensor, noise: Tensor) -> Objective:
+        """The compiled objective for full batches of the full number of samples, of which there are many; the plain
+        one for what is rare (a smaller last batch, the first epochs of a ramp), as each shape is compiled on its own.
+        """
+        is_full = x.shape[1] == self.batches.batch_size and noise.shape[1] == self.full_noise
+        return self.compiled if self.compiled is not None and is_full else objective
+
+    @property
+    def full_noise(self) -> int:
+        """Numbers of noise of a member in a step of the full number of samples."""
+        settings = self.specs[0].objective
+        return settings.mc_samples * settings.iw_samples * self.batches.batch_size * sum(self.model.units)
+
+    def compile(self) -> Objective | None:
+        """The objective with its operations fused, forward and backward; None where that fails."""
+        torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
+        compiled: Objective = torch.compile(objective, dynamic=False)
+        members = len(self.specs)
+        x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)
+        noise = torch.zeros(members, self.full_noise, device=self.device)
+        beta = torch.ones(members, device=self.device)
+        try:
+            value, _ = compiled(self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples)
+            torch.autograd.grad(-value.sum(), self.parameters)
+        except TorchDynamoException as error:
+            warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
+            return None
+        return compiled
 
     def find_divergence(self, values: Tensor, epoch: int) -> Divergence | None:
         """The first quantity of an epoch [steps, Q] that is not finite, if there is one."""
@@ -112,3 +163,22 @@ class Trainer:
             "seconds": seconds,
             "ms_per_step": 1e3 * seconds / (steps * members) if steps else math.nan,
         }
+
+
+def objective(model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> tuple[Tensor, Tensor]:
+    """Each member's bound, averaged over its batch, [M]; and that, behind its KLs and log-likelihood, [M, L + 2].
+
+    Args:
+        model: a pack.
+        x: [M, B, D].
+        noise: [M, S * B * (U_1 + ... + U_L)], see `split_noise`.
+        beta: [M].
+        iw_samples: K, of which S is a multiple.
+
+    """
+    images = x.shape[1]
+    samples = noise.shape[1] // (images * sum(model.units))
+    trace = model(x, split_noise(noise, samples, images, model.units))
+    value = bound(log_weight(trace, beta), iw_samples).mean(1)
+    kls = [-ratio.sum(-1).mean((1, 2)) for ratio in trace.log_ratios]
+    return value, torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value], dim=1)

@@ -11,6 +11,7 @@ from hvae_spec.objective import log_weight
 from hvae_spec.pack import run_pack
 from hvae_spec.records import Results
 from hvae_spec.streams import Streams
+from hvae_spec.training import Trainer
 from tests.members import member
 
 pytestmark = pytest.mark.cuda
@@ -45,3 +46,39 @@ def test_the_bound_is_that_of_the_cpu_within_monte_carlo_error():
     on_device = evaluate(model.cuda(), x, 2000)
     error = (on_cpu.log_likelihood_mc_se**2 + on_device.log_likelihood_mc_se**2) ** 0.5
     assert abs(on_cpu.log_likelihood.mean() - on_device.log_likelihood.mean()) < 5 * error
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_a_replayed_graph_trains_as_the_steps_it_stands_for(inference, clip):
+    specs = [member(seed=seed, model__inference=inference, training__clip_norm=clip) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
+    eager.graph = None
+    for _ in range(2):
+        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
+            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
+    assert graph.graph.graph is not None
+
+
+def test_a_diverged_member_is_frozen_in_a_captured_step():
+    specs = [member(seed=seed) for seed in (0, 1)]
+    pack = Trainer(specs, load_dataset(specs[0].data), "cuda")
+    with torch.no_grad():
+        pack.model.generative.likelihood.logits.weight[1, 0, 0] = torch.nan
+    pack.train_epoch()
+    assert pack.divergences[0] is None
+    assert pack.divergences[1] is not None
+    before = pack.optimizer.rows.clone()
+    pack.train_epoch()
+    assert torch.equal(before[1].nan_to_num(), pack.optimizer.rows[1].nan_to_num())
+    assert not torch.equal(before[0], pack.optimizer.rows[0])
+
+
+def test_a_compiled_step_is_that_of_the_plain_objective():
+    specs = [member(seed=seed) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    fused, plain = Trainer(specs, dataset, "cuda", compiled=True), Trainer(specs, dataset, "cuda")
+    for row, expected in zip(fused.train_epoch(), plain.train_epoch(), strict=True):
+        assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=2e-3)

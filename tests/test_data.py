@@ -1,9 +1,11 @@
 import gzip
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import requests
+import scipy.stats
 import torch
 
 from hvae_spec.data import sources
@@ -45,6 +47,26 @@ def test_binarisation_has_the_grey_values_as_probabilities():
     assert x.mean(0).tolist() == pytest.approx([0, 0.25, 0.5, 1], abs=0.01)
     assert x[:, 0].max() == 0
     assert x[:, 3].min() == 1
+
+
+def test_every_binarised_draw_of_training_has_the_grey_values_as_probabilities(digits):
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 768)
+    grey = replace(digits, train=values.repeat(4000, 0), levels=256)
+    parts = batches(grey, batch_size=4000)
+    (x,) = parts.epoch(Streams([5]).begin("training", 1))
+    p = torch.arange(256) / 255
+    means = x[0].view(4000, 256, 3).mean((0, 2))
+    assert ((means - p).abs() <= 5 * (p * (1 - p) / 12000).sqrt()).all()
+
+
+def test_coarse_noise_is_uniform_and_independent():
+    u = Streams([0, 1]).begin("test").coarse_uniform(100_001)
+    assert u.shape == (2, 100_001)
+    assert u.min() > 0
+    assert u.max() < 1
+    assert scipy.stats.kstest(u[0].numpy(), "uniform").pvalue > 1e-3
+    for a, b in [(u[0], u[1]), (u[0, 1:], u[0, :-1]), (u[0, 4:], u[0, :-4])]:
+        assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 4 / 100_000**0.5
 
 
 def test_dequantisation_is_uniform_within_a_grey_level():

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
@@ -85,6 +86,41 @@ def test_the_optimiser_is_adam_on_the_member_mean_bound():
         fast.step(x, torch.tensor([0.5]), 1, 1)
     for ours, plain in zip(fast.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_are_views_of_the_optimisers_rows():
+    pack = trainer(three())
+    with torch.no_grad():
+        pack.optimizer.rows.fill_(0.5)
+    assert all(bool((parameter == 0.5).all()) for parameter in pack.model.parameters())
+
+
+def test_training_goes_on_where_compiling_fails(monkeypatch):
+    def failing(function, dynamic):
+        def compiled(*arguments):
+            raise TorchDynamoException("no compiler")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", failing)
+    specs = three()
+    with pytest.warns(UserWarning, match="goes on without it: no compiler"):
+        pack = Trainer(specs, load_dataset(specs[0].data), compiled=True)
+    assert pack.compiled is None
+    for ours, plain in zip(pack.train_epoch(), trainer(specs).train_epoch(), strict=True):
+        assert ours["train_bound"] == plain["train_bound"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[5], SHAPES[6]], ids=str)
+def test_compiled_steps_are_those_of_the_plain_objective(shape):
+    specs = three(**shape)
+    plain, fused = trainer(specs), Trainer(specs, load_dataset(specs[0].data), compiled=True)
+    assert fused.compiled is not None
+    for expected, row in zip(plain.train_epoch(), fused.train_epoch(), strict=True):
+        for name in ("train_bound", "train_log_likelihood", "gradient_norm", "kl_per_layer"):
+            assert row[name] == pytest.approx(expected[name], rel=2e-3, abs=5e-3), name
 
 
 def test_nan_in_one_member_leaves_the_others_bit_for_bit():

@@ -15,9 +15,10 @@ def draw(values: Tensor, levels: int, observation: str, uniform: Tensor) -> Tens
     `bernoulli`: a pixel is 1 with probability value / (levels - 1). `gaussian`: uniform dequantisation,
     (value + u) / levels, which lies in [0, 1).
     """
+    grey = values.to(torch.float32)
     if observation == "bernoulli":
-        return (uniform * (levels - 1) < values).to(torch.float32)
-    return (values + uniform) / levels
+        return (uniform * (levels - 1) < grey).to(torch.float32)
+    return (grey + uniform) / levels
 
 
 def draw_once(dataset: Dataset, part: str, observation: str) -> Tensor:
@@ -63,13 +64,14 @@ class Batches:
         order = streams.permutations(len(self.images))
         for step in range(self.steps):
             rows = order[:, step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.observe(self.images[rows], streams)
+            yield self.observe(self.images.index_select(0, rows.flatten()).unflatten(0, rows.shape), streams)
 
     def observe(self, values: Tensor, streams: Streams) -> Tensor:
         """Observations [M, B, D] of grey values [M, B, D]."""
         if self.fixed:
             return values.to(torch.float32)
-        return draw(values, self.levels, self.observation, streams.uniform(*values.shape[1:]))
+        uniform = streams.coarse_uniform if self.observation == "bernoulli" else streams.uniform
+        return draw(values, self.levels, self.observation, uniform(*values.shape[1:]))
 
     def whole(self, streams: Streams) -> Tensor:
         """One draw of the whole training set in its own order, [M, N, D]."""

@@ -108,7 +108,8 @@ class GaussianHead(nn.Module):
 
     def forward(self, d: Tensor) -> DiagonalGaussian:
         """[M, S, B, inputs] -> a Gaussian over [M, S, B, units]."""
-        mean, scale = self.norm(self.linear(d)).chunk(2, dim=-1)
+        # Contiguous halves: what follows on them is several times faster than on the columns of one tensor.
+        mean, scale = (half.contiguous() for half in self.norm(self.linear(d)).chunk(2, dim=-1))
         return DiagonalGaussian(mean, F.softplus(scale) + self.variance_floor)
 
 
