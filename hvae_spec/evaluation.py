@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hvae_spec.data.batches import Batches
 from hvae_spec.nn.batch_norm import BatchNorm, recording
+from hvae_spec.nn.folding import folded
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import log_weight
 from hvae_spec.records import ACTIVE
@@ -16,8 +17,9 @@ from hvae_spec.streams import Streams
 
 IMAGES = 256
 """Images encoded at a time."""
-ROWS = 8192
-"""Rows (samples x images) in flight, memory permitting: enough for full-speed products, few enough for the cache."""
+ROWS = {"cpu": 2048, "cuda": 2**18}
+"""Rows (samples x images) in flight, memory permitting: enough for full-speed products; on a CPU few enough for the
+cache."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,9 @@ def evaluate(
         progress: called with the fraction done.
 
     """
-    model.eval()
+    model = folded(model)
     streams = Streams([seed], model.device).begin("evaluation", epoch)
-    rows = max(1, min(ROWS, int(memory_gib * 2**30 / bytes_per_row(model))))
+    rows = max(1, min(ROWS[model.device.type], int(memory_gib * 2**30 / bytes_per_row(model))))
     blocks = []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)

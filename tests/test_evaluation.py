@@ -45,7 +45,7 @@ def test_many_chunks_equal_one_stream(monkeypatch):
     spec = member(model__batch_norm=False)
     model, x = trained(spec)
     monkeypatch.setattr("hvae_spec.evaluation.IMAGES", 7)
-    monkeypatch.setattr("hvae_spec.evaluation.ROWS", 40)
+    monkeypatch.setitem(ROWS, "cpu", 40)
     chunked = evaluate(model, x, 600, seed=1)
     monkeypatch.undo()
     whole = evaluate(model, x, 600, seed=1)
@@ -71,7 +71,7 @@ def test_memory_limits_the_rows_in_flight(monkeypatch):
 
     monkeypatch.setattr(type(model), "trace", spy)
     evaluate(model, x, 500)
-    assert max(seen) <= ROWS
+    assert max(seen) <= ROWS["cpu"]
     seen.clear()
     budget = 100 * bytes_per_row(model) / 2**30
     evaluate(model, x, 500, memory_gib=budget)
