@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path) -> "Frames":
-    """Tidy frames of a results folder: `.members`, `.epochs` and `.units`. See `analysis.frames`.
+    """Tidy frames of a results folder: `.members`, `.epochs`, `.units` and `.bounds`. See `analysis.frames`.
 
     Raises:
         UserError: there is no such folder, it holds no results, or a file in it is damaged.

@@ -1,4 +1,6 @@
-"""Tidy frames of a results folder: one row a member; a member and epoch; a member, evaluation, layer and unit."""
+"""Tidy frames of a results folder: one row a member; a member and epoch; a member, evaluation, layer and unit; a
+member and number of importance samples.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,35 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import ledger
+from analysis import ledger, settings
 from analysis.ledger import Entry
 from hvae_spec.errors import UserError
 from hvae_spec.records import ACTIVE, LABELS
-from hvae_spec.schema.grid import parse_path, slug
+from hvae_spec.schema.grid import slug
 
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
     *("iw_samples", "effective_sample_size", "active_units"),
 )
 COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
-SETTINGS = {
-    "inference": "model.inference",
-    "share_top_down": "model.share_top_down",
-    "batch_norm": "model.batch_norm",
-    "observation": "model.observation",
-    "warm_up": "objective.warm_up",
-    "training_mc_samples": "objective.mc_samples",
-    "training_iw_samples": "objective.iw_samples",
-    "planned_epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "learning_rate": "training.optimizer.adam.lr",
-}
-"""Columns of `.members` read from the resolved spec, and their dotted paths in it."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A results folder as three tidy DataFrames. A missing value is NaN, everywhere."""
+    """A results folder as tidy DataFrames. A missing value is NaN, everywhere."""
 
     name: str
     """The grid's name."""
@@ -44,11 +33,16 @@ class Frames:
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
     """One row a member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
-    `_mc_se` the Monte Carlo error), `active_units_i` and `kl_i` of layer i, costs, settings, data and digest."""
+    `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
+    layer i, costs, settings (see `analysis.settings`), data and digest; `continues` is the digest of the record that
+    training started from."""
     epochs: pd.DataFrame
     """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches."""
     units: pd.DataFrame
     """One row a member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`."""
+    bounds: pd.DataFrame
+    """One row a finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted bound
+    on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
 
     @property
     def planned(self) -> "Frames":
@@ -56,21 +50,25 @@ class Frames:
         return self.select(self.members["planned"])
 
     def select(self, mask: "pd.Series[bool]") -> "Frames":
-        """The members for which `mask` (one entry a row of `.members`) is true, with their epochs and units."""
+        """The members for which `mask` (one entry a row of `.members`) is true, with their rows of the other frames."""
         members = self.members[mask]
-        epochs = self.epochs[self.epochs["digest"].isin(members["digest"])]
-        units = self.units[self.units["digest"].isin(members["digest"])]
-        return replace(self, members=members, epochs=epochs, units=units)
+        epochs, units, bounds = (
+            frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
+        )
+        return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
 
-    def groups(self) -> "Iterator[Group]":
-        """The planned members apart by data set and by place on the further axes: one table or figure each."""
-        frames, keys = self.planned, ["dataset", *self.factors]
+    def groups(self, across: Sequence[str] = ()) -> "Iterator[Group]":
+        """The planned members apart by data set and by place on the further axes: one table or figure each.
+
+        Args:
+            across: axes that do not tell groups apart.
+
+        """
+        frames, keys = self.planned, ["dataset", *(factor for factor in self.factors if factor not in across)]
         places = frames.members[keys].drop_duplicates()
         taken: set[str] = set()
         for place in places.itertuples(index=False, name=None):
-            mask = pd.Series(True, index=frames.members.index)
-            for key, value in zip(keys, place, strict=True):
-                mask &= frames.members[key].isna() if pd.isna(value) else frames.members[key] == value
+            where = dict(zip(keys, place, strict=True))
             title = ", ".join(
                 [str(place[0]), *(f"{key} = {value}" for key, value in zip(keys[1:], place[1:], strict=True))]
             )
@@ -78,7 +76,7 @@ class Frames:
             # Two titles may differ only in letters that a file name cannot hold.
             name = stem if stem not in taken else f"{stem}-{len(taken) + 1}"
             taken.add(name)
-            yield Group(title, name, dict(zip(keys, place, strict=True)), frames.select(mask))
+            yield Group(title, name, where, frames.select(_is_at(frames.members, where)))
 
 
 @dataclass(frozen=True)
@@ -93,6 +91,10 @@ class Group:
     """The data set and the value of every further axis."""
     frames: Frames
 
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table with the columns of `place` that are of this group."""
+        return table[_is_at(table, self.place)]
+
 
 def load(path: str | Path) -> Frames:
     """The frames of a results folder, whatever the state of its grid.
@@ -106,7 +108,15 @@ def load(path: str | Path) -> Frames:
     factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
     members = _members(entries, book.variants, factors)
     labels = members[[*LABELS, *factors, "digest"]]
-    return Frames(book.name, factors, members, _epochs(entries, labels), _units(entries, labels))
+    epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
+    return Frames(book.name, factors, members, epochs, units, bounds)
+
+
+def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
+    mask = pd.Series(True, index=table.index)
+    for key, value in place.items():
+        mask &= table[key].isna() if pd.isna(value) else table[key] == value
+    return mask
 
 
 def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
@@ -128,6 +138,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
+        **_spread("kl_standard_normal_", [item.get("kl_standard_normal_per_layer") for item in results], layers),
         "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
         "divergence_quantity": [item.get("quantity") for item in divergences],
         "failure": [result.get("failure") for result in results],
@@ -137,7 +148,8 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "data_canonical": [item.get("canonical") for item in data],
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
-        **{name: [_at(entry.spec, path) for entry in entries] for name, path in SETTINGS.items()},
+        **settings.columns(entries),
+        "continues": [result.get("continues") for result in results],
         "folder": [str(entry.folder) for entry in entries],
         "digest": [entry.digest for entry in entries],
     }
@@ -180,6 +192,27 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
+def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
+    rows: list[tuple[float, float, float]] = []
+    counts: list[int] = []
+    for entry in entries:
+        before = len(rows)
+        try:
+            found = [
+                (int(count), _number(bound), _number(mc_se))
+                for count, (bound, mc_se) in (entry.result.get("bound_by_samples") or {}).items()
+            ]
+        except (AttributeError, TypeError, ValueError) as error:
+            path = entry.folder / "result.json"
+            raise UserError(f"{path}: bound_by_samples is no bound by K ({error}); delete it to run it again") from None
+        rows += sorted(found)
+        counts.append(len(rows) - before)
+    frame = _labelled(labels, counts)
+    values = np.array(rows, dtype=float).reshape(-1, 3)
+    columns = {"iw_samples": values[:, 0].astype(np.int64), "bound": values[:, 1], "mc_se": values[:, 2]}
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
 def _unit_rows(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int, int, float, float]]:
     """(epoch, layer, unit, KL, its standard error), one a unit of every evaluation."""
     for row in evaluations:
@@ -198,17 +231,7 @@ def _factor(entry: Entry, path: str) -> Any:
     """A member's place on an axis; a record made before the grid had this axis tells it from its spec."""
     if path in entry.labels:
         return entry.labels[path]
-    return ledger.plain(_at(entry.spec, path)) if entry.spec else None
-
-
-def _at(tree: Any, path: str) -> Any:
-    """The value at a dotted path of a spec tree; None if there is none."""
-    for part in parse_path(path):
-        try:
-            tree = tree[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return tree
+    return ledger.plain(settings.at(entry.spec, path)) if entry.spec else None
 
 
 def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:

@@ -1,10 +1,11 @@
-"""Tables as Markdown, LaTeX and terminal text."""
+"""Tables as Markdown, LaTeX, HTML and terminal text."""
 
 import re
 from collections.abc import Sequence
+from html import escape as escape_html
 from typing import TYPE_CHECKING
 
-from analysis.tables import ABSENT, Table
+from analysis.tables import ABSENT, Plain, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -19,6 +20,7 @@ _LATEX = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
     "–": "--",
+    "→": r"$\to$",
 }
 
 
@@ -77,9 +79,25 @@ def _latex_cell(table: Table, row: str, column: str) -> str:
     cell = table.cells.get((row, column))
     if cell is None:
         return "--"
+    if isinstance(cell, Plain):
+        # Numbers go into mathematics, for their minus signs.
+        return re.sub(r"[-+]?\d[\d,]*\.\d+|[-+]\d+", r"$\g<0>$", escape_latex(cell.text()))
     mean, se = cell.numbers
     value = rf"${mean} \pm {se}$" if se else f"${mean}$"
-    return ", ".join([f"{value} ({cell.counts})" if mean else cell.counts, *cell.losses])
+    mark = f"$^{{{cell.mark}}}$" if cell.mark else ""
+    return ", ".join([(f"{value} ({cell.counts})" if mean else cell.counts) + mark, *cell.losses])
+
+
+def html_table(table: Table) -> str:
+    """The table as an HTML `table`. Its title goes above it, where it stays if the table is scrolled; `notes` below."""
+    heading = "".join(f'<th scope="col">{escape_html(text)}</th>' for text in (table.corner, *table.columns))
+    lines = [f'<table aria-label="{escape_html(table.title)}">', f"<thead><tr>{heading}</tr></thead><tbody>"]
+    for row in table.rows:
+        texts = [escape_html(_text(table, row, column, "\n")).replace("\n", "<br>") for column in table.columns]
+        cells = "".join(f"<td>{text}</td>" for text in texts)
+        label = f"<i>z</i><sub>{row[2:]}</sub>" if re.fullmatch(r"z_\d+", row) else escape_html(row)
+        lines.append(f'<tr{" class=total" * (row == "total")}><th scope="row">{label}</th>{cells}</tr>')
+    return "\n".join([*lines, "</tbody></table>"])
 
 
 def terminal(tables: Sequence[Table]) -> "RichTable":

@@ -1,7 +1,6 @@
 """Tables and figures of a results folder: `python -m analysis.report results/mnist_grid`."""
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Group as RichGroup
     from rich.table import Table as RichTable
 
+    from analysis.figures.drawing import Drawing
     from analysis.frames import Frames
     from analysis.tables import TableSet
 
@@ -24,11 +24,26 @@ or have failed are counted, never averaged.
 
   tables/test_log_likelihood.{md,csv,tex}   by depth and variant, mean and standard error over seeds
   tables/active_units.{md,csv,tex}          by layer and variant, one table a depth
+  tables/table_1.{md,csv,tex}               the paper's Table 1, 2 or 3 with ours beside the published values;
+    table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
+  tables/kl.{md,csv,tex}                    KL(q||p) by layer and variant; kl_standard_normal: to N(0, I) (Fig. 6a)
+  tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
+  tables/paired_effects.{md,csv,tex}        what batch normalisation, warm-up and the ladder add, paired by seed
+  tables/ranking.{md,csv,tex}               rank of the variants, with the probability that each is best
+  tables/collapse.{md,csv,tex}              which layers have no active unit left, and since which epoch
   tables/members.csv                        one row a member: labels, settings, metrics, costs
-  figures/log_likelihood.{png,pdf}          test log-likelihood by depth
-  figures/learning_curves.{png,pdf}         training and test curves at the greatest depth
+  figures/log_likelihood.{png,pdf}          test log-likelihood by depth (Fig. 3)
+  figures/learning_curves.{png,pdf}         training and test curves at the greatest depth (Fig. 4)
   figures/active_units.{png,pdf}            active units by layer at the greatest depth
-  figures/unit_kl.{png,pdf}                 KL of every unit over epochs at the greatest depth
+  figures/unit_kl.{png,pdf}                 KL of every unit over epochs at the greatest depth (Fig. 5)
+  figures/kl_standard_normal.{png,pdf}      KL of q(z_i|.) to N(0, I) by layer at the greatest depth (Fig. 6a)
+  figures/injected.{png,pdf}                samples with z_i ~ N(0, I) injected at each layer (Fig. 6b)
+  figures/latents.{png,pdf}                 principal components of z_i ~ q, coloured by class (Fig. 7)
+  figures/paired_effects.{png,pdf}          what each of the paper's advances adds, by depth
+  figures/bound_by_samples.{png,pdf}        the bound against K, and the effective sample size
+  figures/reconstructions.{png,pdf}         test images and their reconstructions
+  figures/prior_samples.{png,pdf}           samples of the models
+  report.html                               all of it on one page, with how it came about; needs no network
 
 A grid with several data sets or further axes gets a figure for each, named after it."""
 
@@ -66,13 +81,20 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
 
     """
     # Pandas and seaborn take a second to import; `--help` and the start of a grid run do without.
-    from analysis import frames, rendering, tables
+    from analysis import frames, rendering
+    from analysis.figures import drawing
+    from analysis.html import page
 
     loaded = frames.load(results)
     target = Path(results if out is None else out)
-    quantities = tables.log_likelihood(loaded), tables.active_units(loaded)
+    quantities = tuple(_quantities(loaded))
+    drawings = tuple(drawing.draw(loaded))
     try:
-        files = [*_write_tables(loaded, quantities, target / "tables"), *_write_figures(loaded, target / "figures")]
+        files = [
+            *_write_tables(loaded, quantities, target / "tables"),
+            *_write_figures(drawings, target / "figures"),
+            *_write_page(target / "report.html", page(loaded, summary(loaded), quantities, drawings)),
+        ]
     except OSError as error:
         raise UserError(f"{target}: the report cannot be written ({error}); choose another folder with --out") from None
     shown = quantities[0].tables
@@ -86,6 +108,20 @@ def summary(frames: "Frames") -> str:
     left_out = len(frames.members) - len(status)
     tail = f"; {left_out} more that the grid no longer plans" if left_out else ""
     return f"{len(status)} member{'s' * (len(status) != 1)}: {', '.join(counts)}{tail}"
+
+
+def _quantities(frames: "Frames") -> Iterator["TableSet"]:
+    """Every table that these results fill, the test log-likelihood first."""
+    from analysis import collapse, effects, ranking, replication, tables
+
+    yield tables.log_likelihood(frames)
+    yield from replication.tables(frames)
+    yield tables.active_units(frames)
+    others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples
+    for build in (*others, effects.effects, ranking.ranking, collapse.collapse):
+        table_set = build(frames)
+        if table_set.tables:
+            yield table_set
 
 
 def _write_tables(frames: "Frames", quantities: "Sequence[TableSet]", folder: Path) -> Iterator[Path]:
@@ -106,24 +142,17 @@ def _write_tables(frames: "Frames", quantities: "Sequence[TableSet]", folder: Pa
     yield path
 
 
-def _write_figures(frames: "Frames", folder: Path) -> Iterator[Path]:
-    from analysis.figures import FIGURES
+def _write_figures(drawings: "Sequence[Drawing]", folder: Path) -> Iterator[Path]:
+    for drawing in drawings:
+        for ending, content in (("png", drawing.png), ("pdf", drawing.pdf)):
+            path = folder / f"{drawing.stem}.{ending}"
+            write_atomically(path, content)
+            yield path
 
-    for name, draw in FIGURES.items():
-        for group in frames.groups():
-            figure = draw(group.frames)
-            if figure is None:
-                continue
-            stem = f"{name}-{group.slug}" if group.slug else name
-            # Without a date, the same records give the same file.
-            for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
-                stream = io.BytesIO()
-                figure.savefig(stream, format=ending, dpi=200, metadata=metadata)
-                # Laid out once is enough for both, and half the time.
-                figure.set_layout_engine("none")
-                path = folder / f"{stem}.{ending}"
-                write_atomically(path, stream.getvalue())
-                yield path
+
+def _write_page(path: Path, content: str) -> Iterator[Path]:
+    write_atomically(path, content)
+    yield path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

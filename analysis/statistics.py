@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.ledger import STATUSES
@@ -50,12 +51,13 @@ def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_li
     return table[[*by, "mean", "se", "n", "planned", *STATUSES]]
 
 
-def active_units(members: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Active units of every layer and in total, over seeds (Table 2 of the paper).
+def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:
+    """A quantity of every layer, and its total where members have one, over seeds (Table 2 of the paper).
 
     Args:
         members: one row a member, as `Frames.members`.
         by: columns that make a cell; `depth` among them.
+        quantity: `active_units`, `kl` or `kl_standard_normal`: the columns `<quantity>_i`, and `<quantity>` the total.
 
     Returns:
         The columns of `cells` with `layer`: `1` (nearest the data) to the cell's depth, and `total`.
@@ -63,9 +65,27 @@ def active_units(members: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """
     parts = []
     for depth, group in members.groupby("depth", sort=False):
-        quantities = {str(layer): f"active_units_{layer}" for layer in range(1, int(str(depth)) + 1)}
-        for layer, quantity in {**quantities, "total": "active_units"}.items():
-            table = cells(group, by, quantity)
+        layers = [f"{quantity}_{layer}" for layer in range(1, int(str(depth)) + 1)]
+        # The KL of a hierarchy is the sum of its layers'.
+        total = group[quantity] if quantity in group else group[layers].sum(axis=1, skipna=False)
+        having = group.assign(total=total)
+        for layer, column in {**{name.rsplit("_", 1)[-1]: name for name in layers}, "total": "total"}.items():
+            table = cells(having, by, column)
             table.insert(len(by), "layer", layer)
             parts.append(table)
     return pd.concat(parts, ignore_index=True)
+
+
+def active_units(members: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Active units of every layer and in total; see `by_layer`."""
+    return by_layer(members, by, "active_units")
+
+
+def monte_carlo_error(members: pd.DataFrame) -> float:
+    """Monte Carlo error of the mean test log-likelihood of a cell's finished members: (1/n) sqrt(sum_s e_s^2).
+
+    The draws of different members are independent; NaN where an error is not known.
+    """
+    finished = members[members["status"] == "finished"]
+    errors = finished["test_log_likelihood_mc_se"].to_numpy(dtype=float)
+    return float(np.sqrt(np.sum(errors**2)) / len(errors)) if len(errors) else np.nan

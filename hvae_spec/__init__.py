@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hvae_spec.errors import SpecError, UserError
+    from hvae_spec.gallery_file import load_gallery
     from hvae_spec.model import Model, compile, load_record
     from hvae_spec.reading import load, loads
     from hvae_spec.schema.experiment import Experiment, Member
@@ -26,6 +27,7 @@ __all__ = [
     "UserError",
     "compile",
     "load",
+    "load_gallery",
     "load_record",
     "loads",
     "members",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "hvae_spec.errors": ("SpecError", "UserError"),
+    "hvae_spec.gallery_file": ("load_gallery",),
     "hvae_spec.model": ("Model", "compile", "load_record"),
     "hvae_spec.reading": ("load", "loads"),
     "hvae_spec.schema.experiment": ("Experiment", "Member"),

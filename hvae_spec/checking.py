@@ -50,7 +50,7 @@ def check(experiment: Experiment, tree: Located, faulty: Sequence[Path] = ()) ->
         except ValidationError as error:
             found += problems_of(error, tree, item)
         problems += found
-    if not any(path[:1] == ("grid",) for path in faulty):
+    if experiment.grid.exclude and not any(path[:1] == ("grid",) for path in faulty):
         problems += _exclusion_problems(experiment, tree, labels)
     if not problems and not faulty:
         problems = _same_model_problems(cells, tree)
@@ -77,7 +77,7 @@ def _first_of_each(problems: list[Problem]) -> list[Problem]:
 def _without_unknown_paths(experiment: Experiment, tree: Located) -> tuple[list[Problem], Experiment]:
     """Settings of variants and axes that name no field of the spec, and the experiment without them."""
     grid = experiment.grid
-    full = experiment.model_dump(mode="json", exclude={"name", "grid"})
+    full = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
     problems: list[Problem] = []
     unknown: set[tuple[Path, str]] = set()
     sections: list[tuple[Path, Any]] = [(("grid", "variants", name), paths) for name, paths in grid.variants.items()]

@@ -41,12 +41,7 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
         UserError: the file is not a checkpoint of these members.
 
     """
-    try:
-        with safetensors.safe_open(path, "pt", device=str(trainer.device)) as file:
-            metadata = json.loads((file.metadata() or {})["pack"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
+    metadata, tensors = _read(path, str(trainer.device))
     if metadata["digests"] != digests:
         raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
     trainer.optimizer.restore(tensors)
@@ -54,6 +49,42 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
     trainer.divergences = [None if entry is None else Divergence(**entry) for entry in metadata["divergences"]]
     extra: dict[str, Any] = metadata["extra"]
     return extra
+
+
+def _read(path: Path, device: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        with safetensors.safe_open(path, "pt", device=device) as file:
+            metadata = json.loads((file.metadata() or {})["pack"])
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
+
+
+def cut_checkpoint(path: Path, target: Path, digests: list[str]) -> None:
+    """Write what a checkpoint holds of some of its members as the checkpoint of a pack of these alone.
+
+    Args:
+        path: the checkpoint.
+        target: the file to write, replaced atomically.
+        digests: the members to keep, in their new order.
+
+    Raises:
+        UserError: the file is not a checkpoint with these members.
+
+    """
+    metadata, tensors = _read(path, "cpu")
+    if not set(digests) <= set(metadata["digests"]):
+        raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
+    places = [metadata["digests"].index(digest) for digest in digests]
+    part = {"rows": tensors["rows"][places]}
+    for name, value in tensors.items():
+        if name.startswith("adam/"):
+            _, place, field = name.split("/")
+            if int(place) in places:
+                part[f"adam/{places.index(int(place))}/{field}"] = value
+    divergences = [metadata["divergences"][place] for place in places]
+    metadata |= {"digests": digests, "divergences": divergences}
+    write_atomically(target, safetensors.torch.save(_copies(part), {"pack": json.dumps(metadata)}))
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:

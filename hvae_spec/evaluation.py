@@ -1,7 +1,7 @@
 """Bounds, effective sample size and unit KLs of one trained member, any K in bounded memory. All in nats."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from hvae_spec.data.batches import Batches
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.folding import folded
+from hvae_spec.nn.gaussian import STANDARD_NORMAL
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import log_weight
 from hvae_spec.records import ACTIVE
@@ -20,6 +21,10 @@ IMAGES = 256
 ROWS = {"cpu": 2048, "cuda": 2**18}
 """Rows (samples x images) in flight, memory permitting: enough for full-speed products; on a CPU few enough for the
 cache."""
+FEWER_SAMPLES = (1, 5, 10, 50, 100, 500, 1000, 5000)
+"""Numbers of samples K' at which the bound is told besides K. Each divides the next."""
+NORMALITY_IMAGES, NORMALITY_SAMPLES = 1000, 20
+"""What KL(q||N(0, I)) is averaged over: samples enough that their noise is well below that of the choice of images."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Evaluation:
     """KL(q||p) of every unit, averaged over images: one [U_i] a layer, z_1 first."""
     kl_se: list[Tensor]
     """Monte Carlo standard error of `kl`."""
+    fewer_samples: dict[int, tuple[float, float]]
+    """The mean over images of the importance-weighted bound with K' samples, and its Monte Carlo standard error, for
+    every K' of `FEWER_SAMPLES` below K."""
 
     @property
     def log_likelihood_se(self) -> float:
@@ -52,10 +60,18 @@ class Evaluation:
     @property
     def log_likelihood_mc_se(self) -> float:
         """Monte Carlo standard error of the mean bound: by the delta method, the variance of log(mean w) is
-        1/ESS - 1/K an image.
+        1/ESS - 1/K an image. With K = 1, which tells nothing of it, the spread over images, which bounds it from above.
         """
+        if self.iw_samples == 1:
+            return self.log_likelihood_se
         variance = (1 / self.effective_sample_size - 1 / self.iw_samples).clamp(min=0)
         return float(variance.sum().sqrt()) / len(variance)
+
+    @property
+    def bound_by_samples(self) -> dict[int, tuple[float, float]]:
+        """`fewer_samples`, and K itself."""
+        all_samples = float(self.log_likelihood.mean()), self.log_likelihood_mc_se
+        return {**self.fewer_samples, self.iw_samples: all_samples}
 
     @property
     def active_units(self) -> list[int]:
@@ -115,17 +131,46 @@ def evaluate(
     """
     model = folded(model)
     streams = Streams([seed], model.device).begin("evaluation", epoch)
-    rows = max(1, min(ROWS[model.device.type], int(memory_gib * 2**30 / bytes_per_row(model))))
+    rows = _rows(model, memory_gib)
     blocks = []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)
-        tally = _Tally(len(block), model.units, model.device)
+        tally = _Tally(len(block), model.units, iw_samples, model.device)
         for images in block.split(min(rows, len(block))):
             tally.add_images(model, images, iw_samples, rows, streams)
         blocks.append(tally)
         if progress is not None:
             progress(min(1.0, (start + len(block)) / len(x)))
     return _summary(blocks, iw_samples)
+
+
+@torch.inference_mode()
+def kl_to_standard_normal(
+    model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0, memory_gib: float = 1.0
+) -> list[float]:
+    """KL(q(z_i|.) || N(0, I)) of each layer in nats, z_1 first: how far inference is from the mean-field approximation
+    (Fig. 6a).
+
+    The closed form of every conditional q(z_i|.), summed over units, averaged over the first `NORMALITY_IMAGES` images
+    of x [N, D] and over `NORMALITY_SAMPLES` samples an image of the latents that it depends on. Other arguments as in
+    `evaluate`.
+    """
+    model, x = folded(model), x[:NORMALITY_IMAGES]
+    streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
+    sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
+    for block in x.split(max(1, _rows(model, memory_gib) // NORMALITY_SAMPLES)):
+        encoding = model.inference.encode(block.to(model.device)[None, None])
+        draws = model.inference.sample(encoding, streams.noise(NORMALITY_SAMPLES, len(block), model.units))
+        for layer, draw in enumerate(draws):
+            # [1, S, B], or [1, 1, B] where q depends on no sample.
+            kl = draw.posterior.kl(STANDARD_NORMAL).double().sum(-1)
+            sums[layer] += kl.mean(1).sum()
+    return (sums / len(x)).tolist()
+
+
+def _rows(model: Hierarchy, memory_gib: float) -> int:
+    """Rows (samples x images) that may be in flight."""
+    return max(1, min(ROWS[model.device.type], int(memory_gib * 2**30 / bytes_per_row(model))))
 
 
 def bytes_per_row(model: Hierarchy) -> int:
@@ -139,7 +184,7 @@ def bytes_per_row(model: Hierarchy) -> int:
 class _Tally:
     """Running sums over samples for a block of images."""
 
-    def __init__(self, images: int, units: Sequence[int], device: torch.device) -> None:
+    def __init__(self, images: int, units: Sequence[int], iw_samples: int, device: torch.device) -> None:
         self.done = 0
         self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
         self.log_sum_squares = self.log_sum.clone()
@@ -147,6 +192,10 @@ class _Tally:
         # Sum and sum of squares over samples of log q - log p, per image and unit.
         self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in units]
         self.kl_squares = [torch.zeros_like(kl) for kl in self.kl]
+        # Bounds with fewer samples, and the variance of each: [points, images].
+        points = sum(samples < iw_samples for samples in FEWER_SAMPLES)
+        self.bounds = torch.zeros(points, images, dtype=torch.float64, device=device)
+        self.variances = torch.zeros_like(self.bounds)
 
     def add_images(self, model: Hierarchy, x: Tensor, iw_samples: int, rows: int, streams: Streams) -> None:
         """K samples of the next images x [B, D]."""
@@ -154,22 +203,52 @@ class _Tally:
         x = x[None, None]
         encoding = model.inference.encode(x)
         chunk = max(1, rows // x.shape[2])
+        first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), x.shape[2])
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
             trace = model.trace(x, encoding, streams.noise(samples, x.shape[2], model.units))
-            log_w = log_weight(trace)[0].double()
+            log_w = log_weight(trace)[0]
+            first[done : done + samples] = log_w[: max(0, len(first) - done)]
+            log_w = log_w.double()
             self.log_sum[here] = torch.logaddexp(self.log_sum[here], log_w.logsumexp(0))
             self.log_sum_squares[here] = torch.logaddexp(self.log_sum_squares[here], (2 * log_w).logsumexp(0))
             self.total[here] += log_w.sum(0)
             for layer, ratio in enumerate(trace.log_ratios):
                 self.kl[layer][here] -= ratio[0].sum(0)
                 self.kl_squares[layer][here] += ratio[0].square().sum(0)
+        for point, (bound, variance) in enumerate(nested_bounds(first, len(self.bounds))):
+            self.bounds[point, here], self.variances[point, here] = bound, variance
         self.done += x.shape[2]
+
+
+def nested_bounds(log_w: Tensor, points: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The importance-weighted bound with fewer samples, for the first few K' of `FEWER_SAMPLES`.
+
+    The samples fall into S // K' groups one after another, the first K' and so on. Each group gives an independent
+    estimate log (1/K') sum_k w_k, and all of them together a mean with far less noise than the first alone. The same
+    samples serve every K', so that (Jensen) the means rise with K' wherever K' divides S.
+
+    Args:
+        log_w: log weights [S, B].
+        points: how many K', the last at most S.
+
+    Yields: the mean over groups and its variance, [B] each. With one group the variance is not a number.
+
+    """
+    groups, size = log_w.double(), 1
+    for samples in FEWER_SAMPLES[:points]:
+        ratio, size = samples // size, samples
+        if ratio > 1:
+            whole = groups[: len(groups) // ratio * ratio]
+            groups = whole.unflatten(0, (-1, ratio)).logsumexp(1) - math.log(ratio)
+        mean = groups.mean(0)
+        count = len(groups)
+        yield mean, groups.var(0) / count if count > 1 else torch.full_like(mean, math.nan)
 
 
 def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
     def joined(name: str) -> Tensor:
-        return torch.cat([getattr(block, name) for block in blocks]).cpu()
+        return torch.cat([getattr(block, name) for block in blocks], dim=-1).cpu()
 
     log_sum = joined("log_sum")
     kl, kl_se = [], []
@@ -184,11 +263,26 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
             # One sample an image: the spread over images bounds the Monte Carlo error from above.
             variance = sums.var(0, correction=0) / max(1, images - 1)
         kl_se.append(variance.sqrt())
+    effective = (2 * log_sum - joined("log_sum_squares")).exp()
     return Evaluation(
         iw_samples=iw_samples,
         log_likelihood=log_sum - math.log(iw_samples),
         elbo=joined("total") / iw_samples,
-        effective_sample_size=(2 * log_sum - joined("log_sum_squares")).exp(),
+        effective_sample_size=effective,
         kl=kl,
         kl_se=kl_se,
+        fewer_samples=_fewer_samples(joined("bounds"), joined("variances"), effective, iw_samples),
     )
+
+
+def _fewer_samples(
+    bounds: Tensor, variances: Tensor, effective_sample_size: Tensor, iw_samples: int
+) -> dict[int, tuple[float, float]]:
+    """`Evaluation.fewer_samples` from bounds and their variances, [points, N]."""
+    points = {}
+    for samples, bound, variance in zip(FEWER_SAMPLES, bounds, variances, strict=False):
+        if variance.isnan().any():
+            # A single group: the delta method, Var[w] / (K' E[w]^2), with the moments of w from all K samples.
+            variance = (iw_samples / effective_sample_size - 1).clamp(min=0) / samples  # noqa: PLW2901
+        points[samples] = float(bound.mean()), float(variance.sum().sqrt()) / len(bound)
+    return points

@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hvae_spec.errors import UserError
 from hvae_spec.records import DONE, LABELS, Record, Results
 from hvae_spec.schema.experiment import Member
 
 
 @dataclass(frozen=True)
 class PackMember:
-    """A member as a pack needs it: its resolved spec, digest, labels, and the name of its record's folder."""
+    """A member as a pack needs it: its resolved spec, digest, labels, and the name of its record's folder.
+
+    Where there is a record already, it is that one's name, so that nobody has to look through all folders for it.
+    """
 
     spec: Member
     digest: str
@@ -20,7 +24,7 @@ class PackMember:
 
     def record(self, results: Results) -> Record:
         """The member's record."""
-        return results.record(self.digest, self.folder)
+        return Record(results.root / "members" / self.folder)
 
     def is_done(self, results: Results) -> bool:
         """Whether the member has its result, as its record tells."""
@@ -38,6 +42,34 @@ class PackJob:
     threads: int = 1
     git: dict[str, Any] | None = None
     """State of the source tree, for the records."""
+    compiled: bool = False
+    """Whether the training step is compiled by `torch.compile`. Decided once, when the pack is planned."""
+
+    sources: tuple[Path, ...] = ()
+    """Further results folders in which the first phases of fine-tuned members may be."""
+
+    def first_phase(self, member: PackMember) -> Record | None:
+        """The finished record that a fine-tuned member's training starts from.
+
+        None if it starts from initial weights.
+
+        Raises:
+            UserError: the first phase has not finished in any of the folders.
+
+        """
+        first = member.spec.first_phase
+        if first is None:
+            return None
+        folders = (self.results, *self.sources)
+        for folder in folders:
+            results = Results(folder)
+            if results.status(first.digest) == "finished":
+                return results.record(first.digest, "")
+        raise UserError(
+            f"{member.folder}: its first phase has not finished in {' or '.join(map(str, folders))}; add it to the "
+            f"grid (a variant with its {first.training.epochs} epochs and training.first_phase: null), or name with "
+            "--records the results folder that holds it"
+        )
 
     @property
     def is_done(self) -> bool:

@@ -13,6 +13,7 @@ from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
+from hvae_spec.gallery import gallery
 from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.records import Record
 from hvae_spec.schema.counts import mappings, parameters
@@ -80,6 +81,26 @@ class Model:
         with self._ready():
             latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units))
             return self.hierarchy.generative.likelihood.mean(latents[0])[0, 0].cpu()
+
+    def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
+        """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
+        [count, D]. Injected at the top layer they are samples of the prior.
+        """
+        depth = self.spec.model.depth
+        if not 1 <= layer <= depth:
+            raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
+        streams = Streams([seed], self.device).begin("injected samples")
+        with self._ready():
+            latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units)[:layer])
+            return self.hierarchy.generative.likelihood.mean(latents[0])[0, 0].cpu()
+
+    def gallery(self) -> dict[str, Tensor]:
+        """The latents, reconstructions and samples that a record keeps for its figures (`hvae_spec.gallery_file`).
+        Raises UserError if the data are missing.
+        """
+        labels = torch.from_numpy(self.dataset().test_labels)
+        with self._ready():
+            return gallery(self.hierarchy, self.test_images(), labels, self.spec.seed, self.epoch)
 
     def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
         """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer."""

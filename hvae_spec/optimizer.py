@@ -38,6 +38,18 @@ class PackAdam:
         # Capturable: on a CUDA device a step may become part of a graph.
         self.adam = torch.optim.Adam(groups, fused=True, capturable=self.rows.is_cuda)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Set every member's learning rate for an epoch (counted from 1)."""
+        for training, group in zip(self.settings, self.adam.param_groups, strict=True):
+            decay = training.lr_decay
+            times = 0 if decay is None else (epoch - 1) // decay.every
+            group["lr"] = training.optimizer.adam.lr * (1.0 if decay is None else decay.factor**times)
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """Every member's learning rate in the current epoch."""
+        return [group["lr"] for group in self.adam.param_groups]
+
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], frozen: Sequence[bool]) -> Tensor:
         """Clip and apply the gradients of every member that is not frozen.

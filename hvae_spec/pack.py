@@ -16,13 +16,16 @@ import torch
 from safetensors.torch import save
 
 from hvae_spec import compiler, provenance
-from hvae_spec.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from hvae_spec.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
-from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
+from hvae_spec.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
 from hvae_spec.files import write_atomically
+from hvae_spec.gallery import gallery
+from hvae_spec.gallery_file import GALLERY
 from hvae_spec.jobs import PackJob, Progress, Report
+from hvae_spec.memory import keep_freed_memory
 from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.counts import evaluation_products, parameters, steps_per_epoch, training_products
 from hvae_spec.training import Divergence, Trainer
@@ -79,12 +82,18 @@ class _Life:
         device = compiler.pick_device(self.job.device)
         torch.set_float32_matmul_precision(self.first.training.matmul_precision)
         self.dataset = load_dataset(self.first.data)
-        self.trainer = Trainer(self.specs, self.dataset, device)
+        keep_freed_memory()
+        with self.timed("training"):
+            self.trainer = Trainer(self.specs, self.dataset, device, compiled=self.job.compiled)
         self.test = draw_once(self.dataset, "test", self.first.model.observation)
         for record, spec in zip(self.records, self.specs, strict=True):
             record.begin(spec)
+        firsts = [self.job.first_phase(member) for member in self.job.members]
+        self.continues = [None if first is None else first.spec.digest for first in firsts]
         if self.checkpoint.exists():
             self.resume()
+        elif all(firsts):
+            self.trainer.start_from([load_weights(first.weights) for first in firsts if first is not None])
         self.train()
         self.conclude()
 
@@ -198,6 +207,11 @@ class _Life:
             "effective_sample_size": evaluation.effective_sample_size,
         }
         write_atomically(record.folder / "test.safetensors", save(per_image))
+        with self.timed("evaluation"):
+            seed, epoch, memory = self.specs[member].seed, self.trainer.epoch, self.first.evaluation.memory_gib
+            normality = kl_to_standard_normal(self.evaluated, self.test, seed=seed, epoch=epoch, memory_gib=memory)
+            labels = torch.from_numpy(self.dataset.test_labels)
+            write_atomically(record.folder / GALLERY, save(gallery(self.evaluated, self.test, labels, seed, epoch)))
         metrics = {
             "test_log_likelihood": float(evaluation.log_likelihood.mean()),
             "test_log_likelihood_se": evaluation.log_likelihood_se,
@@ -209,6 +223,8 @@ class _Life:
             "active_units": sum(evaluation.active_units),
             "active_units_per_layer": evaluation.active_units,
             "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
+            "kl_standard_normal_per_layer": normality,
+            "bound_by_samples": evaluation.bound_by_samples,
             "final_evaluation_seconds": self.seconds["evaluation"] - before,
         }
         record.finish(self.result(member, "finished") | metrics)
@@ -227,13 +243,19 @@ class _Life:
             "divergence": None if divergence is None else vars(divergence),
             "failure": None,
             "parameters": parameters(spec),
+            "continues": self.continues[member],
             "epochs": self.trainer.epoch,
             "steps": self.trainer.epoch * steps_per_epoch(spec),
             "training_seconds": self.seconds["training"],
             "evaluation_seconds": self.seconds["evaluation"],
             "wall_seconds": self.seconds["training"] + self.seconds["evaluation"],
             "ms_per_step": sum(steps) / len(steps) if steps else math.nan,
-            "pack": {"id": self.job.pack_id, "members": len(self.specs), "threads": self.job.threads},
+            "pack": {
+                "id": self.job.pack_id,
+                "members": len(self.specs),
+                "threads": self.job.threads,
+                "compiled": self.trainer.compiled is not None,
+            },
             "device": device.type,
             "device_name": name,
             "matmul_precision": self.first.training.matmul_precision,

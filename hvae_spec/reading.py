@@ -1,8 +1,9 @@
 """YAML text -> validated experiment. Every mistake is reported at once, as file:line:column with the offending line."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -28,31 +29,34 @@ class Reading:
     experiment: Experiment
     cells: list[Cell]
 
-    @property
+    @cached_property
     def members(self) -> list[GridMember]:
         """Every member of the grid, in the order depth, variant, axes, seed."""
         return [member for cell in self.cells for member in cell.members]
 
 
-def load(path: str | FilePath, overrides: Sequence[str] = ()) -> Experiment:
+def load(path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None) -> Experiment:
     """The experiment of a spec file.
 
     Args:
         path: the YAML file.
         overrides: `dotted.path=value` strings, the value in YAML, as `--set` takes them.
+        profile: one of the spec's `profiles`, applied before the overrides.
 
     Raises:
         SpecError: with every problem of the file, its bases and the overrides.
 
     """
-    return read(path, overrides).experiment
+    return read(path, overrides, profile).experiment
 
 
-def read(path: str | FilePath, overrides: Sequence[str] = ()) -> Reading:
+def read(path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None) -> Reading:
     """The experiment of a spec file together with the resolved cells of its grid. See `load`."""
     problems: list[Problem] = []
     tree = _with_bases(FilePath(path), (), problems)
     if isinstance(tree.value, dict):
+        if profile is not None:
+            _apply_profile(tree, profile, problems)
         for text in overrides:
             try:
                 _override(tree, text, problems)
@@ -106,6 +110,33 @@ def _merge(base: Located, child: Located, path: Path) -> Located:
     return Located(values, child.place, keys)
 
 
+def _apply_profile(tree: Located, name: str, problems: list[Problem]) -> None:
+    """Set what a profile of the spec says, and add its name to the experiment's.
+
+    Raises:
+        SpecError: there is no such profile, or it is not a mapping.
+
+    """
+    profiles = tree.value.get("profiles")
+    there = profiles.value if profiles is not None and isinstance(profiles.value, dict) else {}
+    settings = there.get(name)
+    if settings is None or not isinstance(settings.value, dict):
+        choices = "one of " + ", ".join(map(str, there)) if there else "no --profile: the spec has none"
+        place = Place(f"--profile {shorten(repr(name), 100)}", 1, 1, name)
+        raise SpecError([*problems, Problem("invalid", place, f"the spec has no profile {name!r}", choices)])
+    for path, value in settings.value.items():
+        place = settings.keys[path]
+
+        def fail(message: str, expected: str, place: Place = place) -> SpecError:
+            return SpecError([*problems, Problem("invalid", place, message, expected)])
+
+        if not isinstance(path, str) or not path or "" in path.split(".") or path in ("base", "profiles"):
+            raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
+        _set(tree, path, value, place, fail)
+    if isinstance(tree.value.get("name"), Located) and isinstance(tree.value["name"].value, str):
+        tree.value["name"] = Located(f"{tree.value['name'].value}-{name}", tree.value["name"].place)
+
+
 def _override(tree: Located, text: str, problems: list[Problem]) -> None:
     """Set one `dotted.path=value` in the tree. The path's existence is checked with everything else, on validation."""
     source = f"--set {shorten(repr(text), 100)}"
@@ -124,6 +155,11 @@ def _override(tree: Located, text: str, problems: list[Problem]) -> None:
         raise fail("`base` cannot be overridden", "a field of the spec")
     value, found = parse(" " * (len(dotted) + 1) + value_text, source, shown=text)
     problems += found
+    _set(tree, path, value, place, fail)
+
+
+def _set(tree: Located, path: str, value: Located, place: Place, fail: Callable[[str, str], SpecError]) -> None:
+    """Set a dotted path of the tree. `fail` makes the error for a list that has no such entry."""
     node, rest = tree, path
     done: Path = ()
     while True:
@@ -239,7 +275,7 @@ def _mend(tree: dict[str, Any], path: Path) -> None:
     """Replace the value at a path by its stand-in, or leave it out; most entries spoil their list."""
     if path[:2] == ("model", "nonlinearity"):
         path = path[:2]
-    if path and path[-1] == "[key]":
+    if len(path) > 1 and path[-1] == "[key]":
         path = path[:-1]
     while path and isinstance(path[-1], int) and path[:-1] not in _ENTRIES:
         path = path[:-1]

@@ -9,12 +9,14 @@ A results folder holds
         units.jsonl                one line an evaluation: KL of every unit and its standard error
         result.json                status and metrics; written last, so its presence means that the member is done
         test.safetensors           per-image test log-likelihood, ELBO and effective sample size
+        gallery.safetensors        latents, reconstructions and samples for figures (hvae_spec.gallery_file)
         weights.safetensors        the trained parameters and batch-norm statistics
         failure.txt                the traceback, if its pack failed
     packs/<id>/                    pack.json and the latest checkpoint of a pack that has begun and is not finished
 """
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,13 +120,22 @@ class Results:
     def _folders(self) -> dict[str, Path]:
         """Folders of existing records by the digest's first letters, which end their names."""
         members = self.root / "members"
-        if not members.is_dir():
+        try:
+            # One look at the folder, rather than one at each of thousands of records.
+            with os.scandir(members) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
             return {}
-        return {path.name.rsplit("-", 1)[-1]: path for path in sorted(members.iterdir()) if path.is_dir()}
+        return {name.rsplit("-", 1)[-1]: members / name for name in names}
 
     def record(self, digest: str, name: str) -> Record:
         """The record of the member with this digest: the existing one, whatever it is named, or a new one at `name`."""
         return Record(self._folders.get(digest[:12], self.root / "members" / name))
+
+    def status(self, digest: str) -> str | None:
+        """The status of the member with this digest; None without opening anything where there is no record."""
+        folder = self._folders.get(digest[:12])
+        return None if folder is None else Record(folder).status
 
     @property
     def records(self) -> list[Record]:

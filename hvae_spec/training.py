@@ -61,9 +61,23 @@ class Trainer:
         self.compiled = self.compile() if compiled else None
         self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
         self.epoch = 0
+        first = specs[0].training.first_phase
+        self.epochs_before = 0 if first is None else first.epochs
+        """Epochs of the phase that this one continues, whose random numbers are not drawn again."""
         self.divergences: list[Divergence | None] = [None] * len(self.specs)
         depth = specs[0].model.depth
         self.quantities = [*(f"KL of z_{layer}" for layer in range(1, depth + 1)), "log p(x|z_1)", "bound", "gradient"]
+
+    @torch.no_grad()
+    def start_from(self, weights: Sequence[dict[str, Tensor]]) -> None:
+        """Start from the weights of another phase, one model (M = 1) a member.
+
+        Raises:
+            RuntimeError: they are those of another shape.
+
+        """
+        names = [name for name, _ in self.model.named_parameters()]
+        self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
 
     def samples(self, epoch: int) -> tuple[int, int]:
         """(M, K): Monte Carlo and importance samples of an epoch."""
@@ -79,7 +93,8 @@ class Trainer:
         beta = torch.tensor(betas, device=self.device)
         samples = self.samples(epoch)
         self.model.train()
-        self.streams.begin("training", epoch)
+        self.optimizer.begin_epoch(epoch)
+        self.streams.begin("training", self.epochs_before + epoch)
         # One transfer from the device an epoch: quantities stay there until its end.
         seen = torch.stack([self.step(x, beta, *samples) for x in self.batches.epoch(self.streams)]).cpu()
         seconds = time.perf_counter() - start
@@ -98,7 +113,7 @@ class Trainer:
         noise = self.streams.normal(mc_samples * iw_samples * x.shape[1] * sum(self.model.units))
         if self.graph is None:
             return self.update(x, noise, beta, iw_samples)
-        return self.graph(x, noise, beta, iw_samples, key=tuple(self.frozen))
+        return self.graph(x, noise, beta, iw_samples, key=(*self.frozen, *self.optimizer.learning_rates))
 
     def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
         """The step on given noise: a function of tensors alone, so that it can be captured."""

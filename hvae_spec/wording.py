@@ -93,7 +93,7 @@ def _is_echo(details: Any) -> bool:
 def _problem(details: Any, tree: Located, item: Combination | None) -> Problem:
     kind, value = details["type"], details.get("input")
     path = field_path(details["loc"])
-    if path and path[-1] == "[key]":
+    if len(path) > 1 and path[-1] == "[key]":
         place = tree.locate_key(origin(path[:-1], item))
         name, value = ".".join(map(str, path[:-2])), path[-2]
     else:

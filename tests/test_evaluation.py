@@ -6,11 +6,20 @@ import torch
 from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.evaluation import ROWS, bytes_per_row, evaluate, record_statistics, standard_error
+from hvae_spec.evaluation import (
+    FEWER_SAMPLES,
+    ROWS,
+    bytes_per_row,
+    evaluate,
+    kl_to_standard_normal,
+    record_statistics,
+    standard_error,
+)
 from hvae_spec.nn.folding import folded
 from hvae_spec.objective import log_weight
 from hvae_spec.streams import Streams
 from tests.members import member
+from tests.reference import Reference
 
 
 def trained(spec):
@@ -108,3 +117,86 @@ def test_evaluation_is_reproducible_and_seeded():
 def test_standard_error_over_images():
     assert standard_error(torch.tensor([1.0, 2.0, 3.0, 6.0])) == pytest.approx(math.sqrt(14 / 3) / 2)
     assert math.isnan(standard_error(torch.tensor([1.0])))
+
+
+@pytest.mark.parametrize(("images", "k"), [(24, 100), (24, 120), (2, 5200)])
+def test_bounds_with_fewer_samples_equal_the_plain_computation_on_the_same_noise(images, k):
+    model, x = trained(member(model__batch_norm=False))
+    x = x[:images]
+    evaluation = evaluate(model, x, k, seed=4)
+    streams, chunk = Streams([4]).begin("evaluation"), ROWS["cpu"] // images
+    log_w = []
+    for done in range(0, k, chunk):
+        with torch.no_grad():
+            trace = folded(model)(x[None], streams.noise(min(chunk, k - done), images, model.units))
+        log_w.append(log_weight(trace)[0].double())
+    every = torch.cat(log_w)
+    points = [samples for samples in FEWER_SAMPLES if samples < k]
+    assert list(evaluation.bound_by_samples) == [*points, k]
+    for samples in points:
+        # Groups of K' samples, among the first 5000.
+        groups = every[: min(k, 5000) // samples * samples].view(-1, samples, images)
+        bounds = torch.stack([group.exp().mean(0).log() for group in groups])
+        if len(bounds) > 1:
+            variance = bounds.var(0) / len(bounds)
+        else:
+            w = (every - every.max(0).values).exp()
+            variance = w.var(0, correction=0) / w.mean(0) ** 2 / samples
+        found = evaluation.bound_by_samples[samples]
+        expected = bounds.mean().item(), variance.sum().sqrt().item() / images
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert evaluation.bound_by_samples[k] == (evaluation.log_likelihood.mean(), evaluation.log_likelihood_mc_se)
+
+
+def test_the_bound_rises_with_the_samples_from_the_elbo_up():
+    model, x = trained(member(model__batch_norm=False))
+    evaluation = evaluate(model, x, 500, memory_gib=10 * bytes_per_row(model) / 2**30)
+    bounds = [bound for bound, _ in evaluation.bound_by_samples.values()]
+    assert bounds[0] == pytest.approx(evaluation.elbo.mean().item(), rel=1e-12)
+    assert bounds == sorted(bounds)
+    assert bounds[-1] > bounds[0] + 0.1
+
+
+def test_stated_errors_of_bounds_are_their_spread_over_repetitions():
+    model, x = trained(member(model__batch_norm=False))
+    repeats = [evaluate(model, x, 150, seed=seed).bound_by_samples for seed in range(60)]
+    for samples in (1, 5, 10, 50):
+        spread = torch.tensor([repeat[samples][0] for repeat in repeats]).std().item()
+        stated = sum(repeat[samples][1] for repeat in repeats) / len(repeats)
+        assert stated == pytest.approx(spread, rel=0.35), samples
+
+
+def test_one_sample_states_the_spread_over_images_as_its_error():
+    model, x = trained(member(model__batch_norm=False))
+    evaluation = evaluate(model, x, 1)
+    assert evaluation.bound_by_samples == {1: (evaluation.elbo.mean(), evaluation.elbo_se)}
+    assert evaluation.log_likelihood_mc_se == evaluation.elbo_se > 0
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_kl_to_the_standard_normal_is_that_of_the_slow_reference(inference, monkeypatch):
+    spec = member(model__inference=inference)
+    model, x = trained(spec)
+    monkeypatch.setattr("hvae_spec.evaluation.NORMALITY_IMAGES", 3)
+    monkeypatch.setattr("hvae_spec.evaluation.NORMALITY_SAMPLES", 4)
+    found = kl_to_standard_normal(model, x, seed=2, epoch=5)
+    noise = Streams([2]).begin("KL to the standard normal", 5).noise(4, 3, model.units)
+    expected, reference = torch.zeros(3, dtype=torch.float64), Reference(model, spec)
+    for sample in range(4):
+        for image in range(3):
+            _, q = reference.posterior(x[image].double(), [eps[0, sample, image].double() for eps in noise])
+            for layer, (mu, sigma2) in enumerate(q):
+                normal = torch.distributions.Normal(mu, sigma2.sqrt())
+                kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0))
+                expected[layer] += kl.sum() / 12
+    assert found == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_at_the_top_the_kl_to_the_standard_normal_is_the_kl_of_the_bound(inference, monkeypatch):
+    monkeypatch.setattr("hvae_spec.evaluation.NORMALITY_SAMPLES", 1000)
+    model, x = trained(member(model__inference=inference, model__batch_norm=False))
+    evaluation = evaluate(model, x, 2000)
+    in_pieces = kl_to_standard_normal(model, x, memory_gib=100 * bytes_per_row(model) / 2**30)
+    for found in (kl_to_standard_normal(model, x), in_pieces):
+        assert found[-1] == pytest.approx(evaluation.kl[-1].sum().item(), rel=0.03)

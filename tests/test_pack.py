@@ -46,7 +46,7 @@ def contents(root):
         found[name, "result"] = {k: v for k, v in record.result.items() if k not in TIMES | WHEN}
         found[name, "epochs"] = [{k: v for k, v in row.items() if k not in TIMES} for row in record.epochs]
         found[name, "units"] = record.units
-        for file in ("weights.safetensors", "test.safetensors"):
+        for file in ("weights.safetensors", "test.safetensors", "gallery.safetensors"):
             path = record.folder / file
             found[name, file] = path.read_bytes() if path.exists() else None
     return found
@@ -203,7 +203,7 @@ def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path,
     run_pack(job(tmp_path / "sick", specs()), told.append)
     healthy, other = contents(tmp_path / "healthy"), contents(tmp_path / "sick")
     good = [key for key in healthy if key[0].startswith("m0-")]
-    assert len(good) == 5
+    assert len(good) == 6
     for key in good:
         assert other[key] == healthy[key]
     diverged = next(record for record in Results(tmp_path / "sick").records if record.spec.seed == 1)

@@ -3,6 +3,7 @@
 (Ray's own experiment state is written to a temporary folder and never read.)
 """
 
+import math
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ import psutil
 from hvae_spec.errors import UserError
 from hvae_spec.jobs import PackJob, Progress
 from tune.display import Listener
-from tune.failures import ATTEMPTS, record_failure
+from tune.failures import ATTEMPTS, Packs, Signs
 from tune.signals import Interruption
 
 QUIET = {
@@ -37,6 +38,8 @@ QUIET = {
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+CHUNK = 512
+"""About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
 
@@ -101,9 +104,12 @@ def run_on_ray(
     *,
     cores: int,
     gpus: int,
+    workers: int,
+    packs_per_gpu: int = 1,
     address: str | None = None,
 ) -> None:
-    """Run packs as Ray Tune trials, the first ones first, several at a time.
+    """Run packs as Ray Tune trials, the first ones first, several at a time. Packs that run out of memory give way to
+    their halves.
 
     Args:
         jobs: packs, the costliest first.
@@ -111,6 +117,8 @@ def run_on_ray(
         interruption: tells when to stop.
         cores: CPU cores that a local Ray may use.
         gpus: CUDA devices that a local Ray may use.
+        workers: packs that run at a time, as far as that is known.
+        packs_per_gpu: packs that share a CUDA device.
         address: an existing cluster to use instead.
 
     """
@@ -123,15 +131,41 @@ def run_on_ray(
         most = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
         in_order = sorted(jobs, key=lambda job: -job.threads)
         for threads, group in groupby(in_order, key=lambda job: job.threads):
-            _run_trials(list(group), listener, interruption, max(1, min(threads, most)), gpus)
+            resources = {"cpu": max(1, min(threads, most)), "gpu": 1 / packs_per_gpu if gpus else 0}
+            left = list(group)
+            while left:
+                chunk, left = next_chunk(left, workers)
+                left = _run_trials(chunk, listener, interruption, resources) + left
 
 
-def _run_trials(jobs: list[PackJob], listener: Listener, interruption: Interruption, threads: int, gpus: int) -> None:
+def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[PackJob]]:
+    """The packs to submit next, and those that come later.
+
+    Workers are idle between the ends of a chunk's last packs. So each chunk gets packs of all durations and ends with
+    its shortest, and as the longest come in rows of similar ones, a worker each, only whole rows.
+
+    Args:
+        jobs: the longest first.
+        workers: how many run at a time.
+
+    """
+    size = workers * math.ceil(CHUNK / workers)
+    chunks = math.ceil(len(jobs) / size)
+    rows = [jobs[start : start + workers] for start in range(0, len(jobs), workers)]
+    now = [job for row in rows[::chunks] for job in row]
+    later = [job for place, row in enumerate(rows) for job in row if place % chunks]
+    return now, later
+
+
+def _run_trials(
+    jobs: list[PackJob], listener: Listener, interruption: Interruption, resources: dict[str, float]
+) -> list[PackJob]:
+    """Run packs. Returns those that are to run in the place of packs that ran out of memory."""
     from ray import tune as ray_tune
 
     by_id = {job.pack_id: job for job in jobs}
     driver = (socket.gethostname(), os.getpid())
-    resources: dict[str, float] = {"cpu": threads, "gpu": 1 if gpus else 0}
+    packs = Packs(by_id, listener)
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(_run_trial, jobs=by_id, driver=driver, variables=_variables()), resources
     )
@@ -148,13 +182,14 @@ def _run_trials(jobs: list[PackJob], listener: Listener, interruption: Interrupt
                 name="trials",
                 storage_path=str(scratch.resolve()),
                 failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
-                callbacks=[_callback(by_id, listener, interruption)],
+                callbacks=[_callback(packs, interruption)],
                 verbose=0,
             ),
         )
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return packs.halves
 
 
 def _local_raylets() -> list[psutil.Process]:
@@ -177,12 +212,12 @@ def _run_trial(
     """One trial: a pack, in a worker."""
     from ray import tune as ray_tune
 
-    from hvae_spec.pack import run_pack
+    from tune.splitting import fits
 
     os.environ.update(variables)
     job = jobs[config["pack"]]
-    failure = job.results / "packs" / job.pack_id / "failure.txt"
-    failure.unlink(missing_ok=True)
+    signs = Signs(job)
+    signs.clear()
 
     def report(progress: Progress) -> None:
         _leave_if_orphaned(driver)
@@ -190,9 +225,10 @@ def _run_trial(
         ray_tune.report({"progress": asdict(progress)})
 
     try:
-        run_pack(job, report)
+        if not fits(job, report):
+            signs.out_of_memory.touch()
     except Exception:
-        failure.write_text(traceback.format_exc())
+        signs.failure.write_text(traceback.format_exc())
         raise
 
 
@@ -203,14 +239,13 @@ def _leave_if_orphaned(driver: tuple[str, int]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _callback(jobs: dict[str, PackJob], listener: Listener, interruption: Interruption) -> Any:
-    """A Tune callback that tells the listener. Its methods run in Tune's loop: quick, and never raising."""
+def _callback(packs: Packs, interruption: Interruption) -> Any:
+    """A Tune callback that tells what becomes of packs. Its methods run in Tune's loop: quick, and never raising."""
     from ray.tune import Callback
 
     class Tell(Callback):
-        def __init__(self, jobs: dict[str, PackJob], listener: Listener, interruption: Interruption) -> None:
-            self.jobs, self.listener, self.interruption = jobs, listener, interruption
-            self.seen: set[str] = set()
+        def __init__(self, packs: Packs, interruption: Interruption) -> None:
+            self.packs, self.interruption = packs, interruption
             self.raylets = _local_raylets()
 
         def __getstate__(self) -> dict[str, Any]:
@@ -224,46 +259,24 @@ def _callback(jobs: dict[str, PackJob], listener: Listener, interruption: Interr
                 raise RayDiedError("Ray has died on this machine. The same command goes on from the last checkpoints.")
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            pack_id = trial.config["pack"]
-            if pack_id not in self.seen:
-                self.seen.add(pack_id)
-                self.listener.started(pack_id)
+            self.packs.started(trial.config["pack"])
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             if "progress" in result:
-                self.listener.progressed(Progress(**result["progress"]))
+                self.packs.listener.progressed(Progress(**result["progress"]))
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            job = self.jobs[trial.config["pack"]]
-            self.listener.failed(job.pack_id, _reason(job), final=False)
+            self.packs.raised(trial.config["pack"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            job = self.jobs[trial.config["pack"]]
-            if job.is_done:
-                self.listener.ended(job.pack_id)
-            else:
-                self.give_up(job, "the trial ended before its members had their results")
+            self.packs.returned(trial.config["pack"])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            job = self.jobs[trial.config["pack"]]
-            self.give_up(job, _traceback(job))
+            self.packs.given_up(trial.config["pack"])
 
-        def give_up(self, job: PackJob, why: str) -> None:
-            record_failure(job, why)
-            self.listener.failed(job.pack_id, why.strip().splitlines()[-1], final=True)
-
-    return Tell(jobs, listener, interruption)
-
-
-def _traceback(job: PackJob) -> str:
-    path = job.results / "packs" / job.pack_id / "failure.txt"
-    return path.read_text() if path.exists() else "the worker died without a word (killed, or out of memory)\n"
-
-
-def _reason(job: PackJob) -> str:
-    return _traceback(job).strip().splitlines()[-1]
+    return Tell(packs, interruption)
 
 
 def _check_shared_storage(ray: Any, results: Path) -> None:

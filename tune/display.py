@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hvae_spec.jobs import PackJob, Progress
-from tune.planner import Plan, cost
+from tune.planner import Plan
+from tune.simulation import makespan
 
 PLAIN_SECONDS = 15.0
 """Time between lines of overall progress where there is no terminal."""
@@ -24,6 +25,7 @@ class PackState:
 
     job: PackJob
     cost: float
+    """Seconds that it was forecast to take."""
     status: str = "waiting"
     """`waiting`, `running`, `finished` or `failed`."""
     progress: Progress | None = None
@@ -41,30 +43,36 @@ class PackState:
 
 @dataclass
 class Clock:
-    """Estimates what is left from what has been measured: the rate of multiply-adds of the packs that have run."""
+    """Estimates what is left from what was forecast, corrected by how fast the packs that have run turned out to be."""
 
+    states: dict[str, PackState]
+    is_measured: bool = False
+    """Whether the forecasts come from measurements, and can be believed before anything has run."""
     measured_cost: float = 0.0
     measured_seconds: float = 0.0
-    states: list[PackState] = field(default_factory=list)
 
     def rate(self, now: float) -> float:
-        """Multiply-adds a second of one worker."""
+        """Forecast seconds that one worker does in a second."""
         amount, seconds = self.measured_cost, self.measured_seconds
-        for state in self.states:
+        for state in self.states.values():
             if state.status == "running" and state.first_done is not None:
                 amount += state.cost * (state.done - state.first_done)
                 seconds += now - state.first_seen
-        return amount / seconds if seconds > 0 else 0.0
+        if amount > 0 and seconds > 0:
+            return amount / seconds
+        return 1.0 if self.is_measured else 0.0
 
     def remaining(self, now: float, workers: int) -> float | None:
-        """Seconds until all packs are done: the work that is left, shared among the workers, but no less than the
-        longest single pack needs. None until something has been measured.
+        """Seconds until all packs are done: those that run go on, and the others follow, the longest first. None until
+        something has been measured.
         """
-        left = [state.cost * (1 - state.done) for state in self.states]
+        running = [state.cost * (1 - state.done) for state in self.states.values() if state.status == "running"]
+        waiting = sorted((state.cost for state in self.states.values() if state.status == "waiting"), reverse=True)
+        left = makespan([*running, *waiting], workers)
         rate = self.rate(now)
         if rate <= 0:
-            return None if any(left) else 0.0
-        return max(sum(left) / workers, max(left, default=0.0)) / rate
+            return None if left else 0.0
+        return left / rate
 
 
 class Listener(Protocol):
@@ -82,14 +90,18 @@ class Listener(Protocol):
     def failed(self, pack_id: str, reason: str, *, final: bool) -> None:
         """A pack raised or its worker died; unless `final`, it will be tried again."""
 
+    def split(self, pack_id: str, halves: list[PackJob]) -> None:
+        """A pack ran out of memory, and others will run in its place."""
+
 
 class Display:
     """Listens to a runner and shows a plan's progress."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan, self.console = plan, console
-        self.states = {job.pack_id: PackState(job, cost(job.members)) for job in plan.jobs}
-        self.clock = Clock(states=list(self.states.values()))
+        forecasts = {job.pack_id: plan.forecaster.of(job) for job in plan.jobs}
+        self.states = {job.pack_id: PackState(job, forecasts[job.pack_id].seconds) for job in plan.jobs}
+        self.clock = Clock(self.states, all(forecast.measured for forecast in forecasts.values()))
         self.start = self.told = time.monotonic()
         self.diverged: set[str] = set()
         self.live: Live | None = None
@@ -144,6 +156,14 @@ class Display:
             self._close(pack_id, "failed")
         self.line(f"{self.states[pack_id].job.name}: {what}: {reason}", "red")
 
+    def split(self, pack_id: str, halves: list[PackJob]) -> None:
+        """A pack ran out of memory."""
+        state = self.states.pop(pack_id)
+        self.states |= {half.pack_id: PackState(half, self.plan.forecaster.of(half).seconds) for half in halves}
+        sizes = " + ".join(str(len(half.members)) for half in halves)
+        words = f"out of memory with {len(state.job.members)} members: split into {sizes}"
+        self.line(f"{state.job.name}: {words}", "yellow")
+
     def _close(self, pack_id: str, status: str) -> None:
         state = self.states[pack_id]
         if state.first_done is not None:
@@ -155,30 +175,30 @@ class Display:
         """Packs at work."""
         return [state for state in self.states.values() if state.status == "running"]
 
+    def done(self) -> float:
+        """Fraction of the grid that is done."""
+        total = sum(state.cost for state in self.states.values())
+        return sum(state.cost * state.done for state in self.states.values()) / total if total else 1.0
+
     def overall(self) -> str:
         """Overall progress in words."""
-        states = list(self.states.values())
-        total = sum(state.cost for state in states)
-        done = sum(state.cost * state.done for state in states) / total if total else 1.0
+        states = self.states.values()
         ended = sum(state.status in ("finished", "failed") for state in states)
         left = self.clock.remaining(time.monotonic(), self.plan.workers)
         eta = "ETA unknown yet" if left is None else f"ETA {clock_time(left)}"
-        return f"{done:.0%} of the grid, {ended} of {len(states)} packs, {eta}"
+        return f"{self.done():.0%} of the grid, {ended} of {len(states)} packs, {eta}"
 
     def view(self) -> Group:
         """The live view."""
-        states = list(self.states.values())
-        total = sum(state.cost for state in states)
-        done = sum(state.cost * state.done for state in states) / total if total else 1.0
         head = Table.grid(padding=(0, 1))
         elapsed = clock_time(time.monotonic() - self.start)
-        head.add_row(ProgressBar(total=1.0, completed=done, width=30), f"{self.overall()}, elapsed {elapsed}")
+        head.add_row(ProgressBar(total=1.0, completed=self.done(), width=30), f"{self.overall()}, elapsed {elapsed}")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("pack", "epoch", "beta", "training bound", "ms/step", "done"):
             table.add_column(name, justify="left" if name == "pack" else "right")
         for state in self.running():
             table.add_row(state.job.name, *columns(state.progress))
-        failures = [state for state in states if state.status == "failed"]
+        failures = [state for state in self.states.values() if state.status == "failed"]
         notes = [Text(f"{len(failures)} packs failed", style="red")] if failures else []
         return Group(head, table, *notes)
 

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import math
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,19 @@ from hvae_spec.files import write_json
 from hvae_spec.jobs import PackJob, PackMember
 from hvae_spec.reading import Reading
 from hvae_spec.records import DONE, Results
-from hvae_spec.schema.counts import mappings, products
+from hvae_spec.schema.counts import mappings
 from hvae_spec.schema.experiment import Member
 from hvae_spec.schema.grid import GridMember
+from tune import devices
+from tune.forecast import Forecaster
+from tune.grouping import group, shape
 
 STEP_PRODUCTS = 4e9
 """Multiply-adds of a pack's step beyond which more members no longer make a member-step cheaper on a CPU: the paper's
-five-layer model gains up to four members, the small models of the quickstart up to the limit below."""
+five-layer model gains up to four members, the small models of the quickstart up to the limit below. For shapes of which
+nothing is measured."""
+COMPILING = ("auto", "always", "never")
+"""Whether training steps are compiled; `auto` is where it pays."""
 LARGEST_CPU_PACK = 16
 LARGEST_GPU_PACK = 32
 
@@ -37,8 +42,13 @@ class Plan:
     """Status of every planned member by digest: finished, diverged, failed or pending."""
     jobs: list[PackJob]
     """Packs to run, the costliest first."""
+    begun: frozenset[str]
+    """Those of them, by id, that go on from a checkpoint."""
     workers: int
     """Packs that run at a time."""
+    forecaster: Forecaster
+    gpus: int = 0
+    """CUDA devices among which the workers are shared; none: they are shared among cores."""
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -51,27 +61,22 @@ class Plan:
             {"digest": member.digest, "folder": member.folder, "labels": member.labels}
             for member in self.reading.members
         ]
-        variants = list(dict.fromkeys(member.cell.variant for member in self.reading.members))
+        variants = list(dict.fromkeys(cell.variant for cell in self.reading.cells))
         content = {"name": self.reading.experiment.name, "variants": variants, "members": members}
         write_json(self.results.root / "grid.json", content)
 
-
-def shape(member: Member) -> str:
-    """What members of one pack have in common, as a string: everything but the seed, warm-up, the optimiser's settings,
-    clipping and initialisation, which a pack applies member by member.
-    """
-    content = member.model_dump(mode="json", exclude={"seed"})
-    content["objective"].pop("warm_up")
-    for field in ("optimizer", "clip_norm", "clip_value"):
-        content["training"].pop(field)
-    for field in ("initialization", "variance_bias"):
-        content["model"].pop(field)
-    return json.dumps(content, sort_keys=True)
-
-
-def cost(members: Sequence[PackMember]) -> float:
-    """Multiply-adds of a pack from its first epoch to its last evaluation."""
-    return sum(products(member.spec) for member in members)
+    def write_packs(self) -> None:
+        """Write packs/planned.json: which members go together, also in packs that an interruption comes before."""
+        packs = [
+            {
+                "id": job.pack_id,
+                "threads": job.threads,
+                "compiled": job.compiled,
+                "members": [member.digest for member in job.members],
+            }
+            for job in self.jobs
+        ]
+        write_json(self.results.root / "packs" / "planned.json", packs)
 
 
 def make_plan(
@@ -81,9 +86,13 @@ def make_plan(
     device: str,
     cores: int,
     gpus: int = 0,
+    packs_per_gpu: int = 1,
     pack_size: int | None = None,
     serial: bool = False,
     git: dict[str, Any] | None = None,
+    compiling: str = "auto",
+    memory: float | None = None,
+    forecaster: Forecaster | None = None,
 ) -> Plan:
     """Decide what runs, and what runs together.
 
@@ -96,64 +105,71 @@ def make_plan(
         device: the `--device` flag, for the workers.
         cores: CPU cores that may be used.
         gpus: CUDA devices that may be used.
-        pack_size: largest number of members in a pack; None chooses it by the cost of a step.
+        packs_per_gpu: packs that share one of them.
+        pack_size: largest number of members in a pack; None chooses it by measurement, or by the cost of a step.
         serial: one pack at a time, with all cores.
         git: state of the source tree, for the records.
+        compiling: one of COMPILING.
+        memory: bytes that all packs which run at a time may take on one device; None: not known.
+        forecaster: forecasts of packs; None: by what is measured on this kind of device.
 
     Raises:
         UserError: a record or a pack's file in the results folder is damaged.
 
     """
+    forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
     members = {member.digest: member for member in reading.members}
-    statuses = {digest: results.record(digest, member.folder).status or "pending" for digest, member in members.items()}
-    missing = {digest for digest, status in statuses.items() if status not in DONE}
-    begun = _begun_packs(results, missing, device, git, pack_size)
+    statuses = {digest: results.status(digest) or "pending" for digest in members}
+    missing = {digest: members[digest] for digest, status in statuses.items() if status not in DONE}
+    begun, with_checkpoint = _begun_packs(results, missing, device, git, pack_size)
     for job in begun:
-        missing -= {member.digest for member in job.members}
-    fresh = [_pack_member(member) for digest, member in members.items() if digest in missing]
-    slots = 1 if serial else max(1, gpus or cores)
-    groups = _group(fresh, slots - len(begun), pack_size, on_gpu=gpus > 0)
-    workers = 1 if serial else max(1, min(slots, len(groups) + len(begun)))
+        for member in job.members:
+            missing.pop(member.digest, None)
+    slots = 1 if serial else max(1, gpus * packs_per_gpu or cores)
+    workers = max(1, min(slots, len(missing) + len(begun)))
     threads = max(1, cores // workers)
-    packed = [
-        PackJob(_pack_id(group), tuple(group), results.root.resolve(), device=device, threads=threads, git=git)
-        for group in groups
+    compiling = compiling if devices.can_compile(forecaster.device) else "never"
+    share = memory and memory * max(1, gpus) / workers
+
+    def is_compiled(member: Member, members: int) -> bool:
+        return compiling == "always" or (
+            compiling == "auto" and forecaster.is_worth_compiling(member, members, threads)
+        )
+
+    def size_of(member: Member) -> int:
+        if pack_size:
+            return pack_size
+        usual = _usual_size(member, on_gpu=gpus > 0)
+        return forecaster.best_size(member, threads, is_compiled(member, usual), share) or usual
+
+    def seconds_of(member: Member, members: int) -> float:
+        return forecaster.pack(member, members, threads, is_compiled(member, members)).seconds
+
+    shapes = {id(cell): shape(cell.member) for cell in reading.cells}
+    fresh = [(shapes[id(member.cell)], _pack_member(member, results)) for member in missing.values()]
+    groups = group(fresh, size_of, seconds_of, workers=workers, begun=[forecaster.of(job).seconds for job in begun])
+    jobs = begun + [
+        PackJob(
+            pack_id(one), tuple(one), results.root.resolve(), device, threads, git, is_compiled(one[0].spec, len(one))
+        )
+        for one in groups
     ]
-    jobs = sorted([*begun, *packed], key=lambda job: -cost(job.members))
-    return Plan(reading, results, statuses, jobs, workers)
+    jobs.sort(key=lambda job: -forecaster.of(job).seconds)
+    return Plan(reading, results, statuses, jobs, with_checkpoint, workers, forecaster, gpus)
 
 
-def _pack_member(member: GridMember) -> PackMember:
-    return PackMember(member.spec, member.digest, member.labels, member.folder)
+def _pack_member(member: GridMember, results: Results) -> PackMember:
+    folder = results.record(member.digest, member.folder).folder.name
+    return PackMember(member.spec, member.digest, member.labels, folder)
 
 
-def _pack_id(members: Sequence[PackMember]) -> str:
+def pack_id(members: Sequence[PackMember]) -> str:
+    """What a pack of these members is called."""
     return hashlib.sha256("".join(member.digest for member in members).encode()).hexdigest()[:12]
 
 
-def _group(members: list[PackMember], slots: int, pack_size: int | None, *, on_gpu: bool) -> list[list[PackMember]]:
-    """Members by shape, each shape cut into packs of nearly equal size; into smaller ones where that would leave a
-    worker idle.
-    """
-    shapes: dict[str, list[PackMember]] = {}
-    for member in members:
-        shapes.setdefault(shape(member.spec), []).append(member)
-    sizes = {key: pack_size or _good_size(group[0].spec, on_gpu) for key, group in shapes.items()}
-    counts = {key: math.ceil(len(group) / sizes[key]) for key, group in shapes.items()}
-    while sum(counts.values()) < slots:
-        key = max(counts, key=lambda key: len(shapes[key]) / counts[key], default=None)
-        if key is None or counts[key] >= len(shapes[key]):
-            break
-        counts[key] += 1
-    return [part for key, group in shapes.items() for part in _cut(group, counts[key])]
-
-
-def _cut(members: list[PackMember], parts: int) -> list[list[PackMember]]:
-    edges = [round(place * len(members) / parts) for place in range(parts + 1)]
-    return [members[start:end] for start, end in pairwise(edges)]
-
-
-def _good_size(member: Member, on_gpu: bool) -> int:
+def _usual_size(member: Member, *, on_gpu: bool) -> int:
+    """How many members a pack has where nothing is measured."""
     if on_gpu:
         return LARGEST_GPU_PACK
     rows = member.training.batch_size * member.objective.mc_samples * member.objective.iw_samples
@@ -162,22 +178,60 @@ def _good_size(member: Member, on_gpu: bool) -> int:
 
 
 def _begun_packs(
-    results: Results, missing: set[str], device: str, git: dict[str, Any] | None, pack_size: int | None
-) -> list[PackJob]:
+    results: Results,
+    missing: dict[str, GridMember],
+    device: str,
+    git: dict[str, Any] | None,
+    pack_size: int | None,
+) -> tuple[list[PackJob], frozenset[str]]:
     """Packs of an earlier run that are to go on as they are: those with a checkpoint that hold a member which is still
-    wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two.
+    wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two. Also
+    the ids of those with a checkpoint.
+
+    Of two packs with a member in common that both have a checkpoint, or both none, the larger one goes on: the smaller
+    may be the half of one that ran out of memory, and its other half may not have been written yet.
     """
-    found = [(_read_pack(folder, results, device, git), folder) for folder in (results.root / "packs").glob("*/")]
-    with_state = [(job, (folder / "checkpoint.safetensors").exists()) for job, folder in found if job is not None]
+    packs = results.root / "packs"
+    try:
+        with os.scandir(packs) as entries:
+            folders = [packs / entry.name for entry in entries if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return [], frozenset()
+    there = [job for folder in folders if (job := _read_pack(folder, results, device, git)) is not None]
+    with_checkpoint = {job.pack_id for job in there if (packs / job.pack_id / "checkpoint.safetensors").exists()}
+    there.sort(key=lambda job: (job.pack_id not in with_checkpoint, -len(job.members), job.pack_id))
     jobs: list[PackJob] = []
     left = set(missing)
-    for job, has_checkpoint in sorted(with_state, key=lambda item: (not item[1], item[0].pack_id)):
-        wanted = {member.digest for member in job.members} & missing
+    for job in [*there, *_planned_packs(results, missing, device, git)]:
+        wanted = {member.digest for member in job.members} & missing.keys()
         fits = pack_size is None or len(job.members) <= pack_size
-        if wanted and wanted <= left and (has_checkpoint or (len(wanted) == len(job.members) and fits)):
+        is_whole = len(wanted) == len(job.members) and fits
+        if wanted and wanted <= left and (job.pack_id in with_checkpoint or is_whole):
             jobs.append(job)
             left -= wanted
-    return jobs
+    return jobs, frozenset(with_checkpoint & {job.pack_id for job in jobs})
+
+
+def _planned_packs(
+    results: Results, missing: dict[str, GridMember], device: str, git: dict[str, Any] | None
+) -> Iterator[PackJob]:
+    """Packs of planned.json all of whose members are still missing.
+
+    Raises:
+        UserError: the file is damaged.
+
+    """
+    path = results.root / "packs" / "planned.json"
+    if not path.exists():
+        return
+    try:
+        for entry in json.loads(path.read_text()):
+            if all(digest in missing for digest in entry["members"]):
+                members = tuple(_pack_member(missing[digest], results) for digest in entry["members"])
+                root = results.root.resolve()
+                yield PackJob(entry["id"], members, root, device, entry["threads"], git, entry["compiled"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a list of packs ({error}); delete it to have them planned anew") from None
 
 
 def _read_pack(folder: Path, results: Results, device: str, git: dict[str, Any] | None) -> PackJob | None:
@@ -188,15 +242,21 @@ def _read_pack(folder: Path, results: Results, device: str, git: dict[str, Any] 
 
     """
     path = folder / "pack.json"
-    if not path.exists():
-        return None
     try:
         content = json.loads(path.read_text())
         members = tuple(
-            PackMember(Member.model_validate(entry["spec"]), entry["digest"], entry["labels"], entry["folder"])
+            PackMember(
+                Member.model_validate(entry["spec"]),
+                entry["digest"],
+                entry["labels"],
+                results.record(entry["digest"], entry["folder"]).folder.name,
+            )
             for entry in content["members"]
         )
-        return PackJob(folder.name, members, results.root.resolve(), device, content["threads"], git)
+        compiled = content.get("compiled", False)
+        return PackJob(folder.name, members, results.root.resolve(), device, content["threads"], git, compiled)
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a pack ({error}); delete {folder} to have its members start over") from None
 
@@ -213,4 +273,4 @@ def write_pack(job: PackJob) -> None:
         for member in job.members
     ]
     folder = Results(job.results).pack(job.pack_id)
-    write_json(folder / "pack.json", {"threads": job.threads, "members": members})
+    write_json(folder / "pack.json", {"threads": job.threads, "compiled": job.compiled, "members": members})

@@ -1,7 +1,6 @@
 """`python -m tune.run SPEC`: run an ablation grid, or what is left of it."""
 
 import argparse
-import glob
 import json
 import os
 import re
@@ -11,23 +10,27 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from hvae_spec.errors import UserError
-from hvae_spec.reading import read
-from hvae_spec.records import Results
+from hvae_spec.reading import Reading, read
+from hvae_spec.records import DONE, Results
+from tune import devices
 from tune.cluster import RayDiedError
-from tune.planner import Plan, make_plan, write_pack
+from tune.forecast import Forecaster
+from tune.measuring import measure_all
+from tune.phases import check_first_phases, rounds
+from tune.planner import COMPILING, Plan, make_plan
 from tune.signals import Interrupted, Interruption
 from tune.summary import print_plan, report
 
 EPILOG = """\
 examples:
   python -m tune.run specs/quickstart.yaml
-  python -m tune.run specs/mnist_grid.yaml --plan
+  python -m tune.run specs/mnist_grid.yaml --plan --measure
   python -m tune.run specs/mnist_grid.yaml --set training.epochs=20 --set objective.warm_up=5 --set grid.seeds=[0,1]
 
 Run the same command again to go on after any kind of interruption, or after adding seeds, depths or variants: members
@@ -76,6 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH=VALUE",
         help="override a field of the spec, e.g. training.epochs=20 (repeatable; checked like the file)",
     )
+    parser.add_argument("--profile", metavar="NAME", help="apply one of the spec's profiles, e.g. quick (before --set)")
     parser.add_argument("--plan", action="store_true", help="check everything, print what would run, and stop")
     parser.add_argument(
         "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
@@ -85,11 +89,37 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<name>)")
     parser.add_argument(
+        "--records",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another results folder in which fine-tuned members may find their first phase (repeatable)",
+    )
+    parser.add_argument(
         "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
     )
     parser.add_argument("--cpus", type=_positive, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument(
-        "--pack-size", type=_positive, metavar="N", help="most members to train in one pack (default: by cost)"
+        "--pack-size",
+        type=_positive,
+        metavar="N",
+        help="most members to train in one pack (default: as many as make a member-step cheapest)",
+    )
+    parser.add_argument(
+        "--packs-per-gpu", type=_positive, default=1, metavar="N", help="packs that share a GPU (default: 1)"
+    )
+    parser.add_argument(
+        "--compile",
+        choices=COMPILING,
+        default="auto",
+        help="compile training steps with torch.compile: auto is where it pays, in long training (default: auto)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="first measure, for seconds each (a minute where compiled), the shapes not yet measured on this machine: "
+        "pack sizes, the time left, and with --plan a forecast of times and memory rest on it",
     )
     return parser.parse_args(arguments)
 
@@ -108,20 +138,18 @@ def run(options: argparse.Namespace, console: Console, interruption: Interruptio
         Interrupted: by a signal.
 
     """
-    reading = read(options.spec, options.set)
+    reading = read(options.spec, options.set, options.profile)
     results = Results(options.results or Path("results") / reading.experiment.name)
     _check_flags(options, results)
-    plan = _plan(options, results, reading)
+    check_first_phases(reading, results, options.records)
     if options.plan:
-        print_plan(plan, console)
+        print_plan(_plan(options, results, reading, console), console)
         return 0
     with locked(results.root):
-        # Planned again now that nobody else writes there.
-        plan = _plan(options, Results(results.root), reading)
+        plan = _plan(options, results, reading, console)
         _check_data(plan)
         plan.write_grid()
-        for job in plan.jobs:
-            write_pack(job)
+        plan.write_packs()
         _run(plan, options, console, interruption)
         return report(plan, console)
 
@@ -146,38 +174,44 @@ def _check_flags(options: argparse.Namespace, results: Results) -> None:
             options.device = "cuda"
 
 
-def _plan(options: argparse.Namespace, results: Results, reading: Any) -> Plan:
-    cores, gpus = options.cpus or len(os.sched_getaffinity(0)), _gpus(options.device)
+def _plan(options: argparse.Namespace, results: Results, reading: Reading, console: Console) -> Plan:
+    """The plan, with --measure after everything that it rests on has been measured."""
     from hvae_spec.provenance import git_state
 
-    return make_plan(
+    gpus = devices.gpus(options.device)
+    kind = "cuda" if gpus else "cpu"
+    if options.compile == "always" and not devices.can_compile(kind):
+        needed = "a C++ compiler (g++, clang++ or $CXX)" if kind == "cpu" else "the package triton"
+        raise UserError(f"--compile always: torch.compile needs {needed}, which is not there")
+    forecaster = Forecaster(kind)
+    plan_now = partial(
+        make_plan,
         reading,
         results,
         device=options.device if gpus or options.address else "cpu",
-        cores=cores,
+        cores=options.cpus or devices.cores(),
         gpus=gpus,
+        packs_per_gpu=options.packs_per_gpu,
         pack_size=options.pack_size,
         serial=options.serial,
         git=None if options.plan else git_state(),
+        compiling=options.compile,
+        memory=None if options.address else devices.memory(kind),
+        forecaster=forecaster,
     )
-
-
-def _gpus(device: str) -> int:
-    """CUDA devices to use, told without torch: those that the driver shows and CUDA_VISIBLE_DEVICES allows."""
-    if device == "cpu":
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    present = len(glob.glob("/dev/nvidia[0-9]*"))
-    if visible is not None:
-        present = min(present, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
-    return min(present, 1) if device.startswith("cuda:") else present
+    plan = plan_now()
+    # How long a shape takes decides what of it is compiled, and that what else is to be measured.
+    while options.measure and (missing := forecaster.unmeasured(plan.jobs)):
+        measure_all(missing, forecaster, console)
+        plan = plan_now()
+    return plan
 
 
 def _check_data(plan: Plan) -> None:
     """Load every data set once, so that what is missing is downloaded, or told, before anything runs."""
     from hvae_spec.data.dataset import load_dataset
 
-    specs = {member.spec.data for job in plan.jobs for member in job.members}
+    specs = {job.members[0].spec.data for job in plan.jobs}
     for name in sorted({spec.dataset for spec in specs}):
         load_dataset(next(spec for spec in specs if spec.dataset == name))
 
@@ -188,21 +222,29 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
     if not plan.jobs:
         console.print("Nothing is left to run.")
         return
-    members = sum(not member.is_done(Results(job.results)) for job in plan.jobs for member in job.members)
+    members = sum(plan.statuses.get(member.digest) not in DONE for job in plan.jobs for member in job.members)
     done = plan.counts["finished"] + plan.counts["diverged"]
     already = f" ({done} are done already)" if done else ""
     console.print(f"Running {members} members in {len(plan.jobs)} packs, {plan.workers} at a time{already}.")
     with Display(plan, console) as display:
-        if options.serial:
-            from tune.serial import run_serially
+        for jobs in rounds(plan.jobs, options.records):
+            if options.serial:
+                from tune.serial import run_serially
 
-            run_serially(plan.jobs, display)
-        else:
-            from tune.cluster import run_on_ray
+                run_serially(jobs, display)
+            else:
+                from tune.cluster import run_on_ray
 
-            cores = options.cpus or len(os.sched_getaffinity(0))
-            gpus = _gpus(options.device)
-            run_on_ray(plan.jobs, display, interruption, cores=cores, gpus=gpus, address=options.address)
+                run_on_ray(
+                    jobs,
+                    display,
+                    interruption,
+                    cores=options.cpus or devices.cores(),
+                    gpus=plan.gpus,
+                    workers=plan.workers,
+                    packs_per_gpu=options.packs_per_gpu,
+                    address=options.address,
+                )
 
 
 @contextmanager

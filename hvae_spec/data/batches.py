@@ -10,14 +10,17 @@ from hvae_spec.streams import Streams, stream_seed
 
 
 def draw(values: Tensor, levels: int, observation: str, uniform: Tensor) -> Tensor:
-    """Observations from grey values 0 ... levels - 1 and uniform noise of the same shape.
+    """Observations from grey values 0 ... levels - 1 (or intensities in [0, 1], which are floats and have `levels` 2)
+    and uniform noise of the same shape.
 
     `bernoulli`: a pixel is 1 with probability value / (levels - 1). `gaussian`: uniform dequantisation,
-    (value + u) / levels, which lies in [0, 1).
+    (value + u) / levels, which lies in [0, 1); intensities stay as they are.
     """
     grey = values.to(torch.float32)
     if observation == "bernoulli":
         return (uniform * (levels - 1) < grey).to(torch.float32)
+    if values.is_floating_point():
+        return grey
     return (grey + uniform) / levels
 
 

@@ -7,11 +7,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hvae_spec.data.digits import digits
+from hvae_spec.data.frey import frey
 from hvae_spec.data.mnist import mnist
+from hvae_spec.data.norb import norb
+from hvae_spec.data.omniglot import omniglot
+from hvae_spec.data.own import own_images
 from hvae_spec.data.raw import RawImages
+from hvae_spec.errors import UserError
 from hvae_spec.schema.data import DataSpec
 
-LOADERS: dict[str, Callable[[], RawImages]] = {"mnist": mnist, "digits": digits}
+LOADERS: dict[str, Callable[[], RawImages]] = {
+    "mnist": mnist,
+    "digits": digits,
+    "omniglot": omniglot,
+    "norb": norb,
+    "frey": frey,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +39,33 @@ class Dataset(RawImages):
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
-    """The data set that a spec names, limited to the images that it asks for.
+    """The data set that a spec names, in as many copies and limited to the images that it asks for.
 
     Raises:
-        UserError: the data are missing and cannot be downloaded, or a file is damaged.
+        UserError: the data are missing and cannot be downloaded, or a file is damaged, or is not what it was when the
+            run was planned.
 
     """
-    raw = LOADERS[spec.dataset]()
+    raw = own_images(spec.own) if spec.dataset == "own" else LOADERS[spec.dataset]()
     digest = hashlib.sha256()
     for array in (raw.train, raw.test, raw.train_labels, raw.test_labels):
         digest.update(np.ascontiguousarray(array).tobytes())
-    dataset = Dataset(name=spec.dataset, sha256=digest.hexdigest(), **vars(raw))
+    dataset = Dataset(name=spec.name, sha256=digest.hexdigest(), **vars(raw))
+    if spec.copies > 1:
+        dataset = replace(
+            dataset,
+            train=np.concatenate([raw.train] * spec.copies),
+            test=np.concatenate([raw.test] * spec.copies),
+            train_labels=np.concatenate([raw.train_labels] * spec.copies),
+            test_labels=np.concatenate([raw.test_labels] * spec.copies),
+        )
+    for part, asked, images in (("train", spec.train_images, dataset.train), ("test", spec.test_images, dataset.test)):
+        if asked is not None and asked > len(images):
+            raise UserError(f"{spec.name}: {part}_images is {asked:,}, but there are only {len(images):,}")
     return replace(
         dataset,
-        train=raw.train[: spec.train_images],
-        train_labels=raw.train_labels[: spec.train_images],
-        test=raw.test[: spec.test_images],
-        test_labels=raw.test_labels[: spec.test_images],
+        train=dataset.train[: spec.train_images],
+        train_labels=dataset.train_labels[: spec.train_images],
+        test=dataset.test[: spec.test_images],
+        test_labels=dataset.test_labels[: spec.test_images],
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hvae_spec.data.raw import RawImages
+from hvae_spec.data.raw import RawImages, every_fifth
 
 
 def digits() -> RawImages:
@@ -11,5 +11,5 @@ def digits() -> RawImages:
 
     bunch = load_digits()
     images, labels = bunch.data.astype(np.uint8), bunch.target.astype(np.int64)
-    is_test = np.arange(len(images)) % 5 == 0
+    is_test = every_fifth(len(images))
     return RawImages(images[~is_test], images[is_test], labels[~is_test], labels[is_test], 17, (8, 8), True)

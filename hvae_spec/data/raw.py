@@ -1,23 +1,34 @@
 """What a loader returns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+TEST_EVERY = 5
+"""A data set without a test set of its own gives every fifth image to one, the first image first."""
+
 
 @dataclass(frozen=True)
 class RawImages:
-    """Training and test images of grey values 0 ... levels - 1, one row an image.
+    """Training and test images, one row an image.
 
-    `train` [N, D] and `test` [N', D] are bytes; `train_labels` and `test_labels` are classes; `shape` is (height,
-    width); `canonical` tells whether the images are those that the distributor published.
+    `train` [N, D] and `test` [N', D] are whole numbers 0 ... levels - 1 (grey levels), or float32 intensities in [0, 1]
+    with `levels` 2, so that value / (levels - 1) is the intensity of either; `train_labels` and `test_labels` are
+    classes; `shape` is (height, width); `canonical` tells whether the images are those that the distributor published,
+    by their digest, and is None where there is nothing to compare with (a user's own images).
     """
 
-    train: NDArray[np.uint8]
-    test: NDArray[np.uint8]
+    train: NDArray[Any]
+    test: NDArray[Any]
     train_labels: NDArray[np.int64]
     test_labels: NDArray[np.int64]
     levels: int
     shape: tuple[int, int]
-    canonical: bool
+    canonical: bool | None
+
+
+def every_fifth(count: int) -> NDArray[np.bool_]:
+    """Which of `count` images are test images, where there is no other rule."""
+    return np.arange(count) % TEST_EVERY == 0

@@ -10,12 +10,16 @@ from hvae_spec.errors import UserError
 
 @dataclass(frozen=True)
 class Source:
-    """A file of a data set: its folder's name, its own name, the URLs that carry it, and its SHA-256."""
+    """A file of a data set: its folder's name, its own name, the URLs that carry it, and its published digests."""
 
     dataset: str
     name: str
     urls: tuple[str, ...]
-    sha256: str
+    digest: str
+    """Of the download, `sha256:...` or `md5:...`."""
+    content_digest: str = ""
+    """Of what is in it, uncompressed: what tells whether an image differs from the published one, however the file was
+    compressed. Empty: the file is not compressed."""
 
 
 def search_folders() -> list[Path]:
@@ -27,22 +31,26 @@ def search_folders() -> list[Path]:
     return [Path(named).expanduser(), cache] if named else [cache]
 
 
+def find(source: Source) -> Path | None:
+    """The path of a data file, with or without its `.gz`; None if it is nowhere."""
+    for folder in search_folders():
+        path = folder / source.dataset / source.name
+        for candidate in (path, path.with_suffix("") if path.suffix == ".gz" else path):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
 def locate(source: Source) -> Path:
     """The path of a data file, which is downloaded first if it is nowhere.
 
-    A file that is there is taken as it is, with or without its `.gz`; a download must match the SHA-256.
+    A file that is there is taken as it is, with or without its `.gz`; a download must match its digest.
 
     Raises:
         UserError: it is nowhere and no URL yields it.
 
     """
-    folders = search_folders()
-    for folder in folders:
-        path = folder / source.dataset / source.name
-        for candidate in (path, path.with_suffix("") if path.suffix == ".gz" else path):
-            if candidate.is_file():
-                return candidate
-    return download(source, folders[-1] / source.dataset)
+    return find(source) or download(source, search_folders()[-1] / source.dataset)
 
 
 def download(source: Source, folder: Path) -> Path:
@@ -60,10 +68,10 @@ def download(source: Source, folder: Path) -> Path:
     for url in source.urls:
         downloader = pooch.HTTPDownloader(progressbar=_Progress(source.name), timeout=20)
         try:
-            path = pooch.retrieve(url, f"sha256:{source.sha256}", source.name, folder, downloader=downloader)
+            path = pooch.retrieve(url, source.digest, source.name, folder, downloader=downloader)
             return Path(path)
         except ValueError:
-            failures.append(f"  {url}: its content does not match the expected SHA-256")
+            failures.append(f"  {url}: its content does not match the expected digest ({source.digest[:20]}...)")
         except (OSError, requests.RequestException) as error:
             failures.append(f"  {url}: {_reason(error)}")
     places = "\n".join(f"  {parent / source.dataset / source.name}" for parent in search_folders())

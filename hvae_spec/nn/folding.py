@@ -28,7 +28,8 @@ def folded(model: Hierarchy) -> Hierarchy:
 
 def _fold(linear: nn.Module, norm: nn.Module) -> tuple[Linear, nn.Module]:
     """The linear map that equals norm(linear(x)), and nothing to follow it."""
-    assert isinstance(linear, Linear)
+    if not isinstance(linear, Linear):
+        raise TypeError("only a linear map can take up what follows it")
     if not isinstance(norm, BatchNorm):
         return linear, norm
     scale = norm.weight * (norm.variance + norm.eps).rsqrt().unsqueeze(1)

@@ -100,9 +100,13 @@ class Hierarchy(nn.Module):
         self.generative.likelihood.mlp(draws[0].z)
 
     def ancestral(self, noise: Sequence[Tensor]) -> list[Tensor]:
-        """z_1 ... z_L drawn from the prior, top down, from noise [M, S, B, U_i]."""
+        """z_1 ... z_i drawn top down from noise [M, S, B, U_j] for j = 1 ... i: z_i ~ N(0, I), then p(z_j|z_{j+1}).
+
+        With noise for all layers, i = L, these are samples of the prior; with less, z_i is injected at layer i.
+        """
         latents = [noise[-1]]
-        for mapping, eps in zip(reversed(self.generative.conditionals), reversed(noise[:-1]), strict=True):
+        below = self.generative.conditionals[: len(noise) - 1]
+        for mapping, eps in zip(reversed(below), reversed(noise[:-1]), strict=True):
             latents.insert(0, mapping(latents[0]).sample(eps))
         return latents
 

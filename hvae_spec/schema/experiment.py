@@ -60,16 +60,28 @@ class Member(SpecModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the member is, in hexadecimal.
+        """SHA-256 of what the member is, in hexadecimal: of its content and its seed."""
+        return digest(self.content, self.seed)
 
-        Taken over the resolved values that differ from their defaults, keys sorted, less what has no effect: names,
-        comments, order, spelling and the grid around a member change nothing, and neither does a field that a later
-        version adds with its default.
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the member is, but for its seed: the resolved values that differ from their defaults, less what has no
+        effect. Names, comments, order, spelling and the grid around a member change nothing, and neither does a field
+        that a later version adds with its default.
         """
-        content = self.model_dump(mode="json", exclude_defaults=True)
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
         _drop_idle(self, content)
-        content["seed"] = self.seed
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return content
+
+    @property
+    def first_phase(self) -> "Member | None":
+        """The member that this one's training continues from (Table 1); None if it starts from initial weights."""
+        first = self.training.first_phase
+        if first is None:
+            return None
+        objective = ObjectiveSpec.model_validate(first.model_dump(exclude={"epochs"}))
+        training = {"epochs": first.epochs, "lr_decay": None, "first_phase": None}
+        return self.model_copy(update={"objective": objective, "training": self.training.model_copy(update=training)})
 
     @property
     def label(self) -> str:
@@ -78,6 +90,11 @@ class Member(SpecModel):
         norm = "+BN" if self.model.batch_norm else ""
         warm = "+WU" if self.objective.warm_up else ""
         return style + norm + warm
+
+
+def digest(content: dict[str, Any], seed: int) -> str:
+    """The digest of a member with this content (see `Member.content`) and seed."""
+    return hashlib.sha256(json.dumps({**content, "seed": seed}, sort_keys=True).encode()).hexdigest()
 
 
 def _drop_idle(member: Member, content: dict[str, Any]) -> None:
@@ -122,3 +139,6 @@ class Experiment(SpecModel):
     """Measurement."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
+    profiles: Variants = Field(default_factory=dict)
+    """Named sets of overrides, chosen by `--profile`: dotted paths into the spec and their values. A profile's results
+    go to `results/<name>-<profile>`."""

@@ -58,7 +58,9 @@ def _all_paths() -> dict[str, list[str]]:
         for key, child in _properties(node).items():
             dotted = f"{path}.{key}" if path else key
             found.setdefault(key, []).append(dotted)
-            visit(child, dotted)
+            # Its fields are those of other sections again, which is where they are looked for.
+            if dotted != "training.first_phase":
+                visit(child, dotted)
 
     visit(_schema(), "")
     return found

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hvae_spec.errors import UserError
 from hvae_spec.schema.base import Path
-from hvae_spec.schema.data import IMAGE_COUNTS
-from hvae_spec.schema.experiment import Experiment, Member
+from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.schema.experiment import Experiment, Member, digest
 from hvae_spec.schema.grid import Cell, Combination, count_cells, parse_path, same
 
 MAX_CELLS = 10_000
@@ -28,13 +29,50 @@ class Nonsense:
 
 def member_problems(member: Member) -> Iterator[Nonsense]:
     """Contradictions within one resolved spec."""
-    yield from _data_problems(member)
-    yield from _training_problems(member)
+    unknown = list(_own_images_problems(member.data))
+    yield from unknown
+    if not unknown:
+        yield from _data_problems(member)
+        yield from _training_problems(member)
     yield from _top_down_problems(member)
 
 
+def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
+    """What keeps a user's own images from being counted."""
+    if data.dataset != "own":
+        return
+    if data.own is None:
+        yield Nonsense(
+            ("data", "dataset"),
+            "dataset: own says nothing of which images",
+            "data.own beside it, with their name, file and range",
+            ("data.dataset", "data.own"),
+        )
+        return
+    if data.own.name in (*IMAGE_COUNTS, "own"):
+        yield Nonsense(
+            ("data", "own", "name"),
+            f"{data.own.name} is the name of another data set",
+            "a name of its own",
+            ("data.own.name",),
+        )
+    low, high = data.own.range
+    if low >= high:
+        yield Nonsense(
+            ("data", "own", "range"),
+            f"a range from {low:g} to {high:g} holds no values",
+            "the smallest and then the largest value that a pixel can have",
+            ("data.own.range",),
+        )
+    try:
+        _ = data.available
+    except UserError as error:
+        message, remedy = str(error), "a .npz or .npy file, or a folder of images"
+        yield Nonsense(("data", "own", "file"), message, remedy, ("data.own",))
+
+
 def _data_problems(member: Member) -> Iterator[Nonsense]:
-    _, train, test = IMAGE_COUNTS[member.data.dataset]
+    _, train, test = member.data.available
     for key, asked, there in (
         ("train_images", member.data.train_images, train),
         ("test_images", member.data.test_images, test),
@@ -42,7 +80,7 @@ def _data_problems(member: Member) -> Iterator[Nonsense]:
         if asked is not None and asked > there:
             yield Nonsense(
                 ("data", key),
-                f"{key} is {asked}, but {member.data.dataset} has only {there}",
+                f"{key} is {asked}, but {member.data.name} has only {there}",
                 f"at most {there}, or leave {key} out to use all",
                 ("data.dataset", f"data.{key}"),
             )
@@ -57,6 +95,14 @@ def _training_problems(member: Member) -> Iterator[Nonsense]:
             "beta would never reach 1",
             f"a warm_up of at most {training.epochs}, or training.epochs of at least {objective.warm_up}",
             ("objective.warm_up", "training.epochs"),
+        )
+    first = training.first_phase
+    if first is not None and first.warm_up > first.epochs:
+        yield Nonsense(
+            ("training", "first_phase", "warm_up"),
+            f"warm-up of {first.warm_up} epochs is longer than the first phase ({first.epochs} epochs)",
+            f"a warm_up of at most {first.epochs}, or epochs of at least {first.warm_up}",
+            ("training.first_phase",),
         )
     _, train, _ = member.data.counts
     batch_size = training.batch_size
@@ -182,8 +228,8 @@ def same_model(cells: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """Pairs of cells that resolve to one and the same spec under two names."""
     seen: dict[str, Cell] = {}
     for cell in cells:
-        digest = cell.member.digest
-        if digest in seen:
-            yield seen[digest], cell
+        key = digest(cell.content, cell.member.seed)
+        if key in seen:
+            yield seen[key], cell
         else:
-            seen[digest] = cell
+            seen[key] = cell

@@ -1,8 +1,10 @@
 """How the parameters are optimised (Sec. 3)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from hvae_spec.schema.base import Count, Fraction, Positive, SpecModel
+from pydantic import Field, Strict
+
+from hvae_spec.schema.base import Count, Flag, Fraction, Natural, Positive, SpecModel
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
@@ -27,6 +29,34 @@ class OptimizerSpec(SpecModel):
     """Adam and its settings."""
 
 
+class LearningRateDecay(SpecModel):
+    """The learning rate is multiplied by `factor` every so many epochs (Table 1: 0.75 every 200)."""
+
+    factor: Annotated[float, Strict(), Field(gt=0, le=1)]
+    """What the learning rate is multiplied by."""
+    every: Count
+    """Epochs between multiplications."""
+
+
+class FirstPhase(SpecModel):
+    """The training that a fine-tuned model comes from: a member of its own, alike but for what is said here.
+
+    Its weights are taken from its record, in this results folder or in one given by `--records`; its optimiser's state
+    is not kept, so that Adam starts anew. Its learning rate is constant.
+    """
+
+    epochs: Count
+    """Its passes over the training set."""
+    warm_up: Natural = 0
+    """Its N_t."""
+    mc_samples: Count = 1
+    """Its M."""
+    iw_samples: Count = 1
+    """Its K."""
+    sample_ramp: Flag = False
+    """Its ramp of samples."""
+
+
 class TrainingSpec(SpecModel):
     """Epochs, batches and the optimiser."""
 
@@ -36,6 +66,10 @@ class TrainingSpec(SpecModel):
     """Images in a step."""
     optimizer: OptimizerSpec = OptimizerSpec(adam=Adam())
     """The optimiser: `{adam: {lr: 1e-3}}`."""
+    lr_decay: LearningRateDecay | None = None
+    """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
+    first_phase: FirstPhase | None = None
+    """Fine-tuning: start from the finished member that this describes. Null: start from initial weights."""
     clip_norm: Positive | None = None
     """Scale each member's gradient down to this norm over all parameters (the authors' code: 4). Null: no clipping."""
     clip_value: Positive | None = None

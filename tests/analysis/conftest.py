@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from hvae_spec.files import write_json
 from hvae_spec.records import Results
@@ -59,6 +60,9 @@ def result(member: GridMember, test_log_likelihood: float = -80.0, **fields: Any
         "active_units": sum(active),
         "active_units_per_layer": active,
         "kl_per_layer": [10.0 / (index + 1) for index in range(len(layers))],
+        "kl_standard_normal_per_layer": [12.0 / (index + 1) + member.seed for index in range(len(layers))],
+        "bound_by_samples": {str(count): [test_log_likelihood - 2 / count, 0.01] for count in (1, 5, 10, 50, 100, 500)},
+        "continues": None,
         "divergence": None,
         "failure": None,
         "parameters": 1234,
@@ -82,7 +86,17 @@ def diverged(member: GridMember, epoch: int = 3) -> dict[str, Any]:
     """The result of a member that diverged: its metrics are null."""
     names = ("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se")
     divergence = {"epoch": epoch, "step": 17, "quantity": "log p(x|z_1)"}
-    nothing = dict.fromkeys((*names, "effective_sample_size", "active_units", "active_units_per_layer", "kl_per_layer"))
+    nothing = dict.fromkeys(
+        (
+            *names,
+            "effective_sample_size",
+            "active_units",
+            "active_units_per_layer",
+            "kl_per_layer",
+            "kl_standard_normal_per_layer",
+            "bound_by_samples",
+        )
+    )
     return {**result(member), **nothing, "status": "diverged", "divergence": divergence, "epochs": epoch}
 
 
@@ -111,6 +125,26 @@ def curves(member: GridMember, final: float, last: int | None = None) -> tuple[l
     return epochs, units
 
 
+def gallery(member: GridMember, images: int = 30) -> dict[str, np.ndarray]:
+    """A gallery whose pictures are flat, so that each can be told: test image r is r/100, and so on."""
+    generator = np.random.default_rng(member.seed)
+    layers, pixels, shown = member.spec.model.layers, member.spec.data.counts[0], 16
+
+    def flat(*values: np.ndarray) -> np.ndarray:
+        return np.stack([np.broadcast_to(item, (pixels,)) for item in np.concatenate(values)]).astype(np.float32)
+
+    arrays = {
+        "labels": np.arange(images) % 10,
+        "images": flat(np.arange(shown) / 100),
+        "reconstructions": flat(0.5 + np.arange(shown) / 100),
+        "prior_samples": flat(np.arange(64) / 64),
+    }
+    for place, layer in enumerate(layers, start=1):
+        arrays[f"latents/{place}"] = generator.standard_normal((images, layer.units)).astype(np.float32)
+        arrays[f"injected/{place}"] = flat(place / 10 + np.arange(shown * 8) / 1000).reshape(shown, 8, pixels)
+    return arrays
+
+
 class Writer:
     """Writes a results folder for a spec: `outcome(member)` is its result, or None while it is pending."""
 
@@ -120,6 +154,14 @@ class Writer:
     result = staticmethod(result)
     diverged = staticmethod(diverged)
     curves = staticmethod(curves)
+
+    gallery = staticmethod(gallery)
+
+    def add_gallery(self, member: GridMember, **arrays: np.ndarray) -> Path:
+        """Write the gallery of a record that is there, with some arrays replaced; its path."""
+        path = self.root / "members" / member.folder / "gallery.safetensors"
+        save_file({**gallery(member), **arrays}, path)
+        return path
 
     def plan(self, spec: str = SPEC) -> list[GridMember]:
         """Write grid.json."""

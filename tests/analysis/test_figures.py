@@ -1,10 +1,13 @@
+import json
 import math
+import re
 
 import pytest
-from matplotlib.container import BarContainer
+from matplotlib.container import BarContainer, ErrorbarContainer
 
 import analysis
 from analysis import figures
+from analysis.figures import style
 
 
 def the_group(results):
@@ -101,6 +104,101 @@ def test_active_units_bars_are_the_means_by_layer(results):
     assert "VAE (total 8)" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def test_distance_from_the_standard_normal_is_averaged_by_layer(results):
+    results.grid(with_curves=False)
+    (axes,) = figures.kl_standard_normal(the_group(results)).axes
+    bars = [[bar.get_height() for bar in group] for group in axes.containers if isinstance(group, BarContainer)]
+    # 12 / i + seed, over the seeds 0, 1, 2.
+    assert bars == [pytest.approx([13.0, 7.0, 5.0])] * 4
+    errors = [bar for group in axes.containers if isinstance(group, ErrorbarContainer) for bar in heights(group)]
+    assert errors == pytest.approx([1 / math.sqrt(3)] * 12)
+
+
+def heights(container):
+    """Half the lengths of the error bars."""
+    return [(bar[1][1] - bar[0][1]) / 2 for bar in container[2][0].get_segments() if len(bar)]
+
+
+def test_results_without_the_distance_from_the_standard_normal_have_no_such_figure(results):
+    results.grid(lambda m: results.result(m, kl_standard_normal_per_layer=None), with_curves=False)
+    assert figures.kl_standard_normal(the_group(results)) is None
+
+
+def test_published_values_are_hollow_markers_of_the_same_variant(results, spec):
+    results.grid(
+        lambda m: results.result(m, -100.0, data=MNIST),
+        spec=mnist(spec).replace("VAE+BN+WU: {", "ours: {"),
+        with_curves=False,
+    )
+    figure = figures.log_likelihood(the_group(results))
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+    drawn = {line.get_marker(): list(line.get_ydata()) for line in hollow if len(line.get_xdata())}
+    # Table 1 repeats two values of Fig. 3; `ours` is the paper's VAE+BN+WU by its settings.
+    assert drawn == {"D": [-82.14], "^": [-81.87]}
+    assert "published" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+MNIST = {"dataset": "mnist", "sha256": "ab" * 32, "canonical": True, "train_images": 60000, "test_images": 10000}
+
+
+def mnist(spec):
+    layers = "".join(f"    - {{units: {units}, mlp: [{8 * units}]}}\n" for units in (64, 32, 16, 8, 4))
+    spec = re.sub(r"(?<=  layers:\n)(    - .*\n)+", layers, spec.replace("digits", "mnist"))
+    return spec.replace("[1, 2, 3]", "[5]").replace("  exclude: [{variant: Prob. ladder+BN+WU, depth: 1}]\n", "")
+
+
+def test_figures_of_data_that_are_not_canonical_say_so(results, small_spec):
+    data = {**results.result(results.plan(small_spec)[0])["data"], "canonical": False}
+    for member in results.grid(lambda m: results.result(m, data=data), spec=small_spec):
+        results.add_gallery(member)
+    for name, draw in figures.FIGURES.items():
+        figure = draw(the_group(results))
+        titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        assert any("not the distributor's files" in title for title in titles), name
+
+
+def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_by_depth(results):
+    results.grid(lambda m: results.result(m, -80.0 - m.seed, effective_sample_size=10.0 * m.cell.depth))
+    left, right = figures.bound_by_samples(the_group(results)).axes
+    # Mean over the seeds of -80 - seed - 2 / K.
+    expected = [-81 - 2 / count for count in (1, 5, 10, 50, 100, 500)]
+    assert list(lines_through(left, marker="o").values()) == [pytest.approx(expected)]
+    assert list(lines_through(right, marker="o").values()) == [[10.0, 20.0, 30.0]]
+    assert list(lines_through(right, marker="^").values()) == [[20.0, 30.0]]
+    assert [text.get_text() for text in left.get_xticklabels()] == ["1", "5", "10", "50", "100", "500"]
+
+
+def test_paired_effects_are_differences_within_seeds(results):
+    # Seeds differ by 5 nats; batch normalisation adds 1, warm-up 0.1 (0.2 for one seed), the ladder nothing.
+    def outcome(member):
+        wu = 0.1 * (1 + (member.seed == 2)) * ("WU" in member.cell.variant)
+        return results.result(member, -80 - 5.0 * member.seed + ("BN" in member.cell.variant) + wu)
+
+    results.grid(outcome, with_curves=False)
+    figure = figures.paired_effects(the_group(results))
+    norm, warm_up, ladder = figure.axes[:3]
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["batch normalisation", "warm-up", "ladder"]
+    assert points(norm, "s") == pytest.approx([1.0] * 3)
+    assert points(warm_up, "D") == pytest.approx([0.4 / 3] * 3)
+    assert points(ladder, "^") == pytest.approx([0.0] * 2)
+    # t(0.975, 2 degrees of freedom) = 4.302653; the spread of 0.1, 0.1, 0.2 is 0.1 / sqrt(3), over sqrt(3) seeds.
+    (container,) = [item for item in warm_up.containers if isinstance(item, ErrorbarContainer)]
+    assert heights(container) == pytest.approx([4.302653 * 0.1 / 3] * 3, rel=1e-5)
+
+
+def points(axes, marker):
+    return sorted(y for line in axes.lines if line.get_marker() == marker for y in line.get_ydata())
+
+
+def test_a_single_pair_has_no_interval(results, spec):
+    results.grid(by_seed(results), spec=spec.replace("seeds: [0, 1, 2]", "seeds: [0]"), with_curves=False)
+    figure = figures.paired_effects(the_group(results))
+    containers = [item for axes in figure.axes for item in axes.containers]
+    assert all(math.isnan(height) for item in containers for height in heights(item))
+    hollow = [line for line in figure.axes[0].lines if line.get_marker() == "s" and len(line.get_xdata())]
+    assert [line.get_markerfacecolor() for line in hollow] == ["white"]
+
+
 def test_unit_kl_has_a_panel_a_variant_and_layer_with_units_sorted(results):
     results.grid(by_seed(results))
     figure = figures.unit_kl(the_group(results))
@@ -151,4 +249,21 @@ def test_a_variant_keeps_its_colour_whatever_else_is_there(results):
     ],
 )
 def test_long_names_are_folded(name, folded):
-    assert figures._folded(name) == folded
+    assert style.folded(name) == folded
+
+
+def test_every_figure_has_a_caption_that_its_docstring_gives():
+    for name in figures.FIGURES:
+        assert len(figures.caption(name)) > 80, name
+        assert "\n" not in figures.caption(name)
+    assert figures.caption("latents").startswith("The first two principal components of z_i")
+
+
+def test_the_curve_with_more_samples_at_its_end_says_so(results, small_spec):
+    for member in results.grid(spec=small_spec):
+        path = results.root / "members" / member.folder / "epochs.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows[-1]["test_iw_samples"] = 5000
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure = figures.learning_curves(the_group(results))
+    assert "test log-likelihood, K = 100, at the end 5,000" in [t.get_text() for t in figure.legends[0].get_texts()]

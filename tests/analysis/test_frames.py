@@ -38,6 +38,72 @@ def test_every_member_of_the_grid_has_one_row_with_its_labels_metrics_and_settin
     assert Path(row["folder"]).name == member.folder
 
 
+def test_the_kl_to_a_standard_normal_and_the_record_gone_on_from_are_columns(results, small_spec):
+    def outcome(member):
+        fields = {"kl_standard_normal_per_layer": [30.0, 4.5], "continues": "ab" * 32}
+        return results.result(member, **(fields if member.seed else {}))
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    members = analysis.load(results.root).members
+    new = members[members["seed"] > 0]
+    assert set(zip(new["kl_standard_normal_1"], new["kl_standard_normal_2"], new["continues"], strict=True)) == {
+        (30.0, 4.5, "ab" * 32)
+    }
+    old = members[members["seed"] == 0]
+    assert old[["kl_standard_normal_1", "kl_standard_normal_2", "continues"]].isna().all(axis=None)
+
+
+def test_bounds_hold_one_row_a_member_and_number_of_samples(results, small_spec):
+    def outcome(member):
+        points = {"50": [-81.0 - member.seed, 0.02], "1": [-84.0, None], "500": [-80.0, 0.01]}
+        return results.diverged(member) if member.seed == 2 else results.result(member, bound_by_samples=points)
+
+    planned = results.grid(outcome, spec=small_spec, with_curves=False)
+    bounds = analysis.load(results.root).bounds
+    assert len(bounds) == 3 * len([member for member in planned if member.seed != 2])
+    (member,) = of(planned, variant="VAE+BN+WU", seed=1)
+    own = bounds[bounds["digest"] == member.digest]
+    assert own["iw_samples"].tolist() == [1, 50, 500]
+    assert own["bound"].tolist() == [-84.0, -82.0, -80.0]
+    assert own["mc_se"].isna().tolist() == [True, False, False]
+    assert set(own["seed"]) == {1}
+    frames = analysis.load(results.root)
+    assert set(frames.select(frames.members["seed"] == 0).bounds["seed"]) == {0}
+
+
+def test_a_member_that_has_not_begun_has_the_settings_of_its_cell(results, small_spec):
+    planned = results.plan(small_spec)
+    (first,) = of(planned, variant="VAE+BN+WU", seed=0)
+    results.record(first, None, with_curves=False)
+    members = analysis.load(results.root).members
+    known = members[members["variant"] == "VAE+BN+WU"]
+    assert known["units"].tolist() == ["6-4"] * 3
+    assert known["widths"].tolist() == ["16-8"] * 3
+    assert known["warm_up"].tolist() == [2] * 3
+    assert known["background"].nunique() == 1
+    other = members[members["variant"] != "VAE+BN+WU"]
+    assert other[["units", "warm_up", "background"]].isna().all(axis=None)
+
+
+def test_the_background_is_alike_where_only_the_papers_factors_differ(results, small_spec):
+    spec = small_spec.replace("  exclude", "    other: {training.clip_norm: 4.0}\n  exclude")
+    results.grid(spec=spec, with_curves=False)
+    members = analysis.load(results.root).members
+    background = members.groupby("variant", observed=True)["background"].agg(["nunique", "first"])
+    assert background["nunique"].tolist() == [1, 1, 1]
+    assert background["first"]["VAE+BN+WU"] == background["first"]["Prob. ladder+BN+WU"] != background["first"]["other"]
+
+
+def test_groups_across_an_axis_and_their_rows_of_a_table(results, small_spec):
+    results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
+    frames = analysis.load(results.root)
+    groups = list(frames.groups(across=["training.batch_size"]))
+    assert [group.place["training.clip_norm"] for group in groups] == ["null", 4.0]
+    assert [len(group.frames.members) for group in groups] == [12, 12]
+    one, *_ = frames.groups()
+    assert one.rows(frames.members)["digest"].tolist() == one.frames.members["digest"].tolist()
+
+
 def test_layers_above_the_top_of_a_shallow_member_are_missing_not_zero(results):
     results.grid()
     members = analysis.load(results.root).members
@@ -182,6 +248,9 @@ def test_a_torn_last_line_is_left_out(results):
         ("units.jsonl", '{"epoch": 1, "kl": 3}\n', "units.jsonl:"),
         ("result.json", "{", "result.json:"),
         ("result.json", '{"status": "odd"}', "result.json:"),
+        ("result.json", '{"status": "finished", "bound_by_samples": [1]}', "result.json:"),
+        ("result.json", '{"status": "finished", "bound_by_samples": {"K": [1, 2]}}', "result.json:"),
+        ("result.json", '{"status": "finished", "bound_by_samples": {"5": [1]}}', "result.json:"),
         ("spec.yaml", "{a: [", "spec.yaml:"),
         ("spec.yaml", "- 1", "spec.yaml:"),
     ],

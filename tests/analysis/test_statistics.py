@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.statistics import active_units, cells, over_seeds
+from analysis.statistics import active_units, cells, monte_carlo_error, over_seeds
 
 finite = st.floats(-1e4, 1e4).map(lambda value: round(value, 6))
 
@@ -102,3 +102,12 @@ def test_active_units_by_layer_and_in_total(results):
     assert own.loc["1", "se"] == pytest.approx(1 / math.sqrt(3))
     assert list(own["n"]) == [3] * 4
     assert list(table.loc[table["depth"] == 1, "layer"].unique()) == ["1", "total"]
+
+
+def test_the_monte_carlo_error_of_a_mean_is_that_of_independent_draws():
+    frame = pd.DataFrame(
+        {"status": ["finished", "finished", "diverged"], "test_log_likelihood_mc_se": [0.03, 0.04, 9.0]}
+    )
+    assert monte_carlo_error(frame) == pytest.approx(0.05 / 2)
+    assert math.isnan(monte_carlo_error(frame[2:]))
+    assert math.isnan(monte_carlo_error(frame.assign(test_log_likelihood_mc_se=[0.03, math.nan, 9.0])))

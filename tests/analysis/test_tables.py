@@ -8,7 +8,7 @@ from rich.console import Console
 
 import analysis
 from analysis import rendering, tables
-from analysis.tables import Cell
+from analysis.tables import Cell, Plain
 
 SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
 """Mean -81, standard error 1/sqrt(3) = 0.577."""
@@ -27,6 +27,9 @@ SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
         (Cell(-82.13812, 0.00321, 3, 3, 0, 0), "-82.138 ± 0.003 (3)"),
         (Cell(-82.0, 0.0, 2, 2, 0, 0), "-82.00 ± 0.00 (2)"),
         (Cell(19.667, 0.333, 3, 3, 0, 0, decimals=1), "19.7 ± 0.3 (3)"),
+        (Cell(-82.138, 0.104, 2, 3, 1, 0, mark="ab"), "-82.14 ± 0.10 (2/3) [ab], diverged 1"),
+        (Plain("-82.14"), "-82.14"),
+        (Plain("1 (3)", ("P = 0.93", "diverged 1")), "1 (3), P = 0.93, diverged 1"),
     ],
 )
 def test_text_of_a_cell(cell, text):
@@ -145,6 +148,55 @@ def test_active_units_as_in_the_papers_second_table(results):
         "total": ["6.7 ± 0.3 (3)", "7.7 ± 0.3 (3)", "8.7 ± 0.3 (3)", "11.7 ± 0.3 (3)"],
     }
     assert found[2].columns == ("VAE", "VAE+BN", "VAE+BN+WU")
+
+
+def test_the_kl_of_layers_and_its_sum(results, spec):
+    def outcome(member):
+        kl = [20.0 + member.seed, 5.0, 0.5][: member.cell.depth]
+        return results.result(member, kl_per_layer=kl, kl_standard_normal_per_layer=[10 * value for value in kl])
+
+    results.grid(outcome, spec=spec.replace("depth: [1, 2, 3]", "depth: [2, 3]"), with_curves=False)
+    frames = analysis.load(results.root)
+    _, rows = rows_of(rendering.markdown(tables.layer_kl(frames).tables))
+    assert [row[0] for row in rows.values()] == [
+        "21.00 ± 0.58 (3)",
+        "5.00 ± 0.00 (3)",
+        "0.50 ± 0.00 (3)",
+        "26.50 ± 0.58 (3)",
+    ]
+    first, second = tables.layer_kl_standard_normal(frames).tables
+    assert (first.rows, second.rows) == (("z_1", "z_2", "z_3"), ("z_1", "z_2"))
+    assert first.cells["z_1", "VAE"].text() == "210.00 ± 5.77 (3)"
+
+
+def test_records_without_the_kl_to_a_standard_normal_make_no_table(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    assert tables.layer_kl_standard_normal(analysis.load(results.root)).tables == ()
+
+
+def test_the_bound_by_number_of_samples(results, small_spec):
+    def outcome(member):
+        points = {"1": [-84.0 - member.seed, 0.04], "500": [-80.0 - member.seed, 0.01]}
+        done = results.result(member, bound_by_samples=points, effective_sample_size=40.0 + member.seed)
+        return results.diverged(member) if member.cell.variant == "VAE+BN+WU" and member.seed == 2 else done
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    found = tables.bound_by_samples(analysis.load(results.root))
+    (table,) = found.tables
+    assert {row: table.cells[row, "VAE+BN+WU"].text() for row in table.rows} == {
+        "K = 1": "-84.50 ± 0.50 (2/3), diverged 1",
+        "K = 500": "-80.50 ± 0.50 (2/3), diverged 1",
+        "effective samples": "40.50 ± 0.50 (2/3), diverged 1",
+    }
+    assert table.cells["K = 500", "Prob. ladder+BN+WU"].text() == "-81.00 ± 0.58 (3)"
+    assert "at most 0.04 nats" in " ".join(table.notes)
+    tidy = found.tidy.set_index(["iw_samples", "variant"])["mean"]
+    assert tidy[1, "VAE+BN+WU"] == -84.5
+
+
+def test_older_records_without_bounds_make_no_table(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    assert tables.bound_by_samples(analysis.load(results.root)).tables == ()
 
 
 def test_latex_shows_names_as_they_are(results, spec):

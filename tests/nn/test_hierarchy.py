@@ -123,6 +123,24 @@ def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
     assert log_weight(trace).isfinite().all()
 
 
+@pytest.mark.parametrize("top", [1, 2, 3])
+def test_generation_from_any_layer_down_equals_the_slow_reference(top):
+    spec = member()
+    model = with_statistics(spec, compiled(spec))
+    noise = Streams([3]).begin("test").noise(2, 4, model.units)[:top]
+    with torch.no_grad():
+        latents = model.ancestral(noise)
+    assert len(latents) == top
+    slow = Reference(model, spec)
+    expected = noise[-1][0, 1, 2].double()
+    for layer in reversed(range(top)):
+        if layer < top - 1:
+            down = spec.model.layers[layer + 1].down
+            mu, sigma2 = slow.gaussian(f"generative.conditionals.{layer}", down, expected)
+            expected = mu + sigma2.sqrt() * noise[layer][0, 1, 2]
+        torch.testing.assert_close(latents[layer][0, 1, 2].double(), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", sorted(PLAIN))
 def test_nonlinearities(name):
     spec = member(model__nonlinearity=name)

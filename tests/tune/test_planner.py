@@ -1,7 +1,11 @@
+import io
+import json
 import subprocess
 import sys
+import time
 
 import pytest
+from rich.console import Console
 
 from hvae_spec.errors import UserError
 from hvae_spec.located import parse
@@ -9,7 +13,12 @@ from hvae_spec.reading import read, validate
 from hvae_spec.records import Results
 from hvae_spec.schema.counts import parameters
 from tests.members import member
-from tune.planner import cost, make_plan, shape, write_pack
+from tests.tune.measured import Measured, measurement
+from tune import devices
+from tune.grouping import NEAR_IDEAL
+from tune.planner import make_plan, shape, write_pack
+from tune.simulation import simulate
+from tune.summary import print_plan
 
 GRID = """
 name: small
@@ -78,7 +87,7 @@ def test_shape_ignores_what_a_pack_applies_member_by_member():
 
 def test_the_costliest_pack_runs_first_and_workers_share_the_cores(tmp_path):
     plan = plan_of(GRID, tmp_path, cores=3)
-    costs = [cost(job.members) for job in plan.jobs]
+    costs = [plan.forecaster.of(job).seconds for job in plan.jobs]
     assert costs == sorted(costs, reverse=True)
     assert plan.workers * plan.jobs[0].threads <= 3
     serial = plan_of(GRID, tmp_path, cores=3, serial=True)
@@ -207,3 +216,161 @@ def test_a_damaged_pack_file_is_named(tmp_path, damage):
     with pytest.raises(UserError, match="not a pack") as caught:
         plan_of(GRID, tmp_path)
     assert str(folder / "pack.json") in str(caught.value)
+
+
+def test_a_plan_that_is_written_is_kept_without_a_folder_a_pack(tmp_path):
+    plan = plan_of(GRID, tmp_path, cores=4)
+    plan.write_packs()
+    assert [path.name for path in (tmp_path / "packs").iterdir()] == ["planned.json"]
+    finish(plan, plan.jobs[0])
+    finish(plan, plan.jobs[1], 1)
+    again = plan_of(GRID, tmp_path, cores=1)
+    assert all(job in again.jobs for job in plan.jobs[2:])
+    # The rest of a pack that has not begun but has lost a member is planned anew.
+    assert sum(len(job.members) for job in again.jobs) == 21 - len(plan.jobs[0].members) - 1
+
+
+@pytest.mark.parametrize("damage", ["{", '[{"id": "a"}]', "[3]"])
+def test_a_damaged_list_of_packs_is_named(tmp_path, damage):
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "planned.json").write_text(damage)
+    with pytest.raises(UserError, match=r"planned\.json: not a list of packs"):
+        plan_of(GRID, tmp_path)
+
+
+def test_measurements_decide_how_large_packs_are_and_memory_limits_them(tmp_path):
+    best_at_two = Measured(measurement({1: 9.0, 2: 4.0, 4: 6.0}))
+    text = GRID.replace("epochs: 4", "epochs: 400")
+    sizes = {len(job.members) for job in plan_of(text, tmp_path, cores=1, forecaster=best_at_two).jobs}
+    assert sizes == {1, 2}
+    best_at_eight = Measured(measurement({1: 9.0, 2: 6.0, 4: 4.0, 8: 3.0}))
+    many = text.replace("[0, 1, 2]", str(list(range(16))))
+    sizes = {len(job.members) for job in plan_of(many, tmp_path, cores=1, forecaster=best_at_eight).jobs}
+    assert sizes == {8}
+    # A GiB a member: eight GiB for the two packs of one GPU leave four for each.
+    on_gpu = Measured(best_at_eight.eager, device="cuda")
+    plan = plan_of(many, tmp_path, gpus=1, packs_per_gpu=2, memory=8 * 2**30, forecaster=on_gpu)
+    assert plan.workers == 2
+    assert max(len(job.members) for job in plan.jobs) == 4
+
+
+def test_packs_per_gpu_multiply_the_workers(tmp_path):
+    plan = plan_of(GRID, tmp_path, cores=16, gpus=2, packs_per_gpu=3)
+    assert plan.workers == 6
+    assert {job.threads for job in plan.jobs} == {2}
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8, 64])
+@pytest.mark.parametrize("seeds", [1, 3, 40])
+def test_workers_end_at_about_the_same_time(tmp_path, workers, seeds):
+    """Packs are cut where that helps: the makespan is near the work shared evenly, or near the longest member alone, or
+    members cannot be shared out evenly.
+    """
+    text = GRID.replace("[0, 1, 2]", str(list(range(seeds)))).replace("epochs: 4", "epochs: 4000")
+    forecaster = Measured(measurement({1: 6.0, 2: 5.0, 4: 4.5, 8: 4.2, 16: 4.0}))
+    plan = plan_of(text, tmp_path, cores=workers, forecaster=forecaster)
+    schedule = simulate([forecaster.of(job).seconds for job in plan.jobs], workers)
+    alone = [forecaster.pack(m.spec, 1, 1, compiled=False).seconds for m in plan.reading.members]
+    near = NEAR_IDEAL * max(schedule.total / workers, *alone)
+    assert schedule.makespan <= max(near, simulate(alone, workers).makespan)
+    packed = [each.digest for job in plan.jobs for each in job.members]
+    assert sorted(packed) == sorted(m.digest for m in plan.reading.members)
+
+
+def test_what_is_compiled(tmp_path, monkeypatch):
+    """Ten steps an epoch of 3 x 10 ms a pack of three: 600 seconds are 2,000 epochs."""
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+
+    def compiled(epochs, **options):
+        text = GRID.replace("epochs: 4,", f"epochs: {epochs},").replace("128", "143").replace("[1, 2]", "[1]")
+        forecaster = Measured(measurement({1: 10.0}), measurement({1: 5.0}, compiling=40.0))
+        plan = plan_of(text, tmp_path, cores=1, pack_size=3, forecaster=forecaster, **options)
+        return {job.compiled for job in plan.jobs}
+
+    assert compiled(1990) == {False}
+    assert compiled(2010) == {True}
+    assert compiled(2010, compiling="never") == {False}
+    assert compiled(4, compiling="always") == {True}
+    monkeypatch.setattr(devices, "can_compile", lambda kind: False)
+    assert compiled(2010) == {False}
+
+
+def test_a_pack_keeps_whether_it_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+    (job, *_) = plan_of(GRID, tmp_path, compiling="always").jobs
+    write_pack(job)
+    path = tmp_path / "packs" / job.pack_id / "pack.json"
+    again = {other.pack_id: other.compiled for other in plan_of(GRID, tmp_path, compiling="never").jobs}
+    assert again[job.pack_id]
+    # Packs of versions that did not compile say nothing about it.
+    content = json.loads(path.read_text())
+    del content["compiled"]
+    path.write_text(json.dumps(content))
+    again = {other.pack_id: other.compiled for other in plan_of(GRID, tmp_path, compiling="always").jobs}
+    assert not again[job.pack_id]
+
+
+@pytest.mark.parametrize(
+    ("kind", "environment", "there", "can"),
+    [
+        ("cpu", {}, {"g++"}, True),
+        ("cpu", {}, {"clang++"}, True),
+        ("cpu", {"CXX": "my++"}, {"my++"}, True),
+        ("cpu", {"CXX": "my++"}, set(), False),
+        ("cuda", {}, {"g++"}, False),
+        ("cuda", {}, {"triton"}, True),
+    ],
+)
+def test_what_compiling_needs(monkeypatch, kind, environment, there, can):
+    monkeypatch.delenv("CXX", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(devices.shutil, "which", lambda name: name if name in there else None)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name if name in there else None)
+    assert devices.can_compile(kind) == can
+
+
+def shown(plan):
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_plan(plan, console)
+    return console.export_text()
+
+
+def test_a_measured_plan_tells_times_hours_and_memory(tmp_path):
+    forecaster = Measured(measurement({1: 10.0}, samples_per_second=360 * 5 * 3, gib=1.0))
+    text = GRID.replace("epochs: 4,", "epochs: 1000,").replace("128", "143")
+    text = text.replace("[1, 2]", "[2]").replace("  exclude: [{variant: Ladder, depth: 1}]\n", "")
+    plan = plan_of(text, tmp_path, cores=4, pack_size=3, forecaster=forecaster)
+    out = shown(plan)
+    # Twelve members in four packs: 1,000 epochs of 10 steps of 10 ms a member, 1 second for each three evaluations.
+    assert len(plan.jobs) == 4
+    one = 2 + 3 * 1000 * 10 * 0.010 + 1
+    assert "Together 0:05:03 with 4 packs at a time (100% of the workers' time used)" in out
+    assert f"{4 * one / 3600:.1f} core-hours, at most 12.0 GiB in use at a time" in " ".join(out.split())
+    assert "digits L2 ladder+BN" in out
+    assert "10.00" in out
+    unmeasured = shown(plan_of(text, tmp_path))
+    assert "None of this has been measured on this machine" in unmeasured
+
+
+def test_ten_thousand_members_are_planned_in_seconds_before_and_after(tmp_path):
+    """Cells and packs are cut to what can be read, and a folder of as many records is looked at once."""
+    text = GRID.replace("[0, 1, 2]", str(list(range(1429))))
+    start = time.monotonic()
+    plan = plan_of(text, tmp_path)
+    assert len(plan.reading.members) == 10_003
+    plan.write_grid()
+    plan.write_packs()
+    out = shown(plan)
+    assert len(out.splitlines()) < 60
+    assert f"... and {len(plan.jobs) - 20:,} more packs" in out
+    planned = time.monotonic()
+    for each in plan.reading.members:
+        folder = tmp_path / "members" / each.folder
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text('{"status": "finished"}')
+    written = time.monotonic()
+    again = plan_of(text, tmp_path)
+    assert again.jobs == []
+    assert again.counts == {"finished": 10_003}
+    assert planned - start + time.monotonic() - written < 15

@@ -81,9 +81,11 @@ def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "6 of 6 members finished." in done.stdout
     assert "Ladder" in done.stdout
-    paths = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith(str(root))]
-    assert len(paths) >= 6
-    assert all(Path(path).stat().st_size > 0 for path in paths)
+    text = " ".join(done.stdout.split())
+    assert f"{root}/tables: test_log_likelihood, active_units" in text
+    assert f"{root}/figures: log_likelihood" in text
+    for path in ("report.html", "tables/test_log_likelihood.tex", "figures/log_likelihood.pdf"):
+        assert (root / path).stat().st_size > 0
     assert {record.status for record in Results(root).records} == {"finished"}
     # Once more: nothing is left to do, and nothing is touched.
     before = contents(root)
@@ -267,6 +269,8 @@ def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path):
         (["{spec}", "--results", "{spec}"], "cannot be used as a results folder"),
         (["{spec}", "--cpus", "0"], "greater than 0"),
         (["{spec}", "--pack-size", "many"], "greater than 0"),
+        (["{spec}", "--packs-per-gpu", "0"], "greater than 0"),
+        (["{spec}", "--compile", "sometimes"], "invalid choice: 'sometimes'"),
         (["{spec}", "--frobnicate"], "unrecognized arguments"),
         ([], "the following arguments are required: SPEC"),
     ],
@@ -320,8 +324,32 @@ def test_a_local_ray_listens_on_loopback_only(tmp_path):
         run.wait(60)
 
 
+def test_measuring_comes_before_planning_and_is_done_once(spec, tmp_path):
+    options = (spec, "--plan", "--measure", "--results", tmp_path / "out", "--cpus", 1)
+    first = tune_run(*options)
+    assert first.returncode == 0, first.stderr
+    assert re.findall(r"Measuring .*", first.stdout) == [
+        "Measuring digits L2 ladder+BN (1 threads), 1 of 3",
+        "Measuring digits L2 VAE (1 threads), 2 of 3",
+        "Measuring digits L1 VAE (1 threads), 3 of 3",
+    ]
+    assert re.search(r"Together 0:00:\d\d with 1 packs at a time \(100% of the workers' time used\)", first.stdout)
+    again = tune_run(*options)
+    assert "Measuring" not in again.stdout
+    assert "Together" in again.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_compiling_always_without_a_compiler_is_refused(spec, tmp_path):
+    env = {**os.environ, "PATH": str(tmp_path), "CXX": ""}
+    done = tune_run(spec, "--plan", "--compile", "always", "--device", "cpu", env=env)
+    assert done.returncode == 2
+    assert "torch.compile needs a C++ compiler" in done.stderr
+
+
 def test_help_names_every_flag():
     done = tune_run("--help")
     assert done.returncode == 0
-    for flag in ("--set", "--plan", "--serial", "--device", "--results", "--address", "exit codes"):
+    flags = ("--set", "--plan", "--measure", "--serial", "--device", "--results", "--address", "--cpus", "--pack-size")
+    for flag in (*flags, "--packs-per-gpu", "--compile {auto,always,never}", "exit codes"):
         assert flag in done.stdout

@@ -1,18 +1,12 @@
-import gzip
-import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import requests
 import scipy.stats
 import torch
 
-from hvae_spec.data import sources
 from hvae_spec.data.batches import Batches, draw, draw_once
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.data.mnist import read_idx
-from hvae_spec.errors import UserError
 from hvae_spec.schema.data import DataSpec
 from hvae_spec.streams import Streams
 
@@ -118,118 +112,30 @@ def test_the_test_set_is_drawn_once(digits):
     assert mean == pytest.approx(digits.test.mean() / 16, abs=0.01)
 
 
-def idx(array, code=0x08):
-    return bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+def test_intensities_are_probabilities_or_values_as_they_are():
+    p = torch.tensor([0, 0.001, 0.35, 1]).expand(100_000, 4)
+    x = draw(p, 2, "bernoulli", torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    assert x.mean(0).tolist() == pytest.approx([0, 0.001, 0.35, 1], abs=0.005)
+    assert torch.equal(draw(p, 2, "gaussian", torch.rand(p.shape)), p)
 
 
-def write_mnist(folder, compress=False, **changes):
-    generator = np.random.default_rng(0)
-    content = {}
-    for name, count in (("train", 60_000), ("t10k", 10_000)):
-        content[f"{name}-images-idx3-ubyte"] = idx(generator.integers(0, 256, (count, 28, 28), dtype=np.uint8))
-        content[f"{name}-labels-idx1-ubyte"] = idx(generator.integers(0, 10, count, dtype=np.uint8))
-    (folder / "mnist").mkdir()
-    for name, data in (content | changes).items():
-        path = folder / "mnist" / (name + (".gz" if compress else ""))
-        path.write_bytes(gzip.compress(data, 1) if compress else data)
+def test_training_binarises_intensities_exactly(digits):
+    p = np.linspace(0, 1, 101, dtype=np.float32)
+    parts = batches(replace(digits, train=np.tile(p, (4000, 1)), levels=2), batch_size=4000)
+    (x,) = parts.epoch(Streams([5]).begin("training", 1))
+    means, sd = x[0].mean(0), np.sqrt(p * (1 - p) / 4000)
+    assert (abs(means.numpy() - p) <= 5 * sd).all()
 
 
-@pytest.fixture
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("HVAE_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
-    return tmp_path
-
-
-@pytest.mark.parametrize("compress", [False, True])
-def test_mnist_files_of_the_official_format(data_dir, compress):
-    write_mnist(data_dir, compress)
-    dataset = load_dataset(DataSpec(dataset="mnist"))
-    assert dataset.train.shape == (60_000, 784)
-    assert dataset.shape == (28, 28)
-    expected = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), dtype=np.uint8)
-    assert np.array_equal(dataset.train, expected.reshape(60_000, 784))
-    assert not dataset.canonical
-
-
-@pytest.mark.real_data
-def test_real_mnist_is_canonical():
-    dataset = load_dataset(DataSpec(dataset="mnist"))
-    assert dataset.canonical
-    assert dataset.train.shape == (60_000, 784)
-    assert dataset.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda data: data[:-5], "incomplete"),
-        (lambda data: b"PK\x03\x04" + data, "not an IDX file"),
-        (lambda data: b"", "not an IDX file"),
-        (lambda data: data + b"x", "promises"),
-    ],
-)
-def test_damaged_idx_files_are_named(tmp_path, damage, words):
-    path = tmp_path / "train-labels-idx1-ubyte"
-    path.write_bytes(damage(idx(np.zeros(10, np.uint8))))
-    with pytest.raises(UserError, match=words) as caught:
-        read_idx(path, 1)
-    assert str(path) in str(caught.value)
-
-
-def test_a_truncated_gzip_file_is_named(tmp_path):
-    path = tmp_path / "images.gz"
-    path.write_bytes(gzip.compress(idx(np.zeros((5, 28, 28), np.uint8)))[:-9])
-    with pytest.raises(UserError, match="damaged or incomplete") as caught:
-        read_idx(path, 3)
-    assert str(path) in str(caught.value)
-
-
-class Response:
-    """What requests gives pooch."""
-
-    def __init__(self, content):
-        self.content, self.headers = content, {"content-length": str(len(content))}
-
-    def raise_for_status(self):
-        pass
-
-    def iter_content(self, chunk_size):
-        yield self.content
-
-    def close(self):
-        pass
-
-
-def test_downloads_are_checked_and_fall_back_to_the_next_mirror(data_dir, monkeypatch):
-    good = idx(np.arange(10, dtype=np.uint8))
-    import hashlib
-
-    source = sources.Source("mnist", "file", ("https://a/file", "https://b/file"), hashlib.sha256(good).hexdigest())
-    asked = []
-
-    def get(url, **_):
-        asked.append(url)
-        return Response(b"tampered" if "//a/" in url else good)
-
-    monkeypatch.setattr(requests, "get", get)
-    path = sources.locate(source)
-    assert asked == ["https://a/file", "https://b/file"]
-    assert path.read_bytes() == good
-    assert path == data_dir / "cache" / "data" / "mnist" / "file"
-    assert sources.locate(source) == path
-    assert len(asked) == 2
-    assert [p.name for p in path.parent.iterdir()] == ["file"]
-
-
-def test_no_network_and_no_files_is_one_clear_message(data_dir, monkeypatch):
-    def get(url, **_):
-        raise requests.ConnectionError("no route")
-
-    monkeypatch.setattr(requests, "get", get)
-    with pytest.raises(UserError) as caught:
-        load_dataset(DataSpec(dataset="mnist"))
-    message = str(caught.value)
-    assert str(data_dir / "mnist" / "train-images-idx3-ubyte.gz") in message
-    assert "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz: no connection" in message
-    assert "HVAE_DATA_DIR" in message
+def test_copies_stand_in_both_sets_and_are_drawn_apart(digits):
+    twice = load_dataset(DataSpec(dataset="digits", copies=2))
+    assert DataSpec(dataset="digits", copies=2).counts == (64, 2 * 1437, 720)
+    assert np.array_equal(twice.train, np.concatenate([digits.train, digits.train]))
+    assert np.array_equal(twice.test_labels, np.concatenate([digits.test_labels] * 2))
+    assert twice.sha256 == digits.sha256
+    first, second = draw_once(twice, "test", "gaussian").split(360)
+    assert torch.equal((first * 17).floor(), (second * 17).floor())
+    assert not torch.equal(first, second)
+    few = DataSpec(dataset="digits", copies=2, train_images=1500)
+    assert few.counts[1] == len(load_dataset(few).train) == 1500

@@ -1,0 +1,54 @@
+"""Figures of a grid, each for one data set at one place on the further axes (see `Frames.groups`).
+
+Every function returns None where there is nothing to draw, and its docstring is the figure's caption. Figures are made
+without pyplot, so that drawing them never disturbs a notebook's own.
+"""
+
+import inspect
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from analysis.figures.curves import learning_curves, log_likelihood
+from analysis.figures.differences import bound_by_samples, paired_effects
+from analysis.figures.images import injected, prior_samples, reconstructions
+from analysis.figures.layers import active_units, kl_standard_normal, unit_kl
+from analysis.figures.principal import latents
+from analysis.frames import Frames
+
+FIGURES: dict[str, Callable[[Frames], Figure | None]] = {
+    "log_likelihood": log_likelihood,
+    "learning_curves": learning_curves,
+    "active_units": active_units,
+    "unit_kl": unit_kl,
+    "kl_standard_normal": kl_standard_normal,
+    "injected": injected,
+    "latents": latents,
+    "paired_effects": paired_effects,
+    "bound_by_samples": bound_by_samples,
+    "reconstructions": reconstructions,
+    "prior_samples": prior_samples,
+}
+"""Every figure by its file name, in the paper's order, then those that the paper does not have."""
+
+
+def caption(name: str) -> str:
+    """What a figure shows, as one paragraph of plain text."""
+    return " ".join((inspect.getdoc(FIGURES[name]) or "").split())
+
+
+__all__ = [
+    "FIGURES",
+    "active_units",
+    "bound_by_samples",
+    "caption",
+    "injected",
+    "kl_standard_normal",
+    "latents",
+    "learning_curves",
+    "log_likelihood",
+    "paired_effects",
+    "prior_samples",
+    "reconstructions",
+    "unit_kl",
+]

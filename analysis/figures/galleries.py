@@ -1,0 +1,76 @@
+"""The galleries that figures show: of each variant, the one of the deepest finished member with the least seed."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.figures.style import deepest, title
+from analysis.frames import Frames
+from hvae_spec.gallery_file import GALLERY, load_gallery
+
+SHAPES = {560: (28, 20)}
+"""Height and width of the images that are not square, by their number of pixels (the Frey faces)."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The gallery of one member."""
+
+    variant: str
+    seed: int
+    depth: int
+    arrays: dict[str, NDArray[Any]]
+    """See `hvae_spec.gallery_file`."""
+
+
+def galleries(frames: Frames) -> list[Gallery]:
+    """One gallery a variant, at the greatest depth that has any, in the order of the grid.
+
+    Raises:
+        UserError: a gallery is damaged.
+        ValueError: the frames hold several groups (see `Frames.groups`).
+
+    """
+    members = frames.members[frames.members["status"] == "finished"]
+    members = members[members["folder"].map(lambda folder: (Path(folder) / GALLERY).exists()).astype(bool)]
+    depth = deepest(frames, members)
+    members = members[members["depth"] == depth].sort_values(["variant", "seed"], kind="stable")
+    return [
+        Gallery(str(row["variant"]), int(row["seed"]), int(row["depth"]), load_gallery(row["folder"]))
+        for row in members.drop_duplicates("variant").to_dict("records")
+    ]
+
+
+def shown(frames: Frames, shown: list[Gallery]) -> str:
+    """The title of a figure of these galleries: `mnist, L = 5, seed 0`."""
+    seeds = sorted({gallery.seed for gallery in shown})
+    words = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    return title(frames, f"L = {shown[0].depth}", words)
+
+
+def image_shape(pixels: int) -> tuple[int, int]:
+    """Height and width of images with this many pixels; those of no known shape are shown as one row."""
+    side = math.isqrt(pixels)
+    return SHAPES.get(pixels) or ((side, side) if side * side == pixels else (1, pixels))
+
+
+def mosaic(images: NDArray[Any], columns: int, gap: float = 0.5) -> NDArray[Any]:
+    """Images [n, D] side by side, row by row, as one picture [height, width], values clipped to [0, 1].
+
+    Args:
+        images: at least one.
+        columns: images a row; a last row that is not full ends in the grey of the gaps.
+        gap: grey of the lines of one pixel between images.
+
+    """
+    height, width = image_shape(images.shape[1])
+    rows = -(-len(images) // columns)
+    picture = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), gap, dtype=np.float32)
+    for place, image in enumerate(images):
+        top, left = (place // columns) * (height + 1), (place % columns) * (width + 1)
+        picture[top : top + height, left : left + width] = np.clip(image.reshape(height, width), 0, 1)
+    return picture

@@ -1,0 +1,125 @@
+"""`python -m hvae_spec.data` lists the data sets; `python -m hvae_spec.data fetch NAME` downloads one."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.contents import is_canonical
+from hvae_spec.data.sources import find, locate, search_folders
+from hvae_spec.errors import UserError
+from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One data set as the table shows it."""
+
+    name: str
+    here: str
+    """`yes`, `no`, or `2 of 4 files`."""
+    where: str
+    size: int
+    """Bytes of its files."""
+    canonical: str
+    counts: tuple[int, int, int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hvae_spec.data", description="Data sets: what is here, and more.")
+    commands = parser.add_subparsers(dest="command", metavar="{list,fetch}")
+    commands.add_parser("list", help="list the data sets (the default)")
+    fetching = commands.add_parser("fetch", help="download a data set")
+    fetching.add_argument("name", help=f"one of {', '.join(SOURCES)}")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "fetch":
+            fetch(options.name)
+        else:
+            show([listing(name) for name in IMAGE_COUNTS])
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def listing(name: str) -> Listing:
+    """Where a data set is, and whether it is what its distributor published."""
+    counts = DataSpec.model_validate({"dataset": name}).counts
+    if name not in SOURCES:
+        return Listing(name, "yes", "comes with scikit-learn", 0, "yes", counts)
+    sources = SOURCES[name]
+    paths = [path for source in sources if (path := find(source))]
+    folder = search_folders()[0] / sources[0].dataset
+    where = ", ".join(dict.fromkeys(str(path.parent) for path in paths)) or f"looked for in {folder}"
+    size = sum(path.stat().st_size for path in paths)
+    if len(paths) < len(sources):
+        here = f"{len(paths)} of {len(sources)} files" if paths else "no"
+        return Listing(name, here, where, size, "", counts)
+    return Listing(name, "yes", where, size, _genuineness(name), counts)
+
+
+def _genuineness(name: str) -> str:
+    try:
+        genuine = [is_canonical(path, source) for source in SOURCES[name] if (path := find(source))]
+    except UserError as error:
+        return f"damaged: {error}"
+    return "yes" if all(genuine) else "no"
+
+
+def show(listings: Sequence[Listing]) -> None:
+    """Print the table, and where files are looked for."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("data set", "here", "size", "canonical", "pixels", "training", "test"):
+        is_text = column in ("data set", "here", "canonical")
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=column != "canonical")
+    table.add_column("where", overflow="fold")
+    for row in listings:
+        size = f"{row.size / 1e6:,.1f} MB" if row.size else ""
+        numbers = [f"{count:,}" for count in row.counts]
+        table.add_row(row.name, row.here, size, row.canonical, *numbers, row.where)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+    folders = [str(folder) for folder in search_folders()]
+    text = (
+        f"Files are looked for in {' and '.join(folders)}. "
+        "`fetch NAME`, or a run, downloads what is missing into the last of these."
+    )
+    console.print(text, markup=False, highlight=False)
+
+
+def fetch(name: str) -> None:
+    """Download the files of a data set that are missing.
+
+    Raises:
+        UserError: there is no such data set, or a file cannot be had.
+
+    """
+    from rich.console import Console
+
+    console = Console()
+    if name not in SOURCES:
+        known = ", ".join(SOURCES)
+        if name in IMAGE_COUNTS:
+            console.print(f"{name} comes with scikit-learn: nothing to download")
+            return
+        raise UserError(f"{name}: no such data set; expected one of {known}")
+    paths: list[Path] = [locate(source) for source in SOURCES[name]]
+    for path, source in zip(paths, SOURCES[name], strict=True):
+        told = "" if is_canonical(path, source) else " (not the file that its distributor published)"
+        console.print(f"{path}{told}", soft_wrap=True, markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

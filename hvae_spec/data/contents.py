@@ -1,0 +1,77 @@
+"""What is in a data file, uncompressed, and whether it is what its distributor published."""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from hvae_spec.data.sources import Source
+from hvae_spec.errors import UserError
+
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The uncompressed content of a file that is compressed if its name ends in .gz.
+
+    Raises:
+        UserError: the file cannot be opened, or turns out damaged while it is read.
+
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            yield cast(IO[bytes], stream)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged or incomplete ({error}); delete it to download it again") from None
+
+
+class Digesting:
+    """A stream that takes the digest of what is read from it.
+
+    Args:
+        stream: where to read.
+        like: a digest of the same kind, `sha256:...` or `md5:...`.
+
+    """
+
+    def __init__(self, stream: IO[bytes], like: str) -> None:
+        self.stream, self.algorithm = stream, like.partition(":")[0]
+        self.state = hashlib.new(self.algorithm)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        block = self.stream.read(size)
+        self.state.update(block)
+        return block
+
+    @property
+    def digest(self) -> str:
+        """The digest of all that has been read."""
+        return f"{self.algorithm}:{self.state.hexdigest()}"
+
+
+def _digest(stream: IO[bytes], like: str) -> str:
+    content = Digesting(stream, like)
+    while content.read(BLOCK):
+        pass
+    return content.digest
+
+
+def is_canonical(path: Path, source: Source) -> bool:
+    """Whether a file is the published one, or has its content. Raises UserError if it is damaged."""
+    if path.name == source.name:
+        try:
+            with path.open("rb") as stream:
+                if _digest(stream, source.digest) == source.digest:
+                    return True
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not source.content_digest:
+        return False
+    with opened(path) as stream:
+        return _digest(stream, source.content_digest) == source.content_digest

@@ -1,0 +1,35 @@
+"""Frey faces (Roweis & Frey): `frey_rawface.mat`, in which `ff` is 560 x 1965 bytes, a column an image of 28x20 pixels.
+
+The frames of a video come without a split. Every fifth is a test image, the first one first. Neighbouring frames look
+alike, so a test image resembles training images, as it does under the random splits of the literature.
+"""
+
+import numpy as np
+
+from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.contents import is_canonical
+from hvae_spec.data.matlab import arrays
+from hvae_spec.data.raw import RawImages, every_fifth
+from hvae_spec.data.sources import locate
+from hvae_spec.errors import UserError
+
+
+def frey() -> RawImages:
+    """1,572 + 393 images of 28x20 pixels with grey values 0 ... 255. There are no classes: all labels are 0.
+
+    Raises:
+        UserError: the file is missing and cannot be downloaded, or is damaged.
+
+    """
+    (source,) = SOURCES["frey"]
+    path = locate(source)
+    canonical = is_canonical(path, source)
+    faces = arrays(path, "ff")["ff"]
+    if faces.shape[0] != 560 or faces.shape[1] < 2:
+        raise UserError(f"{path}: 'ff' is {faces.shape[0]} x {faces.shape[1]}; expected 560 x N, a column an image")
+    if faces.min() < 0 or faces.max() > 255 or (faces != np.floor(faces)).any():
+        raise UserError(f"{path}: 'ff' holds other values than the whole numbers from 0 to 255")
+    images = np.ascontiguousarray(faces.T, dtype=np.uint8)
+    labels = np.zeros(len(images), dtype=np.int64)
+    is_test = every_fifth(len(images))
+    return RawImages(images[~is_test], images[is_test], labels[~is_test], labels[is_test], 256, (28, 20), canonical)

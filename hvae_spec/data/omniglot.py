@@ -1,0 +1,51 @@
+"""OMNIGLOT (Lake, Salakhutdinov & Tenenbaum) as Burda, Grosse & Salakhutdinov prepared it: `chardata.mat`.
+
+`data` and `testdata` are 784 x N: a column is an image of 28x28 intensities in [0, 1], its pixels in Fortran order;
+`target` and `testtarget` are 50 x N, one-hot over alphabets.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.contents import is_canonical
+from hvae_spec.data.matlab import arrays
+from hvae_spec.data.raw import RawImages
+from hvae_spec.data.sources import locate
+from hvae_spec.errors import UserError
+
+
+def omniglot() -> RawImages:
+    """24,345 + 8,070 images of 28x28 intensities; a label is the number of the alphabet.
+
+    Raises:
+        UserError: the file is missing and cannot be downloaded, or is damaged.
+
+    """
+    (source,) = SOURCES["omniglot"]
+    path = locate(source)
+    canonical = is_canonical(path, source)
+    found = arrays(path, "data", "testdata", "target", "testtarget")
+    train, test = (_rows(path, name, found[name]) for name in ("data", "testdata"))
+    labels = []
+    for name, images in (("target", train), ("testtarget", test)):
+        if found[name].shape[1] != len(images):
+            raise UserError(f"{path}: {name!r} labels {found[name].shape[1]:,} images, but there are {len(images):,}")
+        labels.append(found[name].argmax(0).astype(np.int64))
+    return RawImages(train, test, labels[0], labels[1], 2, (28, 28), canonical)
+
+
+def _rows(path: Path, name: str, columns: NDArray[Any]) -> NDArray[np.float32]:
+    """Columns of Fortran-ordered pixels as rows of pixels in reading order, [N, 784]."""
+    if columns.shape[0] != 784 or not columns.shape[1]:
+        told = " x ".join(map(str, columns.shape))
+        raise UserError(f"{path}: {name!r} is {told}; expected 784 x N, a column an image")
+    if not (columns.min() >= 0 and columns.max() <= 1):
+        raise UserError(
+            f"{path}: {name!r} has values from {columns.min():g} to {columns.max():g}; expected intensities in [0, 1]"
+        )
+    images = columns.reshape(28, 28, -1, order="F")
+    return np.ascontiguousarray(images.transpose(2, 0, 1).reshape(-1, 784), dtype=np.float32)

@@ -1,0 +1,176 @@
+"""A user's own images: an array file, or a folder of images."""
+
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_spec.data import folder
+from hvae_spec.data.raw import RawImages, every_fifth
+from hvae_spec.data.sources import search_folders
+from hvae_spec.errors import UserError
+from hvae_spec.schema.data import OwnImages
+
+Counts = tuple[int, int, int]
+LARGEST_LEVELS = 2**24
+"""Whole numbers up to here are exact as float32."""
+
+
+def find_own(file: str) -> Path:
+    """Where a user's images are: where the spec says, else under their own name in the folders that are searched for
+    data (as for a record that was moved to another machine).
+
+    Raises:
+        UserError: they are nowhere.
+
+    """
+    path = Path(file)
+    candidates = [path, *(parent / path.name for parent in search_folders())]
+    for candidate in candidates:
+        try:
+            if candidate.exists():
+                return candidate
+        except (OSError, ValueError):
+            continue
+    raise UserError(f"{file}: no such file or folder")
+
+
+def own_header(path: Path, shape: tuple[int, int] | None) -> Counts:
+    """Pixels, training images and test images, from headers alone.
+
+    Raises:
+        UserError: it is no file or folder of images.
+
+    """
+    if path.is_dir():
+        return folder.header(path)
+    found = _members(path, _header_shape)
+    for name, sizes in found.items():
+        _check_sizes(path, name, sizes)
+    train = found["train"]
+    pixels = int(np.prod(train[1:]))
+    if shape is not None and shape[0] * shape[1] != pixels:
+        raise UserError(f"{path}: its images have {pixels} pixels, not the {shape[0]} x {shape[1]} of data.own.shape")
+    if "test" not in found:
+        tests = int(every_fifth(train[0]).sum())
+        return pixels, train[0] - tests, tests
+    if found["test"][1:] != train[1:]:
+        raise UserError(f"{path}: images of {_told(train[1:])} in 'train' and of {_told(found['test'][1:])} in 'test'")
+    return pixels, train[0], found["test"][0]
+
+
+def own_images(own: OwnImages | None) -> RawImages:
+    """A user's images with values scaled to grey levels 0, 1, ... or to intensities in [0, 1].
+
+    Raises:
+        UserError: they are not there, or are not what the spec says.
+
+    """
+    if own is None:
+        raise UserError("data.own is missing: it names the images of `dataset: own`")
+    path = find_own(own.file)
+    if path.is_dir():
+        parts = folder.read(path)
+    else:
+        own_header(path, own.shape)
+        parts = _members(path, lambda stream: np.load(stream, allow_pickle=False))
+    images = {name: _scaled(path, name, parts[name], own.range) for name in ("train", "test") if name in parts}
+    labels = {name: _labels(path, f"{name}_labels", parts, len(array)) for name, (array, _) in images.items()}
+    train, levels = images["train"]
+    shape = own.shape or _shape(parts["train"].shape[1:])
+    if "test" not in images:
+        is_test = every_fifth(len(train))
+        classes = labels["train"]
+        return RawImages(
+            train[~is_test], train[is_test], classes[~is_test], classes[is_test], levels, shape, canonical=None
+        )
+    test, others = images["test"]
+    if others != levels:
+        raise UserError(f"{path}: 'train' and 'test' are not both whole numbers, or not both fractions")
+    return RawImages(train, test, labels["train"], labels["test"], levels, shape, canonical=None)
+
+
+def _members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
+    """What `read` makes of every array of a file, by name; a `.npy` has one, `train`."""
+    try:
+        if path.suffix == ".npy":
+            with path.open("rb") as stream:
+                return {"train": read(stream)}
+        if path.suffix != ".npz":
+            raise UserError(f"{path}: expected a .npz or .npy file, or a folder of images")
+        found: dict[str, Any] = {}
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            for name in ("train", "test", "train_labels", "test_labels"):
+                if name in names:
+                    with archive.open(names[name]) as member:
+                        found[name] = read(member)
+    except (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+        what = " ".join(str(error).split())[:150]
+        raise UserError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
+    if "train" not in found:
+        raise UserError(f"{path}: holds no array 'train' (it holds {', '.join(sorted(names)) or 'nothing'})")
+    return found
+
+
+def _header_shape(stream: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(stream)
+    first = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    return read(stream)[0]
+
+
+def _check_sizes(path: Path, name: str, sizes: tuple[int, ...]) -> None:
+    """Whether images [N, D] or [N, height, width], or labels [N], have this shape."""
+    fits = len(sizes) == 1 if name.endswith("_labels") else len(sizes) in (2, 3) and min(sizes) > 0
+    if not fits:
+        expected = "[N]" if name.endswith("_labels") else "[N, D] or [N, height, width]"
+        raise UserError(f"{path}: {name!r} has the shape {list(sizes)}; expected {expected}")
+
+
+def _scaled(path: Path, name: str, values: NDArray[Any], limits: tuple[float, float]) -> tuple[NDArray[Any], int]:
+    """Images [N, D] as grey levels or intensities, and the number of levels (2 for intensities, see `RawImages`)."""
+    low, high = limits
+    if values.dtype.kind not in "uibf":
+        raise UserError(f"{path}: {name!r} holds {values.dtype}; expected numbers")
+    flat = values.reshape(len(values), -1)
+    least, most = flat.min(), flat.max()
+    if not (least >= low and most <= high):
+        raise UserError(
+            f"{path}: {name!r} has values from {least} to {most}; data.own.range promises {low:g} to {high:g}"
+        )
+    if values.dtype.kind == "f":
+        return ((flat.astype(np.float64) - low) / (high - low)).astype(np.float32), 2
+    if low != int(low) or high != int(high) or high - low >= LARGEST_LEVELS:
+        raise UserError(
+            f"{path}: {name!r} holds whole numbers, so data.own.range must be two whole numbers less than "
+            f"{LARGEST_LEVELS:,} apart, not {low:g} and {high:g}"
+        )
+    levels = int(high) - int(low) + 1
+    return (flat.astype(np.int64) - int(low)).astype(np.uint8 if levels <= 256 else np.int32), levels
+
+
+def _labels(path: Path, name: str, parts: dict[str, Any], count: int) -> NDArray[np.int64]:
+    """Labels of `count` images: zeros if there are none."""
+    labels = parts.get(name)
+    if labels is None:
+        return np.zeros(count, dtype=np.int64)
+    if labels.shape != (count,) or labels.dtype.kind not in "uib":
+        raise UserError(f"{path}: {name!r} must be {count:,} whole numbers, one an image")
+    return labels.astype(np.int64)
+
+
+def _shape(sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of images of these sizes; a flat image is a square if it can be, else one row."""
+    if len(sizes) == 2:
+        return sizes[0], sizes[1]
+    side = round(sizes[0] ** 0.5)
+    return (side, side) if side * side == sizes[0] else (1, sizes[0])
+
+
+def _told(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))

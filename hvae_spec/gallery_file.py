@@ -1,0 +1,52 @@
+"""The gallery of a record: latents and images for its figures. No torch here, so that they are drawn without it.
+
+In the folder of a finished record, arrays by name (float32, labels int64):
+
+    latents/<i>      [N, U_i]   one sample z_i of z ~ q(z|x) for each of the first N test images, i = 1 ... L
+    labels           [N]        the classes of these images, int64
+    images           [n, D]     the first n of these images, as drawn for the test set
+    reconstructions  [n, D]     E[x|z_1] for their samples
+    prior_samples    [S, D]     E[x|z_1] for z drawn from the prior, top down
+    injected/<i>     [n, 8, D]  E[x|z_1] for z_i* ~ N(0, I) injected at layer i and p below it, i = 1 ... L
+"""
+
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from hvae_spec.errors import UserError
+
+GALLERY = "gallery.safetensors"
+"""Its name in the folder of a record."""
+ONCE = ("labels", "images", "reconstructions", "prior_samples")
+"""Arrays that are there once."""
+EACH_LAYER = ("latents", "injected")
+"""Arrays that are there for each layer."""
+
+
+def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
+    """The gallery of a record, arrays by name.
+
+    Raises:
+        UserError: the record has none (its member has not finished, or finished before galleries were kept), or it is
+            damaged.
+
+    """
+    path = Path(folder) / GALLERY
+    try:
+        arrays: dict[str, NDArray[Any]] = safetensors.numpy.load_file(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no gallery; the member has not finished, or diverged, or was trained by an earlier version "
+            "(then hvae_spec.load_record(folder).gallery() computes what is missing)"
+        ) from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not a gallery that can be read ({error})") from None
+    depth = sum(name.startswith("latents/") for name in arrays)
+    expected = {*ONCE, *(f"{name}/{layer}" for name in EACH_LAYER for layer in range(1, max(1, depth) + 1))}
+    if missing := sorted(expected - arrays.keys()):
+        raise UserError(f"{path}: not a gallery (it lacks {', '.join(missing)})")
+    return arrays

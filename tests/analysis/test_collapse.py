@@ -1,0 +1,101 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import analysis
+from analysis import collapse
+from analysis.collapse import summary
+from analysis.frames import Frames
+from hvae_spec.files import write_json_lines
+
+ALIVE, DEAD = [0.5, 0.001], [0.001, 0.002]
+
+
+@pytest.fixture
+def write(results, small_spec):
+    """Write a grid of one variant at depth 2 from the KL of its members' layers at epochs 10, 20, ..."""
+
+    def writer(*members, outcome=None):
+        spec = small_spec.replace("seeds: [0, 1, 2]", f"seeds: {list(range(len(members)))}")
+        spec = spec.replace(
+            "[{variant: VAE}, {variant: VAE+BN}]", "[{variant: VAE}, {variant: VAE+BN}, {variant: VAE+BN+WU}]"
+        )
+        planned = results.plan(spec)
+        for member, evaluations in zip(planned, members, strict=True):
+            result = (outcome or results.result)(member)
+            folder = results.record(member, result, with_curves=False)
+            rows = [{"epoch": 10 * place, "kl": kl} for place, kl in enumerate(evaluations, start=1)]
+            write_json_lines(folder / "units.jsonl", rows)
+        return analysis.load(results.root)
+
+    return writer
+
+
+def test_the_epoch_from_which_a_layer_stays_dead(write):
+    frames = write([[ALIVE, ALIVE], [ALIVE, DEAD], [ALIVE, ALIVE], [ALIVE, DEAD], [ALIVE, DEAD]])
+    first, second = collapse.layers(frames).to_dict("records")
+    assert (first["layer"], first["dead"], first["active"], first["revived"]) == (1, False, 1, 0)
+    assert np.isnan(first["died"])
+    assert (second["layer"], second["dead"], second["died"], second["revived"]) == (2, True, 40.0, 1)
+    assert (second["most_active"], second["last_epoch"], second["evaluations"]) == (1, 50, 5)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8))
+def test_death_against_a_search_through_all_epochs(alive):
+    labels = {"dataset": "digits", "depth": 1, "variant": "A", "seed": 0, "digest": "d"}
+    members = pd.DataFrame([{**labels, "status": "finished", "planned": True}])
+    members["variant"] = pd.Categorical(members["variant"])
+    units = pd.DataFrame(
+        [
+            {**labels, "epoch": place, "layer": 1, "unit": unit, "kl": 1.0, "active": active and unit == 2}
+            for place, active in enumerate(alive, start=1)
+            for unit in (1, 2)
+        ]
+    )
+    units["variant"] = pd.Categorical(units["variant"])
+    (row,) = collapse.layers(Frames("x", (), members, units, units, units)).to_dict("records")
+    deaths = [place for place in range(1, len(alive) + 1) if not any(alive[place - 1 :])]
+    assert row["dead"] == (not alive[-1])
+    assert row["died"] == min(deaths) if deaths else np.isnan(row["died"])
+    assert row["revived"] == sum(not a and b for a, b in itertools.pairwise(alive))
+
+
+def test_a_cell_tells_how_many_members_lost_a_layer_and_when(write):
+    frames = write(
+        [[ALIVE, DEAD], [ALIVE, DEAD], [ALIVE, DEAD]],
+        [[ALIVE, ALIVE], [ALIVE, ALIVE], [ALIVE, DEAD]],
+        [[ALIVE, ALIVE], [ALIVE, ALIVE], [ALIVE, ALIVE]],
+    )
+    (table,) = collapse.collapse(frames).tables
+    name = "Prob. ladder+BN+WU"
+    assert table.cells["z_1", name].text() == "0/3"
+    assert table.cells["z_2", name].text() == "2/3 since 10-30"
+    assert (table.rows, table.columns) == (("z_1", "z_2"), (name,))
+
+
+def test_members_that_have_not_finished_are_described_but_in_no_cell(write, results):
+    frames = write(
+        [[ALIVE, DEAD]],
+        [[ALIVE, DEAD]],
+        outcome=lambda member: results.diverged(member) if member.seed else results.result(member),
+    )
+    assert collapse.layers(frames)["status"].tolist() == ["finished", "finished", "diverged", "diverged"]
+    (table,) = collapse.collapse(frames).tables
+    assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "1/1 since 10"
+    assert "Diverged and failed members are in no mean." in table.notes
+
+
+def test_records_without_units_make_no_table(write):
+    frames = write([], [])
+    assert collapse.layers(frames).empty
+    assert collapse.collapse(frames).tables == ()
+
+
+def test_deaths_of_one_epoch_are_told_once(write):
+    frames = write([[ALIVE, DEAD], [ALIVE, DEAD]], [[ALIVE, DEAD], [ALIVE, DEAD]])
+    rows = collapse.layers(frames)
+    assert summary(rows[rows["layer"] == 2]) == "2/2 since 10"

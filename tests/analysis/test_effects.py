@@ -1,0 +1,155 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+import analysis
+from analysis import effects, rendering
+
+SPEC = """
+name: small
+data: {dataset: digits}
+model:
+  layers: [{units: 4, mlp: [8]}, {units: 2, mlp: [4]}]
+  inference: ladder
+  batch_norm: true
+objective: {warm_up: 2}
+training: {epochs: 4, batch_size: 32}
+grid:
+  depth: [1, 2]
+  variants:
+    plain: {model.inference: vae, model.batch_norm: false, objective.warm_up: 0}
+    normal: {model.inference: vae, objective.warm_up: 0}
+    warm: {model.inference: vae}
+    ladder: {}
+  exclude: [{variant: ladder, depth: 1}]
+  seeds: [0, 1, 2, 3]
+"""
+
+
+def value(member):
+    """Some number that differs from member to member."""
+    return -90 + 3 * len(member.cell.variant) + math.sin(1000 * len(member.cell.variant) + 7 * member.seed)
+
+
+def outcome(results):
+    return lambda member: results.result(member, value(member))
+
+
+def rows(results, quantity="test_log_likelihood"):
+    table = effects.paired(analysis.load(results.root), quantity)
+    return {(row["effect"], row["depth"]): row for row in table.to_dict("records")}
+
+
+def test_effects_are_those_of_a_paired_t_test_on_the_records(results):
+    planned = results.grid(outcome(results), spec=SPEC, with_curves=False)
+    found = rows(results)
+    pairs = {"batch normalisation": ("plain", "normal"), "warm-up": ("normal", "warm"), "ladder": ("warm", "ladder")}
+    assert set(found) == {(effect, depth) for effect in pairs for depth in (1, 2)} - {("ladder", 1)}
+    for (effect, depth), row in found.items():
+        without, with_ = (
+            [value(member) for member in planned if (member.cell.variant, member.cell.depth) == (name, depth)]
+            for name in pairs[effect]
+        )
+        test = stats.ttest_rel(with_, without)
+        interval = test.confidence_interval(0.95)
+        assert (row["without"], row["with"], row["n"], row["planned"]) == (*pairs[effect], 4, 4)
+        assert row["mean"] == pytest.approx(np.mean(with_) - np.mean(without))
+        assert row["p"] == pytest.approx(test.pvalue)
+        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    # The smallest of five p values is multiplied by five.
+    least = min(found.values(), key=lambda row: row["p"])
+    assert least["p_holm"] == pytest.approx(5 * least["p"])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
+def test_holms_correction_is_the_closed_test_of_bonferronis(p):
+    subsets = [subset for size in range(1, len(p) + 1) for subset in itertools.combinations(range(len(p)), size)]
+    closed = [
+        max(min(1, len(subset) * min(p[place] for place in subset)) for subset in subsets if index in subset)
+        for index in range(len(p))
+    ]
+    assert effects.holm(np.array(p)).tolist() == pytest.approx(closed)
+
+
+def test_what_was_not_tested_does_not_count_in_the_correction():
+    assert effects.holm(np.array([0.01, math.nan, 0.04])).tolist() == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+    assert np.isnan(effects.holm(np.array([math.nan]))).all()
+
+
+def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
+    def lossy(member):
+        key = (member.cell.variant, member.seed)
+        if key in (("warm", 0), ("normal", 1)):
+            return results.diverged(member)
+        return None if key == ("warm", 2) else results.result(member, value(member))
+
+    planned = results.grid(lossy, spec=SPEC, with_curves=False)
+    row = rows(results)["warm-up", 2]
+    assert (row["n"], row["planned"], row["diverged"]) == (1, 4, 2)
+    single = {m.cell.variant: value(m) for m in planned if m.seed == 3 and m.cell.depth == 2}
+    assert row["mean"] == pytest.approx(single["warm"] - single["normal"])
+    assert np.isnan([row[key] for key in ("se", "low", "high", "p", "p_holm")]).all()
+    row = rows(results)["batch normalisation", 1]
+    assert (row["n"], row["diverged"]) == (3, 1)
+    (table, _) = effects.effects(analysis.load(results.root)).tables
+    column = "warm-up: normal → warm"
+    assert table.cells["2", column].text() == f"{single['warm'] - single['normal']:+.2f} (1/4), diverged 2"
+    assert "A single pair has no interval." in table.notes
+
+
+def test_one_seed_gives_differences_without_intervals(results):
+    results.grid(outcome(results), spec=SPEC.replace("[0, 1, 2, 3]", "[0]"), with_curves=False)
+    frames = analysis.load(results.root)
+    table = effects.paired(frames)
+    assert (table["n"] == 1).all()
+    assert table["mean"].notna().all()
+    assert table[["se", "low", "high", "p", "p_holm"]].isna().all(axis=None)
+    assert "p =" not in rendering.markdown(effects.effects(frames).tables)
+
+
+def test_pairs_that_are_all_alike_claim_no_certainty(results):
+    results.grid(lambda member: results.result(member, -80.0 - len(member.cell.variant)), spec=SPEC, with_curves=False)
+    row = rows(results)["warm-up", 2]
+    assert (row["mean"], row["se"], row["n"]) == (2.0, 0.0, 4)
+    assert np.isnan([row[key] for key in ("low", "high", "p", "p_holm")]).all()
+    assert rows(results, "active_units")["warm-up", 2]["mean"] == 0
+
+
+def test_variants_that_differ_in_more_than_one_factor_make_no_pair(results):
+    spec = SPEC.replace("    warm: {model.inference: vae}", "    warm: {model.inference: vae, training.batch_size: 64}")
+    results.grid(outcome(results), spec=spec, with_curves=False)
+    assert {effect for effect, _ in rows(results)} == {"batch normalisation"}
+
+
+def test_a_grid_without_the_papers_factors_has_no_effects(results):
+    spec = SPEC.split("grid:", maxsplit=1)[0] + "grid: {seeds: [0, 1], variants: {a: {}, b: {training.batch_size: 64}}}"
+    results.grid(spec=spec, with_curves=False)
+    frames = analysis.load(results.root)
+    assert effects.paired(frames).empty
+    assert effects.effects(frames).tables == ()
+
+
+def test_each_place_on_an_axis_is_a_family_of_its_own(results):
+    results.grid(outcome(results), spec=SPEC + "  axes: {training.batch_size: [32, 64]}\n", with_curves=False)
+    table = effects.paired(analysis.load(results.root))
+    first, second = (own for _, own in table.groupby("training.batch_size"))
+    assert len(first) == len(second) == 5
+    assert first["p_holm"].tolist() == effects.holm(first["p"].to_numpy()).tolist()
+
+
+def test_text_of_an_effect(results):
+    results.grid(outcome(results), spec=SPEC, with_curves=False)
+    (table, _) = effects.effects(analysis.load(results.root)).tables
+    row = rows(results)["ladder", 2]
+    text = table.cells["2", "ladder: warm → ladder"].text()
+    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
+    assert text == f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] (4), {p}"
+    latex = rendering.latex([table], "effects")
+    assert f"${row['mean']:+.2f}$" in latex
+    assert r"warm $\to$ ladder" in latex
+    assert latex.isascii()

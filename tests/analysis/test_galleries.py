@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+
+import analysis
+from analysis import figures
+from analysis.figures.galleries import galleries, image_shape, mosaic
+from analysis.figures.principal import principal_components
+from hvae_spec.errors import UserError
+
+
+def with_galleries(results, spec, outcome=None):
+    planned = results.grid(outcome or results.result, spec=spec, with_curves=False)
+    for member in planned:
+        if (outcome or results.result)(member)["status"] == "finished":
+            results.add_gallery(member)
+    return planned
+
+
+def the_group(results):
+    (group,) = analysis.load(results.root).groups()
+    return group.frames
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if axes.images or axes.collections]
+
+
+def test_of_each_variant_the_deepest_finished_member_with_the_least_seed_is_shown(results, spec):
+    def outcome(member):
+        lost = member.cell.variant == "VAE+BN" and member.seed == 0
+        return results.diverged(member) if lost else results.result(member)
+
+    with_galleries(results, spec, outcome)
+    found = galleries(the_group(results))
+    assert [(item.variant, item.seed, item.depth) for item in found] == [
+        ("VAE", 0, 3),
+        ("VAE+BN", 1, 3),
+        ("VAE+BN+WU", 0, 3),
+        ("Prob. ladder+BN+WU", 0, 3),
+    ]
+    assert figures.latents(the_group(results)).get_suptitle() == "digits, L = 3, seeds 0, 1"
+
+
+def test_records_without_galleries_make_no_pictures(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    for name in ("injected", "latents", "reconstructions", "prior_samples"):
+        assert figures.FIGURES[name](the_group(results)) is None
+
+
+def test_a_damaged_gallery_is_an_error_that_names_it(results, small_spec):
+    member = with_galleries(results, small_spec)[0]
+    path = results.root / "members" / member.folder / "gallery.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="gallery.safetensors"):
+        figures.latents(the_group(results))
+
+
+@pytest.mark.parametrize(("pixels", "shape"), [(784, (28, 28)), (64, (8, 8)), (560, (28, 20)), (7, (1, 7))])
+def test_images_have_the_shape_of_their_data_set(pixels, shape):
+    assert image_shape(pixels) == shape
+
+
+def test_a_mosaic_puts_every_image_where_it_belongs():
+    images = np.arange(5 * 4, dtype=float).reshape(5, 4) / 20
+    images[4, 0] = 7.0
+    picture = mosaic(images, columns=3)
+    assert picture.shape == (2 + 1 + 2, 3 * 3 - 1)
+    for place, image in enumerate(images):
+        top, left = 3 * (place // 3), 3 * (place % 3)
+        assert picture[top : top + 2, left : left + 2].ravel() == pytest.approx(np.clip(image, 0, 1))
+    # The gaps, and the place of the sixth image, are grey.
+    assert (picture[2] == 0.5).all()
+    assert (picture[:, [2, 5]] == 0.5).all()
+    assert (picture[3:, 6:] == 0.5).all()
+
+
+def test_injected_samples_have_a_panel_a_variant_and_layer_of_that_layer(results, spec):
+    with_galleries(results, spec)
+    figure = figures.injected(the_group(results))
+    shown = [np.asarray(axes.images[0].get_array()) for axes in panels(figure)]
+    assert len(shown) == 4 * 3
+    # Layer i's first sample is i/10, and the second of the row is 1/1000 more.
+    assert [picture[0, 0] for picture in shown] == pytest.approx([0.1, 0.2, 0.3] * 4)
+    assert [picture[0, 9] for picture in shown] == pytest.approx([0.101, 0.201, 0.301] * 4)
+    assert [picture[9, 0] for picture in shown] == pytest.approx([0.105, 0.205, 0.305] * 4)
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder\n+BN+WU"]
+
+
+def test_reconstructions_stand_below_their_images(results, small_spec):
+    with_galleries(results, small_spec)
+    (axes,) = panels(figures.reconstructions(the_group(results)))
+    picture = np.asarray(axes.images[0].get_array())
+    first, second, third = (picture[9 * row, ::9] for row in range(3))
+    assert first == pytest.approx(np.arange(16) / 100)
+    assert second == pytest.approx(0.5 + np.arange(16) / 100)
+    assert third == pytest.approx(second)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["test images", "VAE+BN+WU", "Prob. ladder+BN+WU"]
+
+
+def test_prior_samples_have_a_panel_a_variant(results, small_spec):
+    with_galleries(results, small_spec)
+    shown = panels(figures.prior_samples(the_group(results)))
+    assert [axes.get_title() for axes in shown] == ["VAE+BN+WU", "Prob. ladder+BN+WU"]
+    picture = np.asarray(shown[0].images[0].get_array())
+    assert picture[::9, ::9].ravel() == pytest.approx(np.arange(36) / 64)
+
+
+def test_latents_are_drawn_in_the_colour_of_their_class(results, small_spec):
+    with_galleries(results, small_spec)
+    figure = figures.latents(the_group(results))
+    scatters = [axes.collections[0] for axes in panels(figure)]
+    assert len(scatters) == 2 * 2
+    for scatter in scatters:
+        colours = scatter.get_facecolors()
+        assert len(np.unique(colours, axis=0)) == 10
+        assert (colours[:10] == colours[10:20]).all()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(label) for label in range(10)]
+
+
+def test_many_classes_have_no_legend(results, small_spec):
+    member = with_galleries(results, small_spec)[0]
+    results.add_gallery(member, labels=np.arange(30))
+    figure = figures.latents(the_group(results))
+    assert not figure.legends
+
+
+def test_principal_components_diagonalise_the_covariance():
+    generator = np.random.default_rng(0)
+    z = generator.standard_normal((500, 4)) @ generator.standard_normal((4, 4)) + 3
+    scores, shares = principal_components(z, 4)
+    eigenvalues, vectors = np.linalg.eigh(np.cov(z.T))
+    assert np.cov(scores.T) == pytest.approx(np.diag(eigenvalues[::-1]), abs=1e-9)
+    assert shares == pytest.approx(eigenvalues[::-1] / eigenvalues.sum())
+    # The same axes, and signs that do not depend on the decomposition.
+    for column, vector in zip(scores.T, vectors.T[::-1], strict=True):
+        own = (z - z.mean(0)) @ (vector * np.sign(vector[np.abs(vector).argmax()]))
+        assert column == pytest.approx(own)
+
+
+def test_a_layer_of_one_unit_and_one_without_variance_can_be_drawn():
+    scores, shares = principal_components(np.array([[1.0], [2.0], [6.0]]))
+    assert scores.tolist() == [[-2.0, 0.0], [-1.0, 0.0], [3.0, 0.0]]
+    assert shares.tolist() == [1.0]
+    scores, shares = principal_components(np.ones((3, 2)))
+    assert not scores.any()
+    assert not shares.any()

@@ -1,0 +1,192 @@
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from analysis import html, report
+from hvae_spec.records import Record
+
+VOID = {"meta", "img", "br"}
+SECTIONS = ["run", "tables", "figures", "architectures", "provenance"]
+
+
+class Page(HTMLParser):
+    """A page as its elements and its text; elements that are not closed in their order are errors."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self.texts).split())
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def page(results):
+    report.write(results.root)
+    return Page((results.root / "report.html").read_text(encoding="utf-8"))
+
+
+def with_galleries(results, spec, outcome=None):
+    for member in results.grid(outcome or results.result, spec=spec):
+        results.add_gallery(member)
+
+
+def test_the_page_holds_every_table_figure_and_section(results, small_spec):
+    with_galleries(results, small_spec)
+    found = page(results)
+    assert [attrs["id"] for attrs in found.all("section")] == SECTIONS
+    assert [attrs["href"] for attrs in found.all("a")] == [f"#{name}" for name in SECTIONS]
+    pictures = sorted(path.stem for path in (results.root / "figures").glob("*.png"))
+    assert len(pictures) == 11
+    assert sorted(attrs["id"] for attrs in found.all("figure")) == pictures
+    # The pictures are those of the files.
+    for attrs, element in zip(found.all("figure"), found.all("img"), strict=True):
+        content = base64.b64decode(element["src"].removeprefix("data:image/png;base64,"))
+        assert content == (results.root / "figures" / f"{attrs['id']}.png").read_bytes()
+    assert "2 -80.00 ± 0.00 (3) -80.00 ± 0.00 (3)" in " ".join(found.texts)
+    assert "Importance-weighted bound with K = 500 samples on 360 test images." in found.text
+    assert "Figure 1. digits. Test log-likelihood by depth" in found.text
+
+
+def test_nothing_is_loaded_from_anywhere(results, small_spec):
+    with_galleries(results, small_spec)
+    found = page(results)
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in found.elements}
+    (policy,) = [attrs for attrs in found.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy["content"].startswith("default-src 'none'")
+    for _, attrs in found.elements:
+        assert not any(name.startswith("on") for name in attrs)
+        for name in ("src", "href"):
+            assert attrs.get(name, "#").startswith(("#", "data:image/png;base64,"))
+    assert "url(" not in (results.root / "report.html").read_text()
+
+
+def test_text_of_specs_and_records_is_escaped(results, small_spec):
+    evil = "</td><script>alert(1)</script>&amp;\"'"
+    spec = small_spec.replace("VAE+BN+WU: {", f"{evil!r}: {{")
+    results.grid(
+        lambda m: {**results.result(m), "status": "failed", "failure": evil}
+        if m.seed
+        else results.result(m, host=evil, device=evil, versions={evil: evil}, git={"commit": evil, "dirty": True}),
+        spec=spec,
+    )
+    found = page(results)
+    assert not found.all("script")
+    # Variant, host, device, version and failure, each as it was.
+    assert found.text.count(evil) >= 5
+    assert "<script" not in (results.root / "report.html").read_text()
+
+
+def test_what_was_run_and_where_it_came_from(results, small_spec):
+    fields = {
+        "host": "node7",
+        "device": "cuda",
+        "device_name": "Some GPU",
+        "versions": {"python": "3.12", "torch": "2.9"},
+        "git": {"commit": "0123456789abcdef", "dirty": True},
+    }
+    results.grid(lambda m: results.result(m, **fields), spec=small_spec)
+    text = page(results).text
+    for phrase in (
+        "6 members: 6 finished",
+        "depths L2",
+        "seeds0, 1, 2",
+        "batch size32",
+        "ab" * 32,
+        "the distributor's1,437360",
+        "node7Some GPU, cudapython 3.12, torch 2.90123456789ab, with uncommitted changes6",
+    ):
+        assert phrase in text, phrase
+
+
+def test_members_that_did_not_finish_are_told_one_by_one(results, spec):
+    def outcome(member):
+        if member.cell.variant == "VAE" and member.cell.depth == 3:
+            return [results.diverged(member), {**results.result(member), "status": "failed", "failure": "a\nb"}, None][
+                member.seed
+            ]
+        return results.result(member)
+
+    planned = results.grid(outcome, spec=spec)
+    running = next(m for m in planned if (m.cell.variant, m.cell.depth, m.seed) == ("VAE", 3, 2))
+    results.record(running, None)
+    text = page(results).text
+    assert "3 of 33 members are not finished; they are counted, and in no mean." in text
+    assert "digits, L = 3, VAE, seed 0divergedin epoch 3: log p(x|z_1)" in text
+    assert "digits, L = 3, VAE, seed 1failedb" in text
+    assert "digits, L = 3, VAE, seed 2runningepoch 10 of 10" in text
+
+
+def test_data_that_are_not_canonical_are_warned_of(results, small_spec):
+    data = {"dataset": "digits", "sha256": "cd" * 32, "canonical": False, "train_images": 1437, "test_images": 360}
+    results.grid(lambda m: results.result(m, data=data), spec=small_spec)
+    found = page(results)
+    assert "The files of digits are not those of its distributor" in found.text
+    assert "not the distributor's1,437360" in found.text
+    assert [attrs for attrs in found.all("p") if attrs.get("class") == "warning"]
+
+
+def test_a_grid_that_has_not_begun_has_a_page(results):
+    results.plan()
+    found = page(results)
+    assert "33 of 33 members are not finished" in found.text
+    assert [attrs["id"] for attrs in found.all("section")] == ["run", "tables"]
+
+
+def test_each_architecture_stands_once_with_the_variants_that_share_it(results, spec):
+    planned = results.grid(spec=spec)
+    found = page(results)
+    headings = re.findall(r"<h3>(.*?)</h3>", (results.root / "report.html").read_text())
+    assert headings == [
+        "VAE (digits, L = 3)",
+        "VAE+BN, VAE+BN+WU (digits, L = 3)",
+        "Prob. ladder+BN+WU (digits, L = 3)",
+    ]
+    # Subscripts are elements, so that the text runs on.
+    assert "p(x, z) = p(x|z1) p(z1|z2) p(z2|z3) p(z3)" in found.text
+    assert "q(z|x) = q(z1|x) q(z2|z1) q(z3|z2)" in found.text
+    assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, x)" in found.text
+    assert len(planned) == 33
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("p(z_i|z_{i+1})", "p(z<sub>i</sub>|z<sub>i+1</sub>)"),
+        ("q(z_i|z_{i-1})", "q(z<sub>i</sub>|z<sub>i−1</sub>)"),
+        ("σ²_{t,i} < 1", "σ²<sub>t,i</sub> &lt; 1"),
+        ("w^2", "w<sup>2</sup>"),
+        ("training.batch_size = 64, leaky_relu, test_iw_samples", None),
+        ("a & b", "a &amp; b"),
+    ],
+)
+def test_mathematics_has_subscripts_and_names_stay_whole(text, shown):
+    assert html.mathematics(text) == (text if shown is None else shown)
+
+
+def test_a_record_without_particulars_can_be_told(results, small_spec):
+    for member in results.grid(spec=small_spec):
+        record = Record(results.root / "members" / member.folder)
+        bare = {key: record.result[key] for key in ("digest", "labels", "status", "test_log_likelihood")}
+        record.finish(bare)
+    assert "unknownunknownunknownunknown6" in page(results).text

@@ -1,0 +1,204 @@
+"""A user's own images: arrays and folders, their counts before they are read, and what can be wrong with them."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.errors import SpecError, UserError
+from hvae_spec.reading import loads
+from hvae_spec.schema.data import DataSpec
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)
+
+
+def own(path, limits=(0, 255), **more):
+    return DataSpec.model_validate(
+        {"dataset": "own", "own": {"name": "mine", "file": str(path), "range": list(limits), **more}}
+    )
+
+
+def loaded(spec):
+    """The data set, whose counts the plan knew."""
+    dataset = load_dataset(spec)
+    assert spec.counts == (dataset.pixels, len(dataset.train), len(dataset.test))
+    assert spec.pixels == dataset.pixels
+    assert len(dataset.train_labels) == len(dataset.train)
+    assert len(dataset.test_labels) == len(dataset.test)
+    assert (dataset.name, dataset.canonical) == ("mine", None)
+    return dataset
+
+
+def test_npz_with_a_test_set_and_classes(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, train=GREY[:9], test=GREY[9:], train_labels=np.arange(9), test_labels=np.arange(3))
+    dataset = loaded(own(path))
+    assert np.array_equal(dataset.train, GREY[:9].reshape(9, 20))
+    assert np.array_equal(dataset.test, GREY[9:].reshape(3, 20))
+    assert dataset.train_labels.tolist() == list(range(9))
+    assert (dataset.levels, dataset.shape) == (256, (5, 4))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy"])
+def test_without_a_test_set_every_fifth_image_is_one(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.npz":
+        np.savez(path, train=GREY)
+    else:
+        np.save(path, GREY)
+    dataset = loaded(own(path))
+    assert np.array_equal(dataset.test, GREY[[0, 5, 10]].reshape(3, 20))
+    assert np.array_equal(dataset.train, np.delete(GREY, [0, 5, 10], axis=0).reshape(9, 20))
+
+
+def test_whole_numbers_are_levels_and_fractions_are_intensities(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, RNG.integers(-3, 5, (10, 9)))
+    dataset = loaded(own(path, (-3, 4)))
+    assert (dataset.levels, dataset.shape, dataset.train.dtype) == (8, (3, 3), np.uint8)
+    assert np.array_equal(dataset.test, np.load(path)[::5] + 3)
+    np.save(path, RNG.integers(0, 1000, (10, 9)))
+    assert np.array_equal(loaded(own(path, (0, 4095))).test, np.load(path)[::5])
+    values = RNG.uniform(-1, 1, (10, 9))
+    np.save(path, values)
+    dataset = loaded(own(path, (-1, 1)))
+    assert (dataset.levels, dataset.train.dtype) == (2, np.float32)
+    assert dataset.test == pytest.approx((values[::5] + 1) / 2, abs=1e-7)
+    np.save(path, values > 0)
+    assert loaded(own(path, (0, 1))).levels == 2
+
+
+def test_a_shape_folds_flat_images(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, GREY.reshape(12, 20))
+    assert loaded(own(path)).shape == (1, 20)
+    spec = own(path, shape=[5, 4])
+    assert loaded(spec).shape == (5, 4)
+    path.unlink()
+    assert spec.pixels == 20
+    np.save(path, GREY.reshape(12, 20))
+    with pytest.raises(UserError, match=r"20 pixels, not the 3 x 4"):
+        load_dataset(own(path, shape=[3, 4]))
+
+
+def pictures(folder, images, mode=None, suffix=".png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images):
+        picture = Image.fromarray(image)
+        (picture.convert(mode) if mode else picture).save(folder / f"{number:02d}{suffix}")
+
+
+@pytest.mark.parametrize("mode", [None, "RGB"])
+def test_a_folder_of_images(tmp_path, mode):
+    pictures(tmp_path / "all", GREY, mode)
+    (tmp_path / "all" / "notes.txt").write_text("not an image")
+    dataset = loaded(own(tmp_path / "all"))
+    assert np.array_equal(dataset.test, GREY[[0, 5, 10]].reshape(3, 20))
+    assert (dataset.levels, dataset.shape) == (256, (5, 4))
+
+
+def test_folders_of_classes_and_of_a_test_set(tmp_path):
+    pictures(tmp_path / "d" / "train" / "cats", GREY[:3])
+    pictures(tmp_path / "d" / "train" / "dogs", GREY[3:7])
+    pictures(tmp_path / "d" / "test" / "dogs", GREY[7:])
+    spec = own(tmp_path / "d")
+    dataset = loaded(spec)
+    assert np.array_equal(dataset.train, GREY[:7].reshape(7, 20))
+    assert dataset.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert dataset.test_labels.tolist() == [1] * 5
+    # One more image is counted.
+    pictures(tmp_path / "d" / "train" / "dogs", GREY[3:8])
+    os.utime(tmp_path / "d" / "train" / "dogs", (1e9, 1e9))  # some file systems know the time to a second only
+    assert spec.counts[1] == 8
+    assert load_dataset(spec).sha256 != dataset.sha256
+
+
+def arrays(path, **named):
+    np.savez(path, **named)
+    return path
+
+
+FAULTS = [
+    (lambda p: p / "none.npz", (0, 255), "no such file or folder"),
+    (lambda p: arrays(p / "a.npz", images=GREY), (0, 255), "holds no array 'train' (it holds images)"),
+    (lambda p: arrays(p / "a.npz", train=GREY, test=GREY[:, :, :2]), (0, 255), "images of 5 x 4 in 'train'"),
+    (lambda p: arrays(p / "a.npz", train=GREY[0, 0]), (0, 255), "'train' has the shape [4]; expected [N, D]"),
+    (lambda p: arrays(p / "a.npz", train=GREY[None]), (0, 255), "'train' has the shape [1, 12, 5, 4]"),
+    (lambda p: arrays(p / "a.npz", train=GREY[:0]), (0, 255), "'train' has the shape [0, 5, 4]"),
+    (lambda p: arrays(p / "a.npz", train=np.array([["a"]])), (0, 255), "expected numbers"),
+    (lambda p: arrays(p / "a.npz", train=np.array([[None]])), (0, 255), "not a .npz file of numbers"),
+    (lambda p: arrays(p / "a.npz", train=GREY), (0, 9), "data.own.range promises 0 to 9"),
+    (lambda p: arrays(p / "a.npz", train=GREY / 0.0), (0, 9), "data.own.range promises 0 to 9"),
+    (lambda p: arrays(p / "a.npz", train=GREY), (0, 255.5), "must be two whole numbers"),
+    (lambda p: arrays(p / "a.npz", train=GREY, test=GREY / 2), (0, 255), "not both whole numbers"),
+    (lambda p: arrays(p / "a.npz", train=GREY, train_labels=np.arange(3)), (0, 255), "'train_labels' must be 12"),
+    (lambda p: (p / "a.npz").write_bytes(b"PK" * 9) and p / "a.npz", (0, 255), "not a .npz file"),
+    (lambda p: ((p / "a.npy").write_bytes(b"") and None) or p / "a.npy", (0, 255), "not a .npy file"),
+    (lambda p: (p / "a.csv").write_text("1,2") and p / "a.csv", (0, 255), "expected a .npz or .npy file, or a folder"),
+    (lambda p: p, (0, 255), "no images in it"),
+    (lambda p: pictures(p, [GREY[0], GREY[1].T]) or p, (0, 255), "4 x 5 pixels, but the images before it have 5 x 4"),
+    (lambda p: pictures(p, [GREY[0].astype(np.uint16)]) or p, (0, 255), "more than 8 bits a pixel"),
+    (lambda p: (p / "a.png").write_bytes(b"x") and p, (0, 255), "not an image, or damaged"),
+]
+
+
+@pytest.mark.parametrize(("make", "limits", "words"), FAULTS, ids=[row[2] for row in FAULTS])
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_what_is_wrong_is_told_with_the_file(data_dir, make, limits, words):
+    path = make(data_dir)
+    with pytest.raises(UserError) as caught:
+        load_dataset(own(path, limits))
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_truncated_array_is_told(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, GREY)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"not a \.npy file of numbers, or incomplete"):
+        load_dataset(own(path))
+
+
+def test_images_that_were_moved_are_found_by_name(data_dir):
+    np.save(data_dir / "a.npy", GREY)
+    assert loaded(own("/gone/to/elsewhere/a.npy")).pixels == 20
+
+
+SPEC = """\
+name: small
+data: {{dataset: own, {own}}}
+model: {{layers: [{{units: 2, mlp: [4, 4]}}]}}
+training: {{epochs: 1, batch_size: 3}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "column"),
+    [
+        ("redraw: once", "dataset: own says nothing of which images", 17),
+        ("own: {{name: mnist, file: {file}, range: [0, 255]}}", "mnist is the name of another data set", None),
+        ("own: {{name: a, file: {file}, range: [1, 1]}}", "a range from 1 to 1 holds no values", None),
+        ("own: {{name: a, file: {file}x, range: [0, 1]}}", "no such file or folder", None),
+        ("own: {{name: a b, file: {file}, range: [0, 1]}}", "data.own.name: the text 'a b' will not do", None),
+        ("own: {{name: a, range: [0, 1]}}", "data.own.file is missing", None),
+        ("own: {{name: a, file: {file}}}", "data.own.range is missing", None),
+        ("own: {{name: a, file: {file}, range: [0]}}", "data.own.range.1 is missing", None),
+        (
+            "train_images: 10, own: {{name: a, file: {file}, range: [0, 255]}}",
+            "train_images is 10, but a has only 9",
+            None,
+        ),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_told_before_anything_runs(tmp_path, text, message, column):
+    np.save(tmp_path / "a.npy", GREY)
+    with pytest.raises(SpecError) as caught:
+        loads(SPEC.format(own=text.format(file=tmp_path / "a.npy")))
+    (problem,) = caught.value.problems
+    assert message in problem.message
+    assert problem.place.line == 2
+    assert column in (None, problem.place.column)

@@ -1,0 +1,177 @@
+"""The benchmark: what it compares with, and what it prints."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from hvae_spec.reading import read
+from hvae_spec.schema.counts import mappings, training_products
+from tests.members import member
+from tune import bench, comparison
+from tune.floor import Floor, Product, step_products
+from tune.planner import shape
+
+SPEC = """
+name: tiny
+data: {dataset: digits, train_images: 64, test_images: 8}
+model: {layers: [{units: 3, mlp: [8]}, {units: 2, mlp: [8]}], inference: ladder, batch_norm: true}
+objective: {warm_up: 2}
+training: {epochs: 6, batch_size: 32}
+evaluation: {iw_samples: 10}
+grid:
+  variants: {VAE: {model.inference: vae, objective.warm_up: 0}, VAE+WU: {model.inference: vae}, Ladder: {}}
+  seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("tune.measurement.cache_path", lambda: tmp_path / "measurements.json")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"model__inference": "vae", "model__observation": "gaussian"},
+        {"model__share_top_down": True, "objective__mc_samples": 2, "objective__iw_samples": 3},
+    ],
+    ids=str,
+)
+def test_the_floors_products_are_the_counted_ones(settings):
+    spec = member(**settings)
+    _, images, _ = spec.data.counts
+    an_image = training_products(spec) / (spec.training.epochs * images)
+    # Three a layer, but that nobody needs the gradient of the image.
+    unneeded = Product(32, spec.model.layers[0].mlp[0], 64)
+    total = sum(product.multiply_adds for product in step_products(spec))
+    assert total == 32 * an_image - unneeded.multiply_adds
+    layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec))
+    assert len(step_products(spec)) == 3 * layers - 1
+
+
+def test_a_floor_is_the_sum_of_its_products():
+    spec, floor = member(), Floor("cpu", 1, 0.0)
+    floor._measure = lambda product, precision: 1e-9 * product.multiply_adds
+    assert floor.step_ms(spec) == pytest.approx(1e-6 * sum(p.multiply_adds for p in step_products(spec)))
+    a_sample = sum(a * b for m in mappings(spec) if m.per_sample for a, b in pairwise(m.widths))
+    assert floor.samples_per_second(spec) == pytest.approx(1e9 / a_sample)
+    assert len(floor.known) < len(step_products(spec))  # one measurement a shape of product
+
+
+def test_products_are_measured():
+    floor = Floor("cpu", 1, 0.0)
+    small, large = (floor.product_seconds(Product(size, size, size), "highest") for size in (32, 256))
+    assert 1e-8 < small < large < 1
+
+
+def test_every_shape_of_a_grid_is_measured_once(spec):
+    shapes = bench.grid_shapes(read("specs/mnist_grid.yaml"))
+    assert [name for name, _ in shapes] == [
+        f"mnist L{depth} {style}"
+        for depth in range(1, 6)
+        for style in ("VAE", "VAE+BN", "ladder+BN")
+        if depth > 1 or style != "ladder+BN"
+    ]
+    assert len({shape(spec) for _, spec in shapes}) == len(shapes)
+    assert [name for name, _ in bench.grid_shapes(read(spec))] == ["digits L2 VAE+BN", "digits L2 ladder+BN"]
+
+
+def test_shapes_of_one_name_are_told_apart(spec):
+    overrides = ["grid.axes={training.batch_size: [16, 32]}", "grid.variants={}"]
+    assert [name for name, _ in bench.grid_shapes(read(spec, overrides))] == [
+        "digits L2 ladder+BN (Prob. ladder+BN+WU, batch_size 16)",
+        "digits L2 ladder+BN (Prob. ladder+BN+WU, batch_size 32)",
+    ]
+
+
+def test_rounding_is_no_worse_than_the_plain_models():
+    for batch_norm in (False, True):
+        ours, plain = comparison.rounding(member(model__batch_norm=batch_norm), "cpu")
+        assert 0 < ours < 1.5 * plain < 0.1
+
+
+def test_json(spec, capsys):
+    options = ["--json", "--no-ray", "--device=cpu", "--threads=1", "--members=1,2", "--seconds=0.05"]
+    assert bench.main([str(spec), *options, "--set", "evaluation.iw_samples=20"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    names = ["digits L2 VAE+BN", "digits L2 ladder+BN"]
+    assert set(found) == {"machine", "shapes", "evaluation", "epoch_setup", "numerics", "startup"}
+    assert [(row["name"], row["members"], row["compiled"]) for row in found["shapes"]] == [
+        (name, members, False) for name in names for members in (1, 2)
+    ]
+    for row in found["shapes"]:
+        assert row["ms_per_member_step"] > row["floor_ms_per_member_step"] > 0
+        assert row["plain_ms_per_step"] > row["floor_ms_per_member_step"]
+        assert row["bytes"] > 0
+    for part in ("evaluation", "epoch_setup", "numerics"):
+        assert [row["name"] for row in found[part]] == names
+        assert all(value > 0 for row in found[part] for key, value in row.items() if key != "name")
+    assert set(found["evaluation"][0]) == {
+        "name", "samples_per_second", "plain_samples_per_second", "floor_samples_per_second"
+    }  # fmt: skip
+    assert found["machine"]["threads"] == 1
+    assert found["machine"]["precision"] == "highest"
+    assert set(found["startup"]) == {"import_seconds", "worker_import_seconds", "plan_seconds"}
+    assert all(seconds > 0 for seconds in found["startup"].values())
+    assert "[2/2] digits L2 ladder+BN" in err
+    # What was measured is there for plans.
+    from tune.measurement import load_measurement
+
+    kept = load_measurement(read(spec).cells[-1].member, "cpu", 1, False)
+    assert [step.ms_per_member_step for step in kept.steps] == [r["ms_per_member_step"] for r in found["shapes"][2:]]
+
+
+def test_tables(spec, capsys, monkeypatch):
+    monkeypatch.setattr(
+        bench, "startup", lambda *_, **__: ({"import_seconds": 0.25, "plan_seconds": None}, ["it broke"])
+    )
+    options = ["--shapes=largest", "--device=cpu", "--threads=1", "--members=2", "--seconds=0.05"]
+    assert bench.main([str(spec), *options]) == 0
+    out, err = capsys.readouterr()
+    assert "digits L2 ladder+BN" in out
+    assert "VAE" not in out
+    assert "plain / best" in out
+    assert "import: 0.25 s" in out
+    assert "plan: failed" in out
+    assert "it broke" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.yaml"], "missing.yaml"),
+        (["specs/quickstart.yaml", "--set", "model.depht=3"], "depht"),
+        (["specs/quickstart.yaml", "--device", "tpu"], "--device tpu: expected auto, cpu, cuda"),
+        (["specs/quickstart.yaml", "--device", "cuda:99"], "CUDA device"),
+    ],
+)
+def test_bad_input(capsys, arguments, message):
+    assert bench.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert not out
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--members=0", "expected a whole number greater than 0, not '0'"),
+        ("--members=1,,2", "expected a whole number greater than 0, not ''"),
+        ("--threads=two", "expected a whole number greater than 0, not 'two'"),
+        ("--seconds=0", "expected a number of seconds greater than 0, not '0'"),
+        ("--seconds=nan", "expected a number of seconds greater than 0, not 'nan'"),
+    ],
+)
+def test_bad_flags(capsys, flag, message):
+    with pytest.raises(SystemExit) as exit_code:
+        bench.main(["specs/quickstart.yaml", flag])
+    assert exit_code.value.code == 2
+    assert message in capsys.readouterr().err

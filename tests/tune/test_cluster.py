@@ -1,0 +1,80 @@
+"""What is submitted to Ray when, and packs on Ray that run out of memory."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvae_spec.records import Results
+from tests.tune.test_run import SPEC, spoiled
+from tune import cluster
+from tune.cluster import next_chunk
+from tune.simulation import simulate
+
+
+@given(st.integers(1, 3000), st.integers(1, 70))
+def test_chunks_hold_every_pack_once_and_whole_rows(count, workers):
+    left, chunks = list(range(count)), []
+    while left:
+        chunk, left = next_chunk(left, workers)
+        assert chunk == sorted(chunk)  # the longest first
+        assert len(chunk) <= cluster.CHUNK + workers
+        chunks.append(chunk)
+    assert sorted(pack for chunk in chunks for pack in chunk) == list(range(count))
+    assert len(chunks) == -(-count // (workers * -(-cluster.CHUNK // workers)))
+    # Only one chunk has a row that does not fill the workers.
+    assert sum(len(chunk) % workers > 0 for chunk in chunks) <= 1
+
+
+@pytest.mark.parametrize("workers", [2, 8, 64])
+def test_chunks_cost_next_to_nothing(workers):
+    """Packs of many durations, longest first, in chunks and all at once."""
+    durations = sorted((600 * 1.3 ** (pack % 13) for pack in range(3200)), reverse=True)
+    left, span = durations, 0.0
+    while left:
+        chunk, left = next_chunk(left, workers)
+        span += simulate(chunk, workers).makespan
+    assert span < 1.06 * simulate(durations, workers).makespan
+
+
+OUT_OF_MEMORY = """
+import importlib.util, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "hvae_spec.training":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def execute_and_spoil(module):
+            execute(module)
+            train_epoch = module.Trainer.train_epoch
+            def spoil(self):
+                if len(self.specs) > 1 and self.specs[0].model.inference == "ladder":
+                    raise module.torch.OutOfMemoryError("CUDA out of memory")
+                return train_epoch(self)
+            module.Trainer.train_epoch = spoil
+        spec.loader.exec_module = execute_and_spoil
+        return spec
+sys.meta_path.insert(0, Finder())
+"""
+IN_CHUNKS_OF_TWO = "import sys, tune.cluster, tune.run; tune.cluster.CHUNK = 2; sys.exit(tune.run.main(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+def test_chunks_of_two_run_everything_and_halves_run_in_the_place_of_packs_without_memory(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    root = tmp_path / "out"
+    options = ["tiny.yaml", "--results", str(root), "--cpus", "1", "--pack-size", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_CHUNKS_OF_TWO, *options],
+        capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path, env=spoiled(tmp_path, OUT_OF_MEMORY),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "in 3 packs" in done.stdout
+    assert done.stdout.count("Ladder x 2: out of memory with 2 members: split into 1 + 1") == 1
+    assert "6 of 6 members finished." in done.stdout
+    assert {record.status for record in Results(root).records} == {"finished"}
+    assert {path.name for path in (root / "packs").iterdir()} == {"planned.json"}

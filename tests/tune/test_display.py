@@ -1,0 +1,89 @@
+"""What is told while a grid runs: times left, and packs that were split."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from hvae_spec.jobs import Progress
+from tests.tune.measured import Measured, measurement
+from tests.tune.test_planner import GRID, plan_of
+from tune import display as displays
+from tune.display import Clock, Display, PackState
+from tune.splitting import split
+
+
+def progress(job, done):
+    return Progress(job.pack_id, "training", 1, 4, (1.0,), -20.0, 3.0, done)
+
+
+@pytest.fixture
+def clock_hand(monkeypatch):
+    """The time, as it is set."""
+    hand = [1000.0]
+    monkeypatch.setattr(displays.time, "monotonic", lambda: hand[0])
+    return hand
+
+
+def display_of(plan):
+    return Display(plan, Console(file=io.StringIO(), width=160))
+
+
+def told(display):
+    return display.console.file.getvalue()
+
+
+def test_the_time_left_is_the_forecast_at_first_and_then_as_measured(tmp_path, clock_hand):
+    # A grid of one shape: six packs of 10 steps of 10 ms, 6,000 epochs, on two workers.
+    text = GRID.replace("[1, 2]", "[1]").replace("128", "143").replace("epochs: 4,", "epochs: 6000,")
+    plan = plan_of(text, tmp_path, pack_size=1, forecaster=Measured(measurement({1: 10.0})), compiling="never")
+    display = display_of(plan)
+    assert len(plan.jobs) == 9
+    assert "ETA 0:50:10" in display.overall()  # five packs of 602 seconds, one after another
+    first, second, *_ = plan.jobs
+    for job in (first, second):
+        display.started(job.pack_id)
+        display.progressed(progress(job, 0.0))
+    assert "ETA 0:50:10" in display.overall()
+    # A tenth of each pack took twice as long as forecast.
+    clock_hand[0] += 2 * 60.2
+    for job in (first, second):
+        display.progressed(progress(job, 0.1))
+    assert "ETA 1:38:20" in display.overall()  # (4 + 0.9) x 602 x 2
+    display.ended(first.pack_id)
+    assert "1 of 9 packs" in told(display)
+
+
+def test_without_measurements_the_time_left_is_unknown_until_something_has_run(tmp_path, clock_hand):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    assert "ETA unknown yet" in display.overall()
+    (job, *_) = plan.jobs
+    display.started(job.pack_id)
+    display.progressed(progress(job, 0.0))
+    clock_hand[0] += 10
+    display.progressed(progress(job, 0.5))
+    assert "ETA unknown" not in display.overall()
+
+
+def test_the_clock_lets_running_packs_go_on_and_others_follow():
+    states = {
+        name: PackState(None, cost, status)
+        for name, cost, status in (("a", 10.0, "running"), ("b", 4.0, "waiting"), ("c", 6.0, "waiting"))
+    }
+    clock = Clock(states, is_measured=True)
+    assert clock.remaining(0.0, 2) == 10.0  # the other worker: 6 and 4
+    assert clock.remaining(0.0, 1) == 20.0
+    states["a"].status = "finished"
+    assert clock.remaining(0.0, 2) == 6.0
+
+
+def test_a_pack_that_was_split_is_told_and_its_halves_take_its_place(tmp_path):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    job = next(job for job in plan.jobs if len(job.members) == 3)
+    display.started(job.pack_id)
+    display.split(job.pack_id, split(job))
+    assert "out of memory with 3 members: split into 2 + 1" in told(display)
+    assert len(display.states) == len(plan.jobs) + 1
+    assert job.pack_id not in display.states

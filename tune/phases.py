@@ -1,0 +1,49 @@
+"""Grids whose members continue from others: what must be there, and what runs first."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hvae_spec.errors import UserError
+from hvae_spec.jobs import PackJob
+from hvae_spec.reading import Reading
+from hvae_spec.records import Results
+
+
+def check_first_phases(reading: Reading, results: Results, sources: Sequence[Path]) -> None:
+    """Make sure that every fine-tuned member of a grid has something to start from.
+
+    Args:
+        reading: the spec.
+        results: its results folder.
+        sources: further results folders.
+
+    Raises:
+        UserError: a source is no results folder, or a first phase is neither in the grid nor finished anywhere.
+
+    """
+    for source in sources:
+        if not (source / "members").is_dir():
+            raise UserError(f"--records {source}: not a results folder (it has no members)")
+    folders = [results, *map(Results, sources)]
+    planned = {member.digest for member in reading.members}
+    for member in reading.members:
+        first = member.spec.first_phase
+        if first is None or first.digest in planned or any(one.status(first.digest) == "finished" for one in folders):
+            continue
+        raise UserError(
+            f"{member.folder}: its first phase is neither in this grid nor finished in "
+            f"{' or '.join(str(one.root) for one in folders)}\n"
+            f"      expected a variant that is the same but for training.first_phase: null, training.lr_decay: null, "
+            f"training.epochs: {first.training.epochs}, objective.warm_up: {first.objective.warm_up}, "
+            f"mc_samples: {first.objective.mc_samples}, iw_samples: {first.objective.iw_samples}; "
+            "or --records DIR with the results that hold it"
+        )
+
+
+def rounds(jobs: Sequence[PackJob], sources: Sequence[Path]) -> list[list[PackJob]]:
+    """Packs that train from initial weights, then those that continue from the results of others."""
+    jobs = [replace(job, sources=tuple(source.resolve() for source in sources)) for job in jobs]
+    first = [job for job in jobs if job.members[0].spec.first_phase is None]
+    second = [job for job in jobs if job.members[0].spec.first_phase is not None]
+    return [part for part in (first, second) if part]

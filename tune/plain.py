@@ -1,0 +1,260 @@
+"""What one would write without this project: a deep hierarchical VAE as a plain PyTorch module with its training loop.
+
+It is what `tune.bench` compares with, in speed and in learning, and shares no line with `hvae_spec`: `nn.Linear` (one
+for each head), `nn.BatchNorm1d`, Adam and float32, all with PyTorch's defaults.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Gaussian = tuple[Tensor, Tensor]
+"""Mean and variance."""
+ROWS = 10_000
+"""Samples times images that an evaluation has in memory: about the fastest for the paper's model on a CPU."""
+
+
+NONLINEARITIES: dict[str, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+def mlp(inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], eps: float | None) -> nn.Sequential:
+    """Hidden layers: linear, batch normalisation unless `eps` is None, nonlinearity."""
+    modules: list[nn.Module] = []
+    for wide, width in pairwise([inputs, *widths]):
+        modules += [nn.Linear(wide, width), *norm(width, eps), nonlinearity()]
+    return nn.Sequential(*modules)
+
+
+def norm(units: int, eps: float | None) -> list[nn.Module]:
+    """Batch normalisation, or nothing."""
+    return [] if eps is None else [nn.BatchNorm1d(units, eps=eps)]
+
+
+class GaussianLayer(nn.Module):
+    """y -> mean and variance of z."""
+
+    def __init__(
+        self,
+        inputs: int,
+        widths: Sequence[int],
+        units: int,
+        *,
+        nonlinearity: Callable[[], nn.Module],
+        eps: float | None,
+        floor: float,
+        normalise_heads: bool = True,
+    ) -> None:
+        super().__init__()
+        last, head_eps = [inputs, *widths][-1], eps if normalise_heads else None
+        self.floor = floor
+        self.mlp = mlp(inputs, widths, nonlinearity, eps)
+        self.mu = nn.Sequential(nn.Linear(last, units), *norm(units, head_eps))
+        self.sigma2 = nn.Sequential(nn.Linear(last, units), *norm(units, head_eps))
+
+    def forward(self, y: Tensor) -> Gaussian:
+        """[N, inputs] -> mean and variance, [N, units] each."""
+        d = self.mlp(y)
+        return self.mu(d), F.softplus(self.sigma2(d)) + self.floor
+
+
+def log_normal(z: Tensor, mu: Tensor, sigma2: Tensor) -> Tensor:
+    """log N(z; mu, sigma2), summed over units."""
+    return (-0.5 * (math.log(2 * math.pi) + sigma2.log() + (z - mu) ** 2 / sigma2)).sum(-1)
+
+
+def draw(gaussian: Gaussian, noise: Tensor | None) -> Tensor:
+    """A reparametrised sample."""
+    mu, sigma2 = gaussian
+    return mu + sigma2.sqrt() * (torch.randn_like(mu) if noise is None else noise)
+
+
+class PlainHVAE(nn.Module):
+    """One deep hierarchical VAE. All lists go from the data up.
+
+    Args:
+        units: latent units of z_1 ... z_L.
+        widths: hidden widths of the mapping up into each z_i.
+        pixels: width of x.
+        down: hidden widths of the generative mapping out of each z_i; None for those of `widths`.
+        top_down: hidden widths of the ladder's inference mapping out of each z_i; None for those of `down`.
+        inference: `vae` (bottom-up) or `ladder`.
+        share_top_down: the ladder's top-down mappings are the generative ones.
+        batch_norm: whether to normalise hidden layers and the latents' heads.
+        observation: `bernoulli` or `gaussian`.
+        nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
+        eps: of batch normalisation.
+        floor: added to variances.
+
+    """
+
+    def __init__(
+        self,
+        units: Sequence[int],
+        widths: Sequence[Sequence[int]],
+        pixels: int,
+        *,
+        down: Sequence[Sequence[int]] | None = None,
+        top_down: Sequence[Sequence[int]] | None = None,
+        inference: str = "vae",
+        share_top_down: bool = False,
+        batch_norm: bool = False,
+        observation: str = "bernoulli",
+        nonlinearity: tuple[str, float] | tuple[str] = ("leaky_relu", 0.1),
+        eps: float = 1e-5,
+        floor: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        down = widths if down is None else down
+        top_down = down if top_down is None else top_down
+        self.depth = len(units)
+        self.ladder, self.shared, self.bernoulli = inference == "ladder", share_top_down, observation == "bernoulli"
+        name, *number = nonlinearity
+        f = partial(NONLINEARITIES[name], *number)
+        style: dict[str, Any] = {"nonlinearity": f, "eps": eps if batch_norm else None, "floor": floor}
+
+        def layers(inputs: Sequence[int], hidden: Sequence[Sequence[int]], outputs: Sequence[int]) -> nn.ModuleList:
+            shapes = zip(inputs, hidden, outputs, strict=False)
+            return nn.ModuleList(GaussianLayer(wide, middle, out, **style) for wide, middle, out in shapes)
+
+        self.up = layers([pixels, *units], widths, units)
+        self.prior = layers(units[1:], down[1:], units)
+        if self.ladder and not self.shared:
+            self.down = layers(units[1:], top_down[1:], units)
+        self.decoder: nn.Module
+        if self.bernoulli:
+            hidden = mlp(units[0], down[0], f, style["eps"])
+            self.decoder = nn.Sequential(hidden, nn.Linear([units[0], *down[0]][-1], pixels))
+        else:
+            self.decoder = GaussianLayer(units[0], down[0], pixels, **style, normalise_heads=False)
+
+    def encode(self, x: Tensor) -> list[Gaussian]:
+        """What is known of x before anything is drawn, [B, U_i]: q(z_1|x), or the ladder's evidence of all layers."""
+        found = [self.up[0](x)]
+        for layer in self.up[1:] if self.ladder else []:
+            found.append(layer(found[-1][0]))
+        return found
+
+    def log_weight(
+        self,
+        x: Tensor,
+        beta: float = 1.0,
+        samples: int = 1,
+        *,
+        encoding: list[Gaussian] | None = None,
+        noise: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """log w of some samples an image x [B, D], the KL part weighted by beta: [samples, B].
+
+        Args:
+            x: observations.
+            beta: weight of the KL part.
+            samples: how many an image.
+            encoding: of x, where it is known already.
+            noise: [samples * B, U_i] for each layer, to be used instead of noise of its own.
+
+        """
+        if encoding is None:
+            encoding = self.encode(x)
+        eps: Sequence[Tensor | None] = noise if noise is not None else [None] * self.depth
+        if samples > 1:
+            encoding = [(mu.repeat(samples, 1), sigma2.repeat(samples, 1)) for mu, sigma2 in encoding]
+        z, kl = self.down_pass(encoding, eps) if self.ladder else self.up_pass(encoding, eps)
+        x = x.repeat(samples, 1)
+        if self.bernoulli:
+            likelihood = -F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="none").sum(-1)
+        else:
+            likelihood = log_normal(x, *self.decoder(z))
+        return (likelihood - beta * kl).view(samples, -1)
+
+    def down_pass(self, evidence: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """Ladder: z_1 and the summed log q - log p, drawn from the top down."""
+        q = evidence[-1]
+        z = draw(q, noise[-1])
+        kl = log_normal(z, *q) - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+        for index in reversed(range(len(evidence) - 1)):
+            p = self.prior[index](z)
+            (mu_d, sigma2_d), (mu_t, sigma2_t) = evidence[index], p if self.shared else self.down[index](z)
+            sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
+            q = ((mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2)
+            z = draw(q, noise[index])
+            kl = kl + log_normal(z, *q) - log_normal(z, *p)
+        return z, kl
+
+    def up_pass(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """VAE: z_1 and the summed log q - log p, drawn from the bottom up."""
+        q = encoding[0]
+        first = z = draw(q, noise[0])
+        kl = log_normal(z, *q)
+        for layer, prior, eps in zip(self.up[1:], self.prior, noise[1:], strict=True):
+            below, q = z, layer(z)
+            z = draw(q, eps)
+            kl = kl + log_normal(z, *q) - log_normal(below, *prior(z))
+        return first, kl - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+
+
+def bound(log_w: Tensor, iw_samples: int) -> Tensor:
+    """The importance-weighted bound, averaged over Monte Carlo samples and images, of log weights [M * K, B]."""
+    return (log_w.view(-1, iw_samples, log_w.shape[1]).logsumexp(1) - math.log(iw_samples)).mean()
+
+
+def plain_step(
+    model: PlainHVAE, adam: torch.optim.Adam, x: Tensor, *, beta: float = 1.0, mc_samples: int = 1, iw_samples: int = 1
+) -> None:
+    """One step of training on a batch x [B, D]."""
+    adam.zero_grad()
+    (-bound(model.log_weight(x, beta, mc_samples * iw_samples), iw_samples)).backward()
+    adam.step()
+
+
+def plain_batches(grey: Tensor, batch_size: int, draw_pixels: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """One epoch of shuffled batches of grey values in [0, 1], [N, D], freshly drawn (by `torch.bernoulli`, say)."""
+    order = torch.randperm(len(grey), device=grey.device)
+    for step in range(len(grey) // batch_size):
+        yield draw_pixels(grey[order[step * batch_size : (step + 1) * batch_size]])
+
+
+def train_plain(
+    make: Callable[[], PlainHVAE], grey: Tensor, epochs: int, warm_up: int, *, seed: int, batch_size: int = 256
+) -> PlainHVAE:
+    """Train on grey values in [0, 1], [N, D], with Adam at its defaults; ready for evaluation."""
+    torch.manual_seed(seed)
+    model = make()
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for epoch in range(epochs):
+        for x in plain_batches(grey, batch_size, torch.bernoulli):
+            plain_step(model, adam, x, beta=min(1.0, epoch / warm_up) if warm_up else 1.0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.reset_running_stats()
+            module.momentum = None  # the plain average over what follows
+    with torch.no_grad():
+        for images in grey.split(5000):
+            model.log_weight(torch.bernoulli(images))
+    return model.eval()
+
+
+@torch.no_grad()
+def plain_log_likelihood(model: PlainHVAE, x: Tensor, samples: int, rows: int = ROWS) -> Tensor:
+    """The importance-weighted bound of every image x [N, D]: images are encoded once, samples are drawn in chunks."""
+    parts = []
+    for images in x.split(100):
+        encoding, chunk = model.encode(images), max(1, rows // len(images))
+        chunks = [min(chunk, samples - done) for done in range(0, samples, chunk)]
+        log_w = torch.cat([model.log_weight(images, samples=count, encoding=encoding) for count in chunks])
+        parts.append(log_w.logsumexp(0) - math.log(samples))
+    return torch.cat(parts)
