@@ -17,6 +17,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.reading import Reading, read
 from hvae_spec.schema.experiment import Member
 from hvae_spec.schema.grid import Cell
+from tune.devices import can_compile
 from tune.measurement import (
     SIZES,
     ShapeMeasurement,
@@ -30,6 +31,8 @@ from tune.signals import Interrupted, Interruption
 from tune.startup import startup
 
 SECONDS = 5.0
+COMPILED = (1, 4, 8)
+"""Pack sizes that are measured with compiled steps, of those asked for: each takes a minute to compile."""
 PRODUCTS = 30
 """A shape of product is measured for this fraction of the time for a shape of model."""
 EPILOG = """\
@@ -87,7 +90,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--shapes", choices=("all", "largest"), default="all", help="all of the grid's, or the costliest"
     )
-    parser.add_argument("--compile", action="store_true", help="measure compiled packs too")
+    parser.add_argument(
+        "--compile",
+        choices=("largest", "always", "never"),
+        default="largest",
+        help="which shapes to measure with compiled steps too, a minute for each size (default: the costliest)",
+    )
     parser.add_argument("--no-ray", action="store_true", help="leave out the cost of Ray")
     return parser.parse_args(arguments)
 
@@ -124,8 +132,13 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     device = str(pick_device(options.device))
     threads = options.threads or len(os.sched_getaffinity(0))
     shapes = grid_shapes(reading)
+    largest = max(shapes, key=lambda shape: sum(product.multiply_adds for product in step_products(shape[1])))
     if options.shapes == "largest":
-        shapes = [max(shapes, key=lambda shape: sum(product.multiply_adds for product in step_products(shape[1])))]
+        shapes = [largest]
+    compiled = {"largest": {largest[0]}, "always": {name for name, _ in shapes}, "never": set[str]()}[options.compile]
+    if compiled and not can_compile(device.partition(":")[0]):
+        note("what torch.compile needs is not there: measured without it")
+        compiled = set()
     precisions = sorted({member.training.matmul_precision for _, member in shapes})
     found: dict[str, Any] = {
         "machine": {
@@ -140,7 +153,8 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
     floor = Floor(device, threads, options.seconds / PRODUCTS)
     for place, (name, member) in enumerate(shapes, start=1):
         note(f"[{place}/{len(shapes)}] {name}")
-        for part, rows in shape_rows(name, member, options, device=device, threads=threads, floor=floor).items():
+        settings: dict[str, Any] = {"device": device, "threads": threads, "floor": floor, "compiled": name in compiled}
+        for part, rows in shape_rows(name, member, options, **settings).items():
             found[part] += rows
     note("start-up")
     found["startup"], failures = startup(options.spec, options.set, with_ray=not options.no_ray)
@@ -172,30 +186,39 @@ def grid_shapes(reading: Reading) -> list[tuple[str, Member]]:
 
 
 def shape_rows(
-    name: str, member: Member, options: argparse.Namespace, *, device: str, threads: int, floor: Any
+    name: str,
+    member: Member,
+    options: argparse.Namespace,
+    *,
+    device: str,
+    threads: int,
+    floor: Any,
+    compiled: bool,
 ) -> dict[str, list[dict[str, Any]]]:
     """What is measured of one shape, by the part of the report that it belongs to."""
     from tune import comparison, stopwatch
 
     settings: dict[str, Any] = {"device": device, "threads": threads}
     settings |= {"sizes": options.members, "seconds": options.seconds}
+    loop = {"plain step": comparison.step(member, device)}
     shape, plain = measure_beside(
         member,
         **settings,
-        steps={"plain step": comparison.step(member, device)},
+        steps=loop,
         evaluations={"plain evaluation": comparison.evaluation(member, device)},
     )
-    measured = [(False, shape)]
-    if options.compile:
-        measured.append((True, measure_beside(member, **settings, compiled=True)[0]))
+    measured = [(False, shape, plain)]
+    if compiled:
+        settings["sizes"] = tuple(size for size in options.members if size in COMPILED) or options.members[:1]
+        measured.append((True, *measure_beside(member, **settings, compiled=True, steps=loop)))
     floor_ms = floor.step_ms(member)
     rows = []
-    for compiled, each in measured:
-        save_measurement(member, device, threads, compiled, each)
+    for is_compiled, each, beside in measured:
+        save_measurement(member, device, threads, is_compiled, each)
         left_out = sorted(set(options.members) - {step.members for step in each.steps})
         if left_out:
             note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")
-        rows += step_rows(name, each, compiled, 1e3 * plain["plain step"], floor_ms)
+        rows += step_rows(name, each, is_compiled, 1e3 * beside["plain step"], floor_ms)
     images, samples = stopwatch.evaluation_size(member, device)
     ours, theirs = comparison.rounding(member, device)
     return {

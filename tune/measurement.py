@@ -206,8 +206,10 @@ def measure_beside(
     evaluations: Mapping[str, Callable[[], object]] | None = None,
 ) -> tuple[ShapeMeasurement, dict[str, float]]:
     """`measure`, and in turn with it, steps and evaluations of other programs: their median seconds by name."""
+    from hvae_spec.memory import keep_freed_memory
     from tune import stopwatch
 
+    keep_freed_memory()  # as a pack does
     with stopwatch.settings(threads, member.training.matmul_precision):
         packs = stopwatch.packs(member, sizes, device, seconds, compiled=compiled)
         measured: list[StepTime] = []

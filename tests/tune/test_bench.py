@@ -97,7 +97,7 @@ def test_rounding_is_no_worse_than_the_plain_models():
 
 
 def test_json(spec, capsys):
-    options = ["--json", "--no-ray", "--device=cpu", "--threads=1", "--members=1,2", "--seconds=0.05"]
+    options = ["--json", "--no-ray", "--compile=never", "--device=cpu", "--threads=1", "--members=1,2", "--seconds=0.05"]
     assert bench.main([str(spec), *options, "--set", "evaluation.iw_samples=20"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
@@ -132,7 +132,7 @@ def test_tables(spec, capsys, monkeypatch):
     monkeypatch.setattr(
         bench, "startup", lambda *_, **__: ({"import_seconds": 0.25, "plan_seconds": None}, ["it broke"])
     )
-    options = ["--shapes=largest", "--device=cpu", "--threads=1", "--members=2", "--seconds=0.05"]
+    options = ["--shapes=largest", "--compile=never", "--device=cpu", "--threads=1", "--members=2", "--seconds=0.05"]
     assert bench.main([str(spec), *options]) == 0
     out, err = capsys.readouterr()
     assert "digits L2 ladder+BN" in out
