@@ -41,7 +41,7 @@ class Trainer:
     updated no more, and it stays in the pack so that its neighbours' arithmetic does not change.
 
     Args:
-        specs: members of one shape (`tune.planner.shape` tells which belong together).
+        specs: members of one shape (`tune.grouping.shape` tells which belong together).
         dataset: their images.
         device: where to train. On a CUDA device a step is captured once as a graph and replayed.
         compiled: fuse the operations of a step with `torch.compile`. It costs the better part of a minute, and changes

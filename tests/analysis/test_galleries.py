@@ -51,7 +51,7 @@ def test_a_damaged_gallery_is_an_error_that_names_it(results, small_spec):
     member = with_galleries(results, small_spec)[0]
     path = results.root / "members" / member.folder / "gallery.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="gallery.safetensors"):
+    with pytest.raises(UserError, match=r"gallery\.safetensors"):
         figures.latents(the_group(results))
 
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from analysis import report
+from analysis.figures import FIGURES as FIGURE_NAMES
 from hvae_spec.errors import UserError
 
 
@@ -21,14 +22,27 @@ def tables_of(*quantities):
 
 
 EMPTY = tables_of("test_log_likelihood", "active_units")
-TABLES = tables_of("test_log_likelihood", "active_units", "kl", "paired_effects", "ranking", "collapse")
+TABLES = tables_of(
+    *("test_log_likelihood", "active_units", "kl", "kl_standard_normal", "bound_by_samples"),
+    *("paired_effects", "ranking", "collapse"),
+)
 """Tables of a grid that has not begun, and of one with finished members."""
 FIGURES = [
     f"figures/{name}.{ending}"
-    for name in ("log_likelihood", "learning_curves", "active_units", "unit_kl")
+    for name in (
+        *("log_likelihood", "learning_curves", "active_units", "unit_kl", "kl_standard_normal"),
+        *("paired_effects", "bound_by_samples"),
+    )
     for ending in ("png", "pdf")
 ]
+PAGE = "report.html"
 COUNTED = "33 members"
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Figures take seconds to draw."""
+    monkeypatch.setattr("analysis.figures.drawing.draw", lambda frames: iter(()))
 
 
 def run(*arguments, cwd=None):
@@ -45,7 +59,7 @@ def test_the_command_writes_and_names_every_file(results):
     assert "-80.00 ± 0.00 (3)" in done.stdout
     assert f"{COUNTED}: 33 finished" in done.stdout
     paths = [line for line in done.stdout.splitlines() if line.startswith(str(results.root))]
-    assert paths == [str(results.root / name) for name in TABLES + FIGURES]
+    assert paths == [str(results.root / name) for name in [*TABLES, *FIGURES, PAGE]]
     for path in map(Path, paths):
         head = path.read_bytes()[:4]
         assert head.startswith({".png": b"\x89PNG", ".pdf": b"%PDF"}.get(path.suffix, b"")), path
@@ -66,7 +80,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, place):
 def test_help_tells_what_is_written():
     done = run("--help")
     assert done.returncode == 0
-    for word in ("members.csv", "log_likelihood", "unit_kl", "--out"):
+    for word in ("members.csv", "report.html", "--out", *FIGURE_NAMES):
         assert word in done.stdout
 
 
@@ -78,7 +92,7 @@ def test_a_grid_that_has_not_begun(results):
     results.plan()
     found = report.write(results.root)
     assert found.summary == f"{COUNTED}: 33 pending"
-    assert written(results.root, found) == sorted(EMPTY)
+    assert written(results.root, found) == sorted([*EMPTY, PAGE])
     assert "0/3" in (results.root / "tables" / "test_log_likelihood.md").read_text()
 
 
@@ -107,7 +121,7 @@ def test_a_grid_in_the_middle_of_its_run(results):
     results.record(next(m for m in planned if m.seed == 2), None)
     found = report.write(results.root)
     assert found.summary == f"{COUNTED}: 11 finished, 11 diverged, 1 running, 10 pending"
-    assert written(results.root, found) == sorted(TABLES + FIGURES)
+    assert written(results.root, found) == sorted([*TABLES, *FIGURES, PAGE])
 
 
 def test_a_grid_of_one(results, spec):
@@ -123,7 +137,7 @@ def test_each_place_on_an_axis_has_its_own_figures_elsewhere_if_asked(results, s
     names = written(tmp_path / "out", found)
     assert "figures/log_likelihood-digits-training-batch-size-32.png" in names
     assert "figures/log_likelihood-digits-training-batch-size-64.png" in names
-    assert len(names) == len(TABLES) + 2 * len(FIGURES)
+    assert len(names) == len(TABLES) + 2 * len(FIGURES) + 1
     assert not (results.root / "tables").exists()
 
 
@@ -134,13 +148,15 @@ def test_the_same_records_give_the_same_files(results, small_spec):
     assert {path: path.read_bytes() for path in report.write(results.root).files} == before
 
 
-def test_a_place_that_cannot_be_written_is_an_error(results, tmp_path):
-    results.grid()
+@pytest.mark.usefixtures("without_figures")
+def test_a_place_that_cannot_be_written_is_an_error(results, small_spec, tmp_path):
+    results.grid(spec=small_spec)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         report.write(results.root, tmp_path / "file")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_report_prints_its_table_notes_and_state(results, small_spec):
     results.grid(lambda member: None if member.seed else results.result(member, iw_samples=500), spec=small_spec)
     console = Console(width=100, file=io.StringIO())
@@ -151,6 +167,7 @@ def test_a_report_prints_its_table_notes_and_state(results, small_spec):
     assert "6 members: 2 finished, 4 pending" in text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_records_that_are_no_longer_planned_are_mentioned(results, small_spec):
     results.grid(spec=small_spec)
     results.plan(small_spec.replace("seeds: [0, 1, 2]", "seeds: [0]"))

@@ -170,7 +170,9 @@ def test_the_kl_of_layers_and_its_sum(results, spec):
 
 
 def test_records_without_the_kl_to_a_standard_normal_make_no_table(results, small_spec):
-    results.grid(spec=small_spec, with_curves=False)
+    results.grid(
+        lambda member: results.result(member, kl_standard_normal_per_layer=None), spec=small_spec, with_curves=False
+    )
     assert tables.layer_kl_standard_normal(analysis.load(results.root)).tables == ()
 
 
@@ -195,7 +197,7 @@ def test_the_bound_by_number_of_samples(results, small_spec):
 
 
 def test_older_records_without_bounds_make_no_table(results, small_spec):
-    results.grid(spec=small_spec, with_curves=False)
+    results.grid(lambda member: results.result(member, bound_by_samples=None), spec=small_spec, with_curves=False)
     assert tables.bound_by_samples(analysis.load(results.root)).tables == ()
 
 

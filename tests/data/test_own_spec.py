@@ -1,0 +1,82 @@
+"""Where a spec's own images are looked for, and what of them makes a member."""
+
+import numpy as np
+import pytest
+
+from hvae_spec.reading import read
+from hvae_spec.records import Record
+from hvae_spec.schema.data import DataSpec
+
+SPEC = """\
+name: small
+data: {dataset: own, own: {name: mine, file: images/a.npy, range: [0, 255]}}
+model: {layers: [{units: 2, mlp: [4, 4]}], observation: gaussian}
+training: {epochs: 1, batch_size: 3}
+evaluation: {iw_samples: 5}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images" / "a.npy", np.random.default_rng(0).integers(0, 256, (20, 3, 4), dtype=np.uint8))
+    (tmp_path / "a.yaml").write_text(SPEC)
+    return tmp_path
+
+
+def test_the_file_is_relative_to_the_spec_that_names_it(folder, monkeypatch):
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "b.yaml").write_text("base: ../a.yaml\nname: b\ntraining: {epochs: 2}\n")
+    for spec in ("a.yaml", "deeper/b.yaml"):
+        (member,) = read(folder / spec).members
+        assert member.spec.data.counts == (12, 16, 4)
+    monkeypatch.chdir(folder / "images")
+    (member,) = read("../a.yaml", ["data.own.file=a.npy"]).members
+    assert member.spec.data.own.file == str(folder / "images" / "a.npy")
+    (folder / "c.yaml").write_text(SPEC + "grid: {axes: {data.own.file: [images/a.npy]}}\n")
+    (member,) = read("../c.yaml").members
+    assert member.spec.data.counts == (12, 16, 4)
+
+
+def test_neither_the_place_of_the_images_nor_what_is_idle_makes_another_member(folder, tmp_path_factory):
+    digest = read(folder / "a.yaml").members[0].digest
+    other = tmp_path_factory.mktemp("elsewhere")
+    (other / "images").mkdir()
+    (folder / "images" / "a.npy").rename(other / "images" / "a.npy")
+    (other / "a.yaml").write_text(SPEC)
+    (member,) = read(other / "a.yaml").members
+    assert member.digest == digest
+    assert member.folder.startswith("mine-L1-")
+    assert member.labels["dataset"] == "mine"
+    for change in ("data.own.name=b", "data.own.range=[0, 256]", "data.copies=2", "data.own.shape=[4, 3]"):
+        assert read(other / "a.yaml", [change]).members[0].digest != digest
+    digits = read(other / "a.yaml", ["data.dataset=digits"]).members[0].digest
+    assert read(other / "a.yaml", ["data={dataset: digits}"]).members[0].digest == digits
+
+
+def test_the_digest_goes_by_the_published_sizes_not_by_what_is_here(folder, data_dir):
+    from formats import characters, write_mat
+
+    overrides = ["data={dataset: omniglot, train_images: 24345}", "model.observation=bernoulli"]
+    published = read(folder / "a.yaml", overrides).members[0].digest
+    assert (
+        read(folder / "a.yaml", [overrides[0].replace(", train_images: 24345", ""), overrides[1]]).members[0].digest
+        == published
+    )
+    write_mat(data_dir / "omniglot" / "chardata.mat", **characters()[0])
+    assert DataSpec(dataset="omniglot").counts == (784, 12, 5)
+    assert read(folder / "a.yaml", ["data={dataset: omniglot}", overrides[1]]).members[0].digest == published
+
+
+def test_a_run_on_own_images_records_what_they_were(folder, tmp_path):
+    from hvae_spec.model import load_record
+    from tune.run import main
+
+    assert main([str(folder / "a.yaml"), "--serial", "--results", str(tmp_path / "r")]) == 0
+    (path,) = (tmp_path / "r" / "members").iterdir()
+    result = Record(path).result
+    assert result["status"] == "finished"
+    assert result["data"]["dataset"] == "mine"
+    assert result["data"]["canonical"] is None
+    assert (result["data"]["train_images"], result["data"]["test_images"]) == (16, 4)
+    assert load_record(path).test_images().shape == (4, 12)
