@@ -38,4 +38,4 @@ def architectures(frames: Frames) -> list[Architecture]:
         member = Record(Path(row["folder"])).spec
         key = json.dumps([row["dataset"], member.content["model"]], sort_keys=True)
         found.setdefault(key, (member, {}))[1][str(row["variant"])] = None
-    return [Architecture(member.data.dataset, tuple(names), member) for member, names in found.values()]
+    return [Architecture(member.data.name, tuple(names), member) for member, names in found.values()]

@@ -210,7 +210,7 @@ def _architecture(architecture: Architecture) -> str:
     rows.append(("total", "", f"{parameters(member):,}"))
     lines = [
         f"<h3>{escape(', '.join(architecture.variants))} ({escape(architecture.dataset)}, L = {model.depth})</h3>",
-        f"<p>{mathematics(units)}; x: {member.data.counts[0]:,} ({escape(model.observation)}). {mathematics(norm)} "
+        f"<p>{mathematics(units)}; x: {member.data.pixels:,} ({escape(model.observation)}). {mathematics(norm)} "
         f"Nonlinearity: {escape(_nonlinearity(member.model_dump(mode='json')['model']['nonlinearity']))}.</p>",
         _equation(f"p(x, z) = {factorisation.generative(model)}"),
         _equation(f"q(z|x) = {factorisation.inference(model)}"),

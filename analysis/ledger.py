@@ -144,7 +144,7 @@ def _labels(path: Path, labels: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_labels(member: Member) -> dict[str, Any]:
-    dataset, depth = member.data.dataset, member.model.depth
+    dataset, depth = member.data.name, member.model.depth
     return {"dataset": dataset, "depth": depth, "variant": member.label, "seed": member.seed}
 
 

@@ -245,7 +245,7 @@ def bound_notes(frames: Frames) -> tuple[str, ...]:
         notes.append(f"Monte Carlo error of a member's bound: at most {errors.max():.2g} nats.")
     for dataset, group in finished.groupby("dataset", sort=False):
         if (group["data_canonical"] == False).any():  # noqa: E712 (the column holds missing values too)
-            notes.append(f"The files of {dataset} are not those of its distributor (their SHA-256 differs).")
+            notes.append(f"The files of {dataset} are not those of its distributor (their digests differ).")
         counts = IMAGE_COUNTS.get(str(dataset))
         for kind, column, whole in zip(
             ("training", "test"), ("train_images", "test_images"), (counts or ())[1:], strict=False

@@ -37,7 +37,7 @@ class Model:
     def __init__(self, spec: Member, device: str = "cpu") -> None:
         self.spec = spec
         self.device = compiler.pick_device(device)
-        self.pixels = spec.data.counts[0]
+        self.pixels = spec.data.pixels
         self.epoch = 0
         """Epochs trained."""
         self.hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()

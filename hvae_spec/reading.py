@@ -1,6 +1,7 @@
 """YAML text -> validated experiment. Every mistake is reported at once, as file:line:column with the offending line."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,7 @@ def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Prob
     """The tree of a file merged over that of the file it builds on."""
     tree, found = parse(read_text(path), str(path))
     problems += found
+    _anchor(tree, path.parent)
     base = tree.value.pop("base", None) if isinstance(tree.value, dict) else None
     if base is None:
         return tree
@@ -98,6 +100,18 @@ def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Prob
     if not exists:
         raise fail(f"no such file: {target}", "a path relative to this file")
     return _merge(_with_bases(target, (*above, path), problems), tree, ())
+
+
+def _anchor(node: Located, folder: FilePath, key: str = "") -> None:
+    """Take the file of a user's own images from the folder of the spec that names it, not from the working folder."""
+    if isinstance(node.value, dict):
+        for name, child in node.value.items():
+            _anchor(child, folder, str(name))
+    elif isinstance(node.value, list):
+        for child in node.value:
+            _anchor(child, folder, key)
+    elif (key == "file" or key.endswith("own.file")) and isinstance(node.value, str) and node.value:
+        node.value = os.path.join(folder, os.path.expanduser(node.value))
 
 
 def _merge(base: Located, child: Located, path: Path) -> Located:

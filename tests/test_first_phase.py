@@ -64,7 +64,7 @@ def test_fine_tuning_starts_from_the_record_wherever_it_is(tmp_path):
 
 
 def test_a_first_phase_that_has_not_finished_is_told(tmp_path):
-    with pytest.raises(UserError, match="its first phase has not finished in .*; add it to the"):
+    with pytest.raises(UserError, match=r"its first phase has not finished in .*; add it to the"):
         run_pack(job(tmp_path, [tuned()]))
 
 

@@ -20,7 +20,7 @@ PACKS = {"cpu": (4, 16), "cuda": (8, 32)}
 """Members of batched products that are tried beside a single one, as long as those are not large themselves."""
 LARGE = {"cpu": 2e9, "cuda": 4e11}
 """Multiply-adds."""
-EVALUATION_ROWS = {"cpu": (1024, 8192), "cuda": (8192, 65536)}
+EVALUATION_ROWS = {"cpu": (4096,), "cuda": (8192, 65536)}
 """Rows of an evaluation's products that are tried."""
 ADAM_BYTES = 28
 """A parameter's in a step of Adam: p, g, m and v are read, p, m and v are written."""

@@ -77,7 +77,7 @@ def shape_name(member: Member) -> str:
     ladder = model.inference == "ladder" and model.depth > 1
     style = "ladder" if ladder else "VAE"
     shared = "+shared" if ladder and model.share_top_down else ""
-    return f"{member.data.dataset} L{model.depth} {style}{shared}{'+BN' if model.batch_norm else ''}"
+    return f"{member.data.name} L{model.depth} {style}{shared}{'+BN' if model.batch_norm else ''}"
 
 
 def step_shape(member: Member) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def step_shape(member: Member) -> dict[str, Any]:
     ladder = model.inference == "ladder" and model.depth > 1
     own_top_down = ladder and not model.share_top_down
     return {
-        "data": [member.data.dataset, member.data.redraw, member.data.counts[1]],
+        "data": [member.data.name, member.data.redraw, member.data.counts[1]],
         "layers": [
             [layer.units, layer.mlp, layer.down, layer.top_down if own_top_down and index else None]
             for index, layer in enumerate(model.layers)

@@ -212,8 +212,8 @@ def _check_data(plan: Plan) -> None:
     from hvae_spec.data.dataset import load_dataset
 
     specs = {job.members[0].spec.data for job in plan.jobs}
-    for name in sorted({spec.dataset for spec in specs}):
-        load_dataset(next(spec for spec in specs if spec.dataset == name))
+    for spec in {(spec.dataset, spec.own): spec for spec in specs}.values():
+        load_dataset(spec)
 
 
 def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption: Interruption) -> None:

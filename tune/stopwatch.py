@@ -17,7 +17,6 @@ import torch
 from hvae_spec import compiler
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.evaluation import evaluate, record_statistics
-from hvae_spec.schema.data import IMAGE_COUNTS
 from hvae_spec.schema.experiment import Member
 from hvae_spec.training import Trainer
 
@@ -104,18 +103,17 @@ def timed(call: Call, count: int, device: str) -> float:
 
 
 @cache
-def noise_images(name: str, train: int, test: int) -> Dataset:
+def noise_images(name: str, pixels: int, train: int, test: int) -> Dataset:
     """A data set of the right sizes, with pixels of noise."""
-    pixels, _, _ = IMAGE_COUNTS[name]
     rng = np.random.default_rng(0)
-    levels, side = (17, 8) if name == "digits" else (256, round(pixels**0.5))
+    levels = 17 if name == "digits" else 256
     return Dataset(
         train=rng.integers(0, levels, (train, pixels), dtype=np.uint8),
         test=rng.integers(0, levels, (test, pixels), dtype=np.uint8),
         train_labels=np.zeros(train, dtype=np.int64),
         test_labels=np.zeros(test, dtype=np.int64),
         levels=levels,
-        shape=(side, pixels // side),
+        shape=(1, pixels),
         canonical=False,
         name=name,
         sha256="",
@@ -124,8 +122,8 @@ def noise_images(name: str, train: int, test: int) -> Dataset:
 
 def dataset(member: Member, most: int | None = None) -> Dataset:
     """Noise in the place of a member's images, `most` of them at the most."""
-    _, train, test = member.data.counts
-    return noise_images(member.data.dataset, min(train, most or train), min(test, most or test))
+    pixels, train, test = member.data.counts
+    return noise_images(member.data.name, pixels, min(train, most or train), min(test, most or test))
 
 
 class Pack:

@@ -48,7 +48,9 @@ def log_likelihood(frames: Frames) -> Figure | None:
             axes.plot(lost["depth"] + aside, np.full(len(lost), 0.03), "x", color=colour, ms=6, mew=1.6, transform=foot)
         handles = [key(name, look[name]) for name in names]
         if len(paper):
-            handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec="0.3", ms=6.5, label="published"))
+            handles.append(
+                Line2D([], [], ls="", marker="o", mfc="none", mec="0.3", ms=6.5, label=_published_label(members, paper))
+            )
         if (table["diverged"] > 0).any():
             handles.append(Line2D([], [], color="0.3", marker="x", ms=6, mew=1.6, ls="", label="diverged members"))
         axes.set(xlabel="number of stochastic layers L", ylabel="test log-likelihood (nats)", title=title(frames))
@@ -64,6 +66,14 @@ def _published(members: pd.DataFrame) -> pd.DataFrame:
     # A fine-tuned member has values of its own, in Table 1.
     ours = ours[~published.is_fine_tuned(members)].drop_duplicates()
     return ours.merge(paper.rename(columns={"variant": "paper"}), on=["depth", "paper"])
+
+
+def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """It says if the published values were obtained in another way (see `published.unlike`)."""
+    ours = members[~published.is_fine_tuned(members)].merge(paper[["depth", "variant", "paper"]])
+    cells = ours.groupby(["depth", "variant", "paper"], observed=True)
+    alike = not any(published.unlike(own, str(own["paper"].iloc[0])) for _, own in cells)
+    return "published" if alike else "published (data, budget or model differ)"
 
 
 def learning_curves(frames: Frames) -> Figure | None:

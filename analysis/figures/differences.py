@@ -65,7 +65,8 @@ def paired_effects(frames: Frames) -> Figure | None:
     """What batch normalisation, warm-up and the ladder each add, by depth: mean difference over pairs of one seed.
 
     Above on the test log-likelihood, below on the number of active units; each panel has a scale of its own. Bars are
-    the 95% confidence interval by Student's t, each by itself; a single pair has none. Filled markers: p < 0.05 by
+    the 95% confidence interval by Student's t, each by itself; a single pair, or pairs that are
+    all alike, have none. Filled markers: p < 0.05 by
     Holm's correction over all effects of a row.
     """
     deepest(frames, frames.members)

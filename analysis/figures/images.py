@@ -57,7 +57,7 @@ def reconstructions(frames: Frames) -> Figure | None:
     columns = len(rows[0])
     height, _ = image_shape(rows[0].shape[1])
     with mpl.rc_context(BARE):
-        figure = Figure(figsize=(7.2, 0.5 + 0.37 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(7.2, 0.4 + 0.34 * len(rows)), layout="constrained")
         axes = figure.subplots()
         _show(axes, np.concatenate(rows), columns)
         middles = [place * (height + 1) + (height - 1) / 2 for place in range(len(rows))]

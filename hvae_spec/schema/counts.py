@@ -33,7 +33,7 @@ class Mapping:
 
 def mappings(member: Member) -> Iterator[Mapping]:
     """All mappings of a member's inference and generative models."""
-    model, pixels = member.model, member.data.counts[0]
+    model, pixels = member.model, member.data.pixels
     ladder = model.inference == "ladder"
     below = pixels
     for index, layer in enumerate(model.layers, start=1):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -111,9 +112,16 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
-    _, train, test = IMAGE_COUNTS[member.data.dataset]
-    idle += [("data", "train_images")] * (member.data.train_images == train)
-    idle += [("data", "test_images")] * (member.data.test_images == test)
+    data = member.data
+    if data.dataset == "own" and data.own:
+        # Where the images lie on this machine is nothing of the member.
+        content["data"]["own"]["file"] = os.path.basename(data.own.file)
+    else:
+        idle.append(("data", "own"))
+        # The published sizes: what is on this machine is nothing of the member either.
+        _, train, test = IMAGE_COUNTS.get(data.dataset, (0, 0, 0))
+        idle += [("data", "train_images")] * (data.train_images == data.copies * train)
+        idle += [("data", "test_images")] * (data.test_images == data.copies * test)
     for section, key in idle:
         content.get(section, {}).pop(key, None)
     # A section that holds nothing else is the same as none.

@@ -38,7 +38,7 @@ class Cell:
     @property
     def dataset(self) -> str:
         """The data set's name."""
-        return self.member.data.dataset
+        return self.member.data.name
 
     @cached_property
     def members(self) -> list["GridMember"]:

@@ -135,7 +135,8 @@ def test_published_values_are_hollow_markers_of_the_same_variant(results, spec):
     drawn = {line.get_marker(): list(line.get_ydata()) for line in hollow if len(line.get_xdata())}
     # Table 1 repeats two values of Fig. 3; `ours` is the paper's VAE+BN+WU by its settings.
     assert drawn == {"D": [-82.14], "^": [-81.87]}
-    assert "published" in [text.get_text() for text in figure.legends[0].get_texts()]
+    # Ten epochs are not two thousand.
+    assert "published (data, budget or model differ)" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 MNIST = {"dataset": "mnist", "sha256": "ab" * 32, "canonical": True, "train_images": 60000, "test_images": 10000}

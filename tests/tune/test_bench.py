@@ -97,7 +97,8 @@ def test_rounding_is_no_worse_than_the_plain_models():
 
 
 def test_json(spec, capsys):
-    options = ["--json", "--no-ray", "--compile=never", "--device=cpu", "--threads=1", "--members=1,2", "--seconds=0.05"]
+    options = ["--json", "--no-ray", "--compile=never", "--device=cpu", "--threads=1"]
+    options += ["--members=1,2", "--seconds=0.05"]
     assert bench.main([str(spec), *options, "--set", "evaluation.iw_samples=20"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
