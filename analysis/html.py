@@ -15,8 +15,10 @@ from analysis.figures.drawing import RESOLUTION, Drawing
 from analysis.frames import Frames
 from analysis.provenance import Rows
 from analysis.tables import TableSet
+from hvae_spec.errors import UserError
 from hvae_spec.schema import factorisation
 from hvae_spec.schema.counts import mappings, parameters
+from hvae_spec.schema.experiment import Member
 
 STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --faint: #5a5a5a; --rule: #d4d4d4; --shade: #f5f5f5; }
@@ -202,22 +204,29 @@ def _architecture(architecture: Architecture) -> str:
         if model.batch_norm
         else "No batch normalisation."
     )
-    rows: Rows = [("mapping", "widths", "parameters")]
-    rows += [
-        (mapping.name, " → ".join(map(str, mapping.widths)), f"{mapping.parameters(model.batch_norm):,}")
-        for mapping in mappings(member)
-    ]
-    rows.append(("total", "", f"{parameters(member):,}"))
     lines = [
         f"<h3>{escape(', '.join(architecture.variants))} ({escape(architecture.dataset)}, L = {model.depth})</h3>",
-        f"<p>{mathematics(units)}; x: {member.data.pixels:,} ({escape(model.observation)}). {mathematics(norm)} "
+        f"<p>{mathematics(units)}; x: {escape(model.observation)}. {mathematics(norm)} "
         f"Nonlinearity: {escape(_nonlinearity(member.model_dump(mode='json')['model']['nonlinearity']))}.</p>",
         _equation(f"p(x, z) = {factorisation.generative(model)}"),
         _equation(f"q(z|x) = {factorisation.inference(model)}"),
         *map(_equation, factorisation.equations(model)),
-        _rows("", rows, text=False, maths=True),
+        _mappings(member),
     ]
     return "\n".join(lines)
+
+
+def _mappings(member: Member) -> str:
+    norm = member.model.batch_norm
+    try:
+        rows = [
+            (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}") for item in mappings(member)
+        ]
+        rows.append(("total", "", f"{parameters(member):,}"))
+    except UserError as error:
+        # The user's own images may be gone, and with them the number of pixels.
+        return f"<p>Its widths are not known here: {escape(str(error))}</p>"
+    return _rows("", [("mapping", "widths", "parameters"), *rows], text=False, maths=True)
 
 
 def _equation(text: str) -> str:

@@ -12,6 +12,7 @@ from hvae_spec.records import Record
 
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
+OWNERS = {True: "the distributor's", False: "not the distributor's"}
 LOST_SHOWN = 100
 """Members that are listed one by one at most."""
 
@@ -53,7 +54,7 @@ def data(frames: Frames) -> Rows:
     rows = [
         (
             str(row["dataset"]),
-            "the distributor's" if row["data_canonical"] else "not the distributor's",
+            OWNERS.get(row["data_canonical"], "the user's own"),
             f"{row['train_images']:,.0f}",
             f"{row['test_images']:,.0f}",
             str(row["data_sha256"]),

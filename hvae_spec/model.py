@@ -16,6 +16,7 @@ from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.gallery import gallery
 from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.records import Record
+from hvae_spec.schema import factorisation
 from hvae_spec.schema.counts import mappings, parameters
 from hvae_spec.schema.experiment import Experiment, Member
 from hvae_spec.schema.grid import GridMember, members
@@ -48,17 +49,12 @@ class Model:
     def summary(self) -> str:
         """The factorisation of p and q, and every mapping with its widths and number of parameters."""
         spec, depth = self.spec, self.spec.model.depth
-        p = [f"p(z_{layer}|z_{layer + 1})" for layer in range(1, depth)]
-        if spec.model.inference == "ladder":
-            q = [f"q(z_{depth}|x)", *(f"q(z_{layer}|z_{layer + 1}, x)" for layer in range(depth - 1, 0, -1))]
-        else:
-            q = ["q(z_1|x)", *(f"q(z_{layer}|z_{layer - 1})" for layer in range(2, depth + 1))]
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({spec.model.observation})",
-            f"  p(x, z) = p(x|z_1) {' '.join(p)}{' ' if p else ''}p(z_{depth}),  p(z_{depth}) = N(0, I)",
-            f"  q(z|x)  = {' '.join(q)}",
+            f"  p(x, z) = {factorisation.generative(spec.model)},  p(z_{depth}) = N(0, I)",
+            f"  q(z|x)  = {factorisation.inference(spec.model)}",
             "",
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]

@@ -29,6 +29,7 @@ from hvae_spec.memory import keep_freed_memory
 from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.counts import evaluation_products, parameters, steps_per_epoch, training_products
 from hvae_spec.training import Divergence, Trainer
+from hvae_spec.weighing import WORTH_COMPILING
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""
@@ -144,6 +145,7 @@ class _Life:
                 seed=spec.seed,
                 epoch=epoch,
                 memory_gib=settings.memory_gib,
+                compiled=self.job.compiled and iw_samples * len(self.test) >= WORTH_COMPILING,
                 progress=lambda part: self.tell("evaluating", (alive.index(member) + part) / len(alive)),
             )
 
@@ -263,6 +265,7 @@ class _Life:
                 "dataset": self.dataset.name,
                 "sha256": self.dataset.sha256,
                 "canonical": self.dataset.canonical,
+                "shape": list(self.dataset.shape),
                 "train_images": len(self.dataset.train),
                 "test_images": len(self.dataset.test),
             },

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
@@ -18,6 +19,7 @@ from hvae_spec.evaluation import (
 from hvae_spec.nn.folding import folded
 from hvae_spec.objective import log_weight
 from hvae_spec.streams import Streams
+from hvae_spec.weighing import compiled_weigh
 from tests.members import member
 from tests.reference import Reference
 
@@ -200,3 +202,29 @@ def test_at_the_top_the_kl_to_the_standard_normal_is_the_kl_of_the_bound(inferen
     in_pieces = kl_to_standard_normal(model, x, memory_gib=100 * bytes_per_row(model) / 2**30)
     for found in (kl_to_standard_normal(model, x), in_pieces):
         assert found[-1] == pytest.approx(evaluation.kl[-1].sum().item(), rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_compiled_evaluation_is_the_plain_one():
+    model, x = trained(member())
+    plain, fused = evaluate(model, x, 700), evaluate(model, x, 700, compiled=True)
+    torch.testing.assert_close(fused.log_likelihood, plain.log_likelihood, rtol=1e-5, atol=1e-4)
+    for ours, theirs in zip(fused.kl, plain.kl, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_evaluation_goes_on_where_compiling_fails(monkeypatch):
+    def failing(function, dynamic):
+        def compiled(*arguments):
+            raise TorchDynamoException("no compiler")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", failing)
+    compiled_weigh.cache_clear()
+    model, x = trained(member())
+    with pytest.warns(UserWarning, match="goes on without it: no compiler"):
+        fused = evaluate(model, x, 700, compiled=True)
+    compiled_weigh.cache_clear()
+    assert torch.equal(fused.log_likelihood, evaluate(model, x, 700).log_likelihood)

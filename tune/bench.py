@@ -226,10 +226,12 @@ def shape_rows(
         "evaluation": [
             {
                 "name": name,
-                "samples_per_second": shape.samples_per_second,
+                "samples_per_second": each.samples_per_second,
                 "plain_samples_per_second": images * samples / plain["plain evaluation"],
                 "floor_samples_per_second": floor.samples_per_second(member),
+                "compiled": is_compiled,
             }
+            for is_compiled, each, _ in measured
         ],
         "epoch_setup": [
             {
@@ -284,10 +286,12 @@ def print_tables(found: dict[str, Any], console: Console) -> None:
     table = Table(title="Evaluation, set-up of an epoch, and rounding of log weights (median, nats)")
     for heading in ("shape", "samples/s", "/ plain", "/ floor", "epoch", "plain", "rounding", "plain's"):
         table.add_column(heading, justify="left" if heading == "shape" else "right")
-    for rate, epoch, error in zip(found["evaluation"], found["epoch_setup"], found["numerics"], strict=True):
+    epochs, errors = ({row["name"]: row for row in found[part]} for part in ("epoch_setup", "numerics"))
+    for rate in found["evaluation"]:
+        epoch, error = epochs[rate["name"]], errors[rate["name"]]
         ours, plain, floor = (rate[f"{who}samples_per_second"] for who in ("", "plain_", "floor_"))
         table.add_row(
-            rate["name"],
+            rate["name"] + (", compiled" if rate["compiled"] else ""),
             *(f"{ours:,.0f}", f"{ours / plain:.2f}", f"{ours / floor:.2f}"),
             *(f"{epoch['seconds_per_member']:.3f} s", f"{epoch['plain_seconds']:.3f} s"),
             *(f"{error['median_error_nats']:.1e}", f"{error['plain_median_error_nats']:.1e}"),

@@ -224,7 +224,7 @@ def measure_beside(
                 measured.append(StepTime(pack.members, 1e3 * times[pack.members] / pack.members, pack.bytes))
                 compile_seconds = max(compile_seconds, pack.ready_seconds if compiled else 0.0)
             epoch_seconds = epoch_seconds or group[0].epoch_seconds() / group[0].members
-        evaluation = {"ours": stopwatch.evaluation(member, device), **(evaluations or {})}
+        evaluation = {"ours": stopwatch.evaluation(member, device, compiled=compiled), **(evaluations or {})}
         evaluation_times = stopwatch.interleaved(evaluation, 0.3 * seconds, device)
     images, samples = stopwatch.evaluation_size(member, device)
     rate = images * samples / evaluation_times.pop("ours")

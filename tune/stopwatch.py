@@ -231,7 +231,7 @@ def evaluation_images(member: Member, device: str) -> torch.Tensor:
     return torch.rand(images, member.data.counts[0]).round().to(device)
 
 
-def evaluation(member: Member, device: str) -> Call:
+def evaluation(member: Member, device: str, *, compiled: bool = False) -> Call:
     """The evaluation of one freshly initialised member, as a call."""
     images = dataset(member, most=1024)
     model = compiler.initialized([member], images.pixels).to(device)
@@ -240,4 +240,4 @@ def evaluation(member: Member, device: str) -> Call:
     model.eval()
     x, (_, samples) = evaluation_images(member, device), evaluation_size(member, device)
     memory = member.evaluation.memory_gib
-    return lambda: evaluate(model, x, samples, seed=member.seed, memory_gib=memory)
+    return lambda: evaluate(model, x, samples, seed=member.seed, memory_gib=memory, compiled=compiled)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from analysis.figures.style import deepest, title
 from analysis.frames import Frames
 from hvae_spec.gallery_file import GALLERY, load_gallery
+from hvae_spec.records import Record
 
 SHAPES = {560: (28, 20)}
 """Height and width of the images that are not square, by their number of pixels (the Frey faces)."""
@@ -25,6 +26,8 @@ class Gallery:
     depth: int
     arrays: dict[str, NDArray[Any]]
     """See `hvae_spec.gallery_file`."""
+    shape: tuple[int, int]
+    """Height and width of its images."""
 
 
 def galleries(frames: Frames) -> list[Gallery]:
@@ -40,9 +43,17 @@ def galleries(frames: Frames) -> list[Gallery]:
     depth = deepest(frames, members)
     members = members[members["depth"] == depth].sort_values(["variant", "seed"], kind="stable")
     return [
-        Gallery(str(row["variant"]), int(row["seed"]), int(row["depth"]), load_gallery(row["folder"]))
+        _gallery(Path(row["folder"]), str(row["variant"]), int(row["seed"]), int(row["depth"]))
         for row in members.drop_duplicates("variant").to_dict("records")
     ]
+
+
+def _gallery(folder: Path, variant: str, seed: int, depth: int) -> Gallery:
+    arrays = load_gallery(folder)
+    pixels = arrays["images"].shape[1]
+    told = tuple(((Record(folder).result or {}).get("data") or {}).get("shape") or ())
+    shape = (int(told[0]), int(told[1])) if len(told) == 2 and told[0] * told[1] == pixels else image_shape(pixels)
+    return Gallery(variant, seed, depth, arrays, shape)
 
 
 def shown(frames: Frames, shown: list[Gallery]) -> str:
@@ -53,21 +64,22 @@ def shown(frames: Frames, shown: list[Gallery]) -> str:
 
 
 def image_shape(pixels: int) -> tuple[int, int]:
-    """Height and width of images with this many pixels; those of no known shape are shown as one row."""
+    """Height and width of images with this many pixels, where the record does not tell: a square, or else one row."""
     side = math.isqrt(pixels)
     return SHAPES.get(pixels) or ((side, side) if side * side == pixels else (1, pixels))
 
 
-def mosaic(images: NDArray[Any], columns: int, gap: float = 0.5) -> NDArray[Any]:
+def mosaic(images: NDArray[Any], shape: tuple[int, int], columns: int, gap: float = 0.5) -> NDArray[Any]:
     """Images [n, D] side by side, row by row, as one picture [height, width], values clipped to [0, 1].
 
     Args:
         images: at least one.
+        shape: height and width of each, D in all.
         columns: images a row; a last row that is not full ends in the grey of the gaps.
         gap: grey of the lines of one pixel between images.
 
     """
-    height, width = image_shape(images.shape[1])
+    height, width = shape
     rows = -(-len(images) // columns)
     picture = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), gap, dtype=np.float32)
     for place, image in enumerate(images):

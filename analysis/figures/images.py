@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.figures.galleries import galleries, image_shape, mosaic, shown
+from analysis.figures.galleries import galleries, mosaic, shown
 from analysis.figures.style import STYLE, folded
 from analysis.frames import Frames
 
@@ -36,7 +36,7 @@ def injected(frames: Frames) -> Figure | None:
         for gallery, row in zip(found, grid, strict=True):
             for layer, axes in enumerate(row, start=1):
                 images = gallery.arrays[f"injected/{layer}"]
-                _show(axes, images.reshape(-1, images.shape[-1])[: SIDE**2], SIDE)
+                _show(axes, images.reshape(-1, images.shape[-1])[: SIDE**2], gallery.shape, SIDE)
             row[0].set_ylabel(folded(gallery.variant))
         for layer, axes in enumerate(grid[0], start=1):
             axes.set_title(f"$z_{{{layer}}}^*$")
@@ -55,11 +55,11 @@ def reconstructions(frames: Frames) -> Figure | None:
     rows = [found[0].arrays["images"], *(gallery.arrays["reconstructions"] for gallery in found)]
     names = ["test images", *(folded(gallery.variant, 20) for gallery in found)]
     columns = len(rows[0])
-    height, _ = image_shape(rows[0].shape[1])
+    height, _ = found[0].shape
     with mpl.rc_context(BARE):
         figure = Figure(figsize=(7.2, 0.4 + 0.34 * len(rows)), layout="constrained")
         axes = figure.subplots()
-        _show(axes, np.concatenate(rows), columns)
+        _show(axes, np.concatenate(rows), found[0].shape, columns)
         middles = [place * (height + 1) + (height - 1) / 2 for place in range(len(rows))]
         axes.set_yticks(middles, names)
         axes.tick_params(left=False)
@@ -79,13 +79,13 @@ def prior_samples(frames: Frames) -> Figure | None:
         figure = Figure(figsize=(1.8 * len(found), 2.3), layout="constrained")
         grid = figure.subplots(1, len(found), squeeze=False)
         for gallery, axes in zip(found, grid[0], strict=True):
-            _show(axes, gallery.arrays["prior_samples"][: PRIOR_SIDE**2], PRIOR_SIDE)
+            _show(axes, gallery.arrays["prior_samples"][: PRIOR_SIDE**2], gallery.shape, PRIOR_SIDE)
             axes.set_title(folded(gallery.variant, 18), fontsize="medium")
         figure.suptitle(shown(frames, found), fontsize="medium")
     return figure
 
 
-def _show(axes: Axes, images: NDArray[Any], columns: int) -> None:
-    axes.imshow(mosaic(images, columns), cmap="gray", vmin=0, vmax=1, interpolation="none")
+def _show(axes: Axes, images: NDArray[Any], shape: tuple[int, int], columns: int) -> None:
+    axes.imshow(mosaic(images, shape, columns), cmap="gray", vmin=0, vmax=1, interpolation="none")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -60,10 +60,22 @@ def test_images_have_the_shape_of_their_data_set(pixels, shape):
     assert image_shape(pixels) == shape
 
 
+def test_a_record_tells_the_shape_of_its_images(results, small_spec):
+    def outcome(member):
+        data = results.result(member)["data"]
+        return results.result(member, data={**data, "shape": [4, 16] if member.seed == 0 else [4, 4]})
+
+    with_galleries(results, small_spec, outcome)
+    frames = the_group(results)
+    assert [item.shape for item in galleries(frames)] == [(4, 16)] * 2
+    # A shape that does not fit is not believed.
+    assert [item.shape for item in galleries(frames.select(frames.members["seed"] == 1))] == [(8, 8)] * 2
+
+
 def test_a_mosaic_puts_every_image_where_it_belongs():
     images = np.arange(5 * 4, dtype=float).reshape(5, 4) / 20
     images[4, 0] = 7.0
-    picture = mosaic(images, columns=3)
+    picture = mosaic(images, (2, 2), columns=3)
     assert picture.shape == (2 + 1 + 2, 3 * 3 - 1)
     for place, image in enumerate(images):
         top, left = 3 * (place // 3), 3 * (place % 3)

@@ -3,6 +3,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 import analysis
@@ -197,3 +198,18 @@ def test_a_record_without_particulars_can_be_told(results, small_spec):
         bare = {key: record.result[key] for key in ("digest", "labels", "status", "test_log_likelihood")}
         record.finish(bare)
     assert "unknownunknownunknownunknown6" in page(results).text
+
+
+def test_own_images_that_are_gone_leave_the_rest_of_the_page(results, small_spec, tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, train=np.zeros((64, 30), np.uint8), test=np.zeros((8, 30), np.uint8))
+    own = f"{{dataset: own, own: {{name: mine, file: {path}, range: [0, 255]}}}}"
+    data = {"dataset": "mine", "sha256": "ef" * 32, "canonical": None, "train_images": 64, "test_images": 8}
+    results.grid(
+        lambda m: results.result(m, data=data), spec=small_spec.replace("{dataset: digits}", own), with_curves=False
+    )
+    path.unlink()
+    text = page(results).text
+    assert "VAE+BN+WU (mine, L = 2)" in text
+    assert "minethe user's own648" in text
+    assert "Its widths are not known here" in text
