@@ -152,6 +152,8 @@ def _robust_limits(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
 
 def _test_label(epochs: pd.DataFrame) -> str:
     """With the number of samples: `test log-likelihood, K = 100, at the end 5,000`."""
-    known = epochs.dropna(subset=["test_iw_samples"]) if "test_iw_samples" in epochs else epochs.iloc[:0]
+    if "test_iw_samples" not in epochs:  # nobody was evaluated
+        return "test log-likelihood"
+    known = epochs.dropna(subset=["test_iw_samples"])
     counts = [f"{count:,.0f}" for count in known.sort_values("epoch")["test_iw_samples"].unique()]
     return "test log-likelihood" + f", K = {', at the end '.join(counts)}" * bool(counts)
