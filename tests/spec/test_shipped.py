@@ -1,0 +1,37 @@
+"""The shipped specs: each reads, alone and with every profile of its own, and holds what its members continue from."""
+
+from pathlib import Path
+
+import pytest
+
+from hvae_spec.reading import read
+from hvae_spec.records import Results
+from tune.phases import check_first_phases
+
+SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
+CASES = [(path, profile) for path in SPECS for profile in (None, *read(path).experiment.profiles)]
+
+
+@pytest.mark.parametrize(("path", "profile"), CASES, ids=lambda value: getattr(value, "stem", value))
+def test_reads_with_every_profile(path, profile, tmp_path):
+    reading = read(path, (), profile)
+    assert reading.experiment.name == path.stem + (f"-{profile}" if profile else "")
+    assert reading.members
+    check_first_phases(reading, Results(tmp_path), ())
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if path.stem != "quickstart"], ids=lambda path: path.stem)
+def test_a_quick_profile_costs_a_thousandth_of_the_paper_s_budget_or_so(path):
+    def steps(profile):
+        members = read(path, (), profile).members
+        return sum(member.spec.training.epochs * member.spec.data.counts[1] for member in members)
+
+    assert steps("quick") < steps(None) / (4 if path.stem == "frey_gaussian" else 200)
+
+
+def test_the_paper_s_grids_share_members_with_what_builds_on_them():
+    grid = {member.digest for member in read(SPECS[0].parent / "mnist_grid.yaml").members}
+    tuned = read(SPECS[0].parent / "mnist_finetune.yaml").members
+    firsts = {member.spec.first_phase.digest for member in tuned if member.spec.first_phase}
+    assert len(firsts) == 6
+    assert firsts <= grid
