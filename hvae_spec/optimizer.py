@@ -2,10 +2,11 @@
 
 A row a member makes the norm, the clipping and PyTorch's fused Adam one operation each instead of one a parameter,
 which is what a step of these small models mostly costs. The model's parameters are views of the rows, so an update of
-the rows is one of the parameters.
+the rows is one of the parameters. Members of equal settings are one group, which a GPU updates in one launch.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from hvae_spec.schema.training import TrainingSpec
 
 
 class PackAdam:
-    """Adam with one parameter group a member.
+    """Adam with one parameter group for all members of the same settings.
 
     Args:
         settings: the members' training settings.
@@ -31,23 +32,31 @@ class PackAdam:
         parts = self.rows.split([parameter[0].numel() for parameter in parameters], dim=1)
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.data = part.unflatten(1, parameter.shape[1:])
+        self.members = list(self.rows)
+        """Each member's row, [P]."""
+        alike: dict[str, list[int]] = {}
+        for member, training in enumerate(settings):
+            alike.setdefault(training.model_dump_json(include={"optimizer", "lr_decay"}), []).append(member)
+        self.groups = list(alike.values())
         groups = []
-        for row, training in zip(self.rows, settings, strict=True):
-            adam = training.optimizer.adam
-            groups.append({"params": [row], "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
+        for group in self.groups:
+            adam = settings[group[0]].optimizer.adam
+            rows = [self.members[member] for member in group]
+            groups.append({"params": rows, "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
         # Capturable: on a CUDA device a step may become part of a graph.
         self.adam = torch.optim.Adam(groups, fused=True, capturable=self.rows.is_cuda)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set every member's learning rate for an epoch (counted from 1)."""
-        for training, group in zip(self.settings, self.adam.param_groups, strict=True):
+        for members, group in zip(self.groups, self.adam.param_groups, strict=True):
+            training = self.settings[members[0]]
             decay = training.lr_decay
             times = 0 if decay is None else (epoch - 1) // decay.every
             group["lr"] = training.optimizer.adam.lr * (1.0 if decay is None else decay.factor**times)
 
     @property
     def learning_rates(self) -> list[float]:
-        """Every member's learning rate in the current epoch."""
+        """The learning rate of every group in the current epoch."""
         return [group["lr"] for group in self.adam.param_groups]
 
     @torch.no_grad()
@@ -64,21 +73,21 @@ class PackAdam:
         # Into memory that is there already: new pages would cost more than the copy.
         torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradients)
         norms = torch.linalg.vector_norm(self.gradients, dim=1)
-        for member, (training, group) in enumerate(zip(self.settings, self.adam.param_groups, strict=True)):
+        for member, training in enumerate(self.settings):
             row = self.gradients[member]
             if training.clip_norm is not None:
                 row.mul_((training.clip_norm / norms[member]).clamp(max=1))
             if training.clip_value is not None:
                 row.clamp_(-training.clip_value, training.clip_value)
-            group["params"][0].grad = None if frozen[member] else row
+            self.members[member].grad = None if frozen[member] else row
         self.adam.step()
         return norms
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint must hold, parameters included."""
         tensors = {"rows": self.rows}
-        for member, values in self.adam.state_dict()["state"].items():
-            tensors.update({f"adam/{member}/{name}": value for name, value in values.items()})
+        for member, row in enumerate(self.members):
+            tensors.update({f"adam/{member}/{name}": value for name, value in self.adam.state.get(row, {}).items()})
         return tensors
 
     @torch.no_grad()
@@ -92,8 +101,10 @@ class PackAdam:
         self.rows.copy_(tensors["rows"])
         content: dict[str, Any] = self.adam.state_dict()
         content["state"] = {}
+        # PyTorch counts parameters group by group.
+        places = {member: place for place, member in enumerate(chain(*self.groups))}
         for name, value in tensors.items():
             if name.startswith("adam/"):
                 _, member, field = name.split("/")
-                content["state"].setdefault(int(member), {})[field] = value
+                content["state"].setdefault(places[int(member)], {})[field] = value
         self.adam.load_state_dict(content)

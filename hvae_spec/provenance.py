@@ -2,14 +2,21 @@
 
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    packages = {name: version(name) for name in ("torch", "numpy", "hvae-spec")}
+
+    def installed(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"  # a checkout that is run in place
+
+    packages = {name: installed(name) for name in ("torch", "numpy", "hvae-spec")}
     return {"python": platform.python_version(), **{name.replace("-", "_"): value for name, value in packages.items()}}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor import config as inductor_config
 
 from hvae_spec import compiler
 from hvae_spec.cuda_graph import CudaGraph
@@ -143,6 +144,8 @@ class Trainer:
     def compile(self) -> Objective | None:
         """The objective with its operations fused, forward and backward; None where that fails."""
         torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
+        # Other packs may be compiling beside this one, each with a share of the cores.
+        inductor_config.compile_threads = torch.get_num_threads()
         compiled: Objective = torch.compile(objective, dynamic=False)
         members = len(self.specs)
         x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)

@@ -76,6 +76,7 @@ def test_a_diverged_member_is_frozen_in_a_captured_step():
     assert not torch.equal(before[0], pack.optimizer.rows[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_a_compiled_step_is_that_of_the_plain_objective():
     specs = [member(seed=seed) for seed in (0, 1)]
     dataset = load_dataset(specs[0].data)

@@ -114,13 +114,17 @@ def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
     "dies_at", [("training", 1), ("training", 3), ("training", 5), ("evaluating", 2), ("evaluating", 5)]
 )
 def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, dies_at):
-    run_pack(job(tmp_path / "whole", specs()))
+    # The first and the last are one group of Adam, the other one is another.
+    shape = {"evaluation__every": 2, "training__epochs": 5}
+    mixed = [*specs(), member(seed=2, **shape)]
+    mixed[1] = member(seed=1, training__optimizer__adam__lr=5e-3, training__clip_norm=0.5, **shape)
+    run_pack(job(tmp_path / "whole", mixed))
 
     def die(progress):
         if (progress.phase, progress.epoch) == dies_at:
             raise Killed
 
-    parts = job(tmp_path / "parts", specs())
+    parts = job(tmp_path / "parts", mixed)
     with pytest.raises(Killed):
         run_pack(parts, die)
     assert (tmp_path / "parts" / "packs" / "pack" / "checkpoint.safetensors").exists() or dies_at[1] <= 2

@@ -31,7 +31,7 @@ from tune.signals import Interrupted, Interruption
 from tune.startup import startup
 
 SECONDS = 5.0
-COMPILED = (1, 4, 8)
+COMPILED = {"cpu": (1, 4, 8), "cuda": (1, 8, 32)}
 """Pack sizes that are measured with compiled steps, of those asked for: each takes a minute to compile."""
 PRODUCTS = 30
 """A shape of product is measured for this fraction of the time for a shape of model."""
@@ -82,7 +82,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument(
-        "--members", type=_sizes, default=SIZES, metavar="M,...", help="pack sizes to measure (default: 1,2,4,8,16)"
+        "--members",
+        type=_sizes,
+        metavar="M,...",
+        help="pack sizes to measure (default: 1,2,4,8,16, and on a GPU 32,64)",
     )
     parser.add_argument(
         "--seconds", type=_seconds, default=SECONDS, metavar="S", help=f"time for each shape (default: {SECONDS:g})"
@@ -199,7 +202,9 @@ def shape_rows(
     from tune import comparison, stopwatch
 
     settings: dict[str, Any] = {"device": device, "threads": threads}
-    settings |= {"sizes": options.members, "seconds": options.seconds}
+    kind = device.partition(":")[0]
+    sizes = options.members or SIZES[kind]
+    settings |= {"sizes": sizes, "seconds": options.seconds}
     loop = {"plain step": comparison.step(member, device)}
     shape, plain = measure_beside(
         member,
@@ -207,15 +212,15 @@ def shape_rows(
         steps=loop,
         evaluations={"plain evaluation": comparison.evaluation(member, device)},
     )
-    measured = [(False, shape, plain)]
+    measured = [(False, sizes, shape, plain)]
     if compiled:
-        settings["sizes"] = tuple(size for size in options.members if size in COMPILED) or options.members[:1]
-        measured.append((True, *measure_beside(member, **settings, compiled=True, steps=loop)))
+        settings["sizes"] = tuple(size for size in sizes if size in COMPILED[kind]) or sizes[:1]
+        measured.append((True, settings["sizes"], *measure_beside(member, **settings, compiled=True, steps=loop)))
     floor_ms = floor.step_ms(member)
     rows = []
-    for is_compiled, each, beside in measured:
+    for is_compiled, asked, each, beside in measured:
         save_measurement(member, device, threads, is_compiled, each)
-        left_out = sorted(set(options.members) - {step.members for step in each.steps})
+        left_out = sorted(set(asked) - {step.members for step in each.steps})
         if left_out:
             note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")
         rows += step_rows(name, each, is_compiled, 1e3 * beside["plain step"], floor_ms)
@@ -231,7 +236,7 @@ def shape_rows(
                 "floor_samples_per_second": floor.samples_per_second(member),
                 "compiled": is_compiled,
             }
-            for is_compiled, each, _ in measured
+            for is_compiled, _, each, _ in measured
         ],
         "epoch_setup": [
             {

@@ -5,11 +5,14 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import psutil
 
 MEMORY_SHARE = 0.9
 """Of a device's memory that packs may take."""
+PACKS_UNDER_MPS = 16
+"""Packs that share a GPU where their kernels can run side by side, a core for each permitting."""
 
 
 def gpus(device: str) -> int:
@@ -38,6 +41,22 @@ def memory(kind: str) -> float | None:
         return MEMORY_SHARE * min(float(line) for line in lines) * 2**20
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def has_mps() -> bool:
+    """Whether NVIDIA's Multi-Process Service runs on this machine. With it, kernels of several processes run side by
+    side on a GPU; without it, they take turns.
+    """
+    folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))
+    try:
+        return psutil.pid_exists(int((folder / "nvidia-cuda-mps-control.pid").read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def packs_per_gpu(gpus: int, cores: int) -> int:
+    """How many packs should share a GPU: several where they run side by side."""
+    return max(1, min(PACKS_UNDER_MPS, cores // gpus)) if gpus and has_mps() else 1
 
 
 def can_compile(kind: str) -> bool:

@@ -18,7 +18,7 @@ from hvae_spec import provenance
 from hvae_spec.files import write_json
 from hvae_spec.schema.experiment import Member
 
-SIZES = (1, 2, 4, 8, 16)
+SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 """Members of the packs that are measured."""
 SECONDS = 3.0
 """Time for a shape, its set-up apart."""
@@ -173,7 +173,7 @@ def measure(
     *,
     device: str,
     threads: int,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int] | None = None,
     seconds: float = SECONDS,
     compiled: bool = False,
 ) -> ShapeMeasurement:
@@ -186,7 +186,7 @@ def measure(
         member: any member of the shape.
         device: `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of the process.
-        sizes: packs to measure, ascending; the first is always measured.
+        sizes: packs to measure, ascending; the first is always measured. None: the usual ones of the device.
         seconds: time to spend, set-up apart.
         compiled: whether packs are compiled.
 
@@ -199,7 +199,7 @@ def measure_beside(
     *,
     device: str,
     threads: int,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int] | None = None,
     seconds: float = SECONDS,
     compiled: bool = False,
     steps: Mapping[str, Callable[[], object]] | None = None,
@@ -210,6 +210,7 @@ def measure_beside(
     from tune import stopwatch
 
     keep_freed_memory()  # as a pack does
+    sizes = sizes or SIZES[device.partition(":")[0]]
     with stopwatch.settings(threads, member.training.matmul_precision):
         packs = stopwatch.packs(member, sizes, device, seconds, compiled=compiled)
         measured: list[StepTime] = []

@@ -107,7 +107,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="most members to train in one pack (default: as many as make a member-step cheapest)",
     )
     parser.add_argument(
-        "--packs-per-gpu", type=_positive, default=1, metavar="N", help="packs that share a GPU (default: 1)"
+        "--packs-per-gpu",
+        type=_positive,
+        metavar="N",
+        help="packs that share a GPU (default: a core's worth each, 16 at the most, where NVIDIA's MPS is running; "
+        "else 1)",
     )
     parser.add_argument(
         "--compile",
@@ -178,8 +182,10 @@ def _plan(options: argparse.Namespace, results: Results, reading: Reading, conso
     """The plan, with --measure after everything that it rests on has been measured."""
     from hvae_spec.provenance import git_state
 
-    gpus = devices.gpus(options.device)
+    gpus, cores = devices.gpus(options.device), options.cpus or devices.cores()
     kind = "cuda" if gpus else "cpu"
+    if options.packs_per_gpu is None:
+        options.packs_per_gpu = 1 if options.address else devices.packs_per_gpu(gpus, cores)
     if options.compile == "always" and not devices.can_compile(kind):
         needed = "a C++ compiler (g++, clang++ or $CXX)" if kind == "cpu" else "the package triton"
         raise UserError(f"--compile always: torch.compile needs {needed}, which is not there")
@@ -189,7 +195,7 @@ def _plan(options: argparse.Namespace, results: Results, reading: Reading, conso
         reading,
         results,
         device=options.device if gpus or options.address else "cpu",
-        cores=options.cpus or devices.cores(),
+        cores=cores,
         gpus=gpus,
         packs_per_gpu=options.packs_per_gpu,
         pack_size=options.pack_size,
@@ -226,6 +232,10 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
     done = plan.counts["finished"] + plan.counts["diverged"]
     already = f" ({done} are done already)" if done else ""
     console.print(f"Running {members} members in {len(plan.jobs)} packs, {plan.workers} at a time{already}.")
+    if 0 < plan.gpus < len(plan.jobs) and not options.serial and not options.address and not devices.has_mps():
+        console.print(
+            "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
+        )
     with Display(plan, console) as display:
         for jobs in rounds(plan.jobs, options.records):
             if options.serial:

@@ -1,12 +1,18 @@
 """Grey values to observations x, and shuffled batches of them, kept on the device."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.streams import Streams, stream_seed
+
+DRAWN_TOGETHER = {"cpu": 1, "cuda": 8}
+"""Batches that are drawn in one go: on a GPU launching a kernel costs more than the draw of a batch, and on a CPU one
+batch fits into the cache.
+"""
 
 
 def draw(values: Tensor, levels: int, observation: str, uniform: Tensor) -> Tensor:
@@ -65,9 +71,12 @@ class Batches:
     def epoch(self, streams: Streams) -> Iterator[Tensor]:
         """Batches [M, B, D] of one epoch, drawn from the members' streams."""
         order = streams.permutations(len(self.images))
-        for step in range(self.steps):
-            rows = order[:, step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.observe(self.images.index_select(0, rows.flatten()).unflatten(0, rows.shape), streams)
+        visited = min(self.steps * self.batch_size, len(self.images))
+        together = DRAWN_TOGETHER[self.images.device.type] * self.batch_size
+        for start, end in pairwise([*range(0, visited, together), visited]):
+            rows = order[:, start:end]
+            drawn = self.observe(self.images.index_select(0, rows.flatten()).unflatten(0, rows.shape), streams)
+            yield from drawn.split(self.batch_size, dim=1)
 
     def observe(self, values: Tensor, streams: Streams) -> Tensor:
         """Observations [M, B, D] of grey values [M, B, D]."""

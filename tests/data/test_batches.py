@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from hvae_spec.data.batches import Batches, draw, draw_once
+from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw, draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.schema.data import DataSpec
 from hvae_spec.streams import Streams
@@ -139,3 +139,14 @@ def test_copies_stand_in_both_sets_and_are_drawn_apart(digits):
     assert not torch.equal(first, second)
     few = DataSpec(dataset="digits", copies=2, train_images=1500)
     assert few.counts[1] == len(load_dataset(few).train) == 1500
+
+
+@pytest.mark.parametrize("last_batch", ["drop", "keep"])
+def test_batches_drawn_together_visit_the_same_images_in_the_same_order(digits, monkeypatch, last_batch):
+    parts = batches(digits, observation="gaussian", batch_size=100, last_batch=last_batch)
+    alone = list(parts.epoch(Streams([0, 1]).begin("training", 1)))
+    monkeypatch.setitem(DRAWN_TOGETHER, "cpu", 4)
+    together = list(parts.epoch(Streams([0, 1]).begin("training", 1)))
+    assert len(together) == parts.steps
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal((one * 17).floor(), (other * 17).floor())
