@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
-from torch._inductor import config as inductor_config
 
 from hvae_spec import compiler
 from hvae_spec.cuda_graph import CudaGraph
 from hvae_spec.data.dataset import Dataset
+from hvae_spec.fusing import fusing
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import bound, log_weight, warm_up
 from hvae_spec.optimizer import PackAdam
@@ -144,16 +144,15 @@ class Trainer:
     def compile(self) -> Objective | None:
         """The objective with its operations fused, forward and backward; None where that fails."""
         torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
-        # Other packs may be compiling beside this one, each with a share of the cores.
-        inductor_config.compile_threads = torch.get_num_threads()
         compiled: Objective = torch.compile(objective, dynamic=False)
         members = len(self.specs)
         x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)
         noise = torch.zeros(members, self.full_noise, device=self.device)
         beta = torch.ones(members, device=self.device)
         try:
-            value, _ = compiled(self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples)
-            torch.autograd.grad(-value.sum(), self.parameters)
+            with fusing():
+                value, _ = compiled(self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples)
+                torch.autograd.grad(-value.sum(), self.parameters)
         except TorchDynamoException as error:
             warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
             return None

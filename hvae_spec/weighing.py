@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
+from hvae_spec.fusing import fusing
 from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import log_weight
@@ -41,7 +42,8 @@ def compiled_weigh() -> Weigh:
         model: Hierarchy, x: Tensor, encoding: list[DiagonalGaussian], noise: Tensor
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         try:
-            return fused[0](model, x, encoding, noise)
+            with fusing():
+                return fused[0](model, x, encoding, noise)
         except TorchDynamoException as error:
             warnings.warn(f"torch.compile failed, evaluation goes on without it: {error}", stacklevel=2)
             fused[0] = weigh

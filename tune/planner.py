@@ -147,7 +147,9 @@ def make_plan(
 
     shapes = {id(cell): shape(cell.member) for cell in reading.cells}
     fresh = [(shapes[id(member.cell)], _pack_member(member, results)) for member in missing.values()]
-    groups = group(fresh, size_of, seconds_of, workers=workers, begun=[forecaster.of(job).seconds for job in begun])
+    # Packs that share a GPU share its speed: cutting them smaller helps no more than there are GPUs.
+    begun_seconds = [forecaster.of(job).seconds for job in begun]
+    groups = group(fresh, size_of, seconds_of, workers=min(gpus or workers, workers), begun=begun_seconds)
     jobs = begun + [
         PackJob(
             pack_id(one), tuple(one), results.root.resolve(), device, threads, git, is_compiled(one[0].spec, len(one))

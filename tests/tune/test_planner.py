@@ -260,6 +260,14 @@ def test_packs_per_gpu_multiply_the_workers(tmp_path):
     assert {job.threads for job in plan.jobs} == {2}
 
 
+def test_packs_that_share_a_gpu_are_not_cut_to_fill_it(tmp_path):
+    on_gpu = Measured(measurement({1: 6.0, 16: 1.0}), device="cuda")
+    sizes = sorted(
+        len(job.members) for job in plan_of(GRID, tmp_path, gpus=1, packs_per_gpu=16, forecaster=on_gpu).jobs
+    )
+    assert sizes == [3, 3, 3, 6, 6]
+
+
 @pytest.mark.parametrize("workers", [2, 3, 8, 64])
 @pytest.mark.parametrize("seeds", [1, 3, 40])
 def test_workers_end_at_about_the_same_time(tmp_path, workers, seeds):
