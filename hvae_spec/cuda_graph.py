@@ -1,6 +1,6 @@
 """A function of tensors, captured once as a CUDA graph and replayed: one launch in place of hundreds."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -45,14 +45,14 @@ class CudaGraph:
             self.key, self.calls, self.graph = now, 0, None
         self.calls += 1
         if self.calls <= WARM_UPS:
-            return self._on_side_stream(arguments)
+            return self._on_side_stream(_copies(arguments))
         graph = self.graph = self.graph or self._capture(arguments)
         for kept, value in zip(self.inputs, tensors, strict=True):
             kept.copy_(value)
         graph.replay()
         return self.output.clone()
 
-    def _on_side_stream(self, arguments: tuple[Any, ...]) -> Tensor:
+    def _on_side_stream(self, arguments: Sequence[Any]) -> Tensor:
         """An ordinary call on a stream of its own, as capture asks of the calls before it."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -61,11 +61,21 @@ class CudaGraph:
         torch.cuda.current_stream().wait_stream(side)
         return output
 
-    def _capture(self, arguments: tuple[Any, ...]) -> torch.cuda.CUDAGraph:
+    def _capture(self, arguments: Sequence[Any]) -> torch.cuda.CUDAGraph:
         """Record the function on copies of its arguments. Recording computes nothing."""
-        kept = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
+        kept = _copies(arguments)
         self.inputs = [value for value in kept if isinstance(value, Tensor)]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.output = self.function(*kept)
         return graph
+
+
+def _copies(arguments: Sequence[Any]) -> list[Any]:
+    """The arguments with copies in the place of tensors, contiguous in memory, so that the function sees one layout
+    only: what `torch.compile` made of it would be compiled anew for another.
+    """
+    return [
+        value.clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else value
+        for value in arguments
+    ]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
@@ -81,5 +82,7 @@ def test_a_compiled_step_is_that_of_the_plain_objective():
     specs = [member(seed=seed) for seed in (0, 1)]
     dataset = load_dataset(specs[0].data)
     fused, plain = Trainer(specs, dataset, "cuda", compiled=True), Trainer(specs, dataset, "cuda")
+    compiled = counters["stats"]["unique_graphs"]
     for row, expected in zip(fused.train_epoch(), plain.train_epoch(), strict=True):
         assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=2e-3)
+    assert counters["stats"]["unique_graphs"] == compiled

@@ -18,7 +18,7 @@ START_UP = 2.0
 """Seconds from a pack's turn to its first step."""
 NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 10e12}
 """Floating-point operations a second of a core, and of a GPU, where nothing is measured."""
-NOMINAL_OVERHEAD = 0.8e-3
+NOMINAL_OVERHEAD = {"cpu": 0.8e-3, "cuda": 0.2e-3}
 """Seconds that each mapping adds to a pack's step, however many members share it, where nothing is measured."""
 COMPILE_WORTH = 600.0
 """Seconds of training without compilation from which compiling, which takes up to a minute or two, pays clearly."""
@@ -123,7 +123,7 @@ class Forecaster:
         elif measured is not None:
             ms = measured.at(members)
         else:
-            shared = NOMINAL_OVERHEAD * sum(1 for _ in mappings(member)) / members
+            shared = NOMINAL_OVERHEAD[self.device] * sum(1 for _ in mappings(member)) / members
             ms = 1e3 * (shared + 2 * training_products(member) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
         if measured is None:
