@@ -72,6 +72,15 @@ class Record:
         return (self.result or {}).get("status")
 
     @property
+    def why_none(self) -> str | None:
+        """Why the member has no weights, in words: that it diverged, or failed. None if it finished or is not done."""
+        result = self.result or {}
+        if result.get("status") == "diverged":
+            divergence = result["divergence"]
+            return f"diverged in epoch {divergence['epoch']} ({divergence['quantity']})"
+        return f"failed ({result['failure']})" if result.get("status") == "failed" else None
+
+    @property
     def epochs(self) -> list[dict[str, Any]]:
         """Learning curves: one row an epoch."""
         return read_json_lines(self.folder / "epochs.jsonl")

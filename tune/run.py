@@ -227,7 +227,7 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
     already = f" ({done} are done already)" if done else ""
     console.print(f"Running {members} members in {len(plan.jobs)} packs, {plan.workers} at a time{already}.")
     with Display(plan, console) as display:
-        for jobs in rounds(plan.jobs, options.records):
+        for jobs in rounds(plan.jobs, options.records, display):
             if options.serial:
                 from tune.serial import run_serially
 
