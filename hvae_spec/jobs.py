@@ -75,8 +75,8 @@ class PackJob:
         where = " or ".join(str(folder.root) for folder in folders)
         raise UserError(
             f"{member.folder}: its first phase has not finished in {where}; add it to the grid (a variant with its "
-            f"{first.training.epochs} epochs and training.first_phase: null), or name with --records the results folder "
-            "that holds it"
+            f"{first.training.epochs} epochs and training.first_phase: null), or name the results folder that holds it "
+            "with --records"
         )
 
     @property

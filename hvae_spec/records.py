@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from hvae_spec.errors import UserError
-from hvae_spec.files import read_json_lines, write_atomically, write_json, write_json_lines
+from hvae_spec.files import copy_folder, read_json_lines, write_atomically, write_json, write_json_lines
 from hvae_spec.schema.experiment import Member
 
 ACTIVE = 0.01
@@ -145,6 +145,17 @@ class Results:
         """The status of the member with this digest; None without opening anything where there is no record."""
         folder = self._folders.get(digest[:12])
         return None if folder is None else Record(folder).status
+
+    def adopt(self, record: Record, digest: str, name: str) -> None:
+        """Copy a finished record of another results folder here, in the place of what an unfinished run left of it.
+
+        Raises:
+            OSError: it cannot be read, or the disk is full or not writable.
+
+        """
+        target = self.record(digest, name).folder
+        # Not beside the others, lest a part of it be taken for a record.
+        copy_folder(record.folder, target, self.root / f".adopted-{digest[:12]}")
 
     @property
     def records(self) -> list[Record]:
