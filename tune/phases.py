@@ -7,14 +7,14 @@ from pathlib import Path
 from hvae_spec.errors import UserError
 from hvae_spec.jobs import PackJob
 from hvae_spec.reading import Reading
-from hvae_spec.records import Results
+from hvae_spec.records import DONE, Results
 from tune.display import Listener
 from tune.failures import record_failure
 from tune.planner import pack_id
 
 
 def check_first_phases(reading: Reading, results: Results, sources: Sequence[Path]) -> None:
-    """Make sure that every fine-tuned member of a grid has something to start from.
+    """Make sure that every fine-tuned member of a grid that is not done has something to start from.
 
     Args:
         reading: the spec.
@@ -30,9 +30,15 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
             raise UserError(f"--records {source}: not a results folder (it has no members)")
     folders = [results, *map(Results, sources)]
     planned = {member.digest for member in reading.members}
+
+    def is_finished(digest: str) -> bool:
+        return any(folder.status(digest) == "finished" for folder in folders)
+
     for member in reading.members:
         first = member.spec.first_phase
-        if first is None or first.digest in planned or any(one.status(first.digest) == "finished" for one in folders):
+        if first is None or first.digest in planned or is_finished(first.digest):
+            continue
+        if results.status(member.digest) in DONE or is_finished(member.digest):
             continue
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "

@@ -105,6 +105,24 @@ def test_members_whose_first_phase_failed_fail_alone_and_run_once_it_is_mended(s
     assert {record.status for record in Results(root).records} == {"finished"}
 
 
+def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, capsys):
+    root, alone = tmp_path / "out", ("--set", "grid.variants={tuned: {}}", "--plan")
+    for member in reading_of(spec).members:
+        if member.labels["variant"] == "tuned":
+            assert run(spec, root, *alone) == 2
+            assert (
+                f"{member.folder}: its first phase is neither in this grid nor finished in" in capsys.readouterr().err
+            )
+            record = Results(root).record(member.digest, member.folder)
+            record.begin(member.spec)
+            record.finish({"status": "diverged" if member.spec.seed else "finished", "digest": member.digest})
+    assert run(spec, root, *alone) == 0
+    assert "1 finished, 2 diverged, 0 to run." in capsys.readouterr().out
+    # Finished elsewhere is as good; diverged there is to be trained here.
+    assert run(spec, tmp_path / "other", *alone, "--set", "grid.seeds=[0]", "--records", str(root)) == 0
+    assert run(spec, tmp_path / "other", *alone, "--records", str(root)) == 2
+
+
 def reading_of(spec):
     from hvae_spec.reading import read
 
