@@ -1,7 +1,6 @@
 """A user's own images: an array file, or a folder of images."""
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -109,8 +108,10 @@ def _members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
                 if name in names:
                     with archive.open(names[name]) as member:
                         found[name] = read(member)
-    except (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
-        what = " ".join(str(error).split())[:150]
+    except UserError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise whatever the damage leads to
+        what = " ".join(str(error).split())[:150] or type(error).__name__
         raise UserError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
     if "train" not in found:
         raise UserError(f"{path}: holds no array 'train' (it holds {', '.join(sorted(names)) or 'nothing'})")

@@ -1,6 +1,7 @@
 """A user's own images: arrays and folders, their counts before they are read, and what can be wrong with them."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -161,6 +162,29 @@ def test_a_truncated_array_is_told(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"not a \.npy file of numbers, or incomplete"):
         load_dataset(own(path))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.filterwarnings("ignore")
+def test_no_damaged_byte_of_a_header_is_a_traceback(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    stored = tmp_path / "stored.npy"
+    np.save(stored, GREY)
+    sound, told = stored.read_bytes(), 0
+    for place in range(128):
+        for value in (0, ord("("), ord("'"), ord("9"), 255):
+            damaged = sound[:place] + bytes([value]) + sound[place + 1 :]
+            if suffix == ".npy":
+                path.write_bytes(damaged)
+            else:
+                with zipfile.ZipFile(path, "w") as archive:
+                    archive.writestr("train.npy", damaged)
+            try:
+                load_dataset(own(path))
+            except UserError as error:
+                assert str(error).startswith(f"{path}: ")  # noqa: PT017
+                told += 1
+    assert told > 100
 
 
 def test_images_that_were_moved_are_found_by_name(data_dir):
