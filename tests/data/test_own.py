@@ -211,6 +211,7 @@ training: {{epochs: 1, batch_size: 3}}
         ("own: {{name: a, range: [0, 1]}}", "data.own.file is missing", None),
         ("own: {{name: a, file: {file}}}", "data.own.range is missing", None),
         ("own: {{name: a, file: {file}, range: [0]}}", "data.own.range.1 is missing", None),
+        ("own: {{name: a, file: {one}, range: [0, 255]}}", "a has no training images (0 training and 1 test", 43),
         (
             "train_images: 10, own: {{name: a, file: {file}, range: [0, 255]}}",
             "train_images is 10, but a has only 9",
@@ -220,8 +221,9 @@ training: {{epochs: 1, batch_size: 3}}
 )
 def test_a_spec_that_makes_no_sense_is_told_before_anything_runs(tmp_path, text, message, column):
     np.save(tmp_path / "a.npy", GREY)
+    np.save(tmp_path / "one.npy", GREY[:1])
     with pytest.raises(SpecError) as caught:
-        loads(SPEC.format(own=text.format(file=tmp_path / "a.npy")))
+        loads(SPEC.format(own=text.format(file=tmp_path / "a.npy", one=tmp_path / "one.npy")))
     (problem,) = caught.value.problems
     assert message in problem.message
     assert problem.place.line == 2
