@@ -21,7 +21,8 @@ LARGEST_LEVELS = 2**24
 
 def find_own(file: str) -> Path:
     """Where a user's images are: where the spec says, else under their own name in the folders that are searched for
-    data (as for a record that was moved to another machine).
+    data. The latter is for records that were moved to another machine, and for workers on other machines: a spec is
+    read only where its images are where it says.
 
     Raises:
         UserError: they are nowhere.

@@ -1,5 +1,6 @@
 """Well-formed specs that make no sense: what the types cannot tell, found before anything runs."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,10 +68,17 @@ def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
             "the smallest and then the largest value that a pixel can have",
             ("data.own.range",),
         )
-    try:
-        _ = data.available
-    except UserError as error:
-        message, remedy = str(error), "a .npz or .npy file, or a folder of images"
+    message = None
+    if not os.path.exists(data.own.file):
+        # A record that was moved finds its images by their name elsewhere; whoever writes a spec means this file.
+        message = f"{data.own.file}: no such file or folder"
+    else:
+        try:
+            _ = data.available
+        except UserError as error:
+            message = str(error)
+    if message is not None:
+        remedy = "a .npz or .npy file, or a folder of images"
         yield Nonsense(("data", "own", "file"), message, remedy, ("data.own",))
 
 
