@@ -201,7 +201,7 @@ def test_norb(data_dir, suffix):
     assert dataset.train_labels.tolist() == [0, 1, 2, 3, 4] * 2
     assert (dataset.levels, dataset.shape, dataset.canonical) == (256, (32, 32), False)
     assert DataSpec(dataset="norb").counts == (1024, 10, 5)
-    assert DataSpec(dataset="norb", copies=2).counts == (1024, 20, 10)
+    assert DataSpec(dataset="norb", copies=2).counts == (1024, 20, 5)
 
 
 def test_norb_is_canonical_by_its_content_however_compressed(data_dir, monkeypatch):
