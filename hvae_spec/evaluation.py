@@ -1,12 +1,13 @@
 """Bounds, effective sample size and unit KLs of one trained member, any K in bounded memory. All in nats."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from hvae_spec.bounds import FEWER_SAMPLES, jackknife_variance, nested_bounds
 from hvae_spec.data.batches import Batches
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.folding import folded
@@ -21,8 +22,6 @@ IMAGES = 256
 ROWS = {"cpu": 4096, "cuda": 2**18}
 """Rows (samples x images) in flight, memory permitting: enough for full-speed products; on a CPU few enough for the
 cache."""
-FEWER_SAMPLES = (1, 5, 10, 50, 100, 500, 1000, 5000)
-"""Numbers of samples K' at which the bound is told besides K. Each divides the next."""
 NORMALITY_IMAGES, NORMALITY_SAMPLES = 1000, 20
 """What KL(q||N(0, I)) is averaged over: samples enough that their noise is well below that of the choice of images."""
 
@@ -35,6 +34,9 @@ class Evaluation:
     """K."""
     log_likelihood: Tensor
     """The importance-weighted bound, Eq. 12."""
+    log_likelihood_mc_variance: Tensor
+    """Its Monte Carlo variance, by the jackknife over the first 5000 samples: with more of them, that of the bound with
+    5000, which is larger. Not a number with K = 1."""
     elbo: Tensor
     """The mean log weight, Eq. 10."""
     effective_sample_size: Tensor
@@ -59,13 +61,12 @@ class Evaluation:
 
     @property
     def log_likelihood_mc_se(self) -> float:
-        """Monte Carlo standard error of the mean bound: by the delta method, the variance of log(mean w) is
-        1/ESS - 1/K an image. With K = 1, which tells nothing of it, the spread over images, which bounds it from above.
+        """Monte Carlo standard error of the mean bound, by the jackknife, which errs on the safe side where few samples
+        carry the weight. With K = 1, which tells nothing of it, the spread over images, which bounds it from above.
         """
         if self.iw_samples == 1:
             return self.log_likelihood_se
-        variance = (1 / self.effective_sample_size - 1 / self.iw_samples).clamp(min=0)
-        return float(variance.sum().sqrt()) / len(variance)
+        return _error_of_mean(self.log_likelihood_mc_variance)
 
     @property
     def bound_by_samples(self) -> dict[int, tuple[float, float]]:
@@ -82,6 +83,11 @@ class Evaluation:
 def standard_error(values: Tensor) -> float:
     """Standard error of the mean of independent values; not a number for a single one."""
     return float(values.std(correction=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _error_of_mean(variances: Tensor) -> float:
+    """Standard error of the mean of independent values with these variances."""
+    return float(variances.sum().sqrt()) / len(variances)
 
 
 def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int, method: str) -> None:
@@ -192,6 +198,7 @@ class _Tally:
         self.done = 0
         self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
         self.log_sum_squares = self.log_sum.clone()
+        self.mc_variance = torch.full_like(self.log_sum, math.nan)
         self.total = torch.zeros(images, dtype=torch.float64, device=device)
         # Sum and sum of squares over samples of log q - log p, per image and unit.
         self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in units]
@@ -224,32 +231,9 @@ class _Tally:
                 self.kl_squares[layer][here] += square
         for point, (bound, variance) in enumerate(nested_bounds(first, len(self.bounds))):
             self.bounds[point, here], self.variances[point, here] = bound, variance
+        if iw_samples > 1:
+            self.mc_variance[here] = jackknife_variance(first.double())
         self.done += x.shape[2]
-
-
-def nested_bounds(log_w: Tensor, points: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The importance-weighted bound with fewer samples, for the first few K' of `FEWER_SAMPLES`.
-
-    The samples fall into S // K' groups one after another, the first K' and so on. Each group gives an independent
-    estimate log (1/K') sum_k w_k, and all of them together a mean with far less noise than the first alone. The same
-    samples serve every K', so that (Jensen) the means rise with K' wherever K' divides S.
-
-    Args:
-        log_w: log weights [S, B].
-        points: how many K', the last at most S.
-
-    Yields: the mean over groups and its variance, [B] each. With one group the variance is not a number.
-
-    """
-    groups, size = log_w.double(), 1
-    for samples in FEWER_SAMPLES[:points]:
-        ratio, size = samples // size, samples
-        if ratio > 1:
-            whole = groups[: len(groups) // ratio * ratio]
-            groups = whole.unflatten(0, (-1, ratio)).logsumexp(1) - math.log(ratio)
-        mean = groups.mean(0)
-        count = len(groups)
-        yield mean, groups.var(0) / count if count > 1 else torch.full_like(mean, math.nan)
 
 
 def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
@@ -269,26 +253,14 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
             # One sample an image: the spread over images bounds the Monte Carlo error from above.
             variance = sums.var(0, correction=0) / max(1, images - 1)
         kl_se.append(variance.sqrt())
-    effective = (2 * log_sum - joined("log_sum_squares")).exp()
+    fewer = zip(FEWER_SAMPLES, joined("bounds"), joined("variances"), strict=False)
     return Evaluation(
         iw_samples=iw_samples,
         log_likelihood=log_sum - math.log(iw_samples),
+        log_likelihood_mc_variance=joined("mc_variance"),
         elbo=joined("total") / iw_samples,
-        effective_sample_size=effective,
+        effective_sample_size=(2 * log_sum - joined("log_sum_squares")).exp(),
         kl=kl,
         kl_se=kl_se,
-        fewer_samples=_fewer_samples(joined("bounds"), joined("variances"), effective, iw_samples),
+        fewer_samples={samples: (float(bound.mean()), _error_of_mean(variance)) for samples, bound, variance in fewer},
     )
-
-
-def _fewer_samples(
-    bounds: Tensor, variances: Tensor, effective_sample_size: Tensor, iw_samples: int
-) -> dict[int, tuple[float, float]]:
-    """`Evaluation.fewer_samples` from bounds and their variances, [points, N]."""
-    points = {}
-    for samples, bound, variance in zip(FEWER_SAMPLES, bounds, variances, strict=False):
-        if variance.isnan().any():
-            # A single group: the delta method, Var[w] / (K' E[w]^2), with the moments of w from all K samples.
-            variance = (iw_samples / effective_sample_size - 1).clamp(min=0) / samples  # noqa: PLW2901
-        points[samples] = float(bound.mean()), float(variance.sum().sqrt()) / len(bound)
-    return points

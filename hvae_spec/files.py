@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,14 +25,29 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
         # The rename itself must outlive a power cut, or a result could vanish whose checkpoint is gone already.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _flush_names(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def copy_folder(source: Path, target: Path, temporary: Path) -> None:
+    """Copy the files of a folder so that a crash at any moment leaves all of them at `target`, or what was there, or
+    nothing. Until all are copied they are in `temporary`, on the same disk.
+
+    Raises:
+        OSError: a file cannot be read, or the disk is full or not writable.
+
+    """
+    shutil.rmtree(temporary, ignore_errors=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            write_atomically(temporary / path.name, path.read_bytes())
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(temporary, target)
+    _flush_names(target.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -49,6 +65,15 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def _flush_names(folder: Path) -> None:
+    """Write to disk which files a folder has."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _finite(value: Any) -> Any:

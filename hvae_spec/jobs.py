@@ -1,6 +1,6 @@
 """A pack as it is handed to a worker, and how far along it says it is. No torch here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,27 +48,35 @@ class PackJob:
     sources: tuple[Path, ...] = ()
     """Further results folders in which the first phases of fine-tuned members may be."""
 
-    def first_phase(self, member: PackMember) -> Record | None:
-        """The finished record that a fine-tuned member's training starts from.
+    @property
+    def folders(self) -> list[Results]:
+        """Where first phases may be."""
+        return [Results(folder) for folder in (self.results, *self.sources)]
+
+    def first_phase(self, member: PackMember, folders: Sequence[Results]) -> Record | None:
+        """The finished record that a fine-tuned member's training starts from, found in one of `folders`.
 
         None if it starts from initial weights.
 
         Raises:
-            UserError: the first phase has not finished in any of the folders.
+            UserError: the first phase has finished in none of them; with the reason, if it diverged or failed.
 
         """
         first = member.spec.first_phase
         if first is None:
             return None
-        folders = (self.results, *self.sources)
-        for folder in folders:
-            results = Results(folder)
-            if results.status(first.digest) == "finished":
-                return results.record(first.digest, "")
+        records = [folder.record(first.digest, first.digest) for folder in folders]
+        for record in records:
+            if record.status == "finished":
+                return record
+        for record in records:
+            if record.why_none:
+                raise UserError(f"{member.folder}: its first phase {record.why_none}: {record.folder}")
+        where = " or ".join(str(folder.root) for folder in folders)
         raise UserError(
-            f"{member.folder}: its first phase has not finished in {' or '.join(map(str, folders))}; add it to the "
-            f"grid (a variant with its {first.training.epochs} epochs and training.first_phase: null), or name with "
-            "--records the results folder that holds it"
+            f"{member.folder}: its first phase has not finished in {where}; add it to the grid (a variant with its "
+            f"{first.training.epochs} epochs and training.first_phase: null), or name the results folder that holds it "
+            "with --records"
         )
 
     @property

@@ -89,11 +89,11 @@ class _Life:
         self.test = draw_once(self.dataset, "test", self.first.model.observation)
         for record, spec in zip(self.records, self.specs, strict=True):
             record.begin(spec)
-        firsts = [self.job.first_phase(member) for member in self.job.members]
-        self.continues = [None if first is None else first.spec.digest for first in firsts]
         if self.checkpoint.exists():
             self.resume()
-        elif all(firsts):
+        elif self.first.first_phase is not None:
+            folders = self.job.folders
+            firsts = [self.job.first_phase(member, folders) for member in self.job.members]
             self.trainer.start_from([load_weights(first.weights) for first in firsts if first is not None])
         self.train()
         self.conclude()
@@ -234,7 +234,7 @@ class _Life:
     def result(self, member: int, status: str) -> dict[str, Any]:
         """What every result tells, whatever its status."""
         divergence = self.trainer.divergences[member]
-        spec, rows = self.specs[member], self.curves[member]
+        spec, rows, first = self.specs[member], self.curves[member], self.specs[member].first_phase
         steps = [row["ms_per_step"] for row in rows if row["ms_per_step"] is not None]
         device = self.trainer.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor()
@@ -245,7 +245,7 @@ class _Life:
             "divergence": None if divergence is None else vars(divergence),
             "failure": None,
             "parameters": parameters(spec),
-            "continues": self.continues[member],
+            "continues": None if first is None else first.digest,
             "epochs": self.trainer.epoch,
             "steps": self.trainer.epoch * steps_per_epoch(spec),
             "training_seconds": self.seconds["training"],

@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from hvae_spec.errors import UserError
-from hvae_spec.files import read_json_lines, write_atomically, write_json, write_json_lines
+from hvae_spec.files import copy_folder, read_json_lines, write_atomically, write_json, write_json_lines
 from hvae_spec.schema.experiment import Member
 
 ACTIVE = 0.01
@@ -70,6 +70,15 @@ class Record:
     def status(self) -> str | None:
         """`finished`, `diverged` or `failed`; None while the member is not done."""
         return (self.result or {}).get("status")
+
+    @property
+    def why_none(self) -> str | None:
+        """Why the member has no weights, in words: that it diverged, or failed. None if it finished or is not done."""
+        result = self.result or {}
+        if result.get("status") == "diverged":
+            divergence = result["divergence"]
+            return f"diverged in epoch {divergence['epoch']} ({divergence['quantity']})"
+        return f"failed ({result['failure']})" if result.get("status") == "failed" else None
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -136,6 +145,17 @@ class Results:
         """The status of the member with this digest; None without opening anything where there is no record."""
         folder = self._folders.get(digest[:12])
         return None if folder is None else Record(folder).status
+
+    def adopt(self, record: Record, digest: str, name: str) -> None:
+        """Copy a finished record of another results folder here, in the place of what an unfinished run left of it.
+
+        Raises:
+            OSError: it cannot be read, or the disk is full or not writable.
+
+        """
+        target = self.record(digest, name).folder
+        # Not beside the others, lest a part of it be taken for a record.
+        copy_folder(record.folder, target, self.root / f".adopted-{digest[:12]}")
 
     @property
     def records(self) -> list[Record]:

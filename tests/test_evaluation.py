@@ -5,10 +5,10 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec import compiler
+from hvae_spec.bounds import FEWER_SAMPLES, jackknife_variance
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluation import (
-    FEWER_SAMPLES,
     ROWS,
     bytes_per_row,
     evaluate,
@@ -139,14 +139,12 @@ def test_bounds_with_fewer_samples_equal_the_plain_computation_on_the_same_noise
         # Groups of K' samples, among the first 5000.
         groups = every[: min(k, 5000) // samples * samples].view(-1, samples, images)
         bounds = torch.stack([group.exp().mean(0).log() for group in groups])
-        if len(bounds) > 1:
-            variance = bounds.var(0) / len(bounds)
-        else:
-            w = (every - every.max(0).values).exp()
-            variance = w.var(0, correction=0) / w.mean(0) ** 2 / samples
+        variance = bounds.var(0) / len(bounds) if len(bounds) > 1 else jackknife_variance(every[:samples])
         found = evaluation.bound_by_samples[samples]
         expected = bounds.mean().item(), variance.sum().sqrt().item() / images
         assert found == pytest.approx(expected, rel=1e-5)
+    variance = jackknife_variance(every[:5000])
+    torch.testing.assert_close(evaluation.log_likelihood_mc_variance, variance, rtol=1e-3, atol=1e-9)
     assert evaluation.bound_by_samples[k] == (evaluation.log_likelihood.mean(), evaluation.log_likelihood_mc_se)
 
 

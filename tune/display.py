@@ -93,6 +93,9 @@ class Listener(Protocol):
     def split(self, pack_id: str, halves: list[PackJob]) -> None:
         """A pack ran out of memory, and others will run in its place."""
 
+    def reduced(self, pack_id: str, rest: PackJob | None, reasons: list[str]) -> None:
+        """Members of a pack cannot run, for these reasons. The rest of it, if there is any, will run in its place."""
+
 
 class Display:
     """Listens to a runner and shows a plan's progress."""
@@ -163,6 +166,16 @@ class Display:
         sizes = " + ".join(str(len(half.members)) for half in halves)
         words = f"out of memory with {len(state.job.members)} members: split into {sizes}"
         self.line(f"{state.job.name}: {words}", "yellow")
+
+    def reduced(self, pack_id: str, rest: PackJob | None, reasons: list[str]) -> None:
+        """Members of a pack cannot run."""
+        if rest is None:
+            self._close(pack_id, "failed")
+        else:
+            del self.states[pack_id]
+            self.states[rest.pack_id] = PackState(rest, self.plan.forecaster.of(rest).seconds)
+        for reason in reasons:
+            self.line(reason, "red")
 
     def _close(self, pack_id: str, status: str) -> None:
         state = self.states[pack_id]

@@ -1,17 +1,20 @@
 """Grids whose members continue from others: what must be there, and what runs first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hvae_spec.errors import UserError
 from hvae_spec.jobs import PackJob
 from hvae_spec.reading import Reading
-from hvae_spec.records import Results
+from hvae_spec.records import DONE, Results
+from tune.display import Listener
+from tune.failures import record_failure
+from tune.planner import pack_id
 
 
 def check_first_phases(reading: Reading, results: Results, sources: Sequence[Path]) -> None:
-    """Make sure that every fine-tuned member of a grid has something to start from.
+    """Make sure that every fine-tuned member of a grid that is not done has something to start from.
 
     Args:
         reading: the spec.
@@ -27,9 +30,15 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
             raise UserError(f"--records {source}: not a results folder (it has no members)")
     folders = [results, *map(Results, sources)]
     planned = {member.digest for member in reading.members}
+
+    def is_finished(digest: str) -> bool:
+        return any(folder.status(digest) == "finished" for folder in folders)
+
     for member in reading.members:
         first = member.spec.first_phase
-        if first is None or first.digest in planned or any(one.status(first.digest) == "finished" for one in folders):
+        if first is None or first.digest in planned or is_finished(first.digest):
+            continue
+        if results.status(member.digest) in DONE or is_finished(member.digest):
             continue
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "
@@ -41,9 +50,36 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
         )
 
 
-def rounds(jobs: Sequence[PackJob], sources: Sequence[Path]) -> list[list[PackJob]]:
-    """Packs that train from initial weights, then those that continue from the results of others."""
+def rounds(jobs: Sequence[PackJob], sources: Sequence[Path], listener: Listener) -> Iterator[list[PackJob]]:
+    """Packs that train from initial weights; then, once these have run, those that continue from the results of others,
+    as far as these have finished.
+    """
     jobs = [replace(job, sources=tuple(source.resolve() for source in sources)) for job in jobs]
     first = [job for job in jobs if job.members[0].spec.first_phase is None]
+    if first:
+        yield first
     second = [job for job in jobs if job.members[0].spec.first_phase is not None]
-    return [part for part in (first, second) if part]
+    folders = second[0].folders if second else []
+    if ready := [rest for job in second if (rest := _with_first_phases(job, folders, listener))]:
+        yield ready
+
+
+def _with_first_phases(job: PackJob, folders: Sequence[Results], listener: Listener) -> PackJob | None:
+    """A pack less the members whose first phase has not finished. These are recorded as failed, each with its reason.
+    A pack that goes on from a checkpoint needs no first phase any more.
+    """
+    if (Results(job.results).pack(job.pack_id) / "checkpoint.safetensors").exists():
+        return job
+    left, reasons = [], []
+    for member in job.members:
+        try:
+            job.first_phase(member, folders)
+            left.append(member)
+        except UserError as error:
+            record_failure(replace(job, members=(member,)), str(error))
+            reasons.append(str(error))
+    if not reasons:
+        return job
+    rest = replace(job, pack_id=pack_id(left), members=tuple(left)) if left else None
+    listener.reduced(job.pack_id, rest, reasons)
+    return rest

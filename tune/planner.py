@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.files import write_json
 from hvae_spec.jobs import PackJob, PackMember
 from hvae_spec.reading import Reading
-from hvae_spec.records import DONE, Results
+from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.counts import mappings
 from hvae_spec.schema.experiment import Member
 from hvae_spec.schema.grid import GridMember
@@ -49,11 +49,19 @@ class Plan:
     forecaster: Forecaster
     gpus: int = 0
     """CUDA devices among which the workers are shared; none: they are shared among cores."""
+    adopted: dict[str, Record] = field(default_factory=dict)
+    """Records in other results folders, by digest, of planned members that count as finished for their sake."""
 
     @cached_property
     def counts(self) -> Counter[str]:
         """How many members have each status."""
         return Counter(self.statuses.values())
+
+    def adopt_records(self) -> None:
+        """Copy the records that are finished elsewhere into the results folder."""
+        for member in self.reading.members:
+            if member.digest in self.adopted:
+                self.results.adopt(self.adopted[member.digest], member.digest, member.folder)
 
     def write_grid(self) -> None:
         """Write grid.json: the grid as now planned."""
@@ -83,6 +91,7 @@ def make_plan(
     reading: Reading,
     results: Results,
     *,
+    sources: Sequence[Results] = (),
     device: str,
     cores: int,
     gpus: int = 0,
@@ -96,12 +105,14 @@ def make_plan(
 ) -> Plan:
     """Decide what runs, and what runs together.
 
-    Members that are done are left alone. A pack that has begun goes on as it is, with the threads it had, so that it
+    Members that are done are left alone, and those that are finished in another results folder are taken from there. A
+    pack that has begun goes on as it is, with the threads it had, so that it
     ends with the same bits as if it had never stopped. All other members are packed by shape.
 
     Args:
         reading: the spec.
         results: where records are.
+        sources: further results folders, the first one first.
         device: the `--device` flag, for the workers.
         cores: CPU cores that may be used.
         gpus: CUDA devices that may be used.
@@ -120,6 +131,8 @@ def make_plan(
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
     members = {member.digest: member for member in reading.members}
     statuses = {digest: results.status(digest) or "pending" for digest in members}
+    adopted = _finished_elsewhere([digest for digest, status in statuses.items() if status not in DONE], sources)
+    statuses |= dict.fromkeys(adopted, "finished")
     missing = {digest: members[digest] for digest, status in statuses.items() if status not in DONE}
     begun, with_checkpoint = _begun_packs(results, missing, device, git, pack_size)
     for job in begun:
@@ -157,7 +170,15 @@ def make_plan(
         for one in groups
     ]
     jobs.sort(key=lambda job: -forecaster.of(job).seconds)
-    return Plan(reading, results, statuses, jobs, with_checkpoint, workers, forecaster, gpus)
+    return Plan(reading, results, statuses, jobs, with_checkpoint, workers, forecaster, gpus, adopted)
+
+
+def _finished_elsewhere(digests: Sequence[str], sources: Sequence[Results]) -> dict[str, Record]:
+    """Finished records in other results folders."""
+    found: dict[str, Record] = {}
+    for source in reversed(sources):
+        found |= {digest: source.record(digest, digest) for digest in digests if source.status(digest) == "finished"}
+    return found
 
 
 def _pack_member(member: GridMember, results: Results) -> PackMember:

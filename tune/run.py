@@ -25,7 +25,7 @@ from tune.measuring import measure_all
 from tune.phases import check_first_phases, rounds
 from tune.planner import COMPILING, Plan, make_plan
 from tune.signals import Interrupted, Interruption
-from tune.summary import print_plan, report
+from tune.summary import print_adopted, print_plan, report
 
 EPILOG = """\
 examples:
@@ -94,7 +94,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="DIR",
-        help="another results folder in which fine-tuned members may find their first phase (repeatable)",
+        help="another results folder: members that are finished there are not trained again, their records are copied; "
+        "and fine-tuned members may find their first phase there (repeatable)",
     )
     parser.add_argument(
         "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
@@ -152,6 +153,8 @@ def run(options: argparse.Namespace, console: Console, interruption: Interruptio
     with locked(results.root):
         plan = _plan(options, results, reading, console)
         _check_data(plan)
+        print_adopted(plan, console)
+        plan.adopt_records()
         plan.write_grid()
         plan.write_packs()
         _run(plan, options, console, interruption)
@@ -194,6 +197,7 @@ def _plan(options: argparse.Namespace, results: Results, reading: Reading, conso
         make_plan,
         reading,
         results,
+        sources=[Results(source) for source in options.records],
         device=options.device if gpus or options.address else "cpu",
         cores=cores,
         gpus=gpus,
@@ -237,7 +241,7 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
             "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
         )
     with Display(plan, console) as display:
-        for jobs in rounds(plan.jobs, options.records):
+        for jobs in rounds(plan.jobs, options.records, display):
             if options.serial:
                 from tune.serial import run_serially
 
@@ -280,7 +284,7 @@ def locked(root: Path) -> Iterator[None]:
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     try:
         (root / ".holder.json").write_text(json.dumps(holder))
-        for scratch in root.glob(".ray-*"):
+        for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
             shutil.rmtree(scratch, ignore_errors=True)
         yield
     finally:

@@ -1,5 +1,6 @@
 """What a command prints before and after a grid runs: the plan, and the truth about its results."""
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby, islice
 
@@ -21,12 +22,20 @@ CELLS, PACKS, MEMBERS = 100, 20, 20
 def print_plan(plan: Plan, console: Console) -> None:
     """Print cells, packs, what is done, and a forecast where everything is measured."""
     _print_cells(plan, console)
+    print_adopted(plan, console)
     if plan.jobs:
         _print_packs(plan, console)
         _print_forecast(plan, console)
     to_run = sum(len(job.members) for job in plan.jobs)
     console.print(f"{plan.counts['finished']} finished, {plan.counts['diverged']} diverged, {to_run} to run.")
     console.print(f"Results: {plan.results.root}", soft_wrap=True, highlight=False)
+
+
+def print_adopted(plan: Plan, console: Console) -> None:
+    """Print how many members are taken from which other results folders."""
+    folders = Counter(record.folder.parent.parent for record in plan.adopted.values())
+    for folder, count in folders.items():
+        console.print(f"{count} finished in {folder}: taken from there.", soft_wrap=True, highlight=False)
 
 
 def _table(title: str, columns: Iterable[str], left: Iterable[str] = ()) -> Table:

@@ -39,7 +39,8 @@ class Dataset(RawImages):
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
-    """The data set that a spec names, in as many copies and limited to the images that it asks for.
+    """The data set that a spec names, its training set in as many copies as the spec asks for, and limited to as many
+    images.
 
     Raises:
         UserError: the data are missing and cannot be downloaded, or a file is damaged, or is not what it was when the
@@ -55,9 +56,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         dataset = replace(
             dataset,
             train=np.concatenate([raw.train] * spec.copies),
-            test=np.concatenate([raw.test] * spec.copies),
             train_labels=np.concatenate([raw.train_labels] * spec.copies),
-            test_labels=np.concatenate([raw.test_labels] * spec.copies),
         )
     for part, asked, images in (("train", spec.train_images, dataset.train), ("test", spec.test_images, dataset.test)):
         if asked is not None and asked > len(images):

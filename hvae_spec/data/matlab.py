@@ -64,7 +64,7 @@ def arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     """Matrices in a file.
 
     Raises:
-        UserError: the file is damaged, or a matrix is not in it or holds no numbers.
+        UserError: the file is damaged, or a matrix is not in it, is sparse or holds no numbers.
 
     """
     import scipy.io
@@ -75,6 +75,6 @@ def arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     except Exception as error:  # SciPy raises whatever the damage leads to
         raise _damaged(path, error) from None
     for name in names:
-        if getattr(found[name], "dtype", np.dtype(object)).kind not in "uifb":
-            raise UserError(f"{path}: {name!r} is no matrix of numbers")
+        if not isinstance(found[name], np.ndarray) or found[name].dtype.kind not in "uifb":
+            raise UserError(f"{path}: {name!r} is no dense matrix of real numbers")
     return {name: found[name] for name in names}

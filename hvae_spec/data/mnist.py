@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,14 @@ def read_idx(path: Path, dimensions: int) -> tuple[NDArray[np.uint8], str]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     size = 4 + 4 * dimensions
-    if len(content) - size != int(np.prod(shape)):
-        told = " x ".join(map(str, shape))
+    told, there = " x ".join(map(str, shape)), len(content) - size
+    if there < math.prod(shape):
         raise UserError(
-            f"{path}: its header promises {told} bytes, but {len(content) - size:,} follow; it is incomplete"
+            f"{path}: incomplete, as its header promises {told} bytes, but {there:,} follow; delete it to download it "
+            "again"
         )
+    if there > math.prod(shape):
+        raise UserError(f"{path}: more follows than the {told} bytes its header promises")
     return np.frombuffer(content, np.uint8, offset=size).reshape(shape), hashlib.sha256(content).hexdigest()
 
 
@@ -44,15 +48,28 @@ def mnist() -> RawImages:
         UserError: a file is missing and cannot be downloaded, or is damaged.
 
     """
-    arrays, genuine = [], []
-    for source, dimensions in zip(SOURCES["mnist"], (3, 1, 3, 1), strict=True):
-        array, digest = read_idx(locate(source), dimensions)
-        arrays.append(array)
-        genuine.append(source.content_digest == f"sha256:{digest}")
-    train, train_labels, test, test_labels = arrays
-    for images, classes, name in ((train, train_labels, "train"), (test, test_labels, "t10k")):
-        if len(images) != len(classes) or images.shape[1:] != (28, 28) or not len(images):
-            raise UserError(f"MNIST: {name} has {len(classes)} labels for {len(images)} images of {images.shape[1:]}")
-    flat = [images.reshape(len(images), 784) for images in (train, test)]
-    labels = [classes.astype(np.int64) for classes in (train_labels, test_labels)]
-    return RawImages(flat[0], flat[1], labels[0], labels[1], 256, (28, 28), all(genuine))
+    images, labels, genuine = [], [], []
+    for pictures, classes in (SOURCES["mnist"][:2], SOURCES["mnist"][2:]):
+        path, other = locate(pictures), locate(classes)
+        array, digest = read_idx(path, 3)
+        numbers, other_digest = read_idx(other, 1)
+        _check(path, array, other, numbers)
+        images.append(array.reshape(len(array), 784))
+        labels.append(numbers.astype(np.int64))
+        genuine += [
+            pictures.content_digest == f"sha256:{digest}",
+            classes.content_digest == f"sha256:{other_digest}",
+        ]
+    return RawImages(images[0], images[1], labels[0], labels[1], 256, (28, 28), all(genuine))
+
+
+def _check(path: Path, images: NDArray[np.uint8], other: Path, labels: NDArray[np.uint8]) -> None:
+    """Whether the images of one file and the labels of another are MNIST's and belong together."""
+    if images.shape[1:] != (28, 28):
+        raise UserError(f"{path}: images of {' x '.join(map(str, images.shape[1:]))} pixels; expected 28 x 28")
+    if not len(images):
+        raise UserError(f"{path}: holds no images")
+    if len(labels) != len(images):
+        raise UserError(f"{other}: {len(labels):,} labels for the {len(images):,} images of {path.name}")
+    if labels.max() > 9:
+        raise UserError(f"{other}: holds the label {labels.max()}; expected digits from 0 to 9")

@@ -34,8 +34,16 @@ def omniglot() -> RawImages:
     for name, images in (("target", train), ("testtarget", test)):
         if found[name].shape[1] != len(images):
             raise UserError(f"{path}: {name!r} labels {found[name].shape[1]:,} images, but there are {len(images):,}")
-        labels.append(found[name].argmax(0).astype(np.int64))
+        labels.append(_classes(path, name, found[name]))
     return RawImages(train, test, labels[0], labels[1], 2, (28, 28), canonical)
+
+
+def _classes(path: Path, name: str, target: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers of the classes of which the columns are one-hot vectors."""
+    is_one = target == 1
+    if len(target) < 2 or not ((is_one | (target == 0)).all() and (is_one.sum(0) == 1).all()):
+        raise UserError(f"{path}: {name!r} is not one-hot; expected 50 x N, a column an image: a 1 among zeros")
+    return target.argmax(0).astype(np.int64)
 
 
 def _rows(path: Path, name: str, columns: NDArray[Any]) -> NDArray[np.float32]:

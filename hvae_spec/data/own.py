@@ -1,7 +1,6 @@
 """A user's own images: an array file, or a folder of images."""
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +21,8 @@ LARGEST_LEVELS = 2**24
 
 def find_own(file: str) -> Path:
     """Where a user's images are: where the spec says, else under their own name in the folders that are searched for
-    data (as for a record that was moved to another machine).
+    data. The latter is for records that were moved to another machine, and for workers on other machines: a spec is
+    read only where its images are where it says.
 
     Raises:
         UserError: they are nowhere.
@@ -109,8 +109,10 @@ def _members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
                 if name in names:
                     with archive.open(names[name]) as member:
                         found[name] = read(member)
-    except (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
-        what = " ".join(str(error).split())[:150]
+    except UserError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise whatever the damage leads to
+        what = " ".join(str(error).split())[:150] or type(error).__name__
         raise UserError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
     if "train" not in found:
         raise UserError(f"{path}: holds no array 'train' (it holds {', '.join(sorted(names)) or 'nothing'})")

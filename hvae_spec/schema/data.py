@@ -50,8 +50,9 @@ class DataSpec(SpecModel):
     own: OwnImages | None = None
     """Images of your own, for `dataset: own`: their name, file and range of values."""
     copies: Count = 1
-    """How often every image stands in the training and in the test set. With 2, `norb` is as in the authors' code,
-    whose set holds the first camera's images twice."""
+    """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
+    authors' code, whose set holds the first camera's images twice. (A test set twice over would tell nothing more, and
+    a standard error over its images too small by the root of 2.)"""
     redraw: Literal["every_epoch", "once"] = "every_epoch"
     """When the training images are drawn from their grey values: Bernoulli binarisation for a `bernoulli` observation,
     uniform dequantisation for a `gaussian` one. The test set is always drawn once, the same for every member."""
@@ -80,7 +81,7 @@ class DataSpec(SpecModel):
             pixels, train, test = own_counts(self.own)
         else:
             pixels, train, test = published_counts(self.dataset)
-        return pixels, self.copies * train, self.copies * test
+        return pixels, self.copies * train, test
 
     @property
     def counts(self) -> tuple[int, int, int]:

@@ -121,7 +121,7 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
         # The published sizes: what is on this machine is nothing of the member either.
         _, train, test = IMAGE_COUNTS.get(data.dataset, (0, 0, 0))
         idle += [("data", "train_images")] * (data.train_images == data.copies * train)
-        idle += [("data", "test_images")] * (data.test_images == data.copies * test)
+        idle += [("data", "test_images")] * (data.test_images == test)
     for section, key in idle:
         content.get(section, {}).pop(key, None)
     # A section that holds nothing else is the same as none.

@@ -128,13 +128,15 @@ def test_training_binarises_intensities_exactly(digits):
     assert (abs(means.numpy() - p) <= 5 * sd).all()
 
 
-def test_copies_stand_in_both_sets_and_are_drawn_apart(digits):
+def test_copies_stand_in_the_training_set_and_are_drawn_apart(digits):
     twice = load_dataset(DataSpec(dataset="digits", copies=2))
-    assert DataSpec(dataset="digits", copies=2).counts == (64, 2 * 1437, 720)
+    assert DataSpec(dataset="digits", copies=2).counts == (64, 2 * 1437, 360)
     assert np.array_equal(twice.train, np.concatenate([digits.train, digits.train]))
-    assert np.array_equal(twice.test_labels, np.concatenate([digits.test_labels] * 2))
+    assert np.array_equal(twice.train_labels, np.concatenate([digits.train_labels] * 2))
+    assert np.array_equal(twice.test, digits.test)
+    assert np.array_equal(twice.test_labels, digits.test_labels)
     assert twice.sha256 == digits.sha256
-    first, second = draw_once(twice, "test", "gaussian").split(360)
+    first, second = draw_once(twice, "train", "gaussian").split(1437)
     assert torch.equal((first * 17).floor(), (second * 17).floor())
     assert not torch.equal(first, second)
     few = DataSpec(dataset="digits", copies=2, train_images=1500)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from formats import characters, write_mat, write_mnist, write_norb
 
+from hvae_spec.errors import SpecError
+from hvae_spec.reading import loads
 from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
 
 
@@ -60,3 +62,12 @@ def test_counting_the_images_of_idx_and_norb_files_imports_nothing_heavy(data_di
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[(784, 60, 20), (1024, 10, 5), (64, 1437, 360)] []"
+
+
+def test_a_published_set_without_images_is_refused_at_reading(data_dir):
+    write_mnist(data_dir, test=0)
+    text = "name: a\ndata: {dataset: mnist}\nmodel: {layers: [{units: 2, mlp: [4]}]}\ntraining: {epochs: 1}\n"
+    with pytest.raises(SpecError, match=r"mnist has no test images \(60 training and 0 test images\)") as caught:
+        loads(text)
+    (problem,) = caught.value.problems
+    assert (problem.place.line, problem.place.column) == (2, 17)

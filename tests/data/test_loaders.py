@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from formats import NORB, characters, idx, norb, norb_images, write, write_mat, write_mnist, write_norb
 
 from hvae_spec.data import catalogue
@@ -49,7 +50,8 @@ def test_mnist(data_dir, suffix):
         (lambda data: data[:-5], "incomplete"),
         (lambda data: b"PK\x03\x04" + data, "not an IDX file"),
         (lambda data: b"", "not an IDX file"),
-        (lambda data: data + b"x", "promises"),
+        (lambda data: data + b"x", "more follows than the 10 bytes its header promises"),
+        (lambda data: data[:4] + b"\xff" * 4 + data[8:], "incomplete, as its header promises 4294967295 bytes"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path, damage, words):
@@ -58,6 +60,31 @@ def test_damaged_idx_files_are_named(tmp_path, damage, words):
     with pytest.raises(UserError, match=words) as caught:
         read_idx(path, 1)
     assert str(path) in str(caught.value)
+
+
+def test_sizes_whose_product_overflows_are_told(tmp_path):
+    """2^32 x 2^32 = 0 in 64 bits, which is what follows."""
+    path = tmp_path / "images"
+    header = bytes([0, 0, 8, 3]) + (2**31).to_bytes(4) * 2 + (4).to_bytes(4)
+    path.write_bytes(header)
+    with pytest.raises(UserError, match="incomplete, as its header promises 2147483648 x 2147483648 x 4 bytes"):
+        read_idx(path, 3)
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "words"),
+    [
+        ("t10k-images-idx3", np.zeros((20, 32, 32), np.uint8), "images of 32 x 32 pixels; expected 28 x 28"),
+        ("train-images-idx3", np.zeros((0, 28, 28), np.uint8), "holds no images"),
+        ("train-labels-idx1", np.zeros(59, np.uint8), "59 labels for the 60 images of train-images-idx3-ubyte"),
+        ("t10k-labels-idx1", np.full(20, 77, np.uint8), "holds the label 77; expected digits from 0 to 9"),
+    ],
+)
+def test_idx_files_that_are_not_those_of_mnist_are_told(data_dir, file, array, words):
+    write_mnist(data_dir)
+    path = data_dir / "mnist" / f"{file}-ubyte"
+    path.write_bytes(idx(array))
+    assert words in failure("mnist", path)
 
 
 def test_a_truncated_gzip_file_is_named(tmp_path):
@@ -95,6 +122,14 @@ def changed(**changes):
         (changed(data=np.full((784, 12), np.nan)), "'data' has values from nan to nan"),
         (changed(target=np.zeros((50, 11))), "'target' labels 11 images, but there are 12"),
         (changed(data="images"), "'data' is"),
+        (changed(data=scipy.sparse.csc_array(np.ones((784, 12)))), "'data' is no dense matrix of real numbers"),
+        (changed(data=np.ones((784, 12)) * 1j), "'data' is no dense matrix of real numbers"),
+        (changed(target=np.zeros((0, 12))), "'target' is not one-hot; expected 50 x N"),
+        (changed(target=np.zeros((50, 12))), "'target' is not one-hot"),
+        (changed(target=np.full((50, 12), np.nan)), "'target' is not one-hot"),
+        (changed(target=np.ones((1, 12))), "'target' is not one-hot"),
+        (changed(testtarget=2 * np.eye(50)[:, :5]), "'testtarget' is not one-hot"),
+        (changed(testtarget=np.eye(50)[:, :5] + np.eye(50)[:, 5:10]), "'testtarget' is not one-hot"),
     ],
 )
 def test_foreign_omniglot_files_are_told(data_dir, matrices, words):
@@ -166,7 +201,7 @@ def test_norb(data_dir, suffix):
     assert dataset.train_labels.tolist() == [0, 1, 2, 3, 4] * 2
     assert (dataset.levels, dataset.shape, dataset.canonical) == (256, (32, 32), False)
     assert DataSpec(dataset="norb").counts == (1024, 10, 5)
-    assert DataSpec(dataset="norb", copies=2).counts == (1024, 20, 10)
+    assert DataSpec(dataset="norb", copies=2).counts == (1024, 20, 5)
 
 
 def test_norb_is_canonical_by_its_content_however_compressed(data_dir, monkeypatch):

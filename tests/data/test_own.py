@@ -1,6 +1,7 @@
 """A user's own images: arrays and folders, their counts before they are read, and what can be wrong with them."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -163,6 +164,29 @@ def test_a_truncated_array_is_told(tmp_path):
         load_dataset(own(path))
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.filterwarnings("ignore")
+def test_no_damaged_byte_of_a_header_is_a_traceback(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    stored = tmp_path / "stored.npy"
+    np.save(stored, GREY)
+    sound, told = stored.read_bytes(), 0
+    for place in range(128):
+        for value in (0, ord("("), ord("'"), ord("9"), 255):
+            damaged = sound[:place] + bytes([value]) + sound[place + 1 :]
+            if suffix == ".npy":
+                path.write_bytes(damaged)
+            else:
+                with zipfile.ZipFile(path, "w") as archive:
+                    archive.writestr("train.npy", damaged)
+            try:
+                load_dataset(own(path))
+            except UserError as error:
+                assert str(error).startswith(f"{path}: ")  # noqa: PT017
+                told += 1
+    assert told > 100
+
+
 def test_images_that_were_moved_are_found_by_name(data_dir):
     np.save(data_dir / "a.npy", GREY)
     assert loaded(own("/gone/to/elsewhere/a.npy")).pixels == 20
@@ -187,6 +211,7 @@ training: {{epochs: 1, batch_size: 3}}
         ("own: {{name: a, range: [0, 1]}}", "data.own.file is missing", None),
         ("own: {{name: a, file: {file}}}", "data.own.range is missing", None),
         ("own: {{name: a, file: {file}, range: [0]}}", "data.own.range.1 is missing", None),
+        ("own: {{name: a, file: {one}, range: [0, 255]}}", "a has no training images (0 training and 1 test", 43),
         (
             "train_images: 10, own: {{name: a, file: {file}, range: [0, 255]}}",
             "train_images is 10, but a has only 9",
@@ -196,8 +221,9 @@ training: {{epochs: 1, batch_size: 3}}
 )
 def test_a_spec_that_makes_no_sense_is_told_before_anything_runs(tmp_path, text, message, column):
     np.save(tmp_path / "a.npy", GREY)
+    np.save(tmp_path / "one.npy", GREY[:1])
     with pytest.raises(SpecError) as caught:
-        loads(SPEC.format(own=text.format(file=tmp_path / "a.npy")))
+        loads(SPEC.format(own=text.format(file=tmp_path / "a.npy", one=tmp_path / "one.npy")))
     (problem,) = caught.value.problems
     assert message in problem.message
     assert problem.place.line == 2

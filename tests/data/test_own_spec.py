@@ -80,3 +80,26 @@ def test_a_run_on_own_images_records_what_they_were(folder, tmp_path):
     assert result["data"]["canonical"] is None
     assert (result["data"]["train_images"], result["data"]["test_images"]) == (16, 4)
     assert load_record(path).test_images().shape == (4, 12)
+
+
+def test_images_of_the_same_name_elsewhere_are_not_taken_for_those_of_a_spec(folder, data_dir, capsys):
+    from hvae_spec.model import compile as compiled
+    from tune.run import main
+
+    (member,) = read(folder / "a.yaml").members
+    elsewhere = data_dir / "a.npy"
+    (folder / "images" / "a.npy").rename(elsewhere)
+    assert main([str(folder / "a.yaml"), "--plan"]) == 2
+    assert f"{folder / 'images' / 'a.npy'}: no such file or folder" in capsys.readouterr().err
+    # What was read while they were there finds them where they are now, as a record does that was moved.
+    assert member.spec.data.counts == (12, 16, 4)
+    assert compiled(member).test_images().shape == (4, 12)
+
+
+def test_two_images_are_enough(folder, tmp_path):
+    from tune.run import main
+
+    np.save(folder / "images" / "a.npy", np.random.default_rng(0).integers(0, 256, (2, 3, 4), dtype=np.uint8))
+    assert main([str(folder / "a.yaml"), "--serial", "--set", "training.batch_size=1", "--plan"]) == 0
+    options = ["--serial", "--set", "training.batch_size=1", "--results", str(tmp_path / "r")]
+    assert main([str(folder / "a.yaml"), *options]) == 0

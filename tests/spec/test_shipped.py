@@ -6,6 +6,7 @@ import pytest
 
 from hvae_spec.reading import read
 from hvae_spec.records import Results
+from hvae_spec.schema.counts import products
 from tune.phases import check_first_phases
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
@@ -27,6 +28,18 @@ def test_a_quick_profile_costs_less_than_a_hundredth_of_the_paper_s_budget(path)
         return sum(member.spec.training.epochs * member.spec.data.counts[1] for member in members)
 
     assert steps("quick") < steps(None) / (4 if path.stem == "frey_gaussian" else 100)
+
+
+def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():
+    """Its header promises a time by this; learning rate and share of warm-up are the paper's."""
+
+    def cost(name):
+        return sum(products(member.spec) for member in read(SPECS[0].parent / f"{name}.yaml", (), "quick").members)
+
+    assert cost("norb_grid") / cost("mnist_grid") == pytest.approx(0.84, abs=0.05)
+    paper, quick = (read(SPECS[0].parent / "norb_grid.yaml", (), name).experiment for name in (None, "quick"))
+    assert quick.training.optimizer == paper.training.optimizer
+    assert quick.objective.warm_up / quick.training.epochs == paper.objective.warm_up / paper.training.epochs
 
 
 def test_the_paper_s_grids_share_members_with_what_builds_on_them():

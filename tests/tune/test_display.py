@@ -1,6 +1,7 @@
 """What is told while a grid runs: times left, and packs that were split."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -87,3 +88,18 @@ def test_a_pack_that_was_split_is_told_and_its_halves_take_its_place(tmp_path):
     assert "out of memory with 3 members: split into 2 + 1" in told(display)
     assert len(display.states) == len(plan.jobs) + 1
     assert job.pack_id not in display.states
+
+
+def test_a_pack_that_lost_members_is_told_and_the_rest_takes_its_place(tmp_path, clock_hand):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    lost, gone, *others = plan.jobs
+    rest = replace(lost, pack_id="rest", members=lost.members[1:])
+    display.reduced(lost.pack_id, rest, ["its first phase diverged"])
+    assert "its first phase diverged" in told(display)
+    assert lost.pack_id not in display.states
+    display.started("rest")
+    assert [state.job for state in display.running()] == [rest]
+    display.reduced(gone.pack_id, None, ["its first phase failed"])
+    assert display.states[gone.pack_id].status == "failed"
+    assert f"1 of {len(others) + 2} packs" in display.overall()

@@ -43,6 +43,9 @@ class Told:
     def split(self, pack_id, halves):
         self.lines.append(("split", pack_id, [len(half.members) for half in halves]))
 
+    def reduced(self, pack_id, rest, reasons):
+        self.lines.append(("reduced", pack_id, rest, reasons))
+
 
 class Killed(BaseException):
     """Stands for a process that dies."""

@@ -1,0 +1,111 @@
+"""Members that are finished in another results folder: taken from there, whole or not at all."""
+
+import shutil
+
+import pytest
+
+from hvae_spec import files
+from hvae_spec.records import Results
+from tests.tune.test_phases import SPEC, by_label, run, spec  # noqa: F401  (a fixture)
+
+
+class Killed(BaseException):
+    """Stands for a process that dies."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The results of a grid of first phases."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "base.yaml").write_text(SPEC.replace("    tuned: {}\n", "").replace("name: phases", "name: base"))
+    assert run(folder / "base.yaml", folder / "results", "--cpus", "1") == 0
+    return folder / "results"
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_finished_members_are_copied_and_only_the_others_run(spec, base, tmp_path, capsys):  # noqa: F811
+    root = tmp_path / "out"
+    assert run(spec, root, "--records", str(base), "--plan") == 0
+    planned = capsys.readouterr().out
+    assert f"3 finished in {base}: taken from there." in planned
+    assert "3 finished, 0 diverged, 3 to run." in planned
+    assert not root.exists()
+    before = contents(base)
+    assert run(spec, root, "--records", str(base), "--cpus", "1") == 0
+    out = capsys.readouterr().out
+    assert f"3 finished in {base}: taken from there." in out
+    assert "Running 3 members in 1 packs, 1 at a time (3 are done already)." in out
+    assert contents(base) == before
+    records, there = by_label(root), {record.result["digest"]: record for record in Results(base).records}
+    assert len(records) == 6
+    for (variant, _), record in records.items():
+        digest = record.result["digest"]
+        assert (digest in there) == (variant == "base")
+        if variant == "base":
+            assert contents(record.folder) == contents(there[digest].folder)
+    # What is here is never replaced.
+    here = contents(root / "members")
+    assert run(spec, root, "--records", str(base), "--cpus", "1") == 0
+    assert "taken from there" not in capsys.readouterr().out
+    assert contents(root / "members") == here
+
+
+def test_only_what_is_finished_there_is_taken_and_only_where_it_is_not_done_here(spec, base, tmp_path, capsys):  # noqa: F811
+    source, root = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(base, source)
+    records = Results(source).records
+    records[0].finish({"status": "diverged", "digest": records[0].result["digest"]})
+    (records[1].folder / "result.json").unlink()
+    finished = records[2]
+    here = Results(root)
+    mine = here.record(finished.result["digest"], finished.folder.name)
+    mine.begin(finished.spec)
+    assert run(spec, root, "--records", str(source), "--plan") == 0
+    assert f"1 finished in {source}: taken from there." in capsys.readouterr().out
+    mine.finish({"status": "diverged", "digest": finished.result["digest"]})
+    assert run(spec, root, "--records", str(source), "--plan") == 0
+    assert "taken from there" not in capsys.readouterr().out
+
+
+def test_an_interrupted_copy_is_no_record_and_is_made_good(base, tmp_path, monkeypatch):
+    """Killed at every single write, deletion and renaming, in the place of an unfinished run's record."""
+    (record, *_) = Results(base).records
+    digest, whole = record.result["digest"], contents(record.folder)
+    survived = 0
+    for fatal in range(1, 30):
+        root = tmp_path / str(fatal)
+        unfinished = Results(root).record(digest, "old-" + digest[:12])
+        unfinished.begin(record.spec)
+        unfinished.fail({"digest": digest}, "it raised")
+        calls = iter(range(1, 100))
+
+        def dying(function, calls=calls, fatal=fatal):
+            def call(*arguments, **options):
+                if next(calls) == fatal:
+                    raise Killed
+                return function(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_atomically", dying(files.write_atomically))
+            patch.setattr(files.shutil, "rmtree", dying(shutil.rmtree))
+            patch.setattr(files.os, "replace", dying(files.os.replace))
+            try:
+                Results(root).adopt(record, digest, record.folder.name)
+                survived = fatal
+            except Killed:
+                pass
+        found = Results(root)
+        assert found.status(digest) in ({"finished"} if survived else {"failed", None})
+        assert len(found.records) <= 1
+        found.adopt(record, digest, record.folder.name)
+        (adopted,) = Results(root).records
+        assert contents(adopted.folder) == whole
+        assert [path.name for path in root.iterdir()] == ["members"]
+        if survived:
+            break
+    assert survived > len(whole)

@@ -1,0 +1,157 @@
+"""Grids in which members continue from others: what becomes of those whose first phase came to nothing."""
+
+import json
+
+import pytest
+import torch
+
+from hvae_spec.records import Results
+from hvae_spec.training import Trainer
+from tests.tune.test_splitting import Told
+from tune.phases import rounds
+from tune.planner import make_plan
+from tune.run import main
+
+SPEC = """
+name: phases
+data: {dataset: digits, train_images: 128, test_images: 10}
+model: {layers: [{units: 3, mlp: [6]}], batch_norm: true}
+training: {epochs: 2, batch_size: 64, first_phase: {epochs: 3}, lr_decay: {factor: 0.5, every: 1}}
+evaluation: {iw_samples: 5}
+grid:
+  variants:
+    base: {training.epochs: 3, training.first_phase: null, training.lr_decay: null}
+    tuned: {}
+  seeds: [0, 1, 2]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "phases.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def run(spec, root, *options):
+    return main([str(spec), "--serial", "--device", "cpu", "--results", str(root), *options])
+
+
+def by_label(root):
+    """Records by variant and seed."""
+    labels = {member["digest"]: member["labels"] for member in Results(root).grid["members"]}
+    found = {record.result["digest"]: record for record in Results(root).records}
+    return {(labels[key]["variant"], labels[key]["seed"]): record for key, record in found.items()}
+
+
+def breaking(monkeypatch, seed, fault):
+    """Let something happen to the first phase of one seed, before its second epoch."""
+    train_epoch = Trainer.train_epoch
+
+    def spoil(self):
+        if self.epoch == 1 and self.specs[0].training.first_phase is None:
+            for index, spec in enumerate(self.specs):
+                if spec.seed == seed:
+                    fault(self, index)
+        return train_epoch(self)
+
+    monkeypatch.setattr(Trainer, "train_epoch", spoil)
+
+
+def infinite(trainer, index):
+    with torch.no_grad():
+        trainer.model.generative.likelihood.logits.weight[index] = torch.inf
+
+
+def on_fire(trainer, index):
+    raise RuntimeError("the disk is on fire")
+
+
+def test_members_whose_first_phase_diverged_fail_alone_with_the_reason(spec, tmp_path, monkeypatch, capsys):
+    breaking(monkeypatch, 1, infinite)
+    root = tmp_path / "out"
+    assert run(spec, root, "--cpus", "1") == 1
+    records = by_label(root)
+    statuses = {key: record.status for key, record in records.items()}
+    assert statuses == {
+        **{("base", seed): "diverged" if seed == 1 else "finished" for seed in (0, 1, 2)},
+        **{("tuned", seed): "failed" if seed == 1 else "finished" for seed in (0, 1, 2)},
+    }
+    assert records["tuned", 0].result["pack"]["members"] == 2
+    assert records["tuned", 2].result["continues"] == records["base", 2].result["digest"]
+    failure = records["tuned", 1].result["failure"]
+    assert "its first phase diverged in epoch 2 (log p(x|z_1))" in failure
+    assert str(records["base", 1].folder) in failure
+    out = capsys.readouterr().out
+    assert failure in out
+    assert "add it to the grid" not in out + failure
+    # Once more: the healthy ones stand, the other is told again.
+    before = {path: path.read_bytes() for path in (root / "members").glob("*/weights.safetensors")}
+    assert run(spec, root, "--cpus", "1") == 1
+    assert {path: path.read_bytes() for path in (root / "members").glob("*/weights.safetensors")} == before
+    assert len(before) == 4
+    assert failure in capsys.readouterr().out
+
+
+def test_members_whose_first_phase_failed_fail_alone_and_run_once_it_is_mended(spec, tmp_path, monkeypatch):
+    root = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        breaking(patch, 2, on_fire)
+        assert run(spec, root, "--cpus", "1", "--pack-size", "1") == 1
+    records = by_label(root)
+    assert [records["tuned", seed].status for seed in (0, 1, 2)] == ["finished", "finished", "failed"]
+    assert "its first phase failed (RuntimeError: the disk is on fire)" in records["tuned", 2].result["failure"]
+    assert run(spec, root, "--cpus", "1", "--pack-size", "1") == 0
+    assert {record.status for record in Results(root).records} == {"finished"}
+
+
+def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, capsys):
+    root, alone = tmp_path / "out", ("--set", "grid.variants={tuned: {}}", "--plan")
+    for member in reading_of(spec).members:
+        if member.labels["variant"] == "tuned":
+            assert run(spec, root, *alone) == 2
+            assert (
+                f"{member.folder}: its first phase is neither in this grid nor finished in" in capsys.readouterr().err
+            )
+            record = Results(root).record(member.digest, member.folder)
+            record.begin(member.spec)
+            record.finish({"status": "diverged" if member.spec.seed else "finished", "digest": member.digest})
+    assert run(spec, root, *alone) == 0
+    assert "1 finished, 2 diverged, 0 to run." in capsys.readouterr().out
+    # Finished elsewhere is as good; diverged there is to be trained here.
+    assert run(spec, tmp_path / "other", *alone, "--set", "grid.seeds=[0]", "--records", str(root)) == 0
+    assert run(spec, tmp_path / "other", *alone, "--records", str(root)) == 2
+
+
+def reading_of(spec):
+    from hvae_spec.reading import read
+
+    return read(spec)
+
+
+def test_a_pack_is_taken_out_whole_or_in_part_and_goes_on_from_its_checkpoint_as_it_is(spec, tmp_path):
+    plan = make_plan(reading_of(spec), Results(tmp_path), device="cpu", cores=1)
+    first, second = sorted(plan.jobs, key=lambda job: job.members[0].spec.first_phase is not None)
+    told = Told()
+    parts = rounds(plan.jobs, (), told)
+    assert [job.pack_id for job in next(parts)] == [first.pack_id]
+    for member in first.members:
+        record = member.record(plan.results)
+        record.begin(member.spec)
+        result = {"status": "diverged", "divergence": {"epoch": 1, "step": 2, "quantity": "KL"}, "digest": ""}
+        record.finish(result if member.spec.seed else {"status": "finished", "digest": ""})
+    ((rest,),) = list(parts)
+    assert [member.spec.seed for member in rest.members] == [0]
+    ((_, pack, told_rest, reasons),) = told.lines
+    assert (pack, told_rest) == (second.pack_id, rest)
+    assert [reason.split(": ")[0] for reason in reasons] == [member.folder for member in second.members[1:]]
+    # None of them is left, and nothing is to run.
+    record = first.members[0].record(plan.results)
+    (record.folder / "result.json").write_text(json.dumps(result))
+    assert list(rounds([second], (), told)) == []
+    assert told.lines[-1][2] is None
+    # A pack that has begun has no need of its first phases.
+    checkpoint = plan.results.pack(second.pack_id) / "checkpoint.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert [[job.members for job in part] for part in rounds([second], (), told)] == [[second.members]]
