@@ -117,7 +117,7 @@ def evaluate(
     *,
     seed: int = 0,
     epoch: int = 0,
-    memory_gib: float = 1.0,
+    memory_gib: float | None = None,
     compiled: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
@@ -131,8 +131,8 @@ def evaluate(
         iw_samples: K.
         seed: the member's seed.
         epoch: epochs trained so far; selects the noise together with the seed.
-        memory_gib: memory for activations. It changes the result (within Monte Carlo error) only if it is so small that
-            fewer than `ROWS` rows fit.
+        memory_gib: memory for activations; None: the device's share (`EvaluationSpec.memory_gib`). It changes the
+            result (within Monte Carlo error) only where it is so small that fewer than `ROWS` rows fit.
         compiled: fuse the operations with `torch.compile`, for long evaluations: it costs half a minute for each shape.
         progress: called with the fraction done.
 
@@ -156,7 +156,7 @@ def evaluate(
 
 @torch.inference_mode()
 def kl_to_standard_normal(
-    model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0, memory_gib: float = 1.0
+    model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0, memory_gib: float | None = None
 ) -> list[float]:
     """KL(q(z_i|.) || N(0, I)) of each layer in nats, z_1 first: how far inference is from the mean-field approximation
     (Fig. 6a).
@@ -178,9 +178,15 @@ def kl_to_standard_normal(
     return (sums / len(x)).tolist()
 
 
-def _rows(model: Hierarchy, memory_gib: float) -> int:
+def _rows(model: Hierarchy, memory_gib: float | None) -> int:
     """Rows (samples x images) that may be in flight."""
-    return max(1, min(ROWS[model.device.type], int(memory_gib * 2**30 / bytes_per_row(model))))
+    if memory_gib is not None:
+        memory = memory_gib * 2**30
+    elif model.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(model.device).total_memory / 32
+    else:
+        memory = 2**30
+    return max(1, min(ROWS[model.device.type], int(memory / bytes_per_row(model))))
 
 
 def bytes_per_row(model: Hierarchy) -> int:

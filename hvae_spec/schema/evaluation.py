@@ -19,5 +19,6 @@ class EvaluationSpec(SpecModel):
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single
     batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training
     batches (where a moving average would settle)."""
-    memory_gib: Positive = 1.0
-    """Memory that an evaluation may use for activations, in GiB. K samples are streamed within it."""
+    memory_gib: Positive | None = None
+    """Memory that an evaluation may use for activations, in GiB. K samples are streamed within it. Null: 1 on a CPU, a
+    32nd of a GPU's memory, so that packs can share it."""
