@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames
-from analysis.tables import Plain, Table, TableSet, columns_of, depths, grid_notes
+from analysis.notes import grid_notes
+from analysis.tables import Plain, Table, TableSet, columns_of, depths
 from hvae_spec.records import ACTIVE
 
 
@@ -19,7 +20,8 @@ def layers(frames: Frames) -> pd.DataFrame:
     Returns:
         The labels, `digest`, `status`, `layer` (1 nearest the data), `evaluations`, `last_epoch` (of the last of them),
         `active` (units at the last), `most_active` (units at any), `dead` (at the last), `died` (the first evaluated
-        epoch from which it is dead to the last; NaN if it is not) and `revived` (how often it came back to life).
+        epoch from which it is dead to the last; NaN if it is not), `revived` (how often it came back to life),
+        `data_canonical`.
 
     """
     keys = ["dataset", *frames.factors, "depth", "variant", "seed", "digest", "layer"]
@@ -47,8 +49,9 @@ def layers(frames: Frames) -> pd.DataFrame:
         )
     columns = [*keys, "evaluations", "last_epoch", "active", "most_active", "dead", "died", "revived"]
     table = pd.DataFrame(rows, columns=columns)
-    status = frames.members.set_index("digest")["status"].astype(str)
-    table.insert(len(keys) - 1, "status", table["digest"].map(status))
+    members = frames.members.set_index("digest")
+    table.insert(len(keys) - 1, "status", table["digest"].map(members["status"].astype(str)))
+    table["data_canonical"] = table["digest"].map(members["data_canonical"])
     names = frames.members["variant"].cat.categories
     return table.assign(variant=pd.Categorical(table["variant"], categories=names, ordered=True))
 

@@ -19,7 +19,9 @@ import pandas as pd
 from scipy import stats
 
 from analysis.frames import Frames
-from analysis.tables import Plain, Table, TableSet, grid_notes
+from analysis.notes import grid_notes
+from analysis.statistics import canonical
+from analysis.tables import Plain, Table, TableSet
 
 CONFIDENCE = 0.95
 QUANTITIES = {
@@ -35,13 +37,14 @@ def paired(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFram
     Returns:
         `dataset`, the further axes, `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants),
         `quantity`, `mean` (with less without), `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `n` (pairs),
-        `planned`, `diverged` (pairs of which a member diverged). NaN where there are too few pairs.
+        `planned`, `diverged` (pairs of which a member diverged), `data_canonical` (of all their members, see
+        `statistics.cells`). NaN where there are too few pairs.
 
     """
     rows = [row for group in frames.groups() for row in _group(group.place, group.frames.members, quantity)]
     keys = ["dataset", *frames.factors]
     columns = [*keys, "depth", "effect", "without", "with", "quantity", "mean", "se", "low", "high", "p"]
-    table = pd.DataFrame(rows, columns=[*columns, "n", "planned", "diverged"])
+    table = pd.DataFrame(rows, columns=[*columns, "n", "planned", "diverged", "data_canonical"])
     corrected = table.groupby(keys, sort=False, dropna=False)["p"].transform(lambda p: holm(p.to_numpy(dtype=float)))
     table.insert(len(columns), "p_holm", corrected.astype(float))
     return table
@@ -104,17 +107,18 @@ def _effect(without: pd.DataFrame, with_: pd.DataFrame) -> str | None:
     return unlike[0] if after and not before else None
 
 
-def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, float]:
+def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, Any]:
     """Statistics of the pairs by seed."""
     columns = ["seed", "status", quantity]
     both = without[columns].merge(with_[columns], on="seed", suffixes=("", "_with"))
     finished = (both["status"] == "finished") & (both["status_with"] == "finished")
     differences = (both[f"{quantity}_with"] - both[quantity])[finished].dropna().to_numpy(dtype=float)
     n = len(differences)
-    counts = {
+    counts: dict[str, Any] = {
         "n": n,
         "planned": len(both),
         "diverged": int(((both["status"] == "diverged") | (both["status_with"] == "diverged")).sum()),
+        "data_canonical": canonical(pd.concat([without["data_canonical"], with_["data_canonical"]])),
     }
     mean = float(differences.mean()) if n else np.nan
     if n < 2:

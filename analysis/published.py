@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.notes import not_canonical
+
 VARIANTS = ("VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU")
 """The columns of the paper's Tables 2 and 3."""
 IWAE = "IWAE"
@@ -167,7 +169,7 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
     elif variant.endswith("+WU"):
         wanted.append(("warm-up", "warm_up", paper.warm_up))
     found = []
-    if (members["data_canonical"] == False).any():  # noqa: E712 (the column holds missing values too)
+    if not_canonical(members):
         found.append("not the distributor's data files")
     for name, column, value in wanted:
         ours = list(dict.fromkeys(members[column].dropna()))

@@ -21,7 +21,8 @@ from scipy import stats
 
 from analysis import statistics
 from analysis.frames import Frames
-from analysis.tables import Plain, Table, TableSet, bound_notes, columns_of, grid_notes
+from analysis.notes import bound_notes, grid_notes
+from analysis.tables import Plain, Table, TableSet, columns_of
 
 POINTS = 20_000
 """Points of the integral."""

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.frames import Frames
+from analysis.notes import limits, not_canonical
 
 MARKERS = "osD^vP*Xhp"
 STYLE = {
@@ -60,12 +61,14 @@ def deepest(frames: Frames, having: pd.DataFrame) -> int | None:
 
 
 def title(frames: Frames, *more: str) -> str:
-    """`mnist, L = 5`: the group, and what else tells the figure from others. It says if data are not canonical."""
+    """`mnist, L = 5`: the group, and what else tells the figure from others. It says if data are not canonical or
+    not all of them.
+    """
     group = next(frames.groups(), None)
-    words = [] if group is None else [group.title]
-    if (frames.members["data_canonical"] == False).any():  # noqa: E712 (the column holds missing values too)
-        words[:1] = [f"{word} (not the distributor's files)" for word in words[:1]]
-    return ", ".join([*words, *more])
+    if group is None:
+        return ", ".join(more)
+    caveats = [*["not the distributor's files"] * not_canonical(frames.members), *limits(frames.members)]
+    return ", ".join([group.title + f" ({', '.join(caveats)})" * bool(caveats), *more])
 
 
 def folded(name: str, width: int = 14) -> str:

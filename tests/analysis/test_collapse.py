@@ -47,7 +47,7 @@ def test_the_epoch_from_which_a_layer_stays_dead(write):
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
 def test_death_against_a_search_through_all_epochs(alive):
     labels = {"dataset": "digits", "depth": 1, "variant": "A", "seed": 0, "digest": "d"}
-    members = pd.DataFrame([{**labels, "status": "finished", "planned": True}])
+    members = pd.DataFrame([{**labels, "status": "finished", "planned": True, "data_canonical": True}])
     members["variant"] = pd.Categorical(members["variant"])
     units = pd.DataFrame(
         [

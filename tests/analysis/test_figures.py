@@ -155,7 +155,17 @@ def test_figures_of_data_that_are_not_canonical_say_so(results, small_spec):
     for name, draw in figures.FIGURES.items():
         figure = draw(the_group(results))
         titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-        assert any("not the distributor's files" in title for title in titles), name
+        assert any("not the distributor's files" in " ".join(title.split()) for title in titles), name
+
+
+def test_figures_of_a_part_of_the_data_say_so(results, small_spec):
+    data = {**results.result(results.plan(small_spec)[0])["data"], "train_images": 1000}
+    for member in results.grid(lambda m: results.result(m, data=data), spec=small_spec):
+        results.add_gallery(member)
+    for name, draw in figures.FIGURES.items():
+        figure = draw(the_group(results))
+        titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        assert any("1,000 of 1,437 training images" in " ".join(title.split()) for title in titles), name
 
 
 def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_by_depth(results):
