@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import statistics
-from analysis.figures.style import SIZE, STYLE, deepest, folded, legend_below, looks, title
+from analysis.figures.style import SIZE, STYLE, blank, deepest, folded, heading, legend_below, literal, looks, title
 from analysis.frames import Frames
 from hvae_spec.records import ACTIVE
 
@@ -50,7 +50,7 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
         return None
     members = members[members["depth"] == depth]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = blank(*SIZE)
         axes = figure.subplots()
         names, look = looks(members)
         width = 0.8 / len(names)
@@ -63,12 +63,13 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
                 np.array([table.at[name, column] for table in tables], dtype=float) for column in ("mean", "se")
             )
             text = label(name, members[members["variant"] == name])
-            handles.append(axes.bar(x, mean, 0.92 * width, color=look[name][0], label=text))
+            handles.append(axes.bar(x, mean, 0.92 * width, color=look[name][0], label=literal(text)))
             axes.errorbar(x, mean, se, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-        axes.set(xlabel="stochastic layer", ylabel=ylabel, title=title(frames, f"L = {depth}"))
+        axes.set(xlabel="stochastic layer", ylabel=ylabel)
         axes.set_xticks(layers, [f"$z_{{{layer}}}$" for layer in layers])
         axes.grid(visible=False, axis="x")
         legend_below(figure, handles)
+        heading(figure, title(frames, f"L = {depth}"))
     return figure
 
 
@@ -89,16 +90,16 @@ def unit_kl(frames: Frames) -> Figure | None:
     names = [name for name in units["variant"].cat.categories if (units["variant"] == name).any()]
     norm = LogNorm(1e-3, max(1.0, float(units["kl"].max())))
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(1.2 + 1.35 * depth, 0.9 + 1.3 * len(names)), layout="constrained")
+        figure = blank(1.2 + 1.35 * depth, 0.9 + 1.3 * len(names))
         grid = figure.subplots(len(names), depth, squeeze=False, sharex=True)
         for name, row in zip(names, grid, strict=True):
             own = units[units["variant"] == name]
             for layer, axes in enumerate(row, start=1):
                 mesh = _heat_map(axes, own[own["layer"] == layer], norm)
-            row[0].set_ylabel(f"{folded(name)}\nunit")
+            row[0].set_ylabel(f"{literal(folded(name))}\nunit")
         for layer, axes in enumerate(grid[0], start=1):
             axes.set_title(f"$z_{{{layer}}}$")
-        figure.suptitle(title(frames, f"L = {depth}"), fontsize="medium")
+        heading(figure, title(frames, f"L = {depth}"))
         figure.supxlabel("epoch", fontsize="medium")
         bar = figure.colorbar(mesh, ax=grid, label="KL (nats)", extend="min", shrink=min(1.0, 2 / len(names)))
         bar.ax.axhline(ACTIVE, color="white", lw=1.5)
