@@ -14,6 +14,9 @@ from analysis import published, statistics
 from analysis.figures.style import SIZE, STYLE, blank, deepest, heading, key, legend_below, looks, shift, title
 from analysis.frames import Frames
 
+MARKED = 20
+"""Markers on a curve at most: enough to tell it from others without colours."""
+
 
 def log_likelihood(frames: Frames) -> Figure | None:
     """Test log-likelihood by depth, a line a variant (Fig. 3 of the paper).
@@ -104,7 +107,10 @@ def learning_curves(frames: Frames) -> Figure | None:
             own = epochs[epochs["variant"] == name]
             for _, lost in own[own["status"] == "diverged"].groupby("digest", sort=False):
                 curve = lost.dropna(subset=["train_bound"])
-                axes.plot(curve["epoch"], curve["train_bound"], ":", color=colour, lw=1)
+                style = f":{marker}"
+                axes.plot(
+                    curve["epoch"], curve["train_bound"], style, color=colour, lw=1, ms=3, markevery=_every(curve)
+                )
                 end, foot = lost["epoch"].tail(1), axes.get_xaxis_transform()
                 axes.plot(end, [0.03], "x", color=colour, ms=6, mew=1.6, transform=foot)
             curves, label = _common(own)
@@ -114,8 +120,8 @@ def learning_curves(frames: Frames) -> Figure | None:
                 curve = statistics.over_seeds(curves.dropna(subset=[quantity]), ["epoch"], quantity).sort_values(
                     "epoch"
                 )
-                dots = marker if quantity != "train_bound" else None
-                axes.plot(curve["epoch"], curve["mean"], line, color=colour, lw=1.3, marker=dots, ms=3)
+                style = f"{line}{marker}"
+                axes.plot(curve["epoch"], curve["mean"], style, color=colour, lw=1.3, ms=3, markevery=_every(curve))
                 if (curve["n"] > 1).any():
                     band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
                     axes.fill_between(curve["epoch"], *band, color=colour, alpha=0.2, lw=0)
@@ -128,9 +134,16 @@ def learning_curves(frames: Frames) -> Figure | None:
             handles += [Line2D([], [], color="0.3", ls=":", marker="x", ms=6, label="diverged member")]
         axes.set(xlabel="epoch", ylabel="nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if epochs["epoch"].nunique() == 1:
+            axes.set_xlim(epochs["epoch"].iloc[0] - 1, epochs["epoch"].iloc[0] + 1)
         legend_below(figure, handles)
         heading(figure, title(frames, f"L = {depth}"))
     return figure
+
+
+def _every(curve: pd.DataFrame) -> int:
+    """Of how many epochs of a curve one has a marker."""
+    return max(1, -(-len(curve) // MARKED))
 
 
 def _common(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:

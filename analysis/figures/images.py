@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.figures.galleries import galleries, mosaic, shown
-from analysis.figures.style import STYLE, blank, folded, heading, literal
+from analysis.figures.style import STYLE, blank, folded, heading, literal, room
 from analysis.frames import Frames
 
 BARE = {**STYLE, "axes.grid": False}
@@ -31,7 +31,8 @@ def injected(frames: Frames) -> Figure | None:
         return None
     depth = found[0].depth
     with mpl.rc_context(BARE):
-        figure = blank(0.5 + 1.42 * depth, 0.5 + 1.42 * len(found))
+        height = room((folded(gallery.variant) for gallery in found), 1.42)
+        figure = blank(0.5 + 1.42 * depth, 0.5 + height * len(found))
         grid = figure.subplots(len(found), depth, squeeze=False)
         for gallery, row in zip(found, grid, strict=True):
             for layer, axes in enumerate(row, start=1):
@@ -76,7 +77,8 @@ def prior_samples(frames: Frames) -> Figure | None:
     if not found:
         return None
     with mpl.rc_context(BARE):
-        figure = blank(1.8 * len(found), 2.3)
+        width = room((folded(gallery.variant, 18) for gallery in found), 1.8)
+        figure = blank(width * len(found), 2.3)
         grid = figure.subplots(1, len(found), squeeze=False)
         for gallery, axes in zip(found, grid[0], strict=True):
             _show(axes, gallery.arrays["prior_samples"][: PRIOR_SIDE**2], gallery.shape, PRIOR_SIDE)

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.figures.galleries import galleries, shown
-from analysis.figures.style import STYLE, blank, folded, heading, legend_below, literal
+from analysis.figures.style import STYLE, blank, folded, heading, legend_below, literal, room
 from analysis.frames import Frames
 
 NAMED = 10
@@ -31,7 +31,8 @@ def latents(frames: Frames) -> Figure | None:
     classes = np.unique(found[0].arrays["labels"])
     palette = np.array(sns.color_palette("colorblind" if len(classes) <= NAMED else "husl", len(classes)))
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = blank(0.9 + 1.45 * depth, 0.9 + 1.6 * len(found))
+        height = room((folded(gallery.variant) for gallery in found), 1.6)
+        figure = blank(0.9 + 1.45 * depth, 0.9 + height * len(found))
         grid = figure.subplots(len(found), depth, squeeze=False)
         for gallery, row in zip(found, grid, strict=True):
             colours = palette[np.searchsorted(classes, gallery.arrays["labels"])]

@@ -14,12 +14,15 @@ from analysis.frames import Frames
 from analysis.notes import limits, not_canonical
 
 MARKERS = "osD^vP*Xhp"
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo", "|||", "OO")
+"""Of bars, so that they can be told apart without colours."""
 STYLE = {
     **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.9", "axes.axisbelow": True}),
     **sns.plotting_context("paper", font_scale=1.1),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "hatch.linewidth": 0.6,
     "mathtext.fontset": "dejavusans",
     # Text stays text in a PDF.
     "pdf.fonttype": 42,
@@ -46,6 +49,11 @@ def looks(members: pd.DataFrame) -> tuple[list[str], Looks]:
     palette = sns.color_palette("colorblind" if len(categories) <= 10 else "husl", len(categories))
     found = {name: (palette[place], MARKERS[place % len(MARKERS)]) for place, name in enumerate(categories)}
     return [name for name in categories if (members["variant"] == name).any()], found
+
+
+def hatches(members: pd.DataFrame) -> dict[str, str]:
+    """A hatch for each variant of the grid: the same in all of its figures."""
+    return {name: HATCHES[place % len(HATCHES)] for place, name in enumerate(members["variant"].cat.categories)}
 
 
 def key(name: str, look: tuple[Any, str], label: str | None = None) -> Line2D:
@@ -97,6 +105,11 @@ def folded(name: str, width: int = 14) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(line.strip() for line in lines)
+
+
+def room(names: Iterable[str], least: float) -> float:
+    """Inches that a panel needs for the longest of these folded names along one of its sides."""
+    return max(least, *(0.1 * len(line) for name in names for line in name.split("\n")))
 
 
 def legend_below(figure: Figure, handles: Iterable[Any], columns: int = 2, **spacing: float) -> None:

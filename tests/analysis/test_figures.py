@@ -89,6 +89,37 @@ def test_running_members_are_averaged_as_far_as_all_have_come(results):
     assert "VAE (n = 3, running)" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def test_one_epoch_of_a_running_member_is_a_marker(results, small_spec):
+    member = results.plan(small_spec)[0]
+    folder = results.record(member, None)
+    (folder / "epochs.jsonl").write_text((folder / "epochs.jsonl").read_text().splitlines()[0] + "\n")
+    (axes,) = figures.learning_curves(the_group(results)).axes
+    (line,) = [line for line in axes.lines if len(line.get_xdata())]
+    assert (list(line.get_xdata()), line.get_marker()) == ([1], "o")
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def test_curves_and_bars_are_told_apart_without_colours(results):
+    planned = results.grid()
+    results.record(planned[-1], results.diverged(planned[-1]))
+    (axes,) = figures.learning_curves(the_group(results)).axes
+    markers = {}
+    for line in axes.lines:
+        if line.get_marker() != "x":
+            markers.setdefault(line.get_color(), set()).add(line.get_marker())
+    assert sorted(markers.values(), key=str) == [{"D"}, {"^"}, {"o"}, {"s"}]
+    (axes,) = figures.active_units(the_group(results)).axes
+    hatches = [{bar.get_hatch() for bar in bars} for bars in axes.containers if isinstance(bars, BarContainer)]
+    assert len(set().union(*hatches)) == len(hatches) == 4
+    assert all(len(own) == 1 for own in hatches)
+
+
+def test_a_long_curve_has_few_markers(results, small_spec):
+    results.grid(spec=small_spec.replace("epochs: 10", "epochs: 200"))
+    (axes,) = figures.learning_curves(the_group(results)).axes
+    assert {len(line.get_xdata()) // line.get_markevery() for line in axes.lines} == {20}
+
+
 def test_active_units_bars_are_the_means_by_layer(results):
     def outcome(member):
         layers = [4 + member.seed, 2, 1][: member.cell.depth]
@@ -212,6 +243,21 @@ def test_a_single_pair_has_no_interval(results, spec):
     assert all(math.isnan(height) for item in containers for height in heights(item))
     hollow = [line for line in figure.axes[0].lines if line.get_marker() == "s" and len(line.get_xdata())]
     assert [line.get_markerfacecolor() for line in hollow] == ["white"]
+
+
+def test_unit_kl_prefers_members_that_have_finished_and_names_what_it_shows(results, small_spec):
+    def outcome(member):
+        ladder = member.cell.variant == "Prob. ladder+BN+WU"
+        return results.diverged(member, 6) if ladder or member.seed == 0 else results.result(member)
+
+    planned = results.grid(outcome, spec=small_spec)
+    figure = figures.unit_kl(the_group(results))
+    assert figure.get_suptitle().replace("\n", " ") == "digits, L = 2, seeds 0 (diverged), 1"
+    # The finished member has five evaluations, the diverged one three.
+    assert [axes.collections[0].get_array().shape[1] for axes in figure.axes[:4]] == [5, 5, 3, 3]
+    running = next(m for m in planned if m.cell.variant == "Prob. ladder+BN+WU" and m.seed == 2)
+    (results.root / "members" / running.folder / "result.json").unlink()
+    assert "seeds 1, 2 (running)" in figures.unit_kl(the_group(results)).get_suptitle().replace("\n", " ")
 
 
 def test_unit_kl_has_a_panel_a_variant_and_layer_with_units_sorted(results):

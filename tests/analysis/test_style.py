@@ -49,6 +49,18 @@ def test_long_names_and_titles_stay_inside_every_figure(results, small_spec, dep
         assert min(axes.get_window_extent().height for axes in figure.axes) > 0.15 * figure.dpi, name
 
 
+@pytest.mark.parametrize("name", ["unit_kl", "latents", "injected"])
+def test_names_beside_rows_do_not_overlap(results, small_spec, name):
+    spec = small_spec.replace("VAE+BN+WU: {", "averyveryverylongnamewithoutspaces: {")
+    for member in results.grid(spec=spec.replace("Prob. ladder+BN+WU: {", "another_very_very_long_name_as_well: {")):
+        results.add_gallery(member)
+    figure = figures.FIGURES[name](the_group(results))
+    figure.draw_without_rendering()
+    labels = [axes.yaxis.label.get_window_extent() for axes in figure.axes if "very" in axes.get_ylabel()]
+    assert len(labels) == 2
+    assert labels[0].y0 > labels[1].y1
+
+
 def test_dollar_signs_in_names_are_no_mathematics(results, small_spec):
     name = r"cost $\warm$ a"
     spec = small_spec.replace("VAE+BN+WU: {", f"{json.dumps(name)}: {{")
