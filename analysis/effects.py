@@ -77,23 +77,36 @@ def holm(p: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 
 def _group(place: dict[str, Any], members: pd.DataFrame, quantity: str) -> Iterator[dict[str, Any]]:
-    for depth, at_depth in members.groupby("depth", sort=True):
-        variants = dict(iter(at_depth.groupby("variant", observed=True)))
-        for (without, first), (with_, second) in permutations(variants.items(), 2):
-            effect = _effect(first, second)
+    depths = sorted({int(depth) for depth in members["depth"]})
+    by_depth = {
+        depth: dict(iter(members[members["depth"] == depth].groupby("variant", observed=True))) for depth in depths
+    }
+    settings = {depth: {name: _settings(own) for name, own in cells.items()} for depth, cells in by_depth.items()}
+    for depth, cells in by_depth.items():
+        for (without, first), (with_, second) in permutations(cells.items(), 2):
+            # Where a cell has not begun, what the variants differ in is told by another depth at which both have; but
+            # with a single layer a ladder is a VAE, which tells nothing of others.
+            told = (depth, *(other for other in depths if other > 1))
+            pairs = ((settings[at].get(without), settings[at].get(with_)) for at in told)
+            a, b = next((pair for pair in pairs if None not in pair), (None, None))
+            effect = _effect(a, b, depth) if a and b else None
             if effect is not None:
                 row = {**place, "depth": depth, "effect": effect, "without": without, "with": with_}
                 yield {**row, "quantity": quantity, **_difference(first, second, quantity)}
 
 
-def _effect(without: pd.DataFrame, with_: pd.DataFrame) -> str | None:
-    """What `with_` adds to `without`; None unless they differ in exactly one factor, and only the second has it."""
-    settings = ["inference", "batch_norm", "warm_up", "background"]
-    first, second = (own[settings].drop_duplicates() for own in (without, with_))
-    if len(first) != 1 or len(second) != 1 or first.isna().any(axis=None) or second.isna().any(axis=None):
+def _settings(cell: pd.DataFrame) -> dict[str, Any] | None:
+    """The paper's factors and the background of a cell's members; None if they are not known, empty if not alike."""
+    found = cell[["inference", "batch_norm", "warm_up", "background"]].drop_duplicates()
+    if found.isna().all(axis=None):
         return None
-    a, b = first.iloc[0], second.iloc[0]
-    depth = int(without["depth"].iloc[0])
+    return {} if len(found) > 1 or found.isna().any(axis=None) else {str(k): v for k, v in found.iloc[0].items()}
+
+
+def _effect(a: Mapping[str, Any], b: Mapping[str, Any], depth: int) -> str | None:
+    """What a variant with the settings b adds to one with the settings a at a depth; None unless they differ in exactly
+    one factor, and only the second has it.
+    """
     steps = {
         "batch normalisation": (bool(a["batch_norm"]), bool(b["batch_norm"])),
         "warm-up": (float(a["warm_up"]), float(b["warm_up"])),

@@ -102,6 +102,27 @@ def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
     assert "A single pair has no interval." in table.notes
 
 
+def test_cells_that_have_not_begun_are_known_by_another_depth(results):
+    def shallow(member):
+        return outcome(results)(member) if member.cell.depth == 2 else None
+
+    results.grid(shallow, spec=SPEC, with_curves=False)
+    found = rows(results)
+    # The ladder adds nothing to a single layer, and is not in the grid there.
+    assert {key for key in found if key[1] == 1} == {("batch normalisation", 1), ("warm-up", 1)}
+    assert (found["warm-up", 1]["n"], found["warm-up", 1]["planned"]) == (0, 4)
+    (table, _) = effects.effects(analysis.load(results.root)).tables
+    assert table.cells["1", "warm-up: normal → warm"].text() == "0/4"
+    assert ("1", "ladder: warm → ladder") not in table.cells
+
+
+def test_single_layers_do_not_tell_which_variants_are_ladders(results):
+    spec = SPEC.replace("  exclude: [{variant: ladder, depth: 1}]\n", "")
+    results.grid(lambda member: outcome(results)(member) if member.cell.depth == 1 else None, spec=spec)
+    # From their single layers, ladder and warm would both differ from normal in the warm-up alone.
+    assert {depth for _, depth in rows(results)} == {1}
+
+
 def test_one_seed_gives_differences_without_intervals(results):
     results.grid(outcome(results), spec=SPEC.replace("[0, 1, 2, 3]", "[0]"), with_curves=False)
     frames = analysis.load(results.root)
