@@ -7,7 +7,8 @@ finished under both makes a pair d_s. With n pairs,
 
 if there is no effect. The 95% intervals are each by itself; the p values are Holm's (1979) over all effects that one
 table tests. A single pair has neither, nor have pairs that are all alike, as counts of units may be: their spread is
-not known to be nothing. A pair of which a member has diverged, failed or not finished is dropped, and counted.
+not known to be nothing. A pair of which a member has diverged, failed or not finished is dropped, and counted. Where
+one of the paper's factors is an axis of the grid, its values make variants of their own (`VAE, batch_norm = True`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from scipy import stats
 
 from analysis.frames import Frames
 from analysis.notes import grid_notes
+from analysis.settings import FACTORS
 from analysis.statistics import canonical
 from analysis.tables import Plain, Table, TableSet
 
@@ -32,15 +34,16 @@ EFFECTS = ("batch normalisation", "warm-up", "ladder")
 
 
 def paired(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:
-    """Every effect on a quantity, one row an effect, depth, pair of variants, data set and place on further axes.
+    """Every effect on a quantity, one row an effect, depth, pair of variants, data set and place on the other axes.
 
     Returns:
-        `dataset`, the further axes, `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants),
+        `dataset`, the other axes, `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants),
         `quantity`, `mean` (with less without), `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `n` (pairs),
         `planned`, `diverged` (pairs of which a member diverged), `data_canonical` (of all their members, see
         `statistics.cells`). NaN where there are too few pairs.
 
     """
+    frames = frames.as_variants(FACTORS)
     rows = [row for group in frames.groups() for row in _group(group.place, group.frames.members, quantity)]
     keys = ["dataset", *frames.factors]
     columns = [*keys, "depth", "effect", "without", "with", "quantity", "mean", "se", "low", "high", "p"]
@@ -52,6 +55,7 @@ def paired(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFram
 
 def effects(frames: Frames) -> TableSet:
     """Tables of the paired effects on the test log-likelihood and on the number of active units, rows by depth."""
+    frames = frames.as_variants(FACTORS)
     found = {quantity: paired(frames, quantity) for quantity in QUANTITIES}
     tables = []
     for quantity, title in QUANTITIES.items():

@@ -57,6 +57,22 @@ class Frames:
         )
         return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
 
+    def as_variants(self, axes: Sequence[str]) -> "Frames":
+        """The same members with these axes told by their variants' names: `VAE, batch_norm = True`."""
+        own = [factor for factor in self.factors if factor in axes]
+        if not own:
+            return self
+        ordered = self.members.sort_values("variant", kind="stable")
+        categories = list(dict.fromkeys(_names(ordered, own)))
+        members, epochs, units, bounds = (
+            frame.assign(variant=pd.Categorical(_names(frame, own), categories=categories, ordered=True)).drop(
+                columns=own
+            )
+            for frame in (self.members, self.epochs, self.units, self.bounds)
+        )
+        factors = tuple(factor for factor in self.factors if factor not in own)
+        return replace(self, factors=factors, members=members, epochs=epochs, units=units, bounds=bounds)
+
     def groups(self, across: Sequence[str] = ()) -> "Iterator[Group]":
         """The planned members apart by data set and by place on the further axes: one table or figure each.
 
@@ -110,6 +126,14 @@ def load(path: str | Path) -> Frames:
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     return Frames(book.name, factors, members, epochs, units, bounds)
+
+
+def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
+    """Every row's variant and its place on some axes."""
+    names = frame["variant"].astype(str)
+    for axis in axes:
+        names = names + f", {axis.rsplit('.', 1)[-1]} = " + frame[axis].astype(str)
+    return names
 
 
 def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":

@@ -22,6 +22,7 @@ from scipy import stats
 from analysis import statistics
 from analysis.frames import Frames
 from analysis.notes import bound_notes, grid_notes
+from analysis.settings import FACTORS
 from analysis.tables import Plain, Table, TableSet, columns_of
 
 POINTS = 20_000
@@ -29,13 +30,14 @@ POINTS = 20_000
 
 
 def ranks(frames: Frames) -> pd.DataFrame:
-    """Every cell with its rank among the variants at its depth.
+    """Every cell with its rank among the variants at its depth; see `analysis.effects` for axes that make variants.
 
     Returns:
         The columns of `statistics.cells` with `rank` (1 is the highest mean; NaN without one) and `p_best` (NaN where
         it cannot be told).
 
     """
+    frames = frames.as_variants(FACTORS)
     keys = ["dataset", *frames.factors, "depth"]
     cells = statistics.cells(frames.planned.members, [*keys, "variant"])
     parts = []
@@ -70,6 +72,7 @@ def _below(x: "np.ndarray[Any, Any]", mean: float, se: float, n: int) -> "np.nda
 
 def ranking(frames: Frames) -> TableSet:
     """Rank and probability of being best, by depth and variant."""
+    frames = frames.as_variants(FACTORS)
     tidy = ranks(frames)
     tables = []
     for group in frames.groups():

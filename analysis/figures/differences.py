@@ -22,6 +22,7 @@ from analysis.figures.style import (
     title,
 )
 from analysis.frames import Frames
+from analysis.settings import FACTORS
 
 QUANTITIES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units"}
 """What effects are drawn of, and how they are called."""
@@ -81,6 +82,7 @@ def paired_effects(frames: Frames) -> Figure | None:
     all alike, have none. Filled markers: p < 0.05 by
     Holm's correction over all effects of a row.
     """
+    frames = frames.as_variants(FACTORS)
     deepest(frames, frames.members)
     tables = {quantity: effects.paired(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
     tables = {quantity: table for quantity, table in tables.items() if len(table)}
