@@ -11,16 +11,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import ledger, settings
+from analysis.form import COSTS, METRICS
 from analysis.ledger import Entry
 from hvae_spec.errors import UserError
 from hvae_spec.records import ACTIVE, LABELS
 from hvae_spec.schema.grid import slug
-
-METRICS = (
-    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
-    *("iw_samples", "effective_sample_size", "active_units"),
-)
-COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
 @dataclass(frozen=True)
@@ -193,7 +188,7 @@ def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         if name == "kl_per_layer":
             columns |= _spread("kl_", values, range(max((len(item) for item in values if item), default=0)))
         else:
-            columns[name] = _numbers(values) if all(_is_number(value) for value in values) else values
+            columns[name] = _numbers(values)
     columns["epoch"] = np.array([row["epoch"] for row in rows], dtype=np.int64)
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
@@ -268,10 +263,6 @@ def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) 
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)
 
 
 def _numbers(values: Any) -> "np.ndarray[Any, Any]":
