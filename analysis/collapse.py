@@ -80,10 +80,10 @@ def collapse(frames: Frames) -> TableSet:
 
 
 def summary(layer: pd.DataFrame) -> str:
-    """`0/3`; `2/3 since 40`; `3/3 since 40-60`: of one cell's rows of `layers` at one layer."""
+    """`0/3`; `2/3 since 40`; `3/3 since 40–60`: of one cell's rows of `layers` at one layer."""
     died = layer.loc[layer["dead"], "died"]
     text = f"{len(died)}/{len(layer)}"
     if died.empty:
         return text
     first, last = int(died.min()), int(died.max())
-    return f"{text} since {first}" + (f"-{last}" if last > first else "")
+    return f"{text} since {first}" + (f"–{last}" if last > first else "")

@@ -173,14 +173,23 @@ def bound_by_samples(frames: Frames) -> TableSet:
         rows = []
         for row, count, having, quantity in parts:
             cells = statistics.cells(having, by, quantity)
+            # A variant whose finished members were never evaluated with this K has no such cell.
+            cells = cells[(cells["n"] > 0) | (cells["finished"] == 0)]
             tidies.append(cells.assign(quantity=quantity, iw_samples=count))
             rows.append(cells.assign(row=row))
         if rows:
             title = ("Importance-weighted bound by K (nats per image)", f"{group.title}, L = {depth}")
-            notes = (*_bound_errors(bounds), MEANS, *grid_notes(frames, group.frames))
-            tables.append(table_of(title, "samples", pd.concat(rows), notes))
+            content = pd.concat(rows)
+            notes = (*_bound_errors(bounds), *_left_out(content), MEANS, *grid_notes(frames, group.frames))
+            tables.append(table_of(title, "samples", content, notes))
     tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
     return TableSet("bound_by_samples", tuple(tables), tidy)
+
+
+def _left_out(content: pd.DataFrame) -> tuple[str, ...]:
+    """What an empty cell means, if there is one."""
+    full = content["row"].nunique() * content["variant"].nunique() == len(content)
+    return () if full else (f"{ABSENT}: none of the finished members was evaluated with so many samples.",)
 
 
 def _bound_errors(bounds: pd.DataFrame) -> tuple[str, ...]:
