@@ -54,7 +54,7 @@ def reconstructions(frames: Frames) -> Figure | None:
     if not found:
         return None
     rows = [found[0].arrays["images"], *(gallery.arrays["reconstructions"] for gallery in found)]
-    names = ["test images", *(literal(folded(gallery.variant, 20)) for gallery in found)]
+    names = ["test images", *(literal(folded(gallery.variant, 30)) for gallery in found)]
     columns = len(rows[0])
     height, _ = found[0].shape
     with mpl.rc_context(BARE):
@@ -62,8 +62,10 @@ def reconstructions(frames: Frames) -> Figure | None:
         axes = figure.subplots()
         _show(axes, np.concatenate(rows), found[0].shape, columns)
         middles = [place * (height + 1) + (height - 1) / 2 for place in range(len(rows))]
-        axes.set_yticks(middles, names)
+        axes.set_yticks(middles, names, fontsize="small")
         axes.tick_params(left=False)
+        # The room that long names leave tells the images' size, and the other way round.
+        figure.set_layout_engine("compressed")
         heading(figure, shown(frames, found))
     return figure
 
@@ -77,12 +79,13 @@ def prior_samples(frames: Frames) -> Figure | None:
     if not found:
         return None
     with mpl.rc_context(BARE):
-        width = room((folded(gallery.variant, 18) for gallery in found), 1.8)
-        figure = blank(width * len(found), 2.3)
+        names = [folded(gallery.variant, 18) for gallery in found]
+        lines = max(2, *(name.count("\n") + 1 for name in names))
+        figure = blank(room(names, 1.8) * len(found), 1.9 + 0.2 * lines)
         grid = figure.subplots(1, len(found), squeeze=False)
-        for gallery, axes in zip(found, grid[0], strict=True):
+        for gallery, name, axes in zip(found, names, grid[0], strict=True):
             _show(axes, gallery.arrays["prior_samples"][: PRIOR_SIDE**2], gallery.shape, PRIOR_SIDE)
-            axes.set_title(literal(folded(gallery.variant, 18)), fontsize="medium")
+            axes.set_title(literal(name), fontsize="medium")
         heading(figure, shown(frames, found))
     return figure
 

@@ -1,5 +1,6 @@
 """What every figure has in common: its title, its legend, its names."""
 
+import itertools
 import json
 
 import pytest
@@ -47,6 +48,18 @@ def test_long_names_and_titles_stay_inside_every_figure(results, small_spec, dep
         assert not beyond_the_edge(figure), name
         # The legend has its own place: the panels are not squashed.
         assert min(axes.get_window_extent().height for axes in figure.axes) > 0.15 * figure.dpi, name
+
+
+def test_names_of_reconstructions_stay_inside(results, small_spec):
+    spec = small_spec.replace("VAE+BN+WU: {", "a name of almost thirty letters: {")
+    for member in results.grid(spec=spec.replace("Prob. ladder+BN+WU: {", "another one of three times ten: {")):
+        results.add_gallery(member)
+    figure = figures.reconstructions(the_group(results))
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == 3
+    assert min(box.x0 for box in boxes) >= 0
+    assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("name", ["unit_kl", "latents", "injected"])
