@@ -51,13 +51,15 @@ def test_long_names_and_titles_stay_inside_every_figure(results, small_spec, dep
 
 
 def test_names_of_reconstructions_stay_inside(results, small_spec):
-    spec = small_spec.replace("VAE+BN+WU: {", "a name of almost thirty letters: {")
-    for member in results.grid(spec=spec.replace("Prob. ladder+BN+WU: {", "another one of three times ten: {")):
+    more = "".join(
+        f"    number {number} of thirty letters: {{training.clip_norm: {number}}}\n" for number in range(1, 9)
+    )
+    for member in results.grid(spec=small_spec.replace("  exclude", f"{more}  exclude")):
         results.add_gallery(member)
     figure = figures.reconstructions(the_group(results))
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
-    assert len(boxes) == 3
+    assert len(boxes) == 11
     assert min(box.x0 for box in boxes) >= 0
     assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes))
 
