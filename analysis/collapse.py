@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames
-from analysis.tables import Plain, Table, TableSet, columns_of, depths, grid_notes
+from analysis.notes import grid_notes
+from analysis.tables import Plain, Table, TableSet, columns_of, depths
 from hvae_spec.records import ACTIVE
 
 
@@ -19,7 +20,8 @@ def layers(frames: Frames) -> pd.DataFrame:
     Returns:
         The labels, `digest`, `status`, `layer` (1 nearest the data), `evaluations`, `last_epoch` (of the last of them),
         `active` (units at the last), `most_active` (units at any), `dead` (at the last), `died` (the first evaluated
-        epoch from which it is dead to the last; NaN if it is not) and `revived` (how often it came back to life).
+        epoch from which it is dead to the last; NaN if it is not), `revived` (how often it came back to life),
+        `data_canonical`.
 
     """
     keys = ["dataset", *frames.factors, "depth", "variant", "seed", "digest", "layer"]
@@ -47,8 +49,9 @@ def layers(frames: Frames) -> pd.DataFrame:
         )
     columns = [*keys, "evaluations", "last_epoch", "active", "most_active", "dead", "died", "revived"]
     table = pd.DataFrame(rows, columns=columns)
-    status = frames.members.set_index("digest")["status"].astype(str)
-    table.insert(len(keys) - 1, "status", table["digest"].map(status))
+    members = frames.members.set_index("digest")
+    table.insert(len(keys) - 1, "status", table["digest"].map(members["status"].astype(str)))
+    table["data_canonical"] = table["digest"].map(members["data_canonical"])
     names = frames.members["variant"].cat.categories
     return table.assign(variant=pd.Categorical(table["variant"], categories=names, ordered=True))
 
@@ -77,10 +80,10 @@ def collapse(frames: Frames) -> TableSet:
 
 
 def summary(layer: pd.DataFrame) -> str:
-    """`0/3`; `2/3 since 40`; `3/3 since 40-60`: of one cell's rows of `layers` at one layer."""
+    """`0/3`; `2/3 since 40`; `3/3 since 40–60`: of one cell's rows of `layers` at one layer."""
     died = layer.loc[layer["dead"], "died"]
     text = f"{len(died)}/{len(layer)}"
     if died.empty:
         return text
     first, last = int(died.min()), int(died.max())
-    return f"{text} since {first}" + (f"-{last}" if last > first else "")
+    return f"{text} since {first}" + (f"–{last}" if last > first else "")

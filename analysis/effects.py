@@ -7,7 +7,8 @@ finished under both makes a pair d_s. With n pairs,
 
 if there is no effect. The 95% intervals are each by itself; the p values are Holm's (1979) over all effects that one
 table tests. A single pair has neither, nor have pairs that are all alike, as counts of units may be: their spread is
-not known to be nothing. A pair of which a member has diverged, failed or not finished is dropped, and counted.
+not known to be nothing. A pair of which a member has diverged, failed or not finished is dropped, and counted. Where
+one of the paper's factors is an axis of the grid, its values make variants of their own (`VAE, batch_norm = True`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,10 @@ import pandas as pd
 from scipy import stats
 
 from analysis.frames import Frames
-from analysis.tables import Plain, Table, TableSet, grid_notes
+from analysis.notes import grid_notes
+from analysis.settings import FACTORS
+from analysis.statistics import canonical
+from analysis.tables import Plain, Table, TableSet
 
 CONFIDENCE = 0.95
 QUANTITIES = {
@@ -30,18 +34,20 @@ EFFECTS = ("batch normalisation", "warm-up", "ladder")
 
 
 def paired(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:
-    """Every effect on a quantity, one row an effect, depth, pair of variants, data set and place on further axes.
+    """Every effect on a quantity, one row an effect, depth, pair of variants, data set and place on the other axes.
 
     Returns:
-        `dataset`, the further axes, `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants),
+        `dataset`, the other axes, `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants),
         `quantity`, `mean` (with less without), `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `n` (pairs),
-        `planned`, `diverged` (pairs of which a member diverged). NaN where there are too few pairs.
+        `planned`, `diverged` (pairs of which a member diverged), `data_canonical` (of all their members, see
+        `statistics.cells`). NaN where there are too few pairs.
 
     """
+    frames = frames.as_variants(FACTORS)
     rows = [row for group in frames.groups() for row in _group(group.place, group.frames.members, quantity)]
     keys = ["dataset", *frames.factors]
     columns = [*keys, "depth", "effect", "without", "with", "quantity", "mean", "se", "low", "high", "p"]
-    table = pd.DataFrame(rows, columns=[*columns, "n", "planned", "diverged"])
+    table = pd.DataFrame(rows, columns=[*columns, "n", "planned", "diverged", "data_canonical"])
     corrected = table.groupby(keys, sort=False, dropna=False)["p"].transform(lambda p: holm(p.to_numpy(dtype=float)))
     table.insert(len(columns), "p_holm", corrected.astype(float))
     return table
@@ -49,6 +55,7 @@ def paired(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFram
 
 def effects(frames: Frames) -> TableSet:
     """Tables of the paired effects on the test log-likelihood and on the number of active units, rows by depth."""
+    frames = frames.as_variants(FACTORS)
     found = {quantity: paired(frames, quantity) for quantity in QUANTITIES}
     tables = []
     for quantity, title in QUANTITIES.items():
@@ -74,23 +81,36 @@ def holm(p: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 
 def _group(place: dict[str, Any], members: pd.DataFrame, quantity: str) -> Iterator[dict[str, Any]]:
-    for depth, at_depth in members.groupby("depth", sort=True):
-        variants = dict(iter(at_depth.groupby("variant", observed=True)))
-        for (without, first), (with_, second) in permutations(variants.items(), 2):
-            effect = _effect(first, second)
+    depths = sorted({int(depth) for depth in members["depth"]})
+    by_depth = {
+        depth: dict(iter(members[members["depth"] == depth].groupby("variant", observed=True))) for depth in depths
+    }
+    settings = {depth: {name: _settings(own) for name, own in cells.items()} for depth, cells in by_depth.items()}
+    for depth, cells in by_depth.items():
+        for (without, first), (with_, second) in permutations(cells.items(), 2):
+            # Where a cell has not begun, what the variants differ in is told by another depth at which both have; but
+            # with a single layer a ladder is a VAE, which tells nothing of others.
+            told = (depth, *(other for other in depths if other > 1))
+            pairs = ((settings[at].get(without), settings[at].get(with_)) for at in told)
+            a, b = next((pair for pair in pairs if None not in pair), (None, None))
+            effect = _effect(a, b, depth) if a and b else None
             if effect is not None:
                 row = {**place, "depth": depth, "effect": effect, "without": without, "with": with_}
                 yield {**row, "quantity": quantity, **_difference(first, second, quantity)}
 
 
-def _effect(without: pd.DataFrame, with_: pd.DataFrame) -> str | None:
-    """What `with_` adds to `without`; None unless they differ in exactly one factor, and only the second has it."""
-    settings = ["inference", "batch_norm", "warm_up", "background"]
-    first, second = (own[settings].drop_duplicates() for own in (without, with_))
-    if len(first) != 1 or len(second) != 1 or first.isna().any(axis=None) or second.isna().any(axis=None):
+def _settings(cell: pd.DataFrame) -> dict[str, Any] | None:
+    """The paper's factors and the background of a cell's members; None if they are not known, empty if not alike."""
+    found = cell[["inference", "batch_norm", "warm_up", "background"]].drop_duplicates()
+    if found.isna().all(axis=None):
         return None
-    a, b = first.iloc[0], second.iloc[0]
-    depth = int(without["depth"].iloc[0])
+    return {} if len(found) > 1 or found.isna().any(axis=None) else {str(k): v for k, v in found.iloc[0].items()}
+
+
+def _effect(a: Mapping[str, Any], b: Mapping[str, Any], depth: int) -> str | None:
+    """What a variant with the settings b adds to one with the settings a at a depth; None unless they differ in exactly
+    one factor, and only the second has it.
+    """
     steps = {
         "batch normalisation": (bool(a["batch_norm"]), bool(b["batch_norm"])),
         "warm-up": (float(a["warm_up"]), float(b["warm_up"])),
@@ -104,17 +124,18 @@ def _effect(without: pd.DataFrame, with_: pd.DataFrame) -> str | None:
     return unlike[0] if after and not before else None
 
 
-def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, float]:
+def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, Any]:
     """Statistics of the pairs by seed."""
     columns = ["seed", "status", quantity]
     both = without[columns].merge(with_[columns], on="seed", suffixes=("", "_with"))
     finished = (both["status"] == "finished") & (both["status_with"] == "finished")
     differences = (both[f"{quantity}_with"] - both[quantity])[finished].dropna().to_numpy(dtype=float)
     n = len(differences)
-    counts = {
+    counts: dict[str, Any] = {
         "n": n,
         "planned": len(both),
         "diverged": int(((both["status"] == "diverged") | (both["status_with"] == "diverged")).sum()),
+        "data_canonical": canonical(pd.concat([without["data_canonical"], with_["data_canonical"]])),
     }
     mean = float(differences.mean()) if n else np.nan
     if n < 2:

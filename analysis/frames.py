@@ -11,16 +11,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import ledger, settings
+from analysis.form import COSTS, METRICS
 from analysis.ledger import Entry
 from hvae_spec.errors import UserError
 from hvae_spec.records import ACTIVE, LABELS
 from hvae_spec.schema.grid import slug
-
-METRICS = (
-    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
-    *("iw_samples", "effective_sample_size", "active_units"),
-)
-COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,22 @@ class Frames:
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
         )
         return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
+
+    def as_variants(self, axes: Sequence[str]) -> "Frames":
+        """The same members with these axes told by their variants' names: `VAE, batch_norm = True`."""
+        own = [factor for factor in self.factors if factor in axes]
+        if not own:
+            return self
+        ordered = self.members.sort_values("variant", kind="stable")
+        categories = list(dict.fromkeys(_names(ordered, own)))
+        members, epochs, units, bounds = (
+            frame.assign(variant=pd.Categorical(_names(frame, own), categories=categories, ordered=True)).drop(
+                columns=own
+            )
+            for frame in (self.members, self.epochs, self.units, self.bounds)
+        )
+        factors = tuple(factor for factor in self.factors if factor not in own)
+        return replace(self, factors=factors, members=members, epochs=epochs, units=units, bounds=bounds)
 
     def groups(self, across: Sequence[str] = ()) -> "Iterator[Group]":
         """The planned members apart by data set and by place on the further axes: one table or figure each.
@@ -110,6 +121,14 @@ def load(path: str | Path) -> Frames:
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     return Frames(book.name, factors, members, epochs, units, bounds)
+
+
+def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
+    """Every row's variant and its place on some axes."""
+    names = frame["variant"].astype(str)
+    for axis in axes:
+        names = names + f", {axis.rsplit('.', 1)[-1]} = " + frame[axis].astype(str)
+    return names
 
 
 def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
@@ -169,7 +188,7 @@ def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         if name == "kl_per_layer":
             columns |= _spread("kl_", values, range(max((len(item) for item in values if item), default=0)))
         else:
-            columns[name] = _numbers(values) if all(_is_number(value) for value in values) else values
+            columns[name] = _numbers(values)
     columns["epoch"] = np.array([row["epoch"] for row in rows], dtype=np.int64)
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
@@ -244,10 +263,6 @@ def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) 
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)
 
 
 def _numbers(values: Any) -> "np.ndarray[Any, Any]":

@@ -13,6 +13,7 @@ from analysis import provenance, rendering
 from analysis.architectures import Architecture, architectures
 from analysis.figures.drawing import RESOLUTION, Drawing
 from analysis.frames import Frames
+from analysis.notes import not_canonical
 from analysis.provenance import Rows
 from analysis.tables import TableSet
 from hvae_spec.errors import UserError
@@ -120,7 +121,7 @@ def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings:
 
 def _warnings(frames: Frames) -> str:
     members = frames.planned.members
-    foreign = sorted(set(members.loc[members["data_canonical"] == False, "dataset"]))  # noqa: E712 (missing values too)
+    foreign = [str(name) for name, own in members.groupby("dataset") if not_canonical(own)]
     lines = [
         f"The files of {name} are not those of its distributor: the numbers are not comparable with published ones."
         for name in foreign

@@ -1,12 +1,14 @@
 """The ledger of a results folder: the grid as last planned, joined with the records that exist."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from analysis import form
 from hvae_spec.errors import UserError
 from hvae_spec.records import Record, Results
 from hvae_spec.schema.experiment import Member
@@ -82,7 +84,7 @@ def _grid(results: Results) -> tuple[str, tuple[str, ...], list[tuple[str, str, 
     path, grid = results.root / "grid.json", results.grid
     try:
         members = [
-            (item["digest"], Path(item["folder"]).name, _labels(path, item["labels"]))
+            (str(item["digest"]), Path(item["folder"]).name, _labels(path, item["labels"]))
             for item in grid.get("members", [])
         ]
         return str(grid.get("name", results.root.name)), tuple(grid.get("variants", ())), members
@@ -98,8 +100,9 @@ def _entry(record: Record, digest: str = "", labels: dict[str, Any] | None = Non
     if labels is None:
         path = record.folder / "result.json"
         labels = _labels(path, result["labels"]) if "labels" in result else _own_labels(_member(record, spec))
-    epochs = _rows(record.folder / "epochs.jsonl", "epoch")
-    units = _rows(record.folder / "units.jsonl", "epoch", "kl")
+    epochs = _rows(record.folder / "epochs.jsonl", form.fault_of_row, "epoch")
+    # The KL of units is checked where it is taken apart.
+    units = _rows(record.folder / "units.jsonl", lambda row: form.fault_of_row({"epoch": row["epoch"]}), "epoch", "kl")
     return Entry(digest, labels, planned, record.folder, spec, result, epochs, units)
 
 
@@ -112,6 +115,9 @@ def _result(record: Record) -> dict[str, Any]:
             f"{record.folder / 'result.json'}: not a result (its status is none of {', '.join(STATUSES[:3])}); "
             "delete it to have the member run again"
         )
+    fault = form.fault(result, form.RESULT)
+    if fault:
+        raise UserError(f"{record.folder / 'result.json'}: {fault}; delete it to have the member run again")
     return result
 
 
@@ -125,6 +131,9 @@ def _spec(record: Record) -> dict[str, Any]:
         raise UserError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not the spec of a record; delete {path.parent} to run it again")
+    fault = form.fault(tree, form.SPEC)
+    if fault:
+        raise UserError(f"{path}: not the spec of a record ({fault}); delete {path.parent} to run it again")
     return tree
 
 
@@ -140,6 +149,9 @@ def _labels(path: Path, labels: dict[str, Any]) -> dict[str, Any]:
     missing = [key for key in ("dataset", "depth", "variant", "seed") if key not in labels]
     if missing:
         raise UserError(f"{path}: labels without {', '.join(missing)}; run tune.run again to rewrite it")
+    odd = [key for key in ("depth", "seed") if not form.is_whole(labels[key])]
+    if odd:
+        raise UserError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
     return {key: plain(value) for key, value in labels.items()}
 
 
@@ -156,8 +168,15 @@ def plain(value: Any) -> Any:
     return json.dumps(value) if value is None or isinstance(value, list | tuple | dict) else value
 
 
-def _rows(path: Path, *required: str) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file. A torn last line (a copy of a run that goes on) is left out."""
+def _rows(path: Path, fault_of: Callable[[dict[str, Any]], str | None], *required: str) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file. A torn last line (a copy of a run that goes on) is left out.
+
+    Args:
+        path: the file; no rows if there is none.
+        fault_of: what is wrong with a row that has all required keys, if anything is.
+        required: keys that every row has.
+
+    """
     try:
         lines = [line for line in path.read_bytes().splitlines() if line.strip()]
     except FileNotFoundError:
@@ -174,6 +193,9 @@ def _rows(path: Path, *required: str) -> list[dict[str, Any]]:
             raise UserError(
                 f"{path}:{number}: a row without {' or '.join(required)}; delete {path.parent} to run it again"
             )
+        fault = fault_of(row)
+        if fault:
+            raise UserError(f"{path}:{number}: {fault}; delete {path.parent} to run it again")
     return rows
 
 

@@ -13,24 +13,26 @@ from hvae_spec.records import Record
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
 OWNERS = {True: "the distributor's", False: "not the distributor's"}
+NONE = "none"
+"""Stands for a setting that a spec leaves null."""
 LOST_SHOWN = 100
 """Members that are listed one by one at most."""
 
 
 def common_settings(frames: Frames) -> Rows:
-    """Settings that all planned members share, as far as they have begun."""
+    """Settings that all planned members share, as far as they have begun. What all leave null is left out."""
     members = frames.planned.members
-    values = {name: _values(members[name]) for name in SETTINGS}
-    own = [(_words(name), found[0]) for name, found in values.items() if len(found) == 1]
+    values = {name: _values(members, name) for name in SETTINGS}
+    own = [(_words(name), found[0]) for name, found in values.items() if len(found) == 1 and found != [NONE]]
     return [("setting", "value"), *own]
 
 
 def variant_settings(frames: Frames) -> Rows:
     """Settings in which the variants differ, or in which members of one variant do (along a further axis)."""
     members = frames.planned.members
-    unlike = [name for name in SETTINGS if len(_values(members[name])) > 1]
+    unlike = [name for name in SETTINGS if len(_values(members, name)) > 1]
     rows = [
-        (str(name), *(" / ".join(_values(own[column])) or "not begun" for column in unlike))
+        (str(name), *(" / ".join(_values(own, column)) or "not begun" for column in unlike))
         for name, own in members.groupby("variant", observed=True)
     ]
     return [("variant", *map(_words, unlike)), *rows]
@@ -108,15 +110,20 @@ def _fate(row: dict[Any, Any]) -> str:
     if row["status"] == "failed":
         return (str(row["failure"] or "").strip().splitlines() or [""])[-1]
     if row["status"] == "running":
-        return f"epoch {row['epochs']:.0f} of {row['planned_epochs']}"
+        planned = row["planned_epochs"]
+        return f"epoch {row['epochs']:.0f}" + ("" if pd.isna(planned) else f" of {planned:.0f}")
     return ""
 
 
-def _values(column: "pd.Series[Any]") -> list[str]:
-    return [_text(value) for value in dict.fromkeys(column.dropna())]
+def _values(members: pd.DataFrame, setting: str) -> list[str]:
+    """The different values of a setting among the members whose spec is known."""
+    known = members.loc[members["background"].notna(), setting]
+    return list(dict.fromkeys(_text(value) for value in known))
 
 
 def _text(value: Any) -> str:
+    if pd.isna(value):
+        return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,g}" if isinstance(value, int | float) else str(value)

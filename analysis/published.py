@@ -6,13 +6,15 @@ known yet, because its cell has not begun, is matched by its variant's name.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from analysis.notes import not_canonical
 
 VARIANTS = ("VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU")
 """The columns of the paper's Tables 2 and 3."""
@@ -42,6 +44,20 @@ EXPERIMENTS = {
 }
 BATCH_SIZE, IW_SAMPLES = 256, 5000
 FINE_TUNING_EPOCHS, DECAY = 2000, (0.75, 200)
+OPEN = {
+    "sample_ramp": False,
+    "last_batch": "drop",
+    "clip_norm": None,
+    "clip_value": None,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_eps": 1e-8,
+    "initialization": "torch",
+    "batch_norm_eps": 1e-5,
+    "variance_bias": 0.0,
+    "variance_floor": 1e-6,
+}
+"""Settings that the paper leaves open (columns of `analysis.settings`), and what they are unless a spec says more."""
 
 
 @cache
@@ -140,7 +156,7 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
     if (members["status"] == "finished").any():
         members = members[members["status"] == "finished"]
     paper, depth = EXPERIMENTS[str(members["dataset"].iloc[0])], int(members["depth"].iloc[0])
-    fine_tuned = is_fine_tuned(members).any()
+    fine_tuned = bool(is_fine_tuned(members).any())
     wanted: list[tuple[str, str, Any]] = [
         ("training images", "train_images", paper.train_images),
         ("test images", "test_images", paper.test_images),
@@ -154,6 +170,8 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
             ("batch size", "batch_size", BATCH_SIZE),
             ("units", "units", "-".join(map(str, UNITS[:depth]))),
             ("hidden widths", "widths", "-".join(WIDTHS[:depth])),
+            ("hidden widths of the generative mappings", "widths_down", "-".join(WIDTHS[:depth])),
+            ("hidden widths of the top-down mappings", "widths_top_down", "-".join(WIDTHS[1:depth])),
             ("nonlinearity", "nonlinearity", paper.nonlinearity),
             ("observation", "observation", paper.observation),
         ]
@@ -167,18 +185,44 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
     elif variant.endswith("+WU"):
         wanted.append(("warm-up", "warm_up", paper.warm_up))
     found = []
-    if (members["data_canonical"] == False).any():  # noqa: E712 (the column holds missing values too)
+    if not_canonical(members):
         found.append("not the distributor's data files")
     for name, column, value in wanted:
-        ours = list(dict.fromkeys(members[column].dropna()))
-        if ours not in ([], [value]):
-            found.append(f"{name} {' and '.join(map(_shown, ours))} ({_shown(value)})")
-    if fine_tuned and members["lr_decay_factor"].isna().all():
+        ours = _others(members[column], value)
+        if ours:
+            found.append(f"{name} {ours} ({_shown(value)})")
+    annealed = bool(members["lr_decay_factor"].notna().any())
+    if fine_tuned and not annealed:
         found.append("learning rate not annealed")
+    if variant != IWAE:
+        found += _unlike_in_training(members, annealed and not fine_tuned, paper.observation)
     return tuple(found)
 
 
+def _unlike_in_training(members: pd.DataFrame, annealed: bool, observation: str) -> Iterator[str]:
+    """Annealing that the paper has not, images drawn once, and other values of the settings that it leaves open."""
+    if annealed:
+        factor, every = (_others(members[f"lr_decay_{name}"]) for name in ("factor", "every"))
+        yield f"learning rate times {factor} every {every} epochs (constant)"
+    # The paper tells of binarisation only; how the grey levels of NORB are dequantised it leaves open.
+    left_open: dict[str, Any] = {**OPEN, **({"redraw": "every_epoch"} if observation == "gaussian" else {})}
+    if "redraw" not in left_open and (members["redraw"] == "once").any():
+        yield "training images binarised once (in every epoch)"
+    others = {column: _others(members[column], value) for column, value in left_open.items()}
+    if any(others.values()):
+        told = ", ".join(f"{name.replace('_', ' ')} {ours}" for name, ours in others.items() if ours)
+        yield f"settings that the paper leaves open: {told}"
+
+
+def _others(column: "pd.Series[Any]", value: Any = None) -> str:
+    """The values of a column as text, `4 and 5`; empty if none is known or all are `value`."""
+    ours = list(dict.fromkeys(column.dropna()))
+    return "" if ours == [value] else " and ".join(map(_shown, ours))
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str):
         return "".join(character for character in value if character not in '{}":')
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"

@@ -21,20 +21,23 @@ from scipy import stats
 
 from analysis import statistics
 from analysis.frames import Frames
-from analysis.tables import Plain, Table, TableSet, bound_notes, columns_of, grid_notes
+from analysis.notes import bound_notes, grid_notes
+from analysis.settings import FACTORS
+from analysis.tables import Plain, Table, TableSet, columns_of
 
 POINTS = 20_000
 """Points of the integral."""
 
 
 def ranks(frames: Frames) -> pd.DataFrame:
-    """Every cell with its rank among the variants at its depth.
+    """Every cell with its rank among the variants at its depth; see `analysis.effects` for axes that make variants.
 
     Returns:
         The columns of `statistics.cells` with `rank` (1 is the highest mean; NaN without one) and `p_best` (NaN where
         it cannot be told).
 
     """
+    frames = frames.as_variants(FACTORS)
     keys = ["dataset", *frames.factors, "depth"]
     cells = statistics.cells(frames.planned.members, [*keys, "variant"])
     parts = []
@@ -69,6 +72,7 @@ def _below(x: "np.ndarray[Any, Any]", mean: float, se: float, n: int) -> "np.nda
 
 def ranking(frames: Frames) -> TableSet:
     """Rank and probability of being best, by depth and variant."""
+    frames = frames.as_variants(FACTORS)
     tidy = ranks(frames)
     tables = []
     for group in frames.groups():

@@ -80,8 +80,8 @@ def _latex_cell(table: Table, row: str, column: str) -> str:
     if cell is None:
         return "--"
     if isinstance(cell, Plain):
-        # Numbers go into mathematics, for their minus signs.
-        return re.sub(r"[-+]?\d[\d,]*\.\d+|[-+]\d+", r"$\g<0>$", escape_latex(cell.text()))
+        # Numbers go into mathematics, for their minus signs; a dash between two of them is none.
+        return re.sub(r"(?<![\d-])(?:[-+]?\d[\d,]*\.\d+|[-+]\d+)", r"$\g<0>$", escape_latex(cell.text()))
     mean, se = cell.numbers
     value = rf"${mean} \pm {se}$" if se else f"${mean}$"
     mark = f"$^{{{cell.mark}}}$" if cell.mark else ""

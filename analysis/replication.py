@@ -15,7 +15,8 @@ import pandas as pd
 
 from analysis import published, statistics
 from analysis.frames import Frames, Group
-from analysis.tables import CRITERION, MEANS, Cell, Plain, Table, TableSet, bound_notes, cell_of, columns_of, grid_notes
+from analysis.notes import CRITERION, MEANS, bound_notes, grid_notes
+from analysis.tables import Cell, Plain, Table, TableSet, cell_of, columns_of
 
 PUBLISHED = "{}, published"
 SAMPLES = ("objective.mc_samples", "objective.iw_samples")

@@ -1,6 +1,7 @@
 """Means and standard errors over seeds, with every member accounted for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,8 @@ def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_li
 
     Returns:
         One row a cell, in order of appearance: `by`, `mean`, `se` and `n` (finished members that have the quantity; see
-        `over_seeds`), `planned` (all members of the cell) and the number of members of each status.
+        `over_seeds`), `planned` (all members of the cell), the number of members of each status, and
+        `data_canonical`: whether the files of all are their distributor's (see `canonical`).
 
     """
     finished = over_seeds(members[members["status"] == "finished"], by, quantity)
@@ -48,7 +50,15 @@ def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_li
     counts = counted.groupby(list(by), sort=False, observed=True, dropna=False).sum().reset_index()
     table = counts.merge(finished, on=list(by), how="left")
     table["n"] = table["n"].fillna(0).astype(int)
-    return table[[*by, "mean", "se", "n", "planned", *STATUSES]]
+    files = members.groupby(list(by), sort=False, observed=True, dropna=False)["data_canonical"].agg(canonical)
+    table = table.merge(files.reset_index(), on=list(by), how="left")
+    return table[[*by, "mean", "se", "n", "planned", *STATUSES, "data_canonical"]]
+
+
+def canonical(files: "pd.Series[Any]") -> bool | None:
+    """Whether the files of all members are their distributor's, as far as they are known; None if of none it is."""
+    known = files.dropna()
+    return bool(known.astype(bool).all()) if len(known) else None
 
 
 def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:

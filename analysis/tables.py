@@ -9,13 +9,10 @@ import pandas as pd
 
 from analysis import statistics
 from analysis.frames import Frames, Group
-from hvae_spec.records import ACTIVE
-from hvae_spec.schema.data import IMAGE_COUNTS
+from analysis.notes import CRITERION, MEANS, bound_notes, grid_notes
 
 ABSENT = "–"
 """Stands for a cell that is not in the grid."""
-CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over the test images."
-MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
 
 
 @dataclass(frozen=True)
@@ -176,14 +173,23 @@ def bound_by_samples(frames: Frames) -> TableSet:
         rows = []
         for row, count, having, quantity in parts:
             cells = statistics.cells(having, by, quantity)
+            # A variant whose finished members were never evaluated with this K has no such cell.
+            cells = cells[(cells["n"] > 0) | (cells["finished"] == 0)]
             tidies.append(cells.assign(quantity=quantity, iw_samples=count))
             rows.append(cells.assign(row=row))
         if rows:
             title = ("Importance-weighted bound by K (nats per image)", f"{group.title}, L = {depth}")
-            notes = (*_bound_errors(bounds), MEANS, *grid_notes(frames, group.frames))
-            tables.append(table_of(title, "samples", pd.concat(rows), notes))
+            content = pd.concat(rows)
+            notes = (*_bound_errors(bounds), *_left_out(content), MEANS, *grid_notes(frames, group.frames))
+            tables.append(table_of(title, "samples", content, notes))
     tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
     return TableSet("bound_by_samples", tuple(tables), tidy)
+
+
+def _left_out(content: pd.DataFrame) -> tuple[str, ...]:
+    """What an empty cell means, if there is one."""
+    full = content["row"].nunique() * content["variant"].nunique() == len(content)
+    return () if full else (f"{ABSENT}: none of the finished members was evaluated with so many samples.",)
 
 
 def _bound_errors(bounds: pd.DataFrame) -> tuple[str, ...]:
@@ -229,47 +235,3 @@ def columns_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """The variants that occur, in the order of the spec."""
     present = set(rows["variant"])
     return tuple(str(name) for name in rows["variant"].cat.categories if name in present)
-
-
-def bound_notes(frames: Frames) -> tuple[str, ...]:
-    """How the test log-likelihood of these members was measured: K, images, data, Monte Carlo error."""
-    finished = frames.members[frames.members["status"] == "finished"]
-    if finished.empty:
-        return ()
-    notes = [
-        f"Importance-weighted bound with K = {_values(finished['iw_samples'])} samples "
-        f"on {_values(finished['test_images'])} test images."
-    ]
-    errors = finished["test_log_likelihood_mc_se"].dropna()
-    if len(errors):
-        notes.append(f"Monte Carlo error of a member's bound: at most {errors.max():.2g} nats.")
-    for dataset, group in finished.groupby("dataset", sort=False):
-        if (group["data_canonical"] == False).any():  # noqa: E712 (the column holds missing values too)
-            notes.append(f"The files of {dataset} are not those of its distributor (their digests differ).")
-        counts = IMAGE_COUNTS.get(str(dataset))
-        for kind, column, whole in zip(
-            ("training", "test"), ("train_images", "test_images"), (counts or ())[1:], strict=False
-        ):
-            if (group[column] < whole).any():
-                notes.append(f"Limited to {_values(group[column])} of {whole:,} {kind} images.")
-    return tuple(notes)
-
-
-def grid_notes(frames: Frames, group: Frames) -> tuple[str, ...]:
-    """What is not in the cells of a group."""
-    notes = []
-    status = group.members["status"]
-    if status.isin(["diverged", "failed"]).any():
-        notes.append("Diverged and failed members are in no mean.")
-    left_out = int((~frames.members["planned"]).sum())
-    if left_out:
-        notes.append(f"Left out: {left_out} record{'s' * (left_out > 1)} that the grid no longer plans.")
-    labels = ["dataset", *frames.factors, "depth", "variant", "seed"]
-    if group.members.duplicated(labels).any():
-        notes.append("Some cells hold several records of one seed; without grid.json they cannot be told apart.")
-    return tuple(notes)
-
-
-def _values(column: "pd.Series[float]") -> str:
-    """The different values of a column of counts: `5,000`, `100 and 5,000`."""
-    return " and ".join(f"{value:,.0f}" for value in sorted(column.dropna().unique())) or "unknown"

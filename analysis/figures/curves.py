@@ -11,8 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis import published, statistics
-from analysis.figures.style import SIZE, STYLE, deepest, key, legend_below, looks, shift, title
+from analysis.figures.style import SIZE, STYLE, blank, deepest, heading, key, legend_below, looks, shift, title
 from analysis.frames import Frames
+
+MARKED = 20
+"""Markers on a curve at most: enough to tell it from others without colours."""
 
 
 def log_likelihood(frames: Frames) -> Figure | None:
@@ -26,7 +29,7 @@ def log_likelihood(frames: Frames) -> Figure | None:
     if deepest(frames, finished) is None:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = blank(*SIZE)
         axes = figure.subplots()
         names, look = looks(members)
         table = statistics.cells(members, ["depth", "variant"])
@@ -53,9 +56,10 @@ def log_likelihood(frames: Frames) -> Figure | None:
             )
         if (table["diverged"] > 0).any():
             handles.append(Line2D([], [], color="0.3", marker="x", ms=6, mew=1.6, ls="", label="diverged members"))
-        axes.set(xlabel="number of stochastic layers L", ylabel="test log-likelihood (nats)", title=title(frames))
+        axes.set(xlabel="number of stochastic layers L", ylabel="test log-likelihood (nats)")
         axes.set_xticks(sorted(members["depth"].unique()))
         legend_below(figure, handles)
+        heading(figure, title(frames))
     return figure
 
 
@@ -93,7 +97,7 @@ def learning_curves(frames: Frames) -> Figure | None:
     if not {"train_bound", "test_log_likelihood"} & set(epochs):
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = blank(*SIZE)
         axes = figure.subplots()
         names, look = looks(frames.members[frames.members["depth"] == depth])
         drawn: list[pd.DataFrame] = []
@@ -103,7 +107,10 @@ def learning_curves(frames: Frames) -> Figure | None:
             own = epochs[epochs["variant"] == name]
             for _, lost in own[own["status"] == "diverged"].groupby("digest", sort=False):
                 curve = lost.dropna(subset=["train_bound"])
-                axes.plot(curve["epoch"], curve["train_bound"], ":", color=colour, lw=1)
+                style = f":{marker}"
+                axes.plot(
+                    curve["epoch"], curve["train_bound"], style, color=colour, lw=1, ms=3, markevery=_every(curve)
+                )
                 end, foot = lost["epoch"].tail(1), axes.get_xaxis_transform()
                 axes.plot(end, [0.03], "x", color=colour, ms=6, mew=1.6, transform=foot)
             curves, label = _common(own)
@@ -113,8 +120,8 @@ def learning_curves(frames: Frames) -> Figure | None:
                 curve = statistics.over_seeds(curves.dropna(subset=[quantity]), ["epoch"], quantity).sort_values(
                     "epoch"
                 )
-                dots = marker if quantity != "train_bound" else None
-                axes.plot(curve["epoch"], curve["mean"], line, color=colour, lw=1.3, marker=dots, ms=3)
+                style = f"{line}{marker}"
+                axes.plot(curve["epoch"], curve["mean"], style, color=colour, lw=1.3, ms=3, markevery=_every(curve))
                 if (curve["n"] > 1).any():
                     band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
                     axes.fill_between(curve["epoch"], *band, color=colour, alpha=0.2, lw=0)
@@ -125,10 +132,18 @@ def learning_curves(frames: Frames) -> Figure | None:
         handles += [Line2D([], [], color="0.3", ls="--", marker=".", label=_test_label(epochs))]
         if (members["status"] == "diverged").any():
             handles += [Line2D([], [], color="0.3", ls=":", marker="x", ms=6, label="diverged member")]
-        axes.set(xlabel="epoch", ylabel="nats per image", title=title(frames, f"L = {depth}"))
+        axes.set(xlabel="epoch", ylabel="nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if epochs["epoch"].nunique() == 1:
+            axes.set_xlim(epochs["epoch"].iloc[0] - 1, epochs["epoch"].iloc[0] + 1)
         legend_below(figure, handles)
+        heading(figure, title(frames, f"L = {depth}"))
     return figure
+
+
+def _every(curve: pd.DataFrame) -> int:
+    """Of how many epochs of a curve one has a marker."""
+    return max(1, -(-len(curve) // MARKED))
 
 
 def _common(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -151,9 +166,9 @@ def _robust_limits(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
 
 
 def _test_label(epochs: pd.DataFrame) -> str:
-    """With the number of samples: `test log-likelihood, K = 100, at the end 5,000`."""
+    """With the number of samples on a line of its own: `K = 100, at the end 5,000`."""
     if "test_iw_samples" not in epochs:  # nobody was evaluated
         return "test log-likelihood"
     known = epochs.dropna(subset=["test_iw_samples"])
     counts = [f"{count:,.0f}" for count in known.sort_values("epoch")["test_iw_samples"].unique()]
-    return "test log-likelihood" + f", K = {', at the end '.join(counts)}" * bool(counts)
+    return "test log-likelihood" + f",\nK = {', at the end '.join(counts)}" * bool(counts)

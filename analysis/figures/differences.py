@@ -8,8 +8,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import effects, statistics
-from analysis.figures.style import STYLE, Looks, deepest, key, legend_below, looks, shift, title
+from analysis.figures.style import (
+    STYLE,
+    Looks,
+    blank,
+    deepest,
+    heading,
+    key,
+    legend_below,
+    literal,
+    looks,
+    shift,
+    title,
+)
 from analysis.frames import Frames
+from analysis.settings import FACTORS
 
 QUANTITIES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units"}
 """What effects are drawn of, and how they are called."""
@@ -33,7 +46,7 @@ def bound_by_samples(frames: Frames) -> Figure | None:
     ).sort_values("iw_samples")
     sizes = statistics.cells(members, ["depth", "variant"], "effective_sample_size").sort_values("depth")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        figure = blank(7.2, 3.6)
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         names, look = looks(members)
         for place, name in enumerate(names):
@@ -56,8 +69,8 @@ def bound_by_samples(frames: Frames) -> Figure | None:
         right.set_xticks(sorted(members["depth"].unique()))
         samples = " / ".join(f"{count:,.0f}" for count in sorted(members["iw_samples"].dropna().unique()))
         right.set(xlabel="number of stochastic layers L", ylabel="effective sample size", title=f"K = {samples}")
-        figure.suptitle(title(frames), fontsize="medium")
         legend_below(figure, [key(name, look[name]) for name in names])
+        heading(figure, title(frames))
     return figure
 
 
@@ -69,6 +82,7 @@ def paired_effects(frames: Frames) -> Figure | None:
     all alike, have none. Filled markers: p < 0.05 by
     Holm's correction over all effects of a row.
     """
+    frames = frames.as_variants(FACTORS)
     deepest(frames, frames.members)
     tables = {quantity: effects.paired(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
     tables = {quantity: table for quantity, table in tables.items() if len(table)}
@@ -76,7 +90,7 @@ def paired_effects(frames: Frames) -> Figure | None:
     if not found:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 2.1 * len(found), 0.9 + 1.9 * len(tables)), layout="constrained")
+        figure = blank(1.2 + 2.1 * len(found), 0.9 + 1.9 * len(tables))
         grid = figure.subplots(len(tables), len(found), squeeze=False, sharex=True)
         _, look = looks(frames.members)
         depths = sorted(frames.members["depth"].unique())
@@ -87,7 +101,7 @@ def paired_effects(frames: Frames) -> Figure | None:
                 axes.axhline(0, color="0.3", lw=1)
                 handles |= _effect(axes, table[table["effect"] == effect], look)
                 axes.set_xticks(depths)
-                axes.set_xlim(depths[0] - 0.3, depths[-1] + 0.3)
+                axes.set_xlim(depths[0] - 0.5, depths[-1] + 0.5)
                 low, high = axes.get_ylim()
                 if high - low < WIDTHS[quantity]:
                     # Differences that are all nought are not to be magnified.
@@ -96,8 +110,8 @@ def paired_effects(frames: Frames) -> Figure | None:
             axes.set_title(effect, fontsize="medium")
         for axes in grid[-1]:
             axes.set_xlabel("stochastic layers L")
-        figure.suptitle(title(frames), fontsize="medium")
         legend_below(figure, handles.values())
+        heading(figure, title(frames))
     return figure
 
 
@@ -114,5 +128,5 @@ def _effect(axes: Axes, table: pd.DataFrame, look: Looks) -> dict[str, Line2D]:
             face = colour if certain else "white"
             axes.plot(x[here], own["mean"][here], marker, ls="", color=colour, mfc=face, ms=5, mew=1.2)
         name = f"{without} → {with_}"
-        handles[name] = Line2D([], [], color=colour, marker=marker, ms=5, label=name)
+        handles[name] = Line2D([], [], color=colour, marker=marker, ms=5, label=literal(name))
     return handles

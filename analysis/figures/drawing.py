@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from analysis.figures import FIGURES, caption
 from analysis.frames import Frames
+from analysis.settings import FACTORS
 
 RESOLUTION = 200
 """Dots per inch of the pictures."""
@@ -29,7 +30,7 @@ class Drawing:
 def draw(frames: Frames) -> Iterator[Drawing]:
     """The figures for which there is something to draw, one at a time."""
     for name, figure_of in FIGURES.items():
-        for group in frames.groups():
+        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
             figure = figure_of(group.frames)
             if figure is None:
                 continue

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.figures.galleries import galleries, mosaic, shown
-from analysis.figures.style import STYLE, folded
+from analysis.figures.style import STYLE, blank, folded, heading, literal, room
 from analysis.frames import Frames
 
 BARE = {**STYLE, "axes.grid": False}
@@ -31,16 +31,17 @@ def injected(frames: Frames) -> Figure | None:
         return None
     depth = found[0].depth
     with mpl.rc_context(BARE):
-        figure = Figure(figsize=(0.5 + 1.42 * depth, 0.5 + 1.42 * len(found)), layout="constrained")
+        height = room((folded(gallery.variant) for gallery in found), 1.42)
+        figure = blank(0.5 + 1.42 * depth, 0.5 + height * len(found))
         grid = figure.subplots(len(found), depth, squeeze=False)
         for gallery, row in zip(found, grid, strict=True):
             for layer, axes in enumerate(row, start=1):
                 images = gallery.arrays[f"injected/{layer}"]
                 _show(axes, images.reshape(-1, images.shape[-1])[: SIDE**2], gallery.shape, SIDE)
-            row[0].set_ylabel(folded(gallery.variant))
+            row[0].set_ylabel(literal(folded(gallery.variant)))
         for layer, axes in enumerate(grid[0], start=1):
             axes.set_title(f"$z_{{{layer}}}^*$")
-        figure.suptitle(shown(frames, found), fontsize="medium")
+        heading(figure, shown(frames, found))
     return figure
 
 
@@ -53,17 +54,19 @@ def reconstructions(frames: Frames) -> Figure | None:
     if not found:
         return None
     rows = [found[0].arrays["images"], *(gallery.arrays["reconstructions"] for gallery in found)]
-    names = ["test images", *(folded(gallery.variant, 20) for gallery in found)]
+    names = ["test images", *(literal(folded(gallery.variant, 30)) for gallery in found)]
     columns = len(rows[0])
     height, _ = found[0].shape
     with mpl.rc_context(BARE):
-        figure = Figure(figsize=(7.2, 0.4 + 0.34 * len(rows)), layout="constrained")
+        figure = blank(7.2, 0.4 + 0.34 * len(rows))
         axes = figure.subplots()
         _show(axes, np.concatenate(rows), found[0].shape, columns)
         middles = [place * (height + 1) + (height - 1) / 2 for place in range(len(rows))]
-        axes.set_yticks(middles, names)
+        axes.set_yticks(middles, names, fontsize="small")
         axes.tick_params(left=False)
-        figure.suptitle(shown(frames, found), fontsize="medium")
+        # The room that long names leave tells the images' size, and the other way round.
+        figure.set_layout_engine("compressed")
+        heading(figure, shown(frames, found))
     return figure
 
 
@@ -76,12 +79,14 @@ def prior_samples(frames: Frames) -> Figure | None:
     if not found:
         return None
     with mpl.rc_context(BARE):
-        figure = Figure(figsize=(1.8 * len(found), 2.3), layout="constrained")
+        names = [folded(gallery.variant, 18) for gallery in found]
+        lines = max(2, *(name.count("\n") + 1 for name in names))
+        figure = blank(room(names, 1.8) * len(found), 1.9 + 0.2 * lines)
         grid = figure.subplots(1, len(found), squeeze=False)
-        for gallery, axes in zip(found, grid[0], strict=True):
+        for gallery, name, axes in zip(found, names, grid[0], strict=True):
             _show(axes, gallery.arrays["prior_samples"][: PRIOR_SIDE**2], gallery.shape, PRIOR_SIDE)
-            axes.set_title(folded(gallery.variant, 18), fontsize="medium")
-        figure.suptitle(shown(frames, found), fontsize="medium")
+            axes.set_title(literal(name), fontsize="medium")
+        heading(figure, shown(frames, found))
     return figure
 
 

@@ -12,9 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import statistics
-from analysis.figures.style import SIZE, STYLE, deepest, folded, legend_below, looks, title
+from analysis.figures.style import (
+    SIZE,
+    STYLE,
+    blank,
+    deepest,
+    folded,
+    hatches,
+    heading,
+    legend_below,
+    literal,
+    looks,
+    room,
+    title,
+)
 from analysis.frames import Frames
 from hvae_spec.records import ACTIVE
+
+PREFERRED = ("finished", "running", "diverged", "failed", "pending")
+"""Members of which status are shown, where one stands for all."""
 
 
 def active_units(frames: Frames) -> Figure | None:
@@ -50,9 +66,10 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
         return None
     members = members[members["depth"] == depth]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = blank(*SIZE)
         axes = figure.subplots()
         names, look = looks(members)
+        hatch = hatches(members)
         width = 0.8 / len(names)
         layers = np.arange(1, depth + 1)
         tables = [statistics.cells(members, ["variant"], f"{prefix}{layer}").set_index("variant") for layer in layers]
@@ -62,21 +79,24 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
             mean, se = (
                 np.array([table.at[name, column] for table in tables], dtype=float) for column in ("mean", "se")
             )
-            text = label(name, members[members["variant"] == name])
-            handles.append(axes.bar(x, mean, 0.92 * width, color=look[name][0], label=text))
+            colour, text = look[name][0], literal(label(name, members[members["variant"] == name]))
+            bars = axes.bar(x, mean, 0.92 * width, color=colour, hatch=hatch[name], ec="white", lw=0, label=text)
+            handles.append(bars)
             axes.errorbar(x, mean, se, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-        axes.set(xlabel="stochastic layer", ylabel=ylabel, title=title(frames, f"L = {depth}"))
+        axes.set(xlabel="stochastic layer", ylabel=ylabel)
         axes.set_xticks(layers, [f"$z_{{{layer}}}$" for layer in layers])
         axes.grid(visible=False, axis="x")
         legend_below(figure, handles)
+        heading(figure, title(frames, f"L = {depth}"))
     return figure
 
 
 def unit_kl(frames: Frames) -> Figure | None:
     """KL of every unit over epochs, units sorted, a panel a variant and layer (Fig. 5 of the paper).
 
-    Greatest depth and first seed, of the variants with at least two evaluations. The colours are on a logarithmic
-    scale; a unit is active above the line in the colour bar.
+    Greatest depth, of the variants with at least two evaluations; of each the first seed that has finished, or else is
+    running, or else has diverged. The colours are on a logarithmic scale; a unit is active above the line in the colour
+    bar.
     """
     depth = deepest(frames, frames.units)
     if depth is None:
@@ -85,24 +105,41 @@ def unit_kl(frames: Frames) -> Figure | None:
     units = units[units.groupby("digest")["epoch"].transform("nunique") >= 2]
     if units.empty:
         return None
-    units = units[units["seed"] == units.groupby("variant", observed=True)["seed"].transform("min")]
-    names = [name for name in units["variant"].cat.categories if (units["variant"] == name).any()]
+    shown = _first(frames.members[frames.members["digest"].isin(units["digest"])])
+    units = units[units["digest"].isin(shown["digest"])]
+    names = [str(name) for name in shown["variant"]]
     norm = LogNorm(1e-3, max(1.0, float(units["kl"].max())))
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(1.2 + 1.35 * depth, 0.9 + 1.3 * len(names)), layout="constrained")
+        figure = blank(1.2 + 1.35 * depth, 0.9 + room(map(folded, names), 1.3) * len(names))
         grid = figure.subplots(len(names), depth, squeeze=False, sharex=True)
         for name, row in zip(names, grid, strict=True):
             own = units[units["variant"] == name]
             for layer, axes in enumerate(row, start=1):
                 mesh = _heat_map(axes, own[own["layer"] == layer], norm)
-            row[0].set_ylabel(f"{folded(name)}\nunit")
+            row[0].set_ylabel(f"{literal(folded(name))}\nunit")
         for layer, axes in enumerate(grid[0], start=1):
             axes.set_title(f"$z_{{{layer}}}$")
-        figure.suptitle(title(frames, f"L = {depth}"), fontsize="medium")
+        heading(figure, title(frames, f"L = {depth}", *_seeds(shown)))
         figure.supxlabel("epoch", fontsize="medium")
         bar = figure.colorbar(mesh, ax=grid, label="KL (nats)", extend="min", shrink=min(1.0, 2 / len(names)))
         bar.ax.axhline(ACTIVE, color="white", lw=1.5)
     return figure
+
+
+def _first(members: pd.DataFrame) -> pd.DataFrame:
+    """One member of every variant, in the order of the grid: the least seed of those that have got furthest."""
+    order = members["status"].map({status: place for place, status in enumerate(PREFERRED)}).astype(float)
+    return members.assign(order=order).sort_values(["variant", "order", "seed"]).drop_duplicates("variant")
+
+
+def _seeds(members: pd.DataFrame) -> list[str]:
+    """`seed 0`, or `seeds 0, 1 (diverged)`: each seed once with what became of it, if it has not finished."""
+    shown = members[["seed", "status"]].drop_duplicates().sort_values("seed")
+    words = [
+        f"{seed}" if status == "finished" else f"{seed} ({status})"
+        for seed, status in shown.itertuples(index=False, name=None)
+    ]
+    return [f"seed{'s' * (len(words) > 1)} {', '.join(words)}"]
 
 
 def _heat_map(axes: Axes, units: pd.DataFrame, norm: LogNorm) -> Any:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.figures.galleries import galleries, shown
-from analysis.figures.style import STYLE, folded
+from analysis.figures.style import STYLE, blank, folded, heading, legend_below, literal, room
 from analysis.frames import Frames
 
 NAMED = 10
@@ -31,7 +31,8 @@ def latents(frames: Frames) -> Figure | None:
     classes = np.unique(found[0].arrays["labels"])
     palette = np.array(sns.color_palette("colorblind" if len(classes) <= NAMED else "husl", len(classes)))
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(0.9 + 1.45 * depth, 0.9 + 1.6 * len(found)), layout="constrained")
+        height = room((folded(gallery.variant) for gallery in found), 1.6)
+        figure = blank(0.9 + 1.45 * depth, 0.9 + height * len(found))
         grid = figure.subplots(len(found), depth, squeeze=False)
         for gallery, row in zip(found, grid, strict=True):
             colours = palette[np.searchsorted(classes, gallery.arrays["labels"])]
@@ -42,14 +43,14 @@ def latents(frames: Frames) -> Figure | None:
                 axes.set_title(f"$z_{{{layer}}}$: {' + '.join(f'{share:.0%}' for share in shares)}", fontsize="small")
                 axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
                 axes.spines[:].set(visible=True, color="0.8", lw=0.8)
-            row[0].set_ylabel(folded(gallery.variant))
-        figure.suptitle(shown(frames, found), fontsize="medium")
+            row[0].set_ylabel(literal(folded(gallery.variant)))
         if 1 < len(classes) <= NAMED:
             dots = [
                 Line2D([], [], ls="", marker="o", ms=4, color=colour, label=str(label))
                 for label, colour in zip(classes, palette, strict=True)
             ]
-            figure.legend(handles=dots, loc="outside lower center", ncols=10, handletextpad=0, columnspacing=1)
+            legend_below(figure, dots, columns=NAMED, handletextpad=0, columnspacing=1)
+        heading(figure, shown(frames, found))
     return figure
 
 

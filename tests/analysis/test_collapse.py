@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis import collapse
+from analysis import collapse, rendering
 from analysis.collapse import summary
 from analysis.frames import Frames
 from hvae_spec.files import write_json_lines
@@ -47,7 +47,7 @@ def test_the_epoch_from_which_a_layer_stays_dead(write):
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
 def test_death_against_a_search_through_all_epochs(alive):
     labels = {"dataset": "digits", "depth": 1, "variant": "A", "seed": 0, "digest": "d"}
-    members = pd.DataFrame([{**labels, "status": "finished", "planned": True}])
+    members = pd.DataFrame([{**labels, "status": "finished", "planned": True, "data_canonical": True}])
     members["variant"] = pd.Categorical(members["variant"])
     units = pd.DataFrame(
         [
@@ -73,8 +73,9 @@ def test_a_cell_tells_how_many_members_lost_a_layer_and_when(write):
     (table,) = collapse.collapse(frames).tables
     name = "Prob. ladder+BN+WU"
     assert table.cells["z_1", name].text() == "0/3"
-    assert table.cells["z_2", name].text() == "2/3 since 10-30"
+    assert table.cells["z_2", name].text() == "2/3 since 10–30"
     assert (table.rows, table.columns) == (("z_1", "z_2"), (name,))
+    assert "$z_2$ & 2/3 since 10--30 \\\\" in rendering.latex([table], "collapse")
 
 
 def test_members_that_have_not_finished_are_described_but_in_no_cell(write, results):

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import analysis
-from analysis import effects, rendering
+from analysis import effects, ranking, rendering
+from analysis.figures.drawing import draw
+from analysis.settings import FACTORS
 
 SPEC = """
 name: small
@@ -102,6 +104,27 @@ def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
     assert "A single pair has no interval." in table.notes
 
 
+def test_cells_that_have_not_begun_are_known_by_another_depth(results):
+    def shallow(member):
+        return outcome(results)(member) if member.cell.depth == 2 else None
+
+    results.grid(shallow, spec=SPEC, with_curves=False)
+    found = rows(results)
+    # The ladder adds nothing to a single layer, and is not in the grid there.
+    assert {key for key in found if key[1] == 1} == {("batch normalisation", 1), ("warm-up", 1)}
+    assert (found["warm-up", 1]["n"], found["warm-up", 1]["planned"]) == (0, 4)
+    (table, _) = effects.effects(analysis.load(results.root)).tables
+    assert table.cells["1", "warm-up: normal → warm"].text() == "0/4"
+    assert ("1", "ladder: warm → ladder") not in table.cells
+
+
+def test_single_layers_do_not_tell_which_variants_are_ladders(results):
+    spec = SPEC.replace("exclude: [{variant: ladder, depth: 1}]", "exclude: [{variant: warm, depth: 1}]")
+    results.grid(lambda member: outcome(results)(member) if member.cell.depth == 1 else None, spec=spec)
+    # From their single layers, ladder and normal would differ in the warm-up alone.
+    assert {depth for _, depth in rows(results)} == {1}
+
+
 def test_one_seed_gives_differences_without_intervals(results):
     results.grid(outcome(results), spec=SPEC.replace("[0, 1, 2, 3]", "[0]"), with_curves=False)
     frames = analysis.load(results.root)
@@ -140,6 +163,56 @@ def test_each_place_on_an_axis_is_a_family_of_its_own(results):
     first, second = (own for _, own in table.groupby("training.batch_size"))
     assert len(first) == len(second) == 5
     assert first["p_holm"].tolist() == effects.holm(first["p"].to_numpy()).tolist()
+
+
+AXES = """
+name: axes
+data: {dataset: digits}
+model: {layers: [{units: 4, mlp: [8]}, {units: 2, mlp: [4]}]}
+training: {epochs: 4, batch_size: 32}
+grid:
+  variants: {V: {}}
+  axes: {model.batch_norm: [false, true], objective.warm_up: [0, 2], training.batch_size: [32, 64]}
+  seeds: [0, 1, 2]
+"""
+
+
+def test_factors_that_are_axes_have_effects_and_ranks_too(results):
+    def number(member):
+        model, training = member.spec.model, member.spec.training
+        return -80 + 3 * model.batch_norm + member.spec.objective.warm_up + 0.1 * member.seed * training.batch_size
+
+    results.grid(lambda member: results.result(member, number(member)), spec=AXES, with_curves=False)
+    frames = analysis.load(results.root)
+    table = effects.paired(frames)
+    assert set(table["training.batch_size"]) == {32, 64}
+    assert not {"model.batch_norm", "objective.warm_up"} & set(table)
+    one = table[table["training.batch_size"] == 32]
+    names = [f"V, batch_norm = {batch_norm}, warm_up = {warm_up}" for batch_norm in (False, True) for warm_up in (0, 2)]
+    found = {(row["without"], row["with"]): (row["effect"], row["mean"]) for row in one.to_dict("records")}
+    assert found == {
+        (names[0], names[1]): ("warm-up", pytest.approx(2)),
+        (names[2], names[3]): ("warm-up", pytest.approx(2)),
+        (names[0], names[2]): ("batch normalisation", pytest.approx(3)),
+        (names[1], names[3]): ("batch normalisation", pytest.approx(3)),
+    }
+    assert len(effects.effects(frames).tables) == 4
+    first, second = ranking.ranking(frames).tables
+    assert first.columns == second.columns == tuple(names)
+    assert [first.cells["2", name].text()[0] for name in names] == ["4", "3", "2", "1"]
+
+
+def test_figures_of_factors_that_are_axes(results):
+    results.grid(spec=AXES, with_curves=False)
+    frames = analysis.load(results.root)
+    names = [drawing.stem for drawing in draw(frames) if drawing.name == "paired_effects"]
+    assert names == [f"paired_effects-digits-training-batch-size-{size}" for size in (32, 64)]
+    folded = frames.as_variants(FACTORS)
+    assert folded.factors == ("training.batch_size",)
+    assert [list(frame["variant"].cat.categories) for frame in (folded.members, folded.bounds)] == 2 * [
+        list(dict.fromkeys(folded.members["variant"]))
+    ]
+    assert frames.as_variants(["data.redraw"]) is frames
 
 
 def test_text_of_an_effect(results):

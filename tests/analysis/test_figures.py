@@ -7,7 +7,6 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 
 import analysis
 from analysis import figures
-from analysis.figures import style
 
 
 def the_group(results):
@@ -71,7 +70,7 @@ def test_learning_curves_average_the_seeds_of_the_deepest_models(results):
     assert list(test.get_xdata()) == [2, 4, 6, 8, 10]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "VAE (n = 3)" in labels
-    assert "test log-likelihood, K = 100" in labels
+    assert "test log-likelihood,\nK = 100" in labels
     # The first epochs, hundreds of nats lower, do not squash the rest.
     assert min(train.get_ydata()) < -100
     assert axes.get_ylim()[0] > -90
@@ -88,6 +87,37 @@ def test_running_members_are_averaged_as_far_as_all_have_come(results):
     figure = figures.learning_curves(the_group(results))
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2, 3, 4]
     assert "VAE (n = 3, running)" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_one_epoch_of_a_running_member_is_a_marker(results, small_spec):
+    member = results.plan(small_spec)[0]
+    folder = results.record(member, None)
+    (folder / "epochs.jsonl").write_text((folder / "epochs.jsonl").read_text().splitlines()[0] + "\n")
+    (axes,) = figures.learning_curves(the_group(results)).axes
+    (line,) = [line for line in axes.lines if len(line.get_xdata())]
+    assert (list(line.get_xdata()), line.get_marker()) == ([1], "o")
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
+def test_curves_and_bars_are_told_apart_without_colours(results):
+    planned = results.grid()
+    results.record(planned[-1], results.diverged(planned[-1]))
+    (axes,) = figures.learning_curves(the_group(results)).axes
+    markers = {}
+    for line in axes.lines:
+        if line.get_marker() != "x":
+            markers.setdefault(line.get_color(), set()).add(line.get_marker())
+    assert sorted(markers.values(), key=str) == [{"D"}, {"^"}, {"o"}, {"s"}]
+    (axes,) = figures.active_units(the_group(results)).axes
+    hatches = [{bar.get_hatch() for bar in bars} for bars in axes.containers if isinstance(bars, BarContainer)]
+    assert len(set().union(*hatches)) == len(hatches) == 4
+    assert all(len(own) == 1 for own in hatches)
+
+
+def test_a_long_curve_has_few_markers(results, small_spec):
+    results.grid(spec=small_spec.replace("epochs: 10", "epochs: 200"))
+    (axes,) = figures.learning_curves(the_group(results)).axes
+    assert {len(line.get_xdata()) // line.get_markevery() for line in axes.lines} == {20}
 
 
 def test_active_units_bars_are_the_means_by_layer(results):
@@ -155,7 +185,17 @@ def test_figures_of_data_that_are_not_canonical_say_so(results, small_spec):
     for name, draw in figures.FIGURES.items():
         figure = draw(the_group(results))
         titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-        assert any("not the distributor's files" in title for title in titles), name
+        assert any("not the distributor's files" in " ".join(title.split()) for title in titles), name
+
+
+def test_figures_of_a_part_of_the_data_say_so(results, small_spec):
+    data = {**results.result(results.plan(small_spec)[0])["data"], "train_images": 1000}
+    for member in results.grid(lambda m: results.result(m, data=data), spec=small_spec):
+        results.add_gallery(member)
+    for name, draw in figures.FIGURES.items():
+        figure = draw(the_group(results))
+        titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        assert any("1,000 of 1,437 training images" in " ".join(title.split()) for title in titles), name
 
 
 def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_by_depth(results):
@@ -182,6 +222,11 @@ def test_paired_effects_are_differences_within_seeds(results):
     assert points(norm, "s") == pytest.approx([1.0] * 3)
     assert points(warm_up, "D") == pytest.approx([0.4 / 3] * 3)
     assert points(ladder, "^") == pytest.approx([0.0] * 2)
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        x = [value for line in axes.lines[1:] for value in line.get_xdata()]
+        assert low + 0.15 <= min(x)
+        assert max(x) <= high - 0.15
     # t(0.975, 2 degrees of freedom) = 4.302653; the spread of 0.1, 0.1, 0.2 is 0.1 / sqrt(3), over sqrt(3) seeds.
     (container,) = [item for item in warm_up.containers if isinstance(item, ErrorbarContainer)]
     assert heights(container) == pytest.approx([4.302653 * 0.1 / 3] * 3, rel=1e-5)
@@ -198,6 +243,21 @@ def test_a_single_pair_has_no_interval(results, spec):
     assert all(math.isnan(height) for item in containers for height in heights(item))
     hollow = [line for line in figure.axes[0].lines if line.get_marker() == "s" and len(line.get_xdata())]
     assert [line.get_markerfacecolor() for line in hollow] == ["white"]
+
+
+def test_unit_kl_prefers_members_that_have_finished_and_names_what_it_shows(results, small_spec):
+    def outcome(member):
+        ladder = member.cell.variant == "Prob. ladder+BN+WU"
+        return results.diverged(member, 6) if ladder or member.seed == 0 else results.result(member)
+
+    planned = results.grid(outcome, spec=small_spec)
+    figure = figures.unit_kl(the_group(results))
+    assert figure.get_suptitle().replace("\n", " ") == "digits, L = 2, seeds 0 (diverged), 1"
+    # The finished member has five evaluations, the diverged one three.
+    assert [axes.collections[0].get_array().shape[1] for axes in figure.axes[:4]] == [5, 5, 3, 3]
+    running = next(m for m in planned if m.cell.variant == "Prob. ladder+BN+WU" and m.seed == 2)
+    (results.root / "members" / running.folder / "result.json").unlink()
+    assert "seeds 1, 2 (running)" in figures.unit_kl(the_group(results)).get_suptitle().replace("\n", " ")
 
 
 def test_unit_kl_has_a_panel_a_variant_and_layer_with_units_sorted(results):
@@ -241,18 +301,6 @@ def test_a_variant_keeps_its_colour_whatever_else_is_there(results):
     assert everyone == single
 
 
-@pytest.mark.parametrize(
-    ("name", "folded"),
-    [
-        ("VAE", "VAE"),
-        ("Prob. ladder+BN+WU", "Prob. ladder\n+BN+WU"),
-        ("averyverylongname", "averyverylongname"),
-    ],
-)
-def test_long_names_are_folded(name, folded):
-    assert style.folded(name) == folded
-
-
 def test_every_figure_has_a_caption_that_its_docstring_gives():
     for name in figures.FIGURES:
         assert len(figures.caption(name)) > 80, name
@@ -267,4 +315,4 @@ def test_the_curve_with_more_samples_at_its_end_says_so(results, small_spec):
         rows[-1]["test_iw_samples"] = 5000
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     figure = figures.learning_curves(the_group(results))
-    assert "test log-likelihood, K = 100, at the end 5,000" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "test log-likelihood,\nK = 100, at the end 5,000" in [t.get_text() for t in figure.legends[0].get_texts()]

@@ -238,39 +238,6 @@ def test_a_torn_last_line_is_left_out(results):
     assert len(analysis.load(results.root).epochs) == whole == 10
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "place"),
-    [
-        ("epochs.jsonl", '{"epoch": 1}\n{"epo\n{"epoch": 3}\n', "epochs.jsonl:2:"),
-        ("epochs.jsonl", '{"epoch": 1}\n[2]\n{"epoch": 3}\n', "epochs.jsonl:2:"),
-        ("epochs.jsonl", '{"epoch": 1}\n{"beta": 1}\n', "epochs.jsonl:2:"),
-        ("units.jsonl", '{"epoch": 1, "kl": [[0.1, 0.2]], "kl_se": [[0.1]]}\n', "units.jsonl:"),
-        ("units.jsonl", '{"epoch": 1, "kl": 3}\n', "units.jsonl:"),
-        ("result.json", "{", "result.json:"),
-        ("result.json", '{"status": "odd"}', "result.json:"),
-        ("result.json", '{"status": "finished", "bound_by_samples": [1]}', "result.json:"),
-        ("result.json", '{"status": "finished", "bound_by_samples": {"K": [1, 2]}}', "result.json:"),
-        ("result.json", '{"status": "finished", "bound_by_samples": {"5": [1]}}', "result.json:"),
-        ("spec.yaml", "{a: [", "spec.yaml:"),
-        ("spec.yaml", "- 1", "spec.yaml:"),
-    ],
-)
-def test_a_damaged_record_is_named_with_what_would_mend_it(results, name, content, place):
-    folder = results.record(results.plan()[0], None)
-    (folder / name).write_text(content)
-    with pytest.raises(UserError, match="delete") as error:
-        analysis.load(results.root)
-    assert str(folder / place) in str(error.value)
-
-
-@pytest.mark.parametrize("content", ["{", '{"members": [{"digest": "a"}]}', "[]", '{"members": 3}'])
-def test_a_damaged_grid_is_named(results, content):
-    results.plan()
-    (results.root / "grid.json").write_text(content)
-    with pytest.raises(UserError, match=r"grid\.json: not a grid .*run tune\.run again"):
-        analysis.load(results.root)
-
-
 def test_a_missing_or_empty_folder_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no such results folder"):
         analysis.load(tmp_path / "nowhere")

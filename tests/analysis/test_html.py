@@ -1,13 +1,14 @@
 import base64
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import analysis
-from analysis import html, report, tables
+from analysis import html, provenance, report, tables
 from hvae_spec.records import Record
 
 VOID = {"meta", "img", "br"}
@@ -125,6 +126,34 @@ def test_what_was_run_and_where_it_came_from(results, small_spec):
         "node7Some GPU, cudapython 3.12, torch 2.90123456789ab, with uncommitted changes6",
     ):
         assert phrase in text, phrase
+
+
+def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_spec):
+    decay = "{training.lr_decay: {factor: 0.75, every: 2}}"
+    results.plan(small_spec)
+    for member in results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", f"Prob. ladder+BN+WU: {decay}")):
+        if member.seed:
+            # Nothing is known of members whose cell has not begun; the first seed tells of the others.
+            shutil.rmtree(results.root / "members" / member.folder)
+    frames = analysis.load(results.root)
+    shared = dict(provenance.common_settings(frames))
+    assert shared["batch size"] == "32"
+    # Nobody clips gradients; some have their learning rate lowered.
+    assert not {"clip norm", "lr decay factor", "lr decay every"} & set(shared)
+    heading, *rows = provenance.variant_settings(frames)
+    place = heading.index("lr decay factor")
+    assert {row[0]: row[place] for row in rows} == {"VAE+BN+WU": "none", "Prob. ladder+BN+WU": "0.75"}
+
+
+@pytest.mark.parametrize("spec_is_known", [True, False])
+def test_how_far_a_running_member_has_come_is_told_in_whole_epochs(results, small_spec, spec_is_known):
+    planned = results.plan(small_spec)
+    running = results.record(planned[0], None)
+    if not spec_is_known:
+        (running / "spec.yaml").unlink()
+    # One that has not begun and of which nothing is known makes the column one of fractions.
+    told = {row[0]: row[2] for row in provenance.lost(analysis.load(results.root))}
+    assert told["digits, L = 2, VAE+BN+WU, seed 0"] == ("epoch 10 of 10" if spec_is_known else "epoch 10")
 
 
 def test_members_that_did_not_finish_are_told_one_by_one(results, spec):

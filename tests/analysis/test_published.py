@@ -176,6 +176,47 @@ def test_another_model_is_told(results):
     )
 
 
+@pytest.mark.parametrize(
+    ("dataset", "change", "told"),
+    [
+        (
+            "mnist",
+            ("training: {", "training: {lr_decay: {factor: 0.75, every: 200}, "),
+            "learning rate times 0.75 every 200 epochs (constant)",
+        ),
+        ("omniglot", ("omniglot}", "omniglot, redraw: once}"), "training images binarised once (in every epoch)"),
+        ("norb", ("norb}", "norb, redraw: once}"), "settings that the paper leaves open: redraw once"),
+        (
+            "mnist",
+            ("[512, 512]}", "[512, 512], mlp_down: [400]}"),
+            "hidden widths of the generative mappings 400-256,256 (512,512-256,256)",
+        ),
+        (
+            "mnist",
+            ("[256, 256]}", "[256, 256], mlp_top_down: []}"),
+            "hidden widths of the top-down mappings linear (256,256)",
+        ),
+        (
+            "mnist",
+            ("training: {", "training: {clip_norm: 4, clip_value: 0.9, last_batch: keep, "),
+            "settings that the paper leaves open: last batch keep, clip norm 4, clip value 0.9",
+        ),
+        (
+            "norb",
+            ("{warm_up: 1000}", "{warm_up: 1000, sample_ramp: true}"),
+            "settings that the paper leaves open: sample ramp yes",
+        ),
+        (
+            "mnist",
+            ("batch_norm: true", "batch_norm: true\n  initialization: glorot_normal\n  variance_floor: 1.0e-5"),
+            "settings that the paper leaves open: initialization glorot_normal, variance floor 1e-05",
+        ),
+    ],
+)
+def test_each_setting_that_differs_is_told_once(results, dataset, change, told):
+    assert unlike(results, dataset, change) == (told,)
+
+
 def test_fine_tuning_is_compared_with_table_1s(results):
     changes = (
         ("training: {", "training: {first_phase: {epochs: 2000, warm_up: 50}, "),

@@ -168,6 +168,25 @@ def test_a_report_prints_its_table_notes_and_state(results, small_spec):
 
 
 @pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("canonical", [True, False])
+def test_every_table_says_whose_data_and_how_much_of_them(results, canonical):
+    def outcome(member):
+        data = {**results.result(member)["data"], "canonical": canonical, "train_images": 1437 if canonical else 1000}
+        return results.result(member, -80.0 - member.seed, data=data)
+
+    results.grid(outcome)
+    report.write(results.root)
+    for name in TABLES:
+        text = (results.root / name).read_text()
+        if name.endswith(".csv"):
+            frame = pd.read_csv(io.StringIO(text))
+            assert set(frame["data_canonical"]) == {canonical}, name
+        else:
+            assert ("digits are not those of its distributor" not in text) == canonical, name
+            assert ("Limited to 1,000 of 1,437 training images" not in text) == canonical, name
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_records_that_are_no_longer_planned_are_mentioned(results, small_spec):
     results.grid(spec=small_spec)
     results.plan(small_spec.replace("seeds: [0, 1, 2]", "seeds: [0]"))

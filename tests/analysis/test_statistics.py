@@ -36,7 +36,7 @@ def test_mean_and_standard_error_against_exact_arithmetic(values, shift):
 def members(*rows):
     frame = pd.DataFrame(rows, columns=["depth", "variant", "status", "test_log_likelihood"])
     names = list(dict.fromkeys(frame["variant"]))
-    return frame.assign(variant=pd.Categorical(frame["variant"], categories=names))
+    return frame.assign(variant=pd.Categorical(frame["variant"], categories=names), data_canonical=None)
 
 
 def test_only_finished_members_are_averaged_and_all_are_counted():
@@ -60,6 +60,13 @@ def test_only_finished_members_are_averaged_and_all_are_counted():
     assert math.isnan(second["mean"])
     assert (third["mean"], third["n"], third["planned"], third["running"]) == (-79.0, 1, 2, 1)
     assert math.isnan(third["se"])
+
+
+def test_the_data_of_a_cell_are_canonical_if_those_of_all_members_are_as_far_as_known():
+    rows = [(depth, "A", "finished", -80.0) for depth in (1, 2, 3) for _ in range(3)]
+    known = [True, True, None, True, False, None, None, None, None]
+    table = cells(members(*rows).assign(data_canonical=known), ["depth", "variant"])
+    assert table["data_canonical"].tolist() == [True, False, None]
 
 
 def test_a_finished_member_without_the_quantity_is_not_in_n():

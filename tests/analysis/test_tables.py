@@ -78,7 +78,7 @@ def test_the_tidy_numbers_are_those_of_the_table(results):
     assert len(rows) == 11
     assert list(rows[0]) == [
         *("dataset", "depth", "variant", "mean", "se", "n", "planned"),
-        *("finished", "diverged", "failed", "running", "pending"),
+        *("finished", "diverged", "failed", "running", "pending", "data_canonical"),
     ]
     assert {(float(row["mean"]), round(float(row["se"]), 6), row["n"], row["planned"]) for row in rows} == {
         (-81.0, 0.57735, "3", "3")
@@ -194,6 +194,50 @@ def test_the_bound_by_number_of_samples(results, small_spec):
     assert "at most 0.04 nats" in " ".join(table.notes)
     tidy = found.tidy.set_index(["iw_samples", "variant"])["mean"]
     assert tidy[1, "VAE+BN+WU"] == -84.5
+
+
+def test_a_variant_that_was_not_evaluated_with_so_many_samples_has_no_cell(results, spec):
+    def outcome(member):
+        if member.cell.variant == "VAE":
+            return results.diverged(member)
+        if member.cell.variant == "VAE+BN":
+            return None
+        points = {"1": [-84.0, 0.04], "500": [-80.0, 0.01]}
+        if member.cell.variant == "VAE+BN+WU":
+            del points["500"]
+        return results.result(member, bound_by_samples=points)
+
+    results.grid(outcome, spec=spec.replace("depth: [1, 2, 3]", "depth: [2]"), with_curves=False)
+    found = tables.bound_by_samples(analysis.load(results.root))
+    (table,) = found.tables
+    texts = {name: table.cells[("K = 500", name)].text() for name in table.columns if ("K = 500", name) in table.cells}
+    assert texts == {"VAE": "0/3, diverged 3", "VAE+BN": "0/3", "Prob. ladder+BN+WU": "-80.00 ± 0.00 (3)"}
+    assert table.cells["K = 1", "VAE+BN+WU"].text() == "-84.00 ± 0.00 (3)"
+    assert "–: none of the finished members was evaluated with so many samples." in table.notes
+    tidy = found.tidy[found.tidy["iw_samples"] == 500]
+    assert "VAE+BN+WU" not in set(tidy["variant"])
+
+
+def test_no_note_on_empty_cells_where_there_are_none(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    (table,) = tables.bound_by_samples(analysis.load(results.root)).tables
+    assert "none of the finished" not in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("-82.14", "$-82.14$"),
+        ("3/3 since 40–60", "3/3 since 40--60"),
+        ("3/3 since 40-60", "3/3 since 40-60"),
+        ("+3.21 [+2.90, -3.52] (3)", "$+3.21$ [$+2.90$, $-3.52$] (3)"),
+        ("1,234.5", "$1,234.5$"),
+        ("+3 (2)", "$+3$ (2)"),
+    ],
+)
+def test_numbers_in_plain_cells_are_mathematics_in_latex_and_ranges_are_not(text, latex):
+    table = tables.Table("q", "s", "L", ("1",), ("a",), {("1", "a"): Plain(text)}, ())
+    assert f"1 & {latex} \\\\\n" in rendering.latex([table], "t")
 
 
 def test_older_records_without_bounds_make_no_table(results, small_spec):
