@@ -29,7 +29,11 @@ class Linear(nn.Module):
         """[M, S, B, inputs] -> [M, S, B, outputs]."""
         samples, images = x.shape[1:3]
         rows = x.flatten(1, 2)
-        y = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias, rows, self.weight)
+        y = torch.bmm(rows, self.weight)
+        if self.bias is not None:
+            # Apart from the product and in place: `baddbmm` would first write the bias into all rows of its result. And
+            # `torch.compile` fuses a sum with what follows.
+            y = y.add_(self.bias)
         return y.unflatten(1, (samples, images))
 
     def extra_repr(self) -> str:
