@@ -112,11 +112,13 @@ def _specs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _background(spec: dict[str, Any]) -> str | None:
-    """A digest of all that a spec says but for the paper's factors and the seed; None without a spec."""
+    """A digest of all that a spec says but for the paper's factors, the seed and evaluations' memory; None without a
+    spec.
+    """
     if not spec:
         return None
     rest = {**copy.deepcopy(spec), "seed": None}
-    for path in FACTORS:
+    for path in (*FACTORS, "evaluation.memory_gib"):
         section, key = path.split(".")
         if isinstance(rest.get(section), dict):
             rest[section].pop(key, None)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hvae_spec.bounds import FEWER_SAMPLES, jackknife_variance, nested_bounds
 from hvae_spec.data.batches import Batches
+from hvae_spec.memory import EVALUATION_GIB, EVALUATION_SHARE
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.folding import folded
 from hvae_spec.nn.gaussian import STANDARD_NORMAL
@@ -183,9 +184,9 @@ def _rows(model: Hierarchy, memory_gib: float | None) -> int:
     if memory_gib is not None:
         memory = memory_gib * 2**30
     elif model.device.type == "cuda":
-        memory = torch.cuda.get_device_properties(model.device).total_memory / 32
+        memory = EVALUATION_SHARE * torch.cuda.get_device_properties(model.device).total_memory
     else:
-        memory = 2**30
+        memory = EVALUATION_GIB * 2**30
     return max(1, min(ROWS[model.device.type], int(memory / bytes_per_row(model))))
 
 

@@ -32,8 +32,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def copy_folder(source: Path, target: Path, temporary: Path) -> None:
-    """Copy the files of a folder so that a crash at any moment leaves all of them at `target`, or what was there, or
-    nothing. Until all are copied they are in `temporary`, on the same disk.
+    """Copy the files of a folder so that a crash at any moment leaves all of them at `target`, or none: what was there,
+    or a part of it. Until all are copied they are in `temporary`, on the same disk.
 
     Raises:
         OSError: a file cannot be read, or the disk is full or not writable.

@@ -12,8 +12,7 @@ from torch._inductor import config as inductor_config
 def fusing() -> Iterator[None]:
     """A context for calls that may compile."""
     # Other packs may be compiling beside this one, each with its threads.
-    inductor_config.compile_threads = torch.get_num_threads()
-    with warnings.catch_warnings():
+    with inductor_config.patch(compile_threads=torch.get_num_threads()), warnings.catch_warnings():
         # The precision of products is the spec's choice.
         warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         yield

@@ -70,8 +70,8 @@ class PackJob:
             if record.status == "finished":
                 return record
         for record in records:
-            if record.why_none:
-                raise UserError(f"{member.folder}: its first phase {record.why_none}: {record.folder}")
+            if record.reason:
+                raise UserError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
         where = " or ".join(str(folder.root) for folder in folders)
         raise UserError(
             f"{member.folder}: its first phase has not finished in {where}; add it to the grid (a variant with its "

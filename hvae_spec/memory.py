@@ -1,8 +1,12 @@
-"""How this process keeps freed memory."""
+"""How much memory evaluations take, and how this process keeps freed memory."""
 
 import ctypes
 import sys
 
+EVALUATION_GIB = 1.0
+"""Memory of an evaluation's activations on a CPU, in GiB, unless a spec says otherwise."""
+EVALUATION_SHARE = 1 / 64
+"""That of an evaluation on a GPU, as a share of the GPU's."""
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt(3)."""
 

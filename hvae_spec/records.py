@@ -72,13 +72,13 @@ class Record:
         return (self.result or {}).get("status")
 
     @property
-    def why_none(self) -> str | None:
-        """Why the member has no weights, in words: that it diverged, or failed. None if it finished or is not done."""
+    def reason(self) -> str | None:
+        """Why there are no weights, in words: the member diverged, or failed. None if it finished or is not done."""
         result = self.result or {}
         if result.get("status") == "diverged":
-            divergence = result["divergence"]
-            return f"diverged in epoch {divergence['epoch']} ({divergence['quantity']})"
-        return f"failed ({result['failure']})" if result.get("status") == "failed" else None
+            divergence = result.get("divergence") or {}
+            return f"diverged in epoch {divergence.get('epoch', '?')} ({divergence.get('quantity', '?')})"
+        return f"failed ({result.get('failure')})" if result.get("status") == "failed" else None
 
     @property
     def epochs(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from tune.measurement import ShapeMeasurement, load_measurement, step_shape
 
 START_UP = 2.0
 """Seconds from a pack's turn to its first step."""
-NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 10e12}
+NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 20e12}
 """Floating-point operations a second of a core, and of a GPU, where nothing is measured."""
 NOMINAL_OVERHEAD = {"cpu": 0.8e-3, "cuda": 0.2e-3}
 """Seconds that each mapping adds to a pack's step, however many members share it, where nothing is measured."""

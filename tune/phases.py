@@ -22,7 +22,7 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
         sources: further results folders.
 
     Raises:
-        UserError: a source is no results folder, or a first phase is neither in the grid nor finished anywhere.
+        UserError: a source is no results folder, or a first phase is neither in the grid nor to be found anywhere.
 
     """
     for source in sources:
@@ -34,12 +34,17 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
     def is_finished(digest: str) -> bool:
         return any(folder.status(digest) == "finished" for folder in folders)
 
+    def came_to_nothing(digest: str) -> bool:
+        return any(folder.status(digest) in ("diverged", "failed") for folder in folders)
+
     for member in reading.members:
         first = member.spec.first_phase
         if first is None or first.digest in planned or is_finished(first.digest):
             continue
         if results.status(member.digest) in DONE or is_finished(member.digest):
             continue
+        if came_to_nothing(first.digest):
+            continue  # `rounds` records the member as failed, with the reason, and the others run
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "
             f"{' or '.join(str(one.root) for one in folders)}\n"

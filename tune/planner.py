@@ -13,6 +13,7 @@ from typing import Any
 from hvae_spec.errors import UserError
 from hvae_spec.files import write_json
 from hvae_spec.jobs import PackJob, PackMember
+from hvae_spec.memory import EVALUATION_SHARE
 from hvae_spec.reading import Reading
 from hvae_spec.records import DONE, Record, Results
 from hvae_spec.schema.counts import mappings
@@ -142,7 +143,9 @@ def make_plan(
     workers = max(1, min(slots, len(missing) + len(begun)))
     threads = max(1, cores // workers)
     compiling = compiling if devices.can_compile(forecaster.device) else "never"
-    share = memory and memory * max(1, gpus) / workers
+    # What is left of a pack's share of the memory for training, once it evaluates. (A few large packs on a GPU that has
+    # room for many might take more.)
+    share = memory and memory * max(1, gpus) / workers - (EVALUATION_SHARE * memory if gpus else 0)
 
     def is_compiled(member: Member, members: int) -> bool:
         return compiling == "always" or (

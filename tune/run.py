@@ -111,8 +111,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--packs-per-gpu",
         type=_positive,
         metavar="N",
-        help="packs that share a GPU (default: a core's worth each, 16 at the most, where NVIDIA's MPS is running; "
-        "else 1)",
+        help="packs that share a GPU (default: as many as there are cores for each GPU, at most 16, where NVIDIA's MPS "
+        "runs; else 1)",
     )
     parser.add_argument(
         "--compile",

@@ -16,7 +16,7 @@ import torch
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.evaluation import IMAGES, evaluate, record_statistics
+from hvae_spec.evaluation import evaluate, record_statistics
 from hvae_spec.schema.experiment import Member
 from hvae_spec.training import Trainer
 
@@ -28,7 +28,7 @@ ROUNDS = 3
 """Least number of turns."""
 WARM_UP = {"cpu": 2, "cuda": 5}
 """Steps until a pack runs at its speed: on a CUDA device, until it is a graph that is replayed."""
-EVALUATED = {"cpu": 96 * IMAGES, "cuda": 10_000 * IMAGES}
+EVALUATED = {"cpu": 80_000, "cuda": 2_560_000}
 """Images times samples of a timed evaluation."""
 MEMORY_SHARE = 0.5
 """Of the free memory that packs may take on a CPU."""
@@ -219,13 +219,10 @@ def cpu_bytes(member: Member) -> tuple[int, int]:
 
 
 def evaluation_size(member: Member, device: str) -> tuple[int, int]:
-    """Images and samples of a timed evaluation: whole blocks of images, as there are in a long one, with the member's
-    K if that does not take too long. With fewer samples encoding the images, which is done once whatever K, counts for
-    more than it would.
-    """
-    evaluated = EVALUATED[device.partition(":")[0]]
-    samples = min(member.evaluation.iw_samples, evaluated // IMAGES)
-    return min(evaluated // samples, member.data.counts[2]), samples
+    """Images and samples of a timed evaluation: the member's K, and as few images as make a fair measurement."""
+    samples = member.evaluation.iw_samples
+    images = -(-EVALUATED[device.partition(":")[0]] // samples)
+    return min(images, member.data.counts[2]), samples
 
 
 def evaluation_images(member: Member, device: str) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """A user's own images: an array file, or a folder of images."""
 
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,12 @@ def own_images(own: OwnImages | None) -> RawImages:
 
 def _members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
     """What `read` makes of every array of a file, by name; a `.npy` has one, `train`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy has Python parse headers, which comments on damaged ones
+        return _read_members(path, read)
+
+
+def _read_members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
     try:
         if path.suffix == ".npy":
             with path.open("rb") as stream:

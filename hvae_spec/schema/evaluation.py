@@ -21,4 +21,4 @@ class EvaluationSpec(SpecModel):
     batches (where a moving average would settle)."""
     memory_gib: Positive | None = None
     """Memory that an evaluation may use for activations, in GiB. K samples are streamed within it. Null: 1 on a CPU, a
-    32nd of a GPU's memory, so that packs can share it."""
+    64th of a GPU's memory, so that packs can share it."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from hvae_spec.memory import EVALUATION_GIB
 from hvae_spec.schema.base import Count, Seed, SpecModel
 from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
 from hvae_spec.schema.evaluation import EvaluationSpec
@@ -110,6 +111,8 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
+    # How much memory that is depends on the device; records of earlier versions hold the CPU's.
+    idle += [("evaluation", "memory_gib")] * (member.evaluation.memory_gib == EVALUATION_GIB)
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
     data = member.data

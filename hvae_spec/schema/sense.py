@@ -91,7 +91,9 @@ def _empty_sets(data: DataSpec) -> Iterator[Nonsense]:
                 ("data", "own", "file") if data.dataset == "own" else ("data", "dataset"),
                 f"{data.name} has no {what} images ({train} training and {test} test images)",
                 "two images at least, of which every fifth, the first one first, is a test image where there is no "
-                "test set",
+                "test set"
+                if data.dataset == "own"
+                else "files that hold both",
                 ("data.dataset", "data.own"),
             )
 

@@ -86,11 +86,13 @@ def test_a_member_that_has_not_begun_has_the_settings_of_its_cell(results, small
 
 
 def test_the_background_is_alike_where_only_the_papers_factors_differ(results, small_spec):
-    spec = small_spec.replace("  exclude", "    other: {training.clip_norm: 4.0}\n  exclude")
+    more = "    other: {training.clip_norm: 4.0}\n    memory: {evaluation.memory_gib: 2.0}\n  exclude"
+    spec = small_spec.replace("  exclude", more)
     results.grid(spec=spec, with_curves=False)
     members = analysis.load(results.root).members
     background = members.groupby("variant", observed=True)["background"].agg(["nunique", "first"])
-    assert background["nunique"].tolist() == [1, 1, 1]
+    assert background["nunique"].tolist() == [1, 1, 1, 1]
+    assert background["first"]["memory"] == background["first"]["VAE+BN+WU"]
     assert background["first"]["VAE+BN+WU"] == background["first"]["Prob. ladder+BN+WU"] != background["first"]["other"]
 
 

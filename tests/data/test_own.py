@@ -165,7 +165,6 @@ def test_a_truncated_array_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-@pytest.mark.filterwarnings("ignore")
 def test_no_damaged_byte_of_a_header_is_a_traceback(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     stored = tmp_path / "stored.npy"

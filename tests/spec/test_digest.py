@@ -33,6 +33,7 @@ SAME = [
     ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
     ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
+    ("the usual memory", SMALL + "evaluation: {memory_gib: 1.0}\n"),
     ("idle curve samples", SMALL + "evaluation: {curve_iw_samples: 7}\n"),
     ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
     ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),

@@ -123,6 +123,19 @@ def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, c
     assert run(spec, tmp_path / "other", *alone, "--records", str(root)) == 2
 
 
+def test_a_first_phase_that_diverged_in_another_folder_fails_its_own_second_phase_only(spec, tmp_path, monkeypatch):
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "out"
+    with monkeypatch.context() as broken:
+        breaking(broken, 1, infinite)
+        base = "grid.variants={base: {training.epochs: 3, training.first_phase: null, training.lr_decay: null}}"
+        assert run(spec, elsewhere, "--set", base, "--set", "grid.seeds=[0,1]") == 3
+    tuned = ("--set", "grid.variants={tuned: {}}", "--set", "grid.seeds=[0,1]")
+    assert run(spec, root, *tuned, "--records", str(elsewhere)) == 1
+    records = by_label(root)
+    assert records["tuned", 0].status == "finished"
+    assert "its first phase diverged in epoch 2" in records["tuned", 1].result["failure"]
+
+
 def reading_of(spec):
     from hvae_spec.reading import read
 

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -247,9 +248,9 @@ def test_measurements_decide_how_large_packs_are_and_memory_limits_them(tmp_path
     many = text.replace("[0, 1, 2]", str(list(range(16))))
     sizes = {len(job.members) for job in plan_of(many, tmp_path, cores=1, forecaster=best_at_eight).jobs}
     assert sizes == {8}
-    # A GiB a member: eight GiB for the two packs of one GPU leave four for each.
+    # A GiB a member: of 8.5 GiB for the two packs of one GPU each has 4.25, and may evaluate with a 64th of 8.5.
     on_gpu = Measured(best_at_eight.eager, device="cuda")
-    plan = plan_of(many, tmp_path, gpus=1, packs_per_gpu=2, memory=8 * 2**30, forecaster=on_gpu)
+    plan = plan_of(many, tmp_path, gpus=1, packs_per_gpu=2, memory=8.5 * 2**30, forecaster=on_gpu)
     assert plan.workers == 2
     assert max(len(job.members) for job in plan.jobs) == 4
 
@@ -382,3 +383,17 @@ def test_ten_thousand_members_are_planned_in_seconds_before_and_after(tmp_path):
     assert again.jobs == []
     assert again.counts == {"finished": 10_003}
     assert planned - start + time.monotonic() - written < 15
+
+
+def test_packs_share_a_gpu_where_their_kernels_run_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert devices.packs_per_gpu(gpus=1, cores=16) == 1
+    daemon = tmp_path / "nvidia-cuda-mps-control.pid"
+    daemon.write_text(f"{os.getpid()}\n")
+    assert devices.packs_per_gpu(gpus=1, cores=12) == 12
+    assert devices.packs_per_gpu(gpus=2, cores=64) == 16
+    assert devices.packs_per_gpu(gpus=4, cores=2) == 1
+    assert devices.packs_per_gpu(gpus=0, cores=8) == 1
+    for content in (str(2**22 + 1), "none", ""):
+        daemon.write_text(content)  # it has ended, or this is no daemon's
+        assert devices.packs_per_gpu(gpus=1, cores=16) == 1
