@@ -38,7 +38,8 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
 .caption { font-weight: 600; margin: 1.1rem 0 0.2rem; overflow-wrap: anywhere; }
 th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: right; vertical-align: top; }
 th:first-child, .text th, .text td { text-align: left; }
-td { white-space: nowrap; }
+td, tbody th { white-space: nowrap; }
+.text tbody th { white-space: normal; }
 .text td { white-space: normal; overflow-wrap: anywhere; min-width: 4rem; }
 thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
 tbody th { font-weight: 500; }
@@ -58,7 +59,7 @@ sub, sup { font-size: 0.72em; line-height: 0; }
   .scroll { overflow: visible; }
   figure img { max-width: min(100%, 15cm); max-height: 22cm; width: auto; }
   table { font-size: 8pt; }
-  td { white-space: normal; }
+  td, tbody th { white-space: normal; }
 }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
