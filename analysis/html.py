@@ -24,7 +24,7 @@ from hvae_spec.schema.experiment import Member
 STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --faint: #5a5a5a; --rule: #d4d4d4; --shade: #f5f5f5; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 1.5rem clamp(0.9rem, 4vw, 2.5rem) 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 86rem; padding: 1.5rem clamp(0.9rem, 4vw, 2.5rem) 4rem; color: var(--ink);
   background: #fff; font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 0.3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.3rem; margin: 2.6rem 0 0.8rem; padding-top: 0.6rem; border-top: 1px solid var(--rule); }
@@ -44,7 +44,7 @@ td, tbody th { white-space: nowrap; }
 thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
 tbody th { font-weight: 500; }
 tr.total > * { border-top: 1px solid var(--rule); }
-.notes { font-size: 0.85rem; color: var(--faint); padding-left: 1.2rem; margin: 0.3rem 0 1.6rem; }
+.notes { max-width: 62rem; font-size: 0.85rem; color: var(--faint); padding-left: 1.2rem; margin: 0.3rem 0 1.6rem; }
 figure { margin: 1.8rem 0; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; max-width: 48rem; margin-top: 0.4rem; }
