@@ -205,25 +205,24 @@ def shape_rows(
     kind = device.partition(":")[0]
     sizes = options.members or SIZES[kind]
     settings |= {"sizes": sizes, "seconds": options.seconds}
-    loop = {"plain step": comparison.step(member, device)}
-    shape, plain = measure_beside(
-        member,
-        **settings,
-        steps=loop,
-        evaluations={"plain evaluation": comparison.evaluation(member, device)},
-    )
-    measured = [(False, sizes, shape, plain)]
+    settings["steps"] = {"plain": comparison.step(member, device)}
+    settings["evaluations"] = {"plain": comparison.evaluation(member, device)}
+    # The best rate of products is the better one of before and after.
+    floors = [(floor.step_ms(member), floor.samples_per_second(member))]
+    measured = [(False, sizes, *measure_beside(member, **settings))]
     if compiled:
         settings["sizes"] = tuple(size for size in sizes if size in COMPILED[kind]) or sizes[:1]
-        measured.append((True, settings["sizes"], *measure_beside(member, **settings, compiled=True, steps=loop)))
-    floor_ms = floor.step_ms(member)
+        measured.append((True, settings["sizes"], *measure_beside(member, **settings, compiled=True)))
+    floor.forget()
+    floors.append((floor.step_ms(member), floor.samples_per_second(member)))
+    floor_ms, floor_rate = min(ms for ms, _ in floors), max(rate for _, rate in floors)
     rows = []
-    for is_compiled, asked, each, beside in measured:
+    for is_compiled, asked, each, beside, _ in measured:
         save_measurement(member, device, threads, is_compiled, each)
         left_out = sorted(set(asked) - {step.members for step in each.steps})
         if left_out:
             note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")
-        rows += step_rows(name, each, is_compiled, 1e3 * beside["plain step"], floor_ms)
+        rows += step_rows(name, each, beside, is_compiled, floor_ms)
     images, samples = stopwatch.evaluation_size(member, device)
     ours, theirs = comparison.rounding(member, device)
     return {
@@ -232,16 +231,18 @@ def shape_rows(
             {
                 "name": name,
                 "samples_per_second": each.samples_per_second,
-                "plain_samples_per_second": images * samples / plain["plain evaluation"],
-                "floor_samples_per_second": floor.samples_per_second(member),
+                "plain_samples_per_second": images * samples / times["plain"],
+                "floor_samples_per_second": floor_rate,
                 "compiled": is_compiled,
+                "images": images,
+                "iw_samples": samples,
             }
-            for is_compiled, _, each, _ in measured
+            for is_compiled, _, each, _, times in measured
         ],
         "epoch_setup": [
             {
                 "name": name,
-                "seconds_per_member": shape.epoch_seconds_per_member,
+                "seconds_per_member": measured[0][2].epoch_seconds_per_member,
                 "plain_seconds": comparison.epoch_seconds(member, device, threads),
             }
         ],
@@ -250,7 +251,7 @@ def shape_rows(
 
 
 def step_rows(
-    name: str, shape: ShapeMeasurement, compiled: bool, plain_ms: float, floor_ms: float
+    name: str, shape: ShapeMeasurement, beside: dict[int, dict[str, float]], compiled: bool, floor_ms: float
 ) -> list[dict[str, Any]]:
     """One row a pack size."""
     return [
@@ -258,7 +259,7 @@ def step_rows(
             "name": name,
             "members": step.members,
             "ms_per_member_step": step.ms_per_member_step,
-            "plain_ms_per_step": plain_ms,
+            "plain_ms_per_step": 1e3 * beside[step.members]["plain"],
             "floor_ms_per_member_step": floor_ms,
             "compiled": compiled,
             "bytes": step.bytes,
@@ -283,13 +284,14 @@ def print_tables(found: dict[str, Any], console: Console) -> None:
     for name, compiled in dict.fromkeys((row["name"], row["compiled"]) for row in found["shapes"]):
         rows = [row for row in found["shapes"] if (row["name"], row["compiled"]) == (name, compiled)]
         times = {row["members"]: row["ms_per_member_step"] for row in rows}
-        best, plain, floor = min(times.values()), rows[0]["plain_ms_per_step"], rows[0]["floor_ms_per_member_step"]
+        best, floor = min(times.values()), rows[0]["floor_ms_per_member_step"]
+        plain = next(row["plain_ms_per_step"] for row in rows if row["ms_per_member_step"] == best)
         cells = [f"{times[size]:.3g}" if size in times else "" for size in sizes]
         numbers = (f"{plain:.3g}", f"{floor:.3g}", f"{plain / best:.2f}", f"{best / floor:.2f}")
         table.add_row(f"{name}{', compiled' if compiled else ''}", *cells, *numbers)
     console.print(table)
     table = Table(title="Evaluation, set-up of an epoch, and rounding of log weights (median, nats)")
-    for heading in ("shape", "samples/s", "/ plain", "/ floor", "epoch", "plain", "rounding", "plain's"):
+    for heading in ("shape", "K", "samples/s", "/ plain", "/ floor", "epoch", "plain", "rounding", "plain's"):
         table.add_column(heading, justify="left" if heading == "shape" else "right")
     epochs, errors = ({row["name"]: row for row in found[part]} for part in ("epoch_setup", "numerics"))
     for rate in found["evaluation"]:
@@ -297,7 +299,7 @@ def print_tables(found: dict[str, Any], console: Console) -> None:
         ours, plain, floor = (rate[f"{who}samples_per_second"] for who in ("", "plain_", "floor_"))
         table.add_row(
             rate["name"] + (", compiled" if rate["compiled"] else ""),
-            *(f"{ours:,.0f}", f"{ours / plain:.2f}", f"{ours / floor:.2f}"),
+            *(f"{rate['iw_samples']:,}", f"{ours:,.0f}", f"{ours / plain:.2f}", f"{ours / floor:.2f}"),
             *(f"{epoch['seconds_per_member']:.3f} s", f"{epoch['plain_seconds']:.3f} s"),
             *(f"{error['median_error_nats']:.1e}", f"{error['plain_median_error_nats']:.1e}"),
         )

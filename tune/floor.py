@@ -81,6 +81,10 @@ class Floor:
         self.kind = device.partition(":")[0]
         self.known: dict[tuple[Product, str], float] = {}
 
+    def forget(self) -> None:
+        """Measure everything again when it is next asked for."""
+        self.known.clear()
+
     def product_seconds(self, product: Product, precision: str) -> float:
         """Seconds of one product: alone, or its share of a batch of them, whichever is less."""
         key = product, precision

@@ -204,8 +204,10 @@ def measure_beside(
     compiled: bool = False,
     steps: Mapping[str, Callable[[], object]] | None = None,
     evaluations: Mapping[str, Callable[[], object]] | None = None,
-) -> tuple[ShapeMeasurement, dict[str, float]]:
-    """`measure`, and in turn with it, steps and evaluations of other programs: their median seconds by name."""
+) -> tuple[ShapeMeasurement, dict[int, dict[str, float]], dict[str, float]]:
+    """`measure`, and in turn with it, steps and evaluations of other programs. Also returns their median seconds by
+    name: of steps, beside a pack of each size; of evaluations.
+    """
     from hvae_spec.memory import keep_freed_memory
     from tune import stopwatch
 
@@ -214,14 +216,15 @@ def measure_beside(
     with stopwatch.settings(threads, member.training.matmul_precision):
         packs = stopwatch.packs(member, sizes, device, seconds, compiled=compiled)
         measured: list[StepTime] = []
-        times: dict[Any, float] = {}
+        beside: dict[int, dict[str, float]] = {}
         compile_seconds = epoch_seconds = 0.0
         # Packs take turns, but for compiled ones: to compile one makes PyTorch forget the others.
         for group in ([pack] for pack in packs) if compiled else [list(packs)]:
             calls: dict[Any, Callable[[], object]] = {pack.members: pack.step for pack in group}
             share = 0.7 * seconds / (len(sizes) if compiled else 1)
-            times |= stopwatch.interleaved({**calls, **(steps or {})}, share, device)
+            times = stopwatch.interleaved({**calls, **(steps or {})}, share, device)
             for pack in group:
+                beside[pack.members] = {name: times[name] for name in steps or {}}
                 measured.append(StepTime(pack.members, 1e3 * times[pack.members] / pack.members, pack.bytes))
                 compile_seconds = max(compile_seconds, pack.ready_seconds if compiled else 0.0)
             epoch_seconds = epoch_seconds or group[0].epoch_seconds() / group[0].members
@@ -230,4 +233,4 @@ def measure_beside(
     images, samples = stopwatch.evaluation_size(member, device)
     rate = images * samples / evaluation_times.pop("ours")
     shape = ShapeMeasurement(shape_name(member), tuple(measured), rate, epoch_seconds, compile_seconds)
-    return shape, {name: times[name] for name in steps or {}} | evaluation_times
+    return shape, beside, evaluation_times

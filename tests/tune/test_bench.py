@@ -115,8 +115,10 @@ def test_json(spec, capsys):
         assert [row["name"] for row in found[part]] == names
         assert all(value > 0 for row in found[part] for key, value in row.items() if key not in ("name", "compiled"))
     assert set(found["evaluation"][0]) == {
-        "name", "samples_per_second", "plain_samples_per_second", "floor_samples_per_second", "compiled"
+        "name", "samples_per_second", "plain_samples_per_second", "floor_samples_per_second", "compiled", "images",
+        "iw_samples",
     }  # fmt: skip
+    assert (found["evaluation"][0]["images"], found["evaluation"][0]["iw_samples"]) == (8, 20)
     assert found["machine"]["threads"] == 1
     assert found["machine"]["precision"] == "highest"
     assert set(found["startup"]) == {"import_seconds", "worker_import_seconds", "plan_seconds"}
