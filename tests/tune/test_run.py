@@ -125,7 +125,7 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
 @pytest.mark.parametrize(
     "how",
     [
-        "driver",
+        pytest.param("driver", marks=pytest.mark.slow),
         "worker",
         pytest.param("interrupt", marks=pytest.mark.slow),
         "terminate",
@@ -221,7 +221,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-@pytest.mark.parametrize("mode", [["--serial"], ["--cpus", "2"]])
+@pytest.mark.parametrize("mode", [["--serial"], pytest.param(["--cpus", "2"], marks=pytest.mark.slow)])
 def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_path, mode):
     root = tmp_path / "out"
     done = subprocess.run(
