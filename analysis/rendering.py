@@ -114,7 +114,7 @@ def terminal(tables: Sequence[Table]) -> "RichTable":
     if len(tables) > 1:
         result.add_column("", overflow="fold")
     for name in (tables[0].corner, *columns):
-        result.add_column(Text(name), justify="right")
+        result.add_column(Text(name), justify="right", overflow="fold")
     for table in tables:
         for number, row in enumerate(table.rows):
             # Only the first row of a section says which data set and axes it belongs to.
