@@ -107,8 +107,8 @@ def make_plan(
     """Decide what runs, and what runs together.
 
     Members that are done are left alone, and those that are finished in another results folder are taken from there. A
-    pack that has begun goes on as it is, with the threads it had, so that it
-    ends with the same bits as if it had never stopped. All other members are packed by shape.
+    pack that has begun goes on as it is, with the threads it had, so that it ends with the same bits as if it had never
+    stopped. All other members are packed by shape.
 
     Args:
         reading: the spec.

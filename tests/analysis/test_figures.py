@@ -178,24 +178,22 @@ def mnist(spec):
     return spec.replace("[1, 2, 3]", "[5]").replace("  exclude: [{variant: Prob. ladder+BN+WU, depth: 1}]\n", "")
 
 
-def test_figures_of_data_that_are_not_canonical_say_so(results, small_spec):
-    data = {**results.result(results.plan(small_spec)[0])["data"], "canonical": False}
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"canonical": False}, "not the distributor's files"),
+        ({"train_images": 1000}, "1,000 of 1,437 training images"),
+    ],
+    ids=["not canonical", "a part"],
+)
+def test_figures_say_whose_data_and_how_much_of_them(results, small_spec, data, words):
+    data = {**results.result(results.plan(small_spec)[0])["data"], **data}
     for member in results.grid(lambda m: results.result(m, data=data), spec=small_spec):
         results.add_gallery(member)
     for name, draw in figures.FIGURES.items():
         figure = draw(the_group(results))
         titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-        assert any("not the distributor's files" in " ".join(title.split()) for title in titles), name
-
-
-def test_figures_of_a_part_of_the_data_say_so(results, small_spec):
-    data = {**results.result(results.plan(small_spec)[0])["data"], "train_images": 1000}
-    for member in results.grid(lambda m: results.result(m, data=data), spec=small_spec):
-        results.add_gallery(member)
-    for name, draw in figures.FIGURES.items():
-        figure = draw(the_group(results))
-        titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-        assert any("1,000 of 1,437 training images" in " ".join(title.split()) for title in titles), name
+        assert any(words in " ".join(title.split()) for title in titles), name
 
 
 def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_by_depth(results):
