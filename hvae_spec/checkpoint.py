@@ -24,7 +24,13 @@ def save_checkpoint(path: Path, trainer: Trainer, digests: list[str], extra: dic
 
     """
     divergences = [None if divergence is None else vars(divergence) for divergence in trainer.divergences]
-    metadata = {"epoch": trainer.epoch, "digests": digests, "divergences": divergences, "extra": extra}
+    metadata = {
+        "epoch": trainer.epoch,
+        "digests": digests,
+        "shapes": _shapes(trainer),
+        "divergences": divergences,
+        "extra": extra,
+    }
     content = safetensors.torch.save(_copies(trainer.optimizer.state()), {"pack": json.dumps(metadata)})
     write_atomically(path, content)
 
@@ -44,11 +50,21 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
     metadata, tensors = _read(path, str(trainer.device))
     if metadata["digests"] != digests:
         raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
+    if metadata.get("shapes") != _shapes(trainer):
+        raise UserError(
+            f"{path}: a checkpoint of an earlier version, which laid out weights differently; delete it to start this "
+            "pack over"
+        )
     trainer.optimizer.restore(tensors)
     trainer.epoch = metadata["epoch"]
     trainer.divergences = [None if entry is None else Divergence(**entry) for entry in metadata["divergences"]]
     extra: dict[str, Any] = metadata["extra"]
     return extra
+
+
+def _shapes(trainer: Trainer) -> list[list[int]]:
+    """Shapes of a member's parameters, which the optimiser keeps as one row."""
+    return [list(parameter.shape[1:]) for parameter in trainer.parameters]
 
 
 def _read(path: Path, device: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

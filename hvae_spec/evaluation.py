@@ -13,7 +13,7 @@ from hvae_spec.memory import EVALUATION_GIB, EVALUATION_SHARE
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.folding import folded
 from hvae_spec.nn.gaussian import STANDARD_NORMAL
-from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.records import ACTIVE
 from hvae_spec.streams import Streams
 from hvae_spec.weighing import Weigh, compiled_weigh, weigh
@@ -170,11 +170,11 @@ def kl_to_standard_normal(
     streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
     sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
     for block in x.split(max(1, _rows(model, memory_gib) // NORMALITY_SAMPLES)):
-        encoding = model.inference.encode(block.to(model.device)[None, None])
+        encoding = model.inference.encode(units_first(block.to(model.device)[None]))
         draws = model.inference.sample(encoding, streams.noise(NORMALITY_SAMPLES, len(block), model.units))
         for layer, draw in enumerate(draws):
             # [1, S, B], or [1, 1, B] where q depends on no sample.
-            kl = draw.posterior.kl(STANDARD_NORMAL).double().sum(-1)
+            kl = draw.posterior.kl(STANDARD_NORMAL).double().sum(1)
             sums[layer] += kl.mean(1).sum()
     return (sums / len(x)).tolist()
 
@@ -194,7 +194,7 @@ def bytes_per_row(model: Hierarchy) -> int:
     """Bytes of activations that one sample of one image needs at the most: the widest mapping, with what its
     nonlinearity and the likelihood hold beside it, and the latents of all layers.
     """
-    widths = [parameter.shape[-1] for parameter in model.parameters()]
+    widths = [parameter.shape[1] for parameter in model.parameters()]
     return 4 * (6 * max(widths) + 8 * sum(model.units))
 
 
@@ -219,14 +219,15 @@ class _Tally:
         self, model: Hierarchy, x: Tensor, iw_samples: int, rows: int, streams: Streams, *, fast: Weigh
     ) -> None:
         """K samples of the next images x [B, D]; `fast` is `weigh` for chunks of full size."""
-        here = slice(self.done, self.done + len(x))
-        x = x[None, None]
+        images = len(x)
+        here = slice(self.done, self.done + images)
+        x = units_first(x[None])
         encoding = model.inference.encode(x)
-        chunk = max(1, rows // x.shape[2])
-        first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), x.shape[2])
+        chunk = max(1, rows // images)
+        first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), images)
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
-            noise = streams.normal(samples * x.shape[2] * sum(model.units))
+            noise = streams.normal(samples * images * sum(model.units))
             log_w, sums, squares = (fast if samples == chunk else weigh)(model, x, encoding, noise)
             first[done : done + samples] = log_w[: max(0, len(first) - done)]
             log_w = log_w.double()
@@ -240,7 +241,7 @@ class _Tally:
             self.bounds[point, here], self.variances[point, here] = bound, variance
         if iw_samples > 1:
             self.mc_variance[here] = jackknife_variance(first.double())
-        self.done += x.shape[2]
+        self.done += images
 
 
 def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hvae_spec.nn.folding import folded
-from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.streams import Streams
 
 LATENTS = 1000
@@ -42,17 +42,17 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
 
     x = x[:LATENTS].to(model.device)
     noise = streams.begin("latents of the gallery", epoch).noise(1, len(x), model.units)
-    latents = [draw.z for draw in model.inference.sample(model.inference.encode(x[None, None]), noise)]
+    latents = [draw.z for draw in model.inference.sample(model.inference.encode(units_first(x[None])), noise)]
     shown = x[:IMAGES]
     noise = streams.begin("prior samples of the gallery", epoch).noise(1, PRIOR_SAMPLES, model.units)
     arrays = {
         "labels": labels[:LATENTS].to(torch.int64),
         "images": shown,
-        "reconstructions": mean(latents[0][:, :, :IMAGES])[0, 0],
-        "prior_samples": mean(model.ancestral(noise)[0])[0, 0],
+        "reconstructions": mean(latents[0][..., :IMAGES])[0, :, 0].mT,
+        "prior_samples": mean(model.ancestral(noise)[0])[0, :, 0].mT,
     }
     noise = streams.begin("injected samples of the gallery", epoch).noise(INJECTIONS, len(shown), model.units)
     for layer, z in enumerate(latents, start=1):
-        arrays[f"latents/{layer}"] = z[0, 0]
-        arrays[f"injected/{layer}"] = mean(model.ancestral(noise[:layer])[0])[0].transpose(0, 1)
+        arrays[f"latents/{layer}"] = z[0, :, 0].mT
+        arrays[f"injected/{layer}"] = mean(model.ancestral(noise[:layer])[0])[0].permute(2, 1, 0)
     return {name: array.cpu().contiguous() for name, array in arrays.items()}

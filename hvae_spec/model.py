@@ -15,6 +15,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.gallery import gallery
 from hvae_spec.nn.batch_norm import BatchNorm
+from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.records import Record
 from hvae_spec.schema import factorisation
 from hvae_spec.schema.counts import mappings, parameters
@@ -76,7 +77,7 @@ class Model:
         streams = Streams([seed], self.device).begin("prior samples")
         with self._ready():
             latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units))
-            return self.hierarchy.generative.likelihood.mean(latents[0])[0, 0].cpu()
+            return self.hierarchy.generative.likelihood.mean(latents[0])[0, :, 0].mT.cpu()
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
@@ -88,7 +89,7 @@ class Model:
         streams = Streams([seed], self.device).begin("injected samples")
         with self._ready():
             latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units)[:layer])
-            return self.hierarchy.generative.likelihood.mean(latents[0])[0, 0].cpu()
+            return self.hierarchy.generative.likelihood.mean(latents[0])[0, :, 0].mT.cpu()
 
     def gallery(self) -> dict[str, Tensor]:
         """The latents, reconstructions and samples that a record keeps for its figures (`hvae_spec.gallery_file`).
@@ -103,15 +104,15 @@ class Model:
         x = self._images(images)
         streams = Streams([seed], self.device).begin("encoding")
         with self._ready():
-            encoding = self.hierarchy.inference.encode(x[None, None])
+            encoding = self.hierarchy.inference.encode(units_first(x[None]))
             draws = self.hierarchy.inference.sample(encoding, streams.noise(samples, len(x), self.hierarchy.units))
-            return [draw.z[0].cpu() for draw in draws]
+            return [draw.z[0].movedim(0, -1).cpu() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
         """E[x|z_1] for one sample z ~ q(z|x) an image, [N, D]."""
         z = self.encode(images, seed=seed)[0].to(self.device)
         with self._ready():
-            return self.hierarchy.generative.likelihood.mean(z[None])[0, 0].cpu()
+            return self.hierarchy.generative.likelihood.mean(z.movedim(-1, 0)[None])[0, :, 0].mT.cpu()
 
     def evaluate(
         self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None

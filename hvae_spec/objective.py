@@ -26,7 +26,7 @@ def log_weight(trace: Trace, beta: Tensor | float = 1.0) -> Tensor:
         beta: warm-up weight, one for all or one a member, [M].
 
     """
-    ratio = torch.stack([layer.sum(-1) for layer in trace.log_ratios]).sum(0)
+    ratio = torch.stack([layer.sum(1) for layer in trace.log_ratios]).sum(0)
     if isinstance(beta, Tensor):
         beta = beta[:, None, None]
     return trace.log_likelihood + beta * ratio

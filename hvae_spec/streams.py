@@ -68,11 +68,11 @@ class Streams:
         return torch.stack(orders)
 
     def noise(self, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
-        """Noise for one pass of a hierarchy: [M, S, B, U_i] for each layer, drawn in one call a member."""
+        """Noise for one pass of a hierarchy: [M, U_i, S, B] for each layer, drawn in one call a member."""
         return split_noise(self.normal(samples * images * sum(units)), samples, images, units)
 
 
 def split_noise(flat: Tensor, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
-    """Noise [M, S * B * (U_1 + ... + U_L)] as [M, S, B, U_i] for each layer."""
+    """Noise [M, S * B * (U_1 + ... + U_L)] as [M, U_i, S, B] for each layer."""
     parts = flat.split([samples * images * width for width in units], dim=1)
-    return [part.view(-1, samples, images, width) for part, width in zip(parts, units, strict=True)]
+    return [part.view(-1, width, samples, images) for part, width in zip(parts, units, strict=True)]

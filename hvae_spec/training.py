@@ -14,6 +14,7 @@ from torch._dynamo.exc import TorchDynamoException
 from hvae_spec import compiler
 from hvae_spec.cuda_graph import CudaGraph
 from hvae_spec.data.dataset import Dataset
+from hvae_spec.errors import UserError
 from hvae_spec.fusing import fusing
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import bound, log_weight, warm_up
@@ -74,11 +75,14 @@ class Trainer:
         """Start from the weights of another phase, one model (M = 1) a member.
 
         Raises:
-            RuntimeError: they are those of another shape.
+            UserError: they are those of another shape.
 
         """
         names = [name for name, _ in self.model.named_parameters()]
-        self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
+        try:
+            self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
+        except (KeyError, RuntimeError) as error:
+            raise UserError(f"the first phase's weights are those of another model or version ({error})") from None
 
     def samples(self, epoch: int) -> tuple[int, int]:
         """(M, K): Monte Carlo and importance samples of an epoch."""
@@ -197,5 +201,5 @@ def objective(model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_sampl
     samples = noise.shape[1] // (images * sum(model.units))
     trace = model(x, split_noise(noise, samples, images, model.units))
     value = bound(log_weight(trace, beta), iw_samples).mean(1)
-    kls = [-ratio.sum(-1).mean((1, 2)) for ratio in trace.log_ratios]
+    kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
     return value, torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value], dim=1)

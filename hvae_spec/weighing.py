@@ -23,14 +23,14 @@ Weigh = Callable[[Hierarchy, Tensor, list[DiagonalGaussian], Tensor], tuple[Tens
 def weigh(
     model: Hierarchy, x: Tensor, encoding: list[DiagonalGaussian], noise: Tensor
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """S samples for encoded images x [1, 1, B, D]: log weights [S, B], and the sums over samples of log p - log q and
+    """S samples for encoded images x [1, D, 1, B]: log weights [S, B], and the sums over samples of log p - log q and
     of its square, [B, U_i] a layer. Noise is flat, see `split_noise`.
     """
-    images = x.shape[2]
+    images = x.shape[3]
     samples = noise.shape[1] // (images * sum(model.units))
     trace = model.trace(x, encoding, split_noise(noise, samples, images, model.units))
     ratios = [ratio[0] for ratio in trace.log_ratios]
-    return log_weight(trace)[0], [ratio.sum(0) for ratio in ratios], [ratio.square().sum(0) for ratio in ratios]
+    return log_weight(trace)[0], [ratio.sum(1).mT for ratio in ratios], [ratio.square().sum(1).mT for ratio in ratios]
 
 
 @functools.cache

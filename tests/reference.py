@@ -22,14 +22,14 @@ class Reference:
         return torch.where(a > 0, a, slope * a)
 
     def linear(self, name, y):
-        out = y @ self.weights[f"{name}.weight"]
-        return out + self.weights[f"{name}.bias"][0] if f"{name}.bias" in self.weights else out
+        out = self.weights[f"{name}.weight"] @ y
+        return out + self.weights[f"{name}.bias"][:, 0] if f"{name}.bias" in self.weights else out
 
     def norm(self, name, a):
         if f"{name}.mean" not in self.weights:
             return a
         mean, variance = self.weights[f"{name}.mean"], self.weights[f"{name}.variance"]
-        scale, shift = self.weights[f"{name}.weight"][0], self.weights[f"{name}.bias"][0]
+        scale, shift = self.weights[f"{name}.weight"][:, 0], self.weights[f"{name}.bias"][:, 0]
         return scale * (a - mean) / torch.sqrt(variance + self.spec.batch_norm_eps) + shift
 
     def mlp(self, name, widths, y):

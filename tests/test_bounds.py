@@ -63,7 +63,7 @@ def test_the_stated_error_of_an_evaluation_is_its_spread_over_seeds(bias, effect
     """Where the likelihood's variance is small, a single sample carries the weight."""
     model, x = trained(member(model__batch_norm=False, model__observation="gaussian"))
     with torch.no_grad():
-        model.generative.likelihood.head.linear.bias[..., x.shape[1] :] = bias
+        model.generative.likelihood.head.linear.bias[:, x.shape[1] :] = bias
     repeats = [evaluate(model, x, 50, seed=seed) for seed in range(150)]
     ess = sum(repeat.effective_sample_size.mean().item() for repeat in repeats) / 150
     assert effective[0] < ess < effective[1]

@@ -48,8 +48,8 @@ def test_streaming_equals_the_plain_computation_on_the_same_noise(inference):
     torch.testing.assert_close(evaluation.effective_sample_size, w.sum(0) ** 2 / (w**2).sum(0), rtol=1e-4, atol=1e-4)
     for layer, ratio in enumerate(trace.log_ratios):
         draws = -ratio[0].double()
-        torch.testing.assert_close(evaluation.kl[layer], draws.mean((0, 1)), rtol=1e-5, atol=1e-5)
-        se = (draws.var(0, correction=1) / k).mean(0).div(len(x)).sqrt()
+        torch.testing.assert_close(evaluation.kl[layer], draws.mean((1, 2)), rtol=1e-5, atol=1e-5)
+        se = (draws.var(1, correction=1) / k).mean(1).div(len(x)).sqrt()
         torch.testing.assert_close(evaluation.kl_se[layer], se, rtol=1e-3, atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_memory_limits_the_rows_in_flight(monkeypatch):
     trace = type(model).trace
 
     def spy(self, x, encoding, noise):
-        seen.append(noise[0].shape[1] * noise[0].shape[2])
+        seen.append(noise[0].shape[2] * noise[0].shape[3])
         return trace(self, x, encoding, noise)
 
     monkeypatch.setattr(type(model), "trace", spy)
@@ -95,7 +95,7 @@ def test_the_sample_independent_part_runs_once_an_image(monkeypatch):
     model, x = trained(member())
     calls = []
     encode = type(model.inference).encode
-    monkeypatch.setattr(type(model.inference), "encode", lambda self, x: (calls.append(x.shape[2]), encode(self, x))[1])
+    monkeypatch.setattr(type(model.inference), "encode", lambda self, x: (calls.append(x.shape[3]), encode(self, x))[1])
     evaluate(model, x, 3000)
     assert sum(calls) == len(x)
 
@@ -184,7 +184,7 @@ def test_kl_to_the_standard_normal_is_that_of_the_slow_reference(inference, monk
     expected, reference = torch.zeros(3, dtype=torch.float64), Reference(model, spec)
     for sample in range(4):
         for image in range(3):
-            _, q = reference.posterior(x[image].double(), [eps[0, sample, image].double() for eps in noise])
+            _, q = reference.posterior(x[image].double(), [eps[0, :, sample, image].double() for eps in noise])
             for layer, (mu, sigma2) in enumerate(q):
                 normal = torch.distributions.Normal(mu, sigma2.sqrt())
                 kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0))

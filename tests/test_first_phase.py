@@ -71,6 +71,9 @@ def test_weights_go_into_the_optimisers_rows():
     target = Trainer([member(seed=0), member(seed=1)], load_dataset(member().data))
     target.start_from([source.model.state_dict(), source.model.state_dict()])
     assert torch.equal(target.optimizer.rows[1], source.optimizer.rows[0])
+    transposed = {name: value.mT for name, value in source.model.named_parameters()}
+    with pytest.raises(UserError, match="weights are those of another model or version"):
+        target.start_from([transposed, transposed])
 
 
 def test_the_learning_rate_is_multiplied_every_so_many_epochs():

@@ -16,6 +16,7 @@ from hvae_spec.evaluation import record_statistics
 from hvae_spec.gallery import gallery
 from hvae_spec.gallery_file import GALLERY, load_gallery
 from hvae_spec.jobs import PackJob, PackMember
+from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.pack import run_pack
 from hvae_spec.records import Record, Results
 from hvae_spec.streams import Streams
@@ -41,13 +42,13 @@ def test_latents_and_reconstructions_are_those_of_the_slow_reference(inference, 
     noise = Streams([3]).begin("latents of the gallery", 7).noise(1, len(x), UNITS)
     reference = Reference(model, spec)
     for image in (0, 5, 23):
-        z, _ = reference.posterior(x[image].double(), [eps[0, 0, image].double() for eps in noise])
+        z, _ = reference.posterior(x[image].double(), [eps[0, :, 0, image].double() for eps in noise])
         for layer, expected in enumerate(z, start=1):
             found = arrays[f"latents/{layer}"][image].double()
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        means = model.eval().generative.likelihood.mean(arrays["latents/1"][None, None, :16])[0, 0]
-    torch.testing.assert_close(arrays["reconstructions"], means, rtol=1e-4, atol=1e-5)
+        means = model.eval().generative.likelihood.mean(units_first(arrays["latents/1"][None, :16]))[0, :, 0]
+    torch.testing.assert_close(arrays["reconstructions"], means.T, rtol=1e-4, atol=1e-5)
     assert torch.equal(arrays["images"], x[:16])
     assert arrays["labels"].tolist() == labels.tolist()
 
@@ -73,11 +74,11 @@ def test_injected_latents_are_standard_normal_with_the_generative_model_below():
     noise = Streams([3]).begin("injected samples of the gallery").noise(8, 16, UNITS)
     reference = Reference(model, spec)
     for layer, row, place in [(1, 0, 0), (2, 4, 7), (3, 15, 2)]:
-        z = noise[layer - 1][0, place, row].double()
+        z = noise[layer - 1][0, :, place, row].double()
         for below in reversed(range(layer - 1)):
             down = spec.model.layers[below + 1].down
             mu, sigma2 = reference.gaussian(f"generative.conditionals.{below}", down, z)
-            z = mu + sigma2.sqrt() * noise[below][0, place, row]
+            z = mu + sigma2.sqrt() * noise[below][0, :, place, row]
         d = reference.mlp("generative.likelihood.mlp", spec.model.layers[0].down, z)
         expected = torch.sigmoid(reference.linear("generative.likelihood.logits", d))
         torch.testing.assert_close(arrays[f"injected/{layer}"][row, place].double(), expected, rtol=1e-4, atol=1e-5)
@@ -169,7 +170,7 @@ def test_injecting_in_a_notebook():
     assert ((top.mean(0) - model.sample(2000).mean(0)).abs() < error).all()
     noise = Streams([1]).begin("injected samples").noise(1, 2000, UNITS)
     with torch.no_grad():
-        expected = model.hierarchy.generative.likelihood.mean(noise[0])[0, 0]
+        expected = model.hierarchy.generative.likelihood.mean(noise[0])[0, :, 0].T
     torch.testing.assert_close(lower, expected)
     for layer in (0, 4):
         with pytest.raises(UserError, match=rf"layer {layer}: expected .* 1 \(nearest x\) to 3"):

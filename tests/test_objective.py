@@ -24,12 +24,12 @@ def test_without_warm_up_beta_is_one():
 
 
 def test_beta_weighs_the_kl_of_every_layer_and_not_the_likelihood():
-    ratios = [torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 2)]
+    ratios = [torch.randn(2, 5, 3, 4), torch.randn(2, 2, 3, 4)]
     trace = Trace(torch.randn(2, 3, 4), ratios, [])
     beta = torch.tensor([0.0, 0.5])
     value = log_weight(trace, beta)
     torch.testing.assert_close(value[0], trace.log_likelihood[0])
-    expected = trace.log_likelihood[1] + 0.5 * (ratios[0][1].sum(-1) + ratios[1][1].sum(-1))
+    expected = trace.log_likelihood[1] + 0.5 * (ratios[0][1].sum(0) + ratios[1][1].sum(0))
     torch.testing.assert_close(value[1], expected)
-    full = trace.log_likelihood + ratios[0].sum(-1) + ratios[1].sum(-1)
+    full = trace.log_likelihood + ratios[0].sum(1) + ratios[1].sum(1)
     torch.testing.assert_close(log_weight(trace), full)

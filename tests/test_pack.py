@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import hvae_spec
 from hvae_spec import pack as packs
@@ -249,6 +250,13 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
         run_pack(parts, die)
     with pytest.raises(UserError, match="other members"):
         run_pack(job(tmp_path, specs(training__optimizer__adam__lr=0.5)))
+    with safe_open(path, "pt") as file:
+        metadata = json.loads(file.metadata()["pack"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    metadata["shapes"] = [shape[::-1] for shape in metadata["shapes"]]
+    save_file(tensors, path, {"pack": json.dumps(metadata)})
+    with pytest.raises(UserError, match="laid out weights differently; delete it"):
+        run_pack(parts)
 
 
 def test_progress_goes_from_zero_to_one(tmp_path):

@@ -51,18 +51,18 @@ def copy_weights(model, plain):
     """Give a plain model the weights of member 0 of ours."""
     state = {name: value[0] for name, value in model.state_dict().items()}
 
-    def linear(module, name, columns=slice(None)):
-        module.weight.copy_(state[f"{name}.weight"][:, columns].T)
+    def linear(module, name, heads=slice(None)):
+        module.weight.copy_(state[f"{name}.weight"][heads])
         # A bias before batch normalisation has no effect, and ours has none.
-        module.bias.copy_(state[f"{name}.bias"][0, columns]) if f"{name}.bias" in state else module.bias.zero_()
+        module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
 
-    def norm(modules, name, columns=slice(None)):
+    def norm(modules, name, heads=slice(None)):
         for module in modules:
             assert isinstance(module, nn.BatchNorm1d)
-            module.weight.copy_(state[f"{name}.weight"][0, columns])
-            module.bias.copy_(state[f"{name}.bias"][0, columns])
-            module.running_mean.copy_(state[f"{name}.mean"][columns])
-            module.running_var.copy_(state[f"{name}.variance"][columns])
+            module.weight.copy_(state[f"{name}.weight"][heads, 0])
+            module.bias.copy_(state[f"{name}.bias"][heads, 0])
+            module.running_mean.copy_(state[f"{name}.mean"][heads])
+            module.running_var.copy_(state[f"{name}.variance"][heads])
 
     def mlp(modules, name):
         linears = [place for place, module in enumerate(modules) if isinstance(module, nn.Linear)]
@@ -73,9 +73,9 @@ def copy_weights(model, plain):
     def gaussian(layer, name):
         mlp(layer.mlp, f"{name}.mlp")
         units = layer.mu[0].out_features
-        for head, columns in ((layer.mu, slice(None, units)), (layer.sigma2, slice(units, None))):
-            linear(head[0], f"{name}.head.linear", columns)
-            norm(head[1:], f"{name}.head.norm", columns)
+        for head, heads in ((layer.mu, slice(None, units)), (layer.sigma2, slice(units, None))):
+            linear(head[0], f"{name}.head.linear", heads)
+            norm(head[1:], f"{name}.head.norm", heads)
 
     groups = {"inference.up": plain.up, "generative.conditionals": plain.prior}
     if plain.ladder and not plain.shared:
@@ -99,14 +99,14 @@ def test_log_weights_and_gradients_equal_ours(case):
     x = torch.rand(1, IMAGES, 64).round()
     noise = Streams([0]).begin("test").noise(6, IMAGES, model.units)
     log_w = log_weight(model(x, noise), 0.7)
-    plain_log_w = plain.log_weight(x[0], 0.7, samples=6, noise=[eps[0].flatten(0, 1) for eps in noise])
+    plain_log_w = plain.log_weight(x[0], 0.7, samples=6, noise=[eps[0].flatten(1).T for eps in noise])
     torch.testing.assert_close(plain_log_w, log_w[0], rtol=1e-4, atol=2e-3)
     # Two Monte Carlo samples of an importance-weighted bound of three.
     ours_value, value = our_bound(log_w, 3).mean(), bound(plain_log_w, 3)
     torch.testing.assert_close(value, ours_value, rtol=1e-4, atol=1e-3)
     ours_value.backward()
     value.backward()
-    gradient = dict(model.named_parameters())["inference.up.0.mlp.linears.0.weight"].grad[0].T
+    gradient = dict(model.named_parameters())["inference.up.0.mlp.linears.0.weight"].grad[0]
     torch.testing.assert_close(plain.up[0].mlp[0].weight.grad, gradient, rtol=1e-3, atol=1e-4)
     assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec)
 

@@ -170,7 +170,7 @@ def test_requested_samples_are_drawn(monkeypatch):
     trace = type(pack.model).trace
 
     def spy(self, x, encoding, noise):
-        seen.append(noise[0].shape[1])
+        seen.append(noise[0].shape[2])
         return trace(self, x, encoding, noise)
 
     monkeypatch.setattr(type(pack.model), "trace", spy)

@@ -102,7 +102,7 @@ def rounding(member: Member, device: str) -> tuple[float, float]:
         double = log_weight(ours.double()(x[None].double(), [eps.double() for eps in noise]))
         torch.manual_seed(0)
         plain = plain_model(member).to(device)
-        drawn = [eps[0].flatten(0, 1) for eps in noise]
+        drawn = [eps[0].flatten(1).T.contiguous() for eps in noise]
         plain_single = plain.log_weight(x, samples=samples, noise=drawn)
         plain_double = plain.double().log_weight(x.double(), samples=samples, noise=[eps.double() for eps in drawn])
     return median_size(single - double), median_size(plain_single - plain_double)

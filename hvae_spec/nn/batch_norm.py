@@ -21,38 +21,37 @@ class BatchNorm(nn.Module):
     def __init__(self, members: int, units: int, eps: float) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(members, 1, units))
-        self.bias = nn.Parameter(torch.zeros(members, 1, units))
+        self.weight = nn.Parameter(torch.ones(members, units, 1))
+        self.bias = nn.Parameter(torch.zeros(members, units, 1))
         # Not a number until recorded, so that statistics which were never computed cannot pass for some that were.
         self.register_buffer("mean", torch.full((members, units), torch.nan))
         self.register_buffer("variance", torch.full((members, units), torch.nan))
         self.batches_recorded: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M, S, B, U] -> [M, S, B, U]."""
-        members, samples, images, units = x.shape
-        # PyTorch's kernel normalises columns: put the members side by side as [S * B, M * U].
-        rows = x.flatten(1, 2).transpose(0, 1).reshape(samples * images, members * units)
+        """[M, U, S, B] -> [M, U, S, B]."""
+        # To PyTorch, the units of all members are channels of one signal: [1, M * U, S * B].
+        channels = x.flatten(2).flatten(0, 1).unsqueeze(0)
         scale, shift = self.weight.flatten(), self.bias.flatten()
         if self.training:
             if self.batches_recorded is not None:
                 self.batches_recorded += 1
-                self._record(rows, 1 / self.batches_recorded)
-            y = F.batch_norm(rows, None, None, scale, shift, training=True, eps=self.eps)
+                self._record(channels, 1 / self.batches_recorded)
+            y = F.batch_norm(channels, None, None, scale, shift, training=True, eps=self.eps)
         else:
-            y = F.batch_norm(rows, self.mean.flatten(), self.variance.flatten(), scale, shift, eps=self.eps)
-        return y.view(samples * images, members, units).transpose(0, 1).unflatten(1, (samples, images))
+            y = F.batch_norm(channels, self.mean.flatten(), self.variance.flatten(), scale, shift, eps=self.eps)
+        return y.view(x.shape)
 
-    def _record(self, rows: Tensor, share: float) -> None:
+    def _record(self, channels: Tensor, share: float) -> None:
         """Fold one batch, with its share of all batches seen, into the recorded average statistics."""
-        variance, mean = torch.var_mean(rows.detach(), dim=0, correction=0)
+        variance, mean = torch.var_mean(channels.detach(), dim=(0, 2), correction=0)
         for recorded, new in ((self.mean, mean), (self.variance, variance)):
             # The first batch replaces what was there, which may be not a number.
             recorded.copy_(new.view_as(recorded)) if share == 1 else recorded.lerp_(new.view_as(recorded), share)
 
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""
-        members, _, units = self.weight.shape
+        members, units, _ = self.weight.shape
         return f"members={members}, units={units}, eps={self.eps}"
 
 

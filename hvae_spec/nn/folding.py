@@ -32,8 +32,9 @@ def _fold(linear: nn.Module, norm: nn.Module) -> tuple[Linear, nn.Module]:
         raise TypeError("only a linear map can take up what follows it")
     if not isinstance(norm, BatchNorm):
         return linear, norm
-    scale = norm.weight * (norm.variance + norm.eps).rsqrt().unsqueeze(1)
-    whole = Linear(*linear.weight.shape, heads=linear.heads)
+    scale = norm.weight * (norm.variance + norm.eps).rsqrt().unsqueeze(2)
+    members, outputs, inputs = linear.weight.shape
+    whole = Linear(members, inputs, outputs, heads=linear.heads)
     whole.weight = nn.Parameter(linear.weight * scale)
-    whole.bias = nn.Parameter(norm.bias - norm.mean.unsqueeze(1) * scale)
+    whole.bias = nn.Parameter(norm.bias - norm.mean.unsqueeze(2) * scale)
     return whole, nn.Identity()

@@ -19,10 +19,15 @@ class Trace:
     log_likelihood: Tensor
     """log p(x|z_1), [M, S, B]."""
     log_ratios: list[Tensor]
-    """log p(z_i|z_{i+1}) - log q(z_i|...) per unit, [M, S, B, U_i] for i = 1 ... L. The negative is a one-sample
+    """log p(z_i|z_{i+1}) - log q(z_i|...) per unit, [M, U_i, S, B] for i = 1 ... L. The negative is a one-sample
     estimate of each unit's KL."""
     latents: list[Tensor]
-    """z_1 ... z_L, each [M, S, B, U_i]."""
+    """z_1 ... z_L, each [M, U_i, S, B]."""
+
+
+def units_first(x: Tensor) -> Tensor:
+    """Images [M, B, D] as activations, [M, D, 1, B]."""
+    return x.mT.contiguous().unsqueeze(2)
 
 
 class Generative(nn.Module):
@@ -76,12 +81,12 @@ class Hierarchy(nn.Module):
         )
 
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
-        """x [M, B, D], noise [M, S, B, U_i] for each layer -> the trace of S samples an image."""
-        x = x.unsqueeze(1)
+        """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples an image."""
+        x = units_first(x)
         return self.trace(x, self.inference.encode(x), noise)
 
     def trace(self, x: Tensor, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> Trace:
-        """The trace of new samples for images [M, 1, B, D] that are encoded already."""
+        """The trace of new samples for images [M, D, 1, B] that are encoded already."""
         draws = self.inference.sample(encoding, noise)
         ratios = [
             log_ratio(self.generative.prior(layer, draws), draw.posterior, draw.z, eps)
@@ -91,16 +96,16 @@ class Hierarchy(nn.Module):
         return Trace(log_likelihood, ratios, [draw.z for draw in draws])
 
     def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
-        """Pass x [M, B, D] and noise [M, S, B, U_i] through everything that may be batch-normalised: all but the output
+        """Pass x [M, B, D] and noise [M, U_i, S, B] through everything that may be batch-normalised: all but the output
         layer of p(x|z_1), the largest of all.
         """
-        draws = self.inference.sample(self.inference.encode(x.unsqueeze(1)), noise)
+        draws = self.inference.sample(self.inference.encode(units_first(x)), noise)
         for layer in range(len(draws)):
             self.generative.prior(layer, draws)
         self.generative.likelihood.mlp(draws[0].z)
 
     def ancestral(self, noise: Sequence[Tensor]) -> list[Tensor]:
-        """z_1 ... z_i drawn top down from noise [M, S, B, U_j] for j = 1 ... i: z_i ~ N(0, I), then p(z_j|z_{j+1}).
+        """z_1 ... z_i drawn top down from noise [M, U_j, S, B] for j = 1 ... i: z_i ~ N(0, I), then p(z_j|z_{j+1}).
 
         With noise for all layers, i = L, these are samples of the prior; with less, z_i is injected at layer i.
         """

@@ -31,7 +31,7 @@ class Draw:
     """A sample of one layer and the distribution it came from."""
 
     z: Tensor
-    """[M, S, B, U]."""
+    """[M, U, S, B]."""
     posterior: DiagonalGaussian
     """q(z_i | ...)."""
     prior: DiagonalGaussian | None = None
@@ -49,11 +49,11 @@ class BottomUp(nn.Module):
         )
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
-        """x [M, 1, B, D] -> [q(z_1|x)], all that does not depend on a sample."""
+        """x [M, D, 1, B] -> [q(z_1|x)], all that does not depend on a sample."""
         return [self.up[0](x)]
 
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
-        """Draw z_1, ..., z_L from noise of shapes [M, S, B, U_i]."""
+        """Draw z_1, ..., z_L from noise of shapes [M, U_i, S, B]."""
         q = encoding[0]
         draws = [Draw(q.sample(noise[0]), q)]
         for mapping, eps in zip(self.up[1:], noise[1:], strict=True):
@@ -87,14 +87,14 @@ class Ladder(nn.Module):
         )
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
-        """x [M, 1, B, D] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
+        """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
         evidence = [self.up[0](x)]
         for mapping in self.up[1:]:
             evidence.append(mapping(evidence[-1].mean))
         return evidence
 
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
-        """Draw z_L, ..., z_1 from noise of shapes [M, S, B, U_i]."""
+        """Draw z_L, ..., z_1 from noise of shapes [M, U_i, S, B]."""
         q = encoding[-1]
         draws = [Draw(q.sample(noise[-1]), q)]
         for layer in reversed(range(len(encoding) - 1)):

@@ -28,18 +28,18 @@ def initialize(model: nn.Module, scheme: str, variance_bias: float, generators: 
                 _draw(module, member, scheme, generator)
     for module in model.modules():
         if isinstance(module, GaussianHead) and module.linear.bias is not None and variance_bias:
-            half = module.linear.bias.shape[-1] // 2
-            module.linear.bias[..., half:] = variance_bias
+            half = module.linear.bias.shape[1] // 2
+            module.linear.bias[:, half:] = variance_bias
 
 
 def _draw(linear: Linear, member: int, scheme: str, generator: torch.Generator) -> None:
-    _, fan_in, outputs = linear.weight.shape
+    _, outputs, fan_in = linear.weight.shape
     fan_out = outputs // linear.heads
     family, _, shape = scheme.partition("_")
     variance = {"torch": 1 / (3 * fan_in), "glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in}[family]
-    linear.weight[member] = _noise((fan_in, outputs), variance, shape == "normal", generator)
+    linear.weight[member] = _noise((outputs, fan_in), variance, shape == "normal", generator)
     if linear.bias is not None:
-        linear.bias[member] = _noise((1, outputs), variance, False, generator) if scheme == "torch" else 0.0
+        linear.bias[member] = _noise((outputs, 1), variance, False, generator) if scheme == "torch" else 0.0
 
 
 def _noise(shape: tuple[int, int], variance: float, normal: bool, generator: torch.Generator) -> Tensor:

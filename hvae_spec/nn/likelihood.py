@@ -19,12 +19,12 @@ class BernoulliLikelihood(nn.Module):
         self.logits = Linear(style.members, self.mlp.outputs, pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log P(x|z_1) in nats, summed over pixels.  z [M, S, B, U], x [M, 1, B, D] -> [M, S, B]."""
+        """log P(x|z_1) in nats, summed over pixels.  z [M, U, S, B], x [M, D, 1, B] -> [M, S, B]."""
         logits = self.logits(self.mlp(z))
-        return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+        return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(1)
 
     def mean(self, z: Tensor) -> Tensor:
-        """E[x|z_1], [M, S, B, D]."""
+        """E[x|z_1], [M, D, S, B]."""
         return torch.sigmoid(self.logits(self.mlp(z)))
 
 
@@ -37,16 +37,16 @@ class GaussianLikelihood(nn.Module):
         self.head = GaussianHead(style, self.mlp.outputs, pixels, normalise=False)
 
     def distribution(self, z: Tensor) -> DiagonalGaussian:
-        """p(x|z_1), over [M, S, B, D]."""
+        """p(x|z_1), over [M, D, S, B]."""
         gaussian: DiagonalGaussian = self.head(self.mlp(z))
         return gaussian
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z_1) in nats, summed over pixels.  z [M, S, B, U], x [M, 1, B, D] -> [M, S, B]."""
-        return self.distribution(z).log_prob(x).sum(-1)
+        """log p(x|z_1) in nats, summed over pixels.  z [M, U, S, B], x [M, D, 1, B] -> [M, S, B]."""
+        return self.distribution(z).log_prob(x).sum(1)
 
     def mean(self, z: Tensor) -> Tensor:
-        """E[x|z_1], [M, S, B, D]."""
+        """E[x|z_1], [M, D, S, B]."""
         return self.distribution(z).mean
 
 

@@ -1,6 +1,8 @@
 """A linear map for each member.
 
-Shapes throughout `hvae_spec.nn`:  M members, S samples, B images, U units;  activations [M, S, B, U].
+Shapes throughout `hvae_spec.nn`:  M members, U units, S samples, B images;  activations [M, U, S, B].  What a unit
+gives for all images lies side by side in memory, as batch normalisation, whose statistics run over it, wants it: a
+compiler can then make one pass, and on a GPU one kernel, of a normalisation and all that surrounds it.
 Only `Linear`, `BatchNorm` and the noise know about M; everything above reads as the paper does.
 """
 
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Module):
-    """y = x W + b, with one W and b a member: a single batched product.
+    """y = W x + b, with one W and b a member: a single batched product.
 
     Args:
         members: M.
@@ -22,21 +24,19 @@ class Linear(nn.Module):
     def __init__(self, members: int, inputs: int, outputs: int, *, bias: bool = True, heads: int = 1) -> None:
         super().__init__()
         self.heads = heads
-        self.weight = nn.Parameter(torch.empty(members, inputs, outputs))
-        self.bias = nn.Parameter(torch.empty(members, 1, outputs)) if bias else None
+        self.weight = nn.Parameter(torch.empty(members, outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(members, outputs, 1)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M, S, B, inputs] -> [M, S, B, outputs]."""
-        samples, images = x.shape[1:3]
-        rows = x.flatten(1, 2)
-        y = torch.bmm(rows, self.weight)
+        """[M, inputs, S, B] -> [M, outputs, S, B]."""
+        y = torch.bmm(self.weight, x.flatten(2))
         if self.bias is not None:
-            # Apart from the product and in place: `baddbmm` would first write the bias into all rows of its result. And
+            # Apart from the product and in place: `baddbmm` would first write the bias into all of its result. And
             # `torch.compile` fuses a sum with what follows.
             y = y.add_(self.bias)
-        return y.unflatten(1, (samples, images))
+        return y.unflatten(2, x.shape[2:])
 
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""
-        members, inputs, outputs = self.weight.shape
+        members, outputs, inputs = self.weight.shape
         return f"members={members}, {inputs} -> {outputs}, bias={self.bias is not None}"

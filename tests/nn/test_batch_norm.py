@@ -20,40 +20,40 @@ def norm_of(members, units=6):
 
 
 def test_training_equals_pytorchs_batch_norm_member_by_member():
-    norm, x = norm_of(3), torch.randn(3, 2, 10, 6) * 4 + 1
+    norm, x = norm_of(3), torch.randn(3, 6, 2, 10) * 4 + 1
     y = norm(x)
     for member_index in range(3):
         plain = nn.BatchNorm1d(6, eps=1e-3)
-        plain.load_state_dict(
-            {"weight": norm.weight[member_index, 0].detach(), "bias": norm.bias[member_index, 0].detach()}, strict=False
-        )
-        expected = plain(x[member_index].flatten(0, 1)).view(2, 10, 6)
-        torch.testing.assert_close(y[member_index], expected)
+        with torch.no_grad():
+            plain.weight.copy_(norm.weight[member_index, :, 0])
+            plain.bias.copy_(norm.bias[member_index, :, 0])
+        expected = plain(x[member_index].flatten(1).T)
+        torch.testing.assert_close(y[member_index].flatten(1).T, expected)
 
 
 def test_evaluation_uses_recorded_statistics_and_needs_them():
-    norm, x = norm_of(2), torch.randn(2, 1, 50, 6) * 3 + 2
+    norm, x = norm_of(2), torch.randn(2, 6, 1, 50) * 3 + 2
     norm.eval()
     assert norm(x).isnan().all()
     with recording(norm):
         norm(x)
     assert not norm.training
-    torch.testing.assert_close(norm.mean, x[:, 0].mean(1))
-    torch.testing.assert_close(norm.variance, x[:, 0].var(1, correction=0))
+    torch.testing.assert_close(norm.mean, x[:, :, 0].mean(2))
+    torch.testing.assert_close(norm.variance, x[:, :, 0].var(2, correction=0))
     # An image's output does not depend on what else is in its batch.
-    torch.testing.assert_close(norm(x)[:, :, :1], norm(x[:, :, :1]))
+    torch.testing.assert_close(norm(x)[..., :1], norm(x[..., :1]))
 
 
 def test_recording_averages_batches_and_training_leaves_no_trace():
     norm = norm_of(1)
-    batches = [torch.randn(1, 1, 20, 6) + shift for shift in (0.0, 5.0)]
+    batches = [torch.randn(1, 6, 1, 20) + shift for shift in (0.0, 5.0)]
     with recording(norm):
         for batch in batches:
             norm(batch)
-    torch.testing.assert_close(norm.mean[0], torch.stack([batch[0, 0].mean(0) for batch in batches]).mean(0))
+    torch.testing.assert_close(norm.mean[0], torch.stack([batch[0, :, 0].mean(1) for batch in batches]).mean(0))
     before = norm.mean.clone()
     norm.train()
-    norm(torch.randn(1, 1, 20, 6) * 100)
+    norm(torch.randn(1, 6, 1, 20) * 100)
     assert torch.equal(norm.mean, before)
 
 

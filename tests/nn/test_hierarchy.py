@@ -36,7 +36,7 @@ def test_log_weights_equal_the_slow_reference(inference, batch_norm, observation
         fast = log_weight(model(x, noise), beta=0.7)
     slow = Reference(model, spec)
     for sample, image in itertools.product(range(2), range(4)):
-        eps = [layer[0, sample, image] for layer in noise]
+        eps = [layer[0, :, sample, image] for layer in noise]
         expected = slow.log_weight(x[0, image], eps, beta=0.7)
         assert fast[0, sample, image].item() == pytest.approx(expected, rel=2e-5, abs=2e-4)
 
@@ -68,12 +68,12 @@ def test_ladder_and_vae_are_the_same_model_with_one_layer():
 def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(inference):
     model = compiled(member(3, model__inference=inference, model__batch_norm=False))
     noise = Streams([0]).begin("test").noise(1, 1, model.units)
-    x = torch.zeros(1, 1, 64, requires_grad=True)
-    z = model.inference.sample(model.inference.encode(x[:, None]), noise)[0].z
+    x = torch.zeros(1, 64, 1, 1, requires_grad=True)
+    z = model.inference.sample(model.inference.encode(x), noise)[0].z
     (gradient,) = torch.autograd.grad(z.sum(), x)
     assert gradient.abs().max() > 0
-    trace = model(x.detach(), noise)
-    expected = model.generative.likelihood(trace.latents[0], x.detach()[:, None])
+    trace = model(torch.zeros(1, 1, 64), noise)
+    expected = model.generative.likelihood(trace.latents[0], x.detach())
     torch.testing.assert_close(trace.log_likelihood, expected, rtol=0, atol=0)
 
 
@@ -119,7 +119,7 @@ def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
     noise = Streams([0, 1]).begin("test").noise(3, 4, model.units)
     trace = model(torch.rand(2, 4, 64).round(), noise)
     assert log_weight(trace).shape == (2, 3, 4)
-    assert [z.shape[-1] for z in trace.latents] == [11 - place for place in range(depth)]
+    assert [z.shape[1] for z in trace.latents] == [11 - place for place in range(depth)]
     assert log_weight(trace).isfinite().all()
 
 
@@ -132,13 +132,13 @@ def test_generation_from_any_layer_down_equals_the_slow_reference(top):
         latents = model.ancestral(noise)
     assert len(latents) == top
     slow = Reference(model, spec)
-    expected = noise[-1][0, 1, 2].double()
+    expected = noise[-1][0, :, 1, 2].double()
     for layer in reversed(range(top)):
         if layer < top - 1:
             down = spec.model.layers[layer + 1].down
             mu, sigma2 = slow.gaussian(f"generative.conditionals.{layer}", down, expected)
-            expected = mu + sigma2.sqrt() * noise[layer][0, 1, 2]
-        torch.testing.assert_close(latents[layer][0, 1, 2].double(), expected, rtol=1e-5, atol=1e-5)
+            expected = mu + sigma2.sqrt() * noise[layer][0, :, 1, 2]
+        torch.testing.assert_close(latents[layer][0, :, 1, 2].double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(PLAIN))
@@ -161,8 +161,8 @@ def test_variances_go_below_one_and_keep_their_floor():
     spec = member(1, model__batch_norm=False, model__variance_floor=0.01)
     model = compiled(spec)
     with torch.no_grad():
-        model.inference.up[0].head.linear.bias[..., 5:] = -30.0
-        q = model.inference.encode(torch.zeros(1, 1, 1, 64))[0]
+        model.inference.up[0].head.linear.bias[:, 5:] = -30.0
+        q = model.inference.encode(torch.zeros(1, 64, 1, 1))[0]
     assert q.variance.max() < 0.011
     assert q.variance.min() >= 0.01
 

@@ -11,6 +11,7 @@ import torch
 
 from hvae_spec import compiler
 from hvae_spec.evaluation import evaluate
+from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.objective import bound, log_weight
 from hvae_spec.streams import Streams
 from tests.members import member
@@ -23,9 +24,9 @@ def head(linear, matrix, offset, variance, floor):
     width = matrix.shape[1]
     with torch.no_grad():
         linear.weight.zero_()
-        linear.weight[0, :, :width] = matrix.float()
-        linear.bias[0, 0, :width] = offset.float()
-        linear.bias[0, 0, width:] = torch.log(torch.expm1((variance - floor).double())).float()
+        linear.weight[0, :width] = matrix.float().T
+        linear.bias[0, :width, 0] = offset.float()
+        linear.bias[0, width:, 0] = torch.log(torch.expm1((variance - floor).double())).float()
 
 
 class LinearGaussian:
@@ -139,8 +140,8 @@ def test_elbo_below_importance_weighted_bound_below_log_likelihood(depth, infere
     # Spoil the posterior a little: wider, and off its mean.
     with torch.no_grad():
         linear = model.inference.up[0].head.linear
-        linear.bias[0, 0, :UNITS] += 0.15
-        linear.bias[0, 0, UNITS:] += 0.4
+        linear.bias[0, :UNITS] += 0.15
+        linear.bias[0, UNITS:] += 0.4
     x = truth.sample(IMAGES)
     exact = truth.log_likelihood(x).mean().item()
     elbos, tighter, tightest = (evaluate(model, x, k, seed=k) for k in (1000, 10, 4000))
@@ -162,8 +163,8 @@ def test_monte_carlo_unit_kl_equals_the_closed_form():
     x = truth.sample(IMAGES)
     evaluation = evaluate(model, x, 2000)
     with torch.no_grad():
-        q = model.inference.encode(x[None, None])[0]
-        exact = q.kl(type(q)(torch.zeros(()), torch.ones(())))[0, 0].mean(0).double()
+        q = model.inference.encode(units_first(x[None]))[0]
+        exact = q.kl(type(q)(torch.zeros(()), torch.ones(())))[0, :, 0].mean(1).double()
     error = (evaluation.kl[0] - exact) / evaluation.kl_se[0]
     assert error.abs().max() < 4.5
     assert evaluation.kl_se[0].max() < 0.01
