@@ -136,9 +136,11 @@ class Forecaster:
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
 
-    def is_worth_compiling(self, member: Member, members: int, threads: int) -> bool:
-        """Whether a pack trains for so long that compiling its step pays."""
-        return self.pack(member, members, threads, compiled=False).training > COMPILE_WORTH
+    def is_worth_compiling(self, member: Member, members: int, threads: int, sharing: int = 1) -> bool:
+        """Whether a pack trains for so long that compiling its step pays, where so many packs share the device's speed:
+        while one compiles, the others have the more of it.
+        """
+        return sharing * self.pack(member, members, threads, compiled=False).training > COMPILE_WORTH
 
     def best_size(self, member: Member, threads: int, compiled: bool, memory: float | None) -> int | None:
         """How many members a pack should have, by measurement: as many as make a member-step cheapest, of those that

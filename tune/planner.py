@@ -142,6 +142,7 @@ def make_plan(
     slots = 1 if serial else max(1, gpus * packs_per_gpu or cores)
     workers = max(1, min(slots, len(missing) + len(begun)))
     threads = max(1, cores // workers)
+    sharing = -(-workers // gpus) if gpus else 1
     compiling = compiling if devices.can_compile(forecaster.device) else "never"
     # What is left of a pack's share of the memory for training, once it evaluates. (A few large packs on a GPU that has
     # room for many might take more.)
@@ -149,7 +150,7 @@ def make_plan(
 
     def is_compiled(member: Member, members: int) -> bool:
         return compiling == "always" or (
-            compiling == "auto" and forecaster.is_worth_compiling(member, members, threads)
+            compiling == "auto" and forecaster.is_worth_compiling(member, members, threads, sharing)
         )
 
     def size_of(member: Member) -> int:
