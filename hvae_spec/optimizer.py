@@ -29,9 +29,10 @@ class PackAdam:
         self.rows = torch.cat([parameter.detach().flatten(1) for parameter in parameters], dim=1)
         """[M, P]."""
         self.gradients = torch.empty_like(self.rows)
-        parts = self.rows.split([parameter[0].numel() for parameter in parameters], dim=1)
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.data = part.unflatten(1, parameter.shape[1:])
+        for parameter, block in zip(parameters, self._blocks(self.rows, parameters), strict=True):
+            parameter.data = block
+        self.slots = self._wholes(self._blocks(self.gradients, parameters))
+        """Where gradients go."""
         self.members = list(self.rows)
         """Each member's row, [P]."""
         alike: dict[str, list[int]] = {}
@@ -45,6 +46,16 @@ class PackAdam:
             groups.append({"params": rows, "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
         # Capturable: on a CUDA device a step may become part of a graph.
         self.adam = torch.optim.Adam(groups, fused=True, capturable=self.rows.is_cuda)
+
+    @staticmethod
+    def _blocks(rows: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The parts of rows [M, P] that are the parameters', [M, ...] each."""
+        parts = rows.split([parameter[0].numel() for parameter in parameters], dim=1)
+        return [part.unflatten(1, parameter.shape[1:]) for part, parameter in zip(parts, parameters, strict=True)]
+
+    def _wholes(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        """On a GPU each member's part of each block: of tensors that are whole in memory, one launch copies many."""
+        return [part for block in blocks for part in block] if self.rows.is_cuda else list(blocks)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set every member's learning rate for an epoch (counted from 1)."""
@@ -70,8 +81,7 @@ class PackAdam:
         Returns: each member's gradient norm before clipping, [M].
 
         """
-        # Into memory that is there already: new pages would cost more than the copy.
-        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradients)
+        torch._foreach_copy_(self.slots, self._wholes(gradients))
         norms = torch.linalg.vector_norm(self.gradients, dim=1)
         for member, training in enumerate(self.settings):
             row = self.gradients[member]

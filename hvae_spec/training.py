@@ -19,6 +19,7 @@ from hvae_spec.fusing import fusing
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import bound, log_weight, warm_up
 from hvae_spec.optimizer import PackAdam
+from hvae_spec.products import in_one_kernel
 from hvae_spec.schema.experiment import Member
 from hvae_spec.streams import Streams, split_noise
 
@@ -55,6 +56,8 @@ class Trainer:
         self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu", *, compiled: bool = False
     ) -> None:
         self.specs, self.device = list(specs), torch.device(device)
+        if self.device.type == "cuda":
+            in_one_kernel()
         self.model = compiler.initialized(specs, dataset.pixels).to(self.device)
         self.batches = compiler.batches(specs[0], dataset, self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
