@@ -77,7 +77,7 @@ class Model:
         streams = Streams([seed], self.device).begin("prior samples")
         with self._ready():
             latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units))
-            return self.hierarchy.generative.likelihood.mean(latents[0])[0, :, 0].mT.cpu()
+            return self._expected(latents[0])
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
@@ -89,7 +89,7 @@ class Model:
         streams = Streams([seed], self.device).begin("injected samples")
         with self._ready():
             latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units)[:layer])
-            return self.hierarchy.generative.likelihood.mean(latents[0])[0, :, 0].mT.cpu()
+            return self._expected(latents[0])
 
     def gallery(self) -> dict[str, Tensor]:
         """The latents, reconstructions and samples that a record keeps for its figures (`hvae_spec.gallery_file`).
@@ -106,13 +106,13 @@ class Model:
         with self._ready():
             encoding = self.hierarchy.inference.encode(units_first(x[None]))
             draws = self.hierarchy.inference.sample(encoding, streams.noise(samples, len(x), self.hierarchy.units))
-            return [draw.z[0].movedim(0, -1).cpu() for draw in draws]
+            return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
         """E[x|z_1] for one sample z ~ q(z|x) an image, [N, D]."""
         z = self.encode(images, seed=seed)[0].to(self.device)
         with self._ready():
-            return self.hierarchy.generative.likelihood.mean(z.movedim(-1, 0)[None])[0, :, 0].mT.cpu()
+            return self._expected(z.movedim(-1, 0)[None])
 
     def evaluate(
         self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None
@@ -147,6 +147,10 @@ class Model:
             raise UserError("this model's batch-norm statistics were never computed: call model.record_statistics()")
         self.hierarchy.eval()
         return torch.inference_mode()
+
+    def _expected(self, z: Tensor) -> Tensor:
+        """E[x|z_1] of one sample an image, z [1, U, 1, N] -> [N, D]."""
+        return self.hierarchy.generative.likelihood.mean(z)[0, :, 0].mT.cpu().contiguous()
 
     def _images(self, images: ArrayLike | Tensor) -> Tensor:
         x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
@@ -186,7 +190,10 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     model = Model(record.spec, device)
     try:
         model.hierarchy.load_state_dict(load_weights(record.weights))
-    except RuntimeError as error:
-        raise UserError(f"{record.weights}: weights of another model than {folder}/spec.yaml ({error})") from None
+    except RuntimeError:
+        raise UserError(
+            f"{record.weights}: weights of another model than {folder}/spec.yaml, or of an earlier version, which laid "
+            "them out differently; delete the folder and run the grid again to have it trained anew"
+        ) from None
     model.epoch = model.spec.training.epochs
     return model

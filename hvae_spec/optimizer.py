@@ -31,8 +31,9 @@ class PackAdam:
         self.gradients = torch.empty_like(self.rows)
         for parameter, block in zip(parameters, self._blocks(self.rows, parameters), strict=True):
             parameter.data = block
-        self.slots = self._wholes(self._blocks(self.gradients, parameters))
-        """Where gradients go."""
+        self.by_member = self.rows.is_cuda
+        self.slots = self._parts(self._blocks(self.gradients, parameters))
+        """The parts of `gradients` that the parameters' gradients are copied to."""
         self.members = list(self.rows)
         """Each member's row, [P]."""
         alike: dict[str, list[int]] = {}
@@ -53,9 +54,9 @@ class PackAdam:
         parts = rows.split([parameter[0].numel() for parameter in parameters], dim=1)
         return [part.unflatten(1, parameter.shape[1:]) for part, parameter in zip(parts, parameters, strict=True)]
 
-    def _wholes(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """On a GPU each member's part of each block: of tensors that are whole in memory, one launch copies many."""
-        return [part for block in blocks for part in block] if self.rows.is_cuda else list(blocks)
+    def _parts(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        """Blocks [M, ...] as they are, or on a GPU member by member: of contiguous tensors one launch copies many."""
+        return [part for block in blocks for part in block] if self.by_member else list(blocks)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set every member's learning rate for an epoch (counted from 1)."""
@@ -81,7 +82,7 @@ class PackAdam:
         Returns: each member's gradient norm before clipping, [M].
 
         """
-        torch._foreach_copy_(self.slots, self._wholes(gradients))
+        torch._foreach_copy_(self.slots, self._parts(gradients))
         norms = torch.linalg.vector_norm(self.gradients, dim=1)
         for member, training in enumerate(self.settings):
             row = self.gradients[member]

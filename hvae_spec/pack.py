@@ -92,11 +92,21 @@ class _Life:
         if self.checkpoint.exists():
             self.resume()
         elif self.first.first_phase is not None:
-            folders = self.job.folders
-            firsts = [self.job.first_phase(member, folders) for member in self.job.members]
-            self.trainer.start_from([load_weights(first.weights) for first in firsts if first is not None])
+            self.start()
         self.train()
         self.conclude()
+
+    def start(self) -> None:
+        """Start from the weights of the members' first phases."""
+        found = (self.job.first_phase(member, self.job.folders) for member in self.job.members)
+        firsts = [first for first in found if first is not None]
+        try:
+            self.trainer.start_from([load_weights(first.weights) for first in firsts])
+        except (KeyError, RuntimeError):
+            raise UserError(
+                f"{firsts[0].weights}: weights of another model, or of an earlier version, which laid them out "
+                "differently; delete the first phase's folder and run its grid again to have it trained anew"
+            ) from None
 
     def resume(self) -> None:
         self.seconds = load_checkpoint(self.checkpoint, self.trainer, self.digests)["seconds"]

@@ -14,7 +14,6 @@ from torch._dynamo.exc import TorchDynamoException
 from hvae_spec import compiler
 from hvae_spec.cuda_graph import CudaGraph
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.errors import UserError
 from hvae_spec.fusing import fusing
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.objective import bound, log_weight, warm_up
@@ -78,14 +77,11 @@ class Trainer:
         """Start from the weights of another phase, one model (M = 1) a member.
 
         Raises:
-            UserError: they are those of another shape.
+            KeyError, RuntimeError: they are those of another shape.
 
         """
         names = [name for name, _ in self.model.named_parameters()]
-        try:
-            self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
-        except (KeyError, RuntimeError) as error:
-            raise UserError(f"the first phase's weights are those of another model or version ({error})") from None
+        self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
 
     def samples(self, epoch: int) -> tuple[int, int]:
         """(M, K): Monte Carlo and importance samples of an epoch."""

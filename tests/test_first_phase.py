@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hvae_spec.checkpoint import load_weights
+import hvae_spec
+from hvae_spec.checkpoint import load_weights, save_weights
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.jobs import PackJob, PackMember
@@ -66,14 +67,26 @@ def test_a_first_phase_that_has_not_finished_is_told(tmp_path):
         run_pack(job(tmp_path, [tuned()]))
 
 
+def test_weights_of_an_earlier_version_are_told(tmp_path):
+    run_pack(job(tmp_path / "base", [member()]))
+    record = Results(tmp_path / "base").record(member().digest, "")
+    save_weights(record.weights, {name: value.mT for name, value in load_weights(record.weights).items()})
+    with pytest.raises(UserError) as caught:
+        run_pack(job(tmp_path / "tuned", [tuned()], sources=(tmp_path / "base",)))
+    told = str(caught.value)
+    assert told.startswith(f"{record.weights}: weights of another model, or of an earlier version")
+    assert "delete the first phase's folder" in told
+    assert "\n" not in told
+    with pytest.raises(UserError, match="or of an earlier version, which laid them out differently; delete") as caught:
+        hvae_spec.load_record(record.folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_weights_go_into_the_optimisers_rows():
     source = Trainer([member(seed=7)], load_dataset(member().data))
     target = Trainer([member(seed=0), member(seed=1)], load_dataset(member().data))
     target.start_from([source.model.state_dict(), source.model.state_dict()])
     assert torch.equal(target.optimizer.rows[1], source.optimizer.rows[0])
-    transposed = {name: value.mT for name, value in source.model.named_parameters()}
-    with pytest.raises(UserError, match="weights are those of another model or version"):
-        target.start_from([transposed, transposed])
 
 
 def test_the_learning_rate_is_multiplied_every_so_many_epochs():

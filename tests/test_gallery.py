@@ -165,6 +165,8 @@ def test_injecting_in_a_notebook():
     top, again, lower = model.inject(3, 2000), model.inject(3, 2000), model.inject(1, 2000, seed=1)
     assert torch.equal(top, again)
     assert top.shape == lower.shape == (2000, 64)
+    images = [top, model.sample(3), model.reconstruct(top[:4]), *model.encode(top[:4], samples=2)]
+    assert all(values.is_contiguous() for values in images)  # as what saves them may ask
     # At the top: samples of the prior.
     error = top.std(0).mul(4 * (2 / 2000) ** 0.5) + 1e-6
     assert ((top.mean(0) - model.sample(2000).mean(0)).abs() < error).all()

@@ -49,9 +49,9 @@ def layer_products(mapping: Mapping, rows: int, *, of_image: bool = False) -> li
     """
     found = []
     for place, (inputs, outputs) in enumerate(pairwise(mapping.widths)):
-        found += [Product(rows, inputs, outputs), Product(inputs, rows, outputs)]
+        found += [Product(outputs, inputs, rows), Product(outputs, rows, inputs)]
         if place or not of_image:
-            found.append(Product(rows, outputs, inputs))
+            found.append(Product(inputs, outputs, rows))
     return found
 
 
@@ -140,6 +140,6 @@ class Floor:
             for inputs, outputs in pairwise(mapping.widths if mapping.per_sample else ()):
                 several = EVALUATION_ROWS[self.kind]
                 seconds += min(
-                    self.product_seconds(Product(rows, inputs, outputs), precision) / rows for rows in several
+                    self.product_seconds(Product(outputs, inputs, rows), precision) / rows for rows in several
                 )
         return 1 / seconds

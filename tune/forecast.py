@@ -22,6 +22,8 @@ NOMINAL_OVERHEAD = {"cpu": 0.8e-3, "cuda": 0.2e-3}
 """Seconds that each mapping adds to a pack's step, however many members share it, where nothing is measured."""
 COMPILE_WORTH = 600.0
 """Seconds of training without compilation from which compiling, which takes up to a minute or two, pays clearly."""
+CROWDING = 0.13
+"""How much longer, as a share, a pack takes for every other one on its GPU: fourteen took 2.7 times as long as one."""
 
 
 class Measurable(NamedTuple):
@@ -137,10 +139,9 @@ class Forecaster:
         return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
 
     def is_worth_compiling(self, member: Member, members: int, threads: int, sharing: int = 1) -> bool:
-        """Whether a pack trains for so long that compiling its step pays, where so many packs share the device's speed:
-        while one compiles, the others have the more of it.
-        """
-        return sharing * self.pack(member, members, threads, compiled=False).training > COMPILE_WORTH
+        """Whether a pack trains for so long that compiling its step pays, where up to so many packs share its GPU."""
+        alone = self.pack(member, members, threads, compiled=False).training
+        return alone * (1 + CROWDING * (sharing - 1)) > COMPILE_WORTH
 
     def best_size(self, member: Member, threads: int, compiled: bool, memory: float | None) -> int | None:
         """How many members a pack should have, by measurement: as many as make a member-step cheapest, of those that

@@ -16,7 +16,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """N(mean, diag(variance)); of the same shape. Densities are in nats, per unit."""
+    """N(mean, diag(variance)), two tensors of one shape. Densities are in nats, per unit."""
 
     mean: Tensor
     variance: Tensor

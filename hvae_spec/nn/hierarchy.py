@@ -26,7 +26,9 @@ class Trace:
 
 
 def units_first(x: Tensor) -> Tensor:
-    """Images [M, B, D] as activations, [M, D, 1, B]."""
+    """Images [M, B, D] as activations, [M, D, 1, B], in that order in memory too: the likelihood goes through x and the
+    parameters of p(x|z_1) together.
+    """
     return x.mT.contiguous().unsqueeze(2)
 
 

@@ -48,7 +48,7 @@ def test_the_floors_products_are_the_counted_ones(settings):
     _, images, _ = spec.data.counts
     an_image = training_products(spec) / (spec.training.epochs * images)
     # Three a layer, but that nobody needs the gradient of the image.
-    unneeded = Product(32, spec.model.layers[0].mlp[0], 64)
+    unneeded = Product(64, spec.model.layers[0].mlp[0], 32)
     total = sum(product.multiply_adds for product in step_products(spec))
     assert total == 32 * an_image - unneeded.multiply_adds
     layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec))

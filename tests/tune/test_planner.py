@@ -298,6 +298,10 @@ def test_what_is_compiled(tmp_path, monkeypatch):
     assert compiled(1990) == {False}
     assert compiled(2010) == {True}
     assert compiled(2010, compiling="never") == {False}
+    # Two packs that share a GPU take 1.13 times as long.
+    assert compiled(1800, gpus=2, packs_per_gpu=1) == {False}
+    assert compiled(1750, gpus=1, packs_per_gpu=2) == {False}
+    assert compiled(1800, gpus=1, packs_per_gpu=2) == {True}
     assert compiled(4, compiling="always") == {True}
     monkeypatch.setattr(devices, "can_compile", lambda kind: False)
     assert compiled(2010) == {False}
