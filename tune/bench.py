@@ -31,7 +31,7 @@ from tune.signals import Interrupted, Interruption
 from tune.startup import startup
 
 SECONDS = 5.0
-COMPILED = {"cpu": (1, 4, 8), "cuda": (1, 8, 32)}
+COMPILED = {"cpu": (1, 8, 16), "cuda": (1, 8, 32)}
 """Pack sizes that are measured with compiled steps, of those asked for: each takes a minute to compile."""
 PRODUCTS = 30
 """A shape of product is measured for this fraction of the time for a shape of model."""
