@@ -38,7 +38,8 @@ PRODUCTS = 30
 EPILOG = """\
 Every distinct shape of the grid is measured once, on images of noise: packs of several sizes, the plain loop and the
 floor (the matrix products alone), in turn, in one process; every time is a median. What is measured is kept, and plans
-of later runs are made with it. Nothing is downloaded. Let nothing else run meanwhile.
+of later runs are made with it, where their packs have as many threads (--threads 1
+where every core has a pack). Nothing is downloaded. Let nothing else run meanwhile.
 
 exit codes: 0 measured; 1 the system failed; 2 bad input; 130, 143 interrupted.
 """
@@ -211,6 +212,7 @@ def shape_rows(
     floors = [(floor.step_ms(member), floor.samples_per_second(member))]
     measured = [(False, sizes, *measure_beside(member, **settings))]
     if compiled:
+        note("  compiled: up to a minute for each size")
         settings["sizes"] = tuple(size for size in sizes if size in COMPILED[kind]) or sizes[:1]
         measured.append((True, settings["sizes"], *measure_beside(member, **settings, compiled=True)))
     floor.forget()

@@ -6,6 +6,7 @@ is what Ray does with the order that it is given.
 
 import argparse
 import heapq
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from hvae_spec.errors import UserError
+
+NOMINAL = (
+    "What has not been measured goes by nominal speed, which may be off by a factor of two or three: "
+    "python -m tune.run SPEC --plan --measure measures it."
+)
 
 
 @dataclass(frozen=True)
@@ -77,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     parser.add_argument(
         "--ms-per-member-step",
-        type=float,
+        type=_positive,
         metavar="X",
         help="duration of every member's step, whatever its shape (default: as measured by tune.run --measure; else "
         "from multiply-adds)",
     )
     parser.add_argument(
         "--gflops",
-        type=float,
+        type=_positive,
         metavar="X",
         help="speed of a worker where nothing is measured "
         f"(default: {NOMINAL_FLOPS['cpu'] / 1e9:g} on a core, {NOMINAL_FLOPS['cuda'] / 1e9:g} on a GPU)",
@@ -125,8 +131,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{schedule.utilisation:.1%}",
             f"{sum(forecast.measured for forecast in forecasts) / len(forecasts):.0%}",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    if not all(forecast.measured for forecast in forecasts):
+        console.print(NOMINAL)
     return 0
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, not {text!r}")
+    return number
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -77,10 +77,19 @@ def test_the_command_prints_a_row_for_every_number_of_workers(capsys):
     training = 57 * 2000 * 234 * 0.010 / 3600
     assert training < float(rows[0][3].split()[0]) < 1.01 * training
     assert float(rows[1][5]) < 1.1
+    assert "What has not been measured goes by nominal speed" in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["nowhere.yaml"], "no such file"), (["x.yaml", "--workers", "1,none"], "whole numbers")]
+    ("arguments", "words"),
+    [
+        (["nowhere.yaml"], "no such file"),
+        (["x.yaml", "--workers", "1,none"], "whole numbers"),
+        (["x.yaml", "--gflops", "-1"], "expected a number greater than 0, not '-1'"),
+        (["x.yaml", "--gflops", "nan"], "expected a number greater than 0, not 'nan'"),
+        (["x.yaml", "--gflops", "fast"], "expected a number greater than 0, not 'fast'"),
+        (["x.yaml", "--ms-per-member-step", "0"], "expected a number greater than 0, not '0'"),
+    ],
 )
 def test_bad_input_is_told(capsys, arguments, words):
     try:
