@@ -47,13 +47,15 @@ def cuda_name(device: str) -> str:
 
 @contextmanager
 def settings(threads: int, precision: str) -> Iterator[None]:
-    """Threads and precision of products as in a pack's worker, within this context."""
+    """Threads, precision of products and denormal numbers as in a pack's worker, within this context."""
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
+        torch.set_flush_denormal(False)
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
 
