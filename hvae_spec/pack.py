@@ -50,6 +50,8 @@ def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
     """
     folder = Results(job.results).pack(job.pack_id)
     folder.mkdir(parents=True, exist_ok=True)
+    # Importance weights far below the largest leave denormal gradients, with which products take ten times as long.
+    torch.set_flush_denormal(True)
     try:
         with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):
             _Life(job, report).run()
@@ -57,6 +59,8 @@ def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     except filelock.Timeout:
         raise UserError(f"{folder}: another process still works on this pack") from None
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class _Life:
@@ -79,8 +83,6 @@ class _Life:
     def run(self) -> None:
         if all(record.status in DONE for record in self.records):
             return
-        # Importance weights far below the largest leave denormal gradients, with which products take ten times as long.
-        torch.set_flush_denormal(True)
         torch.set_num_threads(self.job.threads)
         device = compiler.pick_device(self.job.device)
         torch.set_float32_matmul_precision(self.first.training.matmul_precision)
