@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import ledger, settings
+from analysis import reader
+from analysis.columns import at, setting_columns
 from analysis.form import COSTS, METRICS
-from analysis.ledger import Entry
+from analysis.reader import Entry
 from hvae_spec.errors import UserError
-from hvae_spec.records import ACTIVE, LABELS
-from hvae_spec.schema.grid import slug
+from hvae_spec.records.layout import ACTIVE, LABELS
+from hvae_spec.spec.grid import slug
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Frames:
     members: pd.DataFrame
     """One row a member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
     `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
-    layer i, costs, settings (see `analysis.settings`), data and digest; `continues` is the digest of the record that
+    layer i, costs, settings (see `analysis.columns`), data and digest; `continues` is the digest of the record that
     training started from."""
     epochs: pd.DataFrame
     """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches."""
@@ -114,7 +115,7 @@ def load(path: str | Path) -> Frames:
         UserError: there is no such folder, it holds no results, or a file in it is damaged.
 
     """
-    book = ledger.read(path)
+    book = reader.read(path)
     entries = book.entries
     factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
     members = _members(entries, book.variants, factors)
@@ -152,7 +153,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
         "seed": [int(item["seed"]) for item in labels],
         **{factor: [_factor(entry, factor) for entry in entries] for factor in factors},
-        "status": pd.Categorical([entry.status for entry in entries], categories=list(ledger.STATUSES)),
+        "status": pd.Categorical([entry.status for entry in entries], categories=list(reader.STATUSES)),
         "planned": [entry.planned for entry in entries],
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
@@ -167,7 +168,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "data_canonical": [item.get("canonical") for item in data],
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
-        **settings.columns(entries),
+        **setting_columns(entries),
         "continues": [result.get("continues") for result in results],
         "folder": [str(entry.folder) for entry in entries],
         "digest": [entry.digest for entry in entries],
@@ -250,7 +251,7 @@ def _factor(entry: Entry, path: str) -> Any:
     """A member's place on an axis; a record made before the grid had this axis tells it from its spec."""
     if path in entry.labels:
         return entry.labels[path]
-    return ledger.plain(settings.at(entry.spec, path)) if entry.spec else None
+    return reader.plain(at(entry.spec, path)) if entry.spec else None
 
 
 def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvae_spec.errors import UserError
-from hvae_spec.files import write_atomically
+from hvae_spec.records.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Group as RichGroup
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.figures.drawing import Drawing
     from analysis.frames import Frames
-    from analysis.tables import TableSet
+    from analysis.tables.tables import TableSet
 
 DESCRIPTION = """\
 Rebuild the tables and figures of a grid from its records, whatever its state. Members that are missing, have diverged
@@ -81,9 +81,10 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
 
     """
     # Pandas and seaborn take a second to import; `--help` and the start of a grid run do without.
-    from analysis import frames, rendering
+    from analysis import frames
     from analysis.figures import drawing
-    from analysis.html import page
+    from analysis.html.page import page
+    from analysis.tables import rendering
 
     loaded = frames.load(results)
     target = Path(results if out is None else out)
@@ -112,7 +113,8 @@ def summary(frames: "Frames") -> str:
 
 def _quantities(frames: "Frames") -> Iterator["TableSet"]:
     """Every table that these results fill, the test log-likelihood first."""
-    from analysis import collapse, effects, ranking, replication, tables
+    from analysis.paper import replication
+    from analysis.tables import collapse, effects, ranking, tables
 
     yield tables.log_likelihood(frames)
     yield from replication.tables(frames)
@@ -125,7 +127,7 @@ def _quantities(frames: "Frames") -> Iterator["TableSet"]:
 
 
 def _write_tables(frames: "Frames", quantities: "Sequence[TableSet]", folder: Path) -> Iterator[Path]:
-    from analysis import rendering
+    from analysis.tables import rendering
 
     for table_set in quantities:
         contents = {

@@ -13,9 +13,9 @@ from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.inference import Widths
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.nonlinearity import PLAIN, elu, leaky_relu
-from hvae_spec.schema.experiment import Member
-from hvae_spec.schema.model import ELU, LeakyReLU, ModelSpec
-from hvae_spec.streams import Streams
+from hvae_spec.nn.random import Streams
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.model import ELU, LeakyReLU, ModelSpec
 
 
 def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from hvae_spec.schema.experiment import Experiment
+from hvae_spec.spec.experiment import Experiment
 
 
 def json_schema() -> dict[str, Any]:

@@ -8,20 +8,20 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hvae_spec import compiler
-from hvae_spec.checkpoint import load_weights
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
-from hvae_spec.evaluation import Evaluation, evaluate, record_statistics
-from hvae_spec.gallery import gallery
+from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
+from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.nn.hierarchy import units_first
-from hvae_spec.records import Record
-from hvae_spec.schema import factorisation
-from hvae_spec.schema.counts import mappings, parameters
-from hvae_spec.schema.experiment import Experiment, Member
-from hvae_spec.schema.grid import GridMember, members
-from hvae_spec.streams import Streams
+from hvae_spec.nn.random import Streams
+from hvae_spec.records.layout import Record
+from hvae_spec.spec import equations
+from hvae_spec.spec.cost import mappings, parameters
+from hvae_spec.spec.experiment import Experiment, Member
+from hvae_spec.spec.grid import GridMember, members
+from hvae_spec.train.checkpoint import load_weights
 
 
 class Model:
@@ -54,8 +54,8 @@ class Model:
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({spec.model.observation})",
-            f"  p(x, z) = {factorisation.generative(spec.model)},  p(z_{depth}) = N(0, I)",
-            f"  q(z|x)  = {factorisation.inference(spec.model)}",
+            f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
+            f"  q(z|x)  = {equations.inference(spec.model)}",
             "",
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]
@@ -92,8 +92,8 @@ class Model:
             return self._expected(latents[0])
 
     def gallery(self) -> dict[str, Tensor]:
-        """The latents, reconstructions and samples that a record keeps for its figures (`hvae_spec.gallery_file`).
-        Raises UserError if the data are missing.
+        """The latents, reconstructions and samples that a record keeps for its figures (see
+        `hvae_spec.records.gallery_file`). Raises UserError if the data are missing.
         """
         labels = torch.from_numpy(self.dataset().test_labels)
         with self._ready():

@@ -15,21 +15,22 @@ import filelock
 import torch
 from safetensors.torch import save
 
-from hvae_spec import compiler, provenance
-from hvae_spec.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from hvae_spec import compiler
+from hvae_spec.backend.memory import keep_freed_memory
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
-from hvae_spec.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
-from hvae_spec.files import write_atomically
-from hvae_spec.gallery import gallery
-from hvae_spec.gallery_file import GALLERY
-from hvae_spec.jobs import PackJob, Progress, Report
-from hvae_spec.memory import keep_freed_memory
-from hvae_spec.records import DONE, Record, Results
-from hvae_spec.schema.counts import evaluation_products, parameters, steps_per_epoch, training_products
-from hvae_spec.training import Divergence, Trainer
-from hvae_spec.weighing import WORTH_COMPILING
+from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
+from hvae_spec.evaluate.gallery import gallery
+from hvae_spec.evaluate.log_weights import WORTH_COMPILING
+from hvae_spec.pack_job import PackJob, Progress, Report
+from hvae_spec.records import provenance
+from hvae_spec.records.files import write_atomically
+from hvae_spec.records.gallery_file import GALLERY
+from hvae_spec.records.layout import DONE, Record, Results
+from hvae_spec.spec.cost import evaluation_products, parameters, steps_per_epoch, training_products
+from hvae_spec.train.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from hvae_spec.train.trainer import Divergence, Trainer
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""

@@ -3,8 +3,8 @@
 import copy
 from typing import Any
 
-from hvae_spec.schema.experiment import Member
-from hvae_spec.schema.grid import set_path
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.grid import set_path
 
 SMALL: dict[str, Any] = {
     "data": {"dataset": "digits", "train_images": 320, "test_images": 24},

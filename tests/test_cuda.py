@@ -6,13 +6,13 @@ from torch._dynamo.utils import counters
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.evaluation import evaluate, record_statistics
-from hvae_spec.jobs import PackJob, PackMember
-from hvae_spec.objective import log_weight
+from hvae_spec.evaluate.evaluation import evaluate, record_statistics
+from hvae_spec.nn.objective import log_weight
+from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
-from hvae_spec.records import Results
-from hvae_spec.streams import Streams
-from hvae_spec.training import Trainer
+from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.records.layout import Results
+from hvae_spec.train.trainer import Trainer
 from tests.members import member
 
 pytestmark = pytest.mark.cuda

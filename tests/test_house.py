@@ -13,17 +13,14 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Folder or file -> what it must not import, anywhere in the file.
 FORBIDDEN = {
-    "hvae_spec/schema": {"torch", "numpy", "ray", "pandas", "yaml", "tune", "analysis", "hvae_spec.nn"},
-    "hvae_spec/nn": {"pydantic", "yaml", "ray", "pandas", "tune", "analysis", "hvae_spec.schema", "hvae_spec.reading"},
-    "hvae_spec/reading.py": {"torch", "numpy", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
-    "hvae_spec/records.py": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
-    "hvae_spec/gallery_file.py": {"torch", "pydantic", "yaml", "ray", "pandas", "tune", "analysis"},
-    "hvae_spec/objective.py": {"pydantic", "yaml", "ray", "hvae_spec.schema"},
-    "hvae_spec/training.py": {"yaml", "ray", "pandas", "hvae_spec.reading", "hvae_spec.located"},
-    "hvae_spec/evaluation.py": {"yaml", "ray", "pandas", "hvae_spec.reading", "hvae_spec.schema"},
+    "hvae_spec/spec": {"torch", "numpy", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
+    "hvae_spec/nn": {"pydantic", "yaml", "ray", "pandas", "tune", "analysis", "hvae_spec.spec"},
+    "hvae_spec/records": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
+    "hvae_spec/train": {"yaml", "ray", "pandas", "hvae_spec.spec.load", "hvae_spec.spec.yaml"},
+    "hvae_spec/evaluate": {"yaml", "ray", "pandas", "hvae_spec.spec"},
     "hvae_spec": {"ray", "pandas", "seaborn", "matplotlib", "tune", "analysis"},
     "tune": {"pandas", "seaborn", "matplotlib"},
-    "analysis": {"torch", "ray", "tune", "hvae_spec.nn", "hvae_spec.training", "hvae_spec.model", "hvae_spec.compiler"},
+    "analysis": {"torch", "ray", "tune", "hvae_spec.nn", "hvae_spec.train", "hvae_spec.model", "hvae_spec.compiler"},
 }
 
 
@@ -50,17 +47,17 @@ def test_only_the_runner_knows_ray():
     knowing = {
         path.relative_to(ROOT).as_posix() for path in MODULES for name in imports(path) if name.split(".")[0] == "ray"
     }
-    assert knowing == {"tune/cluster.py"}
+    assert knowing == {"tune/execute/cluster.py"}
 
 
 def test_only_the_compiler_and_its_users_know_both_pydantic_models_and_torch():
     both = {
         path.relative_to(ROOT).as_posix()
         for path in MODULES
-        if "torch" in set(imports(path)) and any(name.startswith("hvae_spec.schema") for name in imports(path))
+        if "torch" in set(imports(path)) and any(name.startswith("hvae_spec.spec") for name in imports(path))
     }
-    users = {"training", "optimizer", "pack", "model"}
-    measuring = {"stopwatch", "floor", "comparison"}
+    users = {"train/trainer", "train/optimizer", "pack", "model"}
+    measuring = {"measure/timing", "bench/floor", "bench/comparison"}
     assert both == {
         "hvae_spec/compiler.py",
         *(f"hvae_spec/{name}.py" for name in users),

@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 
 import hvae_spec
 from hvae_spec import pack as packs
-from hvae_spec.checkpoint import load_weights
 from hvae_spec.errors import UserError
-from hvae_spec.jobs import PackJob, PackMember
 from hvae_spec.pack import run_pack
-from hvae_spec.records import ACTIVE, Record, Results
-from hvae_spec.schema.counts import parameters
+from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.records.layout import ACTIVE, Record, Results
+from hvae_spec.spec.cost import parameters
+from hvae_spec.train.checkpoint import load_weights
 from tests.members import member
 
 TIMES = {"seconds", "ms_per_step", "training_seconds", "evaluation_seconds", "wall_seconds", "final_evaluation_seconds"}
@@ -186,7 +186,7 @@ def test_curves_that_are_ahead_of_the_checkpoint_are_cut_back(tmp_path, monkeypa
 
 def sick(monkeypatch, at_epoch, seed=1):
     """Make one member's parameters infinite before an epoch."""
-    from hvae_spec.training import Trainer
+    from hvae_spec.train.trainer import Trainer
 
     train_epoch = Trainer.train_epoch
 

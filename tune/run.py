@@ -16,16 +16,16 @@ from pathlib import Path
 from rich.console import Console
 
 from hvae_spec.errors import UserError
-from hvae_spec.reading import Reading, read
-from hvae_spec.records import DONE, Results
-from tune import devices
-from tune.cluster import RayDiedError
-from tune.forecast import Forecaster
-from tune.measuring import measure_all
-from tune.phases import check_first_phases, rounds
-from tune.planner import COMPILING, Plan, make_plan
-from tune.signals import Interrupted, Interruption
-from tune.summary import print_adopted, print_plan, report
+from hvae_spec.records.layout import DONE, Results
+from hvae_spec.spec.load import Reading, read
+from tune.execute.cluster import RayDiedError
+from tune.execute.phases import check_first_phases, rounds
+from tune.execute.signals import Interrupted, Interruption
+from tune.plan import devices
+from tune.plan.forecast import Forecaster
+from tune.plan.measuring import measure_all
+from tune.plan.planner import COMPILING, Plan, make_plan
+from tune.show.summary import print_adopted, print_plan, report
 
 EPILOG = """\
 examples:
@@ -183,7 +183,7 @@ def _check_flags(options: argparse.Namespace, results: Results) -> None:
 
 def _plan(options: argparse.Namespace, results: Results, reading: Reading, console: Console) -> Plan:
     """The plan, with --measure after everything that it rests on has been measured."""
-    from hvae_spec.provenance import git_state
+    from hvae_spec.records.provenance import git_state
 
     gpus, cores = devices.gpus(options.device), options.cpus or devices.cores()
     kind = "cuda" if gpus else "cpu"
@@ -227,7 +227,7 @@ def _check_data(plan: Plan) -> None:
 
 
 def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption: Interruption) -> None:
-    from tune.display import Display
+    from tune.show.display import Display
 
     if not plan.jobs:
         console.print("Nothing is left to run.")
@@ -243,11 +243,11 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
     with Display(plan, console) as display:
         for jobs in rounds(plan.jobs, options.records, display):
             if options.serial:
-                from tune.serial import run_serially
+                from tune.execute.serial import run_serially
 
                 run_serially(jobs, display)
             else:
-                from tune.cluster import run_on_ray
+                from tune.execute.cluster import run_on_ray
 
                 run_on_ray(
                     jobs,

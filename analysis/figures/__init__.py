@@ -10,10 +10,10 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from analysis.figures.curves import learning_curves, log_likelihood
-from analysis.figures.differences import bound_by_samples, paired_effects
+from analysis.figures.effects import bound_by_samples, paired_effects
 from analysis.figures.images import injected, prior_samples, reconstructions
 from analysis.figures.layers import active_units, kl_standard_normal, unit_kl
-from analysis.figures.principal import latents
+from analysis.figures.pca import latents
 from analysis.frames import Frames
 
 FIGURES: dict[str, Callable[[Frames], Figure | None]] = {

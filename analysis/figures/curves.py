@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis import published, statistics
 from analysis.figures.style import SIZE, STYLE, blank, deepest, heading, key, legend_below, looks, shift, title
 from analysis.frames import Frames
+from analysis.paper import published
+from analysis.statistics import over_seeds
 
 MARKED = 20
 """Markers on a curve at most: enough to tell it from others without colours."""
@@ -32,7 +33,7 @@ def log_likelihood(frames: Frames) -> Figure | None:
         figure = blank(*SIZE)
         axes = figure.subplots()
         names, look = looks(members)
-        table = statistics.cells(members, ["depth", "variant"])
+        table = over_seeds.cells(members, ["depth", "variant"])
         paper = _published(members)
         for place, name in enumerate(names):
             (colour, marker), aside = look[name], shift(place, len(names))
@@ -117,7 +118,7 @@ def learning_curves(frames: Frames) -> Figure | None:
             for quantity, line in (("train_bound", "-"), ("test_log_likelihood", "--")):
                 if quantity not in curves:
                     continue
-                curve = statistics.over_seeds(curves.dropna(subset=[quantity]), ["epoch"], quantity).sort_values(
+                curve = over_seeds.over_seeds(curves.dropna(subset=[quantity]), ["epoch"], quantity).sort_values(
                     "epoch"
                 )
                 style = f"{line}{marker}"

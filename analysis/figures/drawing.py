@@ -4,9 +4,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from analysis.columns import FACTORS
 from analysis.figures import FIGURES, caption
 from analysis.frames import Frames
-from analysis.settings import FACTORS
 
 RESOLUTION = 200
 """Dots per inch of the pictures."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from analysis.figures.style import deepest, title
 from analysis.frames import Frames
-from hvae_spec.gallery_file import GALLERY, load_gallery
-from hvae_spec.records import Record
+from hvae_spec.records.gallery_file import GALLERY, load_gallery
+from hvae_spec.records.layout import Record
 
 SHAPES = {560: (28, 20)}
 """Height and width of the images that are not square, by their number of pixels (the Frey faces)."""
@@ -25,7 +25,7 @@ class Gallery:
     seed: int
     depth: int
     arrays: dict[str, NDArray[Any]]
-    """See `hvae_spec.gallery_file`."""
+    """See `hvae_spec.records.gallery_file`."""
     shape: tuple[int, int]
     """Height and width of its images."""
 

@@ -11,7 +11,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import statistics
 from analysis.figures.style import (
     SIZE,
     STYLE,
@@ -27,7 +26,8 @@ from analysis.figures.style import (
     title,
 )
 from analysis.frames import Frames
-from hvae_spec.records import ACTIVE
+from analysis.statistics import over_seeds
+from hvae_spec.records.layout import ACTIVE
 
 PREFERRED = ("finished", "running", "diverged", "failed", "pending")
 """Members of which status are shown, where one stands for all."""
@@ -72,7 +72,7 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
         hatch = hatches(members)
         width = 0.8 / len(names)
         layers = np.arange(1, depth + 1)
-        tables = [statistics.cells(members, ["variant"], f"{prefix}{layer}").set_index("variant") for layer in layers]
+        tables = [over_seeds.cells(members, ["variant"], f"{prefix}{layer}").set_index("variant") for layer in layers]
         handles = []
         for place, name in enumerate(names):
             x = layers + width * (place - (len(names) - 1) / 2)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.frames import Frames
-from analysis.notes import limits, not_canonical
+from analysis.tables.footnotes import limits, not_canonical
 
 MARKERS = "osD^vP*Xhp"
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo", "|||", "OO")

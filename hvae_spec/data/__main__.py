@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.contents import is_canonical
-from hvae_spec.data.sources import find, locate, search_folders
+from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
-from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 
 
 @dataclass(frozen=True)

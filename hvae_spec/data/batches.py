@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.streams import Streams, stream_seed
+from hvae_spec.nn.random import Streams, stream_seed
 
 DRAWN_TOGETHER = {"cpu": 1, "cuda": 8}
 """Batches that are drawn in one go: on a GPU launching a kernel costs more than the draw of a batch, and on a CPU one

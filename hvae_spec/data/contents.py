@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from hvae_spec.data.sources import Source
+from hvae_spec.data.cache import Source
 from hvae_spec.errors import UserError
 
 BLOCK = 1 << 20

@@ -8,13 +8,13 @@ import numpy as np
 
 from hvae_spec.data.digits import digits
 from hvae_spec.data.frey import frey
+from hvae_spec.data.images import RawImages
 from hvae_spec.data.mnist import mnist
 from hvae_spec.data.norb import norb
 from hvae_spec.data.omniglot import omniglot
 from hvae_spec.data.own import own_images
-from hvae_spec.data.raw import RawImages
 from hvae_spec.errors import UserError
-from hvae_spec.schema.data import DataSpec
+from hvae_spec.spec.data import DataSpec
 
 LOADERS: dict[str, Callable[[], RawImages]] = {
     "mnist": mnist,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hvae_spec.data.raw import RawImages, every_fifth
+from hvae_spec.data.images import RawImages, every_fifth
 
 
 def digits() -> RawImages:

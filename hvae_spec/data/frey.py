@@ -6,11 +6,11 @@ alike, so a test image resembles training images, as it does under the random sp
 
 import numpy as np
 
-from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.cache import locate
 from hvae_spec.data.contents import is_canonical
-from hvae_spec.data.matlab import arrays
-from hvae_spec.data.raw import RawImages, every_fifth
-from hvae_spec.data.sources import locate
+from hvae_spec.data.formats.matlab import arrays
+from hvae_spec.data.images import RawImages, every_fifth
+from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.cache import locate
 from hvae_spec.data.contents import opened
-from hvae_spec.data.headers import idx_shape
-from hvae_spec.data.raw import RawImages
-from hvae_spec.data.sources import locate
+from hvae_spec.data.counts import idx_shape
+from hvae_spec.data.images import RawImages
+from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
 
 

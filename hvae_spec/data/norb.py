@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.cache import Source, locate
 from hvae_spec.data.contents import Digesting, opened
-from hvae_spec.data.headers import norb_shape
-from hvae_spec.data.raw import RawImages
-from hvae_spec.data.sources import Source, locate
+from hvae_spec.data.counts import norb_shape
+from hvae_spec.data.images import RawImages
+from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
 
 SIDE = 32

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_spec.data.catalogue import SOURCES
+from hvae_spec.data.cache import locate
 from hvae_spec.data.contents import is_canonical
-from hvae_spec.data.matlab import arrays
-from hvae_spec.data.raw import RawImages
-from hvae_spec.data.sources import locate
+from hvae_spec.data.formats.matlab import arrays
+from hvae_spec.data.images import RawImages
+from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
 
 

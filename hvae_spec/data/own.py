@@ -9,11 +9,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_spec.data import folder
-from hvae_spec.data.raw import RawImages, every_fifth
-from hvae_spec.data.sources import search_folders
+from hvae_spec.data.cache import search_folders
+from hvae_spec.data.formats import folder
+from hvae_spec.data.images import RawImages, every_fifth
 from hvae_spec.errors import UserError
-from hvae_spec.schema.data import OwnImages
+from hvae_spec.spec.data import OwnImages
 
 Counts = tuple[int, int, int]
 LARGEST_LEVELS = 2**24

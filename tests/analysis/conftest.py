@@ -10,10 +10,10 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from hvae_spec.files import write_json
-from hvae_spec.records import Results
-from hvae_spec.schema.experiment import Experiment
-from hvae_spec.schema.grid import GridMember, members
+from hvae_spec.records.files import write_json
+from hvae_spec.records.layout import Results
+from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.grid import GridMember, members
 
 SPEC = """
 name: small

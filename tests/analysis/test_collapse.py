@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis import collapse, rendering
-from analysis.collapse import summary
 from analysis.frames import Frames
-from hvae_spec.files import write_json_lines
+from analysis.tables import collapse, rendering
+from analysis.tables.collapse import summary
+from hvae_spec.records.files import write_json_lines
 
 ALIVE, DEAD = [0.5, 0.001], [0.001, 0.002]
 

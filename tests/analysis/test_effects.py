@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import analysis
-from analysis import effects, ranking, rendering
+from analysis.columns import FACTORS
 from analysis.figures.drawing import draw
-from analysis.settings import FACTORS
+from analysis.tables import effects, ranking, rendering
 
 SPEC = """
 name: small

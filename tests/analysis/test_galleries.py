@@ -4,7 +4,7 @@ import pytest
 import analysis
 from analysis import figures
 from analysis.figures.galleries import galleries, image_shape, mosaic
-from analysis.figures.principal import principal_components
+from analysis.figures.pca import principal_components
 from hvae_spec.errors import UserError
 
 

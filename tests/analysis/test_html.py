@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import html, provenance, report, tables
-from hvae_spec.records import Record
+from analysis import report
+from analysis.html import page as html_page
+from analysis.html import run_info
+from analysis.tables import tables
+from hvae_spec.records.layout import Record
 
 VOID = {"meta", "img", "br"}
 SECTIONS = ["run", "tables", "figures", "architectures", "provenance"]
@@ -48,7 +51,7 @@ class Page(HTMLParser):
 def source(results):
     """The page without its figures, which take seconds to draw."""
     frames = analysis.load(results.root)
-    return html.page(frames, report.summary(frames), [tables.log_likelihood(frames)], [])
+    return html_page.page(frames, report.summary(frames), [tables.log_likelihood(frames)], [])
 
 
 def page(results):
@@ -136,11 +139,11 @@ def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_sp
             # Nothing is known of members whose cell has not begun; the first seed tells of the others.
             shutil.rmtree(results.root / "members" / member.folder)
     frames = analysis.load(results.root)
-    shared = dict(provenance.common_settings(frames))
+    shared = dict(run_info.common_settings(frames))
     assert shared["batch size"] == "32"
     # Nobody clips gradients; some have their learning rate lowered.
     assert not {"clip norm", "lr decay factor", "lr decay every"} & set(shared)
-    heading, *rows = provenance.variant_settings(frames)
+    heading, *rows = run_info.variant_settings(frames)
     place = heading.index("lr decay factor")
     assert {row[0]: row[place] for row in rows} == {"VAE+BN+WU": "none", "Prob. ladder+BN+WU": "0.75"}
 
@@ -152,7 +155,7 @@ def test_how_far_a_running_member_has_come_is_told_in_whole_epochs(results, smal
     if not spec_is_known:
         (running / "spec.yaml").unlink()
     # One that has not begun and of which nothing is known makes the column one of fractions.
-    told = {row[0]: row[2] for row in provenance.lost(analysis.load(results.root))}
+    told = {row[0]: row[2] for row in run_info.lost(analysis.load(results.root))}
     assert told["digits, L = 2, VAE+BN+WU, seed 0"] == ("epoch 10 of 10" if spec_is_known else "epoch 10")
 
 
@@ -218,7 +221,7 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     ],
 )
 def test_mathematics_has_subscripts_and_names_stay_whole(text, shown):
-    assert html.mathematics(text) == (text if shown is None else shown)
+    assert html_page.mathematics(text) == (text if shown is None else shown)
 
 
 def test_a_record_without_particulars_can_be_told(results, small_spec):

@@ -1,7 +1,7 @@
 import pytest
 
 import analysis
-from analysis import published
+from analysis.paper import published
 
 TABLE_3 = """
 omniglot 1 -114.45 -108.79 -104.63 -

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import ranking
-from analysis.ranking import probability_best
+from analysis.tables import ranking
+from analysis.tables.ranking import probability_best
 
 MEANS = {"VAE": -84.0, "VAE+BN": -83.0, "VAE+BN+WU": -82.0, "Prob. ladder+BN+WU": -82.1}
 

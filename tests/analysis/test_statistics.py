@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.statistics import active_units, cells, monte_carlo_error, over_seeds
+from analysis.statistics.over_seeds import active_units, cells, monte_carlo_error, over_seeds
 
 finite = st.floats(-1e4, 1e4).map(lambda value: round(value, 6))
 

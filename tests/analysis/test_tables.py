@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 import analysis
-from analysis import rendering, tables
-from analysis.tables import Cell, Plain
+from analysis.tables import rendering, tables
+from analysis.tables.tables import Cell, Plain
 
 SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
 """Mean -81, standard error 1/sqrt(3) = 0.577."""

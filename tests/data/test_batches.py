@@ -7,8 +7,8 @@ import torch
 
 from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw, draw_once
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.schema.data import DataSpec
-from hvae_spec.streams import Streams
+from hvae_spec.nn.random import Streams
+from hvae_spec.spec.data import DataSpec
 
 
 def batches(dataset, **options):

@@ -7,9 +7,9 @@ import sys
 import pytest
 from formats import characters, write_mat, write_mnist
 
-from hvae_spec.data import catalogue
+from hvae_spec.data import registry
 from hvae_spec.data.__main__ import main
-from hvae_spec.data.sources import Source
+from hvae_spec.data.cache import Source
 
 
 def rows(text):
@@ -34,7 +34,7 @@ def test_the_list_knows_the_genuine_file_and_the_damaged_one(data_dir, capsys, m
     path = data_dir / "omniglot" / "chardata.mat"
     write_mat(path, **characters()[0])
     digest = f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
-    monkeypatch.setitem(catalogue.SOURCES, "omniglot", (Source("omniglot", "chardata.mat", (), digest),))
+    monkeypatch.setitem(registry.SOURCES, "omniglot", (Source("omniglot", "chardata.mat", (), digest),))
     write_mnist(data_dir, ".gz")
     broken = data_dir / "mnist" / "train-labels-idx1-ubyte.gz"
     broken.write_bytes(broken.read_bytes()[:-5])

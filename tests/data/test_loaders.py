@@ -10,11 +10,11 @@ import pytest
 import scipy.sparse
 from formats import NORB, characters, idx, norb, norb_images, write, write_mat, write_mnist, write_norb
 
-from hvae_spec.data import catalogue
+from hvae_spec.data import registry
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.data.mnist import read_idx
 from hvae_spec.errors import UserError
-from hvae_spec.schema.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 
 
 def load(name):
@@ -207,11 +207,11 @@ def test_norb(data_dir, suffix):
 def test_norb_is_canonical_by_its_content_however_compressed(data_dir, monkeypatch):
     write_norb(data_dir, ".gz")
     genuine = []
-    for source in catalogue.SOURCES["norb"]:
+    for source in registry.SOURCES["norb"]:
         content = gzip.decompress((data_dir / "norb" / source.name).read_bytes())
         digest = f"md5:{hashlib.md5(content).hexdigest()}"
         genuine.append(type(source)(source.dataset, source.name, source.urls, source.digest, digest))
-    monkeypatch.setitem(catalogue.SOURCES, "norb", tuple(genuine))
+    monkeypatch.setitem(registry.SOURCES, "norb", tuple(genuine))
     assert load("norb").canonical is True
     images = norb_images(10, 1)
     images[3, 1, 0, 0] ^= 1  # even where nobody looks

@@ -9,8 +9,8 @@ from PIL import Image
 
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import SpecError, UserError
-from hvae_spec.reading import loads
-from hvae_spec.schema.data import DataSpec
+from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.load import loads
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)

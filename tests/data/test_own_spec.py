@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hvae_spec.reading import read
-from hvae_spec.records import Record
-from hvae_spec.schema.data import DataSpec
+from hvae_spec.records.layout import Record
+from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.load import read
 
 SPEC = """\
 name: small

@@ -4,10 +4,10 @@ from torch import nn
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.evaluation import record_statistics
+from hvae_spec.evaluate.evaluation import record_statistics
 from hvae_spec.nn.batch_norm import BatchNorm, recording
-from hvae_spec.objective import log_weight
-from hvae_spec.streams import Streams
+from hvae_spec.nn.objective import log_weight
+from hvae_spec.nn.random import Streams
 from tests.members import member
 
 

@@ -4,8 +4,8 @@ import torch
 from hvae_spec import compiler
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.folding import folded
-from hvae_spec.objective import log_weight
-from hvae_spec.streams import Streams
+from hvae_spec.nn.objective import log_weight
+from hvae_spec.nn.random import Streams
 from tests.members import member
 
 

@@ -6,10 +6,10 @@ import torch
 from hvae_spec import compiler
 from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.evaluation import record_statistics
+from hvae_spec.evaluate.evaluation import record_statistics
 from hvae_spec.nn.nonlinearity import PLAIN
-from hvae_spec.objective import bound, log_weight
-from hvae_spec.streams import Streams
+from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.random import Streams
 from tests.members import member
 from tests.reference import Reference
 
@@ -168,7 +168,7 @@ def test_variances_go_below_one_and_keep_their_floor():
 
 
 def test_counted_parameters_are_the_compiled_ones():
-    from hvae_spec.schema.counts import parameters
+    from hvae_spec.spec.cost import parameters
 
     for inference, batch_norm, observation, depth in CASES:
         for share in {False, inference == "ladder"}:

@@ -6,7 +6,7 @@ import torch
 from hvae_spec.nn.gaussian import GaussianHead, Style
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.linear import Linear
-from hvae_spec.streams import Streams
+from hvae_spec.nn.random import Streams
 
 INPUTS, OUTPUTS = 300, 80
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hvae_spec import compiler
-from hvae_spec.evaluation import evaluate
+from hvae_spec.evaluate.evaluation import evaluate
 from hvae_spec.nn.hierarchy import units_first
-from hvae_spec.objective import bound, log_weight
-from hvae_spec.streams import Streams
+from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.random import Streams
 from tests.members import member
 
 UNITS, PIXELS, IMAGES = 3, 64, 40

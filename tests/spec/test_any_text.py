@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from small_spec import SMALL
 
 from hvae_spec.errors import Problem, SpecError
-from hvae_spec.located import parse
-from hvae_spec.reading import load, loads
-from hvae_spec.schema.experiment import Experiment
+from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.load import load, loads
+from hvae_spec.spec.yaml import parse
 
 FULL = Path("specs/quickstart.yaml").read_text()
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_spec import SMALL
 
-from hvae_spec.located import parse
-from hvae_spec.reading import loads, read, validate
-from hvae_spec.schema.grid import UnknownPathError, cells, members, parse_path, set_path, slug
+from hvae_spec.spec.grid import UnknownPathError, cells, members, parse_path, set_path, slug
+from hvae_spec.spec.load import loads, read, validate
+from hvae_spec.spec.yaml import parse
 
 GRID = """\
 grid:

@@ -10,7 +10,7 @@ import pytest
 from small_spec import SMALL, edited
 
 from hvae_spec.json_schema import json_schema
-from hvae_spec.located import parse
+from hvae_spec.spec.yaml import parse
 
 SPECS = sorted(Path("specs").glob("*.yaml"))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())

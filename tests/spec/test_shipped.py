@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hvae_spec.reading import read
-from hvae_spec.records import Results
-from hvae_spec.schema.counts import products
-from tune.phases import check_first_phases
+from hvae_spec.records.layout import Results
+from hvae_spec.spec.cost import products
+from hvae_spec.spec.load import read
+from tune.execute.phases import check_first_phases
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 CASES = [(path, profile) for path in SPECS for profile in (None, *read(path).experiment.profiles)]

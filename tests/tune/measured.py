@@ -1,7 +1,7 @@
 """Measurements that nobody made."""
 
-from tune.forecast import Forecaster
-from tune.measurement import ShapeMeasurement, StepTime
+from tune.measure.cache import ShapeMeasurement, StepTime
+from tune.plan.forecast import Forecaster
 
 
 def measurement(times, samples_per_second=1e9, epoch=0.0, compiling=0.0, gib=1.0):

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from hvae_spec import files
-from hvae_spec.records import Results
+from hvae_spec.records import files
+from hvae_spec.records.layout import Results
 from tests.tune.test_phases import SPEC, by_label, run, spec  # noqa: F401  (a fixture)
 
 

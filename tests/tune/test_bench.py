@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import pytest
 
-from hvae_spec.reading import read
-from hvae_spec.schema.counts import mappings, training_products
+from hvae_spec.spec.cost import mappings, training_products
+from hvae_spec.spec.load import read
 from tests.members import member
-from tune import bench, comparison
-from tune.floor import Floor, Product, step_products
-from tune.planner import shape
+from tune.bench import __main__ as bench
+from tune.bench import comparison
+from tune.bench.floor import Floor, Product, step_products
+from tune.plan.planner import shape
 
 SPEC = """
 name: tiny
@@ -28,7 +29,7 @@ grid:
 @pytest.fixture
 def spec(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("tune.measurement.cache_path", lambda: tmp_path / "measurements.json")
+    monkeypatch.setattr("tune.measure.cache.cache_path", lambda: tmp_path / "measurements.json")
     path = tmp_path / "tiny.yaml"
     path.write_text(SPEC)
     return path
@@ -125,7 +126,7 @@ def test_json(spec, capsys):
     assert all(seconds > 0 for seconds in found["startup"].values())
     assert "[2/2] digits L2 ladder+BN" in err
     # What was measured is there for plans.
-    from tune.measurement import load_measurement
+    from tune.measure.cache import load_measurement
 
     kept = load_measurement(read(spec).cells[-1].member, "cpu", 1, False)
     assert [step.ms_per_member_step for step in kept.steps] == [r["ms_per_member_step"] for r in found["shapes"][2:]]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvae_spec.records import Results
+from hvae_spec.records.layout import Results
 from tests.tune.test_run import SPEC, spoiled
-from tune import cluster
-from tune.cluster import next_chunk
+from tune.execute import cluster
+from tune.execute.cluster import next_chunk
 from tune.simulation import simulate
 
 
@@ -43,7 +43,7 @@ OUT_OF_MEMORY = """
 import importlib.util, sys
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name != "hvae_spec.training":
+        if name != "hvae_spec.train.trainer":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -60,7 +60,9 @@ class Finder:
         return spec
 sys.meta_path.insert(0, Finder())
 """
-IN_CHUNKS_OF_TWO = "import sys, tune.cluster, tune.run; tune.cluster.CHUNK = 2; sys.exit(tune.run.main(sys.argv[1:]))"
+IN_CHUNKS_OF_TWO = (
+    "import sys, tune.execute.cluster, tune.run; tune.execute.cluster.CHUNK = 2; sys.exit(tune.run.main(sys.argv[1:]))"
+)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tune import devices
+from tune.plan import devices
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from hvae_spec.jobs import Progress
+from hvae_spec.pack_job import Progress
 from tests.tune.measured import Measured, measurement
 from tests.tune.test_planner import GRID, plan_of
-from tune import display as displays
-from tune.display import Clock, Display, PackState
-from tune.splitting import split
+from tune.execute.splitting import split
+from tune.show import display as displays
+from tune.show.display import Clock, Display, PackState
 
 
 def progress(job, done):

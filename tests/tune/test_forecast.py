@@ -2,11 +2,11 @@
 
 import pytest
 
-from hvae_spec.schema.counts import steps_per_epoch, training_products
+from hvae_spec.spec.cost import steps_per_epoch, training_products
 from tests.members import member
 from tests.tune.measured import Measured, measurement
-from tune.forecast import NOMINAL_FLOPS, START_UP, Forecaster, Measurable
-from tune.measurement import save_measurement
+from tune.measure.cache import save_measurement
+from tune.plan.forecast import NOMINAL_FLOPS, START_UP, Forecaster, Measurable
 
 SPEC = {"training__epochs": 10, "evaluation__every": 4, "evaluation__curve_iw_samples": 7}
 

@@ -5,11 +5,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from hvae_spec.schema.counts import parameters
+from hvae_spec.spec.cost import parameters
 from tests.members import member
-from tune import measurement, stopwatch
-from tune.measurement import ShapeMeasurement, StepTime, load_measurement, measure, save_measurement, shape_name
-from tune.planner import shape
+from tune.measure import cache as measurement_cache
+from tune.measure import timing
+from tune.measure.cache import ShapeMeasurement, StepTime, load_measurement, measure, save_measurement, shape_name
+from tune.plan.planner import shape
 
 
 def shape_of(*steps):
@@ -19,7 +20,7 @@ def shape_of(*steps):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The file of measurements, in a folder of the test's own."""
-    monkeypatch.setattr(measurement, "cache_path", lambda: tmp_path / "cache" / "measurements.json")
+    monkeypatch.setattr(measurement_cache, "cache_path", lambda: tmp_path / "cache" / "measurements.json")
     return tmp_path / "cache" / "measurements.json"
 
 
@@ -101,7 +102,7 @@ def test_measurements_are_kept_by_machine(cache, monkeypatch):
     newer = replace(first, samples_per_second=6e4)
     save_measurement(member(), "cpu", 2, False, newer)
     assert load_measurement(member(), "cpu", 2, False) == newer
-    monkeypatch.setattr(measurement, "device_name", lambda device: "another machine")
+    monkeypatch.setattr(measurement_cache, "device_name", lambda device: "another machine")
     assert load_measurement(member(), "cpu", 2, False) is None
 
 
@@ -148,16 +149,16 @@ def test_times_are_medians_of_calls_that_take_turns(monkeypatch):
         call()
         return next(times[called[-1]]) * count
 
-    monkeypatch.setattr(stopwatch, "timed", timed)
+    monkeypatch.setattr(timing, "timed", timed)
     calls = {name: lambda name=name: called.append(name) for name in "ab"}
-    assert stopwatch.interleaved(calls, 0.0, "cpu") == {"a": 2.0, "b": 6.0}
+    assert timing.interleaved(calls, 0.0, "cpu") == {"a": 2.0, "b": 6.0}
     # Each turn begins with a call that is not timed.
-    assert "".join(called) == "aabb" + "aabb" * stopwatch.ROUNDS
+    assert "".join(called) == "aabb" + "aabb" * timing.ROUNDS
 
 
 def test_measuring_leaves_threads_and_precision_as_they_were():
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    with stopwatch.settings(2, "medium"):
+    with timing.settings(2, "medium"):
         assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (2, "medium")
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
 
@@ -172,13 +173,13 @@ def test_a_small_member_is_measured():
     assert 1e3 < measured.samples_per_second < 1e9
     assert 0 < measured.epoch_seconds_per_member < 1
     assert measured.compile_seconds == 0
-    shared, each = stopwatch.cpu_bytes(spec)
+    shared, each = timing.cpu_bytes(spec)
     assert [step.bytes for step in measured.steps] == [shared + each, shared + 3 * each]
 
 
 def test_bytes_are_those_of_parameters_and_of_activations_by_the_image():
     sizes = [member(training__batch_size=images, data__train_images=160) for images in (32, 64, 128)]
-    (shared, small), (_, middle), (_, large) = map(stopwatch.cpu_bytes, sizes)
+    (shared, small), (_, middle), (_, large) = map(timing.cpu_bytes, sizes)
     assert shared == 160 * 64
     # Activations grow with the batch; what is left at a batch of none is the members' state.
     an_image = (middle - small) / 32
@@ -189,14 +190,14 @@ def test_bytes_are_those_of_parameters_and_of_activations_by_the_image():
 
 
 def test_sizes_that_do_not_fit_are_left_out(monkeypatch):
-    shared, each = stopwatch.cpu_bytes(member())
-    monkeypatch.setattr(stopwatch, "MEMORY_SHARE", 0.0)
-    assert [pack.members for pack in stopwatch.packs(member(), (2, 4), "cpu", 1.0)] == [2]
-    monkeypatch.setattr(stopwatch, "MEMORY_SHARE", 1.0)
+    shared, each = timing.cpu_bytes(member())
+    monkeypatch.setattr(timing, "MEMORY_SHARE", 0.0)
+    assert [pack.members for pack in timing.packs(member(), (2, 4), "cpu", 1.0)] == [2]
+    monkeypatch.setattr(timing, "MEMORY_SHARE", 1.0)
     available = type("Memory", (), {"available": 2 * shared + 3.5 * each})
-    monkeypatch.setattr(stopwatch.psutil, "virtual_memory", lambda: available)
-    assert [pack.members for pack in stopwatch.packs(member(), (1, 2, 4), "cpu", 1.0)] == [1, 2]
+    monkeypatch.setattr(timing.psutil, "virtual_memory", lambda: available)
+    assert [pack.members for pack in timing.packs(member(), (1, 2, 4), "cpu", 1.0)] == [1, 2]
 
 
 def test_sizes_that_take_too_long_are_left_out():
-    assert [pack.members for pack in stopwatch.packs(member(), (1, 2, 4), "cpu", 1e-9)] == [1]
+    assert [pack.members for pack in timing.packs(member(), (1, 2, 4), "cpu", 1e-9)] == [1]

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from hvae_spec.records import Results
-from hvae_spec.training import Trainer
+from hvae_spec.records.layout import Results
+from hvae_spec.train.trainer import Trainer
 from tests.tune.test_splitting import Told
-from tune.phases import rounds
-from tune.planner import make_plan
+from tune.execute.phases import rounds
+from tune.plan.planner import make_plan
 from tune.run import main
 
 SPEC = """
@@ -137,7 +137,7 @@ def test_a_first_phase_that_diverged_in_another_folder_fails_its_own_second_phas
 
 
 def reading_of(spec):
-    from hvae_spec.reading import read
+    from hvae_spec.spec.load import read
 
     return read(spec)
 

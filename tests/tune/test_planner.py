@@ -8,17 +8,17 @@ import pytest
 from rich.console import Console
 
 from hvae_spec.errors import UserError
-from hvae_spec.located import parse
-from hvae_spec.reading import read, validate
-from hvae_spec.records import Results
-from hvae_spec.schema.counts import parameters
+from hvae_spec.records.layout import Results
+from hvae_spec.spec.cost import parameters
+from hvae_spec.spec.load import read, validate
+from hvae_spec.spec.yaml import parse
 from tests.members import member
 from tests.tune.measured import Measured, measurement
-from tune import devices
-from tune.grouping import NEAR_IDEAL
-from tune.planner import make_plan, shape, write_pack
+from tune.plan import devices
+from tune.plan.grouping import NEAR_IDEAL
+from tune.plan.planner import make_plan, shape, write_pack
+from tune.show.summary import print_plan
 from tune.simulation import simulate
-from tune.summary import print_plan
 
 GRID = """
 name: small

@@ -13,7 +13,7 @@ import filelock
 import psutil
 import pytest
 
-from hvae_spec.records import Results
+from hvae_spec.records.layout import Results
 
 SPEC = """
 name: tiny
@@ -202,7 +202,7 @@ RAISE = """
 import importlib.util, sys
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name != "hvae_spec.training":
+        if name != "hvae_spec.train.trainer":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -7,19 +7,19 @@ import torch
 from safetensors import safe_open
 
 from hvae_spec import pack as packs
-from hvae_spec.checkpoint import cut_checkpoint, load_checkpoint
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
-from hvae_spec.jobs import PackJob, PackMember
 from hvae_spec.pack import run_pack
-from hvae_spec.records import Results
-from hvae_spec.training import Trainer
+from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.records.layout import Results
+from hvae_spec.train.checkpoint import cut_checkpoint, load_checkpoint
+from hvae_spec.train.trainer import Trainer
 from tests.members import member
-from tune import splitting
-from tune.failures import Packs, Signs
-from tune.planner import _begun_packs, pack_id, write_pack
-from tune.serial import run_serially
-from tune.splitting import split
+from tune.execute import splitting
+from tune.execute.outcomes import Packs, Signs
+from tune.execute.serial import run_serially
+from tune.execute.splitting import split
+from tune.plan.planner import _begun_packs, pack_id, write_pack
 
 
 class Told:

@@ -1,0 +1,133 @@
+"""What was run, on which data and machines, and what did not finish: as rows of text for the report."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.columns import SETTINGS
+from analysis.frames import Frames
+from hvae_spec.records.layout import Record
+
+Rows = list[tuple[str, ...]]
+"""Rows of text; the first is the heading."""
+OWNERS = {True: "the distributor's", False: "not the distributor's"}
+NONE = "none"
+"""Stands for a setting that a spec leaves null."""
+LOST_SHOWN = 100
+"""Members that are listed one by one at most."""
+
+
+def common_settings(frames: Frames) -> Rows:
+    """Settings that all planned members share, as far as they have begun. What all leave null is left out."""
+    members = frames.planned.members
+    values = {name: _values(members, name) for name in SETTINGS}
+    own = [(_words(name), found[0]) for name, found in values.items() if len(found) == 1 and found != [NONE]]
+    return [("setting", "value"), *own]
+
+
+def variant_settings(frames: Frames) -> Rows:
+    """Settings in which the variants differ, or in which members of one variant do (along a further axis)."""
+    members = frames.planned.members
+    unlike = [name for name in SETTINGS if len(_values(members, name)) > 1]
+    rows = [
+        (str(name), *(" / ".join(_values(own, column)) or "not begun" for column in unlike))
+        for name, own in members.groupby("variant", observed=True)
+    ]
+    return [("variant", *map(_words, unlike)), *rows]
+
+
+def lost(frames: Frames) -> Rows:
+    """Every planned member that has not finished, and what is known of it."""
+    members = frames.planned.members
+    members = members[members["status"] != "finished"]
+    shown = members.head(LOST_SHOWN).to_dict("records")
+    rows = [(_place(frames, row), str(row["status"]), _fate(row)) for row in shown]
+    more = len(members) - len(rows)
+    tail = [(f"and {more} more", "", "")] if more > 0 else []
+    return [("member", "status", "what is known"), *rows, *tail]
+
+
+def data(frames: Frames) -> Rows:
+    """Every data set in use: whose files, how many images, their checksum."""
+    members = frames.planned.members.dropna(subset=["data_sha256"])
+    columns = ["dataset", "data_canonical", "train_images", "test_images", "data_sha256"]
+    rows = [
+        (
+            str(row["dataset"]),
+            OWNERS.get(row["data_canonical"], "the user's own"),
+            f"{row['train_images']:,.0f}",
+            f"{row['test_images']:,.0f}",
+            str(row["data_sha256"]),
+        )
+        for row in members[columns].drop_duplicates().to_dict("records")
+    ]
+    return [("data set", "files", "training images", "test images", "SHA-256"), *rows]
+
+
+def machines(frames: Frames) -> Rows:
+    """Machines, versions and source revisions, and how many of the planned members each combination has made.
+
+    Raises:
+        UserError: a result.json is damaged.
+
+    """
+    results = (Record(Path(folder)).result or {} for folder in frames.planned.members["folder"])
+    counts = Counter(_origin(result) for result in results if result)
+    rows = [(*origin, f"{count:,}") for origin, count in counts.most_common()]
+    return [("machine", "device", "versions", "source revision", "members"), *rows]
+
+
+def finished_between(frames: Frames) -> tuple[str, str] | None:
+    """When the first and the last planned member was done, ISO 8601; None if none is."""
+    results = (Record(Path(folder)).result or {} for folder in frames.planned.members["folder"])
+    times = sorted(str(result["finished_at"]) for result in results if result.get("finished_at"))
+    return (times[0], times[-1]) if times else None
+
+
+def _origin(result: dict[str, Any]) -> tuple[str, str, str, str]:
+    versions, git = result.get("versions") or {}, result.get("git") or {}
+    names = dict.fromkeys(str(result[key]) for key in ("device_name", "device") if result.get(key))
+    commit = str(git.get("commit", "unknown"))
+    return (
+        str(result.get("host", "unknown")),
+        ", ".join(names) or "unknown",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown",
+        f"{commit[:12]}, with uncommitted changes" if git.get("dirty") else commit[:12],
+    )
+
+
+def _place(frames: Frames, row: dict[Any, Any]) -> str:
+    factors = (f"{factor} = {row[factor]}" for factor in frames.factors)
+    return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *factors, f"seed {row['seed']}"])
+
+
+def _fate(row: dict[Any, Any]) -> str:
+    """`in epoch 3: log p(x|z_1)`; the last line of a failure; how far a running member has come."""
+    if row["status"] == "diverged":
+        return f"in epoch {row['divergence_epoch']:.0f}: {row['divergence_quantity']}"
+    if row["status"] == "failed":
+        return (str(row["failure"] or "").strip().splitlines() or [""])[-1]
+    if row["status"] == "running":
+        planned = row["planned_epochs"]
+        return f"epoch {row['epochs']:.0f}" + ("" if pd.isna(planned) else f" of {planned:.0f}")
+    return ""
+
+
+def _values(members: pd.DataFrame, setting: str) -> list[str]:
+    """The different values of a setting among the members whose spec is known."""
+    known = members.loc[members["background"].notna(), setting]
+    return list(dict.fromkeys(_text(value) for value in known))
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,g}" if isinstance(value, int | float) else str(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,1 @@
+"""The published numbers, and tables of ours beside them."""

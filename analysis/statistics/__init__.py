@@ -1,0 +1,1 @@
+"""Statistics of frames: numbers and frames only, no tables."""

@@ -1,0 +1,1 @@
+"""Tables, their renderings, and what stands below them."""

@@ -1,0 +1,145 @@
+"""Tables as Markdown, LaTeX, HTML and terminal text."""
+
+import re
+from collections.abc import Sequence
+from html import escape as escape_html
+from typing import TYPE_CHECKING
+
+from analysis.tables.tables import ABSENT, Plain, Table
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "→": r"$\to$",
+}
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables as a Markdown document, a section each."""
+    parts = []
+    for table, following in zip(tables, [*tables[1:], None], strict=True):
+        parts.append(_markdown_section(table))
+        # Notes that several tables in a row share stand once, below the last.
+        if following is None or following.notes != table.notes:
+            parts.append("\n".join(f"- {escape_markdown(note)}" for note in table.notes) + "\n")
+    return "\n".join(parts)
+
+
+def _markdown_section(table: Table) -> str:
+    lines = [f"## {escape_markdown(table.title)}", ""]
+    heading = [escape_markdown(text) for text in (table.corner, *table.columns)]
+    body = [[escape_markdown(row), *(_text(table, row, column) for column in table.columns)] for row in table.rows]
+    widths = [max(3, *(len(line[place]) for line in (heading, *body))) for place in range(len(heading))]
+    rule = [":" + "-" * (width - 1) if place == 0 else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    for line in (heading, rule, *body):
+        lines.append("| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def latex(tables: Sequence[Table], label: str) -> str:
+    """The tables as LaTeX `table` environments, to be read with `input`; the preamble needs the package booktabs."""
+    parts = [_latex_table(table, f"{label}-{number}") for number, table in enumerate(tables, start=1)]
+    return "% \\usepackage{booktabs}\n" + "\n".join(parts)
+
+
+def _latex_table(table: Table, label: str) -> str:
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape_latex(' '.join([table.title + '.', *table.notes]))}}}",
+        rf"\label{{tab:{label.replace('_', '-')}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(escape_latex(text) for text in (table.corner, *table.columns)) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        if row == "total":
+            lines.append(r"\midrule")
+        texts = [_latex_row_label(row), *(_latex_cell(table, row, column) for column in table.columns)]
+        lines.append(" & ".join(texts) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _latex_row_label(row: str) -> str:
+    return f"${row}$" if re.fullmatch(r"z_\d", row) else escape_latex(row)
+
+
+def _latex_cell(table: Table, row: str, column: str) -> str:
+    cell = table.cells.get((row, column))
+    if cell is None:
+        return "--"
+    if isinstance(cell, Plain):
+        # Numbers go into mathematics, for their minus signs; a dash between two of them is none.
+        return re.sub(r"(?<![\d-])(?:[-+]?\d[\d,]*\.\d+|[-+]\d+)", r"$\g<0>$", escape_latex(cell.text()))
+    mean, se = cell.numbers
+    value = rf"${mean} \pm {se}$" if se else f"${mean}$"
+    mark = f"$^{{{cell.mark}}}$" if cell.mark else ""
+    return ", ".join([(f"{value} ({cell.counts})" if mean else cell.counts) + mark, *cell.losses])
+
+
+def html_table(table: Table) -> str:
+    """The table as an HTML `table`. Its title goes above it, where it stays if the table is scrolled; `notes` below."""
+    heading = "".join(f'<th scope="col">{escape_html(text)}</th>' for text in (table.corner, *table.columns))
+    lines = [f'<table aria-label="{escape_html(table.title)}">', f"<thead><tr>{heading}</tr></thead><tbody>"]
+    for row in table.rows:
+        texts = [escape_html(_text(table, row, column, "\n")).replace("\n", "<br>") for column in table.columns]
+        cells = "".join(f"<td>{text}</td>" for text in texts)
+        label = f"<i>z</i><sub>{row[2:]}</sub>" if re.fullmatch(r"z_\d+", row) else escape_html(row)
+        lines.append(f'<tr{" class=total" * (row == "total")}><th scope="row">{label}</th>{cells}</tr>')
+    return "\n".join([*lines, "</tbody></table>"])
+
+
+def terminal(tables: Sequence[Table]) -> "RichTable":
+    """The tables of one quantity as one terminal table, a section each. `notes` go below it."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    title = tables[0].title if len(tables) == 1 else tables[0].quantity
+    result = RichTable(
+        title=Text(title), min_width=len(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    if len(tables) > 1:
+        result.add_column("", overflow="fold")
+    for name in (tables[0].corner, *columns):
+        result.add_column(Text(name), justify="right", overflow="fold")
+    for table in tables:
+        for number, row in enumerate(table.rows):
+            # Only the first row of a section says which data set and axes it belongs to.
+            labels = [Text(table.subject if number == 0 else "")] if len(tables) > 1 else []
+            texts = [Text(_text(table, row, column, "\n")) for column in columns]
+            result.add_row(*labels, Text(row), *texts)
+        result.add_section()
+    return result
+
+
+def notes(tables: Sequence[Table]) -> tuple[str, ...]:
+    """The notes of all tables, each once."""
+    return tuple(dict.fromkeys(note for table in tables for note in table.notes))
+
+
+def _text(table: Table, row: str, column: str, separator: str = ", ") -> str:
+    cell = table.cells.get((row, column))
+    return ABSENT if cell is None else cell.text(separator=separator)
+
+
+def escape_markdown(text: str) -> str:
+    """`text` so that Markdown shows it as it is, in a table too."""
+    return re.sub(r"([\\`*_|<>])", r"\\\1", text)
+
+
+def escape_latex(text: str) -> str:
+    """`text` so that LaTeX shows it as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)

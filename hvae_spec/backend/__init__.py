@@ -1,0 +1,1 @@
+"""What is speed and not mathematics: compilation, CUDA graphs, memory, GPU settings."""

@@ -1,0 +1,201 @@
+"""How many images a data set has, from the headers of its files, so that plans read no images.
+
+Everything is remembered by a file's path, modification time and size: a plan asks thousands of times.
+"""
+
+import os
+import stat
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from hvae_spec.data.cache import search_folders
+from hvae_spec.data.contents import opened
+from hvae_spec.data.registry import SOURCES
+from hvae_spec.errors import UserError
+from hvae_spec.spec.data import IMAGE_COUNTS, OwnImages
+
+Counts = tuple[int, int, int]
+"""Pixels, training images, test images."""
+State = tuple[str, int, int]
+"""A file's path, modification time and size."""
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, `size` of them unless it ends."""
+
+
+NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
+"""The types of numbers in small-NORB's binary matrices that the loader reads, by magic number."""
+
+
+def published_counts(name: str) -> Counts:
+    """The counts of a published data set: those of the files that are here, else (or if they are damaged) the published
+    ones.
+    """
+    count = _HEADERS.get(name)
+    states = None if count is None else _states(name)
+    if count is None or states is None:
+        return IMAGE_COUNTS[name]
+    try:
+        return count(*states)
+    except UserError:
+        return IMAGE_COUNTS[name]
+
+
+def own_counts(own: OwnImages | None) -> Counts:
+    """The counts of a user's own images.
+
+    Raises:
+        UserError: they are not there, or are not what they should be.
+
+    """
+    from hvae_spec.data.own import find_own, own_header
+
+    if own is None:
+        raise UserError("data.own is missing: it names the images of `dataset: own`")
+    path = str(find_own(own.file))
+    return _own_counts(path, _signature(path), own.shape, own_header)
+
+
+def _states(name: str) -> tuple[State, ...] | None:
+    """Where the files of images of a data set are, in the order of the catalogue; None if one of them is missing."""
+    found = []
+    for candidates in _candidates(name, os.environ.get("HVAE_DATA_DIR"), os.environ.get("XDG_CACHE_HOME")):
+        for path in candidates:
+            try:
+                status = os.stat(path)
+            except (OSError, ValueError):
+                continue
+            found.append((path, status.st_mtime_ns, status.st_size))
+            break
+        else:
+            return None
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _candidates(name: str, *_environment: str | None) -> tuple[tuple[str, ...], ...]:
+    """The places where each file of images of a data set may be."""
+    images = [source for source in SOURCES[name] if not any(word in source.name for word in ("labels", "-cat"))]
+    return tuple(
+        tuple(
+            str(folder / source.dataset / each)
+            for folder in search_folders()
+            for each in dict.fromkeys((source.name, source.name.removesuffix(".gz")))
+        )
+        for source in images
+    )
+
+
+def idx_shape(stream: Readable, dimensions: int) -> tuple[int, ...]:
+    """The shape that the header of an IDX file of unsigned bytes tells; the bytes follow.
+
+    Raises:
+        UserError: it is no such file. The message wants the file's name before it.
+
+    """
+    magic = stream.read(4)
+    sizes = stream.read(4 * dimensions)
+    if magic != bytes([0, 0, 8, dimensions]) or len(sizes) < 4 * dimensions:
+        expected = f"an IDX file of bytes with {dimensions} dimension{'s' if dimensions > 1 else ''}"
+        raise UserError(f"not {expected} (it begins with {magic.hex() or 'nothing'})")
+    return struct.unpack(f">{dimensions}I", sizes)
+
+
+def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
+    """The type and the shape that the header of a small-NORB binary matrix tells; the numbers follow.
+
+    The header is little-endian: a magic number, the number of dimensions, and their sizes, of which at least three are
+    written.
+
+    Raises:
+        UserError: it is no such file. The message wants the file's name before it.
+
+    """
+    start = stream.read(8)
+    magic, dimensions = struct.unpack("<Ii", start) if len(start) == 8 else (0, 0)
+    sizes = stream.read(4 * max(3, dimensions)) if 1 <= dimensions <= 8 else b""
+    if magic not in NORB_TYPES or len(sizes) < 12 or len(sizes) < 4 * dimensions:
+        known = " or ".join(f"{number:08X}" for number in NORB_TYPES)
+        raise UserError(
+            f"not a small-NORB binary matrix (magic number {known}, little-endian; it begins with "
+            f"{start[:4].hex() or 'nothing'})"
+        )
+    shape = struct.unpack(f"<{len(sizes) // 4}i", sizes)[:dimensions]
+    if min(shape) < 0:
+        raise UserError(f"not a small-NORB binary matrix: its dimensions are {' x '.join(map(str, shape))}")
+    return NORB_TYPES[magic], shape
+
+
+@lru_cache(maxsize=64)
+def _mnist_counts(train: State, test: State) -> Counts:
+    with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
+        (count, height, width), (tests, *_) = idx_shape(images, 3), idx_shape(others, 3)
+    return height * width, count, tests
+
+
+@lru_cache(maxsize=64)
+def _norb_counts(train: State, test: State) -> Counts:
+    with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
+        (_, (count, *_)), (_, (tests, *_)) = norb_shape(images), norb_shape(others)
+    return IMAGE_COUNTS["norb"][0], count, tests
+
+
+@lru_cache(maxsize=64)
+def _omniglot_counts(file: State) -> Counts:
+    from hvae_spec.data.formats.matlab import shapes
+
+    there = shapes(Path(file[0]), "data", "testdata")
+    return there["data"][0], there["data"][1], there["testdata"][1]
+
+
+@lru_cache(maxsize=64)
+def _frey_counts(file: State) -> Counts:
+    from hvae_spec.data.formats.matlab import shapes
+
+    pixels, count = shapes(Path(file[0]), "ff")["ff"]
+    return pixels, *split(count)
+
+
+def split(count: int) -> tuple[int, int]:
+    """How many of `count` images are training and test images, if every fifth is a test image."""
+    tests = -(-count // 5)
+    return count - tests, tests
+
+
+_HEADERS: dict[str, Callable[..., Counts]] = {
+    "mnist": _mnist_counts,
+    "omniglot": _omniglot_counts,
+    "norb": _norb_counts,
+    "frey": _frey_counts,
+}
+
+
+def _signature(path: str) -> tuple[int, ...]:
+    """What changes when a file does, or when something is added to a folder or to the folders in it."""
+    try:
+        status = os.stat(path)
+        below = _folders(path, status.st_mtime_ns) if stat.S_ISDIR(status.st_mode) else ()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    times = tuple(time for folder in below for time in _signature(folder))
+    return (status.st_mtime_ns, status.st_size, *times)
+
+
+@lru_cache(maxsize=4096)
+def _folders(path: str, _modified: int) -> tuple[str, ...]:
+    with os.scandir(path) as children:
+        return tuple(sorted(child.path for child in children if child.is_dir(follow_symlinks=False)))
+
+
+@lru_cache(maxsize=64)
+def _own_counts(
+    path: str, _signature: tuple[int, ...], shape: tuple[int, int] | None, header: Callable[..., Counts]
+) -> Counts:
+    return header(Path(path), shape)

@@ -1,0 +1,1 @@
+"""How a trained member is measured, and what its figures show."""

@@ -1,0 +1,274 @@
+"""Bounds, effective sample size and unit KLs of one trained member, any K in bounded memory. All in nats."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvae_spec.backend.memory import EVALUATION_GIB, EVALUATION_SHARE
+from hvae_spec.data.batches import Batches
+from hvae_spec.evaluate.log_weights import Weigh, compiled_weigh, weigh
+from hvae_spec.nn.batch_norm import BatchNorm, recording
+from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance, nested_bounds
+from hvae_spec.nn.folding import folded
+from hvae_spec.nn.gaussian import STANDARD_NORMAL
+from hvae_spec.nn.hierarchy import Hierarchy, units_first
+from hvae_spec.nn.random import Streams
+from hvae_spec.records.layout import ACTIVE
+
+IMAGES = 256
+"""Images encoded at a time."""
+ROWS = {"cpu": 4096, "cuda": 2**18}
+"""Rows (samples x images) in flight, memory permitting: enough for full-speed products; on a CPU few enough for the
+cache."""
+NORMALITY_IMAGES, NORMALITY_SAMPLES = 1000, 20
+"""What KL(q||N(0, I)) is averaged over: samples enough that their noise is well below that of the choice of images."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What K samples an image tell about N images. Per-image values are float64, [N]."""
+
+    iw_samples: int
+    """K."""
+    log_likelihood: Tensor
+    """The importance-weighted bound, Eq. 12."""
+    log_likelihood_mc_variance: Tensor
+    """Its Monte Carlo variance, by the jackknife over the first 5000 samples: with more of them, that of the bound with
+    5000, which is larger. Not a number with K = 1."""
+    elbo: Tensor
+    """The mean log weight, Eq. 10."""
+    effective_sample_size: Tensor
+    """(sum w)^2 / sum w^2, between 1 and K."""
+    kl: list[Tensor]
+    """KL(q||p) of every unit, averaged over images: one [U_i] a layer, z_1 first."""
+    kl_se: list[Tensor]
+    """Monte Carlo standard error of `kl`."""
+    fewer_samples: dict[int, tuple[float, float]]
+    """The mean over images of the importance-weighted bound with K' samples, and its Monte Carlo standard error, for
+    every K' of `FEWER_SAMPLES` below K."""
+
+    @property
+    def log_likelihood_se(self) -> float:
+        """Standard error over images of the mean importance-weighted bound."""
+        return standard_error(self.log_likelihood)
+
+    @property
+    def elbo_se(self) -> float:
+        """Standard error over images of the mean ELBO."""
+        return standard_error(self.elbo)
+
+    @property
+    def log_likelihood_mc_se(self) -> float:
+        """Monte Carlo standard error of the mean bound, by the jackknife, which errs on the safe side where few samples
+        carry the weight. With K = 1, which tells nothing of it, the spread over images, which bounds it from above.
+        """
+        if self.iw_samples == 1:
+            return self.log_likelihood_se
+        return _error_of_mean(self.log_likelihood_mc_variance)
+
+    @property
+    def bound_by_samples(self) -> dict[int, tuple[float, float]]:
+        """`fewer_samples`, and K itself."""
+        all_samples = float(self.log_likelihood.mean()), self.log_likelihood_mc_se
+        return {**self.fewer_samples, self.iw_samples: all_samples}
+
+    @property
+    def active_units(self) -> list[int]:
+        """Active units of each layer, z_1 first."""
+        return [int((kl > ACTIVE).sum()) for kl in self.kl]
+
+
+def standard_error(values: Tensor) -> float:
+    """Standard error of the mean of independent values; not a number for a single one."""
+    return float(values.std(correction=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _error_of_mean(variances: Tensor) -> float:
+    """Standard error of the mean of independent values with these variances."""
+    return float(variances.sum().sqrt()) / len(variances)
+
+
+def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int, method: str) -> None:
+    """Recompute a member's batch-norm statistics over the training set.
+
+    Args:
+        model: one member (M = 1).
+        batches: its training set.
+        seed: its seed.
+        epoch: epochs trained so far, which selects the noise.
+        method: `whole_set` (one pass of all images as a single batch) or `batch_average` (over training batches).
+
+    """
+    if not any(isinstance(module, BatchNorm) for module in model.modules()):
+        return
+    streams = Streams([seed], model.device).begin("statistics", epoch)
+    with recording(model):
+        for x in [batches.whole(streams)] if method == "whole_set" else batches.epoch(streams):
+            model.visit_norms(x, streams.noise(1, x.shape[1], model.units))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Hierarchy,
+    x: Tensor,
+    iw_samples: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    memory_gib: float | None = None,
+    compiled: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Evaluate a member on images.
+
+    The inference network's sample-independent part runs once an image; samples are streamed through the rest.
+
+    Args:
+        model: one member (M = 1), its batch-norm statistics recorded.
+        x: observations [N, D].
+        iw_samples: K.
+        seed: the member's seed.
+        epoch: epochs trained so far; selects the noise together with the seed.
+        memory_gib: memory for activations; None: the device's share (`EvaluationSpec.memory_gib`). It changes the
+            result (within Monte Carlo error) only where it is so small that fewer than `ROWS` rows fit.
+        compiled: fuse the operations with `torch.compile`, for long evaluations: it costs half a minute for each shape.
+        progress: called with the fraction done.
+
+    """
+    model = folded(model)
+    fast = compiled_weigh() if compiled else weigh
+    streams = Streams([seed], model.device).begin("evaluation", epoch)
+    rows = _rows(model, memory_gib)
+    blocks = []
+    for start in range(0, len(x), IMAGES):
+        block = x[start : start + IMAGES].to(model.device)
+        tally = _Tally(len(block), model.units, iw_samples, model.device)
+        for images in block.split(min(rows, len(block))):
+            is_usual = len(images) == min(IMAGES, rows, len(x))
+            tally.add_images(model, images, iw_samples, rows, streams, fast=fast if is_usual else weigh)
+        blocks.append(tally)
+        if progress is not None:
+            progress(min(1.0, (start + len(block)) / len(x)))
+    return _summary(blocks, iw_samples)
+
+
+@torch.inference_mode()
+def kl_to_standard_normal(
+    model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0, memory_gib: float | None = None
+) -> list[float]:
+    """KL(q(z_i|.) || N(0, I)) of each layer in nats, z_1 first: how far inference is from the mean-field approximation
+    (Fig. 6a).
+
+    The closed form of every conditional q(z_i|.), summed over units, averaged over the first `NORMALITY_IMAGES` images
+    of x [N, D] and over `NORMALITY_SAMPLES` samples an image of the latents that it depends on. Other arguments as in
+    `evaluate`.
+    """
+    model, x = folded(model), x[:NORMALITY_IMAGES]
+    streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
+    sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
+    for block in x.split(max(1, _rows(model, memory_gib) // NORMALITY_SAMPLES)):
+        encoding = model.inference.encode(units_first(block.to(model.device)[None]))
+        draws = model.inference.sample(encoding, streams.noise(NORMALITY_SAMPLES, len(block), model.units))
+        for layer, draw in enumerate(draws):
+            # [1, S, B], or [1, 1, B] where q depends on no sample.
+            kl = draw.posterior.kl(STANDARD_NORMAL).double().sum(1)
+            sums[layer] += kl.mean(1).sum()
+    return (sums / len(x)).tolist()
+
+
+def _rows(model: Hierarchy, memory_gib: float | None) -> int:
+    """Rows (samples x images) that may be in flight."""
+    if memory_gib is not None:
+        memory = memory_gib * 2**30
+    elif model.device.type == "cuda":
+        memory = EVALUATION_SHARE * torch.cuda.get_device_properties(model.device).total_memory
+    else:
+        memory = EVALUATION_GIB * 2**30
+    return max(1, min(ROWS[model.device.type], int(memory / bytes_per_row(model))))
+
+
+def bytes_per_row(model: Hierarchy) -> int:
+    """Bytes of activations that one sample of one image needs at the most: the widest mapping, with what its
+    nonlinearity and the likelihood hold beside it, and the latents of all layers.
+    """
+    widths = [parameter.shape[1] for parameter in model.parameters()]
+    return 4 * (6 * max(widths) + 8 * sum(model.units))
+
+
+class _Tally:
+    """Running sums over samples for a block of images."""
+
+    def __init__(self, images: int, units: Sequence[int], iw_samples: int, device: torch.device) -> None:
+        self.done = 0
+        self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
+        self.log_sum_squares = self.log_sum.clone()
+        self.mc_variance = torch.full_like(self.log_sum, math.nan)
+        self.total = torch.zeros(images, dtype=torch.float64, device=device)
+        # Sum and sum of squares over samples of log q - log p, per image and unit.
+        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in units]
+        self.kl_squares = [torch.zeros_like(kl) for kl in self.kl]
+        # Bounds with fewer samples, and the variance of each: [points, images].
+        points = sum(samples < iw_samples for samples in FEWER_SAMPLES)
+        self.bounds = torch.zeros(points, images, dtype=torch.float64, device=device)
+        self.variances = torch.zeros_like(self.bounds)
+
+    def add_images(
+        self, model: Hierarchy, x: Tensor, iw_samples: int, rows: int, streams: Streams, *, fast: Weigh
+    ) -> None:
+        """K samples of the next images x [B, D]; `fast` is `weigh` for chunks of full size."""
+        images = len(x)
+        here = slice(self.done, self.done + images)
+        x = units_first(x[None])
+        encoding = model.inference.encode(x)
+        chunk = max(1, rows // images)
+        first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), images)
+        for done in range(0, iw_samples, chunk):
+            samples = min(chunk, iw_samples - done)
+            noise = streams.normal(samples * images * sum(model.units))
+            log_w, sums, squares = (fast if samples == chunk else weigh)(model, x, encoding, noise)
+            first[done : done + samples] = log_w[: max(0, len(first) - done)]
+            log_w = log_w.double()
+            self.log_sum[here] = torch.logaddexp(self.log_sum[here], log_w.logsumexp(0))
+            self.log_sum_squares[here] = torch.logaddexp(self.log_sum_squares[here], (2 * log_w).logsumexp(0))
+            self.total[here] += log_w.sum(0)
+            for layer, (total, square) in enumerate(zip(sums, squares, strict=True)):
+                self.kl[layer][here] -= total
+                self.kl_squares[layer][here] += square
+        for point, (bound, variance) in enumerate(nested_bounds(first, len(self.bounds))):
+            self.bounds[point, here], self.variances[point, here] = bound, variance
+        if iw_samples > 1:
+            self.mc_variance[here] = jackknife_variance(first.double())
+        self.done += images
+
+
+def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(block, name) for block in blocks], dim=-1).cpu()
+
+    log_sum = joined("log_sum")
+    kl, kl_se = [], []
+    for layer in range(len(blocks[0].kl)):
+        sums = torch.cat([block.kl[layer] for block in blocks]).cpu() / iw_samples
+        squares = torch.cat([block.kl_squares[layer] for block in blocks]).cpu() / iw_samples
+        images = len(sums)
+        kl.append(sums.mean(0))
+        if iw_samples > 1:
+            variance = (squares - sums.square()).clamp(min=0).mean(0) / ((iw_samples - 1) * images)
+        else:
+            # One sample an image: the spread over images bounds the Monte Carlo error from above.
+            variance = sums.var(0, correction=0) / max(1, images - 1)
+        kl_se.append(variance.sqrt())
+    fewer = zip(FEWER_SAMPLES, joined("bounds"), joined("variances"), strict=False)
+    return Evaluation(
+        iw_samples=iw_samples,
+        log_likelihood=log_sum - math.log(iw_samples),
+        log_likelihood_mc_variance=joined("mc_variance"),
+        elbo=joined("total") / iw_samples,
+        effective_sample_size=(2 * log_sum - joined("log_sum_squares")).exp(),
+        kl=kl,
+        kl_se=kl_se,
+        fewer_samples={samples: (float(bound.mean()), _error_of_mean(variance)) for samples, bound, variance in fewer},
+    )

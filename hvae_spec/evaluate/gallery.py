@@ -1,0 +1,58 @@
+"""What the figures of one trained member show: latents, reconstructions, samples, and samples with injected latents."""
+
+import torch
+from torch import Tensor
+
+from hvae_spec.nn.folding import folded
+from hvae_spec.nn.hierarchy import Hierarchy, units_first
+from hvae_spec.nn.random import Streams
+
+LATENTS = 1000
+"""Test images whose latents are kept, at most."""
+IMAGES = 16
+"""Test images that are kept and reconstructed, at most; rows of injected samples."""
+PRIOR_SAMPLES = 64
+INJECTIONS = 8
+"""Injected samples a row."""
+
+
+@torch.inference_mode()
+def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: int = 0) -> dict[str, Tensor]:
+    """The arrays that `hvae_spec.records.gallery_file` describes, on the CPU.
+
+    `injected/i` is Fig. 6b: z_i* ~ N(0, I) takes the place of a sample of layer i, the layers below it come from the
+    generative model, p(z_{i-1}|z_i*) ... p(z_1|z_2), and what is kept is E[x|z_1]. The layers above are not sampled at
+    all. The paper leaves them open ("generative model outputs created by injecting samples z* ~ N(0, I) at different
+    layers"), and nothing depends on it: given z_i*, x is independent of the layers above, so taking them from the
+    posterior of a test image would give the same samples. Hence rows stand for no image, and all n x 8 samples are
+    independent. In `injected/L` they are samples of the model's own prior. The noise of a layer is the same in all
+    `injected/i`, so the same place in two of them shows what another layer of injection changes, and nothing else.
+
+    Args:
+        model: one member (M = 1), its batch-norm statistics recorded.
+        x: test images [N, D].
+        labels: their classes, [N].
+        seed: the member's seed.
+        epoch: epochs trained so far; selects the noise together with the seed.
+
+    """
+    model = folded(model)
+    streams = Streams([seed], model.device)
+    mean = model.generative.likelihood.mean
+
+    x = x[:LATENTS].to(model.device)
+    noise = streams.begin("latents of the gallery", epoch).noise(1, len(x), model.units)
+    latents = [draw.z for draw in model.inference.sample(model.inference.encode(units_first(x[None])), noise)]
+    shown = x[:IMAGES]
+    noise = streams.begin("prior samples of the gallery", epoch).noise(1, PRIOR_SAMPLES, model.units)
+    arrays = {
+        "labels": labels[:LATENTS].to(torch.int64),
+        "images": shown,
+        "reconstructions": mean(latents[0][..., :IMAGES])[0, :, 0].mT,
+        "prior_samples": mean(model.ancestral(noise)[0])[0, :, 0].mT,
+    }
+    noise = streams.begin("injected samples of the gallery", epoch).noise(INJECTIONS, len(shown), model.units)
+    for layer, z in enumerate(latents, start=1):
+        arrays[f"latents/{layer}"] = z[0, :, 0].mT
+        arrays[f"injected/{layer}"] = mean(model.ancestral(noise[:layer])[0])[0].permute(2, 1, 0)
+    return {name: array.cpu().contiguous() for name, array in arrays.items()}

@@ -1,0 +1,1 @@
+"""Records: what is kept of every member, and where. No torch: plans and notebooks read records without it."""

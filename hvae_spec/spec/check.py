@@ -1,0 +1,192 @@
+"""An experiment against good sense: paths that lead nowhere, cells that cannot be, exclusions of nothing."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from hvae_spec.errors import Problem, shorten
+from hvae_spec.spec import grid as grids
+from hvae_spec.spec.base import Path
+from hvae_spec.spec.consistency import (
+    Nonsense,
+    combination_problems,
+    grid_problems,
+    is_told,
+    member_problems,
+    same_model,
+)
+from hvae_spec.spec.experiment import Experiment, Grid
+from hvae_spec.spec.grid import Cell, Combination, UnknownPathError
+from hvae_spec.spec.messages import origin, problems_of, show
+from hvae_spec.spec.suggest import closest, closest_path, known_keys
+from hvae_spec.spec.yaml import Located
+
+
+def check(experiment: Experiment, tree: Located, faulty: Sequence[Path] = ()) -> tuple[list[Cell], list[Problem]]:
+    """The cells of an experiment, and what is wrong with it beyond the types of its fields.
+
+    Args:
+        experiment: the experiment.
+        tree: the text that it was read from.
+        faulty: paths whose values were faulty and are replaced by stand-ins; nothing is held against those.
+
+    """
+    contradictions = list(grid_problems(experiment))
+    problems = [_located(nonsense, tree) for nonsense in contradictions]
+    unknown, experiment = _without_unknown_paths(experiment, tree)
+    problems += unknown
+    if any(nonsense.stops for nonsense in contradictions):
+        experiment = experiment.model_copy(update={"grid": Grid()})
+    cells: list[Cell] = []
+    labels: list[dict[str, Any]] = []
+    for item in grids.combinations(experiment):
+        labels.append(item.labels)
+        if grids.is_excluded(experiment, item):
+            continue
+        found = [_located(nonsense, tree, item) for nonsense in combination_problems(experiment, item)]
+        try:
+            cell = grids.resolve(experiment, item)
+            found += [
+                _located(nonsense, tree, item)
+                for nonsense in member_problems(cell.member)
+                if not is_told(nonsense, faulty)
+            ]
+            cells.append(cell)
+        except ValidationError as error:
+            found += problems_of(error, tree, item)
+        problems += found
+    if experiment.grid.exclude and not any(path[:1] == ("grid",) for path in faulty):
+        problems += _exclusion_problems(experiment, tree, labels)
+    if not problems and not faulty:
+        problems = _same_model_problems(cells, tree)
+    if not cells and not problems:
+        place = tree.locate(("grid", "exclude"))
+        problems.append(Problem("nonsense", place, "the grid is empty: every cell is excluded", "at least one cell"))
+    return cells, _first_of_each(problems)
+
+
+def _located(nonsense: Nonsense, tree: Located, item: Combination | None = None) -> Problem:
+    where = "" if item is None or item.variant is None else f" (variant {item.variant!r} at depth {item.depth})"
+    path = origin(nonsense.path, item)
+    is_setting = path[:2] == ("grid", "variants") or path[:2] == ("grid", "axes")
+    # A dotted path of the grid is shown itself where it is the trouble, and its value where that is.
+    place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
+    return Problem("nonsense", place, nonsense.message + where, nonsense.remedy)
+
+
+def _first_of_each(problems: list[Problem]) -> list[Problem]:
+    """One problem a place and remedy: a mistake in the common part shows in many cells, and is told once."""
+    return list({(problem.place, problem.expected): problem for problem in reversed(problems)}.values())
+
+
+def _without_unknown_paths(experiment: Experiment, tree: Located) -> tuple[list[Problem], Experiment]:
+    """Settings of variants and axes that name no field of the spec, and the experiment without them."""
+    grid = experiment.grid
+    full = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
+    problems: list[Problem] = []
+    unknown: set[tuple[Path, str]] = set()
+    sections: list[tuple[Path, Any]] = [(("grid", "variants", name), paths) for name, paths in grid.variants.items()]
+    for parent, paths in [*sections, (("grid", "axes"), grid.axes)]:
+        for path in paths:
+            try:
+                grids.set_path(copy.deepcopy(full), path, None)
+            except UnknownPathError as error:
+                problems.append(_unknown_path(error, tree, (*parent, path)))
+                unknown.add((parent, path))
+    if not unknown:
+        return [], experiment
+    variants = {
+        name: {path: value for path, value in paths.items() if (("grid", "variants", name), path) not in unknown}
+        for name, paths in grid.variants.items()
+    }
+    axes = {path: values for path, values in grid.axes.items() if (("grid", "axes"), path) not in unknown}
+    return problems, experiment.model_copy(
+        update={"grid": grid.model_copy(update={"variants": variants, "axes": axes})}
+    )
+
+
+def _unknown_path(error: UnknownPathError, tree: Located, path: Path) -> Problem:
+    shown = shorten(repr(error.path), 80)
+    place = tree.locate_key(path)
+    parts = error.path.split(".")
+    if error.position == len(parts):
+        message, known = f"{shown} is a whole section: variants and axes set its fields", error.known
+        return Problem("invalid", place, message, "a dotted path: " + ", ".join(f"{parts[0]}.{key}" for key in known))
+    if error.position == 0 and parts[0] in known_keys(()):
+        return Problem("invalid", place, f"{shown} cannot vary within a grid", f"a path in {', '.join(error.known)}")
+    inside = shorten(".".join(parts[: error.position]), 80)
+    expected = f"one of {', '.join(error.known)}" + (f" in {inside}" if inside else "")
+    if not error.known:
+        expected = f"{inside}, which has nothing inside it"
+    elif error.known[0] == "0":
+        expected = f"an index from 0 to {len(error.known) - 1} in {inside}"
+    return Problem("invalid", place, f"{shown} is not a field of the spec", expected, closest_path(error))
+
+
+def _exclusion_problems(experiment: Experiment, tree: Located, labels: list[dict[str, Any]]) -> list[Problem]:
+    """Entries of `grid.exclude` that name no cell.
+
+    An entry is not held against a list that was replaced over its head: exclusions of a base, or of a file under a
+    `--set`, may name cells that the new list no longer has.
+    """
+    problems: list[Problem] = []
+    known: dict[str, list[Any]] = {}
+    for label in labels:
+        for key, value in label.items():
+            seen = known.setdefault(key, [])
+            if not any(grids.same(value, other) for other in seen):
+                seen.append(value)
+    for index, entry in enumerate(experiment.grid.exclude):
+        path: Path = ("grid", "exclude", index)
+        before = len(problems)
+        if not entry:
+            problems.append(
+                Problem("nonsense", tree.locate(path), "an empty entry excludes nothing", f"one of {', '.join(known)}")
+            )
+        for key, value in entry.items():
+            if not _is_held(tree, (*path, key), key):
+                continue
+            shown = shorten(repr(key), 80)
+            if key not in known:
+                message = f"{shown} is no factor of the grid"
+                if key == "variant":
+                    message = "the grid has no variants"
+                expected, near = f"one of {', '.join(known)}", closest(key, known)
+                problems.append(Problem("invalid", tree.locate_key((*path, key)), message, expected, near))
+            elif not any(grids.same(value, other) for other in known[key]):
+                options = [str(other) for other in known[key]]
+                # A name like a number needs quotes to be text.
+                near = repr(str(value)) if str(value) in known[key] else closest(str(value), options)
+                message = f"the excluded cell does not exist: no {key} is {show(value)}"
+                place = tree.locate((*path, key))
+                problems.append(Problem("nonsense", place, message, f"one of {', '.join(options)}", near))
+        strict = all(_is_held(tree, path, key) for key in known)
+        if strict and len(problems) == before and not any(grids.matches(entry, label) for label in labels):
+            message = "the excluded cell does not exist in this combination"
+            problems.append(Problem("nonsense", tree.locate(path), message, "a cell of the grid"))
+    return problems
+
+
+def _is_held(tree: Located, path: Path, factor: str) -> bool:
+    """Whether what stands at `path` was written with the values of a factor of the grid in sight, or after them."""
+    values = {"variant": ("grid", "variants"), "depth": ("grid", "depth")}.get(factor, ("grid", "axes", factor))
+    entry, factor_source = tree.locate(path).source, tree.locate(values).source
+    by_hand = entry.startswith("--set")
+    in_file = entry == tree.place.source and not factor_source.startswith("--set")
+    return by_hand or in_file or entry == factor_source
+
+
+def _same_model_problems(cells: list[Cell], tree: Located) -> list[Problem]:
+    problems = []
+    for first, second in same_model(cells):
+        if first.variant != second.variant:
+            place = tree.locate_key(("grid", "variants", second.variant))
+            names = f"variants {first.variant!r} and {second.variant!r} resolve"
+            message = f"{names} to the same model at depth {second.depth}"
+        else:
+            place = tree.locate(("grid", "axes"))
+            message = f"two cells of variant {second.variant!r} at depth {second.depth} resolve to the same model"
+        problems.append(Problem("nonsense", place, message, "settings that differ, or one of them in grid.exclude"))
+    return problems

@@ -1,0 +1,262 @@
+"""Well-formed specs that make no sense: what the types cannot tell, found before anything runs."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hvae_spec.errors import UserError
+from hvae_spec.spec.base import Path
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.experiment import Experiment, Member, digest
+from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
+
+MAX_CELLS = 10_000
+MAX_MEMBERS = 100_000
+
+
+@dataclass(frozen=True)
+class Nonsense:
+    """A contradiction in a spec: where it stands, what is wrong, and what would mend it."""
+
+    path: Path
+    message: str
+    remedy: str
+    reads: tuple[str, ...] = ()
+    """Dotted paths of the fields that contradict each other: if one is faulty in itself, nothing can be said."""
+    stops: bool = False
+    """Whether it leaves unsaid which cells the grid has, so that they cannot be looked at."""
+
+
+def member_problems(member: Member) -> Iterator[Nonsense]:
+    """Contradictions within one resolved spec."""
+    unknown = list(_own_images_problems(member.data))
+    yield from unknown
+    if not unknown:
+        empty = list(_empty_sets(member.data))
+        yield from empty
+        if not empty:
+            yield from _data_problems(member)
+            yield from _training_problems(member)
+    yield from _top_down_problems(member)
+
+
+def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
+    """What keeps a user's own images from being counted."""
+    if data.dataset != "own":
+        return
+    if data.own is None:
+        yield Nonsense(
+            ("data", "dataset"),
+            "dataset: own says nothing of which images",
+            "data.own beside it, with their name, file and range",
+            ("data.dataset", "data.own"),
+        )
+        return
+    if data.own.name in (*IMAGE_COUNTS, "own"):
+        yield Nonsense(
+            ("data", "own", "name"),
+            f"{data.own.name} is the name of another data set",
+            "a name of its own",
+            ("data.own.name",),
+        )
+    low, high = data.own.range
+    if low >= high:
+        yield Nonsense(
+            ("data", "own", "range"),
+            f"a range from {low:g} to {high:g} holds no values",
+            "the smallest and then the largest value that a pixel can have",
+            ("data.own.range",),
+        )
+    message = None
+    if not os.path.exists(data.own.file):
+        # A record that was moved finds its images by their name elsewhere; whoever writes a spec means this file.
+        message = f"{data.own.file}: no such file or folder"
+    else:
+        try:
+            _ = data.available
+        except UserError as error:
+            message = str(error)
+    if message is not None:
+        remedy = "a .npz or .npy file, or a folder of images"
+        yield Nonsense(("data", "own", "file"), message, remedy, ("data.own",))
+
+
+def _empty_sets(data: DataSpec) -> Iterator[Nonsense]:
+    """Training and test sets without a single image, with which nothing can be done."""
+    _, train, test = data.available
+    for what, there in (("training", train), ("test", test)):
+        if not there:
+            yield Nonsense(
+                ("data", "own", "file") if data.dataset == "own" else ("data", "dataset"),
+                f"{data.name} has no {what} images ({train} training and {test} test images)",
+                "two images at least, of which every fifth, the first one first, is a test image where there is no "
+                "test set"
+                if data.dataset == "own"
+                else "files that hold both",
+                ("data.dataset", "data.own"),
+            )
+
+
+def _data_problems(member: Member) -> Iterator[Nonsense]:
+    _, train, test = member.data.available
+    for key, asked, there in (
+        ("train_images", member.data.train_images, train),
+        ("test_images", member.data.test_images, test),
+    ):
+        if asked is not None and asked > there:
+            yield Nonsense(
+                ("data", key),
+                f"{key} is {asked}, but {member.data.name} has only {there}",
+                f"at most {there}, or leave {key} out to use all",
+                ("data.dataset", f"data.{key}"),
+            )
+
+
+def _training_problems(member: Member) -> Iterator[Nonsense]:
+    model, objective, training = member.model, member.objective, member.training
+    if objective.warm_up > training.epochs:
+        yield Nonsense(
+            ("objective", "warm_up"),
+            f"warm-up of {objective.warm_up} epochs is longer than training ({training.epochs} epochs): "
+            "beta would never reach 1",
+            f"a warm_up of at most {training.epochs}, or training.epochs of at least {objective.warm_up}",
+            ("objective.warm_up", "training.epochs"),
+        )
+    first = training.first_phase
+    if first is not None and first.warm_up > first.epochs:
+        yield Nonsense(
+            ("training", "first_phase", "warm_up"),
+            f"warm-up of {first.warm_up} epochs is longer than the first phase ({first.epochs} epochs)",
+            f"a warm_up of at most {first.epochs}, or epochs of at least {first.warm_up}",
+            ("training.first_phase",),
+        )
+    _, train, _ = member.data.counts
+    batch_size = training.batch_size
+    if model.batch_norm and batch_size == 1:
+        yield Nonsense(
+            ("training", "batch_size"),
+            "batch normalisation needs more than one image in a batch",
+            "a batch_size of 2 or more, or model.batch_norm: false",
+            ("training.batch_size", "model.batch_norm"),
+        )
+    elif model.batch_norm and training.last_batch == "keep" and train % batch_size == 1:
+        yield Nonsense(
+            ("training", "last_batch"),
+            f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
+            "which batch normalisation cannot take",
+            "last_batch: drop, or another batch_size",
+            ("training.batch_size", "training.last_batch", "model.batch_norm", "data.dataset", "data.train_images"),
+        )
+    if training.last_batch == "drop" and batch_size > train:
+        yield Nonsense(
+            ("training", "batch_size"),
+            f"a batch of {batch_size} images is larger than the training set ({train} images)",
+            f"a batch_size of at most {train}",
+            ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images"),
+        )
+
+
+def _top_down_problems(member: Member) -> Iterator[Nonsense]:
+    model = member.model
+    if model.share_top_down and model.inference == "vae":
+        yield Nonsense(
+            ("model", "share_top_down"),
+            "bottom-up (vae) inference has no top-down path to share with the generative model",
+            "inference: ladder, or share_top_down: false",
+            ("model.inference", "model.share_top_down"),
+        )
+    if model.layers[0].mlp_top_down is not None:
+        yield Nonsense(
+            ("model", "layers", 0, "mlp_top_down"),
+            "there is no top-down inference mapping out of z_1",
+            "mlp_top_down on layers above the first only; mlp_down sets the widths of p(x|z_1)",
+            ("model.layers",),
+        )
+    for index, layer in enumerate(model.layers[1:], start=1):
+        if model.inference == "ladder" and model.share_top_down and layer.top_down != layer.down:
+            yield Nonsense(
+                ("model", "layers", index, "mlp_top_down"),
+                f"a shared top-down path has the generative mapping's widths {list(layer.down)}, "
+                f"not {list(layer.top_down)}",
+                f"mlp_top_down: {list(layer.down)}, or leave it out, or share_top_down: false",
+                ("model.layers", "model.inference", "model.share_top_down"),
+            )
+
+
+def grid_problems(experiment: Experiment) -> Iterator[Nonsense]:
+    """Contradictions within the grid that can be seen before cells are resolved."""
+    grid = experiment.grid
+    yield from _repeated(("grid", "depth"), grid.depth or (), "depth")
+    yield from _repeated(("grid", "seeds"), grid.seeds, "seed")
+    for axis, values in grid.axes.items():
+        yield from _repeated(("grid", "axes", axis), values, "value")
+    yield from _overlaps(experiment)
+    count, size = count_cells(experiment), count_cells(experiment) * len(grid.seeds)
+    if count > MAX_CELLS or size > MAX_MEMBERS:
+        yield Nonsense(
+            ("grid",),
+            f"the grid has {count:,} cells and {size:,} members",
+            f"at most {MAX_CELLS:,} cells and {MAX_MEMBERS:,} members in one file",
+            stops=True,
+        )
+
+
+def _overlaps(experiment: Experiment) -> Iterator[Nonsense]:
+    """Settings of one cell of which one lies within the other, so that their order would matter."""
+    grid = experiment.grid
+    axes = {parse_path(axis): axis for axis in grid.axes}
+    sections: list[tuple[Path, dict[Path, str]]] = [(("grid", "axes"), axes)]
+    for name, paths in grid.variants.items():
+        sections.append((("grid", "variants", name), {parse_path(path): path for path in paths}))
+    for place, settings in sections:
+        among = {**axes, **settings}
+        for parts, path in settings.items():
+            above = next((among[parts[:size]] for size in range(2, len(parts)) if parts[:size] in among), None)
+            if above is not None:
+                yield Nonsense((*place, path), f"{path} is set by {above} as well", "one of the two", stops=True)
+        if settings is not axes:
+            for parts, axis in axes.items():
+                over = next(
+                    (settings[parts[:size]] for size in range(2, len(parts) + 1) if parts[:size] in settings), None
+                )
+                if over is not None:
+                    yield Nonsense(
+                        (*place, over), f"{over} is set by the axis {axis} as well", "one of the two", stops=True
+                    )
+
+
+def _repeated(path: Path, values: Sequence[Any], word: str) -> Iterator[Nonsense]:
+    seen: dict[str, list[Any]] = {}
+    for place, value in enumerate(values):
+        # Equal numbers print alike once they are floats, so most pairs need no comparison.
+        key = repr(float(value)) if isinstance(value, int | float) and abs(value) < 2**53 else repr(value)
+        if any(same(value, other) for other in seen.setdefault(key, [])):
+            yield Nonsense((*path, place), f"{word} {value!r} is listed twice", f"each {word} once")
+        seen[key].append(value)
+
+
+def is_told(nonsense: Nonsense, faulty: Sequence[Path]) -> bool:
+    """Whether a contradiction may come only of fields that are faulty in themselves."""
+    return any(one[: len(two)] == two[: len(one)] for one in map(parse_path, nonsense.reads) for two in faulty)
+
+
+def combination_problems(experiment: Experiment, item: Combination) -> Iterator[Nonsense]:
+    """Contradictions between the grid and the model of one cell."""
+    if experiment.grid.depth is not None and 0 < item.layers < item.depth:
+        yield Nonsense(
+            ("grid", "depth", experiment.grid.depth.index(item.depth)),
+            f"depth {item.depth} is more than the {item.layers} layers of the model",
+            f"a depth from 1 to {item.layers}, or more entries in model.layers",
+        )
+
+
+def same_model(cells: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
+    """Pairs of cells that resolve to one and the same spec under two names."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        key = digest(cell.content, cell.member.seed)
+        if key in seen:
+            yield seen[key], cell
+        else:
+            seen[key] = cell

@@ -1,0 +1,97 @@
+"""Which images, and how grey values become observations x."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, Strict
+
+from hvae_spec.spec.base import Count, Real, SpecModel
+
+DatasetName = Literal["mnist", "digits", "omniglot", "norb", "frey", "own"]
+
+IMAGE_COUNTS: dict[str, tuple[int, int, int]] = {
+    "mnist": (784, 60_000, 10_000),
+    "digits": (64, 1_437, 360),
+    "omniglot": (784, 24_345, 8_070),
+    "norb": (1_024, 24_300, 24_300),
+    "frey": (560, 1_572, 393),
+}
+"""Pixels, training images and test images of each data set as its distributor publishes it."""
+
+OwnName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
+OwnFile = Annotated[
+    str, Strict(), Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))
+]
+
+
+class OwnImages(SpecModel):
+    """Images of the user's own: an array file or a folder of images."""
+
+    name: OwnName
+    """What tables, figures and records call the data set: letters, digits, `.`, `_` and `-`."""
+    file: OwnFile
+    """A `.npz` with arrays `train` and `test` (and `train_labels`, `test_labels` if there are classes), a `.npy` with
+    one array, or a folder of images. Arrays are [N, D] or [N, height, width]. A folder may hold `train/` and `test/`,
+    and a folder for each class in them. Without test images, every fifth image is one."""
+    range: tuple[Real, Real]
+    """The smallest and the largest value that a pixel can have. Whole numbers (and image files, which have
+    `[0, 255]`) are grey levels; fractions are intensities, which a `gaussian` observation takes as they are."""
+    shape: tuple[Count, Count] | None = None
+    """Height and width of flat images. Null: as in the file, else a square if that can be."""
+
+
+class DataSpec(SpecModel):
+    """A data set and the random draw that makes x from grey values."""
+
+    dataset: DatasetName
+    """`mnist` (28x28, 60,000 + 10,000), `omniglot` (28x28, 24,345 + 8,070), `norb` (small NORB, one camera, 32x32,
+    24,300 + 24,300), `frey` (Frey faces, 28x20, 1,572 + 393), `digits` (scikit-learn's 8x8 digits, 1,437 + 360, no
+    download) or `own` (see `own`)."""
+    own: OwnImages | None = None
+    """Images of your own, for `dataset: own`: their name, file and range of values."""
+    copies: Count = 1
+    """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
+    authors' code, whose set holds the first camera's images twice. (A test set twice over would tell nothing more, and
+    a standard error over its images too small by the root of 2.)"""
+    redraw: Literal["every_epoch", "once"] = "every_epoch"
+    """When the training images are drawn from their grey values: Bernoulli binarisation for a `bernoulli` observation,
+    uniform dequantisation for a `gaussian` one. The test set is always drawn once, the same for every member."""
+    train_images: Count | None = None
+    """Use only the first so many training images. Null: all."""
+    test_images: Count | None = None
+    """Use only the first so many test images. Null: all."""
+
+    @property
+    def name(self) -> str:
+        """What tables, figures and records call the data set."""
+        return self.own.name if self.dataset == "own" and self.own else self.dataset
+
+    @property
+    def available(self) -> tuple[int, int, int]:
+        """Pixels, training images and test images that there are: as the headers of the files tell, or as published
+        while the files are not here yet.
+
+        Raises:
+            UserError: the user's own images cannot be read.
+
+        """
+        from hvae_spec.data.counts import own_counts, published_counts
+
+        if self.dataset == "own":
+            pixels, train, test = own_counts(self.own)
+        else:
+            pixels, train, test = published_counts(self.dataset)
+        return pixels, self.copies * train, test
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Pixels, training images and test images in use. Raises UserError as `available` does."""
+        pixels, train, test = self.available
+        return pixels, min(train, self.train_images or train), min(test, self.test_images or test)
+
+    @property
+    def pixels(self) -> int:
+        """D, which a model needs even where the images are gone. Raises UserError as `available` does."""
+        if self.dataset == "own" and self.own and self.own.shape:
+            return self.own.shape[0] * self.own.shape[1]
+        return self.available[0]

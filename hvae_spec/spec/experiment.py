@@ -1,0 +1,155 @@
+"""The whole file: an experiment, its grid, and the members that the grid resolves to."""
+
+import hashlib
+import json
+import os
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from hvae_spec.backend.memory import EVALUATION_GIB
+from hvae_spec.spec.base import Count, Seed, SpecModel
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.evaluation import EvaluationSpec
+from hvae_spec.spec.model import ModelSpec
+from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.training import TrainingSpec
+
+
+def _or_none(empty: dict[str, Any] | tuple[()], schema: Any) -> BeforeValidator:
+    """Nothing after a key (all commented out, say) is an empty mapping or list."""
+    return BeforeValidator(lambda value: empty if value is None else value, json_schema_input_type=schema | None)
+
+
+VariantName = Annotated[str, Field(min_length=1, max_length=200)]
+Settings = Annotated[dict[str, Any], _or_none({}, dict[str, Any])]
+Variants = Annotated[dict[VariantName, Settings], _or_none({}, dict[VariantName, Settings])]
+Values = Annotated[list[Any], Field(min_length=1)]
+Axes = Annotated[dict[str, Values], _or_none({}, dict[str, Values])]
+Exclusions = Annotated[tuple[dict[str, Any], ...], _or_none((), tuple[dict[str, Any], ...])]
+
+
+class Grid(SpecModel):
+    """The ablation: depths x variants x axes x seeds, less what is excluded."""
+
+    depth: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Depths L; each keeps the lowest L layers of the model. Null: the model as it is."""
+    variants: Variants = Field(default_factory=dict)
+    """Named settings: dotted paths into the spec and their values. Empty: one variant, named after what it uses."""
+    axes: Axes = Field(default_factory=dict)
+    """Further factors: a dotted path into the spec and the list of its values."""
+    exclude: Exclusions = ()
+    """Cells to leave out: each entry names a `variant`, a `depth`, an axis, or several of them."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    """Seeds: the replicates of every cell."""
+
+
+class Member(SpecModel):
+    """One (cell, seed) of a grid, fully resolved: all that is needed to train and evaluate it."""
+
+    data: DataSpec
+    """Data set and random draw."""
+    model: ModelSpec
+    """Architecture."""
+    objective: ObjectiveSpec = ObjectiveSpec()
+    """Training bound."""
+    training: TrainingSpec
+    """Optimisation."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """Measurement."""
+    seed: Seed = 0
+    """Seed of initialisation, shuffling, binarisation and noise."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the member is, in hexadecimal: of its content and its seed."""
+        return digest(self.content, self.seed)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the member is, but for its seed: the resolved values that differ from their defaults, less what has no
+        effect. Names, comments, order, spelling and the grid around a member change nothing, and neither does a field
+        that a later version adds with its default.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
+        _drop_idle(self, content)
+        return content
+
+    @property
+    def first_phase(self) -> "Member | None":
+        """The member that this one's training continues from (Table 1); None if it starts from initial weights."""
+        first = self.training.first_phase
+        if first is None:
+            return None
+        objective = ObjectiveSpec.model_validate(first.model_dump(exclude={"epochs"}))
+        training = {"epochs": first.epochs, "lr_decay": None, "first_phase": None}
+        return self.model_copy(update={"objective": objective, "training": self.training.model_copy(update=training)})
+
+    @property
+    def label(self) -> str:
+        """The paper's name for the model's settings: `VAE`, `VAE+BN`, `VAE+BN+WU`, `Prob. ladder+BN+WU`, ..."""
+        style = "Prob. ladder" if self.model.inference == "ladder" else "VAE"
+        norm = "+BN" if self.model.batch_norm else ""
+        warm = "+WU" if self.objective.warm_up else ""
+        return style + norm + warm
+
+
+def digest(content: dict[str, Any], seed: int) -> str:
+    """The digest of a member with this content (see `Member.content`) and seed."""
+    return hashlib.sha256(json.dumps({**content, "seed": seed}, sort_keys=True).encode()).hexdigest()
+
+
+def _drop_idle(member: Member, content: dict[str, Any]) -> None:
+    """Drop from a member's content what says the same as its absence, or what nothing in this member reads."""
+    model, objective = member.model, member.objective
+    for layer, fields in zip(model.layers, content["model"]["layers"], strict=True):
+        if layer.down == layer.mlp:
+            fields.pop("mlp_down", None)
+        if model.inference == "vae" or layer.top_down == layer.down:
+            fields.pop("mlp_top_down", None)
+    idle = [("model", "inference"), ("model", "share_top_down")] if model.depth == 1 else []
+    idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
+    if not model.batch_norm:
+        idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
+    # How much memory that is depends on the device; records of earlier versions hold the CPU's.
+    idle += [("evaluation", "memory_gib")] * (member.evaluation.memory_gib == EVALUATION_GIB)
+    if member.evaluation.every is None:
+        idle.append(("evaluation", "curve_iw_samples"))
+    data = member.data
+    if data.dataset == "own" and data.own:
+        # Where the images lie on this machine is nothing of the member.
+        content["data"]["own"]["file"] = os.path.basename(data.own.file)
+    else:
+        idle.append(("data", "own"))
+        # The published sizes: what is on this machine is nothing of the member either.
+        _, train, test = IMAGE_COUNTS.get(data.dataset, (0, 0, 0))
+        idle += [("data", "train_images")] * (data.train_images == data.copies * train)
+        idle += [("data", "test_images")] * (data.test_images == test)
+    for section, key in idle:
+        content.get(section, {}).pop(key, None)
+    # A section that holds nothing else is the same as none.
+    for section in ("objective", "evaluation"):
+        if not content.get(section, True):
+            del content[section]
+
+
+class Experiment(SpecModel):
+    """A spec file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """Names the results folder `results/<name>`: letters, digits, `.`, `_` and `-`."""
+    data: DataSpec
+    """Data set and random draw."""
+    model: ModelSpec
+    """Architecture."""
+    objective: ObjectiveSpec = ObjectiveSpec()
+    """Training bound."""
+    training: TrainingSpec
+    """Optimisation."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """Measurement."""
+    grid: Grid = Grid()
+    """The ablation. Without it, the file is a grid of one."""
+    profiles: Variants = Field(default_factory=dict)
+    """Named sets of overrides, chosen by `--profile`: dotted paths into the spec and their values. A profile's results
+    go to `results/<name>-<profile>`."""

@@ -1,0 +1,248 @@
+"""From an experiment to its cells: depths x variants x axes, each a resolved spec."""
+
+import copy
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from hvae_spec.spec.base import Path
+from hvae_spec.spec.experiment import Experiment, Member, digest
+from hvae_spec.spec.model import PARAMETERISED
+
+SECTIONS = ("data", "model", "objective", "training", "evaluation")
+
+
+class UnknownPathError(KeyError):
+    """A dotted path that leads to no field of the spec. `known` holds the keys where it goes wrong, at `position`."""
+
+    def __init__(self, path: str, position: int, known: list[str]) -> None:
+        super().__init__(path)
+        self.path, self.position, self.known = path, position, known
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant at one depth on one data set, with its place on every axis; seeds are its replicates."""
+
+    variant: str
+    depth: int
+    axes: dict[str, Any]
+    member: Member = field(repr=False)
+    """The resolved spec of the cell's first seed."""
+    seeds: tuple[int, ...]
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self.member.data.name
+
+    @cached_property
+    def members(self) -> list["GridMember"]:
+        """The cell's members, one a seed."""
+        return [GridMember(self, self.member.model_copy(update={"seed": seed})) for seed in self.seeds]
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What the cell's members have in common; see `Member.content`."""
+        return self.member.content
+
+    @cached_property
+    def name(self) -> str:
+        """What the names of its members' records begin with: `mnist-L5-prob-ladder-bn-wu`."""
+        words = [self.dataset, f"L{self.depth}", slug(self.variant)]
+        words += [
+            slug(f"{path.rsplit('.', 1)[-1]}-{value}") for path, value in self.axes.items() if path != "data.dataset"
+        ]
+        return shorten_slug("-".join(filter(None, words)))
+
+
+@dataclass(frozen=True)
+class GridMember:
+    """One (cell, seed): the resolved spec together with its labels in the grid."""
+
+    cell: Cell
+    spec: Member
+
+    @cached_property
+    def digest(self) -> str:
+        """See `Member.digest`."""
+        return digest(self.cell.content, self.seed)
+
+    @property
+    def seed(self) -> int:
+        """The replicate."""
+        return self.spec.seed
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What tables and figures call this member: dataset, depth, variant, seed, and its place on every axis."""
+        cell = self.cell
+        factors = {path: value for path, value in cell.axes.items() if path != "data.dataset"}
+        return {"dataset": cell.dataset, "depth": cell.depth, "variant": cell.variant, "seed": self.seed, **factors}
+
+    @property
+    def folder(self) -> str:
+        """Name of the record's folder, readable and unique: `mnist-L5-prob-ladder-bn-wu-s0-<digest>`."""
+        return f"{self.cell.name}-s{self.seed}-{self.digest[:12]}"
+
+
+def shorten_slug(text: str) -> str:
+    """A slug short enough that, with what follows it, it is a file name on any system."""
+    return text[:160].strip("-.")
+
+
+def slug(text: str) -> str:
+    """`text` in lower case, all but letters, digits and decimal points replaced by dashes; safe in a file name."""
+    return re.sub(r"((?<!\d)\.|\.(?!\d)|[^a-z0-9.])+", "-", text.lower()).strip("-.")[:60]
+
+
+def parse_path(path: str) -> Path:
+    """`model.layers.0.units` -> ("model", "layers", 0, "units")."""
+    return tuple(int(part) if re.fullmatch("0|[1-9][0-9]{0,8}", part) else part for part in path.split("."))
+
+
+def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set `path` in a full spec tree (every field present) to `value`.
+
+    Raises:
+        UnknownPathError: the path names no field within a section.
+
+    """
+    parts = parse_path(path)
+    if parts[:-1] == ("model", "nonlinearity") and parts[-1] in PARAMETERISED:
+        # The alternatives of a nonlinearity replace one another.
+        tree["model"]["nonlinearity"] = {parts[-1]: copy.deepcopy(value)}
+        return
+    node: Any = tree
+    for position, part in enumerate(parts):
+        known = _keys(node) if position else list(SECTIONS)
+        if str(part) not in known:
+            raise UnknownPathError(path, position, known)
+        key = part if isinstance(node, list) else str(part)
+        if position == len(parts) - 1 and position:
+            node[key] = copy.deepcopy(value)
+        node = node[key]
+    if len(parts) == 1:
+        raise UnknownPathError(path, 1, _keys(node))
+
+
+def _copy(tree: Any) -> Any:
+    """A copy of a tree of plain dictionaries and lists, many times faster than `copy.deepcopy`."""
+    if isinstance(tree, dict):
+        return {key: _copy(value) for key, value in tree.items()}
+    return [_copy(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _keys(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        return list(node)
+    return [str(index) for index in range(len(node))] if isinstance(node, list) else []
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A cell before it is validated: its labels and the spec tree that they resolve to."""
+
+    variant: str | None
+    depth: int
+    axes: dict[str, Any]
+    tree: dict[str, Any]
+    overrides: tuple[tuple[Path, Path], ...]
+    """(path in the resolved tree, path in the file whose value went there), in order of application."""
+    layers: int
+    """Layers of the model before `depth` cut it."""
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What an entry of `grid.exclude` can name."""
+        variant = {} if self.variant is None else {"variant": self.variant}
+        return {**variant, "depth": self.depth, **self.axes}
+
+
+def combinations(experiment: Experiment) -> Iterator[Combination]:
+    """Every cell of the grid before exclusion and validation.
+
+    Raises:
+        UnknownPathError: a variant or an axis names a path that does not exist.
+
+    """
+    grid = experiment.grid
+    base = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
+    names: list[str | None] = list(grid.variants) or [None]
+    for depth, name in itertools.product(grid.depth or (None,), names):
+        settings = {} if name is None else grid.variants[name]
+        for places in itertools.product(*(range(len(values)) for values in grid.axes.values())):
+            tree = _copy(base)
+            overrides: list[tuple[Path, Path]] = []
+            for path, value in settings.items():
+                set_path(tree, path, value)
+                overrides.append((parse_path(path), ("grid", "variants", str(name), path)))
+            axes = {axis: grid.axes[axis][place] for axis, place in zip(grid.axes, places, strict=True)}
+            for (axis, value), place in zip(axes.items(), places, strict=True):
+                set_path(tree, axis, value)
+                overrides.append((parse_path(axis), ("grid", "axes", axis, place)))
+            layers = tree["model"]["layers"]
+            count = len(layers) if isinstance(layers, list) else 0
+            if depth is not None and count:
+                tree["model"]["layers"] = layers[:depth]
+            yield Combination(name, depth or count, axes, tree, tuple(overrides), count)
+
+
+def count_cells(experiment: Experiment) -> int:
+    """Number of the grid's cells before exclusion."""
+    grid = experiment.grid
+    sizes = (len(grid.depth or (0,)), len(grid.variants) or 1, *(len(values) for values in grid.axes.values()))
+    return math.prod(sizes)
+
+
+def is_excluded(experiment: Experiment, combination: Combination) -> bool:
+    """Whether an entry of `grid.exclude` names this cell."""
+    labels = combination.labels
+    return any(matches(entry, labels) for entry in experiment.grid.exclude)
+
+
+def matches(entry: dict[str, Any], labels: dict[str, Any]) -> bool:
+    """Whether every label that `entry` names has the value that it names."""
+    return bool(entry) and all(key in labels and same(labels[key], value) for key, value in entry.items())
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two plain values are the same one. A flag is no number, though Python takes `true` for 1."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)
+
+
+def resolve(experiment: Experiment, combination: Combination) -> Cell:
+    """The cell of a combination.
+
+    Raises:
+        pydantic.ValidationError: its overrides do not make a valid spec.
+
+    """
+    member = Member.model_validate({**combination.tree, "seed": experiment.grid.seeds[0]})
+    variant = combination.variant if combination.variant is not None else member.label
+    depth = member.model.depth
+    return Cell(variant, depth, combination.axes, member, experiment.grid.seeds)
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """The grid's cells, excluded ones left out, in the order depth, variant, axes.
+
+    Raises:
+        UnknownPathError, pydantic.ValidationError: a variant or an axis makes no valid spec. `hvae_spec.spec.load.load`
+            finds these while reading, with their place in the file.
+
+    """
+    return [resolve(experiment, item) for item in combinations(experiment) if not is_excluded(experiment, item)]
+
+
+def members(experiment: Experiment) -> list[GridMember]:
+    """Every member of the grid: its cells times its seeds."""
+    return [member for cell in cells(experiment) for member in cell.members]

@@ -1,0 +1,312 @@
+"""YAML text -> validated experiment. Every mistake is reported at once, as file:line:column with the offending line."""
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from hvae_spec.errors import Place, Problem, SpecError, shorten
+from hvae_spec.spec.base import LARGEST_COUNT, Path
+from hvae_spec.spec.check import check
+from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.grid import Cell, GridMember, parse_path
+from hvae_spec.spec.messages import field_path, problems_of
+from hvae_spec.spec.yaml import Located, parse, read_text
+
+WHOLE = {("model", "nonlinearity"), ("training", "optimizer"), ("grid", "variants"), ("grid", "axes")}
+"""Mappings that a spec built on another replaces whole; all others merge key by key."""
+MAX_BASES = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A spec file that has been read: the experiment and its resolved cells."""
+
+    experiment: Experiment
+    cells: list[Cell]
+
+    @cached_property
+    def members(self) -> list[GridMember]:
+        """Every member of the grid, in the order depth, variant, axes, seed."""
+        return [member for cell in self.cells for member in cell.members]
+
+
+def load(path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None) -> Experiment:
+    """The experiment of a spec file.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.path=value` strings, the value in YAML, as `--set` takes them.
+        profile: one of the spec's `profiles`, applied before the overrides.
+
+    Raises:
+        SpecError: with every problem of the file, its bases and the overrides.
+
+    """
+    return read(path, overrides, profile).experiment
+
+
+def read(path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None) -> Reading:
+    """The experiment of a spec file together with the resolved cells of its grid. See `load`."""
+    problems: list[Problem] = []
+    tree = _with_bases(FilePath(path), (), problems)
+    if isinstance(tree.value, dict):
+        if profile is not None:
+            _apply_profile(tree, profile, problems)
+        for text in overrides:
+            try:
+                _override(tree, text, problems)
+            except SpecError as error:
+                problems += error.problems
+    return validate(tree, problems)
+
+
+def loads(text: str, source: str = "<text>") -> Experiment:
+    """The experiment of a spec given as text (without `base`). Raises SpecError."""
+    tree, problems = parse(text, source)
+    if isinstance(tree.value, dict) and tree.value.pop("base", None) is not None:
+        problems.append(Problem("invalid", tree.keys["base"], "`base` works in a file only", "the whole spec"))
+    return validate(tree, problems).experiment
+
+
+def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Problem]) -> Located:
+    """The tree of a file merged over that of the file it builds on."""
+    tree, found = parse(read_text(path), str(path))
+    problems += found
+    _anchor(tree, path.parent)
+    base = tree.value.pop("base", None) if isinstance(tree.value, dict) else None
+    if base is None:
+        return tree
+
+    def fail(message: str, expected: str) -> SpecError:
+        return SpecError([*problems, Problem("invalid", base.place, message, expected)])
+
+    if not isinstance(base.value, str) or not base.value:
+        raise fail("`base` must be a file name", "a path relative to this file")
+    target = path.parent / base.value
+    try:
+        loop = target.resolve() in {other.resolve() for other in (*above, path)} or len(above) >= MAX_BASES
+        exists = target.is_file()
+    except (OSError, RuntimeError, ValueError):
+        loop, exists = False, False
+    if loop:
+        place, message = base.place, f"{base.value} builds on itself, or on too many others"
+        raise SpecError([*problems, Problem("nonsense", place, message, "a base that ends somewhere")])
+    if not exists:
+        raise fail(f"no such file: {target}", "a path relative to this file")
+    return _merge(_with_bases(target, (*above, path), problems), tree, ())
+
+
+def _anchor(node: Located, folder: FilePath, key: str = "") -> None:
+    """Take the file of a user's own images from the folder of the spec that names it, not from the working folder."""
+    if isinstance(node.value, dict):
+        for name, child in node.value.items():
+            _anchor(child, folder, str(name))
+    elif isinstance(node.value, list):
+        for child in node.value:
+            _anchor(child, folder, key)
+    elif (key == "file" or key.endswith("own.file")) and isinstance(node.value, str) and node.value:
+        node.value = os.path.join(folder, os.path.expanduser(node.value))
+
+
+def _merge(base: Located, child: Located, path: Path) -> Located:
+    """The child's values over the base's. A null in the child drops what the base has there."""
+    if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
+        return child
+    values, keys = dict(base.value), {**base.keys, **child.keys}
+    for key, value in child.value.items():
+        values[key] = _merge(values[key], value, (*path, key)) if key in values else value
+    return Located(values, child.place, keys)
+
+
+def _apply_profile(tree: Located, name: str, problems: list[Problem]) -> None:
+    """Set what a profile of the spec says, and add its name to the experiment's.
+
+    Raises:
+        SpecError: there is no such profile, or it is not a mapping.
+
+    """
+    profiles = tree.value.get("profiles")
+    there = profiles.value if profiles is not None and isinstance(profiles.value, dict) else {}
+    settings = there.get(name)
+    if settings is None or not isinstance(settings.value, dict):
+        choices = "one of " + ", ".join(map(str, there)) if there else "no --profile: the spec has none"
+        place = Place(f"--profile {shorten(repr(name), 100)}", 1, 1, name)
+        raise SpecError([*problems, Problem("invalid", place, f"the spec has no profile {name!r}", choices)])
+    for path, value in settings.value.items():
+        place = settings.keys[path]
+
+        def fail(message: str, expected: str, place: Place = place) -> SpecError:
+            return SpecError([*problems, Problem("invalid", place, message, expected)])
+
+        if not isinstance(path, str) or not path or "" in path.split(".") or path in ("base", "profiles"):
+            raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
+        _set(tree, path, value, place, fail)
+    if isinstance(tree.value.get("name"), Located) and isinstance(tree.value["name"].value, str):
+        tree.value["name"] = Located(f"{tree.value['name'].value}-{name}", tree.value["name"].place)
+
+
+def _override(tree: Located, text: str, problems: list[Problem]) -> None:
+    """Set one `dotted.path=value` in the tree. The path's existence is checked with everything else, on validation."""
+    source = f"--set {shorten(repr(text), 100)}"
+    dotted, equals, value_text = text.partition("=")
+    place = Place(source, 1, 1, text)
+
+    def fail(message: str, expected: str) -> SpecError:
+        return SpecError([Problem("invalid", place, message, expected)])
+
+    path = dotted.strip()
+    if not equals:
+        raise fail("an override without a value", "path.to.field=value")
+    if not path or not path.isprintable() or "" in path.split("."):
+        raise fail("an override without a path", "path.to.field=value")
+    if path == "base" or path.startswith("base."):
+        raise fail("`base` cannot be overridden", "a field of the spec")
+    value, found = parse(" " * (len(dotted) + 1) + value_text, source, shown=text)
+    problems += found
+    _set(tree, path, value, place, fail)
+
+
+def _set(tree: Located, path: str, value: Located, place: Place, fail: Callable[[str, str], SpecError]) -> None:
+    """Set a dotted path of the tree. `fail` makes the error for a list that has no such entry."""
+    node, rest = tree, path
+    done: Path = ()
+    while True:
+        key = _next_key(node, done, rest)
+        rest = rest[len(key) + 1 :]
+        if isinstance(node.value, list):
+            index = parse_path(key)[0]
+            if not isinstance(index, int) or index >= len(node.value):
+                there = ".".join(map(str, done))
+                raise fail(f"no entry {key!r} in the list {there}", f"an index from 0 to {len(node.value) - 1}")
+            if not rest:
+                node.value[index] = value
+                return
+            node, done = node.value[index], (*done, index)
+            if not isinstance(node.value, dict | list):
+                node.value, node.place = {}, place
+            continue
+        done = (*done, key)
+        if not rest:
+            node.value[key], node.keys[key] = value, place
+            return
+        child = node.value.get(key)
+        if child is None or not isinstance(child.value, dict | list) or done == ("model", "nonlinearity"):
+            node.value[key] = Located({}, place)
+            node.keys[key] = place
+        node = node.value[key]
+
+
+def _next_key(node: Located, path: Path, rest: str) -> str:
+    """The first key of a dotted path. Keys may hold dots themselves: an axis or a variant's setting is a whole dotted
+    path, and a variant's name is the longest one that is there.
+    """
+    if path == ("grid", "axes") or (path[:2] == ("grid", "variants") and len(path) == 3):
+        return rest
+    keys = node.value if isinstance(node.value, dict) else ()
+    there = [key for key in keys if rest == key or rest.startswith(key + ".")]
+    return max(there, key=len) if there else rest.partition(".")[0]
+
+
+def validate(tree: Located, found: Sequence[Problem] = ()) -> Reading:
+    """The experiment of a located tree, with every problem that types, the grid and good sense can find.
+
+    Args:
+        tree: the spec.
+        found: problems of the text, known already; nothing more is said of their places.
+
+    Raises:
+        SpecError: with all problems.
+
+    """
+    problems = list(found)
+    if not isinstance(tree.value, dict) or not tree.value:
+        message = "a spec is a mapping" if tree.value else "an empty spec"
+        problems.append(Problem("invalid", tree.place, message, "name, data, model, training and what else is needed"))
+        raise SpecError(problems)
+    plain = tree.plain()
+    experiment: Experiment | None
+    faulty: list[Path] = []
+    try:
+        experiment = Experiment.model_validate(plain)
+    except ValidationError as error:
+        _add(problems, problems_of(error, tree))
+        faulty = [field_path(details["loc"]) for details in error.errors()]
+        experiment = _mended(plain, error)
+    cells: list[Cell] = []
+    if experiment is not None:
+        cells, more = check(experiment, tree, faulty)
+        _add(problems, more)
+    if problems or experiment is None:
+        raise SpecError(problems)
+    return Reading(experiment, cells)
+
+
+def _add(problems: list[Problem], more: list[Problem]) -> None:
+    """Add the problems whose places have none yet: what follows from a mistake is not one of its own."""
+    places = {problem.place for problem in problems}
+    problems += [problem for problem in more if problem.place not in places]
+
+
+_LAYER: dict[str, Any] = {"units": 1, "mlp": [1]}
+_STAND_INS: dict[Path, Any] = {
+    ("name",): "x",
+    ("data",): {"dataset": "mnist"},
+    ("data", "dataset"): "mnist",
+    ("model",): {"layers": [_LAYER] * 10},
+    ("model", "layers"): [_LAYER] * 10,
+    ("model", "layers", "units"): 1,
+    ("model", "layers", "mlp"): [1],
+    ("training",): {"epochs": LARGEST_COUNT},
+    ("training", "epochs"): LARGEST_COUNT,
+    ("training", "optimizer", "adam"): {},
+}
+"""What stands in for a faulty value that a spec cannot be without: it contradicts as little as it can."""
+
+_ENTRIES: dict[Path, Any] = {("model", "layers"): _LAYER, ("grid", "exclude"): {}}
+"""What stands in for a faulty entry of a list."""
+
+
+def _mended(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
+    """The experiment less its faulty values, so that the rest can still be checked; None if that cannot be."""
+    rest = copy.deepcopy(plain)
+    for _ in range(5):
+        for details in error.errors():
+            _mend(rest, field_path(details["loc"]))
+        try:
+            return Experiment.model_validate(rest)
+        except ValidationError as again:
+            error = again
+    return None
+
+
+def _mend(tree: dict[str, Any], path: Path) -> None:
+    """Replace the value at a path by its stand-in, or leave it out; most entries spoil their list."""
+    if path[:2] == ("model", "nonlinearity"):
+        path = path[:2]
+    if len(path) > 1 and path[-1] == "[key]":
+        path = path[:-1]
+    while path and isinstance(path[-1], int) and path[:-1] not in _ENTRIES:
+        path = path[:-1]
+    node: Any = tree
+    for key in path[:-1]:
+        try:
+            if node[key] is None:
+                node[key] = {}
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            return
+    if not path or not isinstance(node, dict | list):
+        return
+    if isinstance(node, list):
+        node[int(path[-1])] = copy.deepcopy(_ENTRIES[path[:-1]])
+        return
+    stand_in = _STAND_INS.get(tuple(key for key in path if isinstance(key, str)))
+    node.pop(path[-1], None)
+    if stand_in is not None:
+        node[path[-1]] = copy.deepcopy(stand_in)

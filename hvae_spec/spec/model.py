@@ -1,0 +1,112 @@
+"""The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from hvae_spec.spec.base import Count, Flag, NonNegative, Positive, Real, SpecModel
+
+Widths = tuple[Count, ...]
+Inference = Literal["vae", "ladder"]
+Observation = Literal["bernoulli", "gaussian"]
+Initialization = Literal["torch", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform"]
+PlainNonlinearity = Literal["relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "elu", "leaky_relu"]
+
+
+class StochasticLayer(SpecModel):
+    """One layer z_i of latent variables and the MLPs that touch it."""
+
+    units: Count
+    """Number of latent units of z_i."""
+    mlp: Widths
+    """Hidden widths of the mapping up into z_i, and of the mapping down out of z_i (to z_{i-1}, or to x for i = 1).
+    An empty list makes the mapping linear."""
+    mlp_down: Widths | None = None
+    """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
+    mlp_top_down: Widths | None = None
+    """Hidden widths of the ladder's inference mapping t_{i-1} = MLP(z_i), where they differ from those of the
+    generative mapping. Only the ladder has this mapping, and only out of z_2 and above."""
+
+    @property
+    def down(self) -> Widths:
+        """Hidden widths of the generative mapping out of this layer."""
+        return self.mlp if self.mlp_down is None else self.mlp_down
+
+    @property
+    def top_down(self) -> Widths:
+        """Hidden widths of the ladder's inference mapping out of this layer."""
+        return self.down if self.mlp_top_down is None else self.mlp_top_down
+
+
+class LeakyReLU(SpecModel):
+    """max(a, slope * a)."""
+
+    leaky_relu: NonNegative
+    """Slope for negative arguments. The paper uses 0.1; a plain `leaky_relu` means 0.1 too."""
+
+
+class ELU(SpecModel):
+    """a for a > 0, alpha * (exp(a) - 1) otherwise."""
+
+    elu: Positive
+    """Scale alpha of the negative part; a plain `elu` means 1."""
+
+
+PARAMETERISED = {"leaky_relu": 0.1, "elu": 1.0}
+"""Nonlinearities that take a number, and the number that their plain name stands for."""
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, dict):
+        return next((form for form in PARAMETERISED if form in value), "leaky_relu")
+    if isinstance(value, LeakyReLU):
+        return "leaky_relu"
+    return "elu" if isinstance(value, ELU) else "plain"
+
+
+def _spelled_out(value: Any) -> Any:
+    """`leaky_relu` as `{leaky_relu: 0.1}`: one model, one form."""
+    return {value: PARAMETERISED[value]} if isinstance(value, str) and value in PARAMETERISED else value
+
+
+Nonlinearity = Annotated[
+    Annotated[PlainNonlinearity, Tag("plain")] | Annotated[LeakyReLU, Tag("leaky_relu")] | Annotated[ELU, Tag("elu")],
+    Discriminator(_form),
+    BeforeValidator(_spelled_out),
+]
+
+
+class ModelSpec(SpecModel):
+    """A deep hierarchical VAE. The paper's advances (ladder, batch normalisation, warm-up) are off unless asked for."""
+
+    layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
+    """Stochastic layers, z_1 (nearest the data) first."""
+    inference: Inference = "vae"
+    """`vae`: bottom-up q(z_i|z_{i-1}), Eqs. 5-6. `ladder`: the probabilistic ladder network, Eqs. 13-21.
+    With a single layer the two are the same model."""
+    share_top_down: Flag = False
+    """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
+    batch_norm: Flag = False
+    """Batch normalisation of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
+    the heads of p(x|z_1) are never normalised."""
+    batch_norm_eps: Positive = 1e-5
+    """Added to the variance inside batch normalisation (the authors' code: 1e-10)."""
+    nonlinearity: Nonlinearity = LeakyReLU(leaky_relu=0.1)
+    """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
+    The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
+    observation: Observation = "bernoulli"
+    """p(x|z_1): `bernoulli` (Eq. 2) or `gaussian` with predicted mean and variance (Eq. 1)."""
+    initialization: Initialization = "torch"
+    """Initial weights: `torch` is PyTorch's default for nn.Linear, uniform on +-1/sqrt(fan_in);
+    the authors' code uses `glorot_normal`."""
+    variance_bias: Real = 0.0
+    """Initial bias of the heads that give variances, before the softplus (the authors' code: 1).
+    It has no effect on a head with batch normalisation."""
+    variance_floor: NonNegative = 1e-6
+    """Added to every variance after the softplus, in densities and sampling alike, so that each bound stays a bound.
+    (The authors' code adds 1e-5 in the densities only.)"""
+
+    @property
+    def depth(self) -> int:
+        """Number of stochastic layers L."""
+        return len(self.layers)

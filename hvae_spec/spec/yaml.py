@@ -1,0 +1,277 @@
+"""YAML text as a tree that remembers where each value stands.
+
+Scalars follow YAML 1.2's core schema: `1e-3` is a number, `no` and `12:30` are text, and a key is always text.
+Duplicate keys, tags and merge keys are refused, aliases are allowed but bounded.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+
+from hvae_spec.errors import Place, Problem, SpecError
+from hvae_spec.spec.base import Path
+
+MAX_NODES = 20_000
+MAX_DEPTH = 50
+MAX_BYTES = 500_000
+MAX_DIGITS = 400
+_STRING = "tag:yaml.org,2002:str"
+
+
+@dataclass
+class Located:
+    """A YAML value, its place, and for a mapping the places of its keys."""
+
+    value: Any
+    """A dict or list of `Located`, or a plain scalar."""
+    place: Place
+    keys: dict[str, Place] = field(default_factory=dict)
+
+    def plain(self) -> Any:
+        """The value without its places."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def child(self, key: str | int) -> "Located | None":
+        """The value at one key or index, if there is one."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(key))
+        if isinstance(self.value, list) and isinstance(key, int) and 0 <= key < len(self.value):
+            return self.value[key]
+        return None
+
+    def nearest(self, path: Path) -> "Located":
+        """The value at a path, or else the deepest one above it that is there."""
+        node = self
+        for key in path:
+            child = node.child(key)
+            if child is None:
+                break
+            node = child
+        return node
+
+    def locate(self, path: Path) -> Place:
+        """The place of the value at a path, or of the nearest value above it."""
+        return self.nearest(path).place
+
+    def locate_key(self, path: Path) -> Place:
+        """The place of the key that ends a path, or of the nearest value above it."""
+        parent = self.nearest(path[:-1])
+        return parent.keys.get(str(path[-1]), parent.place) if path else self.place
+
+
+class _Core(yaml.SafeLoader):
+    """PyYAML's parser with the scalars of YAML 1.2's core schema. Notes the tags it meets, and bounds the nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.tags: list[tuple[yaml.Mark, str]] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        tag = getattr(event, "tag", None)
+        if tag not in (None, _STRING):
+            self.tags.append((event.start_mark, str(tag).replace("tag:yaml.org,2002:", "!!")))
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+_Core.yaml_implicit_resolvers = {}
+
+
+def _resolver(tag: str, pattern: str, first: str) -> None:
+    _Core.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first))
+
+
+_resolver("null", r"~|null|Null|NULL|", "~nN")
+_Core.yaml_implicit_resolvers.setdefault("", []).append(("tag:yaml.org,2002:null", re.compile("^$")))
+_resolver("bool", "true|True|TRUE|false|False|FALSE", "tTfF")
+_resolver("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789")
+_resolver("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789")
+_resolver("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.")
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    kind, text = node.tag.rsplit(":", 1)[-1], node.value
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    if kind == "float":
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text as YAML counts them, without their ends. There is at least one."""
+    return re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
+
+
+class _Reader:
+    """One source text on its way from YAML nodes to `Located` values; collects problems as it goes."""
+
+    def __init__(self, shown: str, source: str) -> None:
+        self.lines, self.source = _lines(shown), source
+        self.problems: list[Problem] = []
+        self.count = 0
+        self.open: set[int] = set()
+        self.tagged: set[int] = set()
+
+    def place(self, line: int, column: int) -> Place:
+        """A place from a line and a column that count from 0. The end of the text is shown at its last written line."""
+        if line >= len(self.lines) or not any(self.lines[line:]):
+            line = max((number for number, text in enumerate(self.lines) if text.strip()), default=0)
+            column = len(self.lines[line])
+        return Place(self.source, line + 1, min(column, len(self.lines[line])) + 1, self.lines[line])
+
+    def at(self, mark: Any) -> Place:
+        return self.place(mark.line, mark.column)
+
+    def refuse(self, mark: Any, message: str, expected: str = "") -> None:
+        self.problems.append(Problem("unreadable", self.at(mark), message, expected))
+
+    def read(self, node: yaml.Node) -> Located:
+        """The node as a located value."""
+        place = self.at(node.start_mark)
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise SpecError([Problem("unreadable", place, f"more than {MAX_NODES:,} values (aliases within aliases?)")])
+        if id(node) in self.open:
+            raise SpecError([Problem("unreadable", place, "an alias that contains itself", "a value without a loop")])
+        if node.start_mark.index in self.tagged:
+            return Located(None, place)
+        self.open.add(id(node))
+        located = self.read_open(node, place)
+        self.open.discard(id(node))
+        return located
+
+    def read_open(self, node: yaml.Node, place: Place) -> Located:
+        if isinstance(node, yaml.ScalarNode):
+            return Located(self.read_scalar(node), place)
+        if isinstance(node, yaml.SequenceNode):
+            return Located([self.read(child) for child in node.value], place)
+        values: dict[str, Located] = {}
+        keys: dict[str, Place] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.refuse(key_node.start_mark, "a key must be text", "a plain key")
+                continue
+            key = key_node.value
+            if not key.isprintable():
+                self.read_scalar(key_node)
+                continue
+            if key == "<<":
+                self.refuse(key_node.start_mark, "YAML merge keys are not supported", "`base: other.yaml`, or the keys")
+            elif key in values:
+                message = f"key {key!r} is given twice (first on line {keys[key].line})"
+                self.refuse(key_node.start_mark, message, "each key once")
+            else:
+                values[key], keys[key] = self.read(value_node), self.at(key_node.start_mark)
+        return Located(values, place, keys)
+
+    def read_scalar(self, node: yaml.ScalarNode) -> Any:
+        text = node.value
+        if not text.isprintable():
+            character = next(c for c in text if not c.isprintable())
+            self.refuse(
+                node.start_mark, f"text with an unprintable character, {character!r}", "printable text, one line"
+            )
+        elif node.tag.endswith((":int", ":float")) and len(text) > MAX_DIGITS:
+            self.refuse(node.start_mark, f"a number of {len(text):,} digits", f"at most {MAX_DIGITS} digits")
+        else:
+            return _scalar(node)
+        return None
+
+
+def parse(text: str, source: str, shown: str | None = None) -> tuple[Located, list[Problem]]:
+    """YAML text as located values, and the problems that leave the rest of it readable (a key given twice, a tag).
+
+    Args:
+        text: the YAML.
+        source: what places call it.
+        shown: the text that places quote, where it differs from `text`.
+
+    Raises:
+        SpecError: it is not YAML.
+
+    """
+    text = text.removeprefix("\ufeff")
+    reader = _Reader(text if shown is None else shown, source)
+    try:
+        loader = _Core(text)
+        node = loader.get_single_node()
+        for mark, tag in loader.tags:
+            reader.refuse(mark, f"tag {tag} is not allowed", "a plain value")
+        reader.tagged = {mark.index for mark, _ in loader.tags}
+        return (reader.read(node) if node is not None else Located(None, reader.place(0, 0))), reader.problems
+    except yaml.MarkedYAMLError as error:
+        problem = Problem("unreadable", *_syntax(error, text, reader))
+    except yaml.reader.ReaderError as error:
+        before = _lines(text[: error.position])
+        place = reader.place(len(before) - 1, len(before[-1]))
+        problem = Problem("unreadable", place, f"a character that YAML forbids, {chr(error.character)!r}", "plain text")
+    except yaml.YAMLError as error:
+        problem = Problem("unreadable", reader.place(0, 0), f"not readable as YAML: {' '.join(str(error).split())}")
+    except RecursionError:
+        problem = Problem("unreadable", reader.place(0, 0), "nested too deeply")
+    raise SpecError([problem])
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Place, str]:
+    """Where a syntax error is, and what it is. What is never closed is shown where it was opened."""
+    mark = error.problem_mark or error.context_mark
+    if error.context_mark and mark and mark.index >= len(text.rstrip()):
+        mark = error.context_mark
+    place = reader.at(mark) if mark else reader.place(0, 0)
+    message = "not readable as YAML: " + ", ".join(filter(None, [error.context, error.problem]))
+    if "\t" in place.text[: place.column]:
+        message += " (a tab: YAML indents with spaces)"
+    return place, " ".join(message.split())
+
+
+def read_text(path: FilePath) -> str:
+    """The text of a spec file.
+
+    Raises:
+        SpecError: there is no such file, or it is not text.
+
+    """
+
+    def fail(message: str, expected: str = "a YAML spec") -> SpecError:
+        return SpecError([Problem("unreadable", Place(str(path), 1, 1), message, expected)])
+
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        near = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        names = ", ".join(str(other) for other in near[:10])
+        raise fail("no such file", f"a YAML spec; here are {names}" if names else "a YAML spec") from None
+    except IsADirectoryError:
+        raise fail("a folder, not a file") from None
+    except OSError as error:
+        raise fail(f"cannot be opened: {error.strerror}") from None
+    except ValueError as error:
+        raise fail(f"cannot be opened: {error}") from None
+    if len(content) > MAX_BYTES:
+        raise fail(f"larger than {MAX_BYTES:,} bytes")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = _lines(content[: error.start].decode("utf-8-sig", errors="replace"))
+        place = Place(str(path), len(before), len(before[-1]) + 1)
+        raise SpecError([Problem("unreadable", place, "not text in UTF-8", "a YAML spec")]) from None

@@ -1,0 +1,1 @@
+"""Training of packs: optimizer, epochs, checkpoints."""

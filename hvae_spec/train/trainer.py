@@ -1,0 +1,204 @@
+"""Training of a pack: many members in one stream, none of which notices another."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+
+from hvae_spec import compiler
+from hvae_spec.backend.compile import fusing
+from hvae_spec.backend.cuda_graph import CudaGraph
+from hvae_spec.backend.gpu import in_one_kernel
+from hvae_spec.data.dataset import Dataset
+from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.objective import bound, log_weight, warm_up
+from hvae_spec.nn.random import Streams, split_noise
+from hvae_spec.spec.experiment import Member
+from hvae_spec.train.optimizer import PackAdam
+
+Objective = Callable[[Hierarchy, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""See `objective`."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """When a member's training bound stopped being finite, and the first quantity that did."""
+
+    epoch: int
+    step: int
+    quantity: str
+
+
+class Trainer:
+    """A pack in training: parameters, optimiser, epoch, and which members have diverged.
+
+    The loss is minus the sum over members of each one's bound, averaged over its own batch, so that a member's gradient
+    is what it would be alone. Clipping is a member's own too. A member that diverges is frozen: its parameters are
+    updated no more, and it stays in the pack so that its neighbours' arithmetic does not change.
+
+    Args:
+        specs: members of one shape (`tune.plan.grouping.shape` tells which belong together).
+        dataset: their images.
+        device: where to train. On a CUDA device a step is captured once as a graph and replayed.
+        compiled: fuse the operations of a step with `torch.compile`. It costs the better part of a minute, and changes
+            results by no more than rounding.
+
+    """
+
+    def __init__(
+        self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu", *, compiled: bool = False
+    ) -> None:
+        self.specs, self.device = list(specs), torch.device(device)
+        if self.device.type == "cuda":
+            in_one_kernel()
+        self.model = compiler.initialized(specs, dataset.pixels).to(self.device)
+        self.batches = compiler.batches(specs[0], dataset, self.device)
+        self.streams = Streams([spec.seed for spec in specs], self.device)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = PackAdam([spec.training for spec in specs], self.parameters)
+        self.compiled = self.compile() if compiled else None
+        self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
+        self.epoch = 0
+        first = specs[0].training.first_phase
+        self.epochs_before = 0 if first is None else first.epochs
+        """Epochs of the phase that this one continues, whose random numbers are not drawn again."""
+        self.divergences: list[Divergence | None] = [None] * len(self.specs)
+        depth = specs[0].model.depth
+        self.quantities = [*(f"KL of z_{layer}" for layer in range(1, depth + 1)), "log p(x|z_1)", "bound", "gradient"]
+
+    @torch.no_grad()
+    def start_from(self, weights: Sequence[dict[str, Tensor]]) -> None:
+        """Start from the weights of another phase, one model (M = 1) a member.
+
+        Raises:
+            KeyError, RuntimeError: they are those of another shape.
+
+        """
+        names = [name for name, _ in self.model.named_parameters()]
+        self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
+
+    def samples(self, epoch: int) -> tuple[int, int]:
+        """(M, K): Monte Carlo and importance samples of an epoch."""
+        objective = self.specs[0].objective
+        limit = epoch if objective.sample_ramp else max(objective.mc_samples, objective.iw_samples)
+        return min(objective.mc_samples, limit), min(objective.iw_samples, limit)
+
+    def train_epoch(self) -> list[dict[str, Any]]:
+        """Train the next epoch. Returns one row of learning curves a member (see `hvae_spec.records.layout`)."""
+        epoch = self.epoch + 1
+        start = time.perf_counter()
+        betas = [warm_up(epoch, spec.objective.warm_up) for spec in self.specs]
+        beta = torch.tensor(betas, device=self.device)
+        samples = self.samples(epoch)
+        self.model.train()
+        self.optimizer.begin_epoch(epoch)
+        self.streams.begin("training", self.epochs_before + epoch)
+        # One transfer from the device an epoch: quantities stay there until its end.
+        seen = torch.stack([self.step(x, beta, *samples) for x in self.batches.epoch(self.streams)]).cpu()
+        seconds = time.perf_counter() - start
+        self.epoch = epoch
+        rows = []
+        for member, values in enumerate(seen.unbind(1)):
+            if self.divergences[member] is None:
+                self.divergences[member] = self.find_divergence(values, epoch)
+                rows.append(self.row(values, epoch, betas[member], seconds))
+            else:
+                rows.append({})
+        return rows
+
+    def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
+        """One optimisation step on a batch x [M, B, D]. Returns the quantities named in `self.quantities`, [M, Q]."""
+        noise = self.streams.normal(mc_samples * iw_samples * x.shape[1] * sum(self.model.units))
+        if self.graph is None:
+            return self.update(x, noise, beta, iw_samples)
+        return self.graph(x, noise, beta, iw_samples, key=(*self.frozen, *self.optimizer.learning_rates))
+
+    def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
+        """The step on given noise: a function of tensors alone, so that it can be captured."""
+        value, watched = self.choose_objective(x, noise)(self.model, x, noise, beta, iw_samples)
+        gradients = torch.autograd.grad(-value.sum(), self.parameters)
+        norms = self.optimizer.step(gradients, self.frozen)
+        return torch.cat([watched.detach(), norms[:, None]], dim=1)
+
+    @property
+    def frozen(self) -> list[bool]:
+        """Which members have diverged."""
+        return [divergence is not None for divergence in self.divergences]
+
+    def choose_objective(self, x: Tensor, noise: Tensor) -> Objective:
+        """The compiled objective for full batches of the full number of samples, of which there are many; the plain
+        one for what is rare (a smaller last batch, the first epochs of a ramp), as each shape is compiled on its own.
+        """
+        is_full = x.shape[1] == self.batches.batch_size and noise.shape[1] == self.full_noise
+        return self.compiled if self.compiled is not None and is_full else objective
+
+    @property
+    def full_noise(self) -> int:
+        """Numbers of noise of a member in a step of the full number of samples."""
+        settings = self.specs[0].objective
+        return settings.mc_samples * settings.iw_samples * self.batches.batch_size * sum(self.model.units)
+
+    def compile(self) -> Objective | None:
+        """The objective with its operations fused, forward and backward; None where that fails."""
+        torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
+        compiled: Objective = torch.compile(objective, dynamic=False)
+        members = len(self.specs)
+        x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)
+        noise = torch.zeros(members, self.full_noise, device=self.device)
+        beta = torch.ones(members, device=self.device)
+        try:
+            with fusing():
+                value, _ = compiled(self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples)
+                torch.autograd.grad(-value.sum(), self.parameters)
+        except TorchDynamoException as error:
+            warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
+            return None
+        return compiled
+
+    def find_divergence(self, values: Tensor, epoch: int) -> Divergence | None:
+        """The first quantity of an epoch [steps, Q] that is not finite, if there is one."""
+        bad = (~values.isfinite()).nonzero()
+        if not len(bad):
+            return None
+        step, quantity = (int(index) for index in bad[0])
+        return Divergence(epoch, step + 1, self.quantities[quantity])
+
+    def row(self, values: Tensor, epoch: int, beta: float, seconds: float) -> dict[str, Any]:
+        """A line of learning curves from an epoch's quantities [steps, Q]."""
+        means = values.double().mean(0).tolist()
+        members, steps = len(self.specs), len(values)
+        return {
+            "epoch": epoch,
+            "beta": beta,
+            "train_bound": means[-2],
+            "train_log_likelihood": means[-3],
+            "kl_per_layer": means[:-3],
+            "gradient_norm": means[-1],
+            "seconds": seconds,
+            "ms_per_step": 1e3 * seconds / (steps * members) if steps else math.nan,
+        }
+
+
+def objective(model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> tuple[Tensor, Tensor]:
+    """Each member's bound, averaged over its batch, [M]; and that, behind its KLs and log-likelihood, [M, L + 2].
+
+    Args:
+        model: a pack.
+        x: [M, B, D].
+        noise: [M, S * B * (U_1 + ... + U_L)], see `split_noise`.
+        beta: [M].
+        iw_samples: K, of which S is a multiple.
+
+    """
+    images = x.shape[1]
+    samples = noise.shape[1] // (images * sum(model.units))
+    trace = model(x, split_noise(noise, samples, images, model.units))
+    value = bound(log_weight(trace, beta), iw_samples).mean(1)
+    kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
+    return value, torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value], dim=1)

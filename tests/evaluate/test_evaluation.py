@@ -1,0 +1,228 @@
+import math
+
+import pytest
+import torch
+from torch._dynamo.exc import TorchDynamoException
+
+from hvae_spec import compiler
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.evaluate.evaluation import (
+    ROWS,
+    bytes_per_row,
+    evaluate,
+    kl_to_standard_normal,
+    record_statistics,
+    standard_error,
+)
+from hvae_spec.evaluate.log_weights import compiled_weigh
+from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance
+from hvae_spec.nn.folding import folded
+from hvae_spec.nn.objective import log_weight
+from hvae_spec.nn.random import Streams
+from tests.members import member
+from tests.reference import Reference
+
+
+def trained(spec):
+    """A model with statistics; initial weights will do, as no test here depends on learning."""
+    model = compiler.initialized([spec], 64)
+    dataset = load_dataset(spec.data)
+    record_statistics(model, compiler.batches(spec, dataset), spec.seed, 0, "whole_set")
+    return model.eval(), draw_once(dataset, "test", spec.model.observation)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_streaming_equals_the_plain_computation_on_the_same_noise(inference):
+    spec = member(model__inference=inference)
+    model, x = trained(spec)
+    k = 50
+    evaluation = evaluate(model, x, k, seed=4, epoch=2)
+    noise = Streams([4]).begin("evaluation", 2).noise(k, len(x), model.units)
+    with torch.no_grad():
+        trace = folded(model)(x[None], noise)
+    log_w = log_weight(trace)[0].double()
+    torch.testing.assert_close(evaluation.log_likelihood, log_w.logsumexp(0) - math.log(k), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(evaluation.elbo, log_w.mean(0), rtol=1e-6, atol=1e-5)
+    w = (log_w - log_w.max(0).values).exp()
+    torch.testing.assert_close(evaluation.effective_sample_size, w.sum(0) ** 2 / (w**2).sum(0), rtol=1e-4, atol=1e-4)
+    for layer, ratio in enumerate(trace.log_ratios):
+        draws = -ratio[0].double()
+        torch.testing.assert_close(evaluation.kl[layer], draws.mean((1, 2)), rtol=1e-5, atol=1e-5)
+        se = (draws.var(1, correction=1) / k).mean(1).div(len(x)).sqrt()
+        torch.testing.assert_close(evaluation.kl_se[layer], se, rtol=1e-3, atol=1e-6)
+
+
+def test_many_chunks_equal_one_stream(monkeypatch):
+    spec = member(model__batch_norm=False)
+    model, x = trained(spec)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.IMAGES", 7)
+    monkeypatch.setitem(ROWS, "cpu", 40)
+    chunked = evaluate(model, x, 600, seed=1)
+    monkeypatch.undo()
+    whole = evaluate(model, x, 600, seed=1)
+    # Different noise, the same distribution: means agree within their Monte Carlo errors.
+    error = math.hypot(chunked.log_likelihood_mc_se, whole.log_likelihood_mc_se)
+    assert abs(chunked.log_likelihood.mean() - whole.log_likelihood.mean()) < 5 * error
+    for a, b, sa, sb in zip(chunked.kl, whole.kl, chunked.kl_se, whole.kl_se, strict=True):
+        assert ((a - b).abs() < 5 * torch.hypot(sa, sb)).all()
+    assert len(chunked.log_likelihood) == len(x)
+    assert (chunked.effective_sample_size >= 1).all()
+    assert (chunked.effective_sample_size <= 600).all()
+
+
+def test_memory_limits_the_rows_in_flight(monkeypatch):
+    spec = member()
+    model, x = trained(spec)
+    seen = []
+    trace = type(model).trace
+
+    def spy(self, x, encoding, noise):
+        seen.append(noise[0].shape[2] * noise[0].shape[3])
+        return trace(self, x, encoding, noise)
+
+    monkeypatch.setattr(type(model), "trace", spy)
+    evaluate(model, x, 500)
+    assert max(seen) <= ROWS["cpu"]
+    seen.clear()
+    budget = 100 * bytes_per_row(model) / 2**30
+    evaluate(model, x, 500, memory_gib=budget)
+    assert max(seen) <= 100
+    assert sum(seen) == 500 * len(x)
+
+
+def test_the_sample_independent_part_runs_once_an_image(monkeypatch):
+    model, x = trained(member())
+    calls = []
+    encode = type(model.inference).encode
+    monkeypatch.setattr(type(model.inference), "encode", lambda self, x: (calls.append(x.shape[3]), encode(self, x))[1])
+    evaluate(model, x, 3000)
+    assert sum(calls) == len(x)
+
+
+def test_an_images_bound_does_not_depend_on_its_neighbours():
+    """Batch normalisation must not see the test batch."""
+    model, x = trained(member(1))
+    alone = evaluate(model, x[:1], 4000, seed=1)
+    together = evaluate(model, x, 4000, seed=2)
+    error = math.hypot(*((1 / e.effective_sample_size[0] - 1 / 4000) ** 0.5 for e in (alone, together)))
+    assert abs(alone.log_likelihood[0] - together.log_likelihood[0]) < 5 * error
+
+
+def test_evaluation_is_reproducible_and_seeded():
+    model, x = trained(member())
+    first, again, other = (evaluate(model, x, 20, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.log_likelihood, again.log_likelihood)
+    assert not torch.equal(first.log_likelihood, other.log_likelihood)
+
+
+def test_standard_error_over_images():
+    assert standard_error(torch.tensor([1.0, 2.0, 3.0, 6.0])) == pytest.approx(math.sqrt(14 / 3) / 2)
+    assert math.isnan(standard_error(torch.tensor([1.0])))
+
+
+@pytest.mark.parametrize(("images", "k"), [(24, 100), (24, 120), (2, 5200)])
+def test_bounds_with_fewer_samples_equal_the_plain_computation_on_the_same_noise(images, k):
+    model, x = trained(member(model__batch_norm=False))
+    x = x[:images]
+    evaluation = evaluate(model, x, k, seed=4)
+    streams, chunk = Streams([4]).begin("evaluation"), ROWS["cpu"] // images
+    log_w = []
+    for done in range(0, k, chunk):
+        with torch.no_grad():
+            trace = folded(model)(x[None], streams.noise(min(chunk, k - done), images, model.units))
+        log_w.append(log_weight(trace)[0].double())
+    every = torch.cat(log_w)
+    points = [samples for samples in FEWER_SAMPLES if samples < k]
+    assert list(evaluation.bound_by_samples) == [*points, k]
+    for samples in points:
+        # Groups of K' samples, among the first 5000.
+        groups = every[: min(k, 5000) // samples * samples].view(-1, samples, images)
+        bounds = torch.stack([group.exp().mean(0).log() for group in groups])
+        variance = bounds.var(0) / len(bounds) if len(bounds) > 1 else jackknife_variance(every[:samples])
+        found = evaluation.bound_by_samples[samples]
+        expected = bounds.mean().item(), variance.sum().sqrt().item() / images
+        assert found == pytest.approx(expected, rel=1e-5)
+    variance = jackknife_variance(every[:5000])
+    torch.testing.assert_close(evaluation.log_likelihood_mc_variance, variance, rtol=1e-3, atol=1e-9)
+    assert evaluation.bound_by_samples[k] == (evaluation.log_likelihood.mean(), evaluation.log_likelihood_mc_se)
+
+
+def test_the_bound_rises_with_the_samples_from_the_elbo_up():
+    model, x = trained(member(model__batch_norm=False))
+    evaluation = evaluate(model, x, 500, memory_gib=10 * bytes_per_row(model) / 2**30)
+    bounds = [bound for bound, _ in evaluation.bound_by_samples.values()]
+    assert bounds[0] == pytest.approx(evaluation.elbo.mean().item(), rel=1e-12)
+    assert bounds == sorted(bounds)
+    assert bounds[-1] > bounds[0] + 0.1
+
+
+def test_stated_errors_of_bounds_are_their_spread_over_repetitions():
+    model, x = trained(member(model__batch_norm=False))
+    repeats = [evaluate(model, x, 150, seed=seed).bound_by_samples for seed in range(60)]
+    for samples in (1, 5, 10, 50):
+        spread = torch.tensor([repeat[samples][0] for repeat in repeats]).std().item()
+        stated = sum(repeat[samples][1] for repeat in repeats) / len(repeats)
+        assert stated == pytest.approx(spread, rel=0.35), samples
+
+
+def test_one_sample_states_the_spread_over_images_as_its_error():
+    model, x = trained(member(model__batch_norm=False))
+    evaluation = evaluate(model, x, 1)
+    assert evaluation.bound_by_samples == {1: (evaluation.elbo.mean(), evaluation.elbo_se)}
+    assert evaluation.log_likelihood_mc_se == evaluation.elbo_se > 0
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_kl_to_the_standard_normal_is_that_of_the_slow_reference(inference, monkeypatch):
+    spec = member(model__inference=inference)
+    model, x = trained(spec)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.NORMALITY_IMAGES", 3)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.NORMALITY_SAMPLES", 4)
+    found = kl_to_standard_normal(model, x, seed=2, epoch=5)
+    noise = Streams([2]).begin("KL to the standard normal", 5).noise(4, 3, model.units)
+    expected, reference = torch.zeros(3, dtype=torch.float64), Reference(model, spec)
+    for sample in range(4):
+        for image in range(3):
+            _, q = reference.posterior(x[image].double(), [eps[0, :, sample, image].double() for eps in noise])
+            for layer, (mu, sigma2) in enumerate(q):
+                normal = torch.distributions.Normal(mu, sigma2.sqrt())
+                kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0))
+                expected[layer] += kl.sum() / 12
+    assert found == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_at_the_top_the_kl_to_the_standard_normal_is_the_kl_of_the_bound(inference, monkeypatch):
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.NORMALITY_SAMPLES", 1000)
+    model, x = trained(member(model__inference=inference, model__batch_norm=False))
+    evaluation = evaluate(model, x, 2000)
+    in_pieces = kl_to_standard_normal(model, x, memory_gib=100 * bytes_per_row(model) / 2**30)
+    for found in (kl_to_standard_normal(model, x), in_pieces):
+        assert found[-1] == pytest.approx(evaluation.kl[-1].sum().item(), rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_compiled_evaluation_is_the_plain_one():
+    model, x = trained(member())
+    plain, fused = evaluate(model, x, 700), evaluate(model, x, 700, compiled=True)
+    torch.testing.assert_close(fused.log_likelihood, plain.log_likelihood, rtol=1e-5, atol=1e-4)
+    for ours, theirs in zip(fused.kl, plain.kl, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_evaluation_goes_on_where_compiling_fails(monkeypatch):
+    def failing(function, dynamic):
+        def compiled(*arguments):
+            raise TorchDynamoException("no compiler")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", failing)
+    compiled_weigh.cache_clear()
+    model, x = trained(member())
+    with pytest.warns(UserWarning, match="goes on without it: no compiler"):
+        fused = evaluate(model, x, 700, compiled=True)
+    compiled_weigh.cache_clear()
+    assert torch.equal(fused.log_likelihood, evaluate(model, x, 700).log_likelihood)

@@ -1,0 +1,54 @@
+"""The text of an architecture: its factors, and the equations that give them."""
+
+import re
+
+import pytest
+
+from hvae_spec.spec import equations
+from hvae_spec.spec.model import ModelSpec
+
+
+def model(depth=3, **fields):
+    return ModelSpec.model_validate({"layers": [{"units": 4, "mlp": [8]}] * depth, **fields})
+
+
+@pytest.mark.parametrize(
+    ("depth", "inference", "p", "q"),
+    [
+        (1, "vae", "p(x|z_1) p(z_1)", "q(z_1|x)"),
+        (1, "ladder", "p(x|z_1) p(z_1)", "q(z_1|x)"),
+        (3, "vae", "p(x|z_1) p(z_1|z_2) p(z_2|z_3) p(z_3)", "q(z_1|x) q(z_2|z_1) q(z_3|z_2)"),
+        (3, "ladder", "p(x|z_1) p(z_1|z_2) p(z_2|z_3) p(z_3)", "q(z_3|x) q(z_2|z_3, x) q(z_1|z_2, x)"),
+    ],
+)
+def test_factors_stand_in_the_order_of_the_paper(depth, inference, p, q):
+    assert equations.generative(model(depth, inference=inference)) == p
+    assert equations.inference(model(depth, inference=inference)) == q
+
+
+@pytest.mark.parametrize("observation", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_every_factor_has_its_equation_once(depth, inference, observation):
+    spec = model(depth, inference=inference, observation=observation)
+    given = [line.split(" = ")[0] for line in equations.equations(spec)]
+    factors = equations.generative(spec) + " " + equations.inference(spec)
+    for layer in range(1, depth):
+        # The general forms of the layers in the middle.
+        factors = factors.replace(f"p(z_{layer}|z_{layer + 1})", "p(z_i|z_{i+1})")
+        factors = factors.replace(f"q(z_{layer + 1}|z_{layer})", "q(z_i|z_{i-1})")
+        factors = factors.replace(f"q(z_{layer}|z_{layer + 1}, x)", "q(z_i|z_{i+1}, x)")
+    for factor in set(re.findall(r"[pq]\([^)]*\)", factors)):
+        assert given.count(factor) == 1, factor
+
+
+def test_what_differs_between_models_is_told():
+    ladder = " ".join(equations.equations(model(inference="ladder")))
+    shared = " ".join(equations.equations(model(inference="ladder", share_top_down=True)))
+    assert "t_i = MLP(z_{i+1})" in ladder
+    assert "t_i" not in shared
+    assert "shared" in shared
+    assert "Bernoulli" in ladder
+    assert "p(x|z_1) = N(μ(z_1), σ²(z_1))" in equations.equations(model(observation="gaussian"))
+    assert "softplus(Linear(d(y))) + 1e-06" in ladder
+    assert "+ 1e" not in " ".join(equations.equations(model(inference="ladder", variance_floor=0)))

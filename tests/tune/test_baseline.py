@@ -1,0 +1,160 @@
+"""The plain model that the benchmark compares with is the same model: equal weights and noise, equal log weights."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hvae_spec import compiler
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.evaluate.evaluation import evaluate, record_statistics
+from hvae_spec.nn.objective import bound as our_bound
+from hvae_spec.nn.objective import log_weight
+from hvae_spec.nn.random import Streams
+from hvae_spec.spec.cost import parameters
+from hvae_spec.train.trainer import Trainer
+from tests.members import member
+from tune.bench.baseline import PlainHVAE, bound, plain_log_likelihood, train_plain
+from tune.bench.comparison import plain_model
+
+CASES = [
+    *itertools.product(["vae", "ladder"], [False], [False, True], ["bernoulli", "gaussian"], [1, 3]),
+    ("ladder", True, True, "bernoulli", 3),
+    ("ladder", True, False, "gaussian", 3),
+]
+IMAGES = 16
+
+
+def spec_of(inference, share, batch_norm, observation, depth, **more):
+    return member(
+        depth,
+        model__inference=inference,
+        model__share_top_down=share,
+        model__batch_norm=batch_norm,
+        model__observation=observation,
+        **more,
+    )
+
+
+def ours(spec):
+    model = compiler.initialized([spec], 64)
+    with torch.no_grad():
+        for parameter in model.parameters():  # batch normalisation's scale and shift too
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def copy_weights(model, plain):
+    """Give a plain model the weights of member 0 of ours."""
+    state = {name: value[0] for name, value in model.state_dict().items()}
+
+    def linear(module, name, heads=slice(None)):
+        module.weight.copy_(state[f"{name}.weight"][heads])
+        # A bias before batch normalisation has no effect, and ours has none.
+        module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
+
+    def norm(modules, name, heads=slice(None)):
+        for module in modules:
+            assert isinstance(module, nn.BatchNorm1d)
+            module.weight.copy_(state[f"{name}.weight"][heads, 0])
+            module.bias.copy_(state[f"{name}.bias"][heads, 0])
+            module.running_mean.copy_(state[f"{name}.mean"][heads])
+            module.running_var.copy_(state[f"{name}.variance"][heads])
+
+    def mlp(modules, name):
+        linears = [place for place, module in enumerate(modules) if isinstance(module, nn.Linear)]
+        for place, at in enumerate(linears):
+            linear(modules[at], f"{name}.linears.{place}")
+            norm([m for m in modules[at + 1 : at + 2] if isinstance(m, nn.BatchNorm1d)], f"{name}.norms.{place}")
+
+    def gaussian(layer, name):
+        mlp(layer.mlp, f"{name}.mlp")
+        units = layer.mu[0].out_features
+        for head, heads in ((layer.mu, slice(None, units)), (layer.sigma2, slice(units, None))):
+            linear(head[0], f"{name}.head.linear", heads)
+            norm(head[1:], f"{name}.head.norm", heads)
+
+    groups = {"inference.up": plain.up, "generative.conditionals": plain.prior}
+    if plain.ladder and not plain.shared:
+        groups["inference.down"] = plain.down
+    with torch.no_grad():
+        for name, layers in groups.items():
+            for index, layer in enumerate(layers):
+                gaussian(layer, f"{name}.{index}")
+        if plain.bernoulli:
+            mlp(plain.decoder[0], "generative.likelihood.mlp")
+            linear(plain.decoder[1], "generative.likelihood.logits")
+        else:
+            gaussian(plain.decoder, "generative.likelihood")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_log_weights_and_gradients_equal_ours(case):
+    spec = spec_of(*case)
+    model, plain = ours(spec), plain_model(spec)
+    copy_weights(model, plain)
+    x = torch.rand(1, IMAGES, 64).round()
+    noise = Streams([0]).begin("test").noise(6, IMAGES, model.units)
+    log_w = log_weight(model(x, noise), 0.7)
+    plain_log_w = plain.log_weight(x[0], 0.7, samples=6, noise=[eps[0].flatten(1).T for eps in noise])
+    torch.testing.assert_close(plain_log_w, log_w[0], rtol=1e-4, atol=2e-3)
+    # Two Monte Carlo samples of an importance-weighted bound of three.
+    ours_value, value = our_bound(log_w, 3).mean(), bound(plain_log_w, 3)
+    torch.testing.assert_close(value, ours_value, rtol=1e-4, atol=1e-3)
+    ours_value.backward()
+    value.backward()
+    gradient = dict(model.named_parameters())["inference.up.0.mlp.linears.0.weight"].grad[0]
+    torch.testing.assert_close(plain.up[0].mlp[0].weight.grad, gradient, rtol=1e-3, atol=1e-4)
+    assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec)
+
+
+def idle_biases(plain):
+    """Biases that feed batch normalisation."""
+    pairs = [pair for m in plain.modules() if isinstance(m, nn.Sequential) for pair in itertools.pairwise(m)]
+    return sum(a.bias.numel() for a, b in pairs if isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm1d))
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_evaluation_agrees_with_ours_within_monte_carlo_error(inference):
+    spec = spec_of(inference, False, True, "bernoulli", 3, training__optimizer__adam__lr=5e-3)
+    dataset = load_dataset(spec.data)
+    trainer = Trainer([spec], dataset)
+    for _ in range(20):
+        trainer.train_epoch()
+    model, plain = trainer.model, plain_model(spec)
+    record_statistics(model, trainer.batches, 0, 0, "whole_set")
+    copy_weights(model, plain)
+    x = draw_once(dataset, "test", "bernoulli")
+    evaluation = evaluate(model, x, 2000)
+    torch.manual_seed(0)
+    values = plain_log_likelihood(plain.eval(), x, 2000, rows=1000)
+    assert values.shape == (len(x),)
+    error = 5 * math.sqrt(2) * evaluation.log_likelihood_mc_se
+    assert error < 0.5
+    assert values.mean().item() == pytest.approx(evaluation.log_likelihood.mean().item(), abs=error)
+
+
+def test_training_learns():
+    grey = torch.tensor(load_dataset(member().data).train).float() / 16
+    x = grey.round()[:100]
+
+    def make():
+        return PlainHVAE([4, 2], [[16], [8]], 64, inference="ladder", batch_norm=True)
+
+    before, after = (
+        plain_log_likelihood(train_plain(make, grey, epochs, 2, seed=0, batch_size=32), x, 50).mean()
+        for epochs in (0, 8)
+    )
+    assert after > before + 5
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "elu", "leaky_relu"])
+def test_nonlinearities_are_ours(name):
+    spec = member(model__nonlinearity=name)
+    modules = [m for m in plain_model(spec).up[0].mlp if not isinstance(m, nn.Linear | nn.BatchNorm1d)]
+    values = torch.linspace(-3, 3, 13)
+    for module in modules:
+        torch.testing.assert_close(module(values), compiler.nonlinearity(spec.model)(values))

@@ -1,0 +1,316 @@
+"""`python -m tune.bench SPEC`: how fast this machine runs a spec, beside a plain PyTorch loop and the floor of both."""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hvae_spec.errors import UserError
+from hvae_spec.records import provenance
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.grid import Cell
+from hvae_spec.spec.load import Reading, read
+from tune.bench.startup import startup
+from tune.execute.signals import Interrupted, Interruption
+from tune.measure.cache import (
+    SIZES,
+    ShapeMeasurement,
+    device_name,
+    measure_beside,
+    save_measurement,
+    shape_name,
+    step_shape,
+)
+from tune.plan.devices import can_compile
+
+SECONDS = 5.0
+COMPILED = {"cpu": (1, 8, 16), "cuda": (1, 8, 32)}
+"""Pack sizes that are measured with compiled steps, of those asked for: each takes a minute to compile."""
+PRODUCTS = 30
+"""A shape of product is measured for this fraction of the time for a shape of model."""
+EPILOG = """\
+Every distinct shape of the grid is measured once, on images of noise: packs of several sizes, the plain loop and the
+floor (the matrix products alone), in turn, in one process; every time is a median. What is measured is kept, and plans
+of later runs are made with it, where their packs have as many threads (--threads 1
+where every core has a pack). Nothing is downloaded. Let nothing else run meanwhile.
+
+exit codes: 0 measured; 1 the system failed; 2 bad input; 130, 143 interrupted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    options = parse(arguments)
+    try:
+        with Interruption():
+            found = bench(options)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")
+        return 1
+    except Interrupted as signal:
+        sys.stderr.write(f"\nInterrupted ({signal}).\n")
+        return 128 + signal.number
+    if options.json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        print_tables(found, Console(width=None if sys.stdout.isatty() else 120))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tune.bench",
+        description="Measure training and evaluation of every shape in a spec's grid.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a field of the spec")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto (CUDA where there is one), cpu, cuda or cuda:N"
+    )
+    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--members",
+        type=_sizes,
+        metavar="M,...",
+        help="pack sizes to measure (default: 1,2,4,8,16, and on a GPU 32,64)",
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, default=SECONDS, metavar="S", help=f"time for each shape (default: {SECONDS:g})"
+    )
+    parser.add_argument(
+        "--shapes", choices=("all", "largest"), default="all", help="all of the grid's, or the costliest"
+    )
+    parser.add_argument(
+        "--compile",
+        choices=("largest", "always", "never"),
+        default="largest",
+        help="which shapes to measure with compiled steps too, a minute for each size (default: the costliest)",
+    )
+    parser.add_argument("--no-ray", action="store_true", help="leave out the cost of Ray")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number greater than 0, not {text!r}")
+    return int(text)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_count(part.strip()) for part in text.split(",")}))
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds greater than 0, not {text!r}")
+    return float(text)
+
+
+def bench(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything. Returns what `--json` prints.
+
+    Raises:
+        UserError: the spec or a flag will not do.
+
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise UserError(f"--device {options.device}: expected auto, cpu, cuda or cuda:0 and so on")
+    reading = read(options.spec, options.set)
+    from hvae_spec.compiler import pick_device
+    from tune.bench.floor import Floor, step_products
+
+    device = str(pick_device(options.device))
+    threads = options.threads or len(os.sched_getaffinity(0))
+    shapes = grid_shapes(reading)
+    largest = max(shapes, key=lambda shape: sum(product.multiply_adds for product in step_products(shape[1])))
+    if options.shapes == "largest":
+        shapes = [largest]
+    compiled = {"largest": {largest[0]}, "always": {name for name, _ in shapes}, "never": set[str]()}[options.compile]
+    if compiled and not can_compile(device.partition(":")[0]):
+        note("what torch.compile needs is not there: measured without it")
+        compiled = set()
+    precisions = sorted({member.training.matmul_precision for _, member in shapes})
+    found: dict[str, Any] = {
+        "machine": {
+            "device": device,
+            "device_name": device_name(device),
+            "threads": threads,
+            "versions": provenance.versions(),
+            "precision": ", ".join(precisions),
+        },
+        **{part: [] for part in ("shapes", "evaluation", "epoch_setup", "numerics")},
+    }
+    floor = Floor(device, threads, options.seconds / PRODUCTS)
+    for place, (name, member) in enumerate(shapes, start=1):
+        note(f"[{place}/{len(shapes)}] {name}")
+        settings: dict[str, Any] = {"device": device, "threads": threads, "floor": floor, "compiled": name in compiled}
+        for part, rows in shape_rows(name, member, options, **settings).items():
+            found[part] += rows
+    note("start-up")
+    found["startup"], failures = startup(options.spec, options.set, with_ray=not options.no_ray)
+    for failure in failures:
+        note(f"  {failure}")
+    return found
+
+
+def note(text: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def grid_shapes(reading: Reading) -> list[tuple[str, Member]]:
+    """The distinct shapes of a grid, each with a name of its own and one of its members."""
+    distinct: dict[str, Cell] = {}
+    for cell in reading.cells:
+        distinct.setdefault(json.dumps(step_shape(cell.member), sort_keys=True), cell)
+    names = Counter(shape_name(cell.member) for cell in distinct.values())
+    shapes: dict[str, Member] = {}
+    for cell in distinct.values():
+        name = shape_name(cell.member)
+        if names[name] > 1:
+            axes = [f"{path.rsplit('.', 1)[-1]} {value}" for path, value in cell.axes.items() if path != "data.dataset"]
+            name = f"{name} ({', '.join([cell.variant, *axes])})"
+        shapes[name] = cell.member
+    return list(shapes.items())
+
+
+def shape_rows(
+    name: str,
+    member: Member,
+    options: argparse.Namespace,
+    *,
+    device: str,
+    threads: int,
+    floor: Any,
+    compiled: bool,
+) -> dict[str, list[dict[str, Any]]]:
+    """What is measured of one shape, by the part of the report that it belongs to."""
+    from tune.bench import comparison
+    from tune.measure import timing
+
+    settings: dict[str, Any] = {"device": device, "threads": threads}
+    kind = device.partition(":")[0]
+    sizes = options.members or SIZES[kind]
+    settings |= {"sizes": sizes, "seconds": options.seconds}
+    settings["steps"] = {"plain": comparison.step(member, device)}
+    settings["evaluations"] = {"plain": comparison.evaluation(member, device)}
+    # The best rate of products is the better one of before and after.
+    floors = [(floor.step_ms(member), floor.samples_per_second(member))]
+    measured = [(False, sizes, *measure_beside(member, **settings))]
+    if compiled:
+        note("  compiled: up to a minute for each size")
+        settings["sizes"] = tuple(size for size in sizes if size in COMPILED[kind]) or sizes[:1]
+        measured.append((True, settings["sizes"], *measure_beside(member, **settings, compiled=True)))
+    floor.forget()
+    floors.append((floor.step_ms(member), floor.samples_per_second(member)))
+    floor_ms, floor_rate = min(ms for ms, _ in floors), max(rate for _, rate in floors)
+    rows = []
+    for is_compiled, asked, each, beside, _ in measured:
+        save_measurement(member, device, threads, is_compiled, each)
+        left_out = sorted(set(asked) - {step.members for step in each.steps})
+        if left_out:
+            note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")
+        rows += step_rows(name, each, beside, is_compiled, floor_ms)
+    images, samples = timing.evaluation_size(member, device)
+    ours, theirs = comparison.rounding(member, device)
+    return {
+        "shapes": rows,
+        "evaluation": [
+            {
+                "name": name,
+                "samples_per_second": each.samples_per_second,
+                "plain_samples_per_second": images * samples / times["plain"],
+                "floor_samples_per_second": floor_rate,
+                "compiled": is_compiled,
+                "images": images,
+                "iw_samples": samples,
+            }
+            for is_compiled, _, each, _, times in measured
+        ],
+        "epoch_setup": [
+            {
+                "name": name,
+                "seconds_per_member": measured[0][2].epoch_seconds_per_member,
+                "plain_seconds": comparison.epoch_seconds(member, device, threads),
+            }
+        ],
+        "numerics": [{"name": name, "median_error_nats": ours, "plain_median_error_nats": theirs}],
+    }
+
+
+def step_rows(
+    name: str, shape: ShapeMeasurement, beside: dict[int, dict[str, float]], compiled: bool, floor_ms: float
+) -> list[dict[str, Any]]:
+    """One row a pack size."""
+    return [
+        {
+            "name": name,
+            "members": step.members,
+            "ms_per_member_step": step.ms_per_member_step,
+            "plain_ms_per_step": 1e3 * beside[step.members]["plain"],
+            "floor_ms_per_member_step": floor_ms,
+            "compiled": compiled,
+            "bytes": step.bytes,
+            "compile_seconds": shape.compile_seconds,
+        }
+        for step in shape.steps
+    ]
+
+
+def print_tables(found: dict[str, Any], console: Console) -> None:
+    """Print the report for people."""
+    machine = found["machine"]
+    console.print(
+        f"{machine['device_name']} ({machine['device']}), {machine['threads']} threads, "
+        f"PyTorch {machine['versions']['torch']}, products in {machine['precision']} precision",
+        highlight=False,
+    )
+    sizes = sorted({row["members"] for row in found["shapes"]})
+    table = Table(title="Training: ms a member-step, by members of the pack")
+    for heading in ("shape", *map(str, sizes), "plain loop", "floor", "plain / best", "best / floor"):
+        table.add_column(heading, justify="left" if heading == "shape" else "right")
+    for name, compiled in dict.fromkeys((row["name"], row["compiled"]) for row in found["shapes"]):
+        rows = [row for row in found["shapes"] if (row["name"], row["compiled"]) == (name, compiled)]
+        times = {row["members"]: row["ms_per_member_step"] for row in rows}
+        best, floor = min(times.values()), rows[0]["floor_ms_per_member_step"]
+        plain = next(row["plain_ms_per_step"] for row in rows if row["ms_per_member_step"] == best)
+        cells = [f"{times[size]:.3g}" if size in times else "" for size in sizes]
+        numbers = (f"{plain:.3g}", f"{floor:.3g}", f"{plain / best:.2f}", f"{best / floor:.2f}")
+        table.add_row(f"{name}{', compiled' if compiled else ''}", *cells, *numbers)
+    console.print(table)
+    table = Table(title="Evaluation, set-up of an epoch, and rounding of log weights (median, nats)")
+    for heading in ("shape", "K", "samples/s", "/ plain", "/ floor", "epoch", "plain", "rounding", "plain's"):
+        table.add_column(heading, justify="left" if heading == "shape" else "right")
+    epochs, errors = ({row["name"]: row for row in found[part]} for part in ("epoch_setup", "numerics"))
+    for rate in found["evaluation"]:
+        epoch, error = epochs[rate["name"]], errors[rate["name"]]
+        ours, plain, floor = (rate[f"{who}samples_per_second"] for who in ("", "plain_", "floor_"))
+        table.add_row(
+            rate["name"] + (", compiled" if rate["compiled"] else ""),
+            *(f"{rate['iw_samples']:,}", f"{ours:,.0f}", f"{ours / plain:.2f}", f"{ours / floor:.2f}"),
+            *(f"{epoch['seconds_per_member']:.3f} s", f"{epoch['plain_seconds']:.3f} s"),
+            *(f"{error['median_error_nats']:.1e}", f"{error['plain_median_error_nats']:.1e}"),
+        )
+    console.print(table)
+    for name, seconds in found["startup"].items():
+        what = name.removesuffix("_seconds").replace("_", " ")
+        console.print(f"{what}: {'failed' if seconds is None else f'{seconds:.2f} s'}", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

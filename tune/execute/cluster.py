@@ -1,0 +1,307 @@
+"""Packs on Ray: one trial a pack. Ray schedules and retries; what is done, and how far, only the records know.
+
+(Ray's own experiment state is written to a temporary folder and never read.)
+"""
+
+import math
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hvae_spec.errors import UserError
+from hvae_spec.pack_job import PackJob, Progress
+from tune.execute.outcomes import ATTEMPTS, Packs, Signs
+from tune.execute.signals import Interruption
+from tune.show.display import Listener
+
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+CHUNK = 512
+"""About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
+
+
+class RayDiedError(Exception):
+    """The local Ray is gone."""
+
+
+@contextmanager
+def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
+    """Ray, started on this machine or joined at an address, and left again at the end.
+
+    Raises:
+        UserError: there is no cluster at the address.
+
+    """
+    os.environ.update(QUIET | ({} if address else LOOPBACK))
+    import logging
+
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address is None:
+        options |= {"address": "local", "num_cpus": cores, "num_gpus": gpus, "include_dashboard": False}
+    else:
+        _check_address(address)
+        options |= {"address": address}
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from None
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse a cluster's address where nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        UserError: it cannot be connected to.
+
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return
+    host = host.removeprefix("ray://")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--address {address}: no Ray cluster can be joined there ({error})") from None
+
+
+def run_on_ray(
+    jobs: list[PackJob],
+    listener: Listener,
+    interruption: Interruption,
+    *,
+    cores: int,
+    gpus: int,
+    workers: int,
+    packs_per_gpu: int = 1,
+    address: str | None = None,
+) -> None:
+    """Run packs as Ray Tune trials, the first ones first, several at a time. Packs that run out of memory give way to
+    their halves.
+
+    Args:
+        jobs: packs, the costliest first.
+        listener: told of everything that happens.
+        interruption: tells when to stop.
+        cores: CPU cores that a local Ray may use.
+        gpus: CUDA devices that a local Ray may use.
+        workers: packs that run at a time, as far as that is known.
+        packs_per_gpu: packs that share a CUDA device.
+        address: an existing cluster to use instead.
+
+    """
+    with interruption.deferred(), ray_running(cores, gpus, address) as ray:
+        interruption.arm()  # Ray has put handlers of its own in place
+        if address is not None:
+            _check_shared_storage(ray, jobs[0].results)
+            gpus = 0 if jobs[0].device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+        # A pack that began with more threads than any machine now has cores keeps them, for the sake of its bits.
+        most = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+        in_order = sorted(jobs, key=lambda job: -job.threads)
+        for threads, group in groupby(in_order, key=lambda job: job.threads):
+            resources = {"cpu": max(1, min(threads, most)), "gpu": 1 / packs_per_gpu if gpus else 0}
+            left = list(group)
+            while left:
+                chunk, left = next_chunk(left, workers)
+                left = _run_trials(chunk, listener, interruption, resources) + left
+
+
+def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[PackJob]]:
+    """The packs to submit next, and those that come later.
+
+    Workers are idle between the ends of a chunk's last packs. So each chunk gets packs of all durations and ends with
+    its shortest, and as the longest come in rows of similar ones, a worker each, only whole rows.
+
+    Args:
+        jobs: the longest first.
+        workers: how many run at a time.
+
+    """
+    size = workers * math.ceil(CHUNK / workers)
+    chunks = math.ceil(len(jobs) / size)
+    rows = [jobs[start : start + workers] for start in range(0, len(jobs), workers)]
+    now = [job for row in rows[::chunks] for job in row]
+    later = [job for place, row in enumerate(rows) for job in row if place % chunks]
+    return now, later
+
+
+def _run_trials(
+    jobs: list[PackJob], listener: Listener, interruption: Interruption, resources: dict[str, float]
+) -> list[PackJob]:
+    """Run packs. Returns those that are to run in the place of packs that ran out of memory."""
+    from ray import tune as ray_tune
+
+    by_id = {job.pack_id: job for job in jobs}
+    driver = (socket.gethostname(), os.getpid())
+    packs = Packs(by_id, listener)
+    trainable = ray_tune.with_resources(
+        ray_tune.with_parameters(_run_trial, jobs=by_id, driver=driver, variables=_variables()), resources
+    )
+    results = jobs[0].results
+    scratch = Path(tempfile.mkdtemp(prefix=".ray-", dir=results))
+    try:
+        tuner = ray_tune.Tuner(
+            trainable,
+            param_space={"pack": ray_tune.grid_search(list(by_id))},
+            tune_config=ray_tune.TuneConfig(
+                reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name
+            ),
+            run_config=ray_tune.RunConfig(
+                name="trials",
+                storage_path=str(scratch.resolve()),
+                failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
+                callbacks=[_callback(packs, interruption)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return packs.halves
+
+
+def _local_raylets() -> list[psutil.Process]:
+    """Ray's scheduler, where this process started it."""
+    return [child for child in psutil.Process().children(recursive=True) if child.name() == "raylet"]
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["pack"])
+
+
+def _variables() -> dict[str, str]:
+    """What a worker must know of the driver's environment."""
+    return {name: os.environ[name] for name in ("HVAE_DATA_DIR",) if name in os.environ}
+
+
+def _run_trial(
+    config: dict[str, Any], jobs: dict[str, PackJob], driver: tuple[str, int], variables: dict[str, str]
+) -> None:
+    """One trial: a pack, in a worker."""
+    from ray import tune as ray_tune
+
+    from tune.execute.splitting import fits
+
+    os.environ.update(variables)
+    job = jobs[config["pack"]]
+    signs = Signs(job)
+    signs.clear()
+
+    def report(progress: Progress) -> None:
+        _leave_if_orphaned(driver)
+        # Nested, as Tune gives names such as `done` a meaning of its own.
+        ray_tune.report({"progress": asdict(progress)})
+
+    try:
+        if not fits(job, report):
+            signs.out_of_memory.touch()
+    except Exception:
+        signs.failure.write_text(traceback.format_exc())
+        raise
+
+
+def _leave_if_orphaned(driver: tuple[str, int]) -> None:
+    """End this worker if its driver was killed: a new driver may want the pack. The last checkpoint stands."""
+    name, pid = driver
+    if name == socket.gethostname() and not psutil.pid_exists(pid):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _callback(packs: Packs, interruption: Interruption) -> Any:
+    """A Tune callback that tells what becomes of packs. Its methods run in Tune's loop: quick, and never raising."""
+    from ray.tune import Callback
+
+    class Tell(Callback):
+        def __init__(self, packs: Packs, interruption: Interruption) -> None:
+            self.packs, self.interruption = packs, interruption
+            self.raylets = _local_raylets()
+
+        def __getstate__(self) -> dict[str, Any]:
+            # Tune pickles its callbacks for a restore that is never made, and a terminal cannot be pickled.
+            return {}
+
+        def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            self.interruption.check()
+            # Tune would wait for a dead Ray for ever.
+            if any(not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE for raylet in self.raylets):
+                raise RayDiedError("Ray has died on this machine. The same command goes on from the last checkpoints.")
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.packs.started(trial.config["pack"])
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            if "progress" in result:
+                self.packs.listener.progressed(Progress(**result["progress"]))
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.packs.raised(trial.config["pack"])
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.packs.returned(trial.config["pack"])
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.packs.given_up(trial.config["pack"])
+
+    return Tell(packs, interruption)
+
+
+def _check_shared_storage(ray: Any, results: Path) -> None:
+    """Make sure that every node of a cluster sees the results folder.
+
+    Raises:
+        UserError: a node does not.
+
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    marker = results.resolve() / f".marker-{os.getpid()}"
+    marker.write_text("every node must see this file")
+
+    def sees() -> bool:
+        return marker.exists()
+
+    try:
+        for node in ray.nodes():
+            if node["Alive"]:
+                here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                if not ray.get(ray.remote(num_cpus=0)(sees).options(scheduling_strategy=here).remote()):
+                    raise UserError(
+                        f"{results}: node {node['NodeManagerAddress']} of the cluster does not see this folder; "
+                        "choose one on storage that all nodes share, with --results"
+                    )
+    finally:
+        marker.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""Packs that do not come to their end: what workers leave of them, how often they are tried, what is recorded."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from hvae_spec.errors import UserError
+from hvae_spec.pack_job import PackJob
+from hvae_spec.records.layout import Results
+from hvae_spec.spec.cost import parameters
+from tune.show.display import Listener
+
+ATTEMPTS = 3
+"""How often a pack is tried before it is recorded as failed. Each attempt goes on from the last checkpoint."""
+
+
+def record_failure(job: PackJob, traceback: str) -> None:
+    """Record every member of a pack that has no result as failed, with the traceback in its folder."""
+    results = Results(job.results)
+    lines = [line for line in traceback.strip().splitlines() if line.strip()]
+    for member in job.members:
+        record = member.record(results)
+        record.begin(member.spec)
+        record.fail(
+            {
+                "digest": member.digest,
+                "labels": member.labels,
+                "failure": lines[-1] if lines else "unknown",
+                "parameters": parameters(member.spec),
+                "pack": {"id": job.pack_id, "members": len(job.members), "threads": job.threads},
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+            traceback,
+        )
+
+
+class Signs:
+    """Files in a pack's folder by which a worker tells a driver why the pack is not done."""
+
+    def __init__(self, job: PackJob) -> None:
+        folder = Results(job.results).pack(job.pack_id)
+        self.failure = folder / "failure.txt"
+        """A traceback."""
+        self.out_of_memory = folder / "out_of_memory"
+        """That it is there says that the pack did not fit into its device's memory."""
+
+    def clear(self) -> None:
+        """Remove those of an earlier attempt."""
+        for path in (self.failure, self.out_of_memory):
+            path.unlink(missing_ok=True)
+
+    @property
+    def traceback(self) -> str:
+        """Why the pack failed."""
+        if self.failure.exists():
+            return self.failure.read_text()
+        return "the worker died without a word (killed, or out of memory)\n"
+
+
+class Packs:
+    """Packs that workers run: judges what became of each, by its records and signs, and tells a listener."""
+
+    def __init__(self, jobs: Mapping[str, PackJob], listener: Listener) -> None:
+        self.jobs, self.listener = jobs, listener
+        self.seen: set[str] = set()
+        self.halves: list[PackJob] = []
+        """What is to run in the place of packs that ran out of memory."""
+
+    def started(self, pack_id: str) -> None:
+        """A worker takes up a pack, for the first time or again."""
+        if pack_id not in self.seen:
+            self.seen.add(pack_id)
+            self.listener.started(pack_id)
+
+    def raised(self, pack_id: str) -> None:
+        """A pack raised or its worker died, and it will be tried again."""
+        reason = Signs(self.jobs[pack_id]).traceback.strip().splitlines()[-1]
+        self.listener.failed(pack_id, reason, final=False)
+
+    def given_up(self, pack_id: str) -> None:
+        """A pack raised, or its worker died, for the last time."""
+        self._fail(self.jobs[pack_id], Signs(self.jobs[pack_id]).traceback)
+
+    def returned(self, pack_id: str) -> None:
+        """A pack's worker is done with it."""
+        job = self.jobs[pack_id]
+        if job.is_done:
+            self.listener.ended(pack_id)
+        elif Signs(job).out_of_memory.exists():
+            self._split(job)
+        else:
+            self._fail(job, "the worker ended before the pack's members had their results")
+
+    def _split(self, job: PackJob) -> None:
+        from tune.execute.splitting import ALONE, split
+
+        if len(job.members) == 1:
+            self._fail(job, ALONE)
+            return
+        try:
+            halves = split(job)
+        except (UserError, OSError) as error:
+            self._fail(job, str(error))
+            return
+        self.halves += halves
+        self.listener.split(job.pack_id, halves)
+
+    def _fail(self, job: PackJob, why: str) -> None:
+        record_failure(job, why)
+        self.listener.failed(job.pack_id, why.strip().splitlines()[-1], final=True)

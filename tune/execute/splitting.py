@@ -1,0 +1,67 @@
+"""Packs that do not fit into their device's memory: run until they run out of it, then cut into two halves that go on
+from where the pack was.
+"""
+
+import gc
+import shutil
+from dataclasses import replace
+
+import torch
+
+from hvae_spec.pack import run_pack
+from hvae_spec.pack_job import PackJob, Report
+from hvae_spec.records.layout import Results
+from hvae_spec.train.checkpoint import cut_checkpoint
+from tune.plan.planner import pack_id, write_pack
+
+ALONE = (
+    "out of memory with a single member, so it cannot be split: fewer packs on a GPU (--packs-per-gpu), a smaller "
+    "evaluation.memory_gib or training.batch_size, or a device with more memory"
+)
+"""Why a pack of one member failed."""
+
+
+def fits(job: PackJob, report: Report) -> bool:
+    """Run a pack, its pack.json written first. False if the device's memory was not enough.
+
+    Raises:
+        Exception: what `run_pack` raises.
+
+    """
+    write_pack(job)
+    try:
+        run_pack(job, report)
+        is_enough = True
+    except torch.OutOfMemoryError:
+        is_enough = False
+    if torch.cuda.is_initialized():
+        # The process goes on to other packs, and may not be the only one on its device.
+        gc.collect()
+        torch.cuda.empty_cache()
+    return is_enough
+
+
+def split(job: PackJob) -> list[PackJob]:
+    """Replace a pack on disk by two halves, each with its part of the pack's checkpoint.
+
+    A crash at any moment leaves the pack as it was, or its halves: until the pack is gone, it is the one that a later
+    run goes on with, as it is the larger one.
+
+    Raises:
+        UserError: its checkpoint is damaged.
+
+    """
+    middle = (len(job.members) + 1) // 2
+    parts = (job.members[:middle], job.members[middle:])
+    halves = [replace(job, pack_id=pack_id(part), members=part) for part in parts]
+    results = Results(job.results)
+    folder = results.pack(job.pack_id)
+    for half in halves:
+        path = results.pack(half.pack_id) / "checkpoint.safetensors"
+        path.unlink(missing_ok=True)
+        if (folder / path.name).exists():
+            cut_checkpoint(folder / path.name, path, [member.digest for member in half.members])
+        write_pack(half)
+    (folder / "pack.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return halves

@@ -1,0 +1,236 @@
+"""How fast a shape of member trains and is evaluated on this machine, measured once and kept on disk.
+
+What is measured is the program's own step and evaluation, on images of noise, so that nothing need be downloaded (what
+is in the images changes no time). Loading a measurement needs no torch.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from hvae_spec.records import provenance
+from hvae_spec.records.files import write_json
+from hvae_spec.spec.experiment import Member
+
+SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
+"""Members of the packs that are measured."""
+SECONDS = 3.0
+"""Time for a shape, its set-up apart."""
+NEARLY_BEST = 1.03
+"""A smaller pack is as good as the fastest if its member-step takes no more than this times the fastest's."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One optimisation step of a pack of some size."""
+
+    members: int
+    """M."""
+    ms_per_member_step: float
+    """Milliseconds of a step, divided by M. Drawing the batch is not part of it."""
+    bytes: int
+    """Peak memory of the pack in training: on a CUDA device measured, on a CPU counted (see `tune.measure.timing`)."""
+
+
+@dataclass(frozen=True)
+class ShapeMeasurement:
+    """What a shape costs on a machine."""
+
+    name: str
+    """`mnist L5 ladder+BN`, say."""
+    steps: tuple[StepTime, ...]
+    """By ascending M."""
+    samples_per_second: float
+    """Images times importance samples that the evaluation of one member does in a second."""
+    epoch_seconds_per_member: float
+    """Shuffling and drawing the batches of an epoch: what an epoch takes beyond its steps."""
+    compile_seconds: float = 0.0
+    """What a pack pays before its first fast step, for being compiled."""
+
+    def best(self) -> StepTime:
+        """The smallest pack that is about as fast a member-step as any."""
+        fastest = min(step.ms_per_member_step for step in self.steps)
+        return next(step for step in self.steps if step.ms_per_member_step <= NEARLY_BEST * fastest)
+
+    def at(self, members: int) -> float:
+        """Milliseconds a member-step of a pack of any size: linear in log2 M between the sizes that were measured, and
+        constant beyond them.
+        """
+        if members <= self.steps[0].members:
+            return self.steps[0].ms_per_member_step
+        for low, high in pairwise(self.steps):
+            if members <= high.members:
+                share = math.log2(members / low.members) / math.log2(high.members / low.members)
+                return (1 - share) * low.ms_per_member_step + share * high.ms_per_member_step
+        return self.steps[-1].ms_per_member_step
+
+
+def shape_name(member: Member) -> str:
+    """A shape's name in tables: data set, depth, inference and batch normalisation."""
+    model = member.model
+    ladder = model.inference == "ladder" and model.depth > 1
+    style = "ladder" if ladder else "VAE"
+    shared = "+shared" if ladder and model.share_top_down else ""
+    return f"{member.data.name} L{model.depth} {style}{shared}{'+BN' if model.batch_norm else ''}"
+
+
+def step_shape(member: Member) -> dict[str, Any]:
+    """All of a member that its speed depends on. Coarser than `tune.plan.planner.shape`: epochs, say, are not in it."""
+    model, training = member.model, member.training
+    ladder = model.inference == "ladder" and model.depth > 1
+    own_top_down = ladder and not model.share_top_down
+    return {
+        "data": [member.data.name, member.data.redraw, member.data.counts[1]],
+        "layers": [
+            [layer.units, layer.mlp, layer.down, layer.top_down if own_top_down and index else None]
+            for index, layer in enumerate(model.layers)
+        ],
+        "inference": ["ladder" if ladder else "vae", ladder and model.share_top_down],
+        "batch_norm": model.batch_norm,
+        "nonlinearity": model.model_dump(mode="json")["nonlinearity"],
+        "observation": model.observation,
+        "samples": [member.objective.mc_samples, member.objective.iw_samples],
+        "training": [training.batch_size, training.last_batch, training.matmul_precision],
+        "memory_gib": member.evaluation.memory_gib,
+    }
+
+
+def device_name(device: str) -> str:
+    """The processor's or the GPU's name, for `cpu`, `cuda` or `cuda:N`."""
+    if device == "cpu":
+        return provenance.processor()
+    # The driver says it without torch, unless the machine has GPUs of several kinds.
+    files = Path("/proc/driver/nvidia/gpus").glob("*/information")
+    lines = [line for path in files for line in path.read_text().splitlines() if line.startswith("Model:")]
+    names = {line.partition(":")[2].strip() for line in lines}
+    if len(names) == 1:
+        return names.pop()
+    from tune.measure import timing
+
+    return timing.cuda_name(device)
+
+
+def cache_path() -> Path:
+    """Where measurements are kept."""
+    return Path(platformdirs.user_cache_dir("hvae_spec")) / "measurements.json"
+
+
+def load_measurement(member: Member, device: str, threads: int, compiled: bool) -> ShapeMeasurement | None:
+    """What has been measured of a member's shape on this machine, with this version; None if nothing has."""
+    content = _read_cache().get(_key(member, device, threads, compiled))
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def save_measurement(member: Member, device: str, threads: int, compiled: bool, measurement: ShapeMeasurement) -> None:
+    """Keep a measurement. Where nothing can be written, it is not kept."""
+    content = _read_cache() | {_key(member, device, threads, compiled): asdict(measurement)}
+    try:
+        write_json(cache_path(), content)
+    except OSError:
+        return
+
+
+def _key(member: Member, device: str, threads: int, compiled: bool) -> str:
+    versions = provenance.versions()
+    machine = [device_name(device), threads, versions["torch"], versions["hvae_spec"], compiled]
+    return json.dumps({"machine": machine, **step_shape(member)}, sort_keys=True)
+
+
+def _read_cache() -> dict[str, Any]:
+    try:
+        content = json.loads(cache_path().read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _parse(content: Any) -> ShapeMeasurement:
+    """A measurement from JSON. Raises KeyError, TypeError or ValueError: it is none."""
+    steps = tuple(
+        StepTime(int(step["members"]), float(step["ms_per_member_step"]), int(step["bytes"]))
+        for step in content["steps"]
+    )
+    numbers = ("samples_per_second", "epoch_seconds_per_member", "compile_seconds")
+    measurement = ShapeMeasurement(str(content["name"]), steps, *(float(content[name]) for name in numbers))
+    sizes = [step.members for step in steps]
+    times = [step.ms_per_member_step for step in steps] + [measurement.samples_per_second]
+    if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1 or not all(0 < time < math.inf for time in times):
+        raise ValueError(f"no measurement: {content}")
+    return measurement
+
+
+def measure(
+    member: Member,
+    *,
+    device: str,
+    threads: int,
+    sizes: Sequence[int] | None = None,
+    seconds: float = SECONDS,
+    compiled: bool = False,
+) -> ShapeMeasurement:
+    """Measure a member's shape on images of noise.
+
+    Sizes take turns, so that a change in the machine's speed meets all alike; every time is a median. Sizes that would
+    not fit into memory, or whose steps are so long that the others' time would go to them, are left out.
+
+    Args:
+        member: any member of the shape.
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of the process.
+        sizes: packs to measure, ascending; the first is always measured. None: the usual ones of the device.
+        seconds: time to spend, set-up apart.
+        compiled: whether packs are compiled.
+
+    """
+    return measure_beside(member, device=device, threads=threads, sizes=sizes, seconds=seconds, compiled=compiled)[0]
+
+
+def measure_beside(
+    member: Member,
+    *,
+    device: str,
+    threads: int,
+    sizes: Sequence[int] | None = None,
+    seconds: float = SECONDS,
+    compiled: bool = False,
+    steps: Mapping[str, Callable[[], object]] | None = None,
+    evaluations: Mapping[str, Callable[[], object]] | None = None,
+) -> tuple[ShapeMeasurement, dict[int, dict[str, float]], dict[str, float]]:
+    """`measure`, and in turn with it, steps and evaluations of other programs. Also returns their median seconds by
+    name: of steps, beside a pack of each size; of evaluations.
+    """
+    from hvae_spec.backend.memory import keep_freed_memory
+    from tune.measure import timing
+
+    keep_freed_memory()  # as a pack does
+    sizes = sizes or SIZES[device.partition(":")[0]]
+    with timing.settings(threads, member.training.matmul_precision):
+        packs = timing.packs(member, sizes, device, seconds, compiled=compiled)
+        measured: list[StepTime] = []
+        beside: dict[int, dict[str, float]] = {}
+        compile_seconds = epoch_seconds = 0.0
+        # Packs take turns, but for compiled ones: to compile one makes PyTorch forget the others.
+        for group in ([pack] for pack in packs) if compiled else [list(packs)]:
+            calls: dict[Any, Callable[[], object]] = {pack.members: pack.step for pack in group}
+            share = 0.7 * seconds / (len(sizes) if compiled else 1)
+            times = timing.interleaved({**calls, **(steps or {})}, share, device)
+            for pack in group:
+                beside[pack.members] = {name: times[name] for name in steps or {}}
+                measured.append(StepTime(pack.members, 1e3 * times[pack.members] / pack.members, pack.bytes))
+                compile_seconds = max(compile_seconds, pack.ready_seconds if compiled else 0.0)
+            epoch_seconds = epoch_seconds or group[0].epoch_seconds() / group[0].members
+        evaluation = {"ours": timing.evaluation(member, device, compiled=compiled), **(evaluations or {})}
+        evaluation_times = timing.interleaved(evaluation, 0.3 * seconds, device)
+    images, samples = timing.evaluation_size(member, device)
+    rate = images * samples / evaluation_times.pop("ours")
+    shape = ShapeMeasurement(shape_name(member), tuple(measured), rate, epoch_seconds, compile_seconds)
+    return shape, beside, evaluation_times

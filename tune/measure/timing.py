@@ -1,0 +1,244 @@
+"""Calls timed in turn, and the steps and evaluations of packs as calls. Whatever `hvae_spec` may change about training
+and evaluation concerns `Pack` and `evaluation` here, and no other part of the benchmark.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from itertools import cycle, islice
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+import psutil
+import torch
+
+from hvae_spec import compiler
+from hvae_spec.data.dataset import Dataset
+from hvae_spec.evaluate.evaluation import evaluate, record_statistics
+from hvae_spec.spec.experiment import Member
+from hvae_spec.train.trainer import Trainer
+
+Call = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
+
+BLOCK_SECONDS = 0.05
+ROUNDS = 3
+"""Least number of turns."""
+WARM_UP = {"cpu": 2, "cuda": 5}
+"""Steps until a pack runs at its speed: on a CUDA device, until it is a graph that is replayed."""
+EVALUATED = {"cpu": 80_000, "cuda": 2_560_000}
+"""Images times samples of a timed evaluation."""
+MEMORY_SHARE = 0.5
+"""Of the free memory that packs may take on a CPU."""
+
+
+def synchronize(device: str) -> None:
+    """Wait until a CUDA device has done what it was told."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def cuda_name(device: str) -> str:
+    """The name of a CUDA device."""
+    return torch.cuda.get_device_name(device)
+
+
+@contextmanager
+def settings(threads: int, precision: str) -> Iterator[None]:
+    """Threads, precision of products and denormal numbers as in a pack's worker, within this context."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+
+
+def interleaved(
+    calls: Mapping[Name, Call],
+    seconds: float,
+    device: str,
+    *,
+    block: float = BLOCK_SECONDS,
+    typical: Callable[[Sequence[float]], float] = median,
+) -> dict[Name, float]:
+    """Seconds of each call, the median of many. They take turns for `seconds`, and `ROUNDS` times at the least.
+
+    Args:
+        calls: what to time, by name.
+        seconds: for how long.
+        device: where the calls work.
+        block: short calls are timed several at a time, for about so many seconds.
+        typical: what to take of a call's times.
+
+    """
+    lengths: dict[Name, int] = {}
+    for name, call in calls.items():
+        timed(call, 1, device)
+        lengths[name] = max(1, round(block / timed(call, 1, device)))
+    times: dict[Name, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    turn = 0
+    while turn < ROUNDS or time.perf_counter() < end:
+        turn += 1
+        for name, call in calls.items():
+            call()  # the one before has left its own in the caches
+            times[name].append(timed(call, lengths[name], device) / lengths[name])
+    return {name: typical(values) for name, values in times.items()}
+
+
+def timed(call: Call, count: int, device: str) -> float:
+    """Seconds that some calls take together."""
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+@cache
+def noise_images(name: str, pixels: int, train: int, test: int) -> Dataset:
+    """A data set of the right sizes, with pixels of noise."""
+    rng = np.random.default_rng(0)
+    levels = 17 if name == "digits" else 256
+    return Dataset(
+        train=rng.integers(0, levels, (train, pixels), dtype=np.uint8),
+        test=rng.integers(0, levels, (test, pixels), dtype=np.uint8),
+        train_labels=np.zeros(train, dtype=np.int64),
+        test_labels=np.zeros(test, dtype=np.int64),
+        levels=levels,
+        shape=(1, pixels),
+        canonical=False,
+        name=name,
+        sha256="",
+    )
+
+
+def dataset(member: Member, most: int | None = None) -> Dataset:
+    """Noise in the place of a member's images, `most` of them at the most."""
+    pixels, train, test = member.data.counts
+    return noise_images(member.data.name, pixels, min(train, most or train), min(test, most or test))
+
+
+class Pack:
+    """A pack in training, a step of which can be called again and again."""
+
+    def __init__(self, member: Member, members: int, device: str, *, compiled: bool = False) -> None:
+        start, base = time.perf_counter(), _peak(device)
+        specs = [member.model_copy(update={"seed": seed}) for seed in range(members)]
+        more = {"compiled": True} if compiled else {}
+        self.members, self.device = members, device
+        self.trainer = Trainer(specs, dataset(member), device, **more)
+        self.trainer.model.train()
+        self.beta = torch.ones(members, device=device)
+        self.samples = self.trainer.samples(10**9)
+        self.trainer.streams.begin("training", 1)
+        whole = max(1, member.data.counts[1] // member.training.batch_size)
+        epoch = self.trainer.batches.epoch(self.trainer.streams)
+        self.batches = cycle([x.clone() for x in islice(epoch, min(4, whole))])
+        self.bytes = 0
+        timed(self.step, WARM_UP[device.partition(":")[0]], device)
+        self.ready_seconds = time.perf_counter() - start
+        self.step_seconds = min(timed(self.step, 1, device) for _ in range(2))
+        if device != "cpu":
+            self.bytes = torch.cuda.max_memory_allocated(device) - base
+
+    def step(self) -> None:
+        """One optimisation step."""
+        self.trainer.step(next(self.batches), self.beta, *self.samples)
+
+    def epoch_seconds(self) -> float:
+        """Seconds to draw all batches of an epoch: the second time, when memory has been found."""
+
+        def draw() -> None:
+            self.trainer.streams.begin("training", 1)
+            for _ in self.trainer.batches.epoch(self.trainer.streams):
+                pass
+
+        timed(draw, 1, self.device)
+        return timed(draw, 1, self.device)
+
+
+def _peak(device: str) -> int:
+    """Bytes in use on a CUDA device, from where on its peak is counted."""
+    if device == "cpu":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def packs(
+    member: Member, sizes: Sequence[int], device: str, seconds: float, *, compiled: bool = False
+) -> Iterator[Pack]:
+    """Packs of ascending sizes, warm, as far as memory and time allow."""
+    shared, each = cpu_bytes(member) if device == "cpu" else (0, 0)
+    room, taken = MEMORY_SHARE * psutil.virtual_memory().available, 0
+    for members in sizes:
+        is_first, count = members == sizes[0], shared + members * each
+        if not is_first and taken + count > room:
+            return
+        try:
+            pack = Pack(member, members, device, compiled=compiled)
+        except torch.cuda.OutOfMemoryError:
+            if is_first:
+                raise
+            return
+        if not is_first and pack.step_seconds > seconds:
+            return
+        if device == "cpu":
+            pack.bytes, taken = count, taken + count
+        yield pack
+
+
+def cpu_bytes(member: Member) -> tuple[int, int]:
+    """Bytes of a pack in training on a CPU: of the images, which members share, and of each member: parameters, Adam's
+    two moments, gradients as autograd and as the optimiser hold them, and the activations that a step keeps for its
+    backward pass.
+    """
+    pack = Pack(member, 1, "cpu")
+    parameters = list(pack.trainer.model.parameters())
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pack.step()
+    state = 5 * sum(parameter.nbytes for parameter in parameters)
+    return dataset(member).train.nbytes, state + sum(kept.values())
+
+
+def evaluation_size(member: Member, device: str) -> tuple[int, int]:
+    """Images and samples of a timed evaluation: the member's K, and as few images as make a fair measurement."""
+    samples = member.evaluation.iw_samples
+    images = -(-EVALUATED[device.partition(":")[0]] // samples)
+    return min(images, member.data.counts[2]), samples
+
+
+def evaluation_images(member: Member, device: str) -> torch.Tensor:
+    """Observations of noise to evaluate, [N, D]."""
+    images, _ = evaluation_size(member, device)
+    return torch.rand(images, member.data.counts[0]).round().to(device)
+
+
+def evaluation(member: Member, device: str, *, compiled: bool = False) -> Call:
+    """The evaluation of one freshly initialised member, as a call."""
+    images = dataset(member, most=1024)
+    model = compiler.initialized([member], images.pixels).to(device)
+    batches = compiler.batches(member, images, device)
+    record_statistics(model, batches, member.seed, 0, "whole_set")
+    model.eval()
+    x, (_, samples) = evaluation_images(member, device), evaluation_size(member, device)
+    memory = member.evaluation.memory_gib
+    return lambda: evaluate(model, x, samples, seed=member.seed, memory_gib=memory, compiled=compiled)

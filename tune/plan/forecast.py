@@ -1,0 +1,172 @@
+"""How long a pack will take and how much memory, from a measurement of its shape, or from its multiply-adds where none
+has been made. Neither torch nor Ray here.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hvae_spec.pack_job import PackJob
+from hvae_spec.spec.cost import evaluation_products, mappings, steps_per_epoch, training_products
+from hvae_spec.spec.experiment import Member
+from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
+from tune.plan import devices
+from tune.plan.grouping import shape
+
+START_UP = 2.0
+"""Seconds from a pack's turn to its first step."""
+NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 20e12}
+"""Floating-point operations a second of a core, and of a GPU, where nothing is measured."""
+NOMINAL_OVERHEAD = {"cpu": 0.8e-3, "cuda": 0.2e-3}
+"""Seconds that each mapping adds to a pack's step, however many members share it, where nothing is measured."""
+COMPILE_WORTH = 600.0
+"""Seconds of training without compilation from which compiling, which takes up to a minute or two, pays clearly."""
+CROWDING = 0.13
+"""How much longer, as a share, a pack takes for every other one on its GPU: fourteen took 2.7 times as long as one."""
+
+
+class Measurable(NamedTuple):
+    """What a measurement is made of."""
+
+    member: Member
+    threads: int
+    compiled: bool
+
+    @property
+    def key(self) -> str:
+        """The same for all members that are equally fast."""
+        return json.dumps([step_shape(self.member), self.threads, self.compiled])
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a pack will take."""
+
+    training: float
+    """Seconds of training, compilation not counted."""
+    evaluation: float
+    """Seconds of evaluations, the points of the test curve and the final one."""
+    overhead: float
+    """Seconds of starting and compiling."""
+    ms_per_member_step: float
+    bytes: int | None
+    """Largest amount of memory; None where it has not been measured."""
+    measured: bool
+    """Whether this comes from a measurement."""
+
+    @property
+    def seconds(self) -> float:
+        """From the pack's turn to its last result."""
+        return self.overhead + self.training + self.evaluation
+
+
+class Forecaster:
+    """Forecasts of packs on one kind of device.
+
+    Args:
+        device: `cpu` or `cuda`.
+        flops: floating-point operations a second of a core or a GPU, where nothing is measured.
+        ms_per_member_step: in place of all measurements of training.
+
+    """
+
+    def __init__(self, device: str, flops: float | None = None, ms_per_member_step: float | None = None) -> None:
+        self.device, self.flops, self.ms_per_member_step = device, flops or NOMINAL_FLOPS[device], ms_per_member_step
+        self.measurements: dict[str, ShapeMeasurement | None] = {}
+        self.forecasts: dict[tuple[str, int, int, bool], Forecast] = {}
+        self.packs: dict[str, Forecast] = {}
+
+    def measurement(self, member: Member, threads: int, compiled: bool) -> ShapeMeasurement | None:
+        """The measurement of a member's shape on this machine, if there is one."""
+        key = Measurable(member, threads, compiled).key
+        if key not in self.measurements:
+            is_here = self.device == "cpu" or devices.gpus("cuda") > 0
+            self.measurements[key] = load_measurement(member, self.device, threads, compiled) if is_here else None
+        return self.measurements[key]
+
+    def unmeasured(self, jobs: Iterable[PackJob]) -> list[Measurable]:
+        """What is to be measured next for these packs, less what has been: their shapes not compiled, which tells how
+        large packs should be and whether they should be compiled; then their shapes compiled, where they are.
+        """
+        found: dict[bool, dict[str, Measurable]] = {False: {}, True: {}}
+        for job in jobs:
+            for compiled in {False, job.compiled}:
+                what = Measurable(job.members[0].spec, job.threads, compiled)
+                if self.measurement(*what) is None:
+                    found[compiled].setdefault(what.key, what)
+        return list((found[False] or found[True]).values())
+
+    def learn(self, what: Measurable, measurement: ShapeMeasurement) -> None:
+        """Use a measurement from now on."""
+        self.measurements[what.key] = measurement
+        self.forecasts.clear()
+        self.packs.clear()
+
+    def of(self, job: PackJob) -> Forecast:
+        """The forecast of a pack from its start."""
+        if job.pack_id not in self.packs:
+            self.packs[job.pack_id] = self.pack(job.members[0].spec, len(job.members), job.threads, job.compiled)
+        return self.packs[job.pack_id]
+
+    def pack(self, member: Member, members: int, threads: int, compiled: bool) -> Forecast:
+        """The forecast of so many members of one shape in one pack."""
+        key = (shape(member), members, threads, compiled)
+        if key not in self.forecasts:
+            self.forecasts[key] = self._pack(member, members, threads, compiled)
+        return self.forecasts[key]
+
+    def _pack(self, member: Member, members: int, threads: int, compiled: bool) -> Forecast:
+        measured = self.measurement(member, threads, compiled) or self.measurement(member, threads, not compiled)
+        flops = self.flops * (threads if self.device == "cpu" else 1)
+        epochs, steps = member.training.epochs, steps_per_epoch(member)
+        if self.ms_per_member_step is not None:
+            ms = self.ms_per_member_step
+        elif measured is not None:
+            ms = measured.at(members)
+        else:
+            shared = NOMINAL_OVERHEAD[self.device] * sum(1 for _ in mappings(member)) / members
+            ms = 1e3 * (shared + 2 * training_products(member) / (epochs * max(1, steps)) / flops)
+        training = epochs * steps * members * ms / 1e3
+        if measured is None:
+            one = 2 * evaluation_products(member) / flops
+            evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
+            return Forecast(training, evaluation, START_UP, ms, None, False)
+        training += epochs * members * measured.epoch_seconds_per_member
+        samples = member.evaluation.iw_samples + _curve_samples(member)
+        evaluation = members * member.data.counts[2] * samples / measured.samples_per_second
+        overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
+        return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
+
+    def is_worth_compiling(self, member: Member, members: int, threads: int, sharing: int = 1) -> bool:
+        """Whether a pack trains for so long that compiling its step pays, where up to so many packs share its GPU."""
+        alone = self.pack(member, members, threads, compiled=False).training
+        return alone * (1 + CROWDING * (sharing - 1)) > COMPILE_WORTH
+
+    def best_size(self, member: Member, threads: int, compiled: bool, memory: float | None) -> int | None:
+        """How many members a pack should have, by measurement: as many as make a member-step cheapest, of those that
+        fit into `memory` bytes. None where nothing has been measured.
+        """
+        measured = self.measurement(member, threads, compiled) or self.measurement(member, threads, not compiled)
+        if measured is None:
+            return None
+        best = measured.best()
+        if memory is None or best.bytes <= memory:
+            return best.members
+        fitting = [step for step in measured.steps if step.bytes <= memory]
+        return min(fitting, key=lambda step: step.ms_per_member_step).members if fitting else 1
+
+
+def _curve_samples(member: Member) -> int:
+    """Importance samples of all points of the test curve before the end."""
+    every = member.evaluation.every
+    return (member.training.epochs - 1) // every * member.evaluation.curve_iw_samples if every else 0
+
+
+def _bytes(measured: ShapeMeasurement, members: int) -> int:
+    """Memory of a pack: that of the next larger one measured, or more in proportion."""
+    larger = [step for step in measured.steps if step.members >= members]
+    if larger:
+        return min(larger, key=lambda step: step.members).bytes
+    largest = max(measured.steps, key=lambda step: step.members)
+    return round(largest.bytes * members / largest.members)

@@ -1,0 +1,37 @@
+"""Measures what a plan rests on, before it runs."""
+
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from rich.console import Console
+
+from tune.measure.cache import measure, save_measurement, shape_name
+from tune.plan.forecast import Forecaster, Measurable
+
+
+def measure_all(missing: Sequence[Measurable], forecaster: Forecaster, console: Console) -> None:
+    """Measure shapes one after another, keep the measurements, and have the forecaster learn them.
+
+    In a process of its own, so that this one takes no memory on a GPU and its thread settings stay as they are.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_ignore_interrupt) as process:
+        for place, what in enumerate(missing, start=1):
+            how = f"{what.threads} threads" + (", compiled" if what.compiled else "")
+            console.print(f"Measuring {shape_name(what.member)} ({how}), {place} of {len(missing)}", highlight=False)
+            task = partial(measure, device=forecaster.device, threads=what.threads, compiled=what.compiled)
+            plain = forecaster.measurement(what.member, what.threads, compiled=False)
+            if what.compiled and plain is not None:
+                # Every size is compiled anew, for half a minute or more: one will do.
+                task = partial(task, sizes=(plain.best().members,))
+            measurement = process.submit(task, what.member).result()
+            save_measurement(what.member, forecaster.device, what.threads, what.compiled, measurement)
+            forecaster.learn(what, measurement)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C is for the process that waits for this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,252 @@
+"""What a user sees while a grid runs: a live view in a terminal, plain lines elsewhere."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hvae_spec.pack_job import PackJob, Progress
+from tune.plan.planner import Plan
+from tune.simulation import makespan
+
+PLAIN_SECONDS = 15.0
+"""Time between lines of overall progress where there is no terminal."""
+
+
+@dataclass
+class PackState:
+    """A pack as the display knows it."""
+
+    job: PackJob
+    cost: float
+    """Seconds that it was forecast to take."""
+    status: str = "waiting"
+    """`waiting`, `running`, `finished` or `failed`."""
+    progress: Progress | None = None
+    first_done: float | None = None
+    """Fraction done when this run took the pack up."""
+    first_seen: float = 0.0
+
+    @property
+    def done(self) -> float:
+        """Fraction done."""
+        if self.status in ("finished", "failed"):
+            return 1.0
+        return self.progress.done if self.progress else 0.0
+
+
+@dataclass
+class Clock:
+    """Estimates what is left from what was forecast, corrected by how fast the packs that have run turned out to be."""
+
+    states: dict[str, PackState]
+    is_measured: bool = False
+    """Whether the forecasts come from measurements, and can be believed before anything has run."""
+    measured_cost: float = 0.0
+    measured_seconds: float = 0.0
+
+    def rate(self, now: float) -> float:
+        """Forecast seconds that one worker does in a second."""
+        amount, seconds = self.measured_cost, self.measured_seconds
+        for state in self.states.values():
+            if state.status == "running" and state.first_done is not None:
+                amount += state.cost * (state.done - state.first_done)
+                seconds += now - state.first_seen
+        if amount > 0 and seconds > 0:
+            return amount / seconds
+        return 1.0 if self.is_measured else 0.0
+
+    def remaining(self, now: float, workers: int) -> float | None:
+        """Seconds until all packs are done: those that run go on, and the others follow, the longest first. None until
+        something has been measured.
+        """
+        running = [state.cost * (1 - state.done) for state in self.states.values() if state.status == "running"]
+        waiting = sorted((state.cost for state in self.states.values() if state.status == "waiting"), reverse=True)
+        left = makespan([*running, *waiting], workers)
+        rate = self.rate(now)
+        if rate <= 0:
+            return None if left else 0.0
+        return left / rate
+
+
+class Listener(Protocol):
+    """What a runner tells while it works."""
+
+    def started(self, pack_id: str) -> None:
+        """A worker takes up a pack."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A pack reports."""
+
+    def ended(self, pack_id: str) -> None:
+        """All members of a pack have their results."""
+
+    def failed(self, pack_id: str, reason: str, *, final: bool) -> None:
+        """A pack raised or its worker died; unless `final`, it will be tried again."""
+
+    def split(self, pack_id: str, halves: list[PackJob]) -> None:
+        """A pack ran out of memory, and others will run in its place."""
+
+    def reduced(self, pack_id: str, rest: PackJob | None, reasons: list[str]) -> None:
+        """Members of a pack cannot run, for these reasons. The rest of it, if there is any, will run in its place."""
+
+
+class Display:
+    """Listens to a runner and shows a plan's progress."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.plan, self.console = plan, console
+        forecasts = {job.pack_id: plan.forecaster.of(job) for job in plan.jobs}
+        self.states = {job.pack_id: PackState(job, forecasts[job.pack_id].seconds) for job in plan.jobs}
+        self.clock = Clock(self.states, all(forecast.measured for forecast in forecasts.values()))
+        self.start = self.told = time.monotonic()
+        self.diverged: set[str] = set()
+        self.live: Live | None = None
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=4)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def line(self, text: str, style: str = "") -> None:
+        """Print a line that stays."""
+        self.console.print(Text(f"[{clock_time(time.monotonic() - self.start)}] {text}", style=style), soft_wrap=True)
+
+    def started(self, pack_id: str) -> None:
+        """A worker takes up a pack."""
+        state = self.states[pack_id]
+        state.status = "running"
+        if self.live is None:
+            self.line(f"{state.job.name}: started")
+
+    def progressed(self, progress: Progress) -> None:
+        """A pack reports."""
+        state = self.states[progress.pack_id]
+        now = time.monotonic()
+        if state.first_done is None:
+            state.first_done, state.first_seen = progress.done, now
+        state.progress = progress
+        for words in progress.diverged:
+            if words not in self.diverged:
+                self.diverged.add(words)
+                self.line(words, "yellow")
+        if self.live is None and now - self.told >= PLAIN_SECONDS:
+            self.told = now
+            self.line(self.overall())
+            for other in self.running():
+                self.line(f"  {other.job.name}: {describe(other.progress)}")
+
+    def ended(self, pack_id: str) -> None:
+        """All members of a pack have their results."""
+        self._close(pack_id, "finished")
+        self.line(f"{self.states[pack_id].job.name}: finished. {self.overall()}", "green")
+
+    def failed(self, pack_id: str, reason: str, *, final: bool) -> None:
+        """A pack raised or its worker died."""
+        what = "failed" if final else "failed and will be tried again"
+        if final:
+            self._close(pack_id, "failed")
+        self.line(f"{self.states[pack_id].job.name}: {what}: {reason}", "red")
+
+    def split(self, pack_id: str, halves: list[PackJob]) -> None:
+        """A pack ran out of memory."""
+        state = self.states.pop(pack_id)
+        self.states |= {half.pack_id: PackState(half, self.plan.forecaster.of(half).seconds) for half in halves}
+        sizes = " + ".join(str(len(half.members)) for half in halves)
+        words = f"out of memory with {len(state.job.members)} members: split into {sizes}"
+        self.line(f"{state.job.name}: {words}", "yellow")
+
+    def reduced(self, pack_id: str, rest: PackJob | None, reasons: list[str]) -> None:
+        """Members of a pack cannot run."""
+        if rest is None:
+            self._close(pack_id, "failed")
+        else:
+            del self.states[pack_id]
+            self.states[rest.pack_id] = PackState(rest, self.plan.forecaster.of(rest).seconds)
+        for reason in reasons:
+            self.line(reason, "red")
+
+    def _close(self, pack_id: str, status: str) -> None:
+        state = self.states[pack_id]
+        if state.first_done is not None:
+            self.clock.measured_cost += state.cost * (1 - state.first_done)
+            self.clock.measured_seconds += time.monotonic() - state.first_seen
+        state.status = status
+
+    def running(self) -> list[PackState]:
+        """Packs at work."""
+        return [state for state in self.states.values() if state.status == "running"]
+
+    def done(self) -> float:
+        """Fraction of the grid that is done."""
+        total = sum(state.cost for state in self.states.values())
+        return sum(state.cost * state.done for state in self.states.values()) / total if total else 1.0
+
+    def overall(self) -> str:
+        """Overall progress in words."""
+        states = self.states.values()
+        ended = sum(state.status in ("finished", "failed") for state in states)
+        left = self.clock.remaining(time.monotonic(), self.plan.workers)
+        eta = "ETA unknown yet" if left is None else f"ETA {clock_time(left)}"
+        return f"{self.done():.0%} of the grid, {ended} of {len(states)} packs, {eta}"
+
+    def view(self) -> Group:
+        """The live view."""
+        head = Table.grid(padding=(0, 1))
+        elapsed = clock_time(time.monotonic() - self.start)
+        head.add_row(ProgressBar(total=1.0, completed=self.done(), width=30), f"{self.overall()}, elapsed {elapsed}")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("pack", "epoch", "beta", "training bound", "ms/step", "done"):
+            table.add_column(name, justify="left" if name == "pack" else "right")
+        for state in self.running():
+            table.add_row(state.job.name, *columns(state.progress))
+        failures = [state for state in self.states.values() if state.status == "failed"]
+        notes = [Text(f"{len(failures)} packs failed", style="red")] if failures else []
+        return Group(head, table, *notes)
+
+
+def columns(progress: Progress | None) -> tuple[str, ...]:
+    """A pack's row in the live view."""
+    if progress is None:
+        return ("starting", "", "", "", "")
+    epoch = f"{progress.epoch}/{progress.epochs}" + (" evaluating" if progress.phase == "evaluating" else "")
+    return (
+        epoch,
+        ", ".join(format(beta, ".2f") for beta in progress.betas) or "-",
+        number(progress.train_bound, ".2f"),
+        number(progress.ms_per_step, ".2f"),
+        f"{progress.done:.0%}",
+    )
+
+
+def describe(progress: Progress | None) -> str:
+    """A pack's progress in words."""
+    epoch, beta, train_bound, speed, done = columns(progress)
+    if progress is None:
+        return epoch
+    return f"epoch {epoch}, beta {beta}, training bound {train_bound}, {speed} ms/step, {done}"
+
+
+def number(value: float, form: str) -> str:
+    """A number, or a dash for none."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def clock_time(seconds: float) -> str:
+    """`0:00:42`, or `3 d 04:00:00`."""
+    total = round(seconds)
+    days, rest = divmod(total, 86400)
+    hours, minutes = divmod(rest // 60, 60)
+    text = f"{hours}:{minutes:02}:{rest % 60:02}"
+    return f"{days} d {text}" if days else text
