@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from tests.evaluate.test_evaluation import member, trained
 
 from hvae_spec.evaluate.evaluation import evaluate
 from hvae_spec.nn.bounds import jackknife_variance
+from tests.evaluate.test_evaluation import member, trained
 
 
 def bound(log_w):
