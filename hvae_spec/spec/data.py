@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict
 
 from hvae_spec.spec.base import Count, Real, SpecModel
+from hvae_spec.spec.fields import Affects
 
 DatasetName = Literal["mnist", "digits", "omniglot", "norb", "frey", "own"]
 
@@ -58,7 +59,7 @@ class DataSpec(SpecModel):
     uniform dequantisation for a `gaussian` one. The test set is always drawn once, the same for every member."""
     train_images: Count | None = None
     """Use only the first so many training images. Null: all."""
-    test_images: Count | None = None
+    test_images: Annotated[Count | None, Affects("evaluation")] = None
     """Use only the first so many test images. Null: all."""
 
     @property

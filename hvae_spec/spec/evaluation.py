@@ -1,24 +1,25 @@
 """How a trained member is measured: bounds, units and batch-norm statistics."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from hvae_spec.spec.base import Count, Positive, SpecModel
+from hvae_spec.spec.fields import Affects
 
 
 class EvaluationSpec(SpecModel):
     """Test-set bounds at the end of training and along the way."""
 
-    iw_samples: Count = 5000
+    iw_samples: Annotated[Count, Affects("evaluation")] = 5000
     """K of the final test log-likelihood, Eq. 12."""
-    every: Count | None = None
+    every: Annotated[Count | None, Affects("nothing")] = None
     """Evaluate on the test set every so many epochs: a point of the test curve and the KL of every unit.
     Null: at the end only."""
-    curve_iw_samples: Count = 100
+    curve_iw_samples: Annotated[Count, Affects("nothing")] = 100
     """K of the points of the test curve before the end."""
-    batch_norm_statistics: Literal["whole_set", "batch_average"] = "whole_set"
+    batch_norm_statistics: Annotated[Literal["whole_set", "batch_average"], Affects("evaluation")] = "whole_set"
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single
     batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training
     batches (where a moving average would settle)."""
-    memory_gib: Positive | None = None
+    memory_gib: Annotated[Positive | None, Affects("nothing")] = None
     """Memory that an evaluation may use for activations, in GiB. K samples are streamed within it. Null: 1 on a CPU, a
     64th of a GPU's memory, so that packs can share it."""

@@ -1,16 +1,19 @@
 """What is maximised: the bound and its warm-up (Eqs. 10-12 and 22)."""
 
+from typing import Annotated
+
 from hvae_spec.spec.base import Count, Flag, Natural, SpecModel
+from hvae_spec.spec.fields import Affects
 
 
 class ObjectiveSpec(SpecModel):
     """The training bound: mean over M samples of log (1/K) sum_k w_k, its KL part weighted by beta."""
 
-    warm_up: Natural = 0
+    warm_up: Annotated[Natural, Affects("schedule")] = 0
     """N_t: beta rises linearly from 0 in the first epoch to 1 in this one (Sec. 2.2); 0 is no warm-up."""
-    mc_samples: Count = 1
+    mc_samples: Annotated[Count, Affects("schedule")] = 1
     """M, Monte Carlo samples of the bound."""
-    iw_samples: Count = 1
+    iw_samples: Annotated[Count, Affects("schedule")] = 1
     """K, importance samples inside the logarithm; K = 1 is the ELBO."""
-    sample_ramp: Flag = False
+    sample_ramp: Annotated[Flag, Affects("schedule")] = False
     """Epoch e uses min(M, e) and min(K, e) samples, as the authors' code does."""

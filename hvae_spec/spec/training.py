@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from hvae_spec.spec.base import Count, Flag, Fraction, Natural, Positive, SpecModel
+from hvae_spec.spec.fields import Affects
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
@@ -12,7 +13,7 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 class Adam(SpecModel):
     """Adam (Kingma & Ba, 2014)."""
 
-    lr: Positive = 1e-3
+    lr: Annotated[Positive, Affects("schedule")] = 1e-3
     """Learning rate."""
     beta1: Fraction = 0.9
     """Decay rate of the first moment."""
@@ -58,15 +59,15 @@ class FirstPhase(SpecModel):
 
 
 class TrainingSpec(SpecModel):
-    """Epochs, batches and the optimiser."""
+    """Epochs, batches and the optimizer."""
 
-    epochs: Count
+    epochs: Annotated[Count, Affects("length")]
     """Passes over the training set."""
     batch_size: Count = 256
     """Images in a step."""
     optimizer: OptimizerSpec = OptimizerSpec(adam=Adam())
     """The optimiser: `{adam: {lr: 1e-3}}`."""
-    lr_decay: LearningRateDecay | None = None
+    lr_decay: Annotated[LearningRateDecay | None, Affects("schedule")] = None
     """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
     first_phase: FirstPhase | None = None
     """Fine-tuning: start from the finished member that this describes. Null: start from initial weights."""
