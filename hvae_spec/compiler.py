@@ -1,8 +1,10 @@
 """Spec -> model and batches: the only file that knows both pydantic and torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_spec.data.batches import Batches
@@ -69,6 +71,35 @@ def select(model: Hierarchy, spec: ModelSpec, member: int) -> Hierarchy:
     state = {name: value[member : member + 1] for name, value in model.state_dict().items()}
     single.load_state_dict(state, assign=True)
     return single
+
+
+def with_weights(spec: ModelSpec, pixels: int, weights: Mapping[str, NDArray[Any]]) -> Hierarchy:
+    """One model (M = 1) with the parameters that a record holds; its batch-norm statistics are still to come.
+
+    Raises:
+        KeyError, RuntimeError: they are the parameters of another model.
+
+    """
+    model = hierarchy(spec, pixels)
+    names = [name for name, _ in model.named_parameters()]
+    model.load_state_dict({name: torch.from_numpy(weights[name]) for name in names}, strict=False)
+    return model
+
+
+def parameters_of(model: Hierarchy, member: int = 0) -> dict[str, NDArray[Any]]:
+    """The parameters of one member of a pack as arrays for its record, as those of a model of its own (M = 1)."""
+    return {name: value[member : member + 1].detach().cpu().numpy().copy() for name, value in model.named_parameters()}
+
+
+def statistics_of(model: Hierarchy) -> dict[str, NDArray[Any]]:
+    """The batch-norm statistics of a model as arrays for a record; none without batch normalization."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in model.named_buffers()}
+
+
+def set_statistics(model: Hierarchy, statistics: Mapping[str, NDArray[Any]]) -> None:
+    """Put back what `statistics_of` returned. Raises KeyError or RuntimeError: they are those of another model."""
+    for name, buffer in model.named_buffers():
+        buffer.copy_(torch.from_numpy(statistics[name]))
 
 
 def batches(spec: Member, dataset: Dataset, device: torch.device | str = "cpu") -> Batches:

@@ -13,15 +13,16 @@ from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.gallery import gallery
+from hvae_spec.evaluate.member import load_model
 from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams
-from hvae_spec.records.layout import Record
+from hvae_spec.records.arrays import load_arrays
+from hvae_spec.records.layout import RESULT, STATISTICS, Record
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import Experiment, Member
 from hvae_spec.spec.grid import GridMember, members
-from hvae_spec.train.checkpoint import load_weights
 
 
 class Model:
@@ -180,20 +181,28 @@ def compile(spec: Member | GridMember | Experiment, device: str = "cpu") -> Mode
 
 
 def load_record(folder: str | Path, device: str = "cpu") -> Model:
-    """The trained model of a record's folder, with the batch-norm statistics of its final evaluation.
+    """The trained model of a record's folder, with the batch-norm statistics of its latest evaluation.
 
     Raises:
         UserError: there is no finished record there, or it is damaged.
 
     """
     record = Record(Path(folder))
-    model = Model(record.spec, device)
-    try:
-        model.hierarchy.load_state_dict(load_weights(record.weights))
-    except RuntimeError:
-        raise UserError(
-            f"{record.weights}: weights of another model than {folder}/spec.yaml, or of an earlier version, which laid "
-            "them out differently; delete the folder and run the grid again to have it trained anew"
-        ) from None
-    model.epoch = model.spec.training.epochs
+    if (record.folder / RESULT).exists():
+        raise UserError(f"{record.folder}: a record of an earlier version (0.2 or before); load it with that version")
+    spec, training = record.spec, record.training
+    if training is None or training.status != "trained":
+        raise UserError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
+    model = Model(spec, device)
+    model.hierarchy = load_model(record, training, model.pixels, model.device)
+    model.epoch = training.epochs
+    evaluations = [one for one in record.evaluations if one.statistics.exists()]
+    if evaluations and (result := evaluations[-1].result) is not None:
+        remedy = f"delete {evaluations[-1].folder} to have the member evaluated again"
+        sha256 = result.arrays_sha256.get(STATISTICS)
+        compiler.set_statistics(model.hierarchy, load_arrays(evaluations[-1].statistics, sha256, remedy))
     return model
+
+
+def _because(reason: str | None) -> str:
+    return "" if reason is None else f": it {reason}"

@@ -9,28 +9,37 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal, cast
 
 import filelock
 import torch
-from safetensors.torch import save
 
 from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
-from hvae_spec.data.batches import draw_once
+from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
-from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
-from hvae_spec.evaluate.gallery import gallery
+from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
-from hvae_spec.pack_job import PackJob, Progress, Report
+from hvae_spec.evaluate.member import MemberEvaluation, data_state
+from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
-from hvae_spec.records.files import write_atomically
-from hvae_spec.records.gallery_file import GALLERY
-from hvae_spec.records.layout import DONE, Record, Results
+from hvae_spec.records.arrays import load_arrays, save_arrays
+from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.result import (
+    DONE,
+    FORMAT,
+    Divergence,
+    EpochRow,
+    PackState,
+    Segment,
+    TrainingResult,
+    UnitsRow,
+)
 from hvae_spec.spec.cost import evaluation_products, parameters, steps_per_epoch, training_products
-from hvae_spec.train.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
-from hvae_spec.train.trainer import Divergence, Trainer
+from hvae_spec.spec.grid import GridMember
+from hvae_spec.train.checkpoint import load_checkpoint, optimizer_of, save_checkpoint
+from hvae_spec.train.trainer import Trainer
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""
@@ -42,293 +51,342 @@ LOCK_SECONDS = 180.0
 """How long to wait for another process that still works on the pack (a worker whose driver was killed lingers)."""
 
 
-def run_pack(job: PackJob, report: Report = lambda progress: None) -> None:
+def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> None:
     """Bring every member of a pack to its result, from wherever an earlier run left it.
 
     Raises:
         UserError: its data are missing, or its checkpoint is damaged.
 
     """
-    folder = Results(job.results).pack(job.pack_id)
-    folder.mkdir(parents=True, exist_ok=True)
+    pack = Results(job.results).pack(job.pack_id)
+    pack.folder.mkdir(parents=True, exist_ok=True)
     # Importance weights far below the largest leave denormal gradients, with which products take ten times as long.
     torch.set_flush_denormal(True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):
-            _Life(job, report).run()
+        with filelock.FileLock(pack.lock, timeout=LOCK_SECONDS):
+            PackRun(job, report).run()
         # All members have their results: nothing of the pack is needed any more.
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(pack.folder, ignore_errors=True)
     except filelock.Timeout:
-        raise UserError(f"{folder}: another process still works on this pack") from None
+        raise UserError(f"{pack.folder}: another process still works on this pack") from None
     finally:
         torch.set_flush_denormal(False)
 
 
-class _Life:
+class PackRun:
     """One run of a pack, from its checkpoint or from the start to its results."""
 
-    def __init__(self, job: PackJob, report: Report) -> None:
+    def __init__(self, job: PackJob, report: ReportProgress = lambda progress: None) -> None:
         self.job, self.report = job, report
-        self.results = Results(job.results)
         self.specs = [member.spec for member in job.members]
-        self.digests = [member.digest for member in job.members]
-        self.records = [member.record(self.results) for member in job.members]
+        self.records = [job.record(member) for member in job.members]
         self.first = self.specs[0]
-        self.checkpoint = self.results.pack(job.pack_id) / "checkpoint.safetensors"
-        self.curves: list[list[dict[str, Any]]] = [[] for _ in self.specs]
-        self.units: list[list[dict[str, Any]]] = [[] for _ in self.specs]
-        self.seconds = {"training": 0.0, "evaluation": 0.0}
-        self.saved_at, self.save_seconds = time.monotonic(), 0.0
-        self.reported_at = 0.0
-
-    def run(self) -> None:
-        if all(record.status in DONE for record in self.records):
-            return
-        torch.set_num_threads(self.job.threads)
-        device = compiler.pick_device(self.job.device)
+        self.checkpoint = Results(job.results).pack(job.pack_id).checkpoint
+        self.curves: list[list[EpochRow]] = [[] for _ in self.specs]
+        self.units: list[list[UnitsRow]] = [[] for _ in self.specs]
+        self.segments: list[Segment] = []
+        """Of earlier runs; this one's is made when it is written."""
+        self.seconds = {"training": 0.0, "curve": 0.0}
+        self.saved_at, self.save_seconds, self.reported_at = time.monotonic(), 0.0, 0.0
+        self.began, self.first_epoch = _now(), 1
+        self.evaluated = 0
+        torch.set_num_threads(job.threads)
         torch.set_float32_matmul_precision(self.first.training.matmul_precision)
+        self.device = compiler.pick_device(job.device)
         self.dataset = load_dataset(self.first.data)
         keep_freed_memory()
+        self.trainer: Trainer | None = None
+
+    def run(self) -> None:
+        """Train what is not trained, then evaluate what is not evaluated."""
+        if self.job.is_done:
+            return
+        if any(not _is_done(record) for record in self.records):
+            self.train()
+        self.evaluate_members()
+
+    def train(self) -> None:
+        """Bring all members to the end of their training, and write what became of it."""
+        if self.job.kind == "evaluate":
+            missing = next(record for record in self.records if not _is_done(record))
+            raise UserError(f"{missing.folder}: not trained, so it cannot be evaluated; run the same command again")
         with self.timed("training"):
-            self.trainer = Trainer(self.specs, self.dataset, device, compiled=self.job.compiled)
+            trainer = Trainer(self.specs, self.dataset, self.device, compiled=self.job.compiled)
+        self.trainer = trainer
         self.test = draw_once(self.dataset, "test", self.first.model.observation)
         for record, spec in zip(self.records, self.specs, strict=True):
             record.begin(spec)
         if self.checkpoint.exists():
-            self.resume()
-        elif self.first.first_phase is not None:
-            self.start()
-        self.train()
-        self.conclude()
-
-    def start(self) -> None:
-        """Start from the weights of the members' first phases."""
-        found = (self.job.first_phase(member, self.job.folders) for member in self.job.members)
-        firsts = [first for first in found if first is not None]
-        try:
-            self.trainer.start_from([load_weights(first.weights) for first in firsts])
-        except (KeyError, RuntimeError):
-            raise UserError(
-                f"{firsts[0].weights}: weights of another model, or of an earlier version, which laid them out "
-                "differently; delete the first phase's folder and run its grid again to have it trained anew"
-            ) from None
-
-    def resume(self) -> None:
-        self.seconds = load_checkpoint(self.checkpoint, self.trainer, self.digests)["seconds"]
-        for member, record in enumerate(self.records):
-            # Curves are written before their checkpoint, so they may be ahead of it.
-            self.curves[member] = [row for row in record.epochs if row["epoch"] <= self.trainer.epoch]
-            self.units[member] = [row for row in record.units if row["epoch"] <= self.trainer.epoch]
-
-    def train(self) -> None:
+            self.resume(trainer)
+        elif self.job.extends:
+            self.extend(trainer)
+        elif self.first.training.first_phase is not None:
+            self.start(trainer)
+        self.first_epoch = trainer.epoch + 1
         epochs, every = self.first.training.epochs, self.first.evaluation.every
-        while self.trainer.epoch < epochs and self.alive():
+        while trainer.epoch < epochs and self.alive(trainer):
             with self.timed("training"):
-                rows = self.trainer.train_epoch()
+                rows = trainer.train_epoch()
             for curve, row in zip(self.curves, rows, strict=True):
                 curve.extend([row] if row else [])
-            epoch = self.trainer.epoch
-            if every and epoch % every == 0 and epoch < epochs:
-                self.point_of_test_curve()
-            self.tell("training", 0.0)
+            if every and trainer.epoch % every == 0:
+                self.point_of_test_curve(trainer)
+            self.progress("training", trainer)
             due = max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
-            if epoch == epochs or time.monotonic() - self.saved_at >= due:
-                self.save()
+            if trainer.epoch == epochs or time.monotonic() - self.saved_at >= due:
+                self.save(trainer)
+        for m in range(len(self.specs)):
+            self.record_training(trainer, m)
 
-    def alive(self) -> list[int]:
+    def start(self, trainer: Trainer) -> None:
+        """Start from the weights of the members' first phases."""
+        found = (self.job.first_phase(member, self.job.folders) for member in self.job.members)
+        self.start_from(trainer, [record for record in found if record is not None], is_extension=False)
+
+    def extend(self, trainer: Trainer) -> None:
+        """Go on from the shorter trainings of the same members."""
+        sources = [Record(folder) for folder in self.job.extends]
+        self.start_from(trainer, sources, is_extension=True)
+        for m, source in enumerate(sources):
+            self.curves[m], self.units[m] = source.epochs, source.units
+        self.segments = _trained(sources[0]).segments
+
+    def start_from(self, trainer: Trainer, sources: Sequence[Record], *, is_extension: bool) -> None:
+        """Take weights, and for an extension the optimizer's state, from records."""
+        results = [_trained(source) for source in sources]
+        weights = [
+            load_arrays(source.weights, result.weights_sha256) for source, result in zip(sources, results, strict=True)
+        ]
+        try:
+            if is_extension:
+                states = [
+                    load_arrays(source.optimizer, result.optimizer_sha256)
+                    for source, result in zip(sources, results, strict=True)
+                ]
+                trainer.extend(results[0].epochs, weights, states)
+            else:
+                trainer.start_from(weights)
+        except (KeyError, RuntimeError, ValueError):
+            raise UserError(
+                f"{sources[0].weights}: weights of another model; delete {sources[0].folder} and run its grid again to "
+                "have it trained anew"
+            ) from None
+
+    def resume(self, trainer: Trainer) -> None:
+        """Go on from the pack's checkpoint."""
+        header = load_checkpoint(self.checkpoint, trainer, self.job.trainings)
+        self.seconds, self.segments = dict(header.seconds), header.segments
+        for m, record in enumerate(self.records):
+            # Curves are written before their checkpoint, so they may be ahead of it.
+            self.curves[m] = [row for row in record.epochs if row["epoch"] <= trainer.epoch]
+            self.units[m] = [row for row in record.units if row["epoch"] <= trainer.epoch]
+
+    def alive(self, trainer: Trainer) -> list[int]:
         """Members that have not diverged."""
-        return [member for member, divergence in enumerate(self.trainer.divergences) if divergence is None]
+        return [m for m, divergence in enumerate(trainer.divergences) if divergence is None]
 
-    def point_of_test_curve(self) -> None:
-        """Evaluate every member on the test set with the K of the curve."""
-        for member in self.alive():
-            evaluation = self.evaluate(member, self.first.evaluation.curve_iw_samples)
-            self.note(member, evaluation)
+    def point_of_test_curve(self, trainer: Trainer) -> None:
+        """Evaluate every member on the test set with the K of the curve, and add it to the member's curves."""
+        for m in self.alive(trainer):
+            evaluation = self.evaluate_now(trainer, m)
+            self.curves[m][-1].update(
+                test_elbo=float(evaluation.elbo.mean()),
+                test_log_likelihood=float(evaluation.log_likelihood.mean()),
+                test_iw_samples=evaluation.iw_samples,
+                active_units=sum(evaluation.active_units),
+            )
+            kl, kl_se = [kl.tolist() for kl in evaluation.kl], [se.tolist() for se in evaluation.kl_se]
+            self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
 
-    def evaluate(self, member: int, iw_samples: int) -> Evaluation:
+    def evaluate_now(self, trainer: Trainer, m: int) -> Evaluation:
         """Evaluate one member as it stands, with batch-norm statistics recomputed."""
-        spec, settings, alive = self.specs[member], self.first.evaluation, self.alive()
-        with self.timed("evaluation"):
-            model = compiler.select(self.trainer.model, spec.model, member)
-            method, epoch = settings.batch_norm_statistics, self.trainer.epoch
-            record_statistics(model, self.trainer.batches, spec.seed, epoch, method)
-            self.evaluated = model
+        spec, settings, alive = self.specs[m], self.first.evaluation, self.alive(trainer)
+        samples, epoch = settings.curve_iw_samples, trainer.epoch
+        with self.timed("curve"):
+            model = compiler.select(trainer.model, spec.model, m)
+            record_statistics(model, trainer.batches, spec.seed, epoch, settings.batch_norm_statistics)
             return evaluate(
                 model,
                 self.test,
-                iw_samples,
+                samples,
                 seed=spec.seed,
                 epoch=epoch,
                 memory_gib=settings.memory_gib,
-                compiled=self.job.compiled and iw_samples * len(self.test) >= WORTH_COMPILING,
-                progress=lambda part: self.tell("evaluating", (alive.index(member) + part) / len(alive)),
+                compiled=self.job.compiled and samples * len(self.test) >= WORTH_COMPILING,
+                progress=lambda part: self.progress("evaluating", trainer, (alive.index(m) + part) / len(alive)),
             )
 
-    def note(self, member: int, evaluation: Evaluation) -> None:
-        """Add an evaluation to the member's curves."""
-        self.curves[member][-1].update(
-            test_elbo=float(evaluation.elbo.mean()),
-            test_log_likelihood=float(evaluation.log_likelihood.mean()),
-            test_iw_samples=evaluation.iw_samples,
-            active_units=sum(evaluation.active_units),
-        )
-        units = {"kl": [kl.tolist() for kl in evaluation.kl], "kl_se": [se.tolist() for se in evaluation.kl_se]}
-        self.units[member].append({"epoch": self.trainer.epoch, **units})
-
-    def save(self) -> None:
+    def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""
         start = time.monotonic()
-        self.write_curves()
-        save_checkpoint(self.checkpoint, self.trainer, self.digests, {"seconds": self.seconds})
+        for record, curve, units in zip(self.records, self.curves, self.units, strict=True):
+            if not _is_done(record):
+                record.write_curves(curve, units)
+        save_checkpoint(self.checkpoint, trainer, self.job.trainings, self.seconds, self.all_segments(trainer))
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 
-    def write_curves(self) -> None:
-        for record, curve, units in zip(self.records, self.curves, self.units, strict=True):
-            if record.status not in DONE:
-                record.write_curves(curve, units)
+    def all_segments(self, trainer: Trainer) -> list[Segment]:
+        """The epochs so far, and with what they were trained."""
+        if trainer.epoch < self.first_epoch:
+            return self.segments
+        return [*self.segments, self.segment(self.began, self.first_epoch, trainer.epoch)]
 
-    def conclude(self) -> None:
-        """Final evaluation and result of every member that has none yet."""
-        for member, record in enumerate(self.records):
-            if record.status in DONE:
-                continue
-            if self.trainer.divergences[member] is None:
-                self.finish(member, record)
-            else:
-                self.diverge(member, record)
+    def segment(self, began: str, first_epoch: int, last_epoch: int) -> Segment:
+        """What this process does, as records keep it."""
+        is_cuda = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if is_cuda else provenance.processor()
+        return Segment(
+            first_epoch=first_epoch,
+            last_epoch=last_epoch,
+            command=list(self.job.command),
+            versions=provenance.versions(),
+            source=self.job.source,
+            host=provenance.host(),
+            device=self.device.type,
+            device_name=name,
+            threads=self.job.threads,
+            compiled=self.job.compiled,
+            started_at=began,
+            finished_at=_now(),
+        )
 
-    def diverge(self, member: int, record: Record) -> None:
-        """Record a member as diverged."""
-        record.write_curves(self.curves[member], self.units[member])
-        record.finish(self.result(member, "diverged"))
-
-    def finish(self, member: int, record: Record) -> None:
-        """Evaluate a trained member with the full K and write its record, the result last."""
-        before = self.seconds["evaluation"]
-        evaluation = self.evaluate(member, self.first.evaluation.iw_samples)
-        if record.status in DONE:
+    def record_training(self, trainer: Trainer, m: int) -> None:
+        """Write what became of a member's training: the weights, then the result, unless it is written already."""
+        record, divergence = self.records[m], trainer.divergences[m]
+        if _is_done(record):
             return
-        if not bool(evaluation.log_likelihood.isfinite().all()):
-            # The last update, or what the test set meets, may be what breaks a member.
-            epoch, steps = self.trainer.epoch, self.trainer.batches.steps
-            self.trainer.divergences[member] = Divergence(epoch, steps, "test log-likelihood")
-            self.diverge(member, record)
-            return
-        self.note(member, evaluation)
-        record.write_curves(self.curves[member], self.units[member])
-        save_weights(record.weights, self.evaluated.state_dict())
-        per_image = {
-            "test_log_likelihood": evaluation.log_likelihood,
-            "test_elbo": evaluation.elbo,
-            "effective_sample_size": evaluation.effective_sample_size,
-        }
-        write_atomically(record.folder / "test.safetensors", save(per_image))
-        with self.timed("evaluation"):
-            seed, epoch, memory = self.specs[member].seed, self.trainer.epoch, self.first.evaluation.memory_gib
-            normality = kl_to_standard_normal(self.evaluated, self.test, seed=seed, epoch=epoch, memory_gib=memory)
-            labels = torch.from_numpy(self.dataset.test_labels)
-            write_atomically(record.folder / GALLERY, save(gallery(self.evaluated, self.test, labels, seed, epoch)))
-        metrics = {
-            "test_log_likelihood": float(evaluation.log_likelihood.mean()),
-            "test_log_likelihood_se": evaluation.log_likelihood_se,
-            "test_log_likelihood_mc_se": evaluation.log_likelihood_mc_se,
-            "test_elbo": float(evaluation.elbo.mean()),
-            "test_elbo_se": evaluation.elbo_se,
-            "iw_samples": evaluation.iw_samples,
-            "effective_sample_size": float(evaluation.effective_sample_size.mean()),
-            "active_units": sum(evaluation.active_units),
-            "active_units_per_layer": evaluation.active_units,
-            "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
-            "kl_standard_normal_per_layer": normality,
-            "bound_by_samples": evaluation.bound_by_samples,
-            "final_evaluation_seconds": self.seconds["evaluation"] - before,
-        }
-        record.finish(self.result(member, "finished") | metrics)
+        record.write_curves(self.curves[m], self.units[m])
+        digests: dict[str, str] = {}
+        if divergence is None:
+            digests["weights_sha256"] = save_arrays(record.weights, compiler.parameters_of(trainer.model, m))
+            if self.job.keep_optimizer:
+                state = optimizer_of(trainer.optimizer.state(), m)
+                arrays = {name: value.detach().cpu().numpy() for name, value in state.items()}
+                digests["optimizer_sha256"] = save_arrays(record.optimizer, arrays)
+        record.finish(self.result(trainer, m, divergence).model_copy(update=digests))
 
-    def result(self, member: int, status: str) -> dict[str, Any]:
-        """What every result tells, whatever its status."""
-        divergence = self.trainer.divergences[member]
-        spec, rows, first = self.specs[member], self.curves[member], self.specs[member].first_phase
-        steps = [row["ms_per_step"] for row in rows if row["ms_per_step"] is not None]
-        device = self.trainer.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor()
-        return {
-            "digest": self.digests[member],
-            "labels": self.job.members[member].labels,
-            "status": status,
-            "divergence": None if divergence is None else vars(divergence),
-            "failure": None,
-            "parameters": parameters(spec),
-            "continues": None if first is None else first.digest,
-            "epochs": self.trainer.epoch,
-            "steps": self.trainer.epoch * steps_per_epoch(spec),
-            "training_seconds": self.seconds["training"],
-            "evaluation_seconds": self.seconds["evaluation"],
-            "wall_seconds": self.seconds["training"] + self.seconds["evaluation"],
-            "ms_per_step": sum(steps) / len(steps) if steps else math.nan,
-            "pack": {
-                "id": self.job.pack_id,
-                "members": len(self.specs),
-                "threads": self.job.threads,
-                "compiled": self.trainer.compiled is not None,
-            },
-            "device": device.type,
-            "device_name": name,
-            "matmul_precision": self.first.training.matmul_precision,
-            "data": {
-                "dataset": self.dataset.name,
-                "sha256": self.dataset.sha256,
-                "canonical": self.dataset.canonical,
-                "shape": list(self.dataset.shape),
-                "train_images": len(self.dataset.train),
-                "test_images": len(self.dataset.test),
-            },
-            "versions": provenance.versions(),
-            "git": self.job.git,
-            "host": provenance.host(),
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+    def result(self, trainer: Trainer, m: int, divergence: Divergence | None) -> TrainingResult:
+        """A member's training in numbers."""
+        member, spec = self.job.members[m], self.specs[m]
+        steps = [row["ms_per_step"] for row in self.curves[m] if row["ms_per_step"] is not None]
+        first = spec.first_phase
+        extended = _trained(Record(self.job.extends[m])).digest if self.job.extends else None
+        return TrainingResult(
+            digest=member.digests.training,
+            trajectory=member.digests.trajectory,
+            status="trained" if divergence is None else "diverged",
+            divergence=divergence,
+            parameters=parameters(spec),
+            epochs=trainer.epoch,
+            steps=trainer.epoch * steps_per_epoch(spec),
+            training_seconds=self.seconds["training"],
+            curve_seconds=self.seconds["curve"],
+            ms_per_step=sum(steps) / len(steps) if steps else None,
+            matmul_precision=spec.training.matmul_precision,
+            pack=PackState(
+                id=self.job.pack_id,
+                trainings=self.job.trainings,
+                threads=self.job.threads,
+                compiled=trainer.compiled is not None,
+            ),
+            data=data_state(self.dataset),
+            continues=None if first is None else first.digests.training,
+            extended_from=extended,
+            segments=self.all_segments(trainer),
+            finished_at=_now(),
+        )
+
+    def evaluate_members(self) -> None:
+        """Evaluate every trained member that has no result yet."""
+        if self.trainer is None:
+            batches = compiler.batches(self.first, self.dataset, self.device)
+        else:
+            batches = self.trainer.batches
+            self.trainer = None  # what training held of a GPU's memory is the evaluation's now
+        for member, record in zip(self.job.members, self.records, strict=True):
+            if self.job.status(member) not in DONE:
+                self.evaluate_member(member, record, batches)
+            self.evaluated += 1
+
+    def evaluate_member(self, member: GridMember, record: Record, batches: Batches) -> None:
+        """The final evaluation of one member."""
+        epochs = member.spec.training.epochs
+        evaluation = MemberEvaluation(
+            member,
+            record,
+            self.dataset,
+            batches,
+            compiled=self.job.compiled,
+            progress=lambda part: self.progress("evaluating", None, (self.evaluated + part) / len(self.specs)),
+        )
+        evaluation.run(lambda began: self.segment(began, epochs, epochs))
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
+        """Add the time that is spent within to what it is spent on."""
         start = time.perf_counter()
         yield
         self.seconds[what] += time.perf_counter() - start
 
-    def done(self, evaluated: float) -> float:
+    def done(self, epoch: int, evaluated: float) -> float:
         """Fraction of the pack's multiply-adds, with this fraction of its members evaluated."""
+        epochs, start = self.first.training.epochs, self.job.start_epoch
         training, final = training_products(self.first), evaluation_products(self.first)
-        trained = self.trainer.epoch / self.first.training.epochs
-        is_final = self.trainer.epoch == self.first.training.epochs
-        return (training * trained + (final * evaluated if is_final else 0)) / (training + final)
+        training *= 0 if self.job.kind == "evaluate" else (epochs - start) / epochs
+        trained = (epoch - start) / max(1, epochs - start)
+        return (training * trained + final * evaluated) / (training + final)
 
-    def tell(self, phase: str, evaluated: float) -> None:
-        """Report progress, at most a few times a second."""
+    def progress(self, phase: Literal["training", "evaluating"], trainer: Trainer | None, part: float = 0.0) -> None:
+        """Report progress, at most a few times per second."""
         now = time.monotonic()
         if now - self.reported_at < REPORT_SECONDS and self.reported_at:
             return
         self.reported_at = now
-        last = [self.curves[member][-1] for member in self.alive() if self.curves[member]]
-        bounds = [row["train_bound"] for row in last]
+        alive = range(len(self.specs)) if trainer is None else self.alive(trainer)
+        last = [self.curves[m][-1] for m in alive if self.curves[m]]
+        bounds = [cast(float, row["train_bound"]) for row in last if row["train_bound"] is not None]
+        epochs = self.first.training.epochs
+        epoch = epochs if trainer is None else trainer.epoch
         self.report(
             Progress(
                 self.job.pack_id,
                 phase,
-                self.trainer.epoch,
-                self.first.training.epochs,
-                tuple(sorted({row["beta"] for row in last})),
+                epoch,
+                epochs,
+                tuple(sorted({cast(float, row["beta"]) for row in last})),
                 sum(bounds) / len(bounds) if bounds else math.nan,
-                last[0]["ms_per_step"] if last else math.nan,
-                self.done(evaluated),
-                tuple(self.diverged_in_words()),
+                (last[0]["ms_per_step"] or math.nan) if last else math.nan,
+                self.done(epoch, part if trainer is None else 0.0),
+                () if trainer is None else tuple(self.diverged_in_words(trainer)),
             )
         )
 
-    def diverged_in_words(self) -> Sequence[str]:
-        told = zip(self.job.members, self.trainer.divergences, strict=True)
-        return [
-            f"{member.folder} diverged in epoch {divergence.epoch} ({divergence.quantity})"
-            for member, divergence in told
-            if divergence is not None
-        ]
+    def diverged_in_words(self, trainer: Trainer) -> Iterator[str]:
+        """Which members have diverged, when, and at which quantity."""
+        for member, divergence in zip(self.job.members, trainer.divergences, strict=True):
+            if divergence is not None:
+                yield f"{member.folder} diverged in epoch {divergence.epoch} ({divergence.quantity})"
+
+
+def _is_done(record: Record) -> bool:
+    """Whether a training has ended in a result that stands."""
+    training = record.training
+    return training is not None and training.status != "failed"
+
+
+def _is_trained(record: Record) -> bool:
+    """Whether a member's training needs nothing more."""
+    return _is_done(record)
+
+
+def _trained(record: Record) -> TrainingResult:
+    """The result of a training that another one starts from. Raises UserError if it is not trained."""
+    training = record.training
+    if training is None or training.status != "trained":
+        raise UserError(f"{record.folder}: not trained, so no training can start from it; run the same command again")
+    return training
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,32 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from hvae_spec.errors import UserError
-from hvae_spec.records.layout import DONE, LABELS, Record, Results
-from hvae_spec.spec.experiment import Member
+from hvae_spec.records.layout import LABELS, Record, Results
+from hvae_spec.records.result import DONE, Source, Status
+from hvae_spec.spec.grid import GridMember
 
-
-@dataclass(frozen=True)
-class PackMember:
-    """A member as a pack needs it: its resolved spec, digest, labels, and the name of its record's folder.
-
-    Where there is a record already, it is that one's name, so that nobody has to look through all folders for it.
-    """
-
-    spec: Member
-    digest: str
-    labels: dict[str, Any]
-    folder: str
-
-    def record(self, results: Results) -> Record:
-        """The member's record."""
-        return Record(results.root / "members" / self.folder)
-
-    def is_done(self, results: Results) -> bool:
-        """Whether the member has its result, as its record tells."""
-        return self.record(results).status in DONE
+Kind = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -36,54 +18,79 @@ class PackJob:
     """All that a worker needs to run a pack."""
 
     pack_id: str
-    members: tuple[PackMember, ...]
+    members: tuple[GridMember, ...]
+    """Members of one shape, each with a training of its own, and with `folder` the name of its record's folder."""
     results: Path
+    kind: Kind = "train"
+    """`train`: bring the members to their training's end and evaluate them. `evaluate`: all are trained already."""
     device: str = "auto"
     threads: int = 1
-    git: dict[str, Any] | None = None
-    """State of the source tree, for the records."""
     compiled: bool = False
     """Whether the training step is compiled by `torch.compile`. Decided once, when the pack is planned."""
-
+    command: tuple[str, ...] = ()
+    """The command line that this is part of, for the records."""
+    source: Source | None = None
+    """State of the source tree, for the records."""
+    extends: tuple[Path, ...] = ()
+    """Folders of the records of shorter trainings that the members' training goes on from, one per member; empty if it
+    starts anew."""
+    start_epoch: int = 0
+    """Epochs that the records of `extends` have."""
+    keep_optimizer: bool = True
+    """Whether the optimizer's state stays in the records, so that a longer training can go on from them."""
     sources: tuple[Path, ...] = ()
     """Further results folders in which the first phases of fine-tuned members may be."""
+
+    @property
+    def trainings(self) -> list[str]:
+        """Training digests of the members, in their order."""
+        return [member.digests.training for member in self.members]
+
+    def record(self, member: GridMember) -> Record:
+        """A member's record."""
+        return Record(self.results / "members" / member.folder)
+
+    def status(self, member: GridMember) -> Status:
+        """A member's status, as its record has it."""
+        return self.record(member).status(member.digests.evaluation)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every member has its result, as the records have it."""
+        return all(self.status(member) in DONE for member in self.members)
 
     @property
     def folders(self) -> list[Results]:
         """Where first phases may be."""
         return [Results(folder) for folder in (self.results, *self.sources)]
 
-    def first_phase(self, member: PackMember, folders: Sequence[Results]) -> Record | None:
-        """The finished record that a fine-tuned member's training starts from, found in one of `folders`.
+    def first_phase(self, member: GridMember, folders: Sequence[Results]) -> Record | None:
+        """The record of the first phase that a fine-tuned member's training starts from, found in one of `folders`.
 
         None if it starts from initial weights.
 
         Raises:
-            UserError: the first phase has finished in none of them; with the reason, if it diverged or failed.
+            UserError: the first phase is trained in none of them; with the reason, if it diverged or failed.
 
         """
         first = member.spec.first_phase
         if first is None:
             return None
-        records = [folder.record(first.digest, first.digest) for folder in folders]
+        training = first.digests.training
+        records = [record for folder in folders if (record := folder.find(training)) is not None]
         for record in records:
-            if record.status == "finished":
+            found = record.training
+            if found is not None and found.status == "trained":
                 return record
         for record in records:
             if record.reason:
                 raise UserError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
         where = " or ".join(str(folder.root) for folder in folders)
         raise UserError(
-            f"{member.folder}: its first phase has not finished in {where}; add it to the grid (a variant with its "
+            f"{member.folder}: its first phase is trained nowhere in {where}; add it to the grid (a variant with its "
             f"{first.training.epochs} epochs and training.first_phase: null), or name the results folder that holds it "
             "with --records"
         )
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every member has its result, as the records tell."""
-        results = Results(self.results)
-        return all(member.is_done(results) for member in self.members)
 
     @property
     def name(self) -> str:
@@ -95,7 +102,8 @@ class PackJob:
             for path, value in first.items()
             if path not in LABELS and all(member.labels.get(path) == value for member in self.members)
         ]
-        return f"{first['dataset']} L{first['depth']} {variants}{''.join(axes)} x {len(self.members)}"
+        how = " evaluated again" if self.kind == "evaluate" else f" from epoch {self.start_epoch}" * bool(self.extends)
+        return f"{first['dataset']} L{first['depth']} {variants}{''.join(axes)} x {len(self.members)}{how}"
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,7 @@ class Progress:
     """How far a pack is."""
 
     pack_id: str
-    phase: str
-    """`training` or `evaluating`."""
+    phase: Literal["training", "evaluating"]
     epoch: int
     epochs: int
     betas: tuple[float, ...]
@@ -119,4 +126,4 @@ class Progress:
     """What diverged so far, in words."""
 
 
-Report = Callable[[Progress], None]
+ReportProgress = Callable[[Progress], None]

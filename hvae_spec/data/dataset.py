@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hvae_spec.data.digits import digits
 from hvae_spec.data.frey import frey
@@ -27,10 +29,13 @@ LOADERS: dict[str, Callable[[], RawImages]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(RawImages):
-    """A data set by name, with the SHA-256 of all four of its arrays, whole."""
+    """A data set by name, with the SHA-256 of its training and of its test images, whole."""
 
     name: str
-    sha256: str
+    train_sha256: str
+    """Of the training images and their classes, before copies and limits."""
+    test_sha256: str
+    """Of the test images and their classes, before limits."""
 
     @property
     def pixels(self) -> int:
@@ -48,10 +53,8 @@ def load_dataset(spec: DataSpec) -> Dataset:
 
     """
     raw = own_images(spec.own) if spec.dataset == "own" else LOADERS[spec.dataset]()
-    digest = hashlib.sha256()
-    for array in (raw.train, raw.test, raw.train_labels, raw.test_labels):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    dataset = Dataset(name=spec.name, sha256=digest.hexdigest(), **vars(raw))
+    train_sha256, test_sha256 = _sha256(raw.train, raw.train_labels), _sha256(raw.test, raw.test_labels)
+    dataset = Dataset(name=spec.name, train_sha256=train_sha256, test_sha256=test_sha256, **vars(raw))
     if spec.copies > 1:
         dataset = replace(
             dataset,
@@ -68,3 +71,10 @@ def load_dataset(spec: DataSpec) -> Dataset:
         test=dataset.test[: spec.test_images],
         test_labels=dataset.test_labels[: spec.test_images],
     )
+
+
+def _sha256(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -20,9 +20,10 @@ from hvae_spec.records.layout import ACTIVE
 
 IMAGES = 256
 """Images encoded at a time."""
-ROWS = {"cpu": 4096, "cuda": 2**18}
-"""Rows (samples x images) in flight, memory permitting: enough for full-speed products; on a CPU few enough for the
-cache."""
+BLOCK_ROWS = 4096
+"""Rows (samples x images) of a block, for which noise is drawn together: few enough for a CPU's cache."""
+BLOCKS = {"cpu": 1, "cuda": 64}
+"""Blocks that are computed together, memory permitting: enough for full-speed products."""
 NORMALITY_IMAGES, NORMALITY_SAMPLES = 1000, 20
 """What KL(q||N(0, I)) is averaged over: samples enough that their noise is well below that of the choice of images."""
 
@@ -132,8 +133,8 @@ def evaluate(
         iw_samples: K.
         seed: the member's seed.
         epoch: epochs trained so far; selects the noise together with the seed.
-        memory_gib: memory for activations; None: the device's share (`EvaluationSpec.memory_gib`). It changes the
-            result (within Monte Carlo error) only where it is so small that fewer than `ROWS` rows fit.
+        memory_gib: memory for activations; None: the device's share (`EvaluationSpec.memory_gib`). It decides how
+            many blocks are computed together, at least one. Noise is drawn block by block, so that it changes no draw.
         compiled: fuse the operations with `torch.compile`, for long evaluations: it costs half a minute for each shape.
         progress: called with the fraction done.
 
@@ -141,14 +142,13 @@ def evaluate(
     model = folded(model)
     fast = compiled_weigh() if compiled else weigh
     streams = Streams([seed], model.device).begin("evaluation", epoch)
-    rows = _rows(model, memory_gib)
+    room = _rows_in_memory(model, memory_gib)
     blocks = []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)
         tally = _Tally(len(block), model.units, iw_samples, model.device)
-        for images in block.split(min(rows, len(block))):
-            is_usual = len(images) == min(IMAGES, rows, len(x))
-            tally.add_images(model, images, iw_samples, rows, streams, fast=fast if is_usual else weigh)
+        is_usual = len(block) == min(IMAGES, len(x))
+        tally.add_samples(model, block, iw_samples, room, streams, fast=fast if is_usual else weigh)
         blocks.append(tally)
         if progress is not None:
             progress(min(1.0, (start + len(block)) / len(x)))
@@ -156,9 +156,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def kl_to_standard_normal(
-    model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0, memory_gib: float | None = None
-) -> list[float]:
+def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0) -> list[float]:
     """KL(q(z_i|.) || N(0, I)) of each layer in nats, z_1 first: how far inference is from the mean-field approximation
     (Fig. 6a).
 
@@ -169,7 +167,7 @@ def kl_to_standard_normal(
     model, x = folded(model), x[:NORMALITY_IMAGES]
     streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
     sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
-    for block in x.split(max(1, _rows(model, memory_gib) // NORMALITY_SAMPLES)):
+    for block in x.split(BLOCK_ROWS // NORMALITY_SAMPLES):
         encoding = model.inference.encode(units_first(block.to(model.device)[None]))
         draws = model.inference.sample(encoding, streams.noise(NORMALITY_SAMPLES, len(block), model.units))
         for layer, draw in enumerate(draws):
@@ -179,15 +177,15 @@ def kl_to_standard_normal(
     return (sums / len(x)).tolist()
 
 
-def _rows(model: Hierarchy, memory_gib: float | None) -> int:
-    """Rows (samples x images) that may be in flight."""
+def _rows_in_memory(model: Hierarchy, memory_gib: float | None) -> int:
+    """Rows (samples x images) that may be in memory at a time."""
     if memory_gib is not None:
         memory = memory_gib * 2**30
     elif model.device.type == "cuda":
         memory = EVALUATION_SHARE * torch.cuda.get_device_properties(model.device).total_memory
     else:
         memory = EVALUATION_GIB * 2**30
-    return max(1, min(ROWS[model.device.type], int(memory / bytes_per_row(model))))
+    return int(memory / bytes_per_row(model))
 
 
 def bytes_per_row(model: Hierarchy) -> int:
@@ -202,7 +200,6 @@ class _Tally:
     """Running sums over samples for a block of images."""
 
     def __init__(self, images: int, units: Sequence[int], iw_samples: int, device: torch.device) -> None:
-        self.done = 0
         self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
         self.log_sum_squares = self.log_sum.clone()
         self.mc_variance = torch.full_like(self.log_sum, math.nan)
@@ -215,33 +212,43 @@ class _Tally:
         self.bounds = torch.zeros(points, images, dtype=torch.float64, device=device)
         self.variances = torch.zeros_like(self.bounds)
 
-    def add_images(
-        self, model: Hierarchy, x: Tensor, iw_samples: int, rows: int, streams: Streams, *, fast: Weigh
+    def add_samples(
+        self, model: Hierarchy, x: Tensor, iw_samples: int, room: int, streams: Streams, *, fast: Weigh
     ) -> None:
-        """K samples of the next images x [B, D]; `fast` is `weigh` for chunks of full size."""
+        """K samples of the images x [B, D], some blocks at a time; `fast` is `weigh` for chunks of full size, `room`
+        how many rows may be in memory.
+        """
         images = len(x)
-        here = slice(self.done, self.done + images)
         x = units_first(x[None])
         encoding = model.inference.encode(x)
-        chunk = max(1, rows // images)
+        block = max(1, BLOCK_ROWS // images)
+        chunk = block * max(1, min(BLOCKS[model.device.type], room // (block * images)))
         first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), images)
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
-            noise = streams.normal(samples * images * sum(model.units))
+            noise = _drawn_in_blocks(streams, samples, block, images, model.units)
             log_w, sums, squares = (fast if samples == chunk else weigh)(model, x, encoding, noise)
             first[done : done + samples] = log_w[: max(0, len(first) - done)]
             log_w = log_w.double()
-            self.log_sum[here] = torch.logaddexp(self.log_sum[here], log_w.logsumexp(0))
-            self.log_sum_squares[here] = torch.logaddexp(self.log_sum_squares[here], (2 * log_w).logsumexp(0))
-            self.total[here] += log_w.sum(0)
+            self.log_sum = torch.logaddexp(self.log_sum, log_w.logsumexp(0))
+            self.log_sum_squares = torch.logaddexp(self.log_sum_squares, (2 * log_w).logsumexp(0))
+            self.total += log_w.sum(0)
             for layer, (total, square) in enumerate(zip(sums, squares, strict=True)):
-                self.kl[layer][here] -= total
-                self.kl_squares[layer][here] += square
+                self.kl[layer] -= total
+                self.kl_squares[layer] += square
         for point, (bound, variance) in enumerate(nested_bounds(first, len(self.bounds))):
-            self.bounds[point, here], self.variances[point, here] = bound, variance
+            self.bounds[point], self.variances[point] = bound, variance
         if iw_samples > 1:
-            self.mc_variance[here] = jackknife_variance(first.double())
-        self.done += images
+            self.mc_variance = jackknife_variance(first.double())
+
+
+def _drawn_in_blocks(streams: Streams, samples: int, block: int, images: int, units: Sequence[int]) -> Tensor:
+    """Flat noise for some samples (see `split_noise`), the same however many of them are drawn by one call."""
+    if samples <= block:
+        return streams.normal(samples * images * sum(units))
+    sizes = [min(block, samples - start) for start in range(0, samples, block)]
+    drawn = [streams.noise(size, images, units) for size in sizes]
+    return torch.cat([torch.cat(layer, dim=2).flatten(1) for layer in zip(*drawn, strict=True)], dim=1)
 
 
 def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:

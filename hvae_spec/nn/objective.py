@@ -1,4 +1,4 @@
-"""The training bound and its warm-up (Eqs. 10-12 and 22): pure functions of a trace. All in nats."""
+"""The training bound (Eqs. 10-12 and 22): pure functions of a trace. All in nats."""
 
 import math
 
@@ -6,16 +6,6 @@ import torch
 from torch import Tensor
 
 from hvae_spec.nn.hierarchy import Trace
-
-
-def warm_up(epoch: int, epochs_to_one: int) -> float:
-    """beta of an epoch (counted from 1): 0 in the first, rising linearly to 1 in epoch `epochs_to_one` (N_t).
-
-    With N_t = 0 there is no warm-up, and beta is 1 from the start; with N_t = 1 only the first epoch has beta = 0.
-    """
-    if epochs_to_one == 0:
-        return 1.0
-    return min(1.0, (epoch - 1) / max(1, epochs_to_one - 1))
 
 
 def log_weight(trace: Trace, beta: Tensor | float = 1.0) -> Tensor:

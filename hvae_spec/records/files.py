@@ -1,10 +1,11 @@
 """Whole files or none: every write goes to a temporary name, is flushed to disk, and is then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def copy_folder(source: Path, target: Path, temporary: Path) -> None:
-    """Copy the files of a folder so that a crash at any moment leaves all of them at `target`, or none: what was there,
+    """Copy a folder so that a crash at any moment leaves all of them at `target`, or none: what was there,
     or a part of it. Until all are copied they are in `temporary`, on the same disk.
 
     Raises:
@@ -40,9 +41,9 @@ def copy_folder(source: Path, target: Path, temporary: Path) -> None:
 
     """
     shutil.rmtree(temporary, ignore_errors=True)
-    for path in sorted(source.iterdir()):
+    for path in sorted(source.rglob("*")):
         if path.is_file() and not path.name.startswith("."):
-            write_atomically(temporary / path.name, path.read_bytes())
+            write_atomically(temporary / path.relative_to(source), path.read_bytes())
     if target.exists():
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,16 +56,14 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(_finite(content), indent=2) + "\n")
 
 
-def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per line, atomically."""
     write_atomically(path, "".join(json.dumps(_finite(row)) + "\n" for row in rows))
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; none if there is no such file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+def sha256_of(content: bytes) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _flush_names(folder: Path) -> None:
@@ -79,7 +78,7 @@ def _flush_names(folder: Path) -> None:
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and value - value != 0:
         return None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]

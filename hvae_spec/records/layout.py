@@ -1,122 +1,265 @@
-"""Records: what is kept of every member. No torch here, so that plans and notebooks read records without it.
+"""Where things lie in a results folder. Every name of a file or folder stands here, and nowhere else.
 
 A results folder holds
 
-    grid.json                      the grid as last planned: every member's digest, folder and labels
-    members/<name>-<digest>/       one record a member
-        spec.yaml                  its resolved spec
-        epochs.jsonl               one line an epoch: learning curves, and the test curve where it was evaluated
-        units.jsonl                one line an evaluation: KL of every unit and its standard error
-        result.json                status and metrics; written last, so its presence means that the member is done
-        test.safetensors           per-image test log-likelihood, ELBO and effective sample size
-        gallery.safetensors        latents, reconstructions and samples for figures (hvae_spec.records.gallery_file)
-        weights.safetensors        the trained parameters and batch-norm statistics
+    grid.json                      the grid as last planned: every member's digests, folder and labels
+    members/index.json             every record's spec in one file, for plans; can be deleted
+    members/<name>-<training>/     one record per training
+        spec.yaml                  the resolved spec of the member that was trained
+        epochs.jsonl               one line per epoch: learning curves, and the test curve where it was evaluated
+        units.jsonl                one line per point of the test curve: KL of every unit and its standard error
+        training.json              what became of the training; written last
+        weights.safetensors        the trained parameters
+        optimizer.safetensors      the optimizer's state, with which a longer training goes on
         failure.txt                the traceback, if its pack failed
+        evaluations/<digest>/      one folder per evaluation of it
+            result.json            what was measured; written last
+            statistics.safetensors batch-norm statistics
+            test.safetensors       per-image test log-likelihood, ELBO and effective sample size
+            gallery.safetensors    latents, reconstructions and samples for figures (hvae_spec.records.gallery_file)
+            failure.txt            the traceback, if its pack failed
+    packs/planned.json             which members go together
     packs/<id>/                    pack.json and the latest checkpoint of a pack that has begun and is not finished
+    source/                        uncommitted changes of the source tree that something was trained with
+
+The models of the JSON files are in `hvae_spec.records.result`.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from hvae_spec.errors import UserError
-from hvae_spec.records.files import copy_folder, read_json_lines, write_atomically, write_json, write_json_lines
+from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
+from hvae_spec.records.result import (
+    DONE,
+    EPOCH_ROWS,
+    UNITS_ROWS,
+    EpochRow,
+    EvaluationResult,
+    GridFile,
+    PackFile,
+    PlannedFile,
+    Status,
+    TrainingResult,
+    UnitsRow,
+    read_file,
+    write_file,
+)
 from hvae_spec.spec.experiment import Member
 
 ACTIVE = 0.01
 """A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
 LABELS = ("dataset", "depth", "variant", "seed")
 """Labels that every member has; all others are its places on further axes."""
-DONE = ("finished", "diverged")
-"""Statuses that a rerun of the grid leaves alone. A `failed` member is tried again."""
+SHORT = 12
+"""Letters of a digest that name a folder."""
+SPEC, EPOCHS, UNITS = "spec.yaml", "epochs.jsonl", "units.jsonl"
+TRAINING, RESULT, FAILURE = "training.json", "result.json", "failure.txt"
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+STATISTICS, TEST, GALLERY = "statistics.safetensors", "test.safetensors", "gallery.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+EARLIER = (
+    "holds records of an earlier version (0.2 or before), which this version cannot use; choose another folder with "
+    "--results, or read them with the version that made them"
+)
+"""What is said of a results folder of an earlier version, behind its path."""
+RUN_AGAIN = "delete it to have it made again"
+
+# The C loader reads the same YAML ten times faster, where PyYAML was built with it.
+_YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One evaluation of a trained member, in its folder below the record."""
+
+    folder: Path
+
+    @property
+    def result(self) -> EvaluationResult | None:
+        """What was measured; None while the evaluation is not done. Raises UserError if the file is damaged."""
+        return read_file(self.folder / RESULT, EvaluationResult, f"{RUN_AGAIN}: the member is evaluated again")
+
+    @property
+    def statistics(self) -> Path:
+        """Path of the batch-norm statistics."""
+        return self.folder / STATISTICS
+
+    def write_array(self, name: str, content: bytes) -> str:
+        """Write a file of arrays; returns its SHA-256."""
+        write_atomically(self.folder / name, content)
+        return sha256_of(content)
+
+    def finish(self, result: EvaluationResult) -> None:
+        """Write the result, which makes the evaluation complete."""
+        write_file(self.folder / RESULT, result)
+        if result.status in DONE:
+            (self.folder / FAILURE).unlink(missing_ok=True)
+
+    def fail(self, result: EvaluationResult, traceback: str) -> None:
+        """Record a failure with its traceback. An evaluation that is done stays as it is."""
+        done = self.result
+        if done is None or done.status not in DONE:
+            write_atomically(self.folder / FAILURE, traceback)
+            self.finish(result)
 
 
 @dataclass(frozen=True)
 class Record:
-    """The record of one member, in its folder."""
+    """The record of one training and of its evaluations, in its folder."""
 
     folder: Path
 
     @property
     def spec(self) -> Member:
         """The resolved spec. Raises UserError if the record has none that can be read."""
-        path = self.folder / "spec.yaml"
+        path = self.folder / SPEC
         try:
-            return Member.model_validate(yaml.safe_load(path.read_text()))
+            return Member.model_validate(self.spec_tree)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path}: not the spec of a record ({where}: {first['msg']}); {self._lost}") from None
+
+    @property
+    def spec_tree(self) -> dict[str, Any]:
+        """The resolved spec as a tree. Raises UserError if there is none that can be read."""
+        path = self.folder / SPEC
+        try:
+            tree = yaml.load(path.read_bytes(), Loader=_YamlLoader)
         except FileNotFoundError:
-            raise UserError(f"{self.folder}: no record there (it has no spec.yaml)") from None
+            raise UserError(f"{self.folder}: no record there (it has no {SPEC})") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: not the spec of a record ({error})") from None
+            what = " ".join(str(error).split())[:150]
+            raise UserError(f"{path}: not the spec of a record ({what}); {self._lost}") from None
+        if not isinstance(tree, dict):
+            raise UserError(f"{path}: not the spec of a record (not a mapping); {self._lost}")
+        return tree
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        """The content of result.json; None while the member is not done."""
-        path = self.folder / "result.json"
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{path}: not a result ({error}); delete it to have the member run again") from None
-        return content
+    def _lost(self) -> str:
+        return f"delete {self.folder} to have the member trained again"
 
     @property
-    def status(self) -> str | None:
-        """`finished`, `diverged` or `failed`; None while the member is not done."""
-        return (self.result or {}).get("status")
+    def training(self) -> TrainingResult | None:
+        """What became of the training; None while it is not done. Raises UserError if the file is damaged."""
+        return read_file(self.folder / TRAINING, TrainingResult, self._lost)
+
+    def evaluation(self, digest: str) -> EvaluationRecord:
+        """The evaluation with this digest, whether it is there or not."""
+        return EvaluationRecord(self.folder / "evaluations" / digest[:SHORT])
+
+    @property
+    def evaluations(self) -> list[EvaluationRecord]:
+        """All evaluations that have a result, the latest last."""
+        found = [EvaluationRecord(path.parent) for path in (self.folder / "evaluations").glob(f"*/{RESULT}")]
+        return sorted(found, key=lambda one: ((one.result or _NO_RESULT).finished_at or "", one.folder.name))
+
+    def status(self, evaluation: str) -> Status:
+        """The status of the member whose evaluation has this digest. Raises UserError if a file is damaged."""
+        result = self.evaluation(evaluation).result
+        training = self.training
+        if training is None:
+            return "running" if (self.folder / EPOCHS).exists() else "pending"
+        if training.status != "trained":
+            return training.status
+        return "trained" if result is None else result.status
 
     @property
     def reason(self) -> str | None:
-        """Why there are no weights, in words: the member diverged, or failed. None if it finished or is not done."""
-        result = self.result or {}
-        if result.get("status") == "diverged":
-            divergence = result.get("divergence") or {}
-            return f"diverged in epoch {divergence.get('epoch', '?')} ({divergence.get('quantity', '?')})"
-        return f"failed ({result.get('failure')})" if result.get("status") == "failed" else None
+        """Why there are no weights, in words: the training diverged or failed. None if it is trained or not done."""
+        training = self.training
+        if training is None or training.status == "trained":
+            return None
+        if training.divergence is not None:
+            return f"diverged in epoch {training.divergence.epoch} ({training.divergence.quantity})"
+        return f"failed ({training.failure})"
 
     @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """Learning curves: one row an epoch."""
-        return read_json_lines(self.folder / "epochs.jsonl")
+    def epochs(self) -> list[EpochRow]:
+        """Learning curves: one row per epoch. Raises UserError if the file is damaged."""
+        return _rows(self.folder / EPOCHS, EPOCH_ROWS, self._lost)
 
     @property
-    def units(self) -> list[dict[str, Any]]:
-        """One row an evaluation: `epoch`, `kl` and `kl_se`, lists over layers of lists over units."""
-        return read_json_lines(self.folder / "units.jsonl")
+    def units(self) -> list[UnitsRow]:
+        """One row per point of the test curve. Raises UserError if the file is damaged."""
+        return _rows(self.folder / UNITS, UNITS_ROWS, self._lost)
 
     @property
     def weights(self) -> Path:
         """Path of the trained parameters."""
-        return self.folder / "weights.safetensors"
+        return self.folder / WEIGHTS
+
+    @property
+    def optimizer(self) -> Path:
+        """Path of the optimizer's state."""
+        return self.folder / OPTIMIZER
 
     def begin(self, spec: Member) -> None:
         """Make the folder and write the resolved spec, if it is not there yet."""
-        if not (self.folder / "spec.yaml").exists():
+        if not (self.folder / SPEC).exists():
             text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
-            write_atomically(self.folder / "spec.yaml", text)
+            write_atomically(self.folder / SPEC, text)
 
-    def write_curves(self, epochs: Iterable[dict[str, Any]], units: Iterable[dict[str, Any]]) -> None:
+    def write_curves(self, epochs: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]]) -> None:
         """Replace the learning curves and unit KLs."""
-        write_json_lines(self.folder / "epochs.jsonl", epochs)
-        write_json_lines(self.folder / "units.jsonl", units)
+        write_json_lines(self.folder / EPOCHS, epochs)
+        write_json_lines(self.folder / UNITS, units)
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Write the result, which makes the record complete."""
-        write_json(self.folder / "result.json", result)
-        if result["status"] in DONE:
-            (self.folder / "failure.txt").unlink(missing_ok=True)
+    def finish(self, result: TrainingResult) -> None:
+        """Write the outcome of the training, which makes it complete."""
+        write_file(self.folder / TRAINING, result)
+        if result.status != "failed":
+            (self.folder / FAILURE).unlink(missing_ok=True)
 
-    def fail(self, result: dict[str, Any], traceback: str) -> None:
-        """Record a failure with its traceback. A member that is done stays as it is."""
-        if self.status not in DONE:
-            write_atomically(self.folder / "failure.txt", traceback)
-            self.finish({**result, "status": "failed"})
+    def fail(self, result: TrainingResult, traceback: str) -> None:
+        """Record a failure with its traceback. A training that is done stays as it is."""
+        done = self.training
+        if done is None or done.status == "failed":
+            write_atomically(self.folder / FAILURE, traceback)
+            self.finish(result)
+
+
+_NO_RESULT = EvaluationResult(digest="", training="", labels={}, status="failed")
+
+
+def _rows(path: Path, kind: Any, remedy: str) -> Any:
+    """The rows of a JSON-lines file; none if there is no such file. A torn last line is left out: a copy may have been
+    made of a run that goes on.
+    """
+    try:
+        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return []
+    for rows in (lines, lines[:-1]):
+        try:
+            return kind.validate_json(b"[" + b",".join(rows) + b"]")
+        except ValidationError as error:
+            fault = error.errors()[0]
+            if fault["type"] != "json_invalid":
+                number, *place = fault["loc"]
+                name = ".".join(map(str, place))
+                what = f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
+                raise UserError(f"{path}:{int(number) + 1}: {what}; {remedy}") from None
+            if len(rows) == len(lines) and _is_json(lines[-1]):
+                break
+    bad = next((number for number, line in enumerate(lines, start=1) if not _is_json(line)), 1)
+    raise UserError(f"{path}:{bad}: not a JSON object; {remedy}")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -127,7 +270,7 @@ class Results:
 
     @cached_property
     def _folders(self) -> dict[str, Path]:
-        """Folders of existing records by the digest's first letters, which end their names."""
+        """Folders of existing records by the training digest's first letters, which end their names."""
         members = self.root / "members"
         try:
             # One look at the folder, rather than one at each of thousands of records.
@@ -137,43 +280,125 @@ class Results:
             return {}
         return {name.rsplit("-", 1)[-1]: members / name for name in names}
 
-    def record(self, digest: str, name: str) -> Record:
-        """The record of the member with this digest: the existing one, whatever it is named, or a new one at `name`."""
-        return Record(self._folders.get(digest[:12], self.root / "members" / name))
+    @property
+    def folders(self) -> list[Path]:
+        """Folders of all existing records."""
+        return list(self._folders.values())
 
-    def status(self, digest: str) -> str | None:
-        """The status of the member with this digest; None without opening anything where there is no record."""
-        folder = self._folders.get(digest[:12])
-        return None if folder is None else Record(folder).status
+    def record(self, training: str, name: str) -> Record:
+        """The record of the training with this digest: the existing one, whatever its name, or a new one at `name`."""
+        return Record(self._folders.get(training[:SHORT], self.root / "members" / name))
 
-    def adopt(self, record: Record, digest: str, name: str) -> None:
-        """Copy a finished record of another results folder here, in the place of what an unfinished run left of it.
+    def find(self, training: str) -> Record | None:
+        """The record of the training with this digest; None, without opening anything, if there is none."""
+        folder = self._folders.get(training[:SHORT])
+        return None if folder is None else Record(folder)
+
+    def adopt(self, record: Record, training: str, name: str) -> None:
+        """Copy a record of another results folder here, in the place of what an unfinished run left of it.
 
         Raises:
             OSError: it cannot be read, or the disk is full or not writable.
 
         """
-        target = self.record(digest, name).folder
-        # Not beside the others, lest a part of it be taken for a record.
-        copy_folder(record.folder, target, self.root / f".adopted-{digest[:12]}")
+        target = self.record(training, name).folder
+        # Not beside the others, so that no part of it is taken for a record.
+        copy_folder(record.folder, target, self.root / f".adopted-{training[:SHORT]}")
+
+    def retire(self, record: Record) -> Path:
+        """Move a record out of the way of a new one of the same training; returns where it is."""
+        number = 1
+        while (target := self.root / "retired" / f"{record.folder.name}-{number}").exists():
+            number += 1
+        target.parent.mkdir(exist_ok=True)
+        os.replace(record.folder, target)
+        return target
 
     @property
     def records(self) -> list[Record]:
         """All records in the folder, complete or not."""
-        return [Record(folder) for folder in self._folders.values() if (folder / "spec.yaml").exists()]
+        return [Record(folder) for folder in self._folders.values() if (folder / SPEC).exists()]
 
     @property
-    def grid(self) -> dict[str, Any]:
-        """The grid as last planned: `name`, `variants` and `members` (`digest`, `folder`, `labels`); empty if none."""
-        path = self.root / "grid.json"
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise UserError(f"{path}: not a grid ({error}); run tune.run again to rewrite it") from None
-        return content
+    def grid(self) -> GridFile | None:
+        """The grid as last planned; None if none was.
 
-    def pack(self, pack_id: str) -> Path:
-        """Folder of a pack that has begun."""
-        return self.root / "packs" / pack_id
+        Raises:
+            UserError: the file is damaged, or the folder is of an earlier version.
+
+        """
+        self.check_version()
+        return read_file(self.root / "grid.json", GridFile, "run tune.run again to rewrite it")
+
+    def write_grid(self, grid: GridFile) -> None:
+        """Write grid.json."""
+        write_file(self.root / "grid.json", grid)
+
+    @property
+    def planned(self) -> PlannedFile | None:
+        """The packs as last planned. Raises UserError if the file is damaged."""
+        return read_file(self.root / "packs" / "planned.json", PlannedFile, "delete it to have packs planned anew")
+
+    def write_planned(self, planned: PlannedFile) -> None:
+        """Write packs/planned.json."""
+        write_file(self.root / "packs" / "planned.json", planned)
+
+    def check_version(self) -> None:
+        """Refuse a folder of an earlier version. Raises UserError."""
+        folder = next(iter(self._folders.values()), None)
+        if folder is not None and (folder / RESULT).exists():
+            raise UserError(f"{self.root}: {EARLIER}")
+
+    def pack(self, pack_id: str) -> "PackFolder":
+        """The folder of a pack that has begun."""
+        return PackFolder(self.root / "packs" / pack_id)
+
+    @property
+    def packs(self) -> list["PackFolder"]:
+        """Folders of all packs that have begun."""
+        try:
+            with os.scandir(self.root / "packs") as entries:
+                return [PackFolder(Path(entry.path)) for entry in entries if entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+@dataclass(frozen=True)
+class PackFolder:
+    """What a pack that has begun keeps on disk until it is finished."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path of its latest checkpoint."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def content(self) -> PackFile | None:
+        """What the pack is; None if a crash came before it was written. Raises UserError if the file is damaged."""
+        remedy = f"delete {self.folder} to have its members start over"
+        return read_file(self.folder / "pack.json", PackFile, remedy)
+
+    def write(self, content: PackFile) -> None:
+        """Write pack.json."""
+        write_file(self.folder / "pack.json", content)
+
+    def forget(self) -> None:
+        """Take back that the pack has begun, so that no later run goes on with it."""
+        (self.folder / "pack.json").unlink(missing_ok=True)
+
+    @property
+    def lock(self) -> Path:
+        """Path of the lock that keeps other processes out."""
+        return self.folder / "lock"
+
+    @property
+    def failure(self) -> Path:
+        """Path of the traceback that a worker leaves."""
+        return self.folder / FAILURE
+
+    @property
+    def out_of_memory(self) -> Path:
+        """Path of a file that says that the pack did not fit into its device's memory."""
+        return self.folder / "out_of_memory"

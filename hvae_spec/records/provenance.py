@@ -2,13 +2,20 @@
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from hvae_spec.records.files import sha256_of, write_atomically
+from hvae_spec.records.layout import Results
+from hvae_spec.records.result import Source
+
+PACKAGES = ("torch", "numpy", "ray", "pandas", "hvae-spec")
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
+    """Versions of Python, of the packages that results depend on, and of NVIDIA's driver where there is one."""
 
     def installed(name: str) -> str:
         try:
@@ -16,22 +23,41 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             return "not installed"  # a checkout that is run in place
 
-    packages = {name: installed(name) for name in ("torch", "numpy", "hvae-spec")}
-    return {"python": platform.python_version(), **{name.replace("-", "_"): value for name, value in packages.items()}}
+    packages = {name.replace("-", "_"): installed(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, **_driver()}
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit of the source tree and whether it has uncommitted changes; None outside a checkout."""
+def _driver() -> dict[str, str]:
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text().split("Kernel Module")[1].split()
+    except (OSError, IndexError):
+        return {}
+    return {"nvidia_driver": next((word for word in words if word[0].isdigit()), "unknown")}
+
+
+def source_state(results: Results) -> Source | None:
+    """Commit of the source tree; its uncommitted changes are written into the results folder. None outside a checkout.
+
+    Raises:
+        OSError: the results folder is not writable.
+
+    """
     folder = Path(__file__).parent
 
-    def git(*arguments: str) -> str:
+    def git(*arguments: str) -> bytes:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        commit, diff = git("rev-parse", "HEAD").decode().strip(), git("diff", "HEAD", "--binary")
     except (OSError, subprocess.SubprocessError):
         return None
+    if not diff:
+        return Source(commit=commit, dirty=False)
+    path = Path("source") / f"{commit[:12]}-{sha256_of(diff)[:12]}.diff"
+    if not (results.root / path).exists():
+        write_atomically(results.root / path, diff)
+    return Source(commit=commit, dirty=True, diff=path.as_posix())
 
 
 def host() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from hvae_spec.errors import UserError
 from hvae_spec.spec.base import Path
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
-from hvae_spec.spec.experiment import Experiment, Member, digest
+from hvae_spec.spec.experiment import Experiment, Member
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
 
 MAX_CELLS = 10_000
@@ -255,7 +255,7 @@ def same_model(cells: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """Pairs of cells that resolve to one and the same spec under two names."""
     seen: dict[str, Cell] = {}
     for cell in cells:
-        key = digest(cell.content, cell.member.seed)
+        key = cell.hashes.digests(cell.member.seed).evaluation
         if key in seen:
             yield seen[key], cell
         else:

@@ -21,5 +21,5 @@ class EvaluationSpec(SpecModel):
     batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training
     batches (where a moving average would settle)."""
     memory_gib: Annotated[Positive | None, Affects("nothing")] = None
-    """Memory that an evaluation may use for activations, in GiB. K samples are streamed within it. Null: 1 on a CPU, a
-    64th of a GPU's memory, so that packs can share it."""
+    """Memory that an evaluation may use for activations, in GiB: how many blocks of samples are computed together.
+    Null: 1 on a CPU, a 64th of a GPU's memory, so that packs can share it. It changes no draw, and on a CPU no bit."""

@@ -3,17 +3,24 @@
 import hashlib
 import json
 import os
-from typing import Annotated, Any
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from hvae_spec.backend.memory import EVALUATION_GIB
 from hvae_spec.spec.base import Count, Seed, SpecModel
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
+from hvae_spec.spec.fields import Part, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
+
+ESTIMATOR = 1
+"""Version of the estimators: an evaluation that another version made is not the same evaluation."""
+Section = TypeVar("Section", bound=BaseModel)
+Loc = tuple[str, ...]
 
 
 def _or_none(empty: dict[str, Any] | tuple[()], schema: Any) -> BeforeValidator:
@@ -61,9 +68,9 @@ class Member(SpecModel):
     """Seed of initialisation, shuffling, binarisation and noise."""
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of what the member is, in hexadecimal: of its content and its seed."""
-        return digest(self.content, self.seed)
+    def digests(self) -> "Digests":
+        """What the member is, in three digests; see `Digests`."""
+        return content_hashes(self).digests(self.seed)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -71,9 +78,7 @@ class Member(SpecModel):
         effect. Names, comments, order, spelling and the grid around a member change nothing, and neither does a field
         that a later version adds with its default.
         """
-        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
-        _drop_idle(self, content)
-        return content
+        return _content(self, frozenset())
 
     @property
     def first_phase(self) -> "Member | None":
@@ -94,9 +99,87 @@ class Member(SpecModel):
         return style + norm + warm
 
 
-def digest(content: dict[str, Any], seed: int) -> str:
-    """The digest of a member with this content (see `Member.content`) and seed."""
-    return hashlib.sha256(json.dumps({**content, "seed": seed}, sort_keys=True).encode()).hexdigest()
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of three parts of what a member is, in hexadecimal, each with the seed.
+
+    A member is trained once for every `training` and measured once for every `evaluation`. Two members of one
+    `trajectory` take the same steps as long as their schedules agree.
+    """
+
+    trajectory: str
+    """Of what a training step reads. Neither the number of epochs, nor the schedule (whose values are compared epoch by
+    epoch, see `hvae_spec.train.schedules`), nor anything of the evaluation."""
+    training: str
+    """Of the trajectory, the schedule and the number of epochs: of all that decides what the weights are."""
+    evaluation: str
+    """Of the training, the test set, K, the batch-norm statistics and `ESTIMATOR`: of all that decides a result."""
+
+
+@dataclass(frozen=True)
+class ContentHashes:
+    """What members of one cell have in common, hashed so that a seed is quickly added."""
+
+    trajectory: Any
+    training: Any
+    evaluation: Any
+
+    def digests(self, seed: int) -> Digests:
+        """The digests of the member with this seed."""
+        return Digests(*(_with_seed(part, seed) for part in (self.trajectory, self.training, self.evaluation)))
+
+
+def content_hashes(member: Member) -> ContentHashes:
+    """The hashes of a member's content but for its seed."""
+    training = _content(member, _affecting("evaluation", "nothing"))
+    trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
+    evaluation = {**_content(member, _affecting("nothing")), "estimator": ESTIMATOR}
+    return ContentHashes(*(_hash(part) for part in (trajectory, training, evaluation)))
+
+
+def _hash(content: dict[str, Any]) -> Any:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def _with_seed(common: Any, seed: int) -> str:
+    whole = common.copy()
+    whole.update(f" seed {seed}".encode())
+    return str(whole.hexdigest())
+
+
+@cache
+def _affecting(*parts: Part) -> frozenset[Loc]:
+    return frozenset().union(*(paths_affecting(Member, part) for part in parts))
+
+
+def _content(member: Member, without: frozenset[Loc]) -> dict[str, Any]:
+    """What `Member.content` describes, with the fields at some paths as if they had their defaults."""
+    neutral = _neutral(member, without, ())
+    content = neutral.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
+    for path in without:
+        # A field without a default cannot be neutral: it is left out.
+        _pop(content, path)
+    _drop_idle(neutral, content)
+    return content
+
+
+def _neutral(section: Section, without: frozenset[Loc], above: Loc) -> Section:
+    """A section with the fields at some paths set to their defaults."""
+    changes: dict[str, Any] = {}
+    for name, info in type(section).model_fields.items():
+        path, value = (*above, name), getattr(section, name)
+        if path in without:
+            if not info.is_required():
+                changes[name] = info.get_default(call_default_factory=True)
+        elif isinstance(value, BaseModel) and any(path == longer[: len(path)] for longer in without):
+            changes[name] = _neutral(value, without, path)
+    return section.model_copy(update=changes) if changes else section
+
+
+def _pop(tree: dict[str, Any], path: Loc) -> None:
+    for key in path[:-1]:
+        tree = tree.get(key, {})
+    tree.pop(path[-1], None)
 
 
 def _drop_idle(member: Member, content: dict[str, Any]) -> None:
@@ -111,8 +194,6 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
-    # How much memory that is depends on the device; records of earlier versions hold the CPU's.
-    idle += [("evaluation", "memory_gib")] * (member.evaluation.memory_gib == EVALUATION_GIB)
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
     data = member.data

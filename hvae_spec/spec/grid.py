@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from hvae_spec.spec.base import Path
-from hvae_spec.spec.experiment import Experiment, Member, digest
+from hvae_spec.spec.experiment import ContentHashes, Digests, Experiment, Member, content_hashes
 from hvae_spec.spec.model import PARAMETERISED
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -42,8 +42,20 @@ class Cell:
 
     @cached_property
     def members(self) -> list["GridMember"]:
-        """The cell's members, one a seed."""
-        return [GridMember(self, self.member.model_copy(update={"seed": seed})) for seed in self.seeds]
+        """The cell's members, one per seed."""
+        return [self._member(seed) for seed in self.seeds]
+
+    def _member(self, seed: int) -> "GridMember":
+        digests = self.hashes.digests(seed)
+        factors = {path: value for path, value in self.axes.items() if path != "data.dataset"}
+        labels = {"dataset": self.dataset, "depth": self.depth, "variant": self.variant, "seed": seed, **factors}
+        folder = f"{self.name}-s{seed}-{digests.training[:12]}"
+        return GridMember(self.member.model_copy(update={"seed": seed}), digests, labels, folder)
+
+    @cached_property
+    def hashes(self) -> ContentHashes:
+        """What the digests of the cell's members have in common."""
+        return content_hashes(self.member)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -62,32 +74,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class GridMember:
-    """One (cell, seed): the resolved spec together with its labels in the grid."""
+    """One (cell, seed): the resolved spec together with what the grid calls it and where its record is."""
 
-    cell: Cell
     spec: Member
-
-    @cached_property
-    def digest(self) -> str:
-        """See `Member.digest`."""
-        return digest(self.cell.content, self.seed)
+    digests: Digests
+    labels: dict[str, Any]
+    """What tables and figures call this member: dataset, depth, variant, seed, and its place on every further axis."""
+    folder: str
+    """Name of the record's folder, readable and unique for its training: `mnist-L5-prob-ladder-bn-wu-s0-<digest>`."""
 
     @property
     def seed(self) -> int:
         """The replicate."""
         return self.spec.seed
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        """What tables and figures call this member: dataset, depth, variant, seed, and its place on every axis."""
-        cell = self.cell
-        factors = {path: value for path, value in cell.axes.items() if path != "data.dataset"}
-        return {"dataset": cell.dataset, "depth": cell.depth, "variant": cell.variant, "seed": self.seed, **factors}
-
-    @property
-    def folder(self) -> str:
-        """Name of the record's folder, readable and unique: `mnist-L5-prob-ladder-bn-wu-s0-<digest>`."""
-        return f"{self.cell.name}-s{self.seed}-{self.digest[:12]}"
 
 
 def shorten_slug(text: str) -> str:

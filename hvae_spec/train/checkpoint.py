@@ -1,38 +1,49 @@
-"""The state of a pack at an epoch boundary, in one safetensors file (no pickle)."""
+"""The state of a pack at the end of an epoch, in one safetensors file (no pickle)."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 
 from hvae_spec.errors import UserError
 from hvae_spec.records.files import write_atomically
-from hvae_spec.train.trainer import Divergence, Trainer
+from hvae_spec.records.result import CheckpointHeader, Segment, fault_of
+from hvae_spec.train.optimizer import OPTIMIZER
+from hvae_spec.train.trainer import Trainer
+
+HEADER = "pack"
+START_OVER = "delete it to start this pack over"
 
 
-def save_checkpoint(path: Path, trainer: Trainer, digests: list[str], extra: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, trainer: Trainer, trainings: Sequence[str], seconds: dict[str, float], segments: Sequence[Segment]
+) -> None:
     """Write parameters, optimizer state, epoch and divergences. Random streams need no state (`hvae_spec.nn.random`).
 
     Args:
         path: the file, replaced atomically.
         trainer: the pack.
-        digests: its members' digests, in order.
-        extra: what else the caller needs to go on, as JSON.
+        trainings: its members' training digests, in order.
+        seconds: time spent so far, by what it was spent on.
+        segments: the epochs so far, and with what they were trained.
 
     """
-    divergences = [None if divergence is None else vars(divergence) for divergence in trainer.divergences]
-    metadata = {
-        "epoch": trainer.epoch,
-        "digests": digests,
-        "shapes": _shapes(trainer),
-        "divergences": divergences,
-        "extra": extra,
-    }
-    content = safetensors.torch.save(_copies(trainer.optimizer.state()), {"pack": json.dumps(metadata)})
-    write_atomically(path, content)
+    header = CheckpointHeader(
+        epoch=trainer.epoch,
+        trainings=list(trainings),
+        shapes=_shapes(trainer),
+        divergences=trainer.divergences,
+        seconds=seconds,
+        segments=list(segments),
+    )
+    _write(path, header, trainer.optimizer.state())
+
+
+def _write(path: Path, header: CheckpointHeader, tensors: dict[str, torch.Tensor]) -> None:
+    write_atomically(path, safetensors.torch.save(_copies(tensors), {HEADER: header.model_dump_json()}))
 
 
 def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -40,85 +51,64 @@ def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
 
 
-def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[str, Any]:
-    """Put a pack back into the state of its checkpoint, and return the caller's `extra`.
+def load_checkpoint(path: Path, trainer: Trainer, trainings: Sequence[str]) -> CheckpointHeader:
+    """Put a pack back into the state of its checkpoint, and return what the checkpoint says beside it.
 
     Raises:
         UserError: the file is not a checkpoint of these members.
 
     """
-    metadata, tensors = _read(path, str(trainer.device))
-    if metadata["digests"] != digests:
-        raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
-    if metadata.get("shapes") != _shapes(trainer):
-        raise UserError(
-            f"{path}: a checkpoint of an earlier version, which laid out weights differently; delete it to start this "
-            "pack over"
-        )
+    header, tensors = _read(path, str(trainer.device))
+    if header.trainings != list(trainings):
+        raise UserError(f"{path}: a checkpoint of other members; {START_OVER}")
+    if header.shapes != _shapes(trainer):
+        raise UserError(f"{path}: a checkpoint of an earlier version, which laid out weights differently; {START_OVER}")
     trainer.optimizer.restore(tensors)
-    trainer.epoch = metadata["epoch"]
-    trainer.divergences = [None if entry is None else Divergence(**entry) for entry in metadata["divergences"]]
-    extra: dict[str, Any] = metadata["extra"]
-    return extra
+    trainer.epoch = header.epoch
+    trainer.divergences = list(header.divergences)
+    return header
 
 
 def _shapes(trainer: Trainer) -> list[list[int]]:
-    """Shapes of a member's parameters, which the optimiser keeps as one row."""
+    """Shapes of a member's parameters, which the optimizer keeps as one row."""
     return [list(parameter.shape[1:]) for parameter in trainer.parameters]
 
 
-def _read(path: Path, device: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read(path: Path, device: str) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     try:
         with safetensors.safe_open(path, "pt", device=device) as file:
-            metadata = json.loads((file.metadata() or {})["pack"])
-            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = CheckpointHeader.model_validate_json((file.metadata() or {})[HEADER])
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except ValidationError as error:
+        raise UserError(f"{path}: a checkpoint that is {fault_of(error)}; {START_OVER}") from None
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
+        raise UserError(f"{path}: a damaged checkpoint ({error}); {START_OVER}") from None
 
 
-def cut_checkpoint(path: Path, target: Path, digests: list[str]) -> None:
+def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
     """Write what a checkpoint holds of some of its members as the checkpoint of a pack of these alone.
 
     Args:
         path: the checkpoint.
         target: the file to write, replaced atomically.
-        digests: the members to keep, in their new order.
+        trainings: training digests of the members to keep, in their new order.
 
     Raises:
         UserError: the file is not a checkpoint with these members.
 
     """
-    metadata, tensors = _read(path, "cpu")
-    if not set(digests) <= set(metadata["digests"]):
-        raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
-    places = [metadata["digests"].index(digest) for digest in digests]
+    header, tensors = _read(path, "cpu")
+    if not set(trainings) <= set(header.trainings):
+        raise UserError(f"{path}: a checkpoint of other members; {START_OVER}")
+    places = [header.trainings.index(training) for training in trainings]
     part = {"rows": tensors["rows"][places]}
-    for name, value in tensors.items():
-        if name.startswith("adam/"):
-            _, place, field = name.split("/")
-            if int(place) in places:
-                part[f"adam/{places.index(int(place))}/{field}"] = value
-    divergences = [metadata["divergences"][place] for place in places]
-    metadata |= {"digests": digests, "divergences": divergences}
-    write_atomically(target, safetensors.torch.save(_copies(part), {"pack": json.dumps(metadata)}))
+    for new, old in enumerate(places):
+        part |= {f"{OPTIMIZER}/{new}/{name}": value for name, value in optimizer_of(tensors, old).items()}
+    divergences = [header.divergences[place] for place in places]
+    _write(target, header.model_copy(update={"trainings": list(trainings), "divergences": divergences}), part)
 
 
-def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """Write the trained parameters and batch-norm statistics of one member."""
-    write_atomically(path, safetensors.torch.save(_copies(state)))
-
-
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The parameters and statistics that `save_weights` wrote.
-
-    Raises:
-        UserError: there is no such file, or it is damaged.
-
-    """
-    try:
-        tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no weights; the member has not finished (or diverged)") from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not weights that can be read ({error})") from None
-    return tensors
+def optimizer_of(state: dict[str, torch.Tensor], m: int) -> dict[str, torch.Tensor]:
+    """What an optimizer's state holds of the member with index m, by the names of a pack of one."""
+    prefix = f"{OPTIMIZER}/{m}/"
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from hvae_spec.spec.training import TrainingSpec
+from hvae_spec.train.schedules import learning_rate
+
+OPTIMIZER = "optimizer"
+"""Names of the optimizer's state begin with this, the member's index and a slash each."""
 
 
 class PackAdam:
@@ -62,9 +66,7 @@ class PackAdam:
         """Set every member's learning rate for an epoch (counted from 1)."""
         for members, group in zip(self.groups, self.adam.param_groups, strict=True):
             training = self.settings[members[0]]
-            decay = training.lr_decay
-            times = 0 if decay is None else (epoch - 1) // decay.every
-            group["lr"] = training.optimizer.adam.lr * (1.0 if decay is None else decay.factor**times)
+            group["lr"] = learning_rate(training, epoch)
 
     @property
     def learning_rates(self) -> list[float]:
@@ -98,7 +100,9 @@ class PackAdam:
         """Everything that a checkpoint must hold, parameters included."""
         tensors = {"rows": self.rows}
         for member, row in enumerate(self.members):
-            tensors.update({f"adam/{member}/{name}": value for name, value in self.adam.state.get(row, {}).items()})
+            tensors.update(
+                {f"{OPTIMIZER}/{member}/{name}": value for name, value in self.adam.state.get(row, {}).items()}
+            )
         return tensors
 
     @torch.no_grad()
@@ -115,7 +119,7 @@ class PackAdam:
         # PyTorch counts parameters group by group.
         places = {member: place for place, member in enumerate(chain(*self.groups))}
         for name, value in tensors.items():
-            if name.startswith("adam/"):
+            if name.startswith(f"{OPTIMIZER}/"):
                 _, member, field = name.split("/")
                 content["state"].setdefault(places[int(member)], {})[field] = value
         self.adam.load_state_dict(content)

@@ -4,8 +4,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,22 +15,16 @@ from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.backend.gpu import in_one_kernel
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.nn.hierarchy import Hierarchy
-from hvae_spec.nn.objective import bound, log_weight, warm_up
+from hvae_spec.nn.objective import bound, log_weight
 from hvae_spec.nn.random import Streams, split_noise
+from hvae_spec.records.arrays import Arrays
+from hvae_spec.records.result import FORMAT, Divergence, EpochRow
 from hvae_spec.spec.experiment import Member
-from hvae_spec.train.optimizer import PackAdam
+from hvae_spec.train.optimizer import OPTIMIZER, PackAdam
+from hvae_spec.train.schedules import samples, schedule
 
 Objective = Callable[[Hierarchy, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """See `objective`."""
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """When a member's training bound stopped being finite, and the first quantity that did."""
-
-    epoch: int
-    step: int
-    quantity: str
 
 
 class Trainer:
@@ -73,27 +65,48 @@ class Trainer:
         self.quantities = [*(f"KL of z_{layer}" for layer in range(1, depth + 1)), "log p(x|z_1)", "bound", "gradient"]
 
     @torch.no_grad()
-    def start_from(self, weights: Sequence[dict[str, Tensor]]) -> None:
-        """Start from the weights of another phase, one model (M = 1) a member.
+    def start_from(self, weights: Sequence[Arrays]) -> None:
+        """Start from the weights of another phase, of one model (M = 1) per member.
 
         Raises:
             KeyError, RuntimeError: they are those of another shape.
 
         """
         names = [name for name, _ in self.model.named_parameters()]
-        self.model.load_state_dict({name: torch.cat([single[name] for single in weights]) for name in names}, False)
+        joined = {name: torch.cat([torch.from_numpy(single[name]) for single in weights]) for name in names}
+        self.model.load_state_dict(joined, strict=False)
+
+    @torch.no_grad()
+    def extend(self, epoch: int, weights: Sequence[Arrays], optimizer: Sequence[Arrays]) -> None:
+        """Go on from the end of shorter trainings, as if there had been no end.
+
+        Args:
+            epoch: the epochs that these have.
+            weights: of one model (M = 1) per member.
+            optimizer: its optimizer's state, one per member.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: they are those of another shape.
+
+        """
+        self.start_from(weights)
+        states = {
+            f"{OPTIMIZER}/{m}/{name}": torch.from_numpy(value)
+            for m, own in enumerate(optimizer)
+            for name, value in own.items()
+        }
+        self.optimizer.restore({"rows": self.optimizer.rows.clone(), **states})
+        self.epoch = epoch
 
     def samples(self, epoch: int) -> tuple[int, int]:
-        """(M, K): Monte Carlo and importance samples of an epoch."""
-        objective = self.specs[0].objective
-        limit = epoch if objective.sample_ramp else max(objective.mc_samples, objective.iw_samples)
-        return min(objective.mc_samples, limit), min(objective.iw_samples, limit)
+        """(M, K): Monte Carlo and importance samples of an epoch, the same for all members of a pack."""
+        return samples(self.specs[0].objective, epoch)
 
-    def train_epoch(self) -> list[dict[str, Any]]:
-        """Train the next epoch. Returns one row of learning curves a member (see `hvae_spec.records.layout`)."""
+    def train_epoch(self) -> list[EpochRow | None]:
+        """Train the next epoch. Returns one row of learning curves per member; None for those that had diverged."""
         epoch = self.epoch + 1
         start = time.perf_counter()
-        betas = [warm_up(epoch, spec.objective.warm_up) for spec in self.specs]
+        betas = [schedule(spec, epoch).beta for spec in self.specs]
         beta = torch.tensor(betas, device=self.device)
         samples = self.samples(epoch)
         self.model.train()
@@ -103,13 +116,13 @@ class Trainer:
         seen = torch.stack([self.step(x, beta, *samples) for x in self.batches.epoch(self.streams)]).cpu()
         seconds = time.perf_counter() - start
         self.epoch = epoch
-        rows = []
+        rows: list[EpochRow | None] = []
         for member, values in enumerate(seen.unbind(1)):
             if self.divergences[member] is None:
                 self.divergences[member] = self.find_divergence(values, epoch)
                 rows.append(self.row(values, epoch, betas[member], seconds))
             else:
-                rows.append({})
+                rows.append(None)
         return rows
 
     def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
@@ -167,13 +180,14 @@ class Trainer:
         if not len(bad):
             return None
         step, quantity = (int(index) for index in bad[0])
-        return Divergence(epoch, step + 1, self.quantities[quantity])
+        return Divergence(epoch=epoch, step=step + 1, quantity=self.quantities[quantity])
 
-    def row(self, values: Tensor, epoch: int, beta: float, seconds: float) -> dict[str, Any]:
+    def row(self, values: Tensor, epoch: int, beta: float, seconds: float) -> EpochRow:
         """A line of learning curves from an epoch's quantities [steps, Q]."""
         means = values.double().mean(0).tolist()
         members, steps = len(self.specs), len(values)
         return {
+            "format": FORMAT,
             "epoch": epoch,
             "beta": beta,
             "train_bound": means[-2],

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_spec.nn.hierarchy import Trace
-from hvae_spec.nn.objective import log_weight, warm_up
+from hvae_spec.nn.objective import log_weight
+from hvae_spec.train.schedules import warm_up
 
 
 @given(st.integers(2, 500))

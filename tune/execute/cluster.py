@@ -21,7 +21,7 @@ import psutil
 
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob, Progress
-from tune.execute.outcomes import ATTEMPTS, Packs, Signs
+from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes
 from tune.execute.signals import Interruption
 from tune.show.display import Listener
 
@@ -165,7 +165,7 @@ def _run_trials(
 
     by_id = {job.pack_id: job for job in jobs}
     driver = (socket.gethostname(), os.getpid())
-    packs = Packs(by_id, listener)
+    packs = Outcomes(by_id, listener)
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(_run_trial, jobs=by_id, driver=driver, variables=_variables()), resources
     )
@@ -216,8 +216,8 @@ def _run_trial(
 
     os.environ.update(variables)
     job = jobs[config["pack"]]
-    signs = Signs(job)
-    signs.clear()
+    markers = Markers(job)
+    markers.clear()
 
     def report(progress: Progress) -> None:
         _leave_if_orphaned(driver)
@@ -226,9 +226,9 @@ def _run_trial(
 
     try:
         if not fits(job, report):
-            signs.out_of_memory.touch()
+            markers.out_of_memory.touch()
     except Exception:
-        signs.failure.write_text(traceback.format_exc())
+        markers.failure.write_text(traceback.format_exc())
         raise
 
 
@@ -239,12 +239,12 @@ def _leave_if_orphaned(driver: tuple[str, int]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _callback(packs: Packs, interruption: Interruption) -> Any:
+def _callback(packs: Outcomes, interruption: Interruption) -> Any:
     """A Tune callback that tells what becomes of packs. Its methods run in Tune's loop: quick, and never raising."""
     from ray.tune import Callback
 
     class Tell(Callback):
-        def __init__(self, packs: Packs, interruption: Interruption) -> None:
+        def __init__(self, packs: Outcomes, interruption: Interruption) -> None:
             self.packs, self.interruption = packs, interruption
             self.raylets = _local_raylets()
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
+from hvae_spec.records.result import EvaluationResult, PackState, TrainingResult
 from hvae_spec.spec.cost import parameters
 from tune.show.display import Listener
 
@@ -14,33 +15,48 @@ ATTEMPTS = 3
 
 
 def record_failure(job: PackJob, traceback: str) -> None:
-    """Record every member of a pack that has no result as failed, with the traceback in its folder."""
-    results = Results(job.results)
+    """Record every member of a pack that has no result as failed, with the traceback in its folder: its training, or,
+    if it is trained, its evaluation.
+    """
     lines = [line for line in traceback.strip().splitlines() if line.strip()]
+    failure = lines[-1] if lines else "unknown"
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     for member in job.members:
-        record = member.record(results)
+        record, digests = job.record(member), member.digests
+        training = record.training
+        if training is not None and training.status == "trained":
+            evaluation = EvaluationResult(
+                digest=digests.evaluation,
+                training=digests.training,
+                labels=member.labels,
+                status="failed",
+                failure=failure,
+                finished_at=now,
+            )
+            record.evaluation(digests.evaluation).fail(evaluation, traceback)
+            continue
         record.begin(member.spec)
-        record.fail(
-            {
-                "digest": member.digest,
-                "labels": member.labels,
-                "failure": lines[-1] if lines else "unknown",
-                "parameters": parameters(member.spec),
-                "pack": {"id": job.pack_id, "members": len(job.members), "threads": job.threads},
-                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-            traceback,
+        state = PackState(id=job.pack_id, trainings=job.trainings, threads=job.threads, compiled=job.compiled)
+        result = TrainingResult(
+            digest=digests.training,
+            trajectory=digests.trajectory,
+            status="failed",
+            failure=failure,
+            parameters=parameters(member.spec),
+            pack=state,
+            finished_at=now,
         )
+        record.fail(result, traceback)
 
 
-class Signs:
-    """Files in a pack's folder by which a worker tells a driver why the pack is not done."""
+class Markers:
+    """Files in a pack's folder by which a worker shows a driver why the pack is not done."""
 
     def __init__(self, job: PackJob) -> None:
         folder = Results(job.results).pack(job.pack_id)
-        self.failure = folder / "failure.txt"
+        self.failure = folder.failure
         """A traceback."""
-        self.out_of_memory = folder / "out_of_memory"
+        self.out_of_memory = folder.out_of_memory
         """That it is there says that the pack did not fit into its device's memory."""
 
     def clear(self) -> None:
@@ -53,11 +69,11 @@ class Signs:
         """Why the pack failed."""
         if self.failure.exists():
             return self.failure.read_text()
-        return "the worker died without a word (killed, or out of memory)\n"
+        return "the worker exited without an error message (killed, or out of memory)\n"
 
 
-class Packs:
-    """Packs that workers run: judges what became of each, by its records and signs, and tells a listener."""
+class Outcomes:
+    """Packs that workers run: judges what became of each, by its records and markers, and notifies a listener."""
 
     def __init__(self, jobs: Mapping[str, PackJob], listener: Listener) -> None:
         self.jobs, self.listener = jobs, listener
@@ -73,19 +89,19 @@ class Packs:
 
     def raised(self, pack_id: str) -> None:
         """A pack raised or its worker died, and it will be tried again."""
-        reason = Signs(self.jobs[pack_id]).traceback.strip().splitlines()[-1]
+        reason = Markers(self.jobs[pack_id]).traceback.strip().splitlines()[-1]
         self.listener.failed(pack_id, reason, final=False)
 
     def given_up(self, pack_id: str) -> None:
         """A pack raised, or its worker died, for the last time."""
-        self._fail(self.jobs[pack_id], Signs(self.jobs[pack_id]).traceback)
+        self._fail(self.jobs[pack_id], Markers(self.jobs[pack_id]).traceback)
 
     def returned(self, pack_id: str) -> None:
         """A pack's worker is done with it."""
         job = self.jobs[pack_id]
         if job.is_done:
             self.listener.ended(pack_id)
-        elif Signs(job).out_of_memory.exists():
+        elif Markers(job).out_of_memory.exists():
             self._split(job)
         else:
             self._fail(job, "the worker ended before the pack's members had their results")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
-from hvae_spec.records.layout import DONE, Results
+from hvae_spec.records.layout import Results
+from hvae_spec.records.result import DONE
 from hvae_spec.spec.load import Reading
 from tune.execute.outcomes import record_failure
-from tune.plan.planner import pack_id
+from tune.plan.packs import pack_id
 from tune.show.display import Listener
 
 
@@ -29,22 +30,23 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
         if not (source / "members").is_dir():
             raise UserError(f"--records {source}: not a results folder (it has no members)")
     folders = [results, *map(Results, sources)]
-    planned = {member.digest for member in reading.members}
+    planned = {member.digests.training for member in reading.members}
 
-    def is_finished(digest: str) -> bool:
-        return any(folder.status(digest) == "finished" for folder in folders)
-
-    def came_to_nothing(digest: str) -> bool:
-        return any(folder.status(digest) in ("diverged", "failed") for folder in folders)
+    def outcomes(training: str) -> set[str]:
+        records = (folder.find(training) for folder in folders)
+        return {found.status for record in records if record is not None and (found := record.training) is not None}
 
     for member in reading.members:
         first = member.spec.first_phase
-        if first is None or first.digest in planned or is_finished(first.digest):
+        if first is None:
             continue
-        if results.status(member.digest) in DONE or is_finished(member.digest):
+        of_first, own = outcomes(first.digests.training), outcomes(member.digests.training)
+        if first.digests.training in planned or of_first:
+            # One that diverged or failed: `rounds` records the member as failed, with the reason, and the others run.
             continue
-        if came_to_nothing(first.digest):
-            continue  # `rounds` records the member as failed, with the reason, and the others run
+        record = results.find(member.digests.training)
+        if "trained" in own or (record is not None and record.status(member.digests.evaluation) in DONE):
+            continue
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "
             f"{' or '.join(str(one.root) for one in folders)}\n"
@@ -55,25 +57,49 @@ def check_first_phases(reading: Reading, results: Results, sources: Sequence[Pat
         )
 
 
-def rounds(jobs: Sequence[PackJob], sources: Sequence[Path], listener: Listener) -> Iterator[list[PackJob]]:
-    """Packs that train from initial weights; then, once these have run, those that continue from the results of others,
-    as far as these have finished.
+def rounds(jobs: Sequence[PackJob], listener: Listener) -> Iterator[list[PackJob]]:
+    """Packs in three rounds: those that need nothing of each other; those that train on from first phases, as far as
+    these are trained; and further evaluations of what was trained in this run.
     """
-    jobs = [replace(job, sources=tuple(source.resolve() for source in sources)) for job in jobs]
-    first = [job for job in jobs if job.members[0].spec.first_phase is None]
+    first = [job for job in jobs if _is_ready(job)]
     if first:
         yield first
-    second = [job for job in jobs if job.members[0].spec.first_phase is not None]
-    folders = second[0].folders if second else []
-    if ready := [rest for job in second if (rest := _with_first_phases(job, folders, listener))]:
+    tuned = [job for job in jobs if job.kind == "train" and not _is_ready(job)]
+    folders = tuned[0].folders if tuned else []
+    if ready := [rest for job in tuned if (rest := _with_first_phases(job, folders, listener))]:
         yield ready
+    others = [job for job in jobs if job.kind == "evaluate" and job not in first]
+    if last := [rest for job in others if (rest := _as_far_as_trained(job, listener))]:
+        yield last
+
+
+def _is_ready(job: PackJob) -> bool:
+    """Whether a pack needs nothing that another pack makes."""
+    if job.kind == "evaluate":
+        return all(_is_trained(job, m) for m in range(len(job.members)))
+    return job.members[0].spec.first_phase is None or bool(job.extends)
+
+
+def _is_trained(job: PackJob, m: int) -> bool:
+    training = job.record(job.members[m]).training
+    return training is not None and training.status == "trained"
+
+
+def _as_far_as_trained(job: PackJob, listener: Listener) -> PackJob | None:
+    """A pack of evaluations less the members whose training came to nothing, as their records say already."""
+    left = [member for m, member in enumerate(job.members) if _is_trained(job, m)]
+    if len(left) == len(job.members):
+        return job
+    rest = replace(job, pack_id=pack_id(left, job.kind), members=tuple(left)) if left else None
+    listener.reduced(job.pack_id, rest, [])
+    return rest
 
 
 def _with_first_phases(job: PackJob, folders: Sequence[Results], listener: Listener) -> PackJob | None:
-    """A pack less the members whose first phase has not finished. These are recorded as failed, each with its reason.
+    """A pack less the members whose first phase is not trained. These are recorded as failed, each with its reason.
     A pack that goes on from a checkpoint needs no first phase any more.
     """
-    if (Results(job.results).pack(job.pack_id) / "checkpoint.safetensors").exists():
+    if Results(job.results).pack(job.pack_id).checkpoint.exists():
         return job
     left, reasons = [], []
     for member in job.members:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob, Report
+from hvae_spec.pack_job import PackJob, ReportProgress
 from hvae_spec.records.layout import Results
 from hvae_spec.train.checkpoint import cut_checkpoint
-from tune.plan.planner import pack_id, write_pack
+from tune.plan.packs import pack_id, write_pack
 
 ALONE = (
     "out of memory with a single member, so it cannot be split: fewer packs on a GPU (--packs-per-gpu), a smaller "
@@ -21,14 +21,15 @@ ALONE = (
 """Why a pack of one member failed."""
 
 
-def fits(job: PackJob, report: Report) -> bool:
+def fits(job: PackJob, report: ReportProgress) -> bool:
     """Run a pack, its pack.json written first. False if the device's memory was not enough.
 
     Raises:
         Exception: what `run_pack` raises.
 
     """
-    write_pack(job)
+    if job.kind == "train":
+        write_pack(job)
     try:
         run_pack(job, report)
         is_enough = True
@@ -53,15 +54,19 @@ def split(job: PackJob) -> list[PackJob]:
     """
     middle = (len(job.members) + 1) // 2
     parts = (job.members[:middle], job.members[middle:])
-    halves = [replace(job, pack_id=pack_id(part), members=part) for part in parts]
+    extends = (job.extends[:middle], job.extends[middle:])
+    halves = [
+        replace(job, pack_id=pack_id(part, job.kind), members=part, extends=own)
+        for part, own in zip(parts, extends, strict=True)
+    ]
     results = Results(job.results)
-    folder = results.pack(job.pack_id)
-    for half in halves:
-        path = results.pack(half.pack_id) / "checkpoint.safetensors"
-        path.unlink(missing_ok=True)
-        if (folder / path.name).exists():
-            cut_checkpoint(folder / path.name, path, [member.digest for member in half.members])
+    pack = results.pack(job.pack_id)
+    for half in halves if job.kind == "train" else []:
+        checkpoint = results.pack(half.pack_id).checkpoint
+        checkpoint.unlink(missing_ok=True)
+        if pack.checkpoint.exists():
+            cut_checkpoint(pack.checkpoint, checkpoint, half.trainings)
         write_pack(half)
-    (folder / "pack.json").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    pack.forget()
+    shutil.rmtree(pack.folder, ignore_errors=True)
     return halves

@@ -117,7 +117,8 @@ def noise_images(name: str, pixels: int, train: int, test: int) -> Dataset:
         shape=(1, pixels),
         canonical=False,
         name=name,
-        sha256="",
+        train_sha256="",
+        test_sha256="",
     )
 
 

@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 
-from hvae_spec.pack_job import PackMember
 from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.grid import GridMember
 from tune.simulation import simulate
 
 NEAR_IDEAL = 1.1
@@ -31,13 +31,13 @@ def shape(member: Member) -> str:
 
 
 def group(
-    members: Sequence[tuple[str, PackMember]],
+    members: Sequence[tuple[str, GridMember]],
     size_of: Callable[[Member], int],
     seconds_of: Callable[[Member, int], float],
     *,
     workers: int,
     begun: Sequence[float] = (),
-) -> list[list[PackMember]]:
+) -> list[list[GridMember]]:
     """Packs of members: each shape cut into packs of nearly equal size, and into smaller ones where that would leave
     workers idle.
 
@@ -49,7 +49,7 @@ def group(
         begun: seconds of the packs that run beside these.
 
     """
-    shapes: dict[str, list[PackMember]] = {}
+    shapes: dict[str, list[GridMember]] = {}
     for key, member in members:
         shapes.setdefault(key, []).append(member)
     counts = {key: math.ceil(len(one) / size_of(one[0].spec)) for key, one in shapes.items()}
@@ -63,7 +63,7 @@ def group(
 
 
 def _balanced(
-    shapes: dict[str, list[PackMember]],
+    shapes: dict[str, list[GridMember]],
     counts: dict[str, int],
     seconds_of: Callable[[Member, int], float],
     workers: int,
@@ -100,6 +100,6 @@ def _balanced(
     return best
 
 
-def _cut(members: list[PackMember], parts: int) -> list[list[PackMember]]:
+def _cut(members: list[GridMember], parts: int) -> list[list[GridMember]]:
     edges = [round(place * len(members) / parts) for place in range(parts + 1)]
     return [members[start:end] for start, end in pairwise(edges)]

@@ -1,0 +1,204 @@
+"""The final evaluation of a trained member, from its record alone: everything that is measured, and what is kept of it.
+
+Right after training and at any later time it is this one way, from the stored weights, so that both give the same.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import torch
+from safetensors.torch import save
+
+from hvae_spec import compiler
+from hvae_spec.data.batches import Batches, draw_once
+from hvae_spec.data.dataset import Dataset
+from hvae_spec.errors import UserError
+from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
+from hvae_spec.evaluate.gallery import gallery
+from hvae_spec.evaluate.log_weights import WORTH_COMPILING
+from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.records.arrays import load_arrays, save_arrays
+from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
+from hvae_spec.records.result import DataState, Divergence, EvaluationResult, Segment, TrainingResult
+from hvae_spec.spec.grid import GridMember
+
+
+def data_state(dataset: Dataset) -> DataState:
+    """What a record says of its images."""
+    return DataState(
+        dataset=dataset.name,
+        train_sha256=dataset.train_sha256,
+        test_sha256=dataset.test_sha256,
+        canonical=dataset.canonical,
+        shape=dataset.shape,
+        train_images=len(dataset.train),
+        test_images=len(dataset.test),
+    )
+
+
+def load_model(record: Record, training: TrainingResult, pixels: int, device: torch.device) -> Hierarchy:
+    """The trained model of a record, whose batch-norm statistics are still to come.
+
+    Raises:
+        UserError: its weights are missing, damaged, or those of another model.
+
+    """
+    weights = load_arrays(record.weights, training.weights_sha256)
+    try:
+        return compiler.with_weights(record.spec.model, pixels, weights).to(device).eval()
+    except (KeyError, RuntimeError):
+        raise UserError(
+            f"{record.weights}: weights of another model than {record.folder.name}/spec.yaml; delete {record.folder} "
+            "to have the member trained again"
+        ) from None
+
+
+def stored_statistics(record: Record, method: str, train_sha256: str) -> EvaluationRecord | None:
+    """An earlier evaluation of the same weights whose batch-norm statistics were recorded in the same way from the same
+    images; None if there is none.
+    """
+    for evaluation in record.evaluations:
+        result = evaluation.result
+        if (
+            result is not None
+            and result.batch_norm_statistics == method
+            and result.data is not None
+            and result.data.train_sha256 == train_sha256
+            and evaluation.statistics.exists()
+        ):
+            return evaluation
+    return None
+
+
+@dataclass(frozen=True)
+class MemberEvaluation:
+    """The evaluation of one member.
+
+    Args:
+        member: the member; its record is trained.
+        record: its record.
+        dataset: its images.
+        batches: its training set, for batch-norm statistics.
+        compiled: whether long evaluations are compiled.
+        progress: called with the fraction done.
+
+    """
+
+    member: GridMember
+    record: Record
+    dataset: Dataset
+    batches: Batches
+    compiled: bool = False
+    progress: Callable[[float], None] = lambda done: None
+
+    def run(self, segment: Callable[[str], Segment]) -> EvaluationResult:
+        """Evaluate the member and write the evaluation's folder, the result last.
+
+        Args:
+            segment: from the time at which the evaluation began, with what it was made.
+
+        Raises:
+            UserError: the weights are missing or damaged.
+
+        """
+        began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+        training = self.record.training
+        if training is None or training.status != "trained":
+            raise UserError(f"{self.record.folder}: not trained, so there is nothing to evaluate")
+        spec, settings = self.member.spec, self.member.spec.evaluation
+        target = self.record.evaluation(self.member.digests.evaluation)
+        model = load_model(self.record, training, self.dataset.pixels, self.batches.images.device)
+        statistics = self._statistics(model, target, training.epochs)
+        x = draw_once(self.dataset, "test", spec.model.observation)
+        evaluation = evaluate(
+            model,
+            x,
+            settings.iw_samples,
+            seed=spec.seed,
+            epoch=training.epochs,
+            memory_gib=settings.memory_gib,
+            compiled=self.compiled and settings.iw_samples * len(x) >= WORTH_COMPILING,
+            progress=self.progress,
+        )
+        common = {
+            "digest": self.member.digests.evaluation,
+            "training": self.member.digests.training,
+            "labels": self.member.labels,
+            "batch_norm_statistics": settings.batch_norm_statistics if statistics else None,
+            "data": data_state(self.dataset),
+        }
+        if not bool(evaluation.log_likelihood.isfinite().all()):
+            # The last update, or what the test set meets, may be what breaks a member.
+            quantity = "test log-likelihood"
+            divergence = Divergence(epoch=training.epochs, step=training.steps, quantity=quantity)
+            result = EvaluationResult(status="diverged", divergence=divergence, **common)
+        else:
+            per_image = {
+                "test_log_likelihood": evaluation.log_likelihood,
+                "test_elbo": evaluation.elbo,
+                "effective_sample_size": evaluation.effective_sample_size,
+            }
+            labels = torch.from_numpy(self.dataset.test_labels)
+            arrays = {TEST: save(per_image), GALLERY: save(gallery(model, x, labels, spec.seed, training.epochs))}
+            digests = {name: target.write_array(name, content) for name, content in arrays.items()}
+            result = EvaluationResult(
+                status="finished",
+                kl_standard_normal_per_layer=kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs),
+                arrays_sha256={**statistics, **digests},
+                **metrics(evaluation),
+                **common,
+            )
+        done = {
+            "evaluation_seconds": time.perf_counter() - start,
+            "segment": segment(began),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        result = result.model_copy(update=done)
+        target.finish(result)
+        return result
+
+    def _statistics(self, model: Hierarchy, target: EvaluationRecord, epoch: int) -> dict[str, str]:
+        """Give a model its batch-norm statistics, those of an earlier evaluation where they are the same, and keep them
+        with this one. Returns the digest of the file by its name; empty without batch normalization.
+        """
+        spec = self.member.spec
+        if not compiler.statistics_of(model):
+            return {}
+        method = spec.evaluation.batch_norm_statistics
+        earlier = stored_statistics(self.record, method, self.dataset.train_sha256)
+        if earlier is None:
+            record_statistics(model, self.batches, spec.seed, epoch, method)
+        else:
+            result = earlier.result
+            sha256 = None if result is None else result.arrays_sha256.get(STATISTICS)
+            remedy = f"delete {earlier.folder} to have the member evaluated again"
+            compiler.set_statistics(model, load_arrays(earlier.statistics, sha256, remedy))
+        return {STATISTICS: save_arrays(target.statistics, compiler.statistics_of(model))}
+
+
+def metrics(evaluation: Evaluation) -> dict[str, object]:
+    """An evaluation as a result has it."""
+    return {
+        "test_log_likelihood": float(evaluation.log_likelihood.mean()),
+        "test_log_likelihood_se": _finite(evaluation.log_likelihood_se),
+        "test_log_likelihood_mc_se": _finite(evaluation.log_likelihood_mc_se),
+        "test_elbo": float(evaluation.elbo.mean()),
+        "test_elbo_se": _finite(evaluation.elbo_se),
+        "iw_samples": evaluation.iw_samples,
+        "effective_sample_size": float(evaluation.effective_sample_size.mean()),
+        "active_units": sum(evaluation.active_units),
+        "active_units_per_layer": evaluation.active_units,
+        "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
+        "bound_by_samples": {
+            samples: (bound, _finite(mc_se)) for samples, (bound, mc_se) in evaluation.bound_by_samples.items()
+        },
+        "unit_kl": [kl.tolist() for kl in evaluation.kl],
+        "unit_kl_se": [se.tolist() for se in evaluation.kl_se],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

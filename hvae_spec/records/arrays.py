@@ -1,0 +1,47 @@
+"""Arrays in safetensors files (no pickle), with a digest that says whether a file is still what was written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from hvae_spec.errors import UserError
+from hvae_spec.records.files import sha256_of, write_atomically
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Write arrays by name, atomically. Returns the file's SHA-256. Raises OSError if it cannot be written."""
+    content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    write_atomically(path, content)
+    return sha256_of(content)
+
+
+def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arrays:
+    """The arrays that `save_arrays` wrote.
+
+    Args:
+        path: the file.
+        sha256: its digest as a record has it, which is checked; None: not known.
+        remedy: what would fix it, for the message; by default, to train the member again.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+
+    """
+    remedy = remedy or f"delete {path.parent} to have the member trained again"
+    try:
+        content = path.read_bytes()
+        if sha256 is not None and sha256_of(content) != sha256:
+            raise UserError(f"{path}: damaged (its SHA-256 is not the one in the record); {remedy}")
+        arrays: Arrays = safetensors.numpy.load(content)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; the member has not finished, or it diverged") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: not arrays that can be read ({error}); {remedy}") from None
+    return arrays

@@ -1,0 +1,42 @@
+"""What every record of a results folder was trained as, from one file instead of one YAML file per record."""
+
+from collections.abc import Mapping
+
+from hvae_spec.errors import UserError
+from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.result import IndexedRecord, IndexFile, read_file, write_file
+from hvae_spec.spec.experiment import Digests, Member
+
+
+def read_index(results: Results) -> dict[str, IndexedRecord]:
+    """Every existing record by the name of its folder. What the index lacks is read from the record's own spec. A
+    record whose spec cannot be read is left out.
+    """
+    path = results.root / "members" / "index.json"
+    try:
+        file = read_file(path, IndexFile, "delete it")
+    except UserError:
+        file = None  # it can be made anew
+    known = {} if file is None else file.records
+    found: dict[str, IndexedRecord] = {}
+    for folder in results.folders:
+        entry = known.get(folder.name)
+        if entry is None:
+            try:
+                spec = Record(folder).spec
+            except UserError:
+                continue
+            entry = indexed(spec, spec.digests)
+        found[folder.name] = entry
+    return found
+
+
+def write_index(results: Results, records: Mapping[str, IndexedRecord]) -> None:
+    """Write the index. Raises OSError if the folder is not writable."""
+    write_file(results.root / "members" / "index.json", IndexFile(records=dict(records)))
+
+
+def indexed(spec: Member, digests: Digests) -> IndexedRecord:
+    """A record's entry in the index."""
+    tree = spec.model_dump(mode="json", exclude_defaults=True)
+    return IndexedRecord(trajectory=digests.trajectory, training=digests.training, spec=tree)

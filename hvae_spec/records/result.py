@@ -1,0 +1,334 @@
+"""The files of a results folder: every one is one pydantic model here, which is its only definition.
+
+All carry `format`. A file of another format is refused in one line, never guessed at. Numbers that JSON has no word for
+(not a number, infinity) are null in a file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from hvae_spec.errors import UserError
+from hvae_spec.records.files import write_json
+
+FORMAT = 1
+Format = Literal[1]
+TrainingStatus = Literal["trained", "diverged", "failed"]
+EvaluationStatus = Literal["finished", "diverged", "failed"]
+Status = Literal["finished", "diverged", "failed", "trained", "running", "pending"]
+"""What has become of a member: the outcome of its evaluation, or, if it has none, that of its training. `running` has
+begun and not ended (it may have been interrupted); `pending` has not begun."""
+STATUSES: tuple[Status, ...] = get_args(Status)
+DONE: tuple[Status, ...] = ("finished", "diverged")
+"""Statuses that a rerun of the grid leaves alone. A `failed` member is tried again."""
+
+Number = Annotated[float, Strict()] | None
+Whole = Annotated[int, Strict()]
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+
+
+class FileModel(BaseModel):
+    """A file, or a part of one. Fields that a later version adds are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Divergence(FileModel):
+    """When a quantity stopped being finite, and which one did first."""
+
+    epoch: Whole
+    step: Whole
+    quantity: Text
+
+
+class DataState(FileModel):
+    """The images that a member has seen."""
+
+    dataset: Text
+    train_sha256: Text
+    """Of all training images and their classes, before `copies` and `train_images`."""
+    test_sha256: Text
+    """Of all test images and their classes, before `test_images`."""
+    canonical: Flag | None
+    """Whether the files are those of their distributor; null where there is nothing to compare with."""
+    shape: tuple[Whole, Whole]
+    train_images: Whole
+    test_images: Whole
+
+
+class Source(FileModel):
+    """The state of the source tree."""
+
+    commit: Text
+    dirty: Flag
+    """Whether it had uncommitted changes."""
+    diff: Text | None = None
+    """These changes: a file in the results folder, by its path below it."""
+
+
+class Segment(FileModel):
+    """Epochs that one process trained without a break, or one evaluation, and with what."""
+
+    first_epoch: Whole
+    last_epoch: Whole
+    command: list[Text]
+    versions: dict[str, Text]
+    source: Source | None
+    host: Text
+    device: Text
+    device_name: Text
+    threads: Whole
+    compiled: Flag
+    started_at: Text
+    finished_at: Text
+
+
+class PackState(FileModel):
+    """The pack that a member was trained in."""
+
+    id: Text
+    trainings: list[Text]
+    """Training digests of all of its members, in their order."""
+    threads: Whole
+    compiled: Flag
+
+
+class TrainingResult(FileModel):
+    """`training.json`: what became of a training. Written last: its presence means that the training is done."""
+
+    format: Format = FORMAT
+    digest: Text
+    """The training digest."""
+    trajectory: Text
+    status: TrainingStatus
+    divergence: Divergence | None = None
+    failure: Text | None = None
+    """The last line of the traceback, which is in failure.txt."""
+    parameters: Whole | None = None
+    epochs: Whole = 0
+    """Epochs trained, those of the record that it was extended from included."""
+    steps: Whole = 0
+    training_seconds: Number = None
+    curve_seconds: Number = None
+    """Time for the points of the test curve."""
+    ms_per_step: Number = None
+    """Per member-step, on average over epochs."""
+    matmul_precision: Text | None = None
+    pack: PackState | None = None
+    data: DataState | None = None
+    continues: Text | None = None
+    """Training digest of the first phase whose weights this one started from."""
+    extended_from: Text | None = None
+    """Training digest of the shorter training of the same trajectory that this one goes on from."""
+    weights_sha256: Text | None = None
+    optimizer_sha256: Text | None = None
+    segments: list[Segment] = []
+    finished_at: Text | None = None
+
+
+class EvaluationResult(FileModel):
+    """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
+
+    format: Format = FORMAT
+    digest: Text
+    """The evaluation digest."""
+    training: Text
+    """The training digest."""
+    labels: dict[str, Any]
+    status: EvaluationStatus
+    divergence: Divergence | None = None
+    failure: Text | None = None
+    test_log_likelihood: Number = None
+    test_log_likelihood_se: Number = None
+    test_log_likelihood_mc_se: Number = None
+    test_elbo: Number = None
+    test_elbo_se: Number = None
+    iw_samples: Whole | None = None
+    effective_sample_size: Number = None
+    active_units: Whole | None = None
+    active_units_per_layer: list[Whole] | None = None
+    kl_per_layer: list[Number] | None = None
+    kl_standard_normal_per_layer: list[Number] | None = None
+    bound_by_samples: dict[int, tuple[Number, Number]] | None = None
+    """By number of importance samples: the bound and its Monte Carlo error."""
+    unit_kl: list[list[Number]] | None = None
+    """KL of every unit, layer by layer."""
+    unit_kl_se: list[list[Number]] | None = None
+    batch_norm_statistics: Text | None = None
+    """How they were recorded; null without batch normalization."""
+    evaluation_seconds: Number = None
+    data: DataState | None = None
+    arrays_sha256: dict[str, Text] = {}
+    """Digests of the array files beside this one, by name."""
+    segment: Segment | None = None
+    finished_at: Text | None = None
+
+
+class EpochRow(TypedDict):
+    """A line of epochs.jsonl: means over the steps of an epoch, and the test curve where it was evaluated."""
+
+    format: Format
+    epoch: Whole
+    beta: Number
+    train_bound: Number
+    train_log_likelihood: Number
+    kl_per_layer: list[Number]
+    gradient_norm: Number
+    seconds: Number
+    ms_per_step: Number
+    test_elbo: NotRequired[Number]
+    test_log_likelihood: NotRequired[Number]
+    test_iw_samples: NotRequired[Whole]
+    active_units: NotRequired[Whole]
+
+
+class UnitsRow(TypedDict):
+    """A line of units.jsonl: KL(q||p) of every unit at a point of the test curve, and its standard error."""
+
+    format: Format
+    epoch: Whole
+    kl: list[list[Number]]
+    kl_se: list[list[Number]]
+
+
+class PlannedMember(FileModel):
+    """A member as grid.json names it."""
+
+    digest: Text
+    """The evaluation digest."""
+    training: Text
+    folder: Text
+    labels: dict[str, Any]
+
+
+class GridFile(FileModel):
+    """`grid.json`: the grid as last planned."""
+
+    format: Format = FORMAT
+    name: Text
+    variants: list[Text]
+    members: list[PlannedMember]
+
+
+class PackMemberState(FileModel):
+    """A member as a pack's file holds it."""
+
+    folder: Text
+    labels: dict[str, Any]
+    spec: dict[str, Any]
+
+
+class PackFile(FileModel):
+    """`pack.json`: what lets a later run go on with a pack as it is."""
+
+    format: Format = FORMAT
+    threads: Whole
+    compiled: Flag
+    members: list[PackMemberState]
+    extends: list[Text] = []
+    """Folders of the records that the members' training goes on from, in their order; empty if it starts anew."""
+
+
+class PlannedPack(FileModel):
+    """A pack that was planned and has perhaps not begun."""
+
+    id: Text
+    kind: Literal["train", "evaluate"]
+    threads: Whole
+    compiled: Flag
+    members: list[Text]
+    """Evaluation digests."""
+
+
+class PlannedFile(FileModel):
+    """`packs/planned.json`: which members go together, also in packs that an interruption comes before."""
+
+    format: Format = FORMAT
+    packs: list[PlannedPack]
+
+
+class IndexedRecord(FileModel):
+    """What plans read of a record's spec."""
+
+    trajectory: Text
+    training: Text
+    spec: dict[str, Any]
+    """The resolved spec less defaults."""
+
+
+class IndexFile(FileModel):
+    """`members/index.json`: every record's spec in one file, so that a plan need not open thousands. It can be deleted:
+    what is missing in it is read from the records.
+    """
+
+    format: Format = FORMAT
+    records: dict[str, IndexedRecord]
+    """By the name of the record's folder."""
+
+
+class CheckpointHeader(FileModel):
+    """What a pack's checkpoint says beside its tensors."""
+
+    format: Format = FORMAT
+    epoch: Whole
+    trainings: list[Text]
+    """Training digests of the pack's members, in their order."""
+    shapes: list[list[Whole]]
+    """Of a member's parameters, which the optimizer keeps as one row."""
+    divergences: list[Divergence | None]
+    seconds: dict[str, float]
+    segments: list[Segment]
+
+
+EPOCH_ROWS: TypeAdapter[list[EpochRow]] = TypeAdapter(list[EpochRow])
+UNITS_ROWS: TypeAdapter[list[UnitsRow]] = TypeAdapter(list[UnitsRow])
+
+AnyFile = TypeVar("AnyFile", bound=FileModel)
+
+
+def read_file(path: Path, kind: type[AnyFile], remedy: str) -> AnyFile | None:
+    """The content of a JSON file; None if there is no such file.
+
+    Args:
+        path: the file.
+        kind: what it must be.
+        remedy: what would fix it if it is damaged, for the message.
+
+    Raises:
+        UserError: the file is damaged, or of another format.
+
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
+    try:
+        found = kind.model_validate_json(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {fault_of(error)}; {remedy}") from None
+    if "format" not in found.model_fields_set:
+        raise UserError(f"{path}: written by an earlier version (it has no format); {remedy}")
+    return found
+
+
+def write_file(path: Path, content: FileModel) -> None:
+    """Write a JSON file atomically."""
+    write_json(path, content.model_dump())
+
+
+def fault_of(error: ValidationError) -> str:
+    """The first thing that is wrong with a file, in words: `test_elbo: 'abc' is not a number`."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] in ("json_invalid", "model_type"):
+        return "damaged (not a JSON object)"
+    if place == "format":
+        return f"written by another version (format {first['input']!r}, not {FORMAT})"
+    if first["type"] == "missing":
+        return f"damaged ({place} is missing)"
+    return f"damaged ({place}: {str(first['input'])[:60]!r}: {first['msg'][0].lower()}{first['msg'][1:]})"

@@ -1,0 +1,93 @@
+"""Schedules: what changes from epoch to epoch, as one pure function of the spec and the epoch. No torch here.
+
+Two members of one trajectory take the same steps as long as their schedules agree, so that the longer training can go
+on from the shorter one.
+"""
+
+from dataclasses import dataclass
+
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.training import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The values of one epoch."""
+
+    beta: float
+    """Weight of the KL part of the bound (Eq. 22)."""
+    lr: float
+    """Learning rate."""
+    mc_samples: int
+    """M."""
+    iw_samples: int
+    """K."""
+
+
+FIELDS = {
+    "beta": ("objective.warm_up",),
+    "lr": ("training.optimizer", "training.lr_decay"),
+    "mc_samples": ("objective.mc_samples", "objective.sample_ramp"),
+    "iw_samples": ("objective.iw_samples", "objective.sample_ramp"),
+}
+"""Fields of the spec that each value comes from."""
+
+
+def schedule(spec: Member, epoch: int) -> Schedule:
+    """The values of an epoch, counted from 1.
+
+    >>> from hvae_spec.spec.experiment import Member
+    >>> tree = {"data": {"dataset": "mnist"}, "model": {"layers": [{"units": 2, "mlp": [4]}]}}
+    >>> spec = Member.model_validate({**tree, "training": {"epochs": 9}, "objective": {"warm_up": 5}})
+    >>> [schedule(spec, epoch).beta for epoch in (1, 2, 5, 9)]
+    [0.0, 0.25, 1.0, 1.0]
+    """
+    mc_samples, iw_samples = samples(spec.objective, epoch)
+    beta = warm_up(epoch, spec.objective.warm_up)
+    return Schedule(beta, learning_rate(spec.training, epoch), mc_samples, iw_samples)
+
+
+def warm_up(epoch: int, epochs_to_one: int) -> float:
+    """beta of an epoch (counted from 1): 0 in the first, rising linearly to 1 in epoch `epochs_to_one` (N_t, Sec. 2.2).
+
+    With N_t = 0 there is no warm-up, and beta is 1 from the start; with N_t = 1 only the first epoch has beta = 0.
+    """
+    if epochs_to_one == 0:
+        return 1.0
+    return min(1.0, (epoch - 1) / max(1, epochs_to_one - 1))
+
+
+def learning_rate(training: TrainingSpec, epoch: int) -> float:
+    """The learning rate of an epoch (counted from 1): multiplied by the decay's factor every so many epochs."""
+    decay = training.lr_decay
+    times = 0 if decay is None else (epoch - 1) // decay.every
+    return training.optimizer.adam.lr * (1.0 if decay is None else decay.factor**times)
+
+
+def samples(objective: ObjectiveSpec, epoch: int) -> tuple[int, int]:
+    """(M, K): Monte Carlo and importance samples of an epoch (counted from 1)."""
+    limit = epoch if objective.sample_ramp else max(objective.mc_samples, objective.iw_samples)
+    return min(objective.mc_samples, limit), min(objective.iw_samples, limit)
+
+
+def disagreement(first: Member, second: Member, epochs: int) -> tuple[int, str] | None:
+    """Where the schedules of two members part within the first epochs: the epoch, and the field that hinders; None if
+    they agree.
+    """
+    for epoch in range(1, epochs + 1):
+        one, two = schedule(first, epoch), schedule(second, epoch)
+        if one != two:
+            value = next(name for name in FIELDS if getattr(one, name) != getattr(two, name))
+            return epoch, _field(first, second, FIELDS[value])
+    return None
+
+
+def _field(first: Member, second: Member, paths: tuple[str, ...]) -> str:
+    """The first of some fields in which two members differ."""
+
+    def value(spec: Member, path: str) -> object:
+        section, name = path.split(".")
+        return getattr(getattr(spec, section), name)
+
+    return next((path for path in paths if value(first, path) != value(second, path)), paths[0])

@@ -1,0 +1,168 @@
+"""What each member of a grid still needs: nothing, an evaluation, the rest of a training, or all of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from hvae_spec.errors import UserError
+from hvae_spec.records.index import read_index
+from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.grid import GridMember
+from hvae_spec.train.schedules import disagreement
+
+NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one member still needs."""
+
+    member: GridMember
+    """With `folder` the name of its record's folder."""
+    status: Status
+    what: Literal["nothing", "evaluation", "training", "divergence"]
+    """`evaluation`: it is trained, or another member of the plan trains it. `divergence`: a shorter training of it
+    diverged, so that it need not be tried."""
+    extends: Path | None = None
+    """Folder of the record that its training goes on from; None if it starts anew."""
+    start_epoch: int = 0
+    """Epochs of that record."""
+    hindered: str = ""
+    """Why a shorter training that is there cannot be gone on from."""
+    adopted: Record | None = None
+    """The record of another results folder that is copied for its sake."""
+    retired: Record | None = None
+    """A finished record that is moved out of the way, to be made anew."""
+
+
+@dataclass
+class Ledger:
+    """The records of a results folder and of further ones, as far as a plan looks at them."""
+
+    results: Results
+    sources: Sequence[Results] = ()
+    index: dict[str, IndexedRecord] = field(default_factory=dict)
+    """Of the results folder, by the name of a record's folder."""
+    by_trajectory: dict[str, list[tuple[Path, IndexedRecord]]] = field(default_factory=dict)
+    """Of all folders."""
+
+    def __post_init__(self) -> None:
+        for source in (self.results, *self.sources):
+            source.check_version()
+            index = read_index(source)
+            if source is self.results:
+                self.index = index
+            for name, entry in index.items():
+                folder = source.root / "members" / name
+                self.by_trajectory.setdefault(entry.trajectory, []).append((folder, entry))
+
+    def needs(self, members: Iterable[GridMember], retrain: bool = False) -> list[Need]:
+        """What each member needs, in their order. A training that several of them share is needed once.
+
+        Args:
+            members: the grid's.
+            retrain: train members again whose curves have other settings than asked for.
+
+        Raises:
+            UserError: a record is damaged.
+
+        """
+        found: list[Need] = []
+        training: set[str] = set()
+        for member in members:
+            need = self._need(member, retrain and bool(self.other_curve(member)))
+            if need.what == "training":
+                if need.member.digests.training in training:
+                    need = replace(need, what="evaluation", extends=None, start_epoch=0)
+                training.add(need.member.digests.training)
+            found.append(need)
+        return found
+
+    def other_curve(self, member: GridMember) -> str:
+        """In which settings the learning curve of a member's record differs from the asked for: `evaluation.every null,
+        not 10`; empty if in none.
+        """
+        record = self.results.find(member.digests.training)
+        entry = None if record is None else self.index.get(record.folder.name)
+        if entry is None:
+            return ""
+        theirs, ours = Member.model_validate(entry.spec).evaluation, member.spec.evaluation
+        if theirs.every != ours.every:
+            return f"evaluation.every {_shown(theirs.every)}, not {_shown(ours.every)}"
+        if ours.every and theirs.curve_iw_samples != ours.curve_iw_samples:
+            return f"evaluation.curve_iw_samples {theirs.curve_iw_samples}, not {ours.curve_iw_samples}"
+        return ""
+
+    def _need(self, member: GridMember, retrain: bool) -> Need:
+        digests, record = member.digests, self.results.find(member.digests.training)
+        if retrain:
+            return replace(self._to_train(member, "pending"), retired=record)
+        if record is not None:
+            member = replace(member, folder=record.folder.name)
+            status = record.status(digests.evaluation)
+            if status in DONE:
+                return Need(member, status, "nothing")
+            training = record.training
+            if training is not None and training.status == "trained":
+                return Need(member, status, "evaluation")
+        else:
+            status = "pending"
+        elsewhere = self._elsewhere(digests.training)
+        if elsewhere is not None:
+            there = elsewhere.status(digests.evaluation)
+            what: Literal["nothing", "evaluation"] = "nothing" if there == "finished" else "evaluation"
+            return Need(member, "finished" if what == "nothing" else "trained", what, adopted=elsewhere)
+        return self._to_train(member, status)
+
+    def _elsewhere(self, training: str) -> Record | None:
+        """A trained record of another results folder."""
+        for source in self.sources:
+            record = source.find(training)
+            found = None if record is None else record.training
+            if record is not None and found is not None and found.status == "trained":
+                return record
+        return None
+
+    def _to_train(self, member: GridMember, status: Status) -> Need:
+        """A member that is to be trained: from where, and what hinders a shorter training from being gone on from."""
+        epochs, best, hindered = member.spec.training.epochs, Need(member, status, "training"), ""
+        for folder, entry in self.by_trajectory.get(member.digests.trajectory, ()):
+            shorter = Member.model_validate(entry.spec)
+            if shorter.seed != member.seed or shorter.training.epochs >= epochs:
+                continue
+            record = Record(folder)
+            result = record.training
+            if result is None or result.status == "failed" or result.epochs <= best.start_epoch:
+                continue
+            parted = disagreement(shorter, member.spec, result.epochs)
+            if parted is not None:
+                hindered = f"{parted[1]} parts from it in epoch {parted[0]}"
+            elif result.divergence is not None:
+                return Need(member, status, "divergence", folder, result.epochs)
+            elif not record.optimizer.exists():
+                hindered = NO_OPTIMIZER
+            else:
+                best = replace(best, extends=folder, start_epoch=result.epochs)
+        return replace(best, hindered="" if best.extends else hindered)
+
+
+def inherited_divergence(need: Need) -> TrainingResult:
+    """The result of a training of which a shorter one diverged.
+
+    Raises:
+        UserError: the record of the shorter one is damaged or gone.
+
+    """
+    source = None if need.extends is None else Record(need.extends).training
+    if source is None:
+        raise UserError(f"{need.extends}: the record of the shorter training is gone; run the same command again")
+    digests = need.member.digests
+    changes = {"digest": digests.training, "trajectory": digests.trajectory, "extended_from": source.digest}
+    return source.model_copy(update=changes)
+
+
+def _shown(value: int | None) -> str:
+    return "null" if value is None else str(value)

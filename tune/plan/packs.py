@@ -1,0 +1,189 @@
+"""Packs on disk: those that have begun, those that were planned, and how they are written down. No torch here."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hvae_spec.errors import UserError
+from hvae_spec.pack_job import Kind, PackJob
+from hvae_spec.records.layout import PackFolder, Record, Results
+from hvae_spec.records.result import PackFile, PackMemberState, PlannedFile, PlannedPack, Source
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.grid import GridMember
+from tune.plan.needs import Need
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What all packs of one command have in common."""
+
+    results: Path
+    device: str
+    command: tuple[str, ...] = ()
+    source: Source | None = None
+    keep_optimizer: bool = True
+    sources: tuple[Path, ...] = ()
+
+    def job(
+        self,
+        members: Sequence[GridMember],
+        *,
+        threads: int,
+        compiled: bool,
+        kind: Kind = "train",
+        extends: Sequence[Path] = (),
+        start_epoch: int = 0,
+    ) -> PackJob:
+        """A pack of these members."""
+        return PackJob(
+            pack_id(members, kind),
+            tuple(members),
+            self.results,
+            kind,
+            self.device,
+            threads,
+            compiled,
+            self.command,
+            self.source,
+            tuple(extends),
+            start_epoch,
+            self.keep_optimizer,
+            self.sources,
+        )
+
+
+def pack_id(members: Sequence[GridMember], kind: Kind = "train") -> str:
+    """What a pack of these members is called: training packs by what is trained, others by what is evaluated."""
+    digests = [member.digests.training if kind == "train" else member.digests.evaluation for member in members]
+    return hashlib.sha256("".join([kind, *digests]).encode()).hexdigest()[:12]
+
+
+def write_pack(job: PackJob) -> None:
+    """Write pack.json, which lets a later run go on with this pack as it is."""
+    members = [
+        PackMemberState(folder=member.folder, labels=member.labels, spec=member.spec.model_dump(mode="json"))
+        for member in job.members
+    ]
+    content = PackFile(
+        threads=job.threads, compiled=job.compiled, members=members, extends=[str(path) for path in job.extends]
+    )
+    Results(job.results).pack(job.pack_id).write(content)
+
+
+def planned_file(jobs: Iterable[PackJob]) -> PlannedFile:
+    """The content of packs/planned.json for these packs."""
+    return PlannedFile(
+        packs=[
+            PlannedPack(
+                id=job.pack_id,
+                kind=job.kind,
+                threads=job.threads,
+                compiled=job.compiled,
+                members=[member.digests.evaluation for member in job.members],
+            )
+            for job in jobs
+        ]
+    )
+
+
+def begun_packs(
+    results: Results, missing: Mapping[str, Need], run: RunInfo, pack_size: int | None
+) -> tuple[list[PackJob], frozenset[str]]:
+    """Packs of an earlier run that are to go on as they are: those with a checkpoint that hold a member which is still
+    wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two. Also
+    the ids of those with a checkpoint.
+
+    Of two packs with a member in common that both have a checkpoint, or both none, the larger one goes on: the smaller
+    may be the half of one that ran out of memory, and its other half may not have been written yet.
+
+    Args:
+        results: the results folder.
+        missing: what members that are not done need, by evaluation digest.
+        run: what the packs have in common.
+        pack_size: largest number of members in a pack.
+
+    Raises:
+        UserError: a pack's file is damaged.
+
+    """
+    by_training = {need.member.digests.training: need.member for need in missing.values()}
+    there = [job for folder in results.packs if (job := _read_pack(folder, results, by_training, run)) is not None]
+    with_checkpoint = {job.pack_id for job in there if results.pack(job.pack_id).checkpoint.exists()}
+    there.sort(key=lambda job: (job.pack_id not in with_checkpoint, -len(job.members), job.pack_id))
+    jobs: list[PackJob] = []
+    left = set(missing)
+    for job in [*there, *_planned_packs(results, missing, run)]:
+        wanted = {member.digests.evaluation for member in job.members} & missing.keys()
+        fits = pack_size is None or len(job.members) <= pack_size
+        is_whole = (len(wanted) == len(job.members) or job.kind == "evaluate") and fits
+        if wanted and wanted <= left and (job.pack_id in with_checkpoint or is_whole):
+            jobs.append(job)
+            left -= wanted
+    return jobs, frozenset(with_checkpoint & {job.pack_id for job in jobs})
+
+
+def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) -> Iterator[PackJob]:
+    """Packs of planned.json whose members are still missing: all that are trained together, any that are evaluated."""
+    planned = results.planned
+    for pack in [] if planned is None else planned.packs:
+        needs = [missing[digest] for digest in pack.members if digest in missing]
+        what = "training" if pack.kind == "train" else "evaluation"
+        if not needs or any(need.what != what for need in needs) or len({need.start_epoch for need in needs}) > 1:
+            continue
+        if pack.kind == "train" and len(needs) < len(pack.members):
+            continue
+        yield run.job(
+            [need.member for need in needs],
+            threads=pack.threads,
+            compiled=pack.compiled,
+            kind=pack.kind,
+            extends=[need.extends for need in needs if need.extends is not None],
+            start_epoch=needs[0].start_epoch,
+        )
+
+
+def _renewed(begun: Member, planned: GridMember) -> GridMember:
+    """A member of a pack that has begun: its training goes on with the curve it has, its evaluation is the planned one."""
+    curve = {"every": begun.evaluation.every, "curve_iw_samples": begun.evaluation.curve_iw_samples}
+    evaluation = planned.spec.evaluation.model_copy(update=curve)
+    return replace(planned, spec=planned.spec.model_copy(update={"evaluation": evaluation}))
+
+
+def _read_pack(
+    folder: PackFolder, results: Results, by_training: Mapping[str, GridMember], run: RunInfo
+) -> PackJob | None:
+    """The pack that a folder was made for; None if a crash came before it was written down.
+
+    Raises:
+        UserError: pack.json is damaged.
+
+    """
+    content = folder.content
+    if content is None:
+        return None
+    members = []
+    for entry in content.members:
+        try:
+            spec = Member.model_validate(entry.spec)
+        except ValidationError as error:
+            raise UserError(
+                f"{folder.folder}/pack.json: not a pack ({error.errors()[0]['msg']}); delete {folder.folder} to have "
+                "its members start over"
+            ) from None
+        digests = spec.digests
+        name = results.record(digests.training, entry.folder).folder.name
+        planned = by_training.get(digests.training)
+        members.append(GridMember(spec, digests, entry.labels, name) if planned is None else _renewed(spec, planned))
+    extends = tuple(Path(path) for path in content.extends)
+    first = Record(extends[0]).training if extends else None
+    job = run.job(
+        members,
+        threads=content.threads,
+        compiled=content.compiled,
+        extends=extends,
+        start_epoch=0 if first is None else first.epochs,
+    )
+    return replace(job, pack_id=folder.folder.name)
