@@ -259,10 +259,10 @@ class _Life:
             "status": status,
             "divergence": None if divergence is None else vars(divergence),
             "failure": None,
-            "parameters": parameters(spec),
+            "parameters": parameters(spec, self.dataset.pixels),
             "continues": None if first is None else first.digest,
             "epochs": self.trainer.epoch,
-            "steps": self.trainer.epoch * steps_per_epoch(spec),
+            "steps": self.trainer.epoch * steps_per_epoch(spec, len(self.dataset.train)),
             "training_seconds": self.seconds["training"],
             "evaluation_seconds": self.seconds["evaluation"],
             "wall_seconds": self.seconds["training"] + self.seconds["evaluation"],
@@ -298,7 +298,8 @@ class _Life:
 
     def done(self, evaluated: float) -> float:
         """Fraction of the pack's multiply-adds, with this fraction of its members evaluated."""
-        training, final = training_products(self.first), evaluation_products(self.first)
+        counts = self.dataset.counts
+        training, final = training_products(self.first, counts), evaluation_products(self.first, counts)
         trained = self.trainer.epoch / self.first.training.epochs
         is_final = self.trainer.epoch == self.first.training.epochs
         return (training * trained + (final * evaluated if is_final else 0)) / (training + final)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
@@ -25,7 +26,7 @@ def record_failure(job: PackJob, traceback: str) -> None:
                 "digest": member.digest,
                 "labels": member.labels,
                 "failure": lines[-1] if lines else "unknown",
-                "parameters": parameters(member.spec),
+                "parameters": parameters(member.spec, image_pixels(member.spec.data)),
                 "pack": {"id": job.pack_id, "members": len(job.members), "threads": job.threads},
                 "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             },

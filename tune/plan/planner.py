@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hvae_spec.backend.memory import EVALUATION_SHARE
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob, PackMember
 from hvae_spec.records.files import write_json
@@ -200,7 +201,7 @@ def _usual_size(member: Member, *, on_gpu: bool) -> int:
     if on_gpu:
         return LARGEST_GPU_PACK
     rows = member.training.batch_size * member.objective.mc_samples * member.objective.iw_samples
-    step = 3 * rows * sum(mapping.products for mapping in mappings(member))
+    step = 3 * rows * sum(mapping.products for mapping in mappings(member, image_pixels(member.data)))
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))
 
 
