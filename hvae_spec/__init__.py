@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hvae_spec.errors import SpecError, UserError
     from hvae_spec.model import Model, compile, load_record
+    from hvae_spec.reading import load, loads
     from hvae_spec.records.gallery_file import load_gallery
     from hvae_spec.spec.experiment import Experiment, Member
     from hvae_spec.spec.grid import members
-    from hvae_spec.spec.load import load, loads
 
 __all__ = [
     "Experiment",
@@ -37,7 +37,7 @@ _HOMES = {
     "hvae_spec.errors": ("SpecError", "UserError"),
     "hvae_spec.records.gallery_file": ("load_gallery",),
     "hvae_spec.model": ("Model", "compile", "load_record"),
-    "hvae_spec.spec.load": ("load", "loads"),
+    "hvae_spec.reading": ("load", "loads"),
     "hvae_spec.spec.experiment": ("Experiment", "Member"),
     "hvae_spec.spec.grid": ("members",),
 }

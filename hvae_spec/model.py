@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
@@ -40,13 +41,14 @@ class Model:
     def __init__(self, spec: Member, device: str = "cpu") -> None:
         self.spec = spec
         self.device = compiler.pick_device(device)
-        self.pixels = spec.data.pixels
+        self.pixels = image_pixels(spec.data)
         self.epoch = 0
         """Epochs trained."""
         self.hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
 
     def __repr__(self) -> str:
-        return f"Model({self.spec.label}, {self.spec.model.depth} layers, {parameters(self.spec):,} parameters)"
+        size = parameters(self.spec, self.pixels)
+        return f"Model({self.spec.label}, {self.spec.model.depth} layers, {size:,} parameters)"
 
     def summary(self) -> str:
         """The factorisation of p and q, and every mapping with its widths and number of parameters."""
@@ -60,10 +62,10 @@ class Model:
             "",
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]
-        for mapping in mappings(spec):
+        for mapping in mappings(spec, self.pixels):
             widths = " -> ".join(map(str, mapping.widths))
             lines.append(f"  {mapping.name:<14}{widths:<34}{mapping.parameters(spec.model.batch_norm):>12,}")
-        return "\n".join([*lines, f"  {'total':<48}{parameters(spec):>12,}"])
+        return "\n".join([*lines, f"  {'total':<48}{parameters(spec, self.pixels):>12,}"])
 
     def dataset(self) -> Dataset:
         """The data set that the spec names. Raises UserError if it is missing."""

@@ -277,9 +277,9 @@ class PackRun:
             trajectory=member.digests.trajectory,
             status="trained" if divergence is None else "diverged",
             divergence=divergence,
-            parameters=parameters(spec),
+            parameters=parameters(spec, self.dataset.pixels),
             epochs=trainer.epoch,
-            steps=trainer.epoch * steps_per_epoch(spec),
+            steps=trainer.epoch * steps_per_epoch(spec, len(self.dataset.train)),
             training_seconds=self.seconds["training"],
             curve_seconds=self.seconds["curve"],
             ms_per_step=sum(steps) / len(steps) if steps else None,
@@ -332,7 +332,8 @@ class PackRun:
     def done(self, epoch: int, evaluated: float) -> float:
         """Fraction of the pack's multiply-adds, with this fraction of its members evaluated."""
         epochs, start = self.first.training.epochs, self.job.start_epoch
-        training, final = training_products(self.first), evaluation_products(self.first)
+        counts = self.dataset.counts
+        training, final = training_products(self.first, counts), evaluation_products(self.first, counts)
         training *= 0 if self.job.kind == "evaluate" else (epochs - start) / epochs
         trained = (epoch - start) / max(1, epochs - start)
         return (training * trained + final * evaluated) / (training + final)

@@ -13,7 +13,7 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Folder or file -> what it must not import, anywhere in the file.
 FORBIDDEN = {
-    "hvae_spec/spec": {"torch", "numpy", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
+    "hvae_spec/spec": {"torch", "numpy", "ray", "pandas", "tune", "analysis", "hvae_spec.nn", "hvae_spec.data"},
     "hvae_spec/nn": {"pydantic", "yaml", "ray", "pandas", "tune", "analysis", "hvae_spec.spec"},
     "hvae_spec/records": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
     "hvae_spec/train": {"yaml", "ray", "pandas", "hvae_spec.spec.load", "hvae_spec.spec.yaml"},
@@ -41,6 +41,18 @@ def test_imports_descend(path):
         if relative == where or relative.startswith(where + "/"):
             for name in imports(path):
                 assert not any(name == bad or name.startswith(bad + ".") for bad in forbidden), f"{relative}: {name}"
+
+
+FILE_ACCESS = {"open", "exists", "stat", "lstat", "is_file", "is_dir", "read_text", "read_bytes", "scandir", "listdir"}
+
+
+def test_only_the_reader_of_a_spec_opens_files():
+    """A spec that has been read never looks at the disk: it can be costed, compared and hashed anywhere."""
+    for path in (ROOT / "hvae_spec" / "spec").rglob("*.py"):
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
+        allowed = {"yaml.py": FILE_ACCESS, "load.py": {"is_file", "read_text"}}.get(path.name, set())
+        assert not names & (FILE_ACCESS - allowed), path
 
 
 def test_only_the_runner_knows_ray():

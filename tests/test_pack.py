@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import hvae_spec
 from hvae_spec import pack as packs
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, PackMember
@@ -71,7 +72,7 @@ def test_a_record_is_complete_and_consistent(tmp_path):
     for record in records:
         result = record.result
         assert result["status"] == "finished"
-        assert result["parameters"] == parameters(record.spec)
+        assert result["parameters"] == parameters(record.spec, image_pixels(record.spec.data))
         assert result["digest"] == record.spec.digest
         per_image = load_file(record.folder / "test.safetensors")
         assert len(per_image["test_log_likelihood"]) == 24

@@ -16,8 +16,9 @@ from pathlib import Path
 from rich.console import Console
 
 from hvae_spec.errors import UserError
+from hvae_spec.reading import read
 from hvae_spec.records.layout import DONE, Results
-from hvae_spec.spec.load import Reading, read
+from hvae_spec.spec.load import Reading
 from tune.execute.cluster import RayDiedError
 from tune.execute.phases import check_first_phases, rounds
 from tune.execute.signals import Interrupted, Interruption

@@ -68,8 +68,8 @@ def simulate(durations: Sequence[float], workers: int) -> Schedule:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
+    from hvae_spec.reading import read
     from hvae_spec.records.layout import Results
-    from hvae_spec.spec.load import read
     from tune.plan.forecast import NOMINAL_FLOPS, Forecaster
     from tune.plan.planner import make_plan
 

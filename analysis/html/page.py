@@ -17,6 +17,7 @@ from analysis.html.run_info import Rows
 from analysis.tables import rendering
 from analysis.tables.footnotes import not_canonical
 from analysis.tables.tables import TableSet
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
@@ -222,10 +223,12 @@ def _architecture(architecture: Architecture) -> str:
 def _mappings(member: Member) -> str:
     norm = member.model.batch_norm
     try:
+        pixels = image_pixels(member.data)
         rows = [
-            (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}") for item in mappings(member)
+            (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}")
+            for item in mappings(member, pixels)
         ]
-        rows.append(("total", "", f"{parameters(member):,}"))
+        rows.append(("total", "", f"{parameters(member, pixels):,}"))
     except UserError as error:
         # The user's own images may be gone, and with them the number of pixels.
         return f"<p>Its widths are not known here: {escape(str(error))}</p>"

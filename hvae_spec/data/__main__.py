@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.contents import is_canonical
+from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Listing:
     size: int
     """Bytes of its files."""
     canonical: str
-    counts: tuple[int, int, int]
+    counts: ImageCounts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def listing(name: str) -> Listing:
     """Where a data set is, and whether it is what its distributor published."""
-    counts = DataSpec.model_validate({"dataset": name}).counts
+    counts = image_counts(DataSpec.model_validate({"dataset": name}))
     if name not in SOURCES:
         return Listing(name, "yes", "comes with scikit-learn", 0, "yes", counts)
     sources = SOURCES[name]

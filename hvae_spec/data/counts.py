@@ -15,10 +15,8 @@ from hvae_spec.data.cache import search_folders
 from hvae_spec.data.contents import opened
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
-from hvae_spec.spec.data import IMAGE_COUNTS, OwnImages
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts, OwnImages
 
-Counts = tuple[int, int, int]
-"""Pixels, training images, test images."""
 State = tuple[str, int, int]
 """A file's path, modification time and size."""
 
@@ -34,7 +32,44 @@ NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
 """The types of numbers in small-NORB's binary matrices that the loader reads, by magic number."""
 
 
-def published_counts(name: str) -> Counts:
+def image_counts(spec: DataSpec) -> ImageCounts:
+    """The images that a spec uses, of those that are available. Raises UserError as `available_counts` does."""
+    return spec.limit(available_counts(spec))
+
+
+def available_counts(spec: DataSpec) -> ImageCounts:
+    """The images that are available to a spec, the training set in as many copies as it asks for: as the headers of the
+    files say, or as published while the files are not here yet.
+
+    Raises:
+        UserError: the user's own images cannot be counted.
+
+    """
+    counts = _own(spec.own) if spec.dataset == "own" else _published(spec.dataset)
+    return counts._replace(train=spec.copies * counts.train)
+
+
+def stated_counts(spec: DataSpec) -> ImageCounts:
+    """`available_counts`, for a spec that is being written: a user's own images must be where it says,
+    whereas a record that was moved to another machine finds them by their name elsewhere.
+
+    Raises:
+        UserError: the user's own images are not there, or cannot be counted.
+
+    """
+    if spec.dataset == "own" and spec.own is not None and not os.path.exists(spec.own.file):
+        raise UserError(f"{spec.own.file}: no such file or folder")
+    return available_counts(spec)
+
+
+def image_pixels(spec: DataSpec) -> int:
+    """D, which a model needs even where the images are gone. Raises UserError as `available_counts` does."""
+    if spec.dataset == "own" and spec.own and spec.own.shape:
+        return spec.own.shape[0] * spec.own.shape[1]
+    return available_counts(spec).pixels
+
+
+def _published(name: str) -> ImageCounts:
     """The counts of a published data set: those of the files that are here, else (or if they are damaged) the published
     ones.
     """
@@ -48,7 +83,7 @@ def published_counts(name: str) -> Counts:
         return IMAGE_COUNTS[name]
 
 
-def own_counts(own: OwnImages | None) -> Counts:
+def _own(own: OwnImages | None) -> ImageCounts:
     """The counts of a user's own images.
 
     Raises:
@@ -134,33 +169,33 @@ def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
 
 
 @lru_cache(maxsize=64)
-def _mnist_counts(train: State, test: State) -> Counts:
+def _mnist_counts(train: State, test: State) -> ImageCounts:
     with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
         (count, height, width), (tests, *_) = idx_shape(images, 3), idx_shape(others, 3)
-    return height * width, count, tests
+    return ImageCounts(height * width, count, tests)
 
 
 @lru_cache(maxsize=64)
-def _norb_counts(train: State, test: State) -> Counts:
+def _norb_counts(train: State, test: State) -> ImageCounts:
     with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
         (_, (count, *_)), (_, (tests, *_)) = norb_shape(images), norb_shape(others)
-    return IMAGE_COUNTS["norb"][0], count, tests
+    return ImageCounts(IMAGE_COUNTS["norb"].pixels, count, tests)
 
 
 @lru_cache(maxsize=64)
-def _omniglot_counts(file: State) -> Counts:
+def _omniglot_counts(file: State) -> ImageCounts:
     from hvae_spec.data.formats.matlab import shapes
 
     there = shapes(Path(file[0]), "data", "testdata")
-    return there["data"][0], there["data"][1], there["testdata"][1]
+    return ImageCounts(*there["data"], there["testdata"][1])
 
 
 @lru_cache(maxsize=64)
-def _frey_counts(file: State) -> Counts:
+def _frey_counts(file: State) -> ImageCounts:
     from hvae_spec.data.formats.matlab import shapes
 
     pixels, count = shapes(Path(file[0]), "ff")["ff"]
-    return pixels, *split(count)
+    return ImageCounts(pixels, *split(count))
 
 
 def split(count: int) -> tuple[int, int]:
@@ -169,7 +204,7 @@ def split(count: int) -> tuple[int, int]:
     return count - tests, tests
 
 
-_HEADERS: dict[str, Callable[..., Counts]] = {
+_HEADERS: dict[str, Callable[..., ImageCounts]] = {
     "mnist": _mnist_counts,
     "omniglot": _omniglot_counts,
     "norb": _norb_counts,
@@ -196,6 +231,6 @@ def _folders(path: str, _modified: int) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _own_counts(
-    path: str, _signature: tuple[int, ...], shape: tuple[int, int] | None, header: Callable[..., Counts]
-) -> Counts:
+    path: str, _signature: tuple[int, ...], shape: tuple[int, int] | None, header: Callable[..., ImageCounts]
+) -> ImageCounts:
     return header(Path(path), shape)

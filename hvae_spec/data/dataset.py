@@ -16,7 +16,7 @@ from hvae_spec.data.norb import norb
 from hvae_spec.data.omniglot import omniglot
 from hvae_spec.data.own import own_images
 from hvae_spec.errors import UserError
-from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.data import DataSpec, ImageCounts
 
 LOADERS: dict[str, Callable[[], RawImages]] = {
     "mnist": mnist,
@@ -41,6 +41,11 @@ class Dataset(RawImages):
     def pixels(self) -> int:
         """D."""
         return self.train.shape[1]
+
+    @property
+    def counts(self) -> ImageCounts:
+        """How large it is."""
+        return ImageCounts(self.pixels, len(self.train), len(self.test))
 
 
 def load_dataset(spec: DataSpec) -> Dataset:

@@ -13,9 +13,8 @@ from hvae_spec.data.cache import search_folders
 from hvae_spec.data.formats import folder
 from hvae_spec.data.images import RawImages, every_fifth
 from hvae_spec.errors import UserError
-from hvae_spec.spec.data import OwnImages
+from hvae_spec.spec.data import ImageCounts, OwnImages
 
-Counts = tuple[int, int, int]
 LARGEST_LEVELS = 2**24
 """Whole numbers up to here are exact as float32."""
 
@@ -40,7 +39,7 @@ def find_own(file: str) -> Path:
     raise UserError(f"{file}: no such file or folder")
 
 
-def own_header(path: Path, shape: tuple[int, int] | None) -> Counts:
+def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:
     """Pixels, training images and test images, from headers alone.
 
     Raises:
@@ -58,10 +57,10 @@ def own_header(path: Path, shape: tuple[int, int] | None) -> Counts:
         raise UserError(f"{path}: its images have {pixels} pixels, not the {shape[0]} x {shape[1]} of data.own.shape")
     if "test" not in found:
         tests = int(every_fifth(train[0]).sum())
-        return pixels, train[0] - tests, tests
+        return ImageCounts(pixels, train[0] - tests, tests)
     if found["test"][1:] != train[1:]:
         raise UserError(f"{path}: images of {_told(train[1:])} in 'train' and of {_told(found['test'][1:])} in 'test'")
-    return pixels, train[0], found["test"][0]
+    return ImageCounts(pixels, train[0], found["test"][0])
 
 
 def own_images(own: OwnImages | None) -> RawImages:

@@ -10,6 +10,7 @@ from hvae_spec.errors import Problem, shorten
 from hvae_spec.spec import grid as grids
 from hvae_spec.spec.base import Path
 from hvae_spec.spec.consistency import (
+    CountImages,
     Nonsense,
     combination_problems,
     grid_problems,
@@ -24,12 +25,15 @@ from hvae_spec.spec.suggest import closest, closest_path, known_keys
 from hvae_spec.spec.yaml import Located
 
 
-def check(experiment: Experiment, tree: Located, faulty: Sequence[Path] = ()) -> tuple[list[Cell], list[Problem]]:
+def check(
+    experiment: Experiment, tree: Located, count_images: CountImages, faulty: Sequence[Path] = ()
+) -> tuple[list[Cell], list[Problem]]:
     """The cells of an experiment, and what is wrong with it beyond the types of its fields.
 
     Args:
         experiment: the experiment.
         tree: the text that it was read from.
+        count_images: counts the images that a member's data set has.
         faulty: paths whose values were faulty and are replaced by stand-ins; nothing is held against those.
 
     """
@@ -50,7 +54,7 @@ def check(experiment: Experiment, tree: Located, faulty: Sequence[Path] = ()) ->
             cell = grids.resolve(experiment, item)
             found += [
                 _located(nonsense, tree, item)
-                for nonsense in member_problems(cell.member)
+                for nonsense in member_problems(cell.member, count_images)
                 if not is_told(nonsense, faulty)
             ]
             cells.append(cell)

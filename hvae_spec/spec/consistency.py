@@ -1,15 +1,18 @@
 """Well-formed specs that make no sense: what the types cannot tell, found before anything runs."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hvae_spec.errors import UserError
 from hvae_spec.spec.base import Path
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts
 from hvae_spec.spec.experiment import Experiment, Member
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
+
+CountImages = Callable[[DataSpec], ImageCounts]
+"""Counts the images that are available to a spec, without reading them. Raises UserError: a user's own images cannot be
+counted. `hvae_spec.data.counts.stated_counts` is one; the language itself knows no files."""
 
 MAX_CELLS = 10_000
 MAX_MEMBERS = 100_000
@@ -28,21 +31,28 @@ class Nonsense:
     """Whether it leaves unsaid which cells the grid has, so that they cannot be looked at."""
 
 
-def member_problems(member: Member) -> Iterator[Nonsense]:
-    """Contradictions within one resolved spec."""
-    unknown = list(_own_images_problems(member.data))
-    yield from unknown
-    if not unknown:
-        empty = list(_empty_sets(member.data))
-        yield from empty
-        if not empty:
-            yield from _data_problems(member)
-            yield from _training_problems(member)
+def member_problems(member: Member, count_images: CountImages) -> Iterator[Nonsense]:
+    """Contradictions within one resolved spec, and between it and the images that are there."""
+    data = member.data
+    found = list(_own_images_problems(data))
+    available = None
+    if data.dataset != "own" or data.own is not None:
+        try:
+            available = count_images(data)
+        except UserError as error:
+            remedy = "a .npz or .npy file, or a folder of images"
+            found.append(Nonsense(("data", "own", "file"), str(error), remedy, ("data.own",)))
+    if available is not None and not found:
+        found += _empty_sets(data, available)
+        if not found:
+            found += _data_problems(data, available)
+            found += _training_problems(member, data.limit(available).train)
+    yield from found
     yield from _top_down_problems(member)
 
 
 def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
-    """What keeps a user's own images from being counted."""
+    """Contradictions in what a spec says of a user's own images."""
     if data.dataset != "own":
         return
     if data.own is None:
@@ -68,23 +78,11 @@ def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
             "the smallest and then the largest value that a pixel can have",
             ("data.own.range",),
         )
-    message = None
-    if not os.path.exists(data.own.file):
-        # A record that was moved finds its images by their name elsewhere; whoever writes a spec means this file.
-        message = f"{data.own.file}: no such file or folder"
-    else:
-        try:
-            _ = data.available
-        except UserError as error:
-            message = str(error)
-    if message is not None:
-        remedy = "a .npz or .npy file, or a folder of images"
-        yield Nonsense(("data", "own", "file"), message, remedy, ("data.own",))
 
 
-def _empty_sets(data: DataSpec) -> Iterator[Nonsense]:
+def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]:
     """Training and test sets without a single image, with which nothing can be done."""
-    _, train, test = data.available
+    _, train, test = available
     for what, there in (("training", train), ("test", test)):
         if not there:
             yield Nonsense(
@@ -98,22 +96,21 @@ def _empty_sets(data: DataSpec) -> Iterator[Nonsense]:
             )
 
 
-def _data_problems(member: Member) -> Iterator[Nonsense]:
-    _, train, test = member.data.available
+def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]:
     for key, asked, there in (
-        ("train_images", member.data.train_images, train),
-        ("test_images", member.data.test_images, test),
+        ("train_images", data.train_images, available.train),
+        ("test_images", data.test_images, available.test),
     ):
         if asked is not None and asked > there:
             yield Nonsense(
                 ("data", key),
-                f"{key} is {asked}, but {member.data.name} has only {there}",
+                f"{key} is {asked}, but {data.name} has only {there}",
                 f"at most {there}, or leave {key} out to use all",
                 ("data.dataset", f"data.{key}"),
             )
 
 
-def _training_problems(member: Member) -> Iterator[Nonsense]:
+def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
     model, objective, training = member.model, member.objective, member.training
     if objective.warm_up > training.epochs:
         yield Nonsense(
@@ -131,7 +128,6 @@ def _training_problems(member: Member) -> Iterator[Nonsense]:
             f"a warm_up of at most {first.epochs}, or epochs of at least {first.warm_up}",
             ("training.first_phase",),
         )
-    _, train, _ = member.data.counts
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
         yield Nonsense(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hvae_spec.spec.data import ImageCounts
 from hvae_spec.spec.experiment import Member
 
 
@@ -31,9 +32,9 @@ class Mapping:
         return sum(inputs * outputs for inputs, outputs in zip(self.widths, self.widths[1:], strict=False))
 
 
-def mappings(member: Member) -> Iterator[Mapping]:
-    """All mappings of a member's inference and generative models."""
-    model, pixels = member.model, member.data.pixels
+def mappings(member: Member, pixels: int) -> Iterator[Mapping]:
+    """All mappings of a member's inference and generative models, for images of so many pixels."""
+    model = member.model
     ladder = model.inference == "ladder"
     below = pixels
     for index, layer in enumerate(model.layers, start=1):
@@ -49,38 +50,37 @@ def mappings(member: Member) -> Iterator[Mapping]:
     yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), False, True)
 
 
-def parameters(member: Member) -> int:
+def parameters(member: Member, pixels: int) -> int:
     """Number of trained parameters of one member."""
-    return sum(mapping.parameters(member.model.batch_norm) for mapping in mappings(member))
+    return sum(mapping.parameters(member.model.batch_norm) for mapping in mappings(member, pixels))
 
 
-def _products(member: Member) -> tuple[int, int]:
+def _products(member: Member, pixels: int) -> tuple[int, int]:
     """Multiply-adds once an image, and once a sample of an image."""
-    once = sum(mapping.products for mapping in mappings(member) if not mapping.per_sample)
-    each = sum(mapping.products for mapping in mappings(member) if mapping.per_sample)
+    once = sum(mapping.products for mapping in mappings(member, pixels) if not mapping.per_sample)
+    each = sum(mapping.products for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each
 
 
-def training_products(member: Member) -> float:
+def training_products(member: Member, counts: ImageCounts) -> float:
     """Multiply-adds of a member's training; a backward pass costs two forward ones."""
-    once, each = _products(member)
+    once, each = _products(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
-    return 3.0 * member.training.epochs * member.data.counts[1] * (once + samples * each)
+    return 3.0 * member.training.epochs * counts.train * (once + samples * each)
 
 
-def evaluation_products(member: Member) -> float:
+def evaluation_products(member: Member, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final evaluation."""
-    once, each = _products(member)
-    return float(member.data.counts[2] * (once + member.evaluation.iw_samples * each))
+    once, each = _products(member, counts.pixels)
+    return float(counts.test * (once + member.evaluation.iw_samples * each))
 
 
-def products(member: Member) -> float:
+def products(member: Member, counts: ImageCounts) -> float:
     """Multiply-adds of a member's whole life, for comparing members before anything is measured."""
-    return training_products(member) + evaluation_products(member)
+    return training_products(member, counts) + evaluation_products(member, counts)
 
 
-def steps_per_epoch(member: Member) -> int:
-    """Optimisation steps of one epoch."""
-    _, train, _ = member.data.counts
+def steps_per_epoch(member: Member, images: int) -> int:
+    """Optimization steps of one epoch over so many training images."""
     size = member.training.batch_size
-    return train // size if member.training.last_batch == "drop" else -(-train // size)
+    return images // size if member.training.last_batch == "drop" else -(-images // size)

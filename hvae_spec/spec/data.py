@@ -1,7 +1,7 @@
 """Which images, and how grey values become observations x."""
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, Strict
 
@@ -10,14 +10,26 @@ from hvae_spec.spec.fields import Affects
 
 DatasetName = Literal["mnist", "digits", "omniglot", "norb", "frey", "own"]
 
-IMAGE_COUNTS: dict[str, tuple[int, int, int]] = {
-    "mnist": (784, 60_000, 10_000),
-    "digits": (64, 1_437, 360),
-    "omniglot": (784, 24_345, 8_070),
-    "norb": (1_024, 24_300, 24_300),
-    "frey": (560, 1_572, 393),
+
+class ImageCounts(NamedTuple):
+    """How large a data set is."""
+
+    pixels: int
+    """D, the pixels of an image."""
+    train: int
+    """Training images."""
+    test: int
+    """Test images."""
+
+
+IMAGE_COUNTS = {
+    "mnist": ImageCounts(784, 60_000, 10_000),
+    "digits": ImageCounts(64, 1_437, 360),
+    "omniglot": ImageCounts(784, 24_345, 8_070),
+    "norb": ImageCounts(1_024, 24_300, 24_300),
+    "frey": ImageCounts(560, 1_572, 393),
 }
-"""Pixels, training images and test images of each data set as its distributor publishes it."""
+"""Each data set as its distributor publishes it."""
 
 OwnName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
 OwnFile = Annotated[
@@ -67,32 +79,10 @@ class DataSpec(SpecModel):
         """What tables, figures and records call the data set."""
         return self.own.name if self.dataset == "own" and self.own else self.dataset
 
-    @property
-    def available(self) -> tuple[int, int, int]:
-        """Pixels, training images and test images that there are: as the headers of the files tell, or as published
-        while the files are not here yet.
-
-        Raises:
-            UserError: the user's own images cannot be read.
-
-        """
-        from hvae_spec.data.counts import own_counts, published_counts
-
-        if self.dataset == "own":
-            pixels, train, test = own_counts(self.own)
-        else:
-            pixels, train, test = published_counts(self.dataset)
-        return pixels, self.copies * train, test
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Pixels, training images and test images in use. Raises UserError as `available` does."""
-        pixels, train, test = self.available
-        return pixels, min(train, self.train_images or train), min(test, self.test_images or test)
-
-    @property
-    def pixels(self) -> int:
-        """D, which a model needs even where the images are gone. Raises UserError as `available` does."""
-        if self.dataset == "own" and self.own and self.own.shape:
-            return self.own.shape[0] * self.own.shape[1]
-        return self.available[0]
+    def limit(self, available: ImageCounts) -> ImageCounts:
+        """The images in use, of those that are available."""
+        return ImageCounts(
+            available.pixels,
+            min(available.train, self.train_images or available.train),
+            min(available.test, self.test_images or available.test),
+        )

@@ -1,4 +1,8 @@
-"""YAML text -> validated experiment. Every mistake is reported at once, as file:line:column with the offending line."""
+"""YAML text -> validated experiment. Every mistake is reported at once, as file:line:column with the offending line.
+
+How many images there are is asked of a function that the caller passes: `hvae_spec.reading` passes the one that looks
+at the files.
+"""
 
 import copy
 import os
@@ -13,6 +17,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import Place, Problem, SpecError, shorten
 from hvae_spec.spec.base import LARGEST_COUNT, Path
 from hvae_spec.spec.check import check
+from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Cell, GridMember, parse_path
 from hvae_spec.spec.messages import field_path, problems_of
@@ -36,23 +41,21 @@ class Reading:
         return [member for cell in self.cells for member in cell.members]
 
 
-def load(path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None) -> Experiment:
-    """The experiment of a spec file.
+def read(
+    path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None, *, count_images: CountImages
+) -> Reading:
+    """The experiment of a spec file together with the resolved cells of its grid.
 
     Args:
         path: the YAML file.
         overrides: `dotted.path=value` strings, the value in YAML, as `--set` takes them.
         profile: one of the spec's `profiles`, applied before the overrides.
+        count_images: counts the images that a member's data set has.
 
     Raises:
         SpecError: with every problem of the file, its bases and the overrides.
 
     """
-    return read(path, overrides, profile).experiment
-
-
-def read(path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None) -> Reading:
-    """The experiment of a spec file together with the resolved cells of its grid. See `load`."""
     problems: list[Problem] = []
     tree = _with_bases(FilePath(path), (), problems)
     if isinstance(tree.value, dict):
@@ -63,15 +66,15 @@ def read(path: str | FilePath, overrides: Sequence[str] = (), profile: str | Non
                 _override(tree, text, problems)
             except SpecError as error:
                 problems += error.problems
-    return validate(tree, problems)
+    return validate(tree, problems, count_images=count_images)
 
 
-def loads(text: str, source: str = "<text>") -> Experiment:
-    """The experiment of a spec given as text (without `base`). Raises SpecError."""
+def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
+    """`read`, of a spec that is given as text (without `base`); `source` is what places call it."""
     tree, problems = parse(text, source)
     if isinstance(tree.value, dict) and tree.value.pop("base", None) is not None:
         problems.append(Problem("invalid", tree.keys["base"], "`base` works in a file only", "the whole spec"))
-    return validate(tree, problems).experiment
+    return validate(tree, problems, count_images=count_images)
 
 
 def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Problem]) -> Located:
@@ -213,12 +216,13 @@ def _next_key(node: Located, path: Path, rest: str) -> str:
     return max(there, key=len) if there else rest.partition(".")[0]
 
 
-def validate(tree: Located, found: Sequence[Problem] = ()) -> Reading:
+def validate(tree: Located, found: Sequence[Problem] = (), *, count_images: CountImages) -> Reading:
     """The experiment of a located tree, with every problem that types, the grid and good sense can find.
 
     Args:
         tree: the spec.
         found: problems of the text, known already; nothing more is said of their places.
+        count_images: counts the images that a member's data set has.
 
     Raises:
         SpecError: with all problems.
@@ -240,7 +244,7 @@ def validate(tree: Located, found: Sequence[Problem] = ()) -> Reading:
         experiment = _mended(plain, error)
     cells: list[Cell] = []
     if experiment is not None:
-        cells, more = check(experiment, tree, faulty)
+        cells, more = check(experiment, tree, count_images, faulty)
         _add(problems, more)
     if problems or experiment is None:
         raise SpecError(problems)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.records.files import write_json
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.experiment import Experiment
@@ -128,7 +129,7 @@ def curves(member: GridMember, final: float, last: int | None = None) -> tuple[l
 def gallery(member: GridMember, images: int = 30) -> dict[str, np.ndarray]:
     """A gallery whose pictures are flat, so that each can be told: test image r is r/100, and so on."""
     generator = np.random.default_rng(member.seed)
-    layers, pixels, shown = member.spec.model.layers, member.spec.data.counts[0], 16
+    layers, pixels, shown = member.spec.model.layers, image_pixels(member.spec.data), 16
 
     def flat(*values: np.ndarray) -> np.ndarray:
         return np.stack([np.broadcast_to(item, (pixels,)) for item in np.concatenate(values)]).astype(np.float32)

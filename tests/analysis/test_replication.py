@@ -8,8 +8,8 @@ import pytest
 import analysis
 from analysis.paper import published, replication
 from analysis.tables import rendering
+from hvae_spec.reading import read
 from hvae_spec.records.files import write_json
-from hvae_spec.spec import load
 from hvae_spec.spec.data import IMAGE_COUNTS
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -20,7 +20,7 @@ def shipped(results):
     """Plan a shipped spec and write the results of its members, without curves; the frames and the members."""
 
     def write(name, outcome, *overrides):
-        planned = load.read(SPECS / f"{name}.yaml", overrides).members
+        planned = read(SPECS / f"{name}.yaml", overrides).members
         variants = list(dict.fromkeys(member.cell.variant for member in planned))
         entries = [{"digest": item.digest, "folder": item.folder, "labels": item.labels} for item in planned]
         write_json(results.root / "grid.json", {"name": name, "variants": variants, "members": entries})

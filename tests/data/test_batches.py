@@ -6,6 +6,7 @@ import scipy.stats
 import torch
 
 from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw, draw_once
+from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.data import DataSpec
@@ -27,7 +28,7 @@ def test_digits(digits):
     assert digits.levels == 17
     assert digits.train.max() == 16
     assert digits.canonical
-    assert DataSpec(dataset="digits").counts == (64, 1437, 360)
+    assert image_counts(DataSpec(dataset="digits")) == (64, 1437, 360)
     limited = load_dataset(DataSpec(dataset="digits", train_images=50, test_images=9))
     assert np.array_equal(limited.train, digits.train[:50])
     assert np.array_equal(limited.test_labels, digits.test_labels[:9])
@@ -130,7 +131,7 @@ def test_training_binarises_intensities_exactly(digits):
 
 def test_copies_stand_in_the_training_set_and_are_drawn_apart(digits):
     twice = load_dataset(DataSpec(dataset="digits", copies=2))
-    assert DataSpec(dataset="digits", copies=2).counts == (64, 2 * 1437, 360)
+    assert image_counts(DataSpec(dataset="digits", copies=2)) == (64, 2 * 1437, 360)
     assert np.array_equal(twice.train, np.concatenate([digits.train, digits.train]))
     assert np.array_equal(twice.train_labels, np.concatenate([digits.train_labels] * 2))
     assert np.array_equal(twice.test, digits.test)
@@ -140,7 +141,7 @@ def test_copies_stand_in_the_training_set_and_are_drawn_apart(digits):
     assert torch.equal((first * 17).floor(), (second * 17).floor())
     assert not torch.equal(first, second)
     few = DataSpec(dataset="digits", copies=2, train_images=1500)
-    assert few.counts[1] == len(load_dataset(few).train) == 1500
+    assert image_counts(few)[1] == len(load_dataset(few).train) == 1500
 
 
 @pytest.mark.parametrize("last_batch", ["drop", "keep"])

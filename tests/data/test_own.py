@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import SpecError, UserError
+from hvae_spec.reading import loads
 from hvae_spec.spec.data import DataSpec
-from hvae_spec.spec.load import loads
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)
@@ -25,8 +26,8 @@ def own(path, limits=(0, 255), **more):
 def loaded(spec):
     """The data set, whose counts the plan knew."""
     dataset = load_dataset(spec)
-    assert spec.counts == (dataset.pixels, len(dataset.train), len(dataset.test))
-    assert spec.pixels == dataset.pixels
+    assert image_counts(spec) == (dataset.pixels, len(dataset.train), len(dataset.test))
+    assert image_pixels(spec) == dataset.pixels
     assert len(dataset.train_labels) == len(dataset.train)
     assert len(dataset.test_labels) == len(dataset.test)
     assert (dataset.name, dataset.canonical) == ("mine", None)
@@ -79,7 +80,7 @@ def test_a_shape_folds_flat_images(tmp_path):
     spec = own(path, shape=[5, 4])
     assert loaded(spec).shape == (5, 4)
     path.unlink()
-    assert spec.pixels == 20
+    assert image_pixels(spec) == 20
     np.save(path, GREY.reshape(12, 20))
     with pytest.raises(UserError, match=r"20 pixels, not the 3 x 4"):
         load_dataset(own(path, shape=[3, 4]))
@@ -113,7 +114,7 @@ def test_folders_of_classes_and_of_a_test_set(tmp_path):
     # One more image is counted.
     pictures(tmp_path / "d" / "train" / "dogs", GREY[3:8])
     os.utime(tmp_path / "d" / "train" / "dogs", (1e9, 1e9))  # some file systems know the time to a second only
-    assert spec.counts[1] == 8
+    assert image_counts(spec).train == 8
     assert load_dataset(spec).sha256 != dataset.sha256
 
 

@@ -5,6 +5,7 @@ import torch
 
 from hvae_spec import compiler
 from hvae_spec.data.batches import Batches
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import record_statistics
 from hvae_spec.nn.nonlinearity import PLAIN
@@ -18,7 +19,7 @@ CASES = list(itertools.product(["vae", "ladder"], [False, True], ["bernoulli", "
 
 def compiled(spec, members=1):
     specs = [spec.model_copy(update={"seed": seed}) for seed in range(members)]
-    return compiler.initialized(specs, spec.data.counts[0])
+    return compiler.initialized(specs, image_pixels(spec.data))
 
 
 def with_statistics(spec, model):
@@ -179,7 +180,7 @@ def test_counted_parameters_are_the_compiled_ones():
                 model__observation=observation,
                 model__share_top_down=share,
             )
-            assert parameters(spec) == sum(p.numel() for p in compiled(spec).parameters())
+            assert parameters(spec, image_pixels(spec.data)) == sum(p.numel() for p in compiled(spec).parameters())
 
 
 def test_batches_hold_the_specs_batch_size():

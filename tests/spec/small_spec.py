@@ -1,7 +1,7 @@
 """A small valid spec, and ways to spoil it."""
 
 from hvae_spec.errors import Problem, SpecError
-from hvae_spec.spec.load import loads
+from hvae_spec.reading import loads
 
 SMALL = """\
 name: small

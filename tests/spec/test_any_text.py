@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from small_spec import SMALL
 
 from hvae_spec.errors import Problem, SpecError
+from hvae_spec.reading import load, loads
 from hvae_spec.spec.experiment import Experiment
-from hvae_spec.spec.load import load, loads
 from hvae_spec.spec.yaml import parse
 
 FULL = Path("specs/quickstart.yaml").read_text()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from small_spec import SMALL, edited
 
 from hvae_spec.errors import SpecError
+from hvae_spec.reading import loads, read
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.grid import members
-from hvae_spec.spec.load import loads, read
 
 
 def digest(text: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from small_spec import SMALL
 
 from hvae_spec.errors import SpecError
-from hvae_spec.spec.load import load, read
+from hvae_spec.reading import load, read
 
 PROFILES = """
 profiles:

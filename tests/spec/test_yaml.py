@@ -6,7 +6,7 @@ import pytest
 from small_spec import SMALL, edited, problems
 
 from hvae_spec.errors import SpecError
-from hvae_spec.spec.load import load
+from hvae_spec.reading import load
 from hvae_spec.spec.yaml import MAX_BYTES, parse, read_text
 
 

@@ -7,7 +7,7 @@ from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
-from hvae_spec.spec.load import read
+from hvae_spec.reading import read
 from hvae_spec.train.trainer import Trainer
 from tune.bench.baseline import PlainHVAE, plain_log_likelihood, train_plain
 

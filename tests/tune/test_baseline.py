@@ -9,6 +9,7 @@ from torch import nn
 
 from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.nn.objective import bound as our_bound
@@ -108,7 +109,7 @@ def test_log_weights_and_gradients_equal_ours(case):
     value.backward()
     gradient = dict(model.named_parameters())["inference.up.0.mlp.linears.0.weight"].grad[0]
     torch.testing.assert_close(plain.up[0].mlp[0].weight.grad, gradient, rtol=1e-3, atol=1e-4)
-    assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec)
+    assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec, image_pixels(spec.data))
 
 
 def idle_biases(plain):

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from hvae_spec.data.counts import image_counts, image_pixels
+from hvae_spec.reading import read
 from hvae_spec.spec.cost import mappings, training_products
-from hvae_spec.spec.load import read
 from tests.members import member
 from tune.bench import __main__ as bench
 from tune.bench import comparison
@@ -46,13 +47,13 @@ def spec(tmp_path, monkeypatch):
 )
 def test_the_floors_products_are_the_counted_ones(settings):
     spec = member(**settings)
-    _, images, _ = spec.data.counts
-    an_image = training_products(spec) / (spec.training.epochs * images)
+    counts = image_counts(spec.data)
+    an_image = training_products(spec, counts) / (spec.training.epochs * counts.train)
     # Three a layer, but that nobody needs the gradient of the image.
     unneeded = Product(64, spec.model.layers[0].mlp[0], 32)
     total = sum(product.multiply_adds for product in step_products(spec))
     assert total == 32 * an_image - unneeded.multiply_adds
-    layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec))
+    layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec, counts.pixels))
     assert len(step_products(spec)) == 3 * layers - 1
 
 
@@ -60,7 +61,9 @@ def test_a_floor_is_the_sum_of_its_products():
     spec, floor = member(), Floor("cpu", 1, 0.0)
     floor._measure = lambda product, precision: 1e-9 * product.multiply_adds
     assert floor.step_ms(spec) == pytest.approx(1e-6 * sum(p.multiply_adds for p in step_products(spec)))
-    a_sample = sum(a * b for m in mappings(spec) if m.per_sample for a, b in pairwise(m.widths))
+    a_sample = sum(
+        a * b for m in mappings(spec, image_pixels(spec.data)) if m.per_sample for a, b in pairwise(m.widths)
+    )
     assert floor.samples_per_second(spec) == pytest.approx(1e9 / a_sample)
     assert len(floor.known) < len(step_products(spec))  # one measurement a shape of product
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hvae_spec.data.counts import image_counts
 from hvae_spec.spec.cost import steps_per_epoch, training_products
 from tests.members import member
 from tests.tune.measured import Measured, measurement
@@ -26,9 +27,10 @@ def test_a_measured_pack_takes_what_its_parts_take():
 
 def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_the_larger_it_is():
     spec = member(training__epochs=1000)
+    counts = image_counts(spec.data)
     forecaster = Forecaster("cpu")
     one, four = (forecaster.pack(spec, members, 1, compiled=False) for members in (1, 4))
-    products = 2 * training_products(spec) / NOMINAL_FLOPS["cpu"]
+    products = 2 * training_products(spec, counts) / NOMINAL_FLOPS["cpu"]
     overhead = one.training - products
     assert overhead > 0
     assert four.training == pytest.approx(4 * products + overhead)
@@ -37,7 +39,7 @@ def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_
     fast = Forecaster("cpu", flops=2 * NOMINAL_FLOPS["cpu"]).pack(spec, 1, 1, compiled=False)
     assert fast.training == pytest.approx(products / 2 + overhead)
     given = Forecaster("cpu", ms_per_member_step=3.0).pack(spec, 5, 1, compiled=False)
-    assert given.training == pytest.approx(1000 * steps_per_epoch(spec) * 5 * 0.003)
+    assert given.training == pytest.approx(1000 * steps_per_epoch(spec, counts.train) * 5 * 0.003)
 
 
 def test_the_best_size_is_the_measured_one_that_fits_into_memory():

@@ -184,7 +184,7 @@ def test_bytes_are_those_of_parameters_and_of_activations_by_the_image():
     # Activations grow with the batch; what is left at a batch of none is the members' state.
     an_image = (middle - small) / 32
     assert large - middle == pytest.approx(64 * an_image, rel=0.02)
-    assert small - 32 * an_image == pytest.approx(5 * 4 * parameters(member()), rel=0.05)
+    assert small - 32 * an_image == pytest.approx(5 * 4 * parameters(member(), 64), rel=0.05)
     # At the least, the image and the outputs of all layers are kept: 64 pixels, and what follows them.
     assert an_image > 4 * (64 + 2 * (12 + 10 + 9 + 8 + 7))
 

@@ -137,7 +137,7 @@ def test_a_first_phase_that_diverged_in_another_folder_fails_its_own_second_phas
 
 
 def reading_of(spec):
-    from hvae_spec.spec.load import read
+    from hvae_spec.reading import read
 
     return read(spec)
 

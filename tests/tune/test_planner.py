@@ -7,10 +7,12 @@ import time
 import pytest
 from rich.console import Console
 
+from hvae_spec.data.counts import stated_counts
 from hvae_spec.errors import UserError
+from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import parameters
-from hvae_spec.spec.load import read, validate
+from hvae_spec.spec.load import validate
 from hvae_spec.spec.yaml import parse
 from tests.members import member
 from tests.tune.measured import Measured, measurement
@@ -41,7 +43,7 @@ grid:
 
 def plan_of(text, root, **options):
     tree, problems = parse(text, "test.yaml")
-    reading = validate(tree, problems)
+    reading = validate(tree, problems, count_images=stated_counts)
     return make_plan(reading, Results(root), **({"device": "cpu", "cores": 2} | options))
 
 
@@ -189,7 +191,7 @@ def test_the_published_grid():
         assert (spec.training.epochs, spec.training.batch_size) == (2000, 256)
         assert spec.training.optimizer.adam.lr == 1e-3
         assert spec.evaluation.iw_samples == 5000
-    assert parameters(reading.cells[-1].member) == 1_850_944
+    assert parameters(reading.cells[-1].member, 784) == 1_850_944
 
 
 def test_planning_imports_neither_torch_nor_ray_and_is_quick(tmp_path):

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from hvae_spec.errors import UserError
+from hvae_spec.reading import read
 from hvae_spec.records import provenance
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.grid import Cell
-from hvae_spec.spec.load import Reading, read
+from hvae_spec.spec.load import Reading
 from tune.bench.startup import startup
 from tune.execute.signals import Interrupted, Interruption
 from tune.measure.cache import (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from hvae_spec import compiler
+from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.experiment import Member
@@ -22,7 +23,7 @@ def plain_model(member: Member) -> PlainHVAE:
     return PlainHVAE(
         [layer.units for layer in model.layers],
         [layer.mlp for layer in model.layers],
-        member.data.counts[0],
+        image_pixels(member.data),
         down=[layer.down for layer in model.layers],
         top_down=[layer.top_down for layer in model.layers],
         inference=model.inference,
@@ -46,8 +47,8 @@ def step(member: Member, device: str) -> timing.Call:
     """A step of plain training, as a call."""
     model = plain_model(member).to(device)
     adam = torch.optim.Adam(model.parameters(), lr=member.training.optimizer.adam.lr)
-    images = min(member.training.batch_size, member.data.counts[1])
-    x = torch.rand(images, member.data.counts[0], device=device).round()
+    images = min(member.training.batch_size, image_counts(member.data).train)
+    x = torch.rand(images, image_pixels(member.data), device=device).round()
     objective = member.objective
     return lambda: plain_step(model, adam, x, mc_samples=objective.mc_samples, iw_samples=objective.iw_samples)
 
@@ -93,7 +94,7 @@ def rounding(member: Member, device: str) -> tuple[float, float]:
     """Median difference, in nats, of a freshly initialised model's log weights in float32 from the same in float64:
     ours, and the plain one's.
     """
-    images, samples, pixels = 256, 4, member.data.counts[0]
+    images, samples, pixels = 256, 4, image_pixels(member.data)
     x = torch.rand(images, pixels, generator=torch.Generator().manual_seed(0)).round().to(device)
     with timing.settings(torch.get_num_threads(), member.training.matmul_precision), torch.no_grad():
         ours = compiler.initialized([member], pixels).to(device)

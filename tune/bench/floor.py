@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 
+from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.spec.cost import Mapping, mappings, parameters
 from hvae_spec.spec.experiment import Member
 from tune.measure.timing import interleaved, settings
@@ -57,11 +58,12 @@ def layer_products(mapping: Mapping, rows: int, *, of_image: bool = False) -> li
 
 def step_products(member: Member) -> list[Product]:
     """The products of one member's step."""
-    images = min(member.training.batch_size, member.data.counts[1])
+    counts = image_counts(member.data)
+    images = min(member.training.batch_size, counts.train)
     samples = member.objective.mc_samples * member.objective.iw_samples
     return [
         product
-        for place, mapping in enumerate(mappings(member))
+        for place, mapping in enumerate(mappings(member, counts.pixels))
         for product in layer_products(mapping, images * samples if mapping.per_sample else images, of_image=place == 0)
     ]
 
@@ -120,7 +122,7 @@ class Floor:
         counts = Counter(step_products(member))
         seconds = sum(count * self.product_seconds(product, precision) for product, count in counts.items())
         if self.kind == "cuda":
-            seconds += ADAM_BYTES * parameters(member) / self.bandwidth
+            seconds += ADAM_BYTES * parameters(member, image_pixels(member.data)) / self.bandwidth
         return 1e3 * seconds
 
     @cached_property
@@ -136,7 +138,7 @@ class Floor:
         """
         precision = member.training.matmul_precision
         seconds = 0.0
-        for mapping in mappings(member):
+        for mapping in mappings(member, image_pixels(member.data)):
             for inputs, outputs in pairwise(mapping.widths if mapping.per_sample else ()):
                 several = EVALUATION_ROWS[self.kind]
                 seconds += min(

@@ -7,7 +7,6 @@ from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.records.result import EvaluationResult, PackState, TrainingResult
-from hvae_spec.spec.cost import parameters
 from tune.show.display import Listener
 
 ATTEMPTS = 3
@@ -42,7 +41,6 @@ def record_failure(job: PackJob, traceback: str) -> None:
             trajectory=digests.trajectory,
             status="failed",
             failure=failure,
-            parameters=parameters(member.spec),
             pack=state,
             finished_at=now,
         )

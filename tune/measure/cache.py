@@ -14,6 +14,7 @@ from typing import Any
 
 import platformdirs
 
+from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
 from hvae_spec.spec.experiment import Member
@@ -86,7 +87,7 @@ def step_shape(member: Member) -> dict[str, Any]:
     ladder = model.inference == "ladder" and model.depth > 1
     own_top_down = ladder and not model.share_top_down
     return {
-        "data": [member.data.name, member.data.redraw, member.data.counts[1]],
+        "data": [member.data.name, member.data.redraw, image_counts(member.data).train],
         "layers": [
             [layer.units, layer.mlp, layer.down, layer.top_down if own_top_down and index else None]
             for index, layer in enumerate(model.layers)

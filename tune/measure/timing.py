@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from hvae_spec import compiler
+from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.spec.experiment import Member
@@ -124,7 +125,7 @@ def noise_images(name: str, pixels: int, train: int, test: int) -> Dataset:
 
 def dataset(member: Member, most: int | None = None) -> Dataset:
     """Noise in the place of a member's images, `most` of them at the most."""
-    pixels, train, test = member.data.counts
+    pixels, train, test = image_counts(member.data)
     return noise_images(member.data.name, pixels, min(train, most or train), min(test, most or test))
 
 
@@ -141,7 +142,7 @@ class Pack:
         self.beta = torch.ones(members, device=device)
         self.samples = self.trainer.samples(10**9)
         self.trainer.streams.begin("training", 1)
-        whole = max(1, member.data.counts[1] // member.training.batch_size)
+        whole = max(1, image_counts(member.data).train // member.training.batch_size)
         epoch = self.trainer.batches.epoch(self.trainer.streams)
         self.batches = cycle([x.clone() for x in islice(epoch, min(4, whole))])
         self.bytes = 0
@@ -224,13 +225,13 @@ def evaluation_size(member: Member, device: str) -> tuple[int, int]:
     """Images and samples of a timed evaluation: the member's K, and as few images as make a fair measurement."""
     samples = member.evaluation.iw_samples
     images = -(-EVALUATED[device.partition(":")[0]] // samples)
-    return min(images, member.data.counts[2]), samples
+    return min(images, image_counts(member.data).test), samples
 
 
 def evaluation_images(member: Member, device: str) -> torch.Tensor:
     """Observations of noise to evaluate, [N, D]."""
     images, _ = evaluation_size(member, device)
-    return torch.rand(images, member.data.counts[0]).round().to(device)
+    return torch.rand(images, image_counts(member.data).pixels).round().to(device)
 
 
 def evaluation(member: Member, device: str, *, compiled: bool = False) -> Call:

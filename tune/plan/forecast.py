@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.cost import evaluation_products, mappings, steps_per_epoch, training_products
 from hvae_spec.spec.experiment import Member
@@ -119,22 +120,23 @@ class Forecaster:
     def _pack(self, member: Member, members: int, threads: int, compiled: bool) -> Forecast:
         measured = self.measurement(member, threads, compiled) or self.measurement(member, threads, not compiled)
         flops = self.flops * (threads if self.device == "cpu" else 1)
-        epochs, steps = member.training.epochs, steps_per_epoch(member)
+        counts = image_counts(member.data)
+        epochs, steps = member.training.epochs, steps_per_epoch(member, counts.train)
         if self.ms_per_member_step is not None:
             ms = self.ms_per_member_step
         elif measured is not None:
             ms = measured.at(members)
         else:
-            shared = NOMINAL_OVERHEAD[self.device] * sum(1 for _ in mappings(member)) / members
-            ms = 1e3 * (shared + 2 * training_products(member) / (epochs * max(1, steps)) / flops)
+            shared = NOMINAL_OVERHEAD[self.device] * sum(1 for _ in mappings(member, counts.pixels)) / members
+            ms = 1e3 * (shared + 2 * training_products(member, counts) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
         if measured is None:
-            one = 2 * evaluation_products(member) / flops
+            one = 2 * evaluation_products(member, counts) / flops
             evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
             return Forecast(training, evaluation, START_UP, ms, None, False)
         training += epochs * members * measured.epoch_seconds_per_member
         samples = member.evaluation.iw_samples + _curve_samples(member)
-        evaluation = members * member.data.counts[2] * samples / measured.samples_per_second
+        evaluation = members * counts.test * samples / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from hvae_spec.backend.memory import EVALUATION_SHARE
-from hvae_spec.pack_job import Kind, PackJob
+from hvae_spec.data.counts import image_pixels
+from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, Status
 from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.grid import GridMember
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
 from tune.plan.changes import changes
@@ -246,5 +246,5 @@ def _usual_size(member: Member, *, on_gpu: bool) -> int:
     if on_gpu:
         return LARGEST_GPU_PACK
     rows = member.training.batch_size * member.objective.mc_samples * member.objective.iw_samples
-    step = 3 * rows * sum(mapping.products for mapping in mappings(member))
+    step = 3 * rows * sum(mapping.products for mapping in mappings(member, image_pixels(member.data)))
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))

@@ -7,6 +7,7 @@ from itertools import groupby, islice
 from rich.console import Console
 from rich.table import Table
 
+from hvae_spec.data.counts import image_pixels
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import parameters
@@ -63,7 +64,7 @@ def _print_cells(plan: Plan, console: Console) -> None:
         counts = [statuses.count(status) for status in ("finished", "diverged", "failed")]
         to_run = len(statuses) - counts[0] - counts[1]
         numbers = [str(count or "") for count in (*counts, to_run)]
-        size = f"{parameters(cell.member):,}"
+        size = f"{parameters(cell.member, image_pixels(cell.member.data)):,}"
         table.add_row(cell.dataset, str(cell.depth), cell.variant, *places, size, str(len(statuses)), *numbers)
     console.print(table)
     _more(len(cells), CELLS, "cells", console)

@@ -9,11 +9,12 @@ from PIL import Image
 
 from hvae_spec.data.images import every_fifth
 from hvae_spec.errors import UserError
+from hvae_spec.spec.data import ImageCounts
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
 
-def header(path: Path) -> tuple[int, int, int]:
+def header(path: Path) -> ImageCounts:
     """Pixels, training images and test images. One image is opened.
 
     Raises:
@@ -24,9 +25,9 @@ def header(path: Path) -> tuple[int, int, int]:
     first = next(files[0] for files in _parts(path)["train"].values())
     height, width = _picture(first).shape
     if "test" in parts:
-        return height * width, parts["train"], parts["test"]
+        return ImageCounts(height * width, parts["train"], parts["test"])
     tests = int(every_fifth(parts["train"]).sum())
-    return height * width, parts["train"] - tests, tests
+    return ImageCounts(height * width, parts["train"] - tests, tests)
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:

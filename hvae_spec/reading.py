@@ -1,0 +1,34 @@
+"""Specs read and checked against the images that are there: `hvae_spec.spec.load` with `hvae_spec.data.counts`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hvae_spec.data.counts import stated_counts
+from hvae_spec.spec import load as language
+from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.load import Reading
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), profile: str | None = None) -> Experiment:
+    """The experiment of a spec file.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.path=value` strings, the value in YAML, as `--set` takes them.
+        profile: one of the spec's `profiles`, applied before the overrides.
+
+    Raises:
+        SpecError: with every problem of the file, its bases and the overrides.
+
+    """
+    return read(path, overrides, profile).experiment
+
+
+def read(path: str | Path, overrides: Sequence[str] = (), profile: str | None = None) -> Reading:
+    """The experiment of a spec file together with the resolved cells of its grid. See `load`."""
+    return language.read(path, overrides, profile, count_images=stated_counts)
+
+
+def loads(text: str, source: str = "<text>") -> Experiment:
+    """The experiment of a spec given as text (without `base`). Raises SpecError."""
+    return language.reads(text, source, count_images=stated_counts).experiment
