@@ -189,12 +189,11 @@ class PackRun:
         """Evaluate every member on the test set with the K of the curve, and add it to the member's curves."""
         for m in self.alive(trainer):
             evaluation = self.evaluate_now(trainer, m)
-            self.curves[m][-1].update(
-                test_elbo=float(evaluation.elbo.mean()),
-                test_log_likelihood=float(evaluation.log_likelihood.mean()),
-                test_iw_samples=evaluation.iw_samples,
-                active_units=sum(evaluation.active_units),
-            )
+            row = self.curves[m][-1]
+            row["test_elbo"] = float(evaluation.elbo.mean())
+            row["test_log_likelihood"] = float(evaluation.log_likelihood.mean())
+            row["test_iw_samples"] = evaluation.iw_samples
+            row["active_units"] = sum(evaluation.active_units)
             kl, kl_se = [kl.tolist() for kl in evaluation.kl], [se.tolist() for se in evaluation.kl_se]
             self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
 
@@ -297,15 +296,15 @@ class PackRun:
             finished_at=_now(),
         )
 
-    def evaluate_members(self) -> None:
-        """Evaluate every trained member that has no result yet."""
+    def evaluate_members(self, only: Sequence[int] | None = None) -> None:
+        """Evaluate every trained member that has no result yet, or of those only the ones with these indices."""
         if self.trainer is None:
             batches = compiler.batches(self.first, self.dataset, self.device)
         else:
             batches = self.trainer.batches
             self.trainer = None  # what training held of a GPU's memory is the evaluation's now
-        for member, record in zip(self.job.members, self.records, strict=True):
-            if self.job.status(member) not in DONE:
+        for m, (member, record) in enumerate(zip(self.job.members, self.records, strict=True)):
+            if self.job.status(member) not in DONE and (only is None or m in only):
                 self.evaluate_member(member, record, batches)
             self.evaluated += 1
 
@@ -346,7 +345,7 @@ class PackRun:
         self.reported_at = now
         alive = range(len(self.specs)) if trainer is None else self.alive(trainer)
         last = [self.curves[m][-1] for m in alive if self.curves[m]]
-        bounds = [cast(float, row["train_bound"]) for row in last if row["train_bound"] is not None]
+        bounds = [row["train_bound"] for row in last if row["train_bound"] is not None]
         epochs = self.first.training.epochs
         epoch = epochs if trainer is None else trainer.epoch
         self.report(

@@ -10,22 +10,27 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from hvae_spec.errors import UserError
 from hvae_spec.reading import read
-from hvae_spec.records.layout import DONE, Results
+from hvae_spec.records.layout import SPEC, Record, Results
+from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.load import Reading
 from tune.execute.cluster import RayDiedError
+from tune.execute.data_check import check_data
 from tune.execute.phases import check_first_phases, rounds
 from tune.execute.signals import Interrupted, Interruption
 from tune.plan import devices
 from tune.plan.forecast import Forecaster
 from tune.plan.measuring import measure_all
-from tune.plan.planner import COMPILING, Plan, make_plan
+from tune.plan.needs import Ledger
+from tune.plan.packs import RunInfo
+from tune.plan.planner import COMPILING, Machine, Packing, Plan, make_plan
+from tune.rerun import rerun
 from tune.show.summary import print_adopted, print_plan, report
 
 EPILOG = """\
@@ -72,7 +77,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
+    parser.add_argument(
+        "spec", metavar="SPEC", help="the YAML file; or a member's folder, whose pack is run again and compared with it"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -82,6 +89,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--profile", metavar="NAME", help="apply one of the spec's profiles, e.g. quick (before --set)")
     parser.add_argument("--plan", action="store_true", help="check everything, print what would run, and stop")
+    parser.add_argument(
+        "--print-spec",
+        action="store_true",
+        help="print the resolved spec of the grid, or of a member's folder, and stop",
+    )
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train members again whose learning curves have other settings than asked for (evaluation.every, "
+        "evaluation.curve_iw_samples); their records are moved to retired/",
+    )
+    parser.add_argument(
+        "--keep-optimizer",
+        choices=("yes", "no"),
+        default="yes",
+        help="keep the optimizer's state, twice the size of the weights, with which a longer training goes on from a "
+        "finished one (default: yes)",
+    )
     parser.add_argument(
         "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
     )
@@ -144,7 +169,13 @@ def run(options: argparse.Namespace, console: Console, interruption: Interruptio
         Interrupted: by a signal.
 
     """
+    if (Path(options.spec) / SPEC).exists():
+        return _one_record(options, console)
     reading = read(options.spec, options.set, options.profile)
+    if options.print_spec:
+        tree = reading.experiment.model_dump(mode="json", exclude={"profiles"})
+        sys.stdout.write(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        return 0
     results = Results(options.results or Path("results") / reading.experiment.name)
     _check_flags(options, results)
     check_first_phases(reading, results, options.records)
@@ -153,13 +184,23 @@ def run(options: argparse.Namespace, console: Console, interruption: Interruptio
         return 0
     with locked(results.root):
         plan = _plan(options, results, reading, console)
-        _check_data(plan)
+        check_data(plan)
         print_adopted(plan, console)
-        plan.adopt_records()
-        plan.write_grid()
-        plan.write_packs()
+        plan.prepare()
         _run(plan, options, console, interruption)
         return report(plan, console)
+
+
+def _one_record(options: argparse.Namespace, console: Console) -> int:
+    """What the command does for a member's folder: print its spec, or run its pack again."""
+    folder = Path(options.spec)
+    if options.print_spec:
+        tree = Record(folder).spec.model_dump(mode="json")
+        name, seed = folder.resolve().name, tree.pop("seed")
+        text = yaml.safe_dump({"name": name, **tree, "grid": {"seeds": [seed]}}, sort_keys=False, allow_unicode=True)
+        sys.stdout.write(text)
+        return 0
+    return rerun(folder, options.device, console)
 
 
 def _check_flags(options: argparse.Namespace, results: Results) -> None:
@@ -184,8 +225,6 @@ def _check_flags(options: argparse.Namespace, results: Results) -> None:
 
 def _plan(options: argparse.Namespace, results: Results, reading: Reading, console: Console) -> Plan:
     """The plan, with --measure after everything that it rests on has been measured."""
-    from hvae_spec.records.provenance import git_state
-
     gpus, cores = devices.gpus(options.device), options.cpus or devices.cores()
     kind = "cuda" if gpus else "cpu"
     if options.packs_per_gpu is None:
@@ -194,22 +233,22 @@ def _plan(options: argparse.Namespace, results: Results, reading: Reading, conso
         needed = "a C++ compiler (g++, clang++ or $CXX)" if kind == "cpu" else "the package triton"
         raise UserError(f"--compile always: torch.compile needs {needed}, which is not there")
     forecaster = Forecaster(kind)
-    plan_now = partial(
-        make_plan,
-        reading,
-        results,
-        sources=[Results(source) for source in options.records],
-        device=options.device if gpus or options.address else "cpu",
-        cores=cores,
-        gpus=gpus,
-        packs_per_gpu=options.packs_per_gpu,
-        pack_size=options.pack_size,
-        serial=options.serial,
-        git=None if options.plan else git_state(),
-        compiling=options.compile,
-        memory=None if options.address else devices.memory(kind),
-        forecaster=forecaster,
+    sources = [Results(source) for source in options.records]
+    run = RunInfo(
+        results.root.resolve(),
+        options.device if gpus or options.address else "cpu",
+        tuple(sys.argv),
+        None if options.plan else source_state(results),
+        options.keep_optimizer == "yes",
+        tuple(source.resolve() for source in options.records),
     )
+    machine = Machine(cores, gpus, options.packs_per_gpu, None if options.address else devices.memory(kind))
+    packing = Packing(options.pack_size, options.serial, options.compile)
+    ledger = Ledger(results, sources)
+
+    def plan_now() -> Plan:
+        return make_plan(reading, ledger, run, machine, packing, forecaster=forecaster, retrain=options.retrain)
+
     plan = plan_now()
     # How long a shape takes decides what of it is compiled, and that what else is to be measured.
     while options.measure and (missing := forecaster.unmeasured(plan.jobs)):
@@ -218,31 +257,22 @@ def _plan(options: argparse.Namespace, results: Results, reading: Reading, conso
     return plan
 
 
-def _check_data(plan: Plan) -> None:
-    """Load every data set once, so that what is missing is downloaded, or told, before anything runs."""
-    from hvae_spec.data.dataset import load_dataset
-
-    specs = {job.members[0].spec.data for job in plan.jobs}
-    for spec in {(spec.dataset, spec.own): spec for spec in specs}.values():
-        load_dataset(spec)
-
-
 def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption: Interruption) -> None:
     from tune.show.display import Display
 
     if not plan.jobs:
         console.print("Nothing is left to run.")
         return
-    members = sum(plan.statuses.get(member.digest) not in DONE for job in plan.jobs for member in job.members)
+    members = sum(need.what in ("training", "evaluation") for need in plan.needs)
     done = plan.counts["finished"] + plan.counts["diverged"]
     already = f" ({done} are done already)" if done else ""
     console.print(f"Running {members} members in {len(plan.jobs)} packs, {plan.workers} at a time{already}.")
-    if 0 < plan.gpus < len(plan.jobs) and not options.serial and not options.address and not devices.has_mps():
+    if 0 < plan.machine.gpus < len(plan.jobs) and not options.serial and not options.address and not devices.has_mps():
         console.print(
             "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
         )
     with Display(plan, console) as display:
-        for jobs in rounds(plan.jobs, options.records, display):
+        for jobs in rounds(plan.jobs, display):
             if options.serial:
                 from tune.execute.serial import run_serially
 
@@ -255,7 +285,7 @@ def _run(plan: Plan, options: argparse.Namespace, console: Console, interruption
                     display,
                     interruption,
                     cores=options.cpus or devices.cores(),
-                    gpus=plan.gpus,
+                    gpus=plan.machine.gpus,
                     workers=plan.workers,
                     packs_per_gpu=options.packs_per_gpu,
                     address=options.address,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -123,7 +124,7 @@ class MemberEvaluation:
             compiled=self.compiled and settings.iw_samples * len(x) >= WORTH_COMPILING,
             progress=self.progress,
         )
-        common = {
+        common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
             "training": self.member.digests.training,
             "labels": self.member.labels,
@@ -179,7 +180,7 @@ class MemberEvaluation:
         return {STATISTICS: save_arrays(target.statistics, compiler.statistics_of(model))}
 
 
-def metrics(evaluation: Evaluation) -> dict[str, object]:
+def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as a result has it."""
     return {
         "test_log_likelihood": float(evaluation.log_likelihood.mean()),

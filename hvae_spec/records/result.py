@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 from hvae_spec.errors import UserError
 from hvae_spec.records.files import write_json
 
-FORMAT = 1
 Format = Literal[1]
+FORMAT: Format = 1
 TrainingStatus = Literal["trained", "diverged", "failed"]
 EvaluationStatus = Literal["finished", "diverged", "failed"]
 Status = Literal["finished", "diverged", "failed", "trained", "running", "pending"]

@@ -4,12 +4,13 @@ has been made. Neither torch nor Ray here.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
-from hvae_spec.spec.cost import evaluation_products, mappings, steps_per_epoch, training_products
+from hvae_spec.spec.cost import evaluation_products, mappings, parameters, steps_per_epoch, training_products
+from hvae_spec.spec.data import ImageCounts
 from hvae_spec.spec.experiment import Member
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
@@ -51,8 +52,8 @@ class Forecast:
     overhead: float
     """Seconds of starting and compiling."""
     ms_per_member_step: float
-    bytes: int | None
-    """Largest amount of memory; None where it has not been measured."""
+    bytes: int
+    """Largest amount of memory."""
     measured: bool
     """Whether this comes from a measurement."""
 
@@ -105,9 +106,13 @@ class Forecaster:
         self.packs.clear()
 
     def of(self, job: PackJob) -> Forecast:
-        """The forecast of a pack from its start."""
+        """The forecast of a pack from its start, or from the epoch of the shorter trainings that it goes on from."""
         if job.pack_id not in self.packs:
-            self.packs[job.pack_id] = self.pack(job.members[0].spec, len(job.members), job.threads, job.compiled)
+            spec = job.members[0].spec
+            whole = self.pack(spec, len(job.members), job.threads, job.compiled)
+            epochs = spec.training.epochs
+            share = 0.0 if job.kind == "evaluate" else (epochs - job.start_epoch) / epochs
+            self.packs[job.pack_id] = replace(whole, training=share * whole.training)
         return self.packs[job.pack_id]
 
     def pack(self, member: Member, members: int, threads: int, compiled: bool) -> Forecast:
@@ -133,7 +138,7 @@ class Forecaster:
         if measured is None:
             one = 2 * evaluation_products(member, counts) / flops
             evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
-            return Forecast(training, evaluation, START_UP, ms, None, False)
+            return Forecast(training, evaluation, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
         samples = member.evaluation.iw_samples + _curve_samples(member)
         evaluation = members * counts.test * samples / measured.samples_per_second
@@ -160,9 +165,20 @@ class Forecaster:
 
 
 def _curve_samples(member: Member) -> int:
-    """Importance samples of all points of the test curve before the end."""
+    """Importance samples of all points of the test curve."""
     every = member.evaluation.every
-    return (member.training.epochs - 1) // every * member.evaluation.curve_iw_samples if every else 0
+    return member.training.epochs // every * member.evaluation.curve_iw_samples if every else 0
+
+
+def _nominal_bytes(member: Member, counts: ImageCounts, members: int) -> int:
+    """Memory of a pack in training, where nothing is measured: the images, and for each member its parameters five
+    times (Adam's two moments and the gradients as autograd and as the optimizer hold them) and the activations that a
+    step keeps for its backward pass, three of every width.
+    """
+    samples = member.objective.mc_samples * member.objective.iw_samples
+    rows = member.training.batch_size * samples
+    activations = 3 * rows * sum(sum(mapping.widths[1:]) for mapping in mappings(member, counts.pixels))
+    return counts.train * counts.pixels + members * 4 * (5 * parameters(member, counts.pixels) + activations)
 
 
 def _bytes(measured: ShapeMeasurement, members: int) -> int:

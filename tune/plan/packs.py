@@ -146,7 +146,7 @@ def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) 
 
 
 def _renewed(begun: Member, planned: GridMember) -> GridMember:
-    """A member of a pack that has begun: its training goes on with the curve it has, its evaluation is the planned one."""
+    """A member of a pack that has begun: its curve goes on as it is, and its evaluation is the planned one."""
     curve = {"every": begun.evaluation.every, "curve_iw_samples": begun.evaluation.curve_iw_samples}
     evaluation = planned.spec.evaluation.model_copy(update=curve)
     return replace(planned, spec=planned.spec.model_copy(update={"evaluation": evaluation}))

@@ -1,7 +1,7 @@
 """What a command prints before and after a grid runs: the plan, and the truth about its results."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
 
 from rich.console import Console
@@ -14,22 +14,34 @@ from hvae_spec.spec.cost import parameters
 from tune.measure.cache import shape_name
 from tune.plan.planner import Plan
 from tune.show.display import clock_time
-from tune.simulation import simulate
+from tune.simulation import NOMINAL, simulate
 
 CELLS, PACKS, MEMBERS = 100, 20, 20
 """Most rows that are printed of each."""
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """Print cells, packs, what is done, and a forecast where everything is measured."""
+    """Print cells, packs, what is done, what becomes of other records, and a forecast."""
     _print_cells(plan, console)
     print_adopted(plan, console)
+    for note in plan.notes:
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
     if plan.jobs:
         _print_packs(plan, console)
         _print_forecast(plan, console)
-    to_run = sum(len(job.members) for job in plan.jobs)
-    console.print(f"{plan.counts['finished']} finished, {plan.counts['diverged']} diverged, {to_run} to run.")
+    console.print(to_do(plan) + ".", soft_wrap=True, highlight=False)
     console.print(f"Results: {plan.results.root}", soft_wrap=True, highlight=False)
+
+
+def to_do(plan: Plan) -> str:
+    """What is done and what is to do, in words: `5 finished, 0 diverged, 33 trained, 33 to evaluate, 7 to run`."""
+    counts = Counter(need.what for need in plan.needs)
+    continued = sum(need.extends is not None for need in plan.needs if need.what == "training")
+    parts = [f"{plan.counts['finished']} finished", f"{plan.counts['diverged'] + counts['divergence']} diverged"]
+    if counts["evaluation"]:
+        parts += [f"{plan.counts['trained']} trained", f"{counts['evaluation']} to evaluate"]
+    parts.append(f"{counts['training']} to run" + f" ({continued} from a shorter training)" * bool(continued))
+    return ", ".join(parts)
 
 
 def print_adopted(plan: Plan, console: Console) -> None:
@@ -59,7 +71,7 @@ def _print_cells(plan: Plan, console: Console) -> None:
     columns = (*labels, "parameters", "seeds", "finished", "diverged", "failed", "to run")
     table = _table(title, columns, left=("data set", "variant"))
     for cell in cells[:CELLS]:
-        statuses = [plan.statuses[member.digest] for member in cell.members]
+        statuses = [plan.statuses[member.digests.evaluation] for member in cell.members]
         places = [str(cell.axes.get(axis, "")) for axis in axes]
         counts = [statuses.count(status) for status in ("finished", "diverged", "failed")]
         to_run = len(statuses) - counts[0] - counts[1]
@@ -84,52 +96,48 @@ def _print_packs(plan: Plan, console: Console) -> None:
 def _print_forecast(plan: Plan, console: Console) -> None:
     """What each shape and the whole will take; packs that have begun are counted as if they had not."""
     forecasts = [plan.forecaster.of(job) for job in plan.jobs]
-    unmeasured = sum(not forecast.measured for forecast in forecasts)
-    if unmeasured:
-        part = "None" if unmeasured == len(forecasts) else "Not all"
-        console.print(f"{part} of this has been measured on this machine: --plan --measure forecasts times and memory.")
-        return
     columns = (
-        "shape",
-        "members",
-        "packs",
-        "of up to",
-        "ms a member-step",
-        "training",
-        "evaluation",
-        "memory a pack",
+        *("shape", "speed", "members", "packs", "of up to", "ms per member-step", "training", "evaluation"),
+        "memory per pack",
     )
-    table = _table("Forecast", columns, left=("shape",))
+    table = _table("Forecast", columns, left=("shape", "speed"))
 
     def name(job: PackJob) -> str:
         return shape_name(job.members[0].spec) + (", compiled" if job.compiled else "")
 
     for shape, group in groupby(sorted(plan.jobs, key=name), key=name):
-        jobs = list(group)
-        of_shape = [plan.forecaster.of(job) for job in jobs]
-        members = sum(len(job.members) for job in jobs)
-        steps = [forecast.ms_per_member_step * len(job.members) for job, forecast in zip(jobs, of_shape, strict=True)]
-        table.add_row(
-            shape,
-            str(members),
-            str(len(jobs)),
-            str(max(len(job.members) for job in jobs)),
-            f"{sum(steps) / members:.2f}",
-            clock_time(sum(forecast.training + forecast.overhead for forecast in of_shape)),
-            clock_time(sum(forecast.evaluation for forecast in of_shape)),
-            gibibytes(max(forecast.bytes or 0 for forecast in of_shape)),
-        )
+        table.add_row(shape, *_forecast_row(plan, list(group)))
     console.print(table)
     schedule = simulate([forecast.seconds for forecast in forecasts], plan.workers)
+    gpus = plan.machine.gpus
     hours = sum(job.threads * plan.forecaster.of(job).seconds for job in plan.jobs) / 3600
-    if plan.gpus:
-        hours = schedule.total * plan.gpus / plan.workers / 3600
-    memory = sum(sorted((forecast.bytes or 0 for forecast in forecasts), reverse=True)[: plan.workers])
+    if gpus:
+        hours = schedule.total * gpus / plan.workers / 3600
+    memory = sum(sorted((forecast.bytes for forecast in forecasts), reverse=True)[: plan.workers])
     console.print(
         f"Together {clock_time(schedule.makespan)} with {plan.workers} packs at a time "
-        f"({schedule.utilisation:.0%} of the workers' time used): {hours:,.1f} {'GPU' if plan.gpus else 'core'}-hours, "
+        f"({schedule.utilisation:.0%} of the workers' time used): {hours:,.1f} {'GPU' if gpus else 'core'}-hours, "
         f"at most {gibibytes(memory)} in use at a time.",
         highlight=False,
+    )
+    if not all(forecast.measured for forecast in forecasts):
+        console.print(NOMINAL, highlight=False)
+
+
+def _forecast_row(plan: Plan, jobs: Sequence[PackJob]) -> tuple[str, ...]:
+    """The forecast of the packs of one shape: by which speed, how many, and how long they take together."""
+    forecasts = [plan.forecaster.of(job) for job in jobs]
+    members = sum(len(job.members) for job in jobs)
+    steps = sum(forecast.ms_per_member_step * len(job.members) for job, forecast in zip(jobs, forecasts, strict=True))
+    return (
+        "measured" if all(forecast.measured for forecast in forecasts) else "nominal",
+        str(members),
+        str(len(jobs)),
+        str(max(len(job.members) for job in jobs)),
+        f"{steps / members:.2f}",
+        clock_time(sum(forecast.training + forecast.overhead for forecast in forecasts)),
+        clock_time(sum(forecast.evaluation for forecast in forecasts)),
+        gibibytes(max(forecast.bytes for forecast in forecasts)),
     )
 
 
@@ -144,7 +152,8 @@ def report(plan: Plan, console: Console) -> int:
 
     results = Results(plan.results.root)
     members = plan.reading.members
-    statuses = [results.status(member.digest) for member in members]
+    records = [results.record(member.digests.training, member.folder) for member in members]
+    statuses = [record.status(member.digests.evaluation) for record, member in zip(records, members, strict=True)]
     written = analysis_report.write(results.root)
     console.print(written.table)
     for note in written.notes:
@@ -162,9 +171,8 @@ def report(plan: Plan, console: Console) -> int:
         f"{count} {word}" for count, word in ((diverged, "diverged"), (failed, "failed"), (missing, "missing")) if count
     ]
     console.print(", ".join(parts) + ".")
-    others = [(member, status) for member, status in zip(members, statuses, strict=True) if status != "finished"]
-    for member, status in islice(others, MEMBERS):
-        where = results.record(member.digest, member.folder).folder
-        console.print(f"  {status or 'missing'}: {where}", soft_wrap=True, highlight=False)
+    others = [(record, status) for record, status in zip(records, statuses, strict=True) if status != "finished"]
+    for record, status in islice(others, MEMBERS):
+        console.print(f"  {status}: {record.folder}", soft_wrap=True, highlight=False)
     _more(len(others), MEMBERS, "members that have not finished", console)
     return 1 if failed or missing else 3 if diverged else 0

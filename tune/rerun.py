@@ -1,0 +1,166 @@
+"""A member's pack, run again as it is recorded, beside its record: do the same numbers come out?"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hvae_spec.errors import UserError
+from hvae_spec.pack_job import PackJob
+from hvae_spec.records import provenance
+from hvae_spec.records.arrays import load_arrays
+from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.result import TrainingResult
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.grid import GridMember
+from tune.plan.packs import RunInfo
+
+CURVES = ("train_bound", "train_log_likelihood", "gradient_norm", "test_elbo", "test_log_likelihood")
+METRICS = ("test_log_likelihood", "test_elbo", "effective_sample_size")
+ROUNDING = "Elsewhere than on the machine, the device and the versions of the record, rounding may be the cause."
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one quantity came out from the recorded one."""
+
+    quantity: str
+    largest: float
+    """Largest absolute difference."""
+    compared: int
+    """Numbers that were compared."""
+
+
+def rerun(folder: Path, device: str, console: Console) -> int:
+    """Run a record's pack again in a scratch folder and print how its numbers differ. Returns the exit code: 0 if none
+    does, 1 if any does.
+
+    Raises:
+        UserError: the folder is no record that has finished training, or a file in it is damaged.
+
+    """
+    record = Record(folder.resolve())
+    training = record.training
+    if training is None or training.status != "trained" or training.pack is None:
+        raise UserError(f"{folder}: not trained, so there is nothing to compare with; give a finished member's folder")
+    with tempfile.TemporaryDirectory(prefix="hvae-rerun-") as scratch:
+        job = recorded_job(record, training, Path(scratch), device)
+        count = len(job.members)
+        console.print(
+            f"Running the pack of {folder.name} again ({count} member{'s' * (count > 1)}, {job.threads} threads"
+            f"{', compiled' * job.compiled})"
+            + (f", from epoch {job.start_epoch} of the training it was extended from" if job.extends else ""),
+            highlight=False,
+        )
+        again = _run(job, record, training)
+        differences = list(compare(record, again))
+    table = Table(title=f"{folder.name}: run again, less the record")
+    for name in ("quantity", "numbers", "largest difference"):
+        table.add_column(name, justify="left" if name == "quantity" else "right")
+    for one in differences:
+        table.add_row(one.quantity, f"{one.compared:,}", "none" if one.largest == 0 else f"{one.largest:.3g}")
+    console.print(table)
+    if all(one.largest == 0 for one in differences):
+        console.print("Equal bit for bit.")
+        return 0
+    for line in _elsewhere(training):
+        console.print(line, highlight=False)
+    console.print(ROUNDING)
+    return 1
+
+
+def recorded_job(record: Record, training: TrainingResult, scratch: Path, device: str) -> PackJob:
+    """The pack that a record was trained in, with all of its members that are still there, to be run in another folder.
+
+    Raises:
+        UserError: the record says nothing of its pack, or the record that it was extended from is gone.
+
+    """
+    results, state = Results(record.folder.parent.parent), training.pack
+    if state is None:
+        raise UserError(f"{record.folder}: its result says nothing of a pack; it cannot be run again as it was")
+    mates = [record if digest == training.digest else results.find(digest) for digest in state.trainings]
+    missing = sum(mate is None for mate in mates)
+    if missing:
+        raise UserError(
+            f"{record.folder}: {missing} of the {len(mates)} members of its pack are no longer in {results.root}, so "
+            "the pack cannot be run again as it was"
+        )
+    members, extends, start = [], [], 0
+    for mate in mates:
+        if mate is None:
+            continue
+        spec = mate.spec
+        members.append(_member(spec, mate.folder.name))
+        found = mate.training
+        if found is not None and found.extended_from is not None:
+            source = results.find(found.extended_from)
+            shorter = None if source is None else source.training
+            if source is None or shorter is None:
+                raise UserError(f"{mate.folder}: the training that it was extended from is no longer in {results.root}")
+            extends.append(source.folder)
+            start = shorter.epochs
+    run = RunInfo(scratch, device, sources=(results.root,))
+    job = run.job(members, threads=state.threads, compiled=state.compiled, extends=extends, start_epoch=start)
+    return replace(job, pack_id=state.id)
+
+
+def _member(spec: Member, folder: str) -> GridMember:
+    labels = {"dataset": spec.data.name, "depth": spec.model.depth, "variant": spec.label, "seed": spec.seed}
+    return GridMember(spec, spec.digests, labels, folder)
+
+
+def _run(job: PackJob, record: Record, training: TrainingResult) -> Record:
+    """Train the pack and evaluate the one member; returns its new record."""
+    import torch
+
+    from hvae_spec.pack import PackRun
+
+    torch.set_flush_denormal(True)
+    try:
+        run = PackRun(job)
+        run.train()
+        place = next(m for m, member in enumerate(job.members) if member.digests.training == training.digest)
+        run.evaluate_members([place])
+    finally:
+        torch.set_flush_denormal(False)
+    return run.records[place]
+
+
+def compare(record: Record, again: Record) -> Iterator[Difference]:
+    """How far weights, curves and the evaluation of two records of one member differ."""
+    ours, theirs = load_arrays(again.weights), load_arrays(record.weights)
+    gaps = [np.abs(ours[name].astype(np.float64) - theirs[name]).max() for name in theirs]
+    yield Difference("weights", float(max(gaps)), sum(array.size for array in theirs.values()))
+    rows = list(zip(again.epochs, record.epochs, strict=False))
+    for name in CURVES:
+        pairs = [(row.get(name), other.get(name)) for row, other in rows if name in row and name in other]
+        if pairs:
+            yield Difference(f"{name} of {len(pairs):,} epochs", max(_gap(*pair) for pair in pairs), len(pairs))
+    digest = again.spec.digests.evaluation
+    one, two = again.evaluation(digest).result, record.evaluation(digest).result
+    if one is not None and two is not None and two.status == "finished":
+        for name in METRICS:
+            yield Difference(f"{name} (final)", _gap(getattr(one, name), getattr(two, name)), 1)
+
+
+def _gap(one: object, two: object) -> float:
+    if one is None or two is None:
+        return 0.0 if one is two else float("inf")
+    return abs(float(str(one)) - float(str(two)))
+
+
+def _elsewhere(training: TrainingResult) -> Iterator[str]:
+    """In what this machine differs from that of the record."""
+    last = training.segments[-1] if training.segments else None
+    if last is None:
+        return
+    here = {"host": provenance.host(), "device": provenance.processor(), **provenance.versions()}
+    there = {"host": last.host, "device": last.device_name, **last.versions}
+    for name, value in there.items():
+        if here.get(name, value) != value:
+            yield f"The record's {name.replace('_', ' ')} is {value}, here it is {here[name]}."
