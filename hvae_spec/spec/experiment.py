@@ -11,6 +11,7 @@ from hvae_spec.backend.memory import EVALUATION_GIB
 from hvae_spec.spec.base import Count, Seed, SpecModel
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
+from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, PerMember
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
@@ -57,7 +58,13 @@ class Member(SpecModel):
     """Optimisation."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
-    seed: Seed = 0
+    seed: Annotated[
+        Seed,
+        PerMember(),
+        NoStepCost("noise is drawn whatever its seed"),
+        NoColumn("the label `seed`"),
+        NoBearing("a replicate"),
+    ] = 0
     """Seed of initialisation, shuffling, binarisation and noise."""
 
     @property
