@@ -248,14 +248,31 @@ def paths_stating(model: type[BaseModel], kind: type[Any]) -> frozenset[Path]:
     return frozenset(item.path for item in fields(model) if item.fact(kind) is not None)
 
 
-def without(tree: Any, paths: frozenset[Path], place: Path = ()) -> Any:
-    """A copy of a spec's tree (`model_dump`) less the fields at some paths."""
-    if isinstance(tree, dict):
-        kept = (key for key in tree if (*place, key) not in paths)
-        return {key: without(tree[key], paths, (*place, key)) for key in kept}
+def without(tree: Any, paths: frozenset[Path]) -> Any:
+    """A spec's tree (`model_dump`) less the fields at some paths."""
+    return _less(tree, _nested(paths))
+
+
+def _less(tree: Any, dropped: dict[str, Any]) -> Any:
+    """A tree less what is dropped: keys with nothing below them, and what the others name below theirs."""
     if isinstance(tree, list | tuple):
-        return [without(item, paths, place) for item in tree]
-    return tree
+        return [_less(item, dropped) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    kept = ((key, value) for key, value in tree.items() if dropped.get(key) != {})
+    return {key: _less(value, dropped[key]) if key in dropped else value for key, value in kept}
+
+
+@cache
+def _nested(paths: frozenset[Path]) -> dict[str, Any]:
+    """Paths as nested keys. Of a path and one below it, the shorter counts."""
+    root: dict[str, Any] = {}
+    for path in paths:
+        if not any(path[:length] in paths for length in range(1, len(path))):
+            node = root
+            for name in path:
+                node = node.setdefault(name, {})
+    return root
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
