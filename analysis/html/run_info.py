@@ -9,12 +9,15 @@ import pandas as pd
 from analysis.columns import SETTINGS
 from analysis.frames import Frames
 from hvae_spec.records.layout import Record
+from hvae_spec.spec.fields import NotInReport
 
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
 OWNERS = {True: "the distributor's", False: "not the distributor's"}
 NONE = "none"
 """Stands for a setting that a spec leaves null."""
+LISTED = {name: item for name, item in SETTINGS.items() if item.fact(NotInReport) is None}
+"""Columns of the settings that a report lists, and their fields."""
 LOST_SHOWN = 100
 """Members that are listed one by one at most."""
 
@@ -22,20 +25,20 @@ LOST_SHOWN = 100
 def common_settings(frames: Frames) -> Rows:
     """Settings that all planned members share, as far as they have begun. What all leave null is left out."""
     members = frames.planned.members
-    values = {name: _values(members, name) for name in SETTINGS}
-    own = [(_words(name), found[0]) for name, found in values.items() if len(found) == 1 and found != [NONE]]
+    values = {item.words: _values(members, name) for name, item in LISTED.items()}
+    own = [(words, found[0]) for words, found in values.items() if len(found) == 1 and found != [NONE]]
     return [("setting", "value"), *own]
 
 
 def variant_settings(frames: Frames) -> Rows:
     """Settings in which the variants differ, or in which members of one variant do (along a further axis)."""
     members = frames.planned.members
-    unlike = [name for name in SETTINGS if len(_values(members, name)) > 1]
+    unlike = {name: item.words for name, item in LISTED.items() if len(_values(members, name)) > 1}
     rows = [
         (str(name), *(" / ".join(_values(own, column)) or "not begun" for column in unlike))
         for name, own in members.groupby("variant", observed=True)
     ]
-    return [("variant", *map(_words, unlike)), *rows]
+    return [("variant", *unlike.values()), *rows]
 
 
 def lost(frames: Frames) -> Rows:
@@ -127,7 +130,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,g}" if isinstance(value, int | float) else str(value)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -57,9 +57,11 @@ class DataSpec(SpecModel):
     """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
     authors' code, whose set holds the first camera's images twice. (A test set twice over would tell nothing more, and
     a standard error over its images too small by the root of 2.)"""
-    redraw: Annotated[Literal["every_epoch", "once"], Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN})] = (
-        "every_epoch"
-    )
+    redraw: Annotated[
+        Literal["every_epoch", "once"],
+        Column("redraw", "training images drawn"),
+        Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN}),
+    ] = "every_epoch"
     """When the training images are drawn from their grey values: Bernoulli binarisation for a `bernoulli` observation,
     uniform dequantisation for a `gaussian` one. The test set is always drawn once, the same for every member."""
     train_images: Annotated[

@@ -10,7 +10,7 @@ beside a published number where it differs from its default.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -61,7 +61,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ColumnPrefix:
-    """The columns of the fields within a section are named this and the field's name."""
+    """The columns of the fields within a section are named this and the field's name, whatever column they state."""
 
     prefix: str
 
@@ -178,18 +178,24 @@ class SpecField:
 
     @property
     def column(self) -> str:
-        """Its column in `frames.members`: the path below the first section, `lr_decay_every`, if it does not say."""
-        for depth, info in enumerate(self.infos, start=1):
-            if prefix := fact(info, ColumnPrefix):
-                return prefix.prefix + "_".join(self.path[depth:])
-        own = fact(self.infos[-1], Column)
+        """Its column in `frames.members`; the path below the first section, `lr_decay_every`, if it does not say."""
+        prefix, own = self.fact(ColumnPrefix), fact(self.infos[-1], Column)
+        if prefix:
+            return prefix.prefix + self.path[-1]
         return own.name if own else "_".join(self.path[1:] or self.path)
 
     @property
     def words(self) -> str:
         """What tables and notes call it: `learning rate`."""
-        own = fact(self.infos[-1], Column)
-        return own.words if own and own.words and own.name == self.column else self.column.replace("_", " ")
+        prefix, own = self.fact(ColumnPrefix), fact(self.infos[-1], Column)
+        if own is None or not own.words:
+            return self.column.replace("_", " ")
+        return (prefix.prefix.replace("_", " ") if prefix else "") + own.words
+
+    @property
+    def is_in_list(self) -> bool:
+        """Whether it is a field of every section in a list, as those of the stochastic layers are."""
+        return any(get_origin(info.annotation) is tuple for info in self.infos[:-1])
 
     @property
     def own_default(self) -> Any:

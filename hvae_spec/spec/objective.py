@@ -20,11 +20,17 @@ class ObjectiveSpec(SpecModel):
     ] = 0
     """N_t: beta rises linearly from 0 in the first epoch to 1 in this one (Sec. 2.2); 0 is no warm-up."""
     mc_samples: Annotated[
-        Count, Affects("schedule"), Column("training_mc_samples"), Paper(1, "Sec. 3", is_varied_in_fine_tuning=True)
+        Count,
+        Affects("schedule"),
+        Column("training_mc_samples", "Monte Carlo samples in training"),
+        Paper(1, "Sec. 3", is_varied_in_fine_tuning=True),
     ] = 1
     """M, Monte Carlo samples of the bound."""
     iw_samples: Annotated[
-        Count, Affects("schedule"), Column("training_iw_samples"), Paper(1, "Sec. 3", is_varied_in_fine_tuning=True)
+        Count,
+        Affects("schedule"),
+        Column("training_iw_samples", "importance samples in training"),
+        Paper(1, "Sec. 3", is_varied_in_fine_tuning=True),
     ] = 1
     """K, importance samples inside the logarithm; K = 1 is the ELBO."""
     sample_ramp: Annotated[

@@ -56,9 +56,17 @@ class OptimizerSpec(SpecModel):
 class LearningRateDecay(SpecModel):
     """The learning rate is multiplied by `factor` every so many epochs (Table 1: 0.75 every 200)."""
 
-    factor: Annotated[float, Strict(), Field(gt=0, le=1), Paper(None, "Table 1", fine_tuning=0.75)]
+    factor: Annotated[
+        float,
+        Strict(),
+        Field(gt=0, le=1),
+        Column("lr_decay_factor", "learning rate decay factor"),
+        Paper(None, "Table 1", fine_tuning=0.75),
+    ]
     """What the learning rate is multiplied by."""
-    every: Annotated[Count, Paper(None, "Table 1", fine_tuning=200)]
+    every: Annotated[
+        Count, Column("lr_decay_every", "learning rate decay every"), Paper(None, "Table 1", fine_tuning=200)
+    ]
     """Epochs between multiplications."""
 
 
