@@ -1,69 +1,84 @@
-"""Settings of members: columns read from their resolved specs."""
+"""Settings of members: columns read from their resolved specs, as the fields of a spec declare them."""
 
-import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 from analysis import reader
 from analysis.reader import Entry
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.fields import (
+    Column,
+    Factor,
+    NoColumn,
+    SameAs,
+    SpecField,
+    fact,
+    paths_affecting,
+    paths_stating,
+    settings,
+    without,
+)
 from hvae_spec.spec.grid import parse_path
 
-SETTINGS = {
-    "inference": "model.inference",
-    "share_top_down": "model.share_top_down",
-    "batch_norm": "model.batch_norm",
-    "observation": "model.observation",
-    "initialization": "model.initialization",
-    "batch_norm_eps": "model.batch_norm_eps",
-    "variance_bias": "model.variance_bias",
-    "variance_floor": "model.variance_floor",
-    "redraw": "data.redraw",
-    "warm_up": "objective.warm_up",
-    "training_mc_samples": "objective.mc_samples",
-    "training_iw_samples": "objective.iw_samples",
-    "sample_ramp": "objective.sample_ramp",
-    "planned_epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "last_batch": "training.last_batch",
-    "learning_rate": "training.optimizer.adam.lr",
-    "adam_beta1": "training.optimizer.adam.beta1",
-    "adam_beta2": "training.optimizer.adam.beta2",
-    "adam_eps": "training.optimizer.adam.eps",
-    "clip_norm": "training.clip_norm",
-    "clip_value": "training.clip_value",
-    "lr_decay_factor": "training.lr_decay.factor",
-    "lr_decay_every": "training.lr_decay.every",
-    "first_phase_epochs": "training.first_phase.epochs",
-    "first_phase_warm_up": "training.first_phase.warm_up",
-    "nonlinearity": "model.nonlinearity",
-}
-"""Columns of `.members` read from the resolved spec, and their dotted paths in it."""
-FACTORS = ("model.inference", "model.batch_norm", "objective.warm_up")
-"""What the paper's variants differ in."""
+SETTINGS = {item.column: item for item in settings(Member) if item.fact(NoColumn) is None}
+"""Columns of `.members` read from the resolved spec, and their fields."""
+FACTORS = tuple(item.dotted for item in SETTINGS.values() if item.fact(Factor) is not None)
+"""What the paper's variants differ in, as dotted paths."""
+_BY_PATH = {item.path: item for item in SETTINGS.values()}
+_NO_BACKGROUND = paths_stating(Member, Factor) | paths_affecting(Member, "nothing")
 
 
 def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The columns of `SETTINGS` and five more, one value a member, None where nothing is known.
+    """The columns of `SETTINGS` and `background`, one value per member, None where nothing is known.
 
-    `units` and `widths` are those of the layers (`64-32` and `512,512-256,256`; `linear` without hidden layers).
-    `widths_down` are those of the generative mappings where any differs from `mlp`, `widths_top_down` those of the
-    ladder's top-down mappings, out of z_2 and above, where any differs from the generative mapping; else None.
-    `background` is alike for members that differ in nothing but the paper's factors (`FACTORS`) and the seed.
+    A field of stochastic layers is one text over the layers (`units` is `64-32`, `widths` is `512,512-256,256`, or
+    `linear` without hidden layers). One that may be null for "as another" is None where it is so in all layers
+    (`widths_down`, `widths_top_down`).
+    `background` is alike for members that differ in nothing but the paper's factors (`FACTORS`), the seed, and what
+    affects no number of a result.
     """
     specs = _specs(entries)
-    stacks = [at(spec, "model.layers") or [] for spec in specs]
-    is_ladder = [at(spec, "model.inference") == "ladder" for spec in specs]
-    top_down = [stack[1:] if ladder else [] for stack, ladder in zip(stacks, is_ladder, strict=True)]
     return {
-        **{name: [_setting(spec, path) for spec in specs] for name, path in SETTINGS.items()},
-        "units": ["-".join(str(at(layer, "units")) for layer in stack) or None for stack in stacks],
-        "widths": [_widths(stack, "mlp") for stack in stacks],
-        "widths_down": [_widths(stack, "mlp_down", "mlp") for stack in stacks],
-        "widths_top_down": [_widths(stack, "mlp_top_down", "mlp_down", "mlp") for stack in top_down],
+        **{name: [setting(spec, item) for spec in specs] for name, item in SETTINGS.items()},
         "background": [_background(spec) for spec in specs],
     }
+
+
+def setting(spec: dict[str, Any], item: SpecField) -> Any:
+    """A field's value in a spec tree as one entry of a column; None if it is null, or there is no spec."""
+    if not item.is_in_list:
+        return as_entry(_value(spec, item.path, item))
+    layers = (_value(spec, item.path[:-1], item) or [])[_lowest(item) - 1 :]
+    values = [_standing_in(layer, item) for layer in layers]
+    other = _other(item)
+    is_as_other = other is not None and values == [_standing_in(layer, other) for layer in layers]
+    return None if is_as_other else layers_text(values)
+
+
+def expected(value: Any, item: SpecField) -> Any:
+    """What `setting` is where a field has a value as in the YAML, or a field of layers the values of a list."""
+    return layers_text(value[_lowest(item) - 1 :]) if item.is_in_list and isinstance(value, list) else as_entry(value)
+
+
+def as_entry(value: Any) -> Any:
+    """A value as one entry of a column: lists and mappings as their JSON text."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return None if value is None else reader.plain(value)
+
+
+def layers_text(values: Sequence[Any]) -> str | None:
+    """`512,512-256,256`: the values of all layers, z_1 first, an empty list as `linear`; None if all are null."""
+    if all(value is None for value in values):
+        return None
+    return "-".join(
+        ",".join(map(str, value)) or "linear" if isinstance(value, list | tuple) else str(value) for value in values
+    )
 
 
 def at(tree: Any, path: str) -> Any:
@@ -76,29 +91,39 @@ def at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _widths(stack: Sequence[dict[str, Any]], key: str, *otherwise: str) -> str | None:
-    """`512,512-256,256`: the widths at `key` of every layer, or those that stand for them; None if all are the latter.
-
-    Args:
-        stack: layers of a model.
-        key: the field of a layer that holds them.
-        otherwise: fields that stand for it, the first that is not null.
-
-    """
-    if otherwise and all(at(layer, key) in (None, _first(layer, otherwise)) for layer in stack):
-        return None
-    widths = (_first(layer, (key, *otherwise)) for layer in stack)
-    return "-".join(",".join(map(str, own)) or "linear" for own in widths) or None
+def _value(tree: Any, path: Sequence[str], item: SpecField) -> Any:
+    """The value at a path that begins a field's path; None if there is none."""
+    for name, info in zip(path, item.infos, strict=False):
+        if not isinstance(tree, dict) or not tree:
+            return None
+        tree = _child(tree, name, info)
+    return tree
 
 
-def _first(layer: dict[str, Any], keys: Sequence[str]) -> list[int]:
-    return next((found for key in keys if (found := at(layer, key)) is not None), [])
+def _child(section: dict[str, Any], name: str, info: FieldInfo) -> Any:
+    """A field of a section's tree. In a record made before there was this field, it is as by default."""
+    if name in section or info.is_required():
+        return section.get(name)
+    default = info.get_default(call_default_factory=True)
+    return default.model_dump(mode="json") if isinstance(default, BaseModel) else default
 
 
-def _setting(spec: dict[str, Any], path: str) -> Any:
-    """A value as one entry of a column."""
-    value = at(spec, path)
-    return None if value is None else reader.plain(value)
+def _standing_in(section: dict[str, Any], item: SpecField) -> Any:
+    """A field of a section, or where it is null the field that stands for it (`SameAs`)."""
+    value, other = _child(section, item.path[-1], item.infos[-1]), _other(item)
+    return _standing_in(section, other) if value is None and other is not None else value
+
+
+def _other(item: SpecField) -> SpecField | None:
+    """The field that stands for a field that is null."""
+    same = item.fact(SameAs)
+    return None if same is None else _BY_PATH[(*item.path[:-1], same.name)]
+
+
+def _lowest(item: SpecField) -> int:
+    """The lowest layer that reads a field of layers."""
+    column = fact(item.infos[-1], Column)
+    return column.lowest_layer if column else 1
 
 
 def _specs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -112,14 +137,10 @@ def _specs(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _background(spec: dict[str, Any]) -> str | None:
-    """A digest of all that a spec says but for the paper's factors, the seed and evaluations' memory; None without a
-    spec.
+    """A digest of all that a spec says but for the paper's factors, the seed, and what affects no number of a result;
+    None without a spec.
     """
     if not spec:
         return None
-    rest = {**copy.deepcopy(spec), "seed": None}
-    for path in (*FACTORS, "evaluation.memory_gib"):
-        section, key = path.split(".")
-        if isinstance(rest.get(section), dict):
-            rest[section].pop(key, None)
+    rest = {**without(spec, _NO_BACKGROUND), "seed": None}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, default=str).encode()).hexdigest()

@@ -12,11 +12,18 @@ import pandas as pd
 
 from analysis import reader
 from analysis.columns import at, setting_columns
-from analysis.form import COSTS, METRICS
 from analysis.reader import Entry
-from hvae_spec.errors import UserError
 from hvae_spec.records.layout import ACTIVE, LABELS
+from hvae_spec.records.result import STATUSES
 from hvae_spec.spec.grid import slug
+
+METRICS = (
+    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
+    *("iw_samples", "effective_sample_size", "active_units"),
+)
+SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
+"""What a member's wall time is made of."""
+COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
 @dataclass(frozen=True)
@@ -115,13 +122,13 @@ def load(path: str | Path) -> Frames:
         UserError: there is no such folder, it holds no results, or a file in it is damaged.
 
     """
-    book = reader.read(path)
-    entries = book.entries
+    contents = reader.read(path)
+    entries = contents.entries
     factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
-    members = _members(entries, book.variants, factors)
+    members = _members(entries, contents.variants, factors)
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
-    return Frames(book.name, factors, members, epochs, units, bounds)
+    return Frames(contents.name, factors, members, epochs, units, bounds)
 
 
 def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
@@ -144,8 +151,10 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
     names = [str(item["variant"]) for item in labels]
     depths = [int(item["depth"]) for item in labels]
     results = [entry.result for entry in entries]
-    data = [result.get("data") or {} for result in results]
-    divergences = [result.get("divergence") or {} for result in results]
+    for result in results:
+        result["wall_seconds"] = sum(result.get(cost) or 0.0 for cost in SECONDS) if result else None
+    data = [dict(result.get("data") or {}) for result in results]
+    divergences = [dict(result.get("divergence") or {}) for result in results]
     layers = range(max(depths))
     columns: dict[str, Any] = {
         "dataset": [str(item["dataset"]) for item in labels],
@@ -153,7 +162,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
         "seed": [int(item["seed"]) for item in labels],
         **{factor: [_factor(entry, factor) for entry in entries] for factor in factors},
-        "status": pd.Categorical([entry.status for entry in entries], categories=list(reader.STATUSES)),
+        "status": pd.Categorical([entry.status for entry in entries], categories=list(STATUSES)),
         "planned": [entry.planned for entry in entries],
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
@@ -163,14 +172,18 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "divergence_quantity": [item.get("quantity") for item in divergences],
         "failure": [result.get("failure") for result in results],
         **{cost: _numbers(result.get(cost) for result in results) for cost in COSTS},
-        "device": [result.get("device") for result in results],
-        "data_sha256": [item.get("sha256") for item in data],
+        "device": [_device(entry) for entry in entries],
+        "data_sha256": [item.get("train_sha256") for item in data],
+        "test_sha256": [item.get("test_sha256") for item in data],
         "data_canonical": [item.get("canonical") for item in data],
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
         **setting_columns(entries),
         "continues": [result.get("continues") for result in results],
+        "extended_from": [result.get("extended_from") for result in results],
         "folder": [str(entry.folder) for entry in entries],
+        "evaluation_folder": [str(entry.evaluation_folder) for entry in entries],
+        "training_digest": [entry.training_digest for entry in entries],
         "digest": [entry.digest for entry in entries],
     }
     # A member without a result has got as far as its learning curve has.
@@ -181,11 +194,11 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
 
 def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     rows = [row for entry in entries for row in entry.epochs]
-    fields = dict.fromkeys(key for row in rows for key in row)
+    fields = dict.fromkeys(key for row in rows for key in row if key != "format")
     frame = _labelled(labels, [len(entry.epochs) for entry in entries])
     columns: dict[str, Any] = {}
     for name in fields:
-        values = [row.get(name) for row in rows]
+        values: list[Any] = [row.get(name) for row in rows]
         if name == "kl_per_layer":
             columns |= _spread("kl_", values, range(max((len(item) for item in values if item), default=0)))
         else:
@@ -199,11 +212,7 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     counts: list[int] = []
     for entry in entries:
         before = len(rows)
-        try:
-            rows += _unit_rows(entry.units)
-        except (TypeError, ValueError) as error:
-            path = entry.folder / "units.jsonl"
-            raise UserError(f"{path}: not the KL of units ({error}); delete {path.parent} to run it again") from None
+        rows += _unit_rows(entry)
         counts.append(len(rows) - before)
     frame = _labelled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
@@ -217,14 +226,8 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     counts: list[int] = []
     for entry in entries:
         before = len(rows)
-        try:
-            found = [
-                (int(count), _number(bound), _number(mc_se))
-                for count, (bound, mc_se) in (entry.result.get("bound_by_samples") or {}).items()
-            ]
-        except (AttributeError, TypeError, ValueError) as error:
-            path = entry.folder / "result.json"
-            raise UserError(f"{path}: bound_by_samples is no bound by K ({error}); delete it to run it again") from None
+        bounds = {} if entry.evaluation is None else entry.evaluation.bound_by_samples or {}
+        found = [(count, _number(bound), _number(mc_se)) for count, (bound, mc_se) in bounds.items()]
         rows += sorted(found)
         counts.append(len(rows) - before)
     frame = _labelled(labels, counts)
@@ -233,13 +236,30 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
-def _unit_rows(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int, int, float, float]]:
-    """(epoch, layer, unit, KL, its standard error), one a unit of every evaluation."""
-    for row in evaluations:
-        errors = row.get("kl_se") or [[None] * len(kls) for kls in row["kl"]]
-        for layer, (kls, kl_errors) in enumerate(zip(row["kl"], errors, strict=True), start=1):
-            for unit, (kl, kl_se) in enumerate(zip(kls, kl_errors, strict=True), start=1):
-                yield row["epoch"], layer, unit, _number(kl), _number(kl_se)
+def _unit_rows(entry: Entry) -> Iterator[tuple[int, int, int, float, float]]:
+    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation: those of the test curve, and the
+    final one, which replaces a point of the curve in the same epoch.
+    """
+    final, training = entry.evaluation, entry.training
+    last = training.epochs if training is not None and final is not None and final.unit_kl is not None else None
+    for row in entry.units:
+        if row["epoch"] != last:
+            yield from _of_layers(row["epoch"], row["kl"], row["kl_se"])
+    if last is not None and final is not None:
+        yield from _of_layers(last, final.unit_kl or [], final.unit_kl_se or [])
+
+
+def _of_layers(
+    epoch: int, kl: Sequence[Sequence[float | None]], kl_se: Sequence[Sequence[float | None]]
+) -> Iterator[tuple[int, int, int, float, float]]:
+    for layer, (kls, errors) in enumerate(zip(kl, kl_se, strict=True), start=1):
+        for unit, (value, error) in enumerate(zip(kls, errors, strict=True), start=1):
+            yield epoch, layer, unit, _number(value), _number(error)
+
+
+def _device(entry: Entry) -> str | None:
+    segments = [] if entry.training is None else entry.training.segments
+    return segments[-1].device if segments else None
 
 
 def _labelled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:

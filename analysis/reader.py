@@ -1,24 +1,24 @@
-"""The ledger of a results folder: the grid as last planned, joined with the records that exist."""
+"""What a results folder holds: the grid as last planned, joined with the records that exist."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
-from analysis import form
 from hvae_spec.errors import UserError
-from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.index import read_index
+from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
+from hvae_spec.records.result import (
+    EpochRow,
+    EvaluationResult,
+    PlannedMember,
+    Status,
+    TrainingResult,
+    UnitsRow,
+)
 from hvae_spec.spec.experiment import Member
-
-STATUSES = ("finished", "diverged", "failed", "running", "pending")
-"""What has become of a member. The first three stand in its result; `running` has begun and not ended (it may have been
-interrupted), `pending` has not begun."""
-
-# The C loader reads the same YAML ten times faster, where PyYAML was built with it.
-_YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -26,28 +26,33 @@ class Entry:
     """One member: what the grid calls it, and what its record holds so far."""
 
     digest: str
+    """The evaluation digest."""
+    training_digest: str
     labels: dict[str, Any]
     """`dataset`, `depth`, `variant`, `seed`, and the value on every further axis by its dotted path."""
     planned: bool
     """Whether the grid as last planned has this member. Without a grid.json, every record counts as planned."""
     folder: Path
+    evaluation_folder: Path
+    status: Status
     spec: dict[str, Any] = field(repr=False)
     """The resolved spec as a tree; empty before the member begins."""
-    result: dict[str, Any] = field(repr=False)
-    """result.json; empty while the member is not done."""
-    epochs: list[dict[str, Any]] = field(repr=False)
-    units: list[dict[str, Any]] = field(repr=False)
+    training: TrainingResult | None = field(repr=False)
+    evaluation: EvaluationResult | None = field(repr=False)
+    epochs: list[EpochRow] = field(repr=False)
+    units: list[UnitsRow] = field(repr=False)
 
     @property
-    def status(self) -> str:
-        """One of `STATUSES`."""
-        if self.result:
-            return str(self.result["status"])
-        return "running" if self.epochs else "pending"
+    def result(self) -> dict[str, Any]:
+        """Fields of the training's result and of the evaluation's by name; empty while there is neither."""
+        found: dict[str, Any] = {} if self.training is None else dict(self.training)
+        if self.evaluation is not None:
+            found |= {name: value for name, value in self.evaluation if value is not None}
+        return found
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Contents:
     """All members of a results folder, in the order of the grid; records that it no longer plans follow."""
 
     name: str
@@ -56,8 +61,8 @@ class Ledger:
     entries: tuple[Entry, ...]
 
 
-def read(path: str | Path) -> Ledger:
-    """The ledger of the results folder at `path`.
+def read(path: str | Path) -> Contents:
+    """What the results folder at `path` holds.
 
     Raises:
         UserError: there is no such folder, it holds no results, or a file in it is damaged.
@@ -68,96 +73,93 @@ def read(path: str | Path) -> Ledger:
         raise UserError(f"{root}: no such results folder; `python -m tune.run` makes one, by default results/<name>")
     results = Results(root)
     try:
-        name, variants, planned = _grid(results)
-        entries = [_entry(results.record(digest, folder), digest, labels) for digest, folder, labels in planned]
-        known = {entry.folder for entry in entries}
-        entries += [_entry(record, planned=not planned) for record in results.records if record.folder not in known]
+        grid = results.grid
+        specs = {name: entry.spec for name, entry in read_index(results).items()}
+        planned = [] if grid is None else grid.members
+        for member in planned:
+            _check_labels(root / "grid.json", member.labels)
+        entries = [_planned(results, member, specs) for member in planned]
+        known = {member.training for member in planned}
+        others = [Record(folder) for folder in results.folders]
+        shorts = {training[:12] for training in known}
+        entries += [
+            _unplanned(record, planned=not planned)
+            for record in others
+            if record.folder.name.rsplit("-", 1)[-1] not in shorts and record.has_spec
+        ]
     except OSError as error:
-        raise UserError(f"{root}: cannot be read ({error}); mend its permissions") from None
+        raise UserError(f"{root}: cannot be read ({error}); fix its permissions") from None
     if not entries:
         raise UserError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
-    return Ledger(name, variants, tuple(entries))
+    name = root.name if grid is None else grid.name
+    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries))
 
 
-def _grid(results: Results) -> tuple[str, tuple[str, ...], list[tuple[str, str, dict[str, Any]]]]:
-    """Name, variants and (digest, folder name, labels) of every planned member."""
-    path, grid = results.root / "grid.json", results.grid
+def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str, Any]]) -> Entry:
+    record = results.record(member.training, Path(member.folder).name)
+    evaluation = record.evaluation(member.digest)
+    spec = specs.get(record.folder.name)
+    tree = _full(record, spec) if spec is not None else record.spec_tree if record.has_spec else {}
+    return _entry(record, evaluation, member, tree, planned=True)
+
+
+def _unplanned(record: Record, planned: bool) -> Entry:
+    """A record that no grid names, with its latest evaluation. Labels are those of its result, else of its spec."""
+    spec = record.spec
+    digests = spec.digests
+    evaluation = (record.evaluations or [record.evaluation(digests.evaluation)])[-1]
+    result = evaluation.result
+    digest = digests.evaluation if result is None else result.digest
+    labels = dict(result.labels) if result is not None else {}
+    if not set(LABELS) <= labels.keys():
+        labels = {"dataset": spec.data.name, "depth": spec.model.depth, "variant": spec.label, "seed": spec.seed}
+    _check_labels(evaluation.folder / "result.json", labels)
+    member = PlannedMember(digest=digest, training=digests.training, folder=record.folder.name, labels=labels)
+    return _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
+
+
+def _full(record: Record, spec: dict[str, Any]) -> dict[str, Any]:
+    """A resolved spec with all defaults, from one without them."""
     try:
-        members = [
-            (str(item["digest"]), Path(item["folder"]).name, _labels(path, item["labels"]))
-            for item in grid.get("members", [])
-        ]
-        return str(grid.get("name", results.root.name)), tuple(grid.get("variants", ())), members
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a grid ({error!r}); run tune.run again to rewrite it") from None
+        return Member.model_validate(spec).model_dump(mode="json")
+    except ValidationError:
+        return record.spec_tree
 
 
-def _entry(record: Record, digest: str = "", labels: dict[str, Any] | None = None, planned: bool = True) -> Entry:
-    """A member and its record. Labels come from the grid, else from the record's result, else from its spec."""
-    result, spec = _result(record), _spec(record)
-    if not digest:
-        digest = str(result.get("digest") or _member(record, spec).digest)
-    if labels is None:
-        path = record.folder / "result.json"
-        labels = _labels(path, result["labels"]) if "labels" in result else _own_labels(_member(record, spec))
-    epochs = _rows(record.folder / "epochs.jsonl", form.fault_of_row, "epoch")
-    # The KL of units is checked where it is taken apart.
-    units = _rows(record.folder / "units.jsonl", lambda row: form.fault_of_row({"epoch": row["epoch"]}), "epoch", "kl")
-    return Entry(digest, labels, planned, record.folder, spec, result, epochs, units)
+def _entry(
+    record: Record, evaluation: EvaluationRecord, member: PlannedMember, spec: dict[str, Any], *, planned: bool
+) -> Entry:
+    trained, result = record.training, evaluation.result
+    epochs = record.epochs
+    if trained is None:
+        status: Status = "running" if epochs else "pending"
+    elif trained.status != "trained":
+        status = trained.status
+    else:
+        status = "trained" if result is None else result.status
+    return Entry(
+        member.digest,
+        member.training,
+        {key: plain(value) for key, value in member.labels.items()},
+        planned,
+        record.folder,
+        evaluation.folder,
+        status,
+        spec,
+        trained,
+        result if status not in ("running", "pending") else None,
+        epochs,
+        record.units,
+    )
 
 
-def _result(record: Record) -> dict[str, Any]:
-    result = record.result
-    if result is None:
-        return {}
-    if not isinstance(result, dict) or result.get("status") not in STATUSES[:3]:
-        raise UserError(
-            f"{record.folder / 'result.json'}: not a result (its status is none of {', '.join(STATUSES[:3])}); "
-            "delete it to have the member run again"
-        )
-    fault = form.fault(result, form.RESULT)
-    if fault:
-        raise UserError(f"{record.folder / 'result.json'}: {fault}; delete it to have the member run again")
-    return result
-
-
-def _spec(record: Record) -> dict[str, Any]:
-    path = record.folder / "spec.yaml"
-    try:
-        tree = yaml.load(path.read_bytes(), Loader=_YamlLoader)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: not the spec of a record; delete {path.parent} to run it again")
-    fault = form.fault(tree, form.SPEC)
-    if fault:
-        raise UserError(f"{path}: not the spec of a record ({fault}); delete {path.parent} to run it again")
-    return tree
-
-
-def _member(record: Record, spec: dict[str, Any]) -> Member:
-    try:
-        return Member.model_validate(spec)
-    except ValueError as error:
-        path = record.folder / "spec.yaml"
-        raise UserError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
-
-
-def _labels(path: Path, labels: dict[str, Any]) -> dict[str, Any]:
-    missing = [key for key in ("dataset", "depth", "variant", "seed") if key not in labels]
+def _check_labels(path: Path, labels: dict[str, Any]) -> None:
+    missing = [key for key in LABELS if key not in labels]
     if missing:
         raise UserError(f"{path}: labels without {', '.join(missing)}; run tune.run again to rewrite it")
-    odd = [key for key in ("depth", "seed") if not form.is_whole(labels[key])]
+    odd = [key for key in ("depth", "seed") if not isinstance(labels[key], int) or isinstance(labels[key], bool)]
     if odd:
         raise UserError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
-    return {key: plain(value) for key, value in labels.items()}
-
-
-def _own_labels(member: Member) -> dict[str, Any]:
-    dataset, depth = member.data.name, member.model.depth
-    return {"dataset": dataset, "depth": depth, "variant": member.label, "seed": member.seed}
 
 
 def plain(value: Any) -> Any:
@@ -166,43 +168,3 @@ def plain(value: Any) -> Any:
     Null must be a value like any other, or else pandas would drop its cells as missing.
     """
     return json.dumps(value) if value is None or isinstance(value, list | tuple | dict) else value
-
-
-def _rows(path: Path, fault_of: Callable[[dict[str, Any]], str | None], *required: str) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file. A torn last line (a copy of a run that goes on) is left out.
-
-    Args:
-        path: the file; no rows if there is none.
-        fault_of: what is wrong with a row that has all required keys, if anything is.
-        required: keys that every row has.
-
-    """
-    try:
-        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    except FileNotFoundError:
-        return []
-    rows = _parse(lines)
-    if rows is None and _parse(lines[-1:]) is None:
-        lines = lines[:-1]
-        rows = _parse(lines)
-    if rows is None:
-        bad = next(number for number, line in enumerate(lines, start=1) if _parse([line]) is None)
-        raise UserError(f"{path}:{bad}: not a JSON object; delete {path.parent} to have the member run again")
-    for number, row in enumerate(rows, start=1):
-        if any(key not in row for key in required):
-            raise UserError(
-                f"{path}:{number}: a row without {' or '.join(required)}; delete {path.parent} to run it again"
-            )
-        fault = fault_of(row)
-        if fault:
-            raise UserError(f"{path}:{number}: {fault}; delete {path.parent} to run it again")
-    return rows
-
-
-def _parse(lines: list[bytes]) -> list[dict[str, Any]] | None:
-    """All lines parsed at once, which is three times faster than one by one; None if one of them is no JSON object."""
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        return None
-    return rows if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows) else None

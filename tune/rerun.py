@@ -1,4 +1,4 @@
-"""A member's pack, run again as it is recorded, beside its record: do the same numbers come out?"""
+"""A member's pack, run again as it is recorded, and how far its numbers are from the recorded ones."""
 
 import tempfile
 from collections.abc import Iterator

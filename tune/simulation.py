@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hvae_spec.reading import read
     from hvae_spec.records.layout import Results
     from tune.plan.forecast import NOMINAL_FLOPS, Forecaster
-    from tune.plan.planner import make_plan
+    from tune.plan.needs import Ledger
+    from tune.plan.packs import RunInfo
+    from tune.plan.planner import Machine, make_plan
 
     parser = argparse.ArgumentParser(
         prog="python -m tune.simulation",
@@ -110,14 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flops=options.gflops and options.gflops * 1e9,
             ms_per_member_step=options.ms_per_member_step,
         )
-        on_gpu = options.device == "cuda"
+        machine = Machine(workers, workers if options.device == "cuda" else 0)
+        nowhere = Path(os.devnull)
         plan = make_plan(
-            reading,
-            Results(Path(os.devnull)),
-            device=options.device,
-            cores=workers,
-            gpus=workers if on_gpu else 0,
-            forecaster=forecaster,
+            reading, Ledger(Results(nowhere)), RunInfo(nowhere, options.device), machine, forecaster=forecaster
         )
         forecasts = [forecaster.of(job) for job in plan.jobs]
         schedule = simulate([forecast.seconds for forecast in forecasts], workers)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from analysis.figures.style import deepest, title
 from analysis.frames import Frames
-from hvae_spec.records.gallery_file import GALLERY, load_gallery
-from hvae_spec.records.layout import Record
+from hvae_spec.records.gallery_file import load_gallery
+from hvae_spec.records.layout import GALLERY, EvaluationRecord
 
 SHAPES = {560: (28, 20)}
 """Height and width of the images that are not square, by their number of pixels (the Frey faces)."""
@@ -39,11 +39,11 @@ def galleries(frames: Frames) -> list[Gallery]:
 
     """
     members = frames.members[frames.members["status"] == "finished"]
-    members = members[members["folder"].map(lambda folder: (Path(folder) / GALLERY).exists()).astype(bool)]
+    members = members[members["evaluation_folder"].map(lambda folder: (Path(folder) / GALLERY).exists()).astype(bool)]
     depth = deepest(frames, members)
     members = members[members["depth"] == depth].sort_values(["variant", "seed"], kind="stable")
     return [
-        _gallery(Path(row["folder"]), str(row["variant"]), int(row["seed"]), int(row["depth"]))
+        _gallery(Path(row["evaluation_folder"]), str(row["variant"]), int(row["seed"]), int(row["depth"]))
         for row in members.drop_duplicates("variant").to_dict("records")
     ]
 
@@ -51,8 +51,9 @@ def galleries(frames: Frames) -> list[Gallery]:
 def _gallery(folder: Path, variant: str, seed: int, depth: int) -> Gallery:
     arrays = load_gallery(folder)
     pixels = arrays["images"].shape[1]
-    told = tuple(((Record(folder).result or {}).get("data") or {}).get("shape") or ())
-    shape = (int(told[0]), int(told[1])) if len(told) == 2 and told[0] * told[1] == pixels else image_shape(pixels)
+    result = EvaluationRecord(folder).result
+    stated = None if result is None or result.data is None else result.data.shape
+    shape = stated if stated is not None and stated[0] * stated[1] == pixels else image_shape(pixels)
     return Gallery(variant, seed, depth, arrays, shape)
 
 

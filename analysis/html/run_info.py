@@ -8,13 +8,17 @@ import pandas as pd
 
 from analysis.columns import SETTINGS
 from analysis.frames import Frames
-from hvae_spec.records.layout import Record
+from hvae_spec.records.layout import EvaluationRecord, Record
+from hvae_spec.records.result import Segment, TrainingResult
+from hvae_spec.spec.fields import NotInReport
 
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
 OWNERS = {True: "the distributor's", False: "not the distributor's"}
 NONE = "none"
 """Stands for a setting that a spec leaves null."""
+LISTED = {name: item for name, item in SETTINGS.items() if item.fact(NotInReport) is None}
+"""Columns of the settings that a report lists, and their fields."""
 LOST_SHOWN = 100
 """Members that are listed one by one at most."""
 
@@ -22,20 +26,20 @@ LOST_SHOWN = 100
 def common_settings(frames: Frames) -> Rows:
     """Settings that all planned members share, as far as they have begun. What all leave null is left out."""
     members = frames.planned.members
-    values = {name: _values(members, name) for name in SETTINGS}
-    own = [(_words(name), found[0]) for name, found in values.items() if len(found) == 1 and found != [NONE]]
+    values = {item.words: _values(members, name) for name, item in LISTED.items()}
+    own = [(words, found[0]) for words, found in values.items() if len(found) == 1 and found != [NONE]]
     return [("setting", "value"), *own]
 
 
 def variant_settings(frames: Frames) -> Rows:
     """Settings in which the variants differ, or in which members of one variant do (along a further axis)."""
     members = frames.planned.members
-    unlike = [name for name in SETTINGS if len(_values(members, name)) > 1]
+    unlike = {name: item.words for name, item in LISTED.items() if len(_values(members, name)) > 1}
     rows = [
         (str(name), *(" / ".join(_values(own, column)) or "not begun" for column in unlike))
         for name, own in members.groupby("variant", observed=True)
     ]
-    return [("variant", *map(_words, unlike)), *rows]
+    return [("variant", *unlike.values()), *rows]
 
 
 def lost(frames: Frames) -> Rows:
@@ -67,34 +71,41 @@ def data(frames: Frames) -> Rows:
 
 
 def machines(frames: Frames) -> Rows:
-    """Machines, versions and source revisions, and how many of the planned members each combination has made.
+    """Machines, versions and source revisions, and how many of the planned members each combination has trained.
 
     Raises:
-        UserError: a result.json is damaged.
+        UserError: a record is damaged.
 
     """
-    results = (Record(Path(folder)).result or {} for folder in frames.planned.members["folder"])
-    counts = Counter(_origin(result) for result in results if result)
+    counts = Counter(_origin(training.segments[-1]) for training in _trainings(frames) if training.segments)
     rows = [(*origin, f"{count:,}") for origin, count in counts.most_common()]
     return [("machine", "device", "versions", "source revision", "members"), *rows]
 
 
 def finished_between(frames: Frames) -> tuple[str, str] | None:
     """When the first and the last planned member was done, ISO 8601; None if none is."""
-    results = (Record(Path(folder)).result or {} for folder in frames.planned.members["folder"])
-    times = sorted(str(result["finished_at"]) for result in results if result.get("finished_at"))
+    folders = frames.planned.members["evaluation_folder"]
+    results = [EvaluationRecord(Path(folder)).result for folder in folders]
+    done = [*(result.finished_at for result in results if result is not None)]
+    done += [training.finished_at for training in _trainings(frames) if training.status != "trained"]
+    times = sorted(time for time in done if time is not None)
     return (times[0], times[-1]) if times else None
 
 
-def _origin(result: dict[str, Any]) -> tuple[str, str, str, str]:
-    versions, git = result.get("versions") or {}, result.get("git") or {}
-    names = dict.fromkeys(str(result[key]) for key in ("device_name", "device") if result.get(key))
-    commit = str(git.get("commit", "unknown"))
+def _trainings(frames: Frames) -> list[TrainingResult]:
+    found = (Record(Path(folder)).training for folder in frames.planned.members["folder"])
+    return [training for training in found if training is not None]
+
+
+def _origin(segment: Segment) -> tuple[str, str, str, str]:
+    names = dict.fromkeys(name for name in (segment.device_name, segment.device) if name)
+    source = segment.source
+    commit = "unknown" if source is None else source.commit[:12]
     return (
-        str(result.get("host", "unknown")),
+        segment.host,
         ", ".join(names) or "unknown",
-        ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown",
-        f"{commit[:12]}, with uncommitted changes" if git.get("dirty") else commit[:12],
+        ", ".join(f"{name} {version}" for name, version in segment.versions.items()) or "unknown",
+        f"{commit}, with uncommitted changes" if source is not None and source.dirty else commit,
     )
 
 
@@ -127,7 +138,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,g}" if isinstance(value, int | float) else str(value)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

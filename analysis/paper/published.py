@@ -6,58 +6,38 @@ known yet, because its cell has not begun, is matched by its variant's name.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.columns import SETTINGS, expected
 from analysis.tables.footnotes import not_canonical
+from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.fields import (
+    OPEN,
+    BeforeFineTuning,
+    Factor,
+    Measured,
+    NoBearing,
+    Paper,
+    SameAs,
+    SpecField,
+    paths_affecting,
+)
 
 VARIANTS = ("VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU")
 """The columns of the paper's Tables 2 and 3."""
 IWAE = "IWAE"
-UNITS, IWAE_UNITS = (64, 32, 16, 8, 4), "100-50"
-WIDTHS = ("512,512", "256,256", "128,128", "64,64", "32,32")
-IWAE_SAMPLES = 50
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """How the paper trained on one data set (Sec. 3)."""
-
-    epochs: int
-    warm_up: int
-    learning_rate: float
-    nonlinearity: str
-    observation: str
-    train_images: int
-    test_images: int
-
-
-EXPERIMENTS = {
-    "mnist": Experiment(2000, 200, 1e-3, '{"leaky_relu": 0.1}', "bernoulli", 60_000, 10_000),
-    "omniglot": Experiment(1500, 200, 1e-3, '{"leaky_relu": 0.1}', "bernoulli", 24_345, 8_070),
-    "norb": Experiment(4000, 1000, 2e-3, "tanh", "gaussian", 24_300, 24_300),
-}
-BATCH_SIZE, IW_SAMPLES = 256, 5000
-FINE_TUNING_EPOCHS, DECAY = 2000, (0.75, 200)
-OPEN = {
-    "sample_ramp": False,
-    "last_batch": "drop",
-    "clip_norm": None,
-    "clip_value": None,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.999,
-    "adam_eps": 1e-8,
-    "initialization": "torch",
-    "batch_norm_eps": 1e-5,
-    "variance_bias": 0.0,
-    "variance_floor": 1e-6,
-}
-"""Settings that the paper leaves open (columns of `analysis.columns`), and what they are unless a spec says more."""
+ANY = object()
+"""Stands for whatever a field is set to."""
+IWAE_UNITS, IWAE_SAMPLES = "100-50", 50
+PAPERS_OWN = ("model", "objective", "training")
+"""Sections whose values in the paper are those of its own models. Those of the IWAE are Burda et al.'s, which the paper
+does not repeat.
+"""
 
 
 @cache
@@ -141,86 +121,89 @@ def _bare(name: Any) -> str:
 
 
 def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likelihood") -> tuple[str, ...]:
-    """In what the data, the budget and the model of one cell's members differ from the published number's.
+    """In what the data and the settings of one cell's members differ from the published number's.
+
+    Every field of a spec is compared with what the paper sets it to, or with its default where the paper leaves it
+    open, but for those that declare that they have no bearing on the quantity (`NoBearing`), or that no number of a
+    result depends on them.
 
     Args:
         members: rows of `Frames.members` of one cell.
         variant: what `variants` calls them.
-        quantity: what is compared; the number of importance samples has no bearing on active units.
+        quantity: what is compared.
 
     Returns:
-        One phrase a difference, `epochs 100 (2,000)`: ours, and the paper's in brackets. What is not known yet is not
-        told.
+        One phrase per difference, `epochs 100 (2,000)`: ours, and the paper's in brackets. What is not known yet is
+        left out.
 
     """
     if (members["status"] == "finished").any():
         members = members[members["status"] == "finished"]
-    paper, depth = EXPERIMENTS[str(members["dataset"].iloc[0])], int(members["depth"].iloc[0])
-    fine_tuned = bool(is_fine_tuned(members).any())
-    wanted: list[tuple[str, str, Any]] = [
-        ("training images", "train_images", paper.train_images),
-        ("test images", "test_images", paper.test_images),
-    ]
-    if quantity == "test_log_likelihood":
-        wanted.append(("importance samples", "iw_samples", IW_SAMPLES))
-    if variant != IWAE:  # whose schedule and widths are those of Burda et al., which the paper does not repeat
-        wanted += [
-            ("epochs", "planned_epochs", FINE_TUNING_EPOCHS if fine_tuned else paper.epochs),
-            ("learning rate", "learning_rate", paper.learning_rate),
-            ("batch size", "batch_size", BATCH_SIZE),
-            ("units", "units", "-".join(map(str, UNITS[:depth]))),
-            ("hidden widths", "widths", "-".join(WIDTHS[:depth])),
-            ("hidden widths of the generative mappings", "widths_down", "-".join(WIDTHS[:depth])),
-            ("hidden widths of the top-down mappings", "widths_top_down", "-".join(WIDTHS[1:depth])),
-            ("nonlinearity", "nonlinearity", paper.nonlinearity),
-            ("observation", "observation", paper.observation),
-        ]
-    if fine_tuned:
-        wanted += [
-            ("epochs before fine-tuning", "first_phase_epochs", paper.epochs),
-            ("warm-up", "first_phase_warm_up", paper.warm_up),
-            ("learning rate times", "lr_decay_factor", DECAY[0]),
-            ("learning rate lowered every", "lr_decay_every", DECAY[1]),
-        ]
-    elif variant.endswith("+WU"):
-        wanted.append(("warm-up", "warm_up", paper.warm_up))
-    found = []
-    if not_canonical(members):
-        found.append("not the distributor's data files")
-    for name, column, value in wanted:
-        ours = _others(members[column], value)
-        if ours:
-            found.append(f"{name} {ours} ({_shown(value)})")
-    annealed = bool(members["lr_decay_factor"].notna().any())
-    if fine_tuned and not annealed:
-        found.append("learning rate not annealed")
-    if variant != IWAE:
-        found += _unlike_in_training(members, annealed and not fine_tuned, paper.observation)
+    found = ["not the distributor's data files"] if not_canonical(members) else []
+    left_open = []
+    for item in SETTINGS.values():
+        if _has_no_bearing(item, quantity):
+            continue
+        wanted, is_open = _wanted(item, members, variant)
+        ours = _ours(item, members)
+        if wanted is ANY or all(value == wanted for value in ours):
+            continue
+        text = f"{item.words} {' and '.join(map(_shown, ours))}"
+        if is_open:
+            left_open.append(text)
+        else:
+            found.append(f"{text} ({_shown(wanted)})")
+    if left_open:
+        found.append(f"settings that the paper leaves open: {', '.join(left_open)}")
     return tuple(found)
 
 
-def _unlike_in_training(members: pd.DataFrame, annealed: bool, observation: str) -> Iterator[str]:
-    """Annealing that the paper has not, images drawn once, and other values of the settings that it leaves open."""
-    if annealed:
-        factor, every = (_others(members[f"lr_decay_{name}"]) for name in ("factor", "every"))
-        yield f"learning rate times {factor} every {every} epochs (constant)"
-    # The paper tells of binarisation only; how the grey levels of NORB are dequantised it leaves open.
-    left_open: dict[str, Any] = {**OPEN, **({"redraw": "every_epoch"} if observation == "gaussian" else {})}
-    if "redraw" not in left_open and (members["redraw"] == "once").any():
-        yield "training images binarised once (in every epoch)"
-    others = {column: _others(members[column], value) for column, value in left_open.items()}
-    if any(others.values()):
-        told = ", ".join(f"{name.replace('_', ' ')} {ours}" for name, ours in others.items() if ours)
-        yield f"settings that the paper leaves open: {told}"
+def _has_no_bearing(item: SpecField, quantity: str) -> bool:
+    exempt = item.fact(NoBearing)
+    if exempt is not None and quantity in (exempt.quantities or (quantity,)):
+        return True
+    return item.path in paths_affecting(Member, "nothing")
 
 
-def _others(column: "pd.Series[Any]", value: Any = None) -> str:
-    """The values of a column as text, `4 and 5`; empty if none is known or all are `value`."""
-    ours = list(dict.fromkeys(column.dropna()))
-    return "" if ours == [value] else " and ".join(map(_shown, ours))
+def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:
+    """What a field's column holds for the published number, `ANY` if that is found by it or the paper does not say; and
+    whether that is the default, as the paper leaves the field open.
+    """
+    dataset, depth = str(members["dataset"].iloc[0]), int(members["depth"].iloc[0])
+    is_tuned = bool(is_fine_tuned(members).any())
+    is_first_phase = item.fact(BeforeFineTuning) is not None
+    if is_first_phase and not is_tuned:
+        return None, True
+    default = item.own_default if is_first_phase else item.default
+    if item.is_in_list and default is not None:
+        default = [default] * depth
+    default = expected(default, item)
+    paper, factor = item.fact(Paper), item.fact(Factor)
+    is_tuned &= not is_first_phase
+    setting = OPEN if paper is None else paper.setting(dataset, depth, fine_tuned=is_tuned)
+    if paper is None or (setting is OPEN and not paper.is_varied):
+        return default, True
+    if paper.is_answered(fine_tuned=is_tuned) or (variant == IWAE and item.path[0] in PAPERS_OWN):
+        return ANY, False
+    has_factor = factor is None or factor.suffix in variant
+    return expected(setting, item) if has_factor else default, False
+
+
+def _ours(item: SpecField, members: pd.DataFrame) -> list[Any]:
+    """The different values of a field among the members of which it is known; null is None."""
+    measured = item.fact(Measured)
+    if measured is not None:
+        return list(dict.fromkeys(members[measured.column].dropna()))
+    column = members.loc[members["background"].notna(), item.column]
+    if item.fact(SameAs) is not None:
+        # Null is as the other field, which is compared by itself.
+        column = column.dropna()
+    return list(dict.fromkeys(None if pd.isna(value) else value for value in column))
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):

@@ -143,11 +143,12 @@ class MemberEvaluation:
                 "effective_sample_size": evaluation.effective_sample_size,
             }
             labels = torch.from_numpy(self.dataset.test_labels)
+            normality = kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs)
             arrays = {TEST: save(per_image), GALLERY: save(gallery(model, x, labels, spec.seed, training.epochs))}
             digests = {name: target.write_array(name, content) for name, content in arrays.items()}
             result = EvaluationResult(
                 status="finished",
-                kl_standard_normal_per_layer=kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs),
+                kl_standard_normal_per_layer=list(normality),
                 arrays_sha256={**statistics, **digests},
                 **metrics(evaluation),
                 **common,

@@ -1,6 +1,6 @@
 """The gallery of a record: latents and images for its figures. No torch here, so that they are drawn without it.
 
-In the folder of a finished record, arrays by name (float32, labels int64):
+In the folder of an evaluation, arrays by name (float32, labels int64):
 
     latents/<i>      [N, U_i]   one sample z_i of z ~ q(z|x) for each of the first N test images, i = 1 ... L
     labels           [N]        the classes of these images, int64
@@ -18,9 +18,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hvae_spec.errors import UserError
+from hvae_spec.records.layout import GALLERY, Record
 
-GALLERY = "gallery.safetensors"
-"""Its name in the folder of a record."""
 ONCE = ("labels", "images", "reconstructions", "prior_samples")
 """Arrays that are there once."""
 EACH_LAYER = ("latents", "injected")
@@ -28,7 +27,10 @@ EACH_LAYER = ("latents", "injected")
 
 
 def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
-    """The gallery of a record, arrays by name.
+    """The gallery of an evaluation, arrays by name.
+
+    Args:
+        folder: of the evaluation, or of a member's record, which stands for its latest evaluation.
 
     Raises:
         UserError: the record has none (its member has not finished, or finished before galleries were kept), or it is
@@ -36,6 +38,10 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
 
     """
     path = Path(folder) / GALLERY
+    if not path.exists():
+        # A member's folder: that of its latest evaluation.
+        evaluations = Record(Path(folder)).evaluations
+        path = evaluations[-1].folder / GALLERY if evaluations else path
     try:
         arrays: dict[str, NDArray[Any]] = safetensors.numpy.load_file(path)
     except FileNotFoundError:

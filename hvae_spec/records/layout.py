@@ -119,6 +119,11 @@ class Record:
     folder: Path
 
     @property
+    def has_spec(self) -> bool:
+        """Whether the member has begun."""
+        return (self.folder / SPEC).exists()
+
+    @property
     def spec(self) -> Member:
         """The resolved spec. Raises UserError if the record has none that can be read."""
         path = self.folder / SPEC
@@ -317,7 +322,7 @@ class Results:
     @property
     def records(self) -> list[Record]:
         """All records in the folder, complete or not."""
-        return [Record(folder) for folder in self._folders.values() if (folder / SPEC).exists()]
+        return [Record(folder) for folder in self._folders.values() if Record(folder).has_spec]
 
     @property
     def grid(self) -> GridFile | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, Strict
 
 from hvae_spec.spec.base import Count, Real, SpecModel
-from hvae_spec.spec.fields import Affects
+from hvae_spec.spec.fields import OPEN, Affects, AuthorsCode, Column, Measured, NoBearing, NoColumn, NoStepCost, Paper
 
 DatasetName = Literal["mnist", "digits", "omniglot", "norb", "frey", "own"]
 
@@ -31,6 +31,9 @@ IMAGE_COUNTS = {
 }
 """Each data set as its distributor publishes it."""
 
+PAPER = ("mnist", "omniglot", "norb")
+"""The paper's data sets."""
+
 OwnName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
 OwnFile = Annotated[
     str, Strict(), Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))
@@ -42,7 +45,7 @@ class OwnImages(SpecModel):
 
     name: OwnName
     """What tables, figures and records call the data set: letters, digits, `.`, `_` and `-`."""
-    file: OwnFile
+    file: Annotated[OwnFile, NoStepCost("how many images and pixels it holds is in the key of a measurement")]
     """A `.npz` with arrays `train` and `test` (and `train_labels`, `test_labels` if there are classes), a `.npy` with
     one array, or a folder of images. Arrays are [N, D] or [N, height, width]. A folder may hold `train/` and `test/`,
     and a folder for each class in them. Without test images, every fifth image is one."""
@@ -56,22 +59,38 @@ class OwnImages(SpecModel):
 class DataSpec(SpecModel):
     """A data set and the random draw that makes x from grey values."""
 
-    dataset: DatasetName
+    dataset: Annotated[DatasetName, NoColumn("the label `dataset`"), Paper(is_varied=True, where="Sec. 3")]
     """`mnist` (28x28, 60,000 + 10,000), `omniglot` (28x28, 24,345 + 8,070), `norb` (small NORB, one camera, 32x32,
     24,300 + 24,300), `frey` (Frey faces, 28x20, 1,572 + 393), `digits` (scikit-learn's 8x8 digits, 1,437 + 360, no
     download) or `own` (see `own`)."""
-    own: OwnImages | None = None
+    own: Annotated[OwnImages | None, NoBearing("the paper has no images of the user's own")] = None
     """Images of your own, for `dataset: own`: their name, file and range of values."""
-    copies: Count = 1
+    copies: Annotated[Count, AuthorsCode("2 for `norb`")] = 1
     """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
     authors' code, whose set holds the first camera's images twice. (A test set twice over would tell nothing more, and
     a standard error over its images too small by the root of 2.)"""
-    redraw: Literal["every_epoch", "once"] = "every_epoch"
+    redraw: Annotated[
+        Literal["every_epoch", "once"],
+        Column("redraw", "training images drawn"),
+        Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN}),
+    ] = "every_epoch"
     """When the training images are drawn from their grey values: Bernoulli binarisation for a `bernoulli` observation,
     uniform dequantisation for a `gaussian` one. The test set is always drawn once, the same for every member."""
-    train_images: Count | None = None
+    train_images: Annotated[
+        Count | None,
+        Column("train_images_limit", "training images"),
+        Measured("train_images"),
+        Paper(by_dataset={name: counts[1] for name, counts in IMAGE_COUNTS.items() if name in PAPER}, where="Sec. 3"),
+    ] = None
     """Use only the first so many training images. Null: all."""
-    test_images: Annotated[Count | None, Affects("evaluation")] = None
+    test_images: Annotated[
+        Count | None,
+        Affects("evaluation"),
+        NoStepCost("an evaluation is measured as a rate of images"),
+        Column("test_images_limit", "test images"),
+        Measured("test_images"),
+        Paper(by_dataset={name: counts[2] for name, counts in IMAGE_COUNTS.items() if name in PAPER}, where="Sec. 3"),
+    ] = None
     """Use only the first so many test images. Null: all."""
 
     @property

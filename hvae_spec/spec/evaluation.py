@@ -3,23 +3,43 @@
 from typing import Annotated, Literal
 
 from hvae_spec.spec.base import Count, Positive, SpecModel
-from hvae_spec.spec.fields import Affects
+from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Measured, NoBearing, NoStepCost, Paper
+
+CURVE = NoBearing("it says which points a learning curve has; published numbers are those of the end")
+CURVE_COST = NoStepCost("how often the test set is evaluated is counted, not measured")
 
 
 class EvaluationSpec(SpecModel):
     """Test-set bounds at the end of training and along the way."""
 
-    iw_samples: Annotated[Count, Affects("evaluation")] = 5000
+    iw_samples: Annotated[
+        Count,
+        Affects("evaluation"),
+        NoStepCost("an evaluation is measured as a rate of samples"),
+        Column("planned_iw_samples", "importance samples"),
+        Measured("iw_samples"),
+        Paper(5000, "Sec. 3"),
+        NoBearing("the KL of a unit is taken without importance samples", ("active_units",)),
+    ] = 5000
     """K of the final test log-likelihood, Eq. 12."""
-    every: Annotated[Count | None, Affects("nothing")] = None
+    every: Annotated[
+        Count | None, Affects("nothing"), CURVE, CURVE_COST, Column("evaluation_every", "evaluation every")
+    ] = None
     """Evaluate on the test set every so many epochs: a point of the test curve and the KL of every unit.
     Null: at the end only."""
-    curve_iw_samples: Annotated[Count, Affects("nothing")] = 100
+    curve_iw_samples: Annotated[Count, Affects("nothing"), CURVE, CURVE_COST] = 100
     """K of the points of the test curve before the end."""
-    batch_norm_statistics: Annotated[Literal["whole_set", "batch_average"], Affects("evaluation")] = "whole_set"
+    batch_norm_statistics: Annotated[
+        Literal["whole_set", "batch_average"],
+        Affects("evaluation"),
+        NoStepCost("the evaluation is measured after them"),
+        AuthorsCode("the whole training set, before every evaluation"),
+    ] = "whole_set"
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single
     batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training
     batches (where a moving average would settle)."""
-    memory_gib: Annotated[Positive | None, Affects("nothing")] = None
+    memory_gib: Annotated[
+        Positive | None, Affects("nothing"), NoBearing("it changes speed and memory, and no number")
+    ] = None
     """Memory that an evaluation may use for activations, in GiB: how many blocks of samples are computed together.
     Null: 1 on a CPU, a 64th of a GPU's memory, so that packs can share it. It changes no draw, and on a CPU no bit."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from hvae_spec.spec.base import Count, Seed, SpecModel
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
-from hvae_spec.spec.fields import Part, paths_affecting
+from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
@@ -64,7 +64,13 @@ class Member(SpecModel):
     """Optimisation."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
-    seed: Seed = 0
+    seed: Annotated[
+        Seed,
+        PerMember(),
+        NoStepCost("noise is drawn whatever its seed"),
+        NoColumn("the label `seed`"),
+        NoBearing("a replicate"),
+    ] = 0
     """Seed of initialisation, shuffling, binarisation and noise."""
 
     @property

@@ -1,22 +1,29 @@
 """Facts about a field of a spec, stated beside its declaration and read from there by everything that must know them.
 
-A fact is metadata of the field's annotation, outermost: `warm_up: Annotated[Natural, Affects("schedule")] = 0`. What a
-field does not state holds by default, and the defaults are the safe ones: a field affects every training step.
+A fact is metadata of the field's annotation, outermost: `warm_up: Annotated[Natural, PerMember()] = 0`. A fact that a
+section states holds for every field within it, whatever these state themselves. What a field does not state holds by
+default, and the defaults are the safe ones: a field affects every training step, keeps members with other values out
+of one pack and out of one measurement of speed, is a column of `frames.members`, is shown in reports, and is named
+beside a published number where it differs from its default.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+Path = tuple[str, ...]
+"""Names of fields from the root of a spec, list indices left out: `("model", "layers", "units")`."""
 Part = Literal["trajectory", "schedule", "length", "evaluation", "nothing"]
 """What of a member a field affects. `trajectory`: a training step itself. `schedule`: a training step through the
 values that the schedule has in its epoch. `length`: how many epochs there are. `evaluation`: the final evaluation.
 `nothing`: no number of a result (speed, memory, or which points a learning curve has)."""
 Fact = TypeVar("Fact")
+OPEN = object()
+"""Stands for what the paper sets a field to where it leaves the field open."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,207 @@ class Affects:
     part: Part
 
 
-def fields(model: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-    """Every field below a section, with its path: `("model", "layers", "units")`, list indices left out."""
+@dataclass(frozen=True)
+class PerMember:
+    """Members of one pack may differ in the field: a pack applies it member by member."""
+
+
+@dataclass(frozen=True)
+class NoStepCost:
+    """A training step, the drawing of an epoch's batches and a measured evaluation take as long whatever the value."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """The column of `frames.members` that holds the field, where it is not named after the field's path.
+
+    A section with a column is one column as a whole, its JSON text.
+    """
+
+    name: str
+    words: str = ""
+    """What tables and notes call it. Empty: the column's name with spaces."""
+    lowest_layer: int = 1
+    """Of a field of stochastic layers: the lowest layer that reads it."""
+
+
+@dataclass(frozen=True)
+class ColumnPrefix:
+    """The columns of the fields within a section are named this and the field's name, whatever column they state."""
+
+    prefix: str
+
+
+@dataclass(frozen=True)
+class NoColumn:
+    """The field is no column of its own in `frames.members`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class NotInReport:
+    """The field is not listed among a report's settings."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SameAs:
+    """Null stands for the value of this other field of the same section."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The column of `frames.members` with what a result says was really used, which is compared in place of the spec's
+    value, as that may stand for "all".
+    """
+
+    column: str
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One of the settings that the paper's variants differ in (Sec. 3)."""
+
+    suffix: str = ""
+    """What the names of variants that have it end in or contain, `+WU` say: elsewhere the paper has the default."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the paper sets a field to for its published numbers. A field that does not say is left open by it."""
+
+    value: Any = OPEN
+    """As it stands in the YAML."""
+    where: str = ""
+    """Where the paper says so: `Sec. 2.2`."""
+    by_dataset: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Values on some data sets, in place of `value`; `OPEN` where the paper leaves it open on one."""
+    by_layer: tuple[Any, ...] = ()
+    """Of a field of stochastic layers: its values from z_1 up, in place of `value`."""
+    fine_tuning: Any = OPEN
+    """The value in fine-tuning (Table 1), where that is another one."""
+    is_varied: bool = False
+    """Whether the paper has several values side by side. Which of its numbers a member answers is found by them."""
+    is_varied_in_fine_tuning: bool = False
+    """The same, in fine-tuning alone."""
+
+    def setting(self, dataset: str, depth: int, *, fine_tuned: bool) -> Any:
+        """The value on a data set at a depth, `OPEN` if the paper leaves it open there; a list over the layers of a
+        field of layers.
+        """
+        if self.by_layer:
+            return list(self.by_layer[:depth])
+        if fine_tuned and self.fine_tuning is not OPEN:
+            return self.fine_tuning
+        return self.by_dataset.get(dataset, self.value)
+
+    def is_answered(self, *, fine_tuned: bool) -> bool:
+        """Whether the published number that a member answers is found by this field, so that none can differ in it."""
+        return self.is_varied or (fine_tuned and self.is_varied_in_fine_tuning)
+
+
+@dataclass(frozen=True)
+class BeforeFineTuning:
+    """A section describes the training before fine-tuning: the paper's settings in it are those of plain training."""
+
+
+@dataclass(frozen=True)
+class AuthorsCode:
+    """What the authors' published code does, where that is not what the paper says. Markdown."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class NoBearing:
+    """The field has no bearing on published numbers: beside these, a difference in it is not named."""
+
+    reason: str
+    quantities: tuple[str, ...] = ()
+    """The quantities on which it has none (`active_units`). Empty: all."""
+
+
+@dataclass(frozen=True)
+class SpecField:
+    """A field of a spec, and the sections in which it lies."""
+
+    path: Path
+    infos: tuple[FieldInfo, ...]
+    """What pydantic holds of the sections from the root to the field, the field's own last."""
+
+    @property
+    def dotted(self) -> str:
+        """The path as the YAML writes it: `model.layers.units`."""
+        return ".".join(self.path)
+
+    def fact(self, kind: type[Fact]) -> Fact | None:
+        """The fact of a kind that holds for the field: the outermost that it or a section around it states."""
+        return next((stated for info in self.infos if (stated := fact(info, kind)) is not None), None)
+
+    @property
+    def column(self) -> str:
+        """Its column in `frames.members`; the path below the first section, `lr_decay_every`, if it does not say."""
+        prefix, own = self.fact(ColumnPrefix), fact(self.infos[-1], Column)
+        if prefix:
+            return prefix.prefix + self.path[-1]
+        return own.name if own else "_".join(self.path[1:] or self.path)
+
+    @property
+    def words(self) -> str:
+        """What tables and notes call it: `learning rate`."""
+        prefix, own = self.fact(ColumnPrefix), fact(self.infos[-1], Column)
+        if own is None or not own.words:
+            return self.column.replace("_", " ")
+        return (prefix.prefix.replace("_", " ") if prefix else "") + own.words
+
+    @property
+    def is_in_list(self) -> bool:
+        """Whether it is a field of every section in a list, as those of the stochastic layers are."""
+        return any(get_origin(info.annotation) is tuple for info in self.infos[:-1])
+
+    @property
+    def own_default(self) -> Any:
+        """Its default where its section is given; `OPEN` if it must be given."""
+        info = self.infos[-1]
+        return OPEN if info.is_required() else info.get_default(call_default_factory=True)
+
+    @property
+    def default(self) -> Any:
+        """Its value where nothing is given, in a section that is null by default None; `OPEN` if it must be given."""
+        value: Any = OPEN
+        for name, info in zip(self.path, self.infos, strict=True):
+            if isinstance(value, BaseModel):
+                value = getattr(value, name)
+            elif value is not None:
+                value = OPEN if info.is_required() else info.get_default(call_default_factory=True)
+        return value
+
+
+def fields(model: type[BaseModel]) -> Iterator[SpecField]:
+    """Every field below a section, sections first and then what is in them."""
     for name, info in model.model_fields.items():
-        yield (name,), info
+        yield SpecField((name,), (info,))
         for section in _sections(info.annotation):
-            yield from (((name, *path), inner) for path, inner in fields(section))
+            yield from (SpecField((name, *inner.path), (info, *inner.infos)) for inner in fields(section))
+
+
+def settings(model: type[BaseModel]) -> Iterator[SpecField]:
+    """Every field that holds a value of its own: those without sections in them, and those that are one column."""
+    whole: set[Path] = set()
+    for item in fields(model):
+        if any(item.path[:length] in whole for length in range(len(item.path))):
+            continue
+        if fact(item.infos[-1], Column) or fact(item.infos[-1], NoColumn):
+            whole.add(item.path)
+            yield item
+        elif not any(_sections(item.infos[-1].annotation)):
+            yield item
 
 
 def fact(info: FieldInfo, kind: type[Fact]) -> Fact | None:
@@ -40,10 +242,43 @@ def fact(info: FieldInfo, kind: type[Fact]) -> Fact | None:
 
 
 @cache
-def paths_affecting(model: type[BaseModel], part: Part) -> frozenset[tuple[str, ...]]:
-    """Paths of the fields that say that they affect a part (`Affects`)."""
-    stated = ((path, fact(info, Affects)) for path, info in fields(model))
+def paths_affecting(model: type[BaseModel], part: Part) -> frozenset[Path]:
+    """Paths of the fields that affect a part (`Affects`)."""
+    stated = ((item.path, item.fact(Affects)) for item in fields(model))
     return frozenset(path for path, affects in stated if affects is not None and affects.part == part)
+
+
+@cache
+def paths_stating(model: type[BaseModel], kind: type[Any]) -> frozenset[Path]:
+    """Paths of the fields for which a fact of a kind is stated."""
+    return frozenset(item.path for item in fields(model) if item.fact(kind) is not None)
+
+
+def without(tree: Any, paths: frozenset[Path]) -> Any:
+    """A spec's tree (`model_dump`) less the fields at some paths."""
+    return _less(tree, _nested(paths))
+
+
+def _less(tree: Any, dropped: dict[str, Any]) -> Any:
+    """A tree less what is dropped: keys with nothing below them, and what the others name below theirs."""
+    if isinstance(tree, list | tuple):
+        return [_less(item, dropped) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    kept = ((key, value) for key, value in tree.items() if dropped.get(key) != {})
+    return {key: _less(value, dropped[key]) if key in dropped else value for key, value in kept}
+
+
+@cache
+def _nested(paths: frozenset[Path]) -> dict[str, Any]:
+    """Paths as nested keys. Of a path and one below it, the shorter counts."""
+    root: dict[str, Any] = {}
+    for path in paths:
+        if not any(path[:length] in paths for length in range(1, len(path))):
+            node = root
+            for name in path:
+                node = node.setdefault(name, {})
+    return root
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

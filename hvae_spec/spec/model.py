@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from hvae_spec.spec.base import Count, Flag, NonNegative, Positive, Real, SpecModel
+from hvae_spec.spec.fields import AuthorsCode, Column, Factor, NoStepCost, NotInReport, Paper, PerMember, SameAs
 
 Widths = tuple[Count, ...]
 Inference = Literal["vae", "ladder"]
@@ -13,17 +14,35 @@ Initialization = Literal["torch", "glorot_normal", "glorot_uniform", "he_normal"
 PlainNonlinearity = Literal["relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "elu", "leaky_relu"]
 
 
+WIDTHS = ((512, 512), (256, 256), (128, 128), (64, 64), (32, 32))
+"""The paper's hidden widths, z_1 first; the same "for all connections"."""
+DRAWN = NotInReport("the drawings of the architectures show it, and it differs with depth")
+
+
 class StochasticLayer(SpecModel):
     """One layer z_i of latent variables and the MLPs that touch it."""
 
-    units: Count
+    units: Annotated[Count, Column("units"), DRAWN, Paper(by_layer=(64, 32, 16, 8, 4), where="Sec. 3")]
     """Number of latent units of z_i."""
-    mlp: Widths
+    mlp: Annotated[Widths, Column("widths", "hidden widths"), DRAWN, Paper(by_layer=WIDTHS, where="Sec. 3")]
     """Hidden widths of the mapping up into z_i, and of the mapping down out of z_i (to z_{i-1}, or to x for i = 1).
     An empty list makes the mapping linear."""
-    mlp_down: Widths | None = None
+    mlp_down: Annotated[
+        Widths | None,
+        Column("widths_down", "hidden widths of the generative mappings"),
+        DRAWN,
+        SameAs("mlp"),
+        Paper(by_layer=WIDTHS, where="Sec. 3"),
+        AuthorsCode("the ladder's p(z_i|z_{i+1}) has the widths of layer i"),
+    ] = None
     """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
-    mlp_top_down: Widths | None = None
+    mlp_top_down: Annotated[
+        Widths | None,
+        Column("widths_top_down", "hidden widths of the top-down mappings", lowest_layer=2),
+        DRAWN,
+        SameAs("mlp_down"),
+        Paper(by_layer=WIDTHS, where="Sec. 3"),
+    ] = None
     """Hidden widths of the ladder's inference mapping t_{i-1} = MLP(z_i), where they differ from those of the
     generative mapping. Only the ladder has this mapping, and only out of z_2 and above."""
 
@@ -51,6 +70,9 @@ class ELU(SpecModel):
     elu: Positive
     """Scale alpha of the negative part; a plain `elu` means 1."""
 
+
+NUMBER = NoStepCost("a number within a step that is done whatever it is")
+START = NoStepCost("where training starts changes no step")
 
 PARAMETERISED = {"leaky_relu": 0.1, "elu": 1.0}
 """Nonlinearities that take a number, and the number that their plain name stands for."""
@@ -81,28 +103,35 @@ class ModelSpec(SpecModel):
 
     layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
     """Stochastic layers, z_1 (nearest the data) first."""
-    inference: Inference = "vae"
+    inference: Annotated[Inference, Factor(), Paper(is_varied=True, where="Sec. 3")] = "vae"
     """`vae`: bottom-up q(z_i|z_{i-1}), Eqs. 5-6. `ladder`: the probabilistic ladder network, Eqs. 13-21.
     With a single layer the two are the same model."""
-    share_top_down: Flag = False
+    share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
-    batch_norm: Flag = False
+    batch_norm: Annotated[Flag, Factor("+BN"), Paper(True, "Sec. 2.3")] = False
     """Batch normalisation of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
     the heads of p(x|z_1) are never normalised."""
-    batch_norm_eps: Positive = 1e-5
+    batch_norm_eps: Annotated[Positive, NUMBER, AuthorsCode("`1e-10`")] = 1e-5
     """Added to the variance inside batch normalisation (the authors' code: 1e-10)."""
-    nonlinearity: Nonlinearity = LeakyReLU(leaky_relu=0.1)
+    nonlinearity: Annotated[
+        Nonlinearity,
+        Column("nonlinearity"),
+        Paper({"leaky_relu": 0.1}, "Sec. 3", by_dataset={"norb": "tanh"}),
+        AuthorsCode("`{leaky_relu: 0.01}`"),
+    ] = LeakyReLU(leaky_relu=0.1)
     """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
     The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
-    observation: Observation = "bernoulli"
+    observation: Annotated[Observation, Paper("bernoulli", "Sec. 3", by_dataset={"norb": "gaussian"})] = "bernoulli"
     """p(x|z_1): `bernoulli` (Eq. 2) or `gaussian` with predicted mean and variance (Eq. 1)."""
-    initialization: Initialization = "torch"
+    initialization: Annotated[Initialization, PerMember(), START, AuthorsCode("`glorot_normal`")] = "torch"
     """Initial weights: `torch` is PyTorch's default for nn.Linear, uniform on +-1/sqrt(fan_in);
     the authors' code uses `glorot_normal`."""
-    variance_bias: Real = 0.0
+    variance_bias: Annotated[
+        Real, PerMember(), START, AuthorsCode("`1` (without effect where the head has batch normalization)")
+    ] = 0.0
     """Initial bias of the heads that give variances, before the softplus (the authors' code: 1).
     It has no effect on a head with batch normalisation."""
-    variance_floor: NonNegative = 1e-6
+    variance_floor: Annotated[NonNegative, NUMBER, AuthorsCode("`1e-5`, in the densities only")] = 1e-6
     """Added to every variance after the softplus, in densities and sampling alike, so that each bound stays a bound.
     (The authors' code adds 1e-5 in the densities only.)"""
 

@@ -3,17 +3,40 @@
 from typing import Annotated
 
 from hvae_spec.spec.base import Count, Flag, Natural, SpecModel
-from hvae_spec.spec.fields import Affects
+from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Factor, NoStepCost, Paper, PerMember
 
 
 class ObjectiveSpec(SpecModel):
     """The training bound: mean over M samples of log (1/K) sum_k w_k, its KL part weighted by beta."""
 
-    warm_up: Annotated[Natural, Affects("schedule")] = 0
+    warm_up: Annotated[
+        Natural,
+        Affects("schedule"),
+        PerMember(),
+        NoStepCost("beta is multiplied whatever it is"),
+        Column("warm_up", "warm-up"),
+        Factor("+WU"),
+        Paper(200, "Sec. 3", by_dataset={"norb": 1000}, fine_tuning=0),
+    ] = 0
     """N_t: beta rises linearly from 0 in the first epoch to 1 in this one (Sec. 2.2); 0 is no warm-up."""
-    mc_samples: Annotated[Count, Affects("schedule")] = 1
+    mc_samples: Annotated[
+        Count,
+        Affects("schedule"),
+        Column("training_mc_samples", "Monte Carlo samples in training"),
+        Paper(1, "Sec. 3", is_varied_in_fine_tuning=True),
+    ] = 1
     """M, Monte Carlo samples of the bound."""
-    iw_samples: Annotated[Count, Affects("schedule")] = 1
+    iw_samples: Annotated[
+        Count,
+        Affects("schedule"),
+        Column("training_iw_samples", "importance samples in training"),
+        Paper(1, "Sec. 3", is_varied_in_fine_tuning=True),
+    ] = 1
     """K, importance samples inside the logarithm; K = 1 is the ELBO."""
-    sample_ramp: Annotated[Flag, Affects("schedule")] = False
+    sample_ramp: Annotated[
+        Flag,
+        Affects("schedule"),
+        NoStepCost("a step is measured with all samples"),
+        AuthorsCode("`true`"),
+    ] = False
     """Epoch e uses min(M, e) and min(K, e) samples, as the authors' code does."""

@@ -142,9 +142,9 @@ def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_sp
     shared = dict(run_info.common_settings(frames))
     assert shared["batch size"] == "32"
     # Nobody clips gradients; some have their learning rate lowered.
-    assert not {"clip norm", "lr decay factor", "lr decay every"} & set(shared)
+    assert not {"clip norm", "learning rate decay factor", "learning rate decay every"} & set(shared)
     heading, *rows = run_info.variant_settings(frames)
-    place = heading.index("lr decay factor")
+    place = heading.index("learning rate decay factor")
     assert {row[0]: row[place] for row in rows} == {"VAE+BN+WU": "none", "Prob. ladder+BN+WU": "0.75"}
 
 

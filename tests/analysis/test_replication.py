@@ -176,7 +176,7 @@ def test_a_letter_marks_other_data_and_budgets_and_a_note_says_which(shipped, re
     common = "not the distributor's data files; training images 12,000 (24,345); test images 3,993 (8,070)"
     assert table.notes[-2:] == (
         f"[a] {common}; epochs 10 (1,500).",
-        f"[b] {common}; epochs 10 (1,500); warm-up 4 (200).",
+        f"[b] {common}; warm-up 4 (200); epochs 10 (1,500).",
     )
     latex = rendering.latex([table], "table_3")
     assert r"$-100.00$ (1)$^{a}$ & $-112.60$ &" in latex

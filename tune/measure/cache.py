@@ -18,6 +18,7 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
 from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.fields import NoStepCost, paths_stating, without
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 """Members of the packs that are measured."""
@@ -82,24 +83,12 @@ def shape_name(member: Member) -> str:
 
 
 def step_shape(member: Member) -> dict[str, Any]:
-    """All of a member that its speed depends on. Coarser than `tune.plan.planner.shape`: epochs, say, are not in it."""
-    model, training = member.model, member.training
-    ladder = model.inference == "ladder" and model.depth > 1
-    own_top_down = ladder and not model.share_top_down
-    return {
-        "data": [member.data.name, member.data.redraw, image_counts(member.data).train],
-        "layers": [
-            [layer.units, layer.mlp, layer.down, layer.top_down if own_top_down and index else None]
-            for index, layer in enumerate(model.layers)
-        ],
-        "inference": ["ladder" if ladder else "vae", ladder and model.share_top_down],
-        "batch_norm": model.batch_norm,
-        "nonlinearity": model.model_dump(mode="json")["nonlinearity"],
-        "observation": model.observation,
-        "samples": [member.objective.mc_samples, member.objective.iw_samples],
-        "training": [training.batch_size, training.last_batch, training.matmul_precision],
-        "memory_gib": member.evaluation.memory_gib,
-    }
+    """What a member's speed depends on: every field of the spec but those that cost no time (`NoStepCost`), and the
+    pixels and training images that there are. Coarser than `tune.plan.grouping.shape`: epochs, say, are not in it.
+    """
+    pixels, train, _ = image_counts(member.data)
+    fields = without(member.model_dump(mode="json"), paths_stating(Member, NoStepCost))
+    return {**fields, "images": [pixels, train]}
 
 
 def device_name(device: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 
 from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.fields import PerMember, paths_stating, without
 from hvae_spec.spec.grid import GridMember
 from tune.simulation import simulate
 
@@ -18,16 +19,11 @@ LIMITS, LOWER = 60, 0.95
 
 
 def shape(member: Member) -> str:
-    """What members of one pack have in common, as a string: everything but the seed, warm-up, the optimiser's settings,
-    clipping and initialisation, which a pack applies member by member.
+    """What members of one pack have in common, as a string: every field of the spec but those that a pack applies
+    member by member (`PerMember`).
     """
-    content = member.model_dump(mode="json", exclude={"seed"})
-    content["objective"].pop("warm_up")
-    for field in ("optimizer", "clip_norm", "clip_value"):
-        content["training"].pop(field)
-    for field in ("initialization", "variance_bias"):
-        content["model"].pop(field)
-    return json.dumps(content, sort_keys=True)
+    common = without(member.model_dump(mode="json"), paths_stating(Member, PerMember))
+    return json.dumps(common, sort_keys=True)
 
 
 def group(
