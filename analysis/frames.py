@@ -14,7 +14,7 @@ from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.form import COSTS, METRICS
 from analysis.reader import Entry
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import ACTIVE, LABELS
 from hvae_spec.spec.grid import slug
 
@@ -112,7 +112,7 @@ def load(path: str | Path) -> Frames:
     """The frames of a results folder, whatever the state of its grid.
 
     Raises:
-        UserError: there is no such folder, it holds no results, or a file in it is damaged.
+        RecordError: there is no such folder, it holds no results, or a file in it is damaged.
 
     """
     book = reader.read(path)
@@ -203,7 +203,7 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
             rows += _unit_rows(entry.units)
         except (TypeError, ValueError) as error:
             path = entry.folder / "units.jsonl"
-            raise UserError(f"{path}: not the KL of units ({error}); delete {path.parent} to run it again") from None
+            raise RecordError(f"{path}: not the KL of units ({error}); delete {path.parent} to run it again") from None
         counts.append(len(rows) - before)
     frame = _labelled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
@@ -224,7 +224,7 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
             ]
         except (AttributeError, TypeError, ValueError) as error:
             path = entry.folder / "result.json"
-            raise UserError(f"{path}: bound_by_samples is no bound by K ({error}); delete it to run it again") from None
+            raise RecordError(f"{path}: bound_by_samples is no bound by K ({error}); delete it to rerun it") from None
         rows += sorted(found)
         counts.append(len(rows) - before)
     frame = _labelled(labels, counts)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from analysis import form
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, RecordError
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.spec.experiment import Member
 
@@ -60,12 +60,12 @@ def read(path: str | Path) -> Ledger:
     """The ledger of the results folder at `path`.
 
     Raises:
-        UserError: there is no such folder, it holds no results, or a file in it is damaged.
+        RecordError: there is no such folder, it holds no results, or a file in it is damaged.
 
     """
     root = Path(path)
     if not root.is_dir():
-        raise UserError(f"{root}: no such results folder; `python -m tune.run` makes one, by default results/<name>")
+        raise RecordError(f"{root}: no such results folder; `python -m tune.run` makes one, by default results/<name>")
     results = Results(root)
     try:
         name, variants, planned = _grid(results)
@@ -73,9 +73,9 @@ def read(path: str | Path) -> Ledger:
         known = {entry.folder for entry in entries}
         entries += [_entry(record, planned=not planned) for record in results.records if record.folder not in known]
     except OSError as error:
-        raise UserError(f"{root}: cannot be read ({error}); mend its permissions") from None
+        raise MachineError(f"{root}: cannot be read ({error}); fix its permissions") from None
     if not entries:
-        raise UserError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
+        raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     return Ledger(name, variants, tuple(entries))
 
 
@@ -89,7 +89,7 @@ def _grid(results: Results) -> tuple[str, tuple[str, ...], list[tuple[str, str, 
         ]
         return str(grid.get("name", results.root.name)), tuple(grid.get("variants", ())), members
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a grid ({error!r}); run tune.run again to rewrite it") from None
+        raise RecordError(f"{path}: not a grid ({error!r}); run tune.run again to rewrite it") from None
 
 
 def _entry(record: Record, digest: str = "", labels: dict[str, Any] | None = None, planned: bool = True) -> Entry:
@@ -111,13 +111,13 @@ def _result(record: Record) -> dict[str, Any]:
     if result is None:
         return {}
     if not isinstance(result, dict) or result.get("status") not in STATUSES[:3]:
-        raise UserError(
+        raise RecordError(
             f"{record.folder / 'result.json'}: not a result (its status is none of {', '.join(STATUSES[:3])}); "
             "delete it to have the member run again"
         )
     fault = form.fault(result, form.RESULT)
     if fault:
-        raise UserError(f"{record.folder / 'result.json'}: {fault}; delete it to have the member run again")
+        raise RecordError(f"{record.folder / 'result.json'}: {fault}; delete it to have the member run again")
     return result
 
 
@@ -128,12 +128,12 @@ def _spec(record: Record) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
+        raise RecordError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: not the spec of a record; delete {path.parent} to run it again")
+        raise RecordError(f"{path}: not the spec of a record; delete {path.parent} to run it again")
     fault = form.fault(tree, form.SPEC)
     if fault:
-        raise UserError(f"{path}: not the spec of a record ({fault}); delete {path.parent} to run it again")
+        raise RecordError(f"{path}: not the spec of a record ({fault}); delete {path.parent} to run it again")
     return tree
 
 
@@ -142,16 +142,16 @@ def _member(record: Record, spec: dict[str, Any]) -> Member:
         return Member.model_validate(spec)
     except ValueError as error:
         path = record.folder / "spec.yaml"
-        raise UserError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
+        raise RecordError(f"{path}: not the spec of a record ({error}); delete {path.parent} to run it again") from None
 
 
 def _labels(path: Path, labels: dict[str, Any]) -> dict[str, Any]:
     missing = [key for key in ("dataset", "depth", "variant", "seed") if key not in labels]
     if missing:
-        raise UserError(f"{path}: labels without {', '.join(missing)}; run tune.run again to rewrite it")
+        raise RecordError(f"{path}: labels without {', '.join(missing)}; run tune.run again to rewrite it")
     odd = [key for key in ("depth", "seed") if not form.is_whole(labels[key])]
     if odd:
-        raise UserError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
+        raise RecordError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
     return {key: plain(value) for key, value in labels.items()}
 
 
@@ -187,15 +187,15 @@ def _rows(path: Path, fault_of: Callable[[dict[str, Any]], str | None], *require
         rows = _parse(lines)
     if rows is None:
         bad = next(number for number, line in enumerate(lines, start=1) if _parse([line]) is None)
-        raise UserError(f"{path}:{bad}: not a JSON object; delete {path.parent} to have the member run again")
+        raise RecordError(f"{path}:{bad}: not a JSON object; delete {path.parent} to have the member run again")
     for number, row in enumerate(rows, start=1):
         if any(key not in row for key in required):
-            raise UserError(
+            raise RecordError(
                 f"{path}:{number}: a row without {' or '.join(required)}; delete {path.parent} to run it again"
             )
         fault = fault_of(row)
         if fault:
-            raise UserError(f"{path}:{number}: {fault}; delete {path.parent} to run it again")
+            raise RecordError(f"{path}:{number}: {fault}; delete {path.parent} to run it again")
     return rows
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, UserError
 from hvae_spec.records.files import write_atomically
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
             *_write_page(target / "report.html", page(loaded, summary(loaded), quantities, drawings)),
         ]
     except OSError as error:
-        raise UserError(f"{target}: the report cannot be written ({error}); choose another folder with --out") from None
+        message = f"{target}: the report cannot be written ({error}); choose another folder with --out"
+        raise MachineError(message) from None
     shown = quantities[0].tables
     return Report(rendering.terminal(shown), rendering.notes(shown), summary(loaded), tuple(files))
 
@@ -158,7 +159,7 @@ def _write_page(path: Path, content: str) -> Iterator[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns 0, or 2 with one message on stderr if the input is bad."""
+    """The command. Returns 0, or the exit code of an error with one message on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = write(options.results, options.out)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return error.exit_code
     from rich.console import Console
 
     Console().print(report)

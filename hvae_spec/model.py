@@ -11,7 +11,7 @@ from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import Dataset, load_dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.nn.batch_norm import BatchNorm
@@ -185,7 +185,7 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     """The trained model of a record's folder, with the batch-norm statistics of its final evaluation.
 
     Raises:
-        UserError: there is no finished record there, or it is damaged.
+        RecordError: there is no finished record there, or it is damaged.
 
     """
     record = Record(Path(folder))
@@ -193,7 +193,7 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     try:
         model.hierarchy.load_state_dict(load_weights(record.weights))
     except RuntimeError:
-        raise UserError(
+        raise CheckpointError(
             f"{record.weights}: weights of another model than {folder}/spec.yaml, or of an earlier version, which laid "
             "them out differently; delete the folder and run the grid again to have it trained anew"
         ) from None

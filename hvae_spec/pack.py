@@ -19,7 +19,7 @@ from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
@@ -108,7 +108,7 @@ class _Life:
         try:
             self.trainer.start_from([load_weights(first.weights) for first in firsts])
         except (KeyError, RuntimeError):
-            raise UserError(
+            raise CheckpointError(
                 f"{firsts[0].weights}: weights of another model, or of an earlier version, which laid them out "
                 "differently; delete the first phase's folder and run its grid again to have it trained anew"
             ) from None

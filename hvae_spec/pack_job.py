@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import DONE, LABELS, Record, Results
 from hvae_spec.spec.experiment import Member
 
@@ -59,7 +59,7 @@ class PackJob:
         None if it starts from initial weights.
 
         Raises:
-            UserError: the first phase has finished in none of them; with the reason, if it diverged or failed.
+            RecordError: the first phase has finished in none of them; with the reason, if it diverged or failed.
 
         """
         first = member.spec.first_phase
@@ -71,9 +71,9 @@ class PackJob:
                 return record
         for record in records:
             if record.reason:
-                raise UserError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
+                raise RecordError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
         where = " or ".join(str(folder.root) for folder in folders)
-        raise UserError(
+        raise RecordError(
             f"{member.folder}: its first phase has not finished in {where}; add it to the grid (a variant with its "
             f"{first.training.epochs} epochs and training.first_phase: null), or name the results folder that holds it "
             "with --records"

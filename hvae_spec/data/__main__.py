@@ -10,7 +10,7 @@ from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.contents import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError, UserError
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show([listing(name) for name in IMAGE_COUNTS])
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     return 0
@@ -104,7 +104,7 @@ def fetch(name: str) -> None:
     """Download the files of a data set that are missing.
 
     Raises:
-        UserError: there is no such data set, or a file cannot be had.
+        DataError: there is no such data set, or a file cannot be had.
 
     """
     from rich.console import Console
@@ -115,7 +115,7 @@ def fetch(name: str) -> None:
         if name in IMAGE_COUNTS:
             console.print(f"{name} comes with scikit-learn: nothing to download")
             return
-        raise UserError(f"{name}: no such data set; expected one of {known}")
+        raise DataError(f"{name}: no such data set; expected one of {known}")
     paths: list[Path] = [locate(source) for source in SOURCES[name]]
     for path, source in zip(paths, SOURCES[name], strict=True):
         told = "" if is_canonical(path, source) else " (not the file that its distributor published)"

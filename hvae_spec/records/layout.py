@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.files import copy_folder, read_json_lines, write_atomically, write_json, write_json_lines
 from hvae_spec.spec.experiment import Member
 
@@ -45,14 +45,14 @@ class Record:
 
     @property
     def spec(self) -> Member:
-        """The resolved spec. Raises UserError if the record has none that can be read."""
+        """The resolved spec. Raises RecordError if the record has none that can be read."""
         path = self.folder / "spec.yaml"
         try:
             return Member.model_validate(yaml.safe_load(path.read_text()))
         except FileNotFoundError:
-            raise UserError(f"{self.folder}: no record there (it has no spec.yaml)") from None
+            raise RecordError(f"{self.folder}: no record there (it has no spec.yaml)") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: not the spec of a record ({error})") from None
+            raise RecordError(f"{path}: not the spec of a record ({error})") from None
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -63,7 +63,7 @@ class Record:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise UserError(f"{path}: not a result ({error}); delete it to have the member run again") from None
+            raise RecordError(f"{path}: not a result ({error}); delete it to have the member run again") from None
         return content
 
     @property
@@ -171,7 +171,7 @@ class Results:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise UserError(f"{path}: not a grid ({error}); run tune.run again to rewrite it") from None
+            raise RecordError(f"{path}: not a grid ({error}); run tune.run again to rewrite it") from None
         return content
 
     def pack(self, pack_id: str) -> Path:

@@ -8,7 +8,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError
 from hvae_spec.records.files import write_atomically
 from hvae_spec.train.trainer import Divergence, Trainer
 
@@ -44,14 +44,14 @@ def load_checkpoint(path: Path, trainer: Trainer, digests: list[str]) -> dict[st
     """Put a pack back into the state of its checkpoint, and return the caller's `extra`.
 
     Raises:
-        UserError: the file is not a checkpoint of these members.
+        CheckpointError: the file is not a checkpoint of these members.
 
     """
     metadata, tensors = _read(path, str(trainer.device))
     if metadata["digests"] != digests:
-        raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
+        raise CheckpointError(f"{path}: a checkpoint of other members; delete it to start this pack over")
     if metadata.get("shapes") != _shapes(trainer):
-        raise UserError(
+        raise CheckpointError(
             f"{path}: a checkpoint of an earlier version, which laid out weights differently; delete it to start this "
             "pack over"
         )
@@ -73,7 +73,7 @@ def _read(path: Path, device: str) -> tuple[dict[str, Any], dict[str, torch.Tens
             metadata = json.loads((file.metadata() or {})["pack"])
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
+        raise CheckpointError(f"{path}: a damaged checkpoint ({error}); delete it to start this pack over") from None
 
 
 def cut_checkpoint(path: Path, target: Path, digests: list[str]) -> None:
@@ -85,12 +85,12 @@ def cut_checkpoint(path: Path, target: Path, digests: list[str]) -> None:
         digests: the members to keep, in their new order.
 
     Raises:
-        UserError: the file is not a checkpoint with these members.
+        CheckpointError: the file is not a checkpoint with these members.
 
     """
     metadata, tensors = _read(path, "cpu")
     if not set(digests) <= set(metadata["digests"]):
-        raise UserError(f"{path}: a checkpoint of other members; delete it to start this pack over")
+        raise CheckpointError(f"{path}: a checkpoint of other members; delete it to start this pack over")
     places = [metadata["digests"].index(digest) for digest in digests]
     part = {"rows": tensors["rows"][places]}
     for name, value in tensors.items():
@@ -112,13 +112,13 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """The parameters and statistics that `save_weights` wrote.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        CheckpointError: there is no such file, or it is damaged.
 
     """
     try:
         tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no weights; the member has not finished (or diverged)") from None
+        raise CheckpointError(f"{path}: no weights; the member has not finished (or diverged)") from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not weights that can be read ({error})") from None
+        raise CheckpointError(f"{path}: not weights that can be read ({error})") from None
     return tensors
