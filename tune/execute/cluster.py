@@ -21,9 +21,9 @@ import psutil
 
 from hvae_spec.errors import MachineError, UserError
 from hvae_spec.pack_job import PackJob, Progress
+from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, Packs, Signs
 from tune.execute.signals import Interruption
-from tune.show.display import Listener
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

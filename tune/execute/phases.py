@@ -8,9 +8,9 @@ from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import DONE, Results
 from hvae_spec.spec.load import Reading
+from tune.execute.listener import Listener
 from tune.execute.outcomes import record_failure
 from tune.plan.planner import pack_id
-from tune.show.display import Listener
 
 
 def check_first_phases(reading: Reading, results: Results, sources: Sequence[Path]) -> None:

@@ -13,8 +13,8 @@ from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import parameters
 from tune.measure.cache import shape_name
 from tune.plan.planner import Plan
+from tune.plan.schedule import simulate
 from tune.show.display import clock_time
-from tune.simulation import simulate
 
 CELLS, PACKS, MEMBERS = 100, 20, 20
 """Most rows that are printed of each."""
@@ -127,7 +127,7 @@ def _print_forecast(plan: Plan, console: Console) -> None:
     memory = sum(sorted((forecast.bytes or 0 for forecast in forecasts), reverse=True)[: plan.workers])
     console.print(
         f"Together {clock_time(schedule.makespan)} with {plan.workers} packs at a time "
-        f"({schedule.utilisation:.0%} of the workers' time used): {hours:,.1f} {'GPU' if plan.gpus else 'core'}-hours, "
+        f"({schedule.utilization:.0%} of the workers' time used): {hours:,.1f} {'GPU' if plan.gpus else 'core'}-hours, "
         f"at most {gibibytes(memory)} in use at a time.",
         highlight=False,
     )
