@@ -119,7 +119,7 @@ def load(path: str | Path) -> Frames:
     """The frames of a results folder, whatever the state of its grid.
 
     Raises:
-        UserError: there is no such folder, it holds no results, or a file in it is damaged.
+        RecordError: there is no such folder, it holds no results, or a file in it is damaged.
 
     """
     contents = reader.read(path)

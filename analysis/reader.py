@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
@@ -65,12 +65,12 @@ def read(path: str | Path) -> Contents:
     """What the results folder at `path` holds.
 
     Raises:
-        UserError: there is no such folder, it holds no results, or a file in it is damaged.
+        RecordError: there is no such folder, it holds no results, or a file in it is damaged.
 
     """
     root = Path(path)
     if not root.is_dir():
-        raise UserError(f"{root}: no such results folder; `python -m tune.run` makes one, by default results/<name>")
+        raise RecordError(f"{root}: no such results folder; `python -m tune.run` makes one, by default results/<name>")
     results = Results(root)
     try:
         grid = results.grid
@@ -88,9 +88,9 @@ def read(path: str | Path) -> Contents:
             if record.folder.name.rsplit("-", 1)[-1] not in shorts and record.has_spec
         ]
     except OSError as error:
-        raise UserError(f"{root}: cannot be read ({error}); fix its permissions") from None
+        raise RecordError(f"{root}: cannot be read ({error}); fix its permissions") from None
     if not entries:
-        raise UserError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
+        raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     name = root.name if grid is None else grid.name
     return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries))
 
@@ -156,10 +156,10 @@ def _entry(
 def _check_labels(path: Path, labels: dict[str, Any]) -> None:
     missing = [key for key in LABELS if key not in labels]
     if missing:
-        raise UserError(f"{path}: labels without {', '.join(missing)}; run tune.run again to rewrite it")
+        raise RecordError(f"{path}: labels without {', '.join(missing)}; run tune.run again to rewrite it")
     odd = [key for key in ("depth", "seed") if not isinstance(labels[key], int) or isinstance(labels[key], bool)]
     if odd:
-        raise UserError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
+        raise RecordError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
 
 
 def plain(value: Any) -> Any:

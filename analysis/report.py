@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_spec.errors import UserError
+from hvae_spec.command import run_command
+from hvae_spec.errors import MachineError
 from hvae_spec.records.files import write_atomically
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
             *_write_page(target / "report.html", page(loaded, summary(loaded), quantities, drawings)),
         ]
     except OSError as error:
-        raise UserError(f"{target}: the report cannot be written ({error}); choose another folder with --out") from None
+        message = f"{target}: the report cannot be written ({error}); choose another folder with --out"
+        raise MachineError(message) from None
     shown = quantities[0].tables
     return Report(rendering.terminal(shown), rendering.notes(shown), summary(loaded), tuple(files))
 
@@ -157,20 +159,21 @@ def _write_page(path: Path, content: str) -> Iterator[Path]:
     yield path
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns 0, or 2 with one message on stderr if the input is bad."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis.report") -> int:
+    """The command. Returns 0, or the exit code of an error with one message on stderr."""
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.report", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="results folder of a grid, e.g. results/mnist_grid")
     help_out = "folder for tables/ and figures/ (default: the results folder)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=help_out)
     options = parser.parse_args(arguments)
-    try:
-        report = write(options.results, options.out)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    return run_command(lambda: _report(options.results, options.out))
+
+
+def _report(results: Path, out: Path | None) -> int:
+    """Write and print the report."""
+    report = write(results, out)
     from rich.console import Console
 
     Console().print(report)

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hvae_spec.errors import SpecError, UserError
+    from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
     from hvae_spec.model import Model, compile, load_record
     from hvae_spec.reading import load, loads
     from hvae_spec.records.gallery_file import load_gallery
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from hvae_spec.spec.grid import members
 
 __all__ = [
+    "CheckpointError",
+    "DataError",
     "Experiment",
+    "MachineError",
     "Member",
     "Model",
+    "RecordError",
     "SpecError",
     "UserError",
     "compile",
@@ -34,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "hvae_spec.errors": ("SpecError", "UserError"),
+    "hvae_spec.errors": ("CheckpointError", "DataError", "MachineError", "RecordError", "SpecError", "UserError"),
     "hvae_spec.records.gallery_file": ("load_gallery",),
     "hvae_spec.model": ("Model", "compile", "load_record"),
     "hvae_spec.reading": ("load", "loads"),

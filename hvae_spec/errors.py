@@ -1,8 +1,8 @@
-"""Errors that a user can mend: what is wrong, where, what was expected, and what would fix it."""
+"""Errors that a user can fix: what is wrong, where, what was expected, and what would fix it."""
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 Kind = Literal["unreadable", "invalid", "nonsense"]
 
@@ -13,9 +13,33 @@ TEXT_WIDTH = 400
 
 
 class UserError(Exception):
-    """Bad input of any kind (a flag, a data file, a record, a folder in use). The message stands on its own; commands
-    print it without a traceback and exit with code 2.
+    """What a user can fix. The message stands on its own; commands print it without a traceback and exit with
+    `exit_code`.
+
+    Its subclasses say where the fault lies. An error that is of none of them concerns a flag, an argument of a function
+    or a folder in use.
     """
+
+    exit_code: ClassVar[int] = 2
+    """What a command that ends with this error exits with: 2, the input is bad; 1, the machine failed."""
+
+
+class DataError(UserError):
+    """Images that are missing, damaged, or not what a spec says of them."""
+
+
+class RecordError(UserError):
+    """A results folder, or a record in it, that is missing, unfinished, damaged or of another version."""
+
+
+class CheckpointError(RecordError):
+    """A file of weights or of a pack's state in training that is missing, damaged, or of other members or models."""
+
+
+class MachineError(UserError):
+    """A disk or a permission stands in the way; the input is as it should be."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True, order=True)

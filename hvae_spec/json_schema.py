@@ -1,9 +1,12 @@
 """`python -m hvae_spec.json_schema` prints the JSON Schema of a spec file, for editors."""
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from hvae_spec.command import run_command
 from hvae_spec.spec.experiment import Experiment
 
 
@@ -28,10 +31,16 @@ def _sections(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: node for key, node in schema["properties"].items() if "$ref" in node}
 
 
-def main() -> None:
-    """Print the schema."""
-    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spec.json_schema") -> int:
+    """The command. Returns its exit code."""
+    argparse.ArgumentParser(prog=prog, description="Print the JSON Schema of a spec file.").parse_args(arguments)
+
+    def show() -> int:
+        sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+        return 0
+
+    return run_command(show)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,7 @@ from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import Dataset, load_dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.member import load_model
@@ -186,15 +186,15 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     """The trained model of a record's folder, with the batch-norm statistics of its latest evaluation.
 
     Raises:
-        UserError: there is no finished record there, or it is damaged.
+        RecordError: there is no finished record there, or it is damaged.
 
     """
     record = Record(Path(folder))
     if (record.folder / RESULT).exists():
-        raise UserError(f"{record.folder}: a record of an earlier version (0.2 or before); load it with that version")
+        raise RecordError(f"{record.folder}: a record of an earlier version (0.2 or before); load it with that version")
     spec, training = record.spec, record.training
     if training is None or training.status != "trained":
-        raise UserError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
+        raise RecordError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
     model = Model(spec, device)
     model.hierarchy = load_model(record, training, model.pixels, model.device)
     model.epoch = training.epochs

@@ -18,7 +18,7 @@ from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError, RecordError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import MemberEvaluation, data_state
@@ -109,7 +109,7 @@ class PackRun:
         """Bring all members to the end of their training, and write what became of it."""
         if self.job.kind == "evaluate":
             missing = next(record for record in self.records if not _is_done(record))
-            raise UserError(f"{missing.folder}: not trained, so it cannot be evaluated; run the same command again")
+            raise RecordError(f"{missing.folder}: not trained, so it cannot be evaluated; run the same command again")
         with self.timed("training"):
             trainer = Trainer(self.specs, self.dataset, self.device, compiled=self.job.compiled)
         self.trainer = trainer
@@ -167,7 +167,7 @@ class PackRun:
             else:
                 trainer.start_from(weights)
         except (KeyError, RuntimeError, ValueError):
-            raise UserError(
+            raise CheckpointError(
                 f"{sources[0].weights}: weights of another model; delete {sources[0].folder} and run its grid again to "
                 "have it trained anew"
             ) from None
@@ -381,10 +381,10 @@ def _is_trained(record: Record) -> bool:
 
 
 def _trained(record: Record) -> TrainingResult:
-    """The result of a training that another one starts from. Raises UserError if it is not trained."""
+    """The result of a training that another one starts from. Raises RecordError if it is not trained."""
     training = record.training
     if training is None or training.status != "trained":
-        raise UserError(f"{record.folder}: not trained, so no training can start from it; run the same command again")
+        raise RecordError(f"{record.folder}: not trained, so no training can start from it; run the same command again")
     return training
 
 

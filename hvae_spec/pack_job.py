@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import LABELS, Record, Results
 from hvae_spec.records.result import DONE, Source, Status
 from hvae_spec.spec.grid import GridMember
@@ -70,7 +70,7 @@ class PackJob:
         None if it starts from initial weights.
 
         Raises:
-            UserError: the first phase is trained in none of them; with the reason, if it diverged or failed.
+            RecordError: the first phase is trained in none of them; with the reason, if it diverged or failed.
 
         """
         first = member.spec.first_phase
@@ -84,9 +84,9 @@ class PackJob:
                 return record
         for record in records:
             if record.reason:
-                raise UserError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
+                raise RecordError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
         where = " or ".join(str(folder.root) for folder in folders)
-        raise UserError(
+        raise RecordError(
             f"{member.folder}: its first phase is trained nowhere in {where}; add it to the grid (a variant with its "
             f"{first.training.epochs} epochs and training.first_phase: null), or name the results folder that holds it "
             "with --records"

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,61 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_graph(root, packages):
+    """What each module imports, of the modules of these packages, by paths; also lazily, but not for types alone."""
+    paths = [path.relative_to(root) for package in packages for path in (root / package).rglob("*.py")]
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph = {}
+    for path in paths:
+        tree = ast.parse((root / path).read_text())
+        typing = [
+            node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ]
+        skipped = {id(inner) for node in typing for statement in node.body for inner in ast.walk(statement)}
+        found = set()
+        for node in ast.walk(tree):
+            if id(node) in skipped:
+                continue
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= inner if inner <= names.keys() else inner | {node.module}
+        graph[path] = {names[name] for name in found & names.keys()} - {path}
+    return graph
+
+
+def folder_graph(graph):
+    """The same between folders of a package; a file that is in none stands for itself."""
+    folders = {path: Path(*path.parts[:2]) for path in graph}
+    found = {folder: set() for folder in folders.values()}
+    for path, others in graph.items():
+        found[folders[path]] |= {folders[other] for other in others} - {folders[path]}
+    return found
+
+
+@pytest.mark.parametrize("view", [lambda graph: graph, folder_graph], ids=["modules", "folders"])
+def test_imports_run_in_no_circle_not_even_lazily(view):
+    TopologicalSorter(view(module_graph(ROOT, PACKAGES))).prepare()  # raises CycleError, which names the circle
+
+
+def test_a_lazy_circle_between_modules_and_one_between_folders_are_found(tmp_path):
+    files = {"a": "from p.one import b", "b": "def later():\n    import p.one.a", "c": "from p.two.d import x"}
+    for name, text in files.items():
+        (tmp_path / "p" / "one").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / "one" / f"{name}.py").write_text(text)
+    with pytest.raises(CycleError, match=r"a\.py"):
+        TopologicalSorter(module_graph(tmp_path, ["p"])).prepare()
+    (tmp_path / "p" / "one" / "b.py").write_text("if TYPE_CHECKING:\n    import p.one.a")
+    (tmp_path / "p" / "two").mkdir()
+    (tmp_path / "p" / "two" / "d.py").write_text("x = 1")
+    (tmp_path / "p" / "two" / "e.py").write_text("import p.one.a")
+    graph = module_graph(tmp_path, ["p"])
+    TopologicalSorter(graph).prepare()
+    with pytest.raises(CycleError, match="two"):
+        TopologicalSorter(folder_graph(graph)).prepare()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

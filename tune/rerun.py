@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays
@@ -40,13 +40,15 @@ def rerun(folder: Path, device: str, console: Console) -> int:
     does, 1 if any does.
 
     Raises:
-        UserError: the folder is no record that has finished training, or a file in it is damaged.
+        RecordError: the folder is no record that has finished training, or a file in it is damaged.
 
     """
     record = Record(folder.resolve())
     training = record.training
     if training is None or training.status != "trained" or training.pack is None:
-        raise UserError(f"{folder}: not trained, so there is nothing to compare with; give a finished member's folder")
+        raise RecordError(
+            f"{folder}: not trained, so there is nothing to compare with; give a finished member's folder"
+        )
     with tempfile.TemporaryDirectory(prefix="hvae-rerun-") as scratch:
         job = recorded_job(record, training, Path(scratch), device)
         count = len(job.members)
@@ -77,16 +79,16 @@ def recorded_job(record: Record, training: TrainingResult, scratch: Path, device
     """The pack that a record was trained in, with all of its members that are still there, to be run in another folder.
 
     Raises:
-        UserError: the record says nothing of its pack, or the record that it was extended from is gone.
+        RecordError: the record says nothing of its pack, or the record that it was extended from is gone.
 
     """
     results, state = Results(record.folder.parent.parent), training.pack
     if state is None:
-        raise UserError(f"{record.folder}: its result says nothing of a pack; it cannot be run again as it was")
+        raise RecordError(f"{record.folder}: its result says nothing of a pack; it cannot be run again as it was")
     mates = [record if digest == training.digest else results.find(digest) for digest in state.trainings]
     missing = sum(mate is None for mate in mates)
     if missing:
-        raise UserError(
+        raise RecordError(
             f"{record.folder}: {missing} of the {len(mates)} members of its pack are no longer in {results.root}, so "
             "the pack cannot be run again as it was"
         )
@@ -101,7 +103,9 @@ def recorded_job(record: Record, training: TrainingResult, scratch: Path, device
             source = results.find(found.extended_from)
             shorter = None if source is None else source.training
             if source is None or shorter is None:
-                raise UserError(f"{mate.folder}: the training that it was extended from is no longer in {results.root}")
+                raise RecordError(
+                    f"{mate.folder}: the training that it was extended from is no longer in {results.root}"
+                )
             extends.append(source.folder)
             start = shorter.epochs
     run = RunInfo(scratch, device, sources=(results.root,))

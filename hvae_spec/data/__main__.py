@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hvae_spec.command import run_command
 from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.contents import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError, UserError
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts
 
 
@@ -28,24 +29,20 @@ class Listing:
     counts: ImageCounts
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spec.data") -> int:
     """The command. Returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hvae_spec.data", description="Data sets: what is here, and more.")
+    parser = argparse.ArgumentParser(prog=prog, description="List the data sets, or fetch one.")
     commands = parser.add_subparsers(dest="command", metavar="{list,fetch}")
     commands.add_parser("list", help="list the data sets (the default)")
     fetching = commands.add_parser("fetch", help="download a data set")
     fetching.add_argument("name", help=f"one of {', '.join(SOURCES)}")
     options = parser.parse_args(arguments)
-    try:
-        if options.command == "fetch":
-            fetch(options.name)
-        else:
-            show([listing(name) for name in IMAGE_COUNTS])
-    except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    name: str | None = options.name if options.command == "fetch" else None
+    return run_command(lambda: _list() if name is None else fetch(name))
+
+
+def _list() -> int:
+    show([listing(name) for name in IMAGE_COUNTS])
     return 0
 
 
@@ -100,11 +97,11 @@ def show(listings: Sequence[Listing]) -> None:
     console.print(text, markup=False, highlight=False)
 
 
-def fetch(name: str) -> None:
-    """Download the files of a data set that are missing.
+def fetch(name: str) -> int:
+    """Download the files of a data set that are missing. Returns the exit code.
 
     Raises:
-        UserError: there is no such data set, or a file cannot be had.
+        DataError: there is no such data set, or a file cannot be had.
 
     """
     from rich.console import Console
@@ -114,12 +111,13 @@ def fetch(name: str) -> None:
         known = ", ".join(SOURCES)
         if name in IMAGE_COUNTS:
             console.print(f"{name} comes with scikit-learn: nothing to download")
-            return
-        raise UserError(f"{name}: no such data set; expected one of {known}")
+            return 0
+        raise DataError(f"{name}: no such data set; expected one of {known}")
     paths: list[Path] = [locate(source) for source in SOURCES[name]]
     for path, source in zip(paths, SOURCES[name], strict=True):
         told = "" if is_canonical(path, source) else " (not the file that its distributor published)"
         console.print(f"{path}{told}", soft_wrap=True, markup=False, highlight=False)
+    return 0
 
 
 if __name__ == "__main__":

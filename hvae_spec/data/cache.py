@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def locate(source: Source) -> Path:
     A file that is there is taken as it is, with or without its `.gz`; a download must match its digest.
 
     Raises:
-        UserError: it is nowhere and no URL yields it.
+        DataError: it is nowhere and no URL yields it.
 
     """
     return find(source) or download(source, search_folders()[-1] / source.dataset)
@@ -57,7 +57,7 @@ def download(source: Source, folder: Path) -> Path:
     """Download a file into a folder, trying its URLs in turn; checked, atomic, with a progress bar.
 
     Raises:
-        UserError: no URL yields it.
+        DataError: no URL yields it.
 
     """
     import pooch
@@ -75,7 +75,7 @@ def download(source: Source, folder: Path) -> Path:
         except (OSError, requests.RequestException) as error:
             failures.append(f"  {url}: {_reason(error)}")
     places = "\n".join(f"  {parent / source.dataset / source.name}" for parent in search_folders())
-    raise UserError(
+    raise DataError(
         f"{source.dataset}: {source.name} is missing and could not be downloaded.\n"
         f"It was expected at one of\n{places}\nand tried from\n" + "\n".join(failures) + "\n"
         "Put the file there by hand, or set HVAE_DATA_DIR to the folder that holds "

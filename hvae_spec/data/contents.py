@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from hvae_spec.data.cache import Source
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError, MachineError
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -20,14 +20,14 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """The uncompressed content of a file that is compressed if its name ends in .gz.
 
     Raises:
-        UserError: the file cannot be opened, or turns out damaged while it is read.
+        DataError: the file cannot be opened, or turns out damaged while it is read.
 
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             yield cast(IO[bytes], stream)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: damaged or incomplete ({error}); delete it to download it again") from None
+        raise DataError(f"{path}: damaged or incomplete ({error}); delete it to download it again") from None
 
 
 class Digesting:
@@ -63,14 +63,16 @@ def _digest(stream: IO[bytes], like: str) -> str:
 
 
 def is_canonical(path: Path, source: Source) -> bool:
-    """Whether a file is the published one, or has its content. Raises UserError if it is damaged."""
+    """Whether a file is the published one, or has its content. Raises UserError if it is damaged or
+    cannot be read.
+    """
     if path.name == source.name:
         try:
             with path.open("rb") as stream:
                 if _digest(stream, source.digest) == source.digest:
                     return True
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+            raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
     if not source.content_digest:
         return False
     with opened(path) as stream:

@@ -14,7 +14,7 @@ from typing import Protocol
 from hvae_spec.data.cache import search_folders
 from hvae_spec.data.contents import opened
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError, MachineError, UserError
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts, OwnImages
 
 State = tuple[str, int, int]
@@ -33,7 +33,7 @@ NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
 
 
 def image_counts(spec: DataSpec) -> ImageCounts:
-    """The images that a spec uses, of those that are available. Raises UserError as `available_counts` does."""
+    """The images that a spec uses, of those that are available. Raises DataError as `available_counts` does."""
     return spec.limit(available_counts(spec))
 
 
@@ -42,7 +42,7 @@ def available_counts(spec: DataSpec) -> ImageCounts:
     files say, or as published while the files are not here yet.
 
     Raises:
-        UserError: the user's own images cannot be counted.
+        DataError: the user's own images cannot be counted.
 
     """
     counts = _own(spec.own) if spec.dataset == "own" else _published(spec.dataset)
@@ -54,16 +54,16 @@ def stated_counts(spec: DataSpec) -> ImageCounts:
     whereas a record that was moved to another machine finds them by their name elsewhere.
 
     Raises:
-        UserError: the user's own images are not there, or cannot be counted.
+        DataError: the user's own images are not there, or cannot be counted.
 
     """
     if spec.dataset == "own" and spec.own is not None and not os.path.exists(spec.own.file):
-        raise UserError(f"{spec.own.file}: no such file or folder")
+        raise DataError(f"{spec.own.file}: no such file or folder")
     return available_counts(spec)
 
 
 def image_pixels(spec: DataSpec) -> int:
-    """D, which a model needs even where the images are gone. Raises UserError as `available_counts` does."""
+    """D, which a model needs even where the images are gone. Raises DataError as `available_counts` does."""
     if spec.dataset == "own" and spec.own and spec.own.shape:
         return spec.own.shape[0] * spec.own.shape[1]
     return available_counts(spec).pixels
@@ -87,13 +87,13 @@ def _own(own: OwnImages | None) -> ImageCounts:
     """The counts of a user's own images.
 
     Raises:
-        UserError: they are not there, or are not what they should be.
+        DataError: they are not there, or are not what they should be.
 
     """
     from hvae_spec.data.own import find_own, own_header
 
     if own is None:
-        raise UserError("data.own is missing: it names the images of `dataset: own`")
+        raise DataError("data.own is missing: it names the images of `dataset: own`")
     path = str(find_own(own.file))
     return _own_counts(path, _signature(path), own.shape, own_header)
 
@@ -132,14 +132,14 @@ def idx_shape(stream: Readable, dimensions: int) -> tuple[int, ...]:
     """The shape that the header of an IDX file of unsigned bytes tells; the bytes follow.
 
     Raises:
-        UserError: it is no such file. The message wants the file's name before it.
+        DataError: it is no such file. The message wants the file's name before it.
 
     """
     magic = stream.read(4)
     sizes = stream.read(4 * dimensions)
     if magic != bytes([0, 0, 8, dimensions]) or len(sizes) < 4 * dimensions:
         expected = f"an IDX file of bytes with {dimensions} dimension{'s' if dimensions > 1 else ''}"
-        raise UserError(f"not {expected} (it begins with {magic.hex() or 'nothing'})")
+        raise DataError(f"not {expected} (it begins with {magic.hex() or 'nothing'})")
     return struct.unpack(f">{dimensions}I", sizes)
 
 
@@ -150,7 +150,7 @@ def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
     written.
 
     Raises:
-        UserError: it is no such file. The message wants the file's name before it.
+        DataError: it is no such file. The message wants the file's name before it.
 
     """
     start = stream.read(8)
@@ -158,13 +158,13 @@ def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
     sizes = stream.read(4 * max(3, dimensions)) if 1 <= dimensions <= 8 else b""
     if magic not in NORB_TYPES or len(sizes) < 12 or len(sizes) < 4 * dimensions:
         known = " or ".join(f"{number:08X}" for number in NORB_TYPES)
-        raise UserError(
+        raise DataError(
             f"not a small-NORB binary matrix (magic number {known}, little-endian; it begins with "
             f"{start[:4].hex() or 'nothing'})"
         )
     shape = struct.unpack(f"<{len(sizes) // 4}i", sizes)[:dimensions]
     if min(shape) < 0:
-        raise UserError(f"not a small-NORB binary matrix: its dimensions are {' x '.join(map(str, shape))}")
+        raise DataError(f"not a small-NORB binary matrix: its dimensions are {' x '.join(map(str, shape))}")
     return NORB_TYPES[magic], shape
 
 
@@ -218,7 +218,7 @@ def _signature(path: str) -> tuple[int, ...]:
         status = os.stat(path)
         below = _folders(path, status.st_mtime_ns) if stat.S_ISDIR(status.st_mode) else ()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
     times = tuple(time for folder in below for time in _signature(folder))
     return (status.st_mtime_ns, status.st_size, *times)
 

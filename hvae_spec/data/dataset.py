@@ -15,7 +15,7 @@ from hvae_spec.data.mnist import mnist
 from hvae_spec.data.norb import norb
 from hvae_spec.data.omniglot import omniglot
 from hvae_spec.data.own import own_images
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 from hvae_spec.spec.data import DataSpec, ImageCounts
 
 LOADERS: dict[str, Callable[[], RawImages]] = {
@@ -53,7 +53,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
     images.
 
     Raises:
-        UserError: the data are missing and cannot be downloaded, or a file is damaged, or is not what it was when the
+        DataError: the data are missing and cannot be downloaded, or a file is damaged, or is not what it was when the
             run was planned.
 
     """
@@ -68,7 +68,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         )
     for part, asked, images in (("train", spec.train_images, dataset.train), ("test", spec.test_images, dataset.test)):
         if asked is not None and asked > len(images):
-            raise UserError(f"{spec.name}: {part}_images is {asked:,}, but there are only {len(images):,}")
+            raise DataError(f"{spec.name}: {part}_images is {asked:,}, but there are only {len(images):,}")
     return replace(
         dataset,
         train=dataset.train[: spec.train_images],

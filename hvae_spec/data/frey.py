@@ -11,14 +11,14 @@ from hvae_spec.data.contents import is_canonical
 from hvae_spec.data.formats.matlab import arrays
 from hvae_spec.data.images import RawImages, every_fifth
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 
 
 def frey() -> RawImages:
     """1,572 + 393 images of 28x20 pixels with grey values 0 ... 255. There are no classes: all labels are 0.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, or is damaged.
+        DataError: the file is missing and cannot be downloaded, or is damaged.
 
     """
     (source,) = SOURCES["frey"]
@@ -26,9 +26,9 @@ def frey() -> RawImages:
     canonical = is_canonical(path, source)
     faces = arrays(path, "ff")["ff"]
     if faces.shape[0] != 560 or faces.shape[1] < 2:
-        raise UserError(f"{path}: 'ff' is {faces.shape[0]} x {faces.shape[1]}; expected 560 x N, a column an image")
+        raise DataError(f"{path}: 'ff' is {faces.shape[0]} x {faces.shape[1]}; expected 560 x N, a column an image")
     if faces.min() < 0 or faces.max() > 255 or (faces != np.floor(faces)).any():
-        raise UserError(f"{path}: 'ff' holds other values than the whole numbers from 0 to 255")
+        raise DataError(f"{path}: 'ff' holds other values than the whole numbers from 0 to 255")
     images = np.ascontiguousarray(faces.T, dtype=np.uint8)
     labels = np.zeros(len(images), dtype=np.int64)
     is_test = every_fifth(len(images))

@@ -18,7 +18,7 @@ from hvae_spec.data.contents import Digesting, opened
 from hvae_spec.data.counts import norb_shape
 from hvae_spec.data.images import RawImages
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 
 SIDE = 32
 PAIRS = 256
@@ -29,7 +29,7 @@ def norb() -> RawImages:
     """24,300 + 24,300 images of 32x32 pixels with grey values 0 ... 255; a label is one of five categories.
 
     Raises:
-        UserError: a file is missing and cannot be downloaded, or is damaged.
+        DataError: a file is missing and cannot be downloaded, or is damaged.
 
     """
     images, labels, genuine = [], [], []
@@ -43,7 +43,7 @@ def norb() -> RawImages:
             classes = _categories(other, content, kind, shape)
         genuine.append(content.digest == categories.content_digest)
         if len(pictures) != len(classes):
-            raise UserError(f"{other}: {len(classes):,} categories for the {len(pictures):,} images of {path.name}")
+            raise DataError(f"{other}: {len(classes):,} categories for the {len(pictures):,} images of {path.name}")
         images.append(pictures)
         labels.append(classes)
     return RawImages(images[0], images[1], labels[0], labels[1], 256, (SIDE, SIDE), all(genuine))
@@ -58,17 +58,17 @@ def _reading(path: Path, source: Source) -> Iterator[tuple[Digesting, str, tuple
         content = Digesting(stream, source.content_digest)
         try:
             kind, shape = norb_shape(content)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         yield content, kind, shape
         if content.read(1):
-            raise UserError(f"{path}: more follows than the {' x '.join(map(str, shape))} numbers its header promises")
+            raise DataError(f"{path}: more follows than the {' x '.join(map(str, shape))} numbers its header promises")
 
 
 def _first_camera(path: Path, content: Digesting, kind: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The first camera's images, scaled, [N, 1024]."""
     if kind != "u1" or shape[1:] != (2, 96, 96) or not shape[0]:
-        raise UserError(
+        raise DataError(
             f"{path}: expected bytes of N x 2 x 96 x 96 (pairs of images), not {' x '.join(map(str, shape))}"
         )
     scaled = []
@@ -86,7 +86,7 @@ def _scaled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _categories(path: Path, content: Digesting, kind: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
     if kind != "<i4" or len(shape) != 1:
-        raise UserError(f"{path}: expected N whole numbers (the categories), not {' x '.join(map(str, shape))}")
+        raise DataError(f"{path}: expected N whole numbers (the categories), not {' x '.join(map(str, shape))}")
     return _numbers(path, content, kind, shape, shape[0]).astype(np.int64)
 
 
@@ -95,7 +95,7 @@ def _numbers(path: Path, content: Digesting, kind: str, shape: tuple[int, ...], 
     size = count * np.dtype(kind).itemsize
     block = content.read(size)
     if len(block) < size:
-        raise UserError(
+        raise DataError(
             f"{path}: incomplete, as its header promises {' x '.join(map(str, shape))} numbers; "
             "delete it to download it again"
         )

@@ -15,14 +15,14 @@ from hvae_spec.data.contents import is_canonical
 from hvae_spec.data.formats.matlab import arrays
 from hvae_spec.data.images import RawImages
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 
 
 def omniglot() -> RawImages:
     """24,345 + 8,070 images of 28x28 intensities; a label is the number of the alphabet.
 
     Raises:
-        UserError: the file is missing and cannot be downloaded, or is damaged.
+        DataError: the file is missing and cannot be downloaded, or is damaged.
 
     """
     (source,) = SOURCES["omniglot"]
@@ -33,7 +33,7 @@ def omniglot() -> RawImages:
     labels = []
     for name, images in (("target", train), ("testtarget", test)):
         if found[name].shape[1] != len(images):
-            raise UserError(f"{path}: {name!r} labels {found[name].shape[1]:,} images, but there are {len(images):,}")
+            raise DataError(f"{path}: {name!r} labels {found[name].shape[1]:,} images, but there are {len(images):,}")
         labels.append(_classes(path, name, found[name]))
     return RawImages(train, test, labels[0], labels[1], 2, (28, 28), canonical)
 
@@ -42,7 +42,7 @@ def _classes(path: Path, name: str, target: NDArray[Any]) -> NDArray[np.int64]:
     """Numbers of the classes of which the columns are one-hot vectors."""
     is_one = target == 1
     if len(target) < 2 or not ((is_one | (target == 0)).all() and (is_one.sum(0) == 1).all()):
-        raise UserError(f"{path}: {name!r} is not one-hot; expected 50 x N, a column an image: a 1 among zeros")
+        raise DataError(f"{path}: {name!r} is not one-hot; expected 50 x N, a column an image: a 1 among zeros")
     return target.argmax(0).astype(np.int64)
 
 
@@ -50,9 +50,9 @@ def _rows(path: Path, name: str, columns: NDArray[Any]) -> NDArray[np.float32]:
     """Columns of Fortran-ordered pixels as rows of pixels in reading order, [N, 784]."""
     if columns.shape[0] != 784 or not columns.shape[1]:
         told = " x ".join(map(str, columns.shape))
-        raise UserError(f"{path}: {name!r} is {told}; expected 784 x N, a column an image")
+        raise DataError(f"{path}: {name!r} is {told}; expected 784 x N, a column an image")
     if not (columns.min() >= 0 and columns.max() <= 1):
-        raise UserError(
+        raise DataError(
             f"{path}: {name!r} has values from {columns.min():g} to {columns.max():g}; expected intensities in [0, 1]"
         )
     images = columns.reshape(28, 28, -1, order="F")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hvae_spec.data.cache import search_folders
 from hvae_spec.data.formats import folder
 from hvae_spec.data.images import RawImages, every_fifth
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 from hvae_spec.spec.data import ImageCounts, OwnImages
 
 LARGEST_LEVELS = 2**24
@@ -25,7 +25,7 @@ def find_own(file: str) -> Path:
     read only where its images are where it says.
 
     Raises:
-        UserError: they are nowhere.
+        DataError: they are nowhere.
 
     """
     path = Path(file)
@@ -36,14 +36,14 @@ def find_own(file: str) -> Path:
                 return candidate
         except (OSError, ValueError):
             continue
-    raise UserError(f"{file}: no such file or folder")
+    raise DataError(f"{file}: no such file or folder")
 
 
 def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:
     """Pixels, training images and test images, from headers alone.
 
     Raises:
-        UserError: it is no file or folder of images.
+        DataError: it is no file or folder of images.
 
     """
     if path.is_dir():
@@ -54,12 +54,12 @@ def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:
     train = found["train"]
     pixels = int(np.prod(train[1:]))
     if shape is not None and shape[0] * shape[1] != pixels:
-        raise UserError(f"{path}: its images have {pixels} pixels, not the {shape[0]} x {shape[1]} of data.own.shape")
+        raise DataError(f"{path}: its images have {pixels} pixels, not the {shape[0]} x {shape[1]} of data.own.shape")
     if "test" not in found:
         tests = int(every_fifth(train[0]).sum())
         return ImageCounts(pixels, train[0] - tests, tests)
     if found["test"][1:] != train[1:]:
-        raise UserError(f"{path}: images of {_told(train[1:])} in 'train' and of {_told(found['test'][1:])} in 'test'")
+        raise DataError(f"{path}: images of {_told(train[1:])} in 'train' and of {_told(found['test'][1:])} in 'test'")
     return ImageCounts(pixels, train[0], found["test"][0])
 
 
@@ -67,11 +67,11 @@ def own_images(own: OwnImages | None) -> RawImages:
     """A user's images with values scaled to grey levels 0, 1, ... or to intensities in [0, 1].
 
     Raises:
-        UserError: they are not there, or are not what the spec says.
+        DataError: they are not there, or are not what the spec says.
 
     """
     if own is None:
-        raise UserError("data.own is missing: it names the images of `dataset: own`")
+        raise DataError("data.own is missing: it names the images of `dataset: own`")
     path = find_own(own.file)
     if path.is_dir():
         parts = folder.read(path)
@@ -90,7 +90,7 @@ def own_images(own: OwnImages | None) -> RawImages:
         )
     test, others = images["test"]
     if others != levels:
-        raise UserError(f"{path}: 'train' and 'test' are not both whole numbers, or not both fractions")
+        raise DataError(f"{path}: 'train' and 'test' are not both whole numbers, or not both fractions")
     return RawImages(train, test, labels["train"], labels["test"], levels, shape, canonical=None)
 
 
@@ -107,7 +107,7 @@ def _read_members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any
             with path.open("rb") as stream:
                 return {"train": read(stream)}
         if path.suffix != ".npz":
-            raise UserError(f"{path}: expected a .npz or .npy file, or a folder of images")
+            raise DataError(f"{path}: expected a .npz or .npy file, or a folder of images")
         found: dict[str, Any] = {}
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy"): name for name in archive.namelist()}
@@ -115,13 +115,13 @@ def _read_members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any
                 if name in names:
                     with archive.open(names[name]) as member:
                         found[name] = read(member)
-    except UserError:
+    except DataError:
         raise
     except Exception as error:  # NumPy and zipfile raise whatever the damage leads to
         what = " ".join(str(error).split())[:150] or type(error).__name__
-        raise UserError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
+        raise DataError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
     if "train" not in found:
-        raise UserError(f"{path}: holds no array 'train' (it holds {', '.join(sorted(names)) or 'nothing'})")
+        raise DataError(f"{path}: holds no array 'train' (it holds {', '.join(sorted(names)) or 'nothing'})")
     return found
 
 
@@ -137,24 +137,24 @@ def _check_sizes(path: Path, name: str, sizes: tuple[int, ...]) -> None:
     fits = len(sizes) == 1 if name.endswith("_labels") else len(sizes) in (2, 3) and min(sizes) > 0
     if not fits:
         expected = "[N]" if name.endswith("_labels") else "[N, D] or [N, height, width]"
-        raise UserError(f"{path}: {name!r} has the shape {list(sizes)}; expected {expected}")
+        raise DataError(f"{path}: {name!r} has the shape {list(sizes)}; expected {expected}")
 
 
 def _scaled(path: Path, name: str, values: NDArray[Any], limits: tuple[float, float]) -> tuple[NDArray[Any], int]:
     """Images [N, D] as grey levels or intensities, and the number of levels (2 for intensities, see `RawImages`)."""
     low, high = limits
     if values.dtype.kind not in "uibf":
-        raise UserError(f"{path}: {name!r} holds {values.dtype}; expected numbers")
+        raise DataError(f"{path}: {name!r} holds {values.dtype}; expected numbers")
     flat = values.reshape(len(values), -1)
     least, most = flat.min(), flat.max()
     if not (least >= low and most <= high):
-        raise UserError(
+        raise DataError(
             f"{path}: {name!r} has values from {least} to {most}; data.own.range promises {low:g} to {high:g}"
         )
     if values.dtype.kind == "f":
         return ((flat.astype(np.float64) - low) / (high - low)).astype(np.float32), 2
     if low != int(low) or high != int(high) or high - low >= LARGEST_LEVELS:
-        raise UserError(
+        raise DataError(
             f"{path}: {name!r} holds whole numbers, so data.own.range must be two whole numbers less than "
             f"{LARGEST_LEVELS:,} apart, not {low:g} and {high:g}"
         )
@@ -168,7 +168,7 @@ def _labels(path: Path, name: str, parts: dict[str, Any], count: int) -> NDArray
     if labels is None:
         return np.zeros(count, dtype=np.int64)
     if labels.shape != (count,) or labels.dtype.kind not in "uib":
-        raise UserError(f"{path}: {name!r} must be {count:,} whole numbers, one an image")
+        raise DataError(f"{path}: {name!r} must be {count:,} whole numbers, one an image")
     return labels.astype(np.int64)
 
 

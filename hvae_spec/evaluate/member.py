@@ -16,7 +16,7 @@ from safetensors.torch import save
 from hvae_spec import compiler
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
@@ -44,14 +44,14 @@ def load_model(record: Record, training: TrainingResult, pixels: int, device: to
     """The trained model of a record, whose batch-norm statistics are still to come.
 
     Raises:
-        UserError: its weights are missing, damaged, or those of another model.
+        RecordError: its weights are missing, damaged, or those of another model.
 
     """
     weights = load_arrays(record.weights, training.weights_sha256)
     try:
         return compiler.with_weights(record.spec.model, pixels, weights).to(device).eval()
     except (KeyError, RuntimeError):
-        raise UserError(
+        raise RecordError(
             f"{record.weights}: weights of another model than {record.folder.name}/spec.yaml; delete {record.folder} "
             "to have the member trained again"
         ) from None
@@ -102,13 +102,13 @@ class MemberEvaluation:
             segment: from the time at which the evaluation began, with what it was made.
 
         Raises:
-            UserError: the weights are missing or damaged.
+            RecordError: the weights are missing or damaged.
 
         """
         began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         training = self.record.training
         if training is None or training.status != "trained":
-            raise UserError(f"{self.record.folder}: not trained, so there is nothing to evaluate")
+            raise RecordError(f"{self.record.folder}: not trained, so there is nothing to evaluate")
         spec, settings = self.member.spec, self.member.spec.evaluation
         target = self.record.evaluation(self.member.digests.evaluation)
         model = load_model(self.record, training, self.dataset.pixels, self.batches.images.device)

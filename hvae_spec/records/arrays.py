@@ -9,7 +9,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError
 from hvae_spec.records.files import sha256_of, write_atomically
 
 Arrays = dict[str, NDArray[Any]]
@@ -31,17 +31,17 @@ def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arra
         remedy: what would fix it, for the message; by default, to train the member again.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        CheckpointError: there is no such file, or it is damaged.
 
     """
     remedy = remedy or f"delete {path.parent} to have the member trained again"
     try:
         content = path.read_bytes()
         if sha256 is not None and sha256_of(content) != sha256:
-            raise UserError(f"{path}: damaged (its SHA-256 is not the one in the record); {remedy}")
+            raise CheckpointError(f"{path}: damaged (its SHA-256 is not the one in the record); {remedy}")
         arrays: Arrays = safetensors.numpy.load(content)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; the member has not finished, or it diverged") from None
+        raise CheckpointError(f"{path}: no such file; the member has not finished, or it diverged") from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not arrays that can be read ({error}); {remedy}") from None
+        raise CheckpointError(f"{path}: not arrays that can be read ({error}); {remedy}") from None
     return arrays

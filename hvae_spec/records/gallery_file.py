@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import GALLERY, Record
 
 ONCE = ("labels", "images", "reconstructions", "prior_samples")
@@ -33,7 +33,7 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
         folder: of the evaluation, or of a member's record, which stands for its latest evaluation.
 
     Raises:
-        UserError: the record has none (its member has not finished, or finished before galleries were kept), or it is
+        RecordError: the record has none (its member has not finished, or finished before galleries were kept), or it is
             damaged.
 
     """
@@ -45,14 +45,14 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
     try:
         arrays: dict[str, NDArray[Any]] = safetensors.numpy.load_file(path)
     except FileNotFoundError:
-        raise UserError(
+        raise RecordError(
             f"{path}: no gallery; the member has not finished, or diverged, or was trained by an earlier version "
             "(then hvae_spec.load_record(folder).gallery() computes what is missing)"
         ) from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not a gallery that can be read ({error})") from None
+        raise RecordError(f"{path}: not a gallery that can be read ({error})") from None
     depth = sum(name.startswith("latents/") for name in arrays)
     expected = {*ONCE, *(f"{name}/{layer}" for name in EACH_LAYER for layer in range(1, max(1, depth) + 1))}
     if missing := sorted(expected - arrays.keys()):
-        raise UserError(f"{path}: not a gallery (it lacks {', '.join(missing)})")
+        raise RecordError(f"{path}: not a gallery (it lacks {', '.join(missing)})")
     return arrays

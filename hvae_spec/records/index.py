@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import IndexedRecord, IndexFile, read_file, write_file
 from hvae_spec.spec.experiment import Digests, Member
@@ -15,7 +15,7 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
     path = results.root / "members" / "index.json"
     try:
         file = read_file(path, IndexFile, "delete it")
-    except UserError:
+    except RecordError:
         file = None  # it can be made anew
     known = {} if file is None else file.records
     found: dict[str, IndexedRecord] = {}
@@ -24,7 +24,7 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
         if entry is None:
             try:
                 spec = Record(folder).spec
-            except UserError:
+            except RecordError:
                 continue
             entry = indexed(spec, spec.digests)
         found[folder.name] = entry

@@ -36,7 +36,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
 from hvae_spec.records.result import (
     DONE,
@@ -85,7 +85,7 @@ class EvaluationRecord:
 
     @property
     def result(self) -> EvaluationResult | None:
-        """What was measured; None while the evaluation is not done. Raises UserError if the file is damaged."""
+        """What was measured; None while the evaluation is not done. Raises RecordError if the file is damaged."""
         return read_file(self.folder / RESULT, EvaluationResult, f"{RUN_AGAIN}: the member is evaluated again")
 
     @property
@@ -125,28 +125,28 @@ class Record:
 
     @property
     def spec(self) -> Member:
-        """The resolved spec. Raises UserError if the record has none that can be read."""
+        """The resolved spec. Raises RecordError if the record has none that can be read."""
         path = self.folder / SPEC
         try:
             return Member.model_validate(self.spec_tree)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UserError(f"{path}: not the spec of a record ({where}: {first['msg']}); {self._lost}") from None
+            raise RecordError(f"{path}: not the spec of a record ({where}: {first['msg']}); {self._lost}") from None
 
     @property
     def spec_tree(self) -> dict[str, Any]:
-        """The resolved spec as a tree. Raises UserError if there is none that can be read."""
+        """The resolved spec as a tree. Raises RecordError if there is none that can be read."""
         path = self.folder / SPEC
         try:
             tree = yaml.load(path.read_bytes(), Loader=_YamlLoader)
         except FileNotFoundError:
-            raise UserError(f"{self.folder}: no record there (it has no {SPEC})") from None
+            raise RecordError(f"{self.folder}: no record there (it has no {SPEC})") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
             what = " ".join(str(error).split())[:150]
-            raise UserError(f"{path}: not the spec of a record ({what}); {self._lost}") from None
+            raise RecordError(f"{path}: not the spec of a record ({what}); {self._lost}") from None
         if not isinstance(tree, dict):
-            raise UserError(f"{path}: not the spec of a record (not a mapping); {self._lost}")
+            raise RecordError(f"{path}: not the spec of a record (not a mapping); {self._lost}")
         return tree
 
     @property
@@ -155,7 +155,7 @@ class Record:
 
     @property
     def training(self) -> TrainingResult | None:
-        """What became of the training; None while it is not done. Raises UserError if the file is damaged."""
+        """What became of the training; None while it is not done. Raises RecordError if the file is damaged."""
         return read_file(self.folder / TRAINING, TrainingResult, self._lost)
 
     def evaluation(self, digest: str) -> EvaluationRecord:
@@ -169,7 +169,7 @@ class Record:
         return sorted(found, key=lambda one: ((one.result or _NO_RESULT).finished_at or "", one.folder.name))
 
     def status(self, evaluation: str) -> Status:
-        """The status of the member whose evaluation has this digest. Raises UserError if a file is damaged."""
+        """The status of the member whose evaluation has this digest. Raises RecordError if a file is damaged."""
         result = self.evaluation(evaluation).result
         training = self.training
         if training is None:
@@ -190,12 +190,12 @@ class Record:
 
     @property
     def epochs(self) -> list[EpochRow]:
-        """Learning curves: one row per epoch. Raises UserError if the file is damaged."""
+        """Learning curves: one row per epoch. Raises RecordError if the file is damaged."""
         return _rows(self.folder / EPOCHS, EPOCH_ROWS, self._lost)
 
     @property
     def units(self) -> list[UnitsRow]:
-        """One row per point of the test curve. Raises UserError if the file is damaged."""
+        """One row per point of the test curve. Raises RecordError if the file is damaged."""
         return _rows(self.folder / UNITS, UNITS_ROWS, self._lost)
 
     @property
@@ -253,11 +253,11 @@ def _rows(path: Path, kind: Any, remedy: str) -> Any:
                 number, *place = fault["loc"]
                 name = ".".join(map(str, place))
                 what = f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
-                raise UserError(f"{path}:{int(number) + 1}: {what}; {remedy}") from None
+                raise RecordError(f"{path}:{int(number) + 1}: {what}; {remedy}") from None
             if len(rows) == len(lines) and _is_json(lines[-1]):
                 break
     bad = next((number for number, line in enumerate(lines, start=1) if not _is_json(line)), 1)
-    raise UserError(f"{path}:{bad}: not a JSON object; {remedy}")
+    raise RecordError(f"{path}:{bad}: not a JSON object; {remedy}")
 
 
 def _is_json(line: bytes) -> bool:
@@ -329,7 +329,7 @@ class Results:
         """The grid as last planned; None if none was.
 
         Raises:
-            UserError: the file is damaged, or the folder is of an earlier version.
+            RecordError: the file is damaged, or the folder is of an earlier version.
 
         """
         self.check_version()
@@ -341,7 +341,7 @@ class Results:
 
     @property
     def planned(self) -> PlannedFile | None:
-        """The packs as last planned. Raises UserError if the file is damaged."""
+        """The packs as last planned. Raises RecordError if the file is damaged."""
         return read_file(self.root / "packs" / "planned.json", PlannedFile, "delete it to have packs planned anew")
 
     def write_planned(self, planned: PlannedFile) -> None:
@@ -349,10 +349,10 @@ class Results:
         write_file(self.root / "packs" / "planned.json", planned)
 
     def check_version(self) -> None:
-        """Refuse a folder of an earlier version. Raises UserError."""
+        """Refuse a folder of an earlier version. Raises RecordError."""
         folder = next(iter(self._folders.values()), None)
         if folder is not None and (folder / RESULT).exists():
-            raise UserError(f"{self.root}: {EARLIER}")
+            raise RecordError(f"{self.root}: {EARLIER}")
 
     def pack(self, pack_id: str) -> "PackFolder":
         """The folder of a pack that has begun."""
@@ -381,7 +381,7 @@ class PackFolder:
 
     @property
     def content(self) -> PackFile | None:
-        """What the pack is; None if a crash came before it was written. Raises UserError if the file is damaged."""
+        """What the pack is; None if a crash came before it was written. Raises RecordError if the file is damaged."""
         remedy = f"delete {self.folder} to have its members start over"
         return read_file(self.folder / "pack.json", PackFile, remedy)
 

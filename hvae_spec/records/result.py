@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.files import write_json
 
 Format = Literal[1]
@@ -298,7 +298,7 @@ def read_file(path: Path, kind: type[AnyFile], remedy: str) -> AnyFile | None:
         remedy: what would fix it if it is damaged, for the message.
 
     Raises:
-        UserError: the file is damaged, or of another format.
+        RecordError: the file is damaged, or of another format.
 
     """
     try:
@@ -306,13 +306,13 @@ def read_file(path: Path, kind: type[AnyFile], remedy: str) -> AnyFile | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
     try:
         found = kind.model_validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {fault_of(error)}; {remedy}") from None
+        raise RecordError(f"{path}: {fault_of(error)}; {remedy}") from None
     if "format" not in found.model_fields_set:
-        raise UserError(f"{path}: written by an earlier version (it has no format); {remedy}")
+        raise RecordError(f"{path}: written by an earlier version (it has no format); {remedy}")
     return found
 
 

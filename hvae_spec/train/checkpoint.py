@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError
 from hvae_spec.records.files import write_atomically
 from hvae_spec.records.result import CheckpointHeader, Segment, fault_of
 from hvae_spec.train.optimizer import OPTIMIZER
@@ -55,14 +55,16 @@ def load_checkpoint(path: Path, trainer: Trainer, trainings: Sequence[str]) -> C
     """Put a pack back into the state of its checkpoint, and return what the checkpoint says beside it.
 
     Raises:
-        UserError: the file is not a checkpoint of these members.
+        CheckpointError: the file is not a checkpoint of these members.
 
     """
     header, tensors = _read(path, str(trainer.device))
     if header.trainings != list(trainings):
-        raise UserError(f"{path}: a checkpoint of other members; {START_OVER}")
+        raise CheckpointError(f"{path}: a checkpoint of other members; {START_OVER}")
     if header.shapes != _shapes(trainer):
-        raise UserError(f"{path}: a checkpoint of an earlier version, which laid out weights differently; {START_OVER}")
+        raise CheckpointError(
+            f"{path}: a checkpoint of an earlier version, which laid out weights differently; {START_OVER}"
+        )
     trainer.optimizer.restore(tensors)
     trainer.epoch = header.epoch
     trainer.divergences = list(header.divergences)
@@ -80,9 +82,9 @@ def _read(path: Path, device: str) -> tuple[CheckpointHeader, dict[str, torch.Te
             header = CheckpointHeader.model_validate_json((file.metadata() or {})[HEADER])
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except ValidationError as error:
-        raise UserError(f"{path}: a checkpoint that is {fault_of(error)}; {START_OVER}") from None
+        raise CheckpointError(f"{path}: a checkpoint that is {fault_of(error)}; {START_OVER}") from None
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: a damaged checkpoint ({error}); {START_OVER}") from None
+        raise CheckpointError(f"{path}: a damaged checkpoint ({error}); {START_OVER}") from None
 
 
 def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
@@ -94,12 +96,12 @@ def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
         trainings: training digests of the members to keep, in their new order.
 
     Raises:
-        UserError: the file is not a checkpoint with these members.
+        CheckpointError: the file is not a checkpoint with these members.
 
     """
     header, tensors = _read(path, "cpu")
     if not set(trainings) <= set(header.trainings):
-        raise UserError(f"{path}: a checkpoint of other members; {START_OVER}")
+        raise CheckpointError(f"{path}: a checkpoint of other members; {START_OVER}")
     places = [header.trainings.index(training) for training in trainings]
     part = {"rows": tensors["rows"][places]}
     for new, old in enumerate(places):

@@ -173,8 +173,8 @@ def test_bad_input(capsys, arguments, message):
         ("--members=0", "expected a whole number greater than 0, not '0'"),
         ("--members=1,,2", "expected a whole number greater than 0, not ''"),
         ("--threads=two", "expected a whole number greater than 0, not 'two'"),
-        ("--seconds=0", "expected a number of seconds greater than 0, not '0'"),
-        ("--seconds=nan", "expected a number of seconds greater than 0, not 'nan'"),
+        ("--seconds=0", "expected a number greater than 0, not '0'"),
+        ("--seconds=nan", "expected a number greater than 0, not 'nan'"),
     ],
 )
 def test_bad_flags(capsys, flag, message):

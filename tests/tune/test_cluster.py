@@ -11,7 +11,7 @@ from hvae_spec.records.layout import Results
 from tests.tune.test_run import SPEC, spoiled
 from tune.execute import cluster
 from tune.execute.cluster import next_chunk
-from tune.simulation import simulate
+from tune.plan.schedule import simulate
 
 
 @given(st.integers(1, 3000), st.integers(1, 70))

@@ -19,8 +19,8 @@ from tests.tune.measured import Measured, measurement
 from tune.plan import devices
 from tune.plan.grouping import NEAR_IDEAL
 from tune.plan.planner import make_plan, shape, write_pack
+from tune.plan.schedule import simulate
 from tune.show.summary import print_plan
-from tune.simulation import simulate
 
 GRID = """
 name: small

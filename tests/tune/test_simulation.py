@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.simulation import main, makespan, simulate
+from tune.plan.schedule import makespan, simulate
+from tune.simulation import main
 
 durations = st.lists(st.floats(0.1, 100), min_size=1, max_size=40)
 
@@ -27,7 +28,7 @@ def test_no_schedule_beats_the_ideal_and_none_is_twice_as_long(times, workers):
     schedule = simulate(times, workers)
     assert schedule.ideal * (1 - 1e-9) <= schedule.makespan <= 2 * schedule.ideal
     assert schedule.makespan <= sum(times) / workers + max(times) * (1 - 1 / workers) + 1e-6
-    assert 0 < schedule.utilisation <= 1 + 1e-9
+    assert 0 < schedule.utilization <= 1 + 1e-9
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=7), st.integers(1, 3))
@@ -63,7 +64,7 @@ def test_graham_s_worst_case():
 
 def test_nothing_takes_no_time():
     schedule = simulate([], 4)
-    assert (schedule.makespan, schedule.ratio, schedule.utilisation) == (0, 1, 1)
+    assert (schedule.makespan, schedule.ratio, schedule.utilization) == (0, 1, 1)
 
 
 def test_the_command_prints_a_row_for_every_number_of_workers(capsys):
@@ -84,7 +85,7 @@ def test_the_command_prints_a_row_for_every_number_of_workers(capsys):
     ("arguments", "words"),
     [
         (["nowhere.yaml"], "no such file"),
-        (["x.yaml", "--workers", "1,none"], "whole numbers"),
+        (["x.yaml", "--workers", "1,none"], "a whole number greater than 0, not 'none'"),
         (["x.yaml", "--gflops", "-1"], "expected a number greater than 0, not '-1'"),
         (["x.yaml", "--gflops", "nan"], "expected a number greater than 0, not 'nan'"),
         (["x.yaml", "--gflops", "fast"], "expected a number greater than 0, not 'fast'"),

@@ -1,25 +1,31 @@
 """`python -m tune.bench SPEC`: how fast this machine runs a spec, beside a plain PyTorch loop and the floor of both."""
 
-import argparse
 import json
-import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from hvae_spec.errors import UserError
 from hvae_spec.reading import read
 from hvae_spec.records import provenance
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.grid import Cell
 from hvae_spec.spec.load import Reading
 from tune.bench.startup import startup
-from tune.execute.signals import Interrupted, Interruption
+from tune.cli import (
+    add_device,
+    check_device,
+    positive_integer,
+    positive_integers,
+    positive_number,
+    run_interruptible,
+    spec_parser,
+)
+from tune.execute.signals import Interruption
 from tune.measure.cache import (
     SIZES,
     ShapeMeasurement,
@@ -29,7 +35,7 @@ from tune.measure.cache import (
     shape_name,
     step_shape,
 )
-from tune.plan.devices import can_compile
+from tune.plan.devices import can_compile, cores
 
 SECONDS = 5.0
 COMPILED = {"cpu": (1, 8, 16), "cuda": (1, 8, 32)}
@@ -39,58 +45,65 @@ PRODUCTS = 30
 EPILOG = """\
 Every distinct shape of the grid is measured once, on images of noise: packs of several sizes, the plain loop and the
 floor (the matrix products alone), in turn, in one process; every time is a median. What is measured is kept, and plans
-of later runs are made with it, where their packs have as many threads (--threads 1
+of later runs are made with it, where their packs have as many threads (--cpus 1
 where every core has a pack). Nothing is downloaded. Let nothing else run meanwhile.
 
 exit codes: 0 measured; 1 the system failed; 2 bad input; 130, 143 interrupted.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@dataclass(frozen=True)
+class BenchOptions:
+    """What the command was asked for; `parse` says what each option means."""
+
+    spec: str
+    overrides: Sequence[str]
+    profile: str | None
+    json: bool
+    device: str
+    cpus: int | None
+    members: Sequence[int] | None
+    seconds: float
+    shapes: str
+    compile: str
+    no_ray: bool
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.bench") -> int:
     """The command. Returns the exit code."""
-    options = parse(arguments)
-    try:
-        with Interruption():
-            found = bench(options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")
-        return 1
-    except Interrupted as signal:
-        sys.stderr.write(f"\nInterrupted ({signal}).\n")
-        return 128 + signal.number
-    if options.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    else:
-        print_tables(found, Console(width=None if sys.stdout.isatty() else 120))
-    return 0
+    options = parse(arguments, prog)
+
+    def run(_: Interruption) -> int:
+        found = bench(options)
+        if options.json:
+            sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        else:
+            print_tables(found, Console(width=None if sys.stdout.isatty() else 120))
+        return 0
+
+    return run_interruptible(run)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tune.bench",
-        description="Measure training and evaluation of every shape in a spec's grid.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override a field of the spec")
+def parse(arguments: Sequence[str] | None, prog: str) -> BenchOptions:
+    """The options that a command line gives."""
+    parser = spec_parser(prog, "Measure training and evaluation of every shape in a spec's grid.", EPILOG)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    add_device(parser)
     parser.add_argument(
-        "--device", default="auto", metavar="D", help="auto (CUDA where there is one), cpu, cuda or cuda:N"
+        "--cpus",
+        "--threads",
+        type=positive_integer,
+        metavar="N",
+        help="CPU cores to use, a thread on each (default: all)",
     )
-    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument(
         "--members",
-        type=_sizes,
+        type=positive_integers,
         metavar="M,...",
         help="pack sizes to measure (default: 1,2,4,8,16, and on a GPU 32,64)",
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=SECONDS, metavar="S", help=f"time for each shape (default: {SECONDS:g})"
+        "--seconds", type=positive_number, default=SECONDS, metavar="S", help=f"time per shape (default: {SECONDS:g})"
     )
     parser.add_argument(
         "--shapes", choices=("all", "largest"), default="all", help="all of the grid's, or the costliest"
@@ -102,40 +115,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="which shapes to measure with compiled steps too, a minute for each size (default: the costliest)",
     )
     parser.add_argument("--no-ray", action="store_true", help="leave out the cost of Ray")
-    return parser.parse_args(arguments)
+    return BenchOptions(**vars(parser.parse_args(arguments)))
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number greater than 0, not {text!r}")
-    return int(text)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_count(part.strip()) for part in text.split(",")}))
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or float(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds greater than 0, not {text!r}")
-    return float(text)
-
-
-def bench(options: argparse.Namespace) -> dict[str, Any]:
+def bench(options: BenchOptions) -> dict[str, Any]:
     """Measure everything. Returns what `--json` prints.
 
     Raises:
-        UserError: the spec or a flag will not do.
+        UserError: the spec or a flag is not valid.
 
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
-        raise UserError(f"--device {options.device}: expected auto, cpu, cuda or cuda:0 and so on")
-    reading = read(options.spec, options.set)
+    check_device(options.device)
+    reading = read(options.spec, options.overrides, options.profile)
     from hvae_spec.compiler import pick_device
     from tune.bench.floor import Floor, step_products
 
     device = str(pick_device(options.device))
-    threads = options.threads or len(os.sched_getaffinity(0))
+    threads = options.cpus or cores()
     shapes = grid_shapes(reading)
     largest = max(shapes, key=lambda shape: sum(product.multiply_adds for product in step_products(shape[1])))
     if options.shapes == "largest":
@@ -162,7 +158,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
         for part, rows in shape_rows(name, member, options, **settings).items():
             found[part] += rows
     note("start-up")
-    found["startup"], failures = startup(options.spec, options.set, with_ray=not options.no_ray)
+    found["startup"], failures = startup(options.spec, options.overrides, options.profile, with_ray=not options.no_ray)
     for failure in failures:
         note(f"  {failure}")
     return found
@@ -193,7 +189,7 @@ def grid_shapes(reading: Reading) -> list[tuple[str, Member]]:
 def shape_rows(
     name: str,
     member: Member,
-    options: argparse.Namespace,
+    options: BenchOptions,
     *,
     device: str,
     threads: int,
@@ -206,7 +202,7 @@ def shape_rows(
 
     settings: dict[str, Any] = {"device": device, "threads": threads}
     kind = device.partition(":")[0]
-    sizes = options.members or SIZES[kind]
+    sizes = tuple(sorted(set(options.members or SIZES[kind])))
     settings |= {"sizes": sizes, "seconds": options.seconds}
     settings["steps"] = {"plain": comparison.step(member, device)}
     settings["evaluations"] = {"plain": comparison.evaluation(member, device)}

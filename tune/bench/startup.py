@@ -16,7 +16,9 @@ evaluation: {iw_samples: 1}
 """
 
 
-def startup(spec: str, overrides: Sequence[str], *, with_ray: bool = True) -> tuple[dict[str, float | None], list[str]]:
+def startup(
+    spec: str, overrides: Sequence[str], profile: str | None = None, *, with_ray: bool = True
+) -> tuple[dict[str, float | None], list[str]]:
     """Wall times of imports, of a plan, and of a trivial run with Ray and without; and what failed."""
     failures: list[str] = []
 
@@ -35,7 +37,8 @@ def startup(spec: str, overrides: Sequence[str], *, with_ray: bool = True) -> tu
         "worker_import_seconds": seconds("-c", "import hvae_spec.pack"),
     }
     with tempfile.TemporaryDirectory() as folder:
-        plan = [spec, "--plan", *(f"--set={text}" for text in overrides), "--results", f"{folder}/plan"]
+        changes = [*(f"--set={text}" for text in overrides), *([f"--profile={profile}"] if profile else [])]
+        plan = [spec, "--plan", *changes, "--results", f"{folder}/plan"]
         found["plan_seconds"] = seconds(*run, *plan)
         if with_ray:
             path = Path(folder) / "trivial.yaml"

@@ -19,11 +19,11 @@ from typing import Any
 
 import psutil
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, UserError
 from hvae_spec.pack_job import PackJob, Progress
+from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes
 from tune.execute.signals import Interruption
-from tune.show.display import Listener
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -44,7 +44,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
 
 
-class RayDiedError(Exception):
+class RayDiedError(MachineError):
     """The local Ray is gone."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hvae_spec.data.dataset import Dataset, load_dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
 from tune.plan.needs import Need
@@ -16,7 +16,7 @@ def check_data(plan: Plan) -> None:
     from another one, and before a cell gets more seeds.
 
     Raises:
-        UserError: a data set is missing or damaged, or is not what the records were made with.
+        DataError: a data set is missing or damaged, or is not what the records were made with.
 
     """
     loaded: dict[str, Dataset] = {}
@@ -52,7 +52,7 @@ def _compare(record: Record, state: DataState, dataset: Dataset) -> None:
         ("test", state.test_sha256, dataset.test_sha256),
     ):
         if theirs != ours:
-            raise UserError(
+            raise DataError(
                 f"{dataset.name}: the {part} images are not those that {record.folder} was made with "
                 f"(SHA-256 {ours[:12]}..., not {theirs[:12]}...)\n"
                 "      expected the same images in all results of a folder: put the former files back, or choose "

@@ -7,7 +7,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.records.result import EvaluationResult, PackState, TrainingResult
-from tune.show.display import Listener
+from tune.execute.listener import Listener
 
 ATTEMPTS = 3
 """How often a pack is tried before it is recorded as failed. Each attempt goes on from the last checkpoint."""

@@ -9,9 +9,9 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.records.result import DONE
 from hvae_spec.spec.load import Reading
+from tune.execute.listener import Listener
 from tune.execute.outcomes import record_failure
 from tune.plan.packs import pack_id
-from tune.show.display import Listener
 
 
 def check_first_phases(reading: Reading, results: Results, sources: Sequence[Path]) -> None:

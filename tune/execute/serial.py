@@ -5,9 +5,9 @@ from collections import deque
 
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
+from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, record_failure
 from tune.execute.splitting import ALONE, fits, split
-from tune.show.display import Listener
 
 
 def run_serially(jobs: list[PackJob], listener: Listener) -> None:

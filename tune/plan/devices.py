@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,25 @@ MEMORY_SHARE = 0.9
 """Of a device's memory that packs may take."""
 PACKS_UNDER_MPS = 16
 """Packs that share a GPU where their kernels can run side by side, a core for each permitting."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What packs may use."""
+
+    cores: int
+    """CPU cores."""
+    gpus: int = 0
+    """CUDA devices."""
+    packs_per_gpu: int = 1
+    """Packs that share one of them."""
+    memory: float | None = None
+    """Bytes that all packs which run at a time may take on one device; None: not known."""
+
+    @property
+    def kind(self) -> str:
+        """Where packs compute, `cpu` or `cuda`."""
+        return "cuda" if self.gpus else "cpu"
 
 
 def gpus(device: str) -> int:

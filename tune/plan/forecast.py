@@ -16,6 +16,10 @@ from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
 from tune.plan.grouping import shape
 
+NOMINAL = (
+    "What has not been measured goes by nominal speed, which may be off by a factor of two or three: "
+    "python -m tune.run SPEC --plan --measure measures it."
+)
 START_UP = 2.0
 """Seconds from a pack's turn to its first step."""
 NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 20e12}

@@ -8,7 +8,7 @@ from itertools import chain, pairwise
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.fields import PerMember, paths_stating, without
 from hvae_spec.spec.grid import GridMember
-from tune.simulation import simulate
+from tune.plan.schedule import simulate
 
 NEAR_IDEAL = 1.1
 """Packs are cut smaller while the whole takes longer than this times what it must take: the work shared evenly among

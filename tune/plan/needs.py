@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
@@ -67,7 +67,7 @@ class Ledger:
             retrain: train members again whose curves have other settings than asked for.
 
         Raises:
-            UserError: a record is damaged.
+            RecordError: a record is damaged.
 
         """
         found: list[Need] = []
@@ -153,12 +153,12 @@ def inherited_divergence(need: Need) -> TrainingResult:
     """The result of a training of which a shorter one diverged.
 
     Raises:
-        UserError: the record of the shorter one is damaged or gone.
+        RecordError: the record of the shorter one is damaged or gone.
 
     """
     source = None if need.extends is None else Record(need.extends).training
     if source is None:
-        raise UserError(f"{need.extends}: the record of the shorter training is gone; run the same command again")
+        raise RecordError(f"{need.extends}: the record of the shorter training is gone; run the same command again")
     digests = need.member.digests
     changes = {"digest": digests.training, "trajectory": digests.trajectory, "extended_from": source.digest}
     return source.model_copy(update=changes)

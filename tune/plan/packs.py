@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import Kind, PackJob
 from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import PackFile, PackMemberState, PlannedFile, PlannedPack, Source
@@ -106,7 +106,7 @@ def begun_packs(
         pack_size: largest number of members in a pack.
 
     Raises:
-        UserError: a pack's file is damaged.
+        RecordError: a pack's file is damaged.
 
     """
     by_training = {need.member.digests.training: need.member for need in missing.values()}
@@ -158,7 +158,7 @@ def _read_pack(
     """The pack that a folder was made for; None if a crash came before it was written down.
 
     Raises:
-        UserError: pack.json is damaged.
+        RecordError: pack.json is damaged.
 
     """
     content = folder.content
@@ -169,7 +169,7 @@ def _read_pack(
         try:
             spec = Member.model_validate(entry.spec)
         except ValidationError as error:
-            raise UserError(
+            raise RecordError(
                 f"{folder.folder}/pack.json: not a pack ({error.errors()[0]['msg']}); delete {folder.folder} to have "
                 "its members start over"
             ) from None

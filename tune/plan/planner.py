@@ -19,6 +19,7 @@ from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
 from tune.plan.changes import changes
+from tune.plan.devices import Machine
 from tune.plan.forecast import Forecaster
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
@@ -33,20 +34,6 @@ COMPILING: tuple[Compiling, ...] = get_args(Compiling)
 """Whether training steps are compiled; `auto` is where it pays."""
 LARGEST_CPU_PACK = 16
 LARGEST_GPU_PACK = 32
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What packs may use."""
-
-    cores: int
-    """CPU cores."""
-    gpus: int = 0
-    """CUDA devices."""
-    packs_per_gpu: int = 1
-    """Packs that share one of them."""
-    memory: float | None = None
-    """Bytes that all packs which run at a time may take on one device; None: not known."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from hvae_spec.pack_job import PackJob, Progress
 from tune.plan.planner import Plan
-from tune.simulation import makespan
+from tune.plan.schedule import makespan
 
 PLAIN_SECONDS = 15.0
 """Time between lines of overall progress where there is no terminal."""
@@ -73,28 +72,6 @@ class Clock:
         if rate <= 0:
             return None if left else 0.0
         return left / rate
-
-
-class Listener(Protocol):
-    """What a runner tells while it works."""
-
-    def started(self, pack_id: str) -> None:
-        """A worker takes up a pack."""
-
-    def progressed(self, progress: Progress) -> None:
-        """A pack reports."""
-
-    def ended(self, pack_id: str) -> None:
-        """All members of a pack have their results."""
-
-    def failed(self, pack_id: str, reason: str, *, final: bool) -> None:
-        """A pack raised or its worker died; unless `final`, it will be tried again."""
-
-    def split(self, pack_id: str, halves: list[PackJob]) -> None:
-        """A pack ran out of memory, and others will run in its place."""
-
-    def reduced(self, pack_id: str, rest: PackJob | None, reasons: list[str]) -> None:
-        """Members of a pack cannot run, for these reasons. The rest of it, if there is any, will run in its place."""
 
 
 class Display:

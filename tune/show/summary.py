@@ -12,9 +12,10 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import parameters
 from tune.measure.cache import shape_name
+from tune.plan.forecast import NOMINAL
 from tune.plan.planner import Plan
+from tune.plan.schedule import simulate
 from tune.show.display import clock_time
-from tune.simulation import NOMINAL, simulate
 
 CELLS, PACKS, MEMBERS = 100, 20, 20
 """Most rows that are printed of each."""
@@ -97,8 +98,7 @@ def _print_forecast(plan: Plan, console: Console) -> None:
     """What each shape and the whole will take; packs that have begun are counted as if they had not."""
     forecasts = [plan.forecaster.of(job) for job in plan.jobs]
     columns = (
-        *("shape", "speed", "members", "packs", "of up to", "ms per member-step", "training", "evaluation"),
-        "memory per pack",
+        *("shape", "speed", "members", "packs", "of up to", "ms/member-step", "training", "evaluation", "memory"),
     )
     table = _table("Forecast", columns, left=("shape", "speed"))
 
@@ -116,7 +116,7 @@ def _print_forecast(plan: Plan, console: Console) -> None:
     memory = sum(sorted((forecast.bytes for forecast in forecasts), reverse=True)[: plan.workers])
     console.print(
         f"Together {clock_time(schedule.makespan)} with {plan.workers} packs at a time "
-        f"({schedule.utilisation:.0%} of the workers' time used): {hours:,.1f} {'GPU' if gpus else 'core'}-hours, "
+        f"({schedule.utilization:.0%} of the workers' time used): {hours:,.1f} {'GPU' if gpus else 'core'}-hours, "
         f"at most {gibibytes(memory)} in use at a time.",
         highlight=False,
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvae_spec.data.images import every_fifth
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError, MachineError
 from hvae_spec.spec.data import ImageCounts
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -18,7 +18,7 @@ def header(path: Path) -> ImageCounts:
     """Pixels, training images and test images. One image is opened.
 
     Raises:
-        UserError: there are no images, or the first cannot be read.
+        DataError: there are no images, or the first cannot be read.
 
     """
     parts = {name: sum(map(len, classes.values())) for name, classes in _parts(path).items()}
@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     bytes. Files are in the order of their paths, so without classes in that of their names.
 
     Raises:
-        UserError: there are no images, one cannot be read, or they differ in size.
+        DataError: there are no images, one cannot be read, or they differ in size.
 
     """
     found: dict[str, NDArray[Any]] = {}
@@ -49,7 +49,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
                 picture = _picture(file)
                 shape = shape or picture.shape
                 if picture.shape != shape:
-                    raise UserError(
+                    raise DataError(
                         f"{file}: {picture.shape[0]} x {picture.shape[1]} pixels, but the images before it have "
                         f"{shape[0]} x {shape[1]}; all must be of one size"
                     )
@@ -67,11 +67,11 @@ def _parts(path: Path) -> dict[str, dict[str, list[Path]]]:
         else:
             parts = {"train": _classes(path)}
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
     for name, classes in parts.items():
         if not classes:
             where = path / name if (path / "train").is_dir() else path
-            raise UserError(f"{where}: no images in it ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{where}: no images in it ({', '.join(sorted(SUFFIXES))})")
     return parts
 
 
@@ -91,7 +91,7 @@ def _picture(file: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
-                raise UserError(f"{file}: more than 8 bits a pixel; put such images into a .npy or .npz file")
+                raise DataError(f"{file}: more than 8 bits a pixel; put such images into a .npy or .npz file")
             return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file}: not an image, or damaged ({error})") from None
+        raise DataError(f"{file}: not an image, or damaged ({error})") from None

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DataError
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def _damaged(path: Path, error: Exception) -> DataError:
     what = " ".join(str(error).split())[:150] or type(error).__name__
-    return UserError(f"{path}: not a MATLAB file, or incomplete ({what}); delete it to download it again")
+    return DataError(f"{path}: not a MATLAB file, or incomplete ({what}); delete it to download it again")
 
 
 def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
     """The shapes of matrices in a file, from its headers.
 
     Raises:
-        UserError: the file is damaged, or a matrix is not in it.
+        DataError: the file is damaged, or a matrix is not in it.
 
     """
     import scipy.io
@@ -32,10 +32,10 @@ def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
     missing = [name for name in names if name not in found]
     if missing:
         there = ", ".join(sorted(found)) or "nothing"
-        raise UserError(f"{path}: holds no {' and no '.join(map(repr, missing))} (it holds {there})")
+        raise DataError(f"{path}: holds no {' and no '.join(map(repr, missing))} (it holds {there})")
     for name in names:
         if len(found[name]) != 2:
-            raise UserError(f"{path}: {name!r} is no matrix (its shape is {' x '.join(map(str, found[name]))})")
+            raise DataError(f"{path}: {name!r} is no matrix (its shape is {' x '.join(map(str, found[name]))})")
     return {name: (found[name][0], found[name][1]) for name in names}
 
 
@@ -57,14 +57,14 @@ def _check_length(path: Path) -> None:
     except OSError as error:
         raise _damaged(path, error) from None
     if end > size:
-        raise UserError(f"{path}: not a MATLAB file, or incomplete (it ends too early); delete it to download it again")
+        raise DataError(f"{path}: not a MATLAB file, or incomplete (it ends too early); delete it to download it again")
 
 
 def arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     """Matrices in a file.
 
     Raises:
-        UserError: the file is damaged, or a matrix is not in it, is sparse or holds no numbers.
+        DataError: the file is damaged, or a matrix is not in it, is sparse or holds no numbers.
 
     """
     import scipy.io
@@ -76,5 +76,5 @@ def arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
         raise _damaged(path, error) from None
     for name in names:
         if not isinstance(found[name], np.ndarray) or found[name].dtype.kind not in "uifb":
-            raise UserError(f"{path}: {name!r} is no dense matrix of real numbers")
+            raise DataError(f"{path}: {name!r} is no dense matrix of real numbers")
     return {name: found[name] for name in names}

@@ -1,0 +1,93 @@
+"""What the commands of `tune` share: flags that mean the same everywhere, numbers, and signals."""
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable
+
+from hvae_spec.command import run_command
+from hvae_spec.errors import UserError
+from tune.execute.signals import Interrupted, Interruption
+
+
+def spec_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """A parser with what every command reads: SPEC, `--set` (as `overrides`) and `--profile`."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="override a field of the spec, e.g. training.epochs=20 (repeatable; checked like the file)",
+    )
+    parser.add_argument("--profile", metavar="NAME", help="apply one of the spec's profiles, e.g. quick (before --set)")
+    return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto (CUDA where there is one), cpu, cuda or cuda:N"
+    )
+
+
+def check_device(device: str) -> None:
+    """Refuse what is no device's name.
+
+    Raises:
+        UserError: it is none of auto, cpu, cuda and cuda:N.
+
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:0 and so on")
+
+
+def positive_integer(text: str) -> int:
+    """The value of a flag that takes a whole number greater than 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number greater than 0, not {text!r}")
+    return int(text)
+
+
+def positive_integers(text: str) -> tuple[int, ...]:
+    """The values of a flag that takes whole numbers greater than 0, separated by commas."""
+    return tuple(positive_integer(part.strip()) for part in text.split(","))
+
+
+def positive_number(text: str) -> float:
+    """The value of a flag that takes a finite number greater than 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number greater than 0, not {text!r}")
+    return number
+
+
+def run_interruptible(run: Callable[[Interruption], int], advice: str = "") -> int:
+    """`run_command`, of a command that SIGINT and SIGTERM end at a moment when they can.
+
+    Args:
+        run: the command; it returns its exit code.
+        advice: what to say after an interruption.
+
+    Returns:
+        The exit code of `run_command`; 130 or 143 after a signal.
+
+    """
+
+    def watched() -> int:
+        with Interruption() as interruption:
+            return run(interruption)
+
+    try:
+        return run_command(watched)
+    except Interrupted as signal:
+        sys.stderr.write(f"\nInterrupted ({signal}).{advice and ' '}{advice}\n")
+        return 128 + signal.number

@@ -1,0 +1,61 @@
+"""`hvae COMMAND`: every command of the project under one name; each is a module's `main`, as with `python -m`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hvae_spec.command import run_command
+from hvae_spec.errors import UserError
+
+
+class Command(NamedTuple):
+    """A module's `main`, and what it is called with before the user's own arguments."""
+
+    module: str
+    help: str
+    arguments: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "run": Command("tune.run", "train and evaluate a grid, or what is left of it, and write its report"),
+    "plan": Command("tune.run", "check a spec and print what would run (run --plan)", ("--plan",)),
+    "report": Command("analysis.report", "write tables, figures and a page from a results folder"),
+    "bench": Command("tune.bench.__main__", "measure how fast this machine trains and evaluates a spec"),
+    "simulate": Command("tune.simulation", "forecast how long a grid takes on several numbers of workers"),
+    "data": Command("hvae_spec.data.__main__", "list the data sets, or fetch one"),
+    "schema": Command("hvae_spec.json_schema", "print the JSON Schema of specs, for editors"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit code; an unknown command is 2."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given or given[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+        return 0 if given else UserError.exit_code
+    return run_command(lambda: _dispatch(given[0], given[1:]))
+
+
+def overview() -> str:
+    """What `hvae --help` prints."""
+    lines = [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
+    usage = "usage: hvae COMMAND ...\n\nDeep hierarchical VAEs from YAML.\n\ncommands:\n"
+    return usage + "\n".join(lines) + "\n\n`hvae COMMAND --help` describes a command.\n"
+
+
+def _dispatch(name: str, arguments: list[str]) -> int:
+    command = COMMANDS.get(name)
+    if command is None:
+        from hvae_spec.spec.suggest import closest
+
+        near = closest(name, COMMANDS)
+        question = f"\n      did you mean {near}?" if near else ""
+        raise UserError(f"hvae: no command {name!r}; expected one of {', '.join(COMMANDS)}{question}")
+    module = importlib.import_module(command.module)
+    code: int = module.main([*command.arguments, *arguments], prog=f"hvae {name}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

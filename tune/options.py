@@ -1,0 +1,120 @@
+"""The options of `python -m tune.run`."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tune.cli import add_device, positive_integer, spec_parser
+from tune.plan.planner import COMPILING, Compiling
+
+EPILOG = """\
+examples:
+  python -m tune.run specs/quickstart.yaml
+  python -m tune.run specs/mnist_grid.yaml --plan --measure
+  python -m tune.run specs/mnist_grid.yaml --set training.epochs=20 --set objective.warm_up=5 --set grid.seeds=[0,1]
+
+Run the same command again to go on after any kind of interruption, or after adding seeds, depths or variants: members
+that are done are never repeated, and packs that were running continue from their last checkpoint.
+
+exit codes: 0 all members finished; 1 some failed; 2 bad input; 3 some diverged and none failed; 130, 143 interrupted.
+Data are looked for in HVAE_DATA_DIR, then in a per-user cache, and downloaded there if need be.
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command was asked for; `parse` says what each option means."""
+
+    spec: str
+    overrides: Sequence[str]
+    profile: str | None
+    plan: bool
+    serial: bool
+    device: str
+    results: Path | None
+    records: Sequence[Path]
+    address: str | None
+    cpus: int | None
+    pack_size: int | None
+    packs_per_gpu: int | None
+    compile: Compiling
+    measure: bool
+    print_spec: bool
+    retrain: bool
+    keep_optimizer: Literal["yes", "no"]
+
+
+def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
+    """The options that a command line gives."""
+    parser = spec_parser(
+        prog, "Train and evaluate every member of a spec's grid, and write tables and figures of the results.", EPILOG
+    )
+    parser.add_argument("--plan", action="store_true", help="check everything, print what would run, and stop")
+    parser.add_argument(
+        "--print-spec",
+        action="store_true",
+        help="print the resolved spec of a grid or of a member's folder, and stop",
+    )
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="train members again whose learning curves have other settings than asked for (evaluation.every, "
+        "evaluation.curve_iw_samples); their records are moved to retired/",
+    )
+    parser.add_argument(
+        "--keep-optimizer",
+        choices=("yes", "no"),
+        default="yes",
+        help="keep the optimizer's state, twice the size of the weights, with which a longer training goes on from a "
+        "finished one (default: yes)",
+    )
+    parser.add_argument(
+        "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
+    )
+    add_device(parser)
+    parser.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<name>)")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another results folder: members that are finished there are not trained again, their records are copied; "
+        "and fine-tuned members may find their first phase there (repeatable)",
+    )
+    parser.add_argument(
+        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
+    )
+    parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
+    _add_packing(parser)
+    return RunOptions(**vars(parser.parse_args(arguments)))
+
+
+def _add_packing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pack-size",
+        type=positive_integer,
+        metavar="N",
+        help="most members to train in one pack (default: as many as make a member-step cheapest)",
+    )
+    parser.add_argument(
+        "--packs-per-gpu",
+        type=positive_integer,
+        metavar="N",
+        help="packs that share a GPU (default: as many as there are cores for each GPU, at most 16, where NVIDIA's MPS "
+        "runs; else 1)",
+    )
+    parser.add_argument(
+        "--compile",
+        choices=COMPILING,
+        default="auto",
+        help="compile training steps with torch.compile: auto is where it pays, in long training (default: auto)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="first measure, for seconds each (a minute where compiled), the shapes not yet measured on this machine: "
+        "pack sizes, the time left, and with --plan a forecast of times and memory rest on it",
+    )
