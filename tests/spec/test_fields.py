@@ -100,9 +100,25 @@ def base(item: SpecField) -> dict:
     tree = Member.model_validate(SMALL).model_dump(mode="json")
     tree["data"]["train_images"] = tree["data"]["test_images"] = 24
     for length in range(1, len(item.path) + 1):
-        for path, value in WHERE_READ.get(".".join(item.path[:length]), {}).items():
-            put(tree, path, value)
+        path = ".".join(item.path[:length])
+        for name, value in WHERE_READ.get(path, {}).items():
+            put(tree, name, value)
+        if length < len(item.path) and columns.at(tree, path) is None:
+            tree = given(tree, item.path[:length])
     return Member.model_validate(tree).model_dump(mode="json")
+
+
+def given(tree: dict, section: tuple[str, ...]) -> dict:
+    """A tree with a section that was not in it, beside the others or in the place of its alternatives."""
+    *parents, name = section
+    for path, value in ((".".join(section), {}), (".".join(parents), {name: {}})):
+        other = copy.deepcopy(tree)
+        put(other, path, value)
+        try:
+            return Member.model_validate(other).model_dump(mode="json")
+        except ValueError:
+            continue
+    raise AssertionError(f"nothing reads {'.'.join(section)} in a small member: say in WHERE_READ where it is read")
 
 
 def guesses(value):
