@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,8 +29,19 @@ SETTINGS = {item.column: item for item in settings(Member) if item.fact(NoColumn
 """Columns of `.members` read from the resolved spec, and their fields."""
 FACTORS = tuple(item.dotted for item in SETTINGS.values() if item.fact(Factor) is not None)
 """What the paper's variants differ in, as dotted paths."""
-_BY_PATH = {item.path: item for item in SETTINGS.values()}
 _NO_BACKGROUND = paths_stating(Member, Factor) | paths_affecting(Member, "nothing")
+
+
+def _and_what_it_is_else(item: SpecField) -> Iterator[SpecField]:
+    """A field, and those that stand for it one after another where it is null (`SameAs`)."""
+    yield item
+    same = item.fact(SameAs)
+    if same is not None:
+        path = (*item.path[:-1], same.name)
+        yield from _and_what_it_is_else(next(other for other in SETTINGS.values() if other.path == path))
+
+
+_STANDING_IN = {name: tuple(_and_what_it_is_else(item)) for name, item in SETTINGS.items()}
 
 
 def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
@@ -54,9 +65,9 @@ def setting(spec: dict[str, Any], item: SpecField) -> Any:
     if not item.is_in_list:
         return as_entry(_value(spec, item.path, item))
     layers = (_value(spec, item.path[:-1], item) or [])[_lowest(item) - 1 :]
-    values = [_standing_in(layer, item) for layer in layers]
-    other = _other(item)
-    is_as_other = other is not None and values == [_standing_in(layer, other) for layer in layers]
+    names = _STANDING_IN[item.column]
+    values = [_first(layer, names) for layer in layers]
+    is_as_other = len(names) > 1 and values == [_first(layer, names[1:]) for layer in layers]
     return None if is_as_other else layers_text(values)
 
 
@@ -108,16 +119,10 @@ def _child(section: dict[str, Any], name: str, info: FieldInfo) -> Any:
     return default.model_dump(mode="json") if isinstance(default, BaseModel) else default
 
 
-def _standing_in(section: dict[str, Any], item: SpecField) -> Any:
-    """A field of a section, or where it is null the field that stands for it (`SameAs`)."""
-    value, other = _child(section, item.path[-1], item.infos[-1]), _other(item)
-    return _standing_in(section, other) if value is None and other is not None else value
-
-
-def _other(item: SpecField) -> SpecField | None:
-    """The field that stands for a field that is null."""
-    same = item.fact(SameAs)
-    return None if same is None else _BY_PATH[(*item.path[:-1], same.name)]
+def _first(section: dict[str, Any], items: Sequence[SpecField]) -> Any:
+    """The first of some fields of a section that is not null."""
+    values = (_child(section, item.path[-1], item.infos[-1]) for item in items)
+    return next((value for value in values if value is not None), None)
 
 
 def _lowest(item: SpecField) -> int:

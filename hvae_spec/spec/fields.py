@@ -9,7 +9,7 @@ beside a published number where it differs from its default.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
@@ -176,7 +176,7 @@ class SpecField:
         """The fact of a kind that holds for the field: the outermost that it or a section around it states."""
         return next((stated for info in self.infos if (stated := fact(info, kind)) is not None), None)
 
-    @property
+    @cached_property
     def column(self) -> str:
         """Its column in `frames.members`; the path below the first section, `lr_decay_every`, if it does not say."""
         prefix, own = self.fact(ColumnPrefix), fact(self.infos[-1], Column)
@@ -192,7 +192,7 @@ class SpecField:
             return self.column.replace("_", " ")
         return (prefix.prefix.replace("_", " ") if prefix else "") + own.words
 
-    @property
+    @cached_property
     def is_in_list(self) -> bool:
         """Whether it is a field of every section in a list, as those of the stochastic layers are."""
         return any(get_origin(info.annotation) is tuple for info in self.infos[:-1])
@@ -209,7 +209,7 @@ class SpecField:
         value: Any = OPEN
         for name, info in zip(self.path, self.infos, strict=True):
             if isinstance(value, BaseModel):
-                value = getattr(value, name)
+                value = getattr(value, name, None)
             elif value is not None:
                 value = OPEN if info.is_required() else info.get_default(call_default_factory=True)
         return value
@@ -219,7 +219,7 @@ def fields(model: type[BaseModel]) -> Iterator[SpecField]:
     """Every field below a section, sections first and then what is in them."""
     for name, info in model.model_fields.items():
         yield SpecField((name,), (info,))
-        for section in _sections(info.annotation):
+        for section in _sections(info):
             yield from (SpecField((name, *inner.path), (info, *inner.infos)) for inner in fields(section))
 
 
@@ -232,7 +232,7 @@ def settings(model: type[BaseModel]) -> Iterator[SpecField]:
         if fact(item.infos[-1], Column) or fact(item.infos[-1], NoColumn):
             whole.add(item.path)
             yield item
-        elif not any(_sections(item.infos[-1].annotation)):
+        elif not any(_sections(item.infos[-1])):
             yield item
 
 
@@ -281,10 +281,15 @@ def _nested(paths: frozenset[Path]) -> dict[str, Any]:
     return root
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+def _sections(info: FieldInfo) -> Iterator[type[BaseModel]]:
+    """The sections that a field may hold."""
+    return _sections_in(info.annotation)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The sections within an annotation: through Annotated, unions and tuples."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     else:
         for part in get_args(annotation):
-            yield from _sections(part)
+            yield from _sections_in(part)
