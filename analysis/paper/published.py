@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables.footnotes import not_canonical
+from analysis.caveats import not_canonical
 
 VARIANTS = ("VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU")
 """The columns of the paper's Tables 2 and 3."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import report
+from analysis import report, tables
 from analysis.html import page as html_page
 from analysis.html import run_info
-from analysis.tables import tables
+from analysis.html.elements import typeset
 from hvae_spec.records.layout import Record
 
 VOID = {"meta", "img", "br"}
@@ -149,17 +149,17 @@ def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_sp
 
 
 @pytest.mark.parametrize("spec_is_known", [True, False])
-def test_how_far_a_running_member_has_come_is_told_in_whole_epochs(results, small_spec, spec_is_known):
+def test_how_far_a_running_member_has_come_is_given_in_whole_epochs(results, small_spec, spec_is_known):
     planned = results.plan(small_spec)
     running = results.record(planned[0], None)
     if not spec_is_known:
         (running / "spec.yaml").unlink()
     # One that has not begun and of which nothing is known makes the column one of fractions.
-    told = {row[0]: row[2] for row in run_info.lost(analysis.load(results.root))}
-    assert told["digits, L = 2, VAE+BN+WU, seed 0"] == ("epoch 10 of 10" if spec_is_known else "epoch 10")
+    shown = {row[0]: row[2] for row in run_info.lost(analysis.load(results.root))}
+    assert shown["digits, L = 2, VAE+BN+WU, seed 0"] == ("epoch 10 of 10" if spec_is_known else "epoch 10")
 
 
-def test_members_that_did_not_finish_are_told_one_by_one(results, spec):
+def test_members_that_did_not_finish_are_listed_one_by_one(results, spec):
     def outcome(member):
         if member.cell.variant == "VAE" and member.cell.depth == 3:
             return [results.diverged(member), {**results.result(member), "status": "failed", "failure": "a\nb"}, None][
@@ -221,10 +221,10 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     ],
 )
 def test_mathematics_has_subscripts_and_names_stay_whole(text, shown):
-    assert html_page.mathematics(text) == (text if shown is None else shown)
+    assert typeset(text) == (text if shown is None else shown)
 
 
-def test_a_record_without_particulars_can_be_told(results, small_spec):
+def test_a_record_without_particulars_has_a_page(results, small_spec):
     for member in results.grid(spec=small_spec):
         record = Record(results.root / "members" / member.folder)
         bare = {key: record.result[key] for key in ("digest", "labels", "status", "test_log_likelihood")}
