@@ -38,7 +38,7 @@ def log_likelihood(frames: Frames) -> Figure | None:
     """Test log-likelihood by depth, a line per variant (Fig. 3 of the paper).
 
     Bars are the standard error over seeds, faint dots the seeds. Hollow markers are the paper's published values. A
-    cross at the foot marks a depth at which members diverged; they are in no mean.
+    cross at the bottom marks a depth at which members diverged; they are excluded from the mean.
     """
     members = frames.members
     finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
@@ -84,9 +84,9 @@ def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: flo
 
 
 def _mark_diverged(axes: Axes, x: "pd.Series[float]", style: VariantStyle) -> None:
-    """A cross at the foot of the axes at each x."""
-    foot = axes.get_xaxis_transform()
-    axes.plot(x, np.full(len(x), 0.03), "x", color=style.color, ms=6, mew=1.6, transform=foot)
+    """A cross at the bottom of the axes at each x."""
+    bottom = axes.get_xaxis_transform()
+    axes.plot(x, np.full(len(x), 0.03), "x", color=style.color, ms=6, mew=1.6, transform=bottom)
 
 
 def _published(members: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def learning_curves(frames: Frames) -> Figure | None:
 
     Lines are means over the finished members, or over the running ones where none is finished, up to the last epoch
     that all of them have reached; bands are the standard error over seeds. A diverged member is a dotted line with a
-    cross at the foot of the axes, at the epoch at which it ends. The first fifth of the training may lie outside the
+    cross at the bottom, at the epoch at which it ends. The first fifth of the training may lie outside the
     frame, so that the rest can be read.
     """
     depth = greatest_depth(frames, frames.epochs)
@@ -160,8 +160,8 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
         if quantity not in epochs:
             continue
         curve = mean_over_seeds(epochs.dropna(subset=[quantity]), ["epoch"], quantity).sort_values("epoch")
-        look: dict[str, Any] = {"color": style.color, "lw": 1.3, "ms": 3, "markevery": _marker_interval(curve)}
-        axes.plot(curve["epoch"], curve["mean"], f"{line}{style.marker}", **look)
+        appearance: dict[str, Any] = {"color": style.color, "lw": 1.3, "ms": 3, "markevery": _marker_interval(curve)}
+        axes.plot(curve["epoch"], curve["mean"], f"{line}{style.marker}", **appearance)
         if (curve["n"] > 1).any():
             band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
             axes.fill_between(curve["epoch"], *band, color=style.color, alpha=0.2, lw=0)

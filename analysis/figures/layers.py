@@ -94,8 +94,8 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
         for place, (name, style) in enumerate(styles.items()):
             x = layers + width * (place - (len(styles) - 1) / 2)
             text = escape_mathtext(label(name, members[members["variant"] == name]))
-            look: dict[str, Any] = {"color": style.color, "hatch": style.hatch, "ec": "white", "lw": 0, "label": text}
-            handles.append(axes.bar(x, means[name].mean, 0.92 * width, **look))
+            appearance: dict[str, Any] = {"color": style.color, "hatch": style.hatch, "ec": "white", "lw": 0}
+            handles.append(axes.bar(x, means[name].mean, 0.92 * width, label=text, **appearance))
             axes.errorbar(x, *means[name], fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
         axes.set(xlabel="stochastic layer", ylabel=ylabel)
         axes.set_xticks(layers, [f"$z_{{{layer}}}$" for layer in layers])

@@ -98,7 +98,8 @@ def _warnings(frames: Frames) -> str:
     ]
     unfinished = int((members["status"] != "finished").sum())
     if unfinished:
-        lines.append(f"{unfinished} of {len(members)} members are not finished; they are counted, and in no mean.")
+        count = f"{unfinished} of {len(members)} members are not finished"
+        lines.append(f"{count}; they are counted, but excluded from the means.")
     return "".join(f'<p class="warning">{escape(line)}</p>\n' for line in lines)
 
 

@@ -36,7 +36,7 @@ def mean_over_seeds(frame: pd.DataFrame, by: Sequence[str], quantity: str) -> pd
 def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_likelihood") -> pd.DataFrame:
     """Every cell of a grid: the mean of a quantity over its finished members, and what became of the others.
 
-    Members that have diverged, failed or not finished are in no mean; they are counted.
+    Members that have diverged, failed or not finished are excluded from the mean; they are counted.
 
     Args:
         members: one row per member, as `Frames.members`.

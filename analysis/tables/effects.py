@@ -72,7 +72,8 @@ def _footnotes(rows: pd.DataFrame) -> tuple[str, ...]:
     tested = int(rows["p"].notna().sum())
     if tested:
         footnotes.append("In brackets: 95% confidence interval by Student's t, not adjusted for the number of effects.")
-        footnotes.append(f"p: two-sided, by Holm's correction over the {tested} effects tested here.")
+        effects_tested = f"{tested} effects" if tested > 1 else "single effect"
+        footnotes.append(f"p: two-sided, by Holm's correction over the {effects_tested} tested here.")
     if (rows["n"] == 1).any():
         footnotes.append("A single pair has no interval.")
     if (rows["se"] == 0).any():

@@ -1,4 +1,4 @@
-"""What stands below the tables: how the numbers were measured, on whose data, and what is not in them."""
+"""What stands below the tables: how the numbers were measured, on whose data, and what they leave out."""
 
 from analysis.caveats import counts_text, limits, not_canonical
 from analysis.frames import Frames
@@ -37,7 +37,7 @@ def data_footnotes(frames: Frames) -> tuple[str, ...]:
 
 
 def grid_footnotes(frames: Frames, group: Frames) -> tuple[str, ...]:
-    """Whose data the cells of a group are of, and what is not in them.
+    """Whose data the cells of a group are of, and what they leave out.
 
     Args:
         frames: the whole grid, with the records that it no longer plans.
@@ -47,7 +47,7 @@ def grid_footnotes(frames: Frames, group: Frames) -> tuple[str, ...]:
     footnotes = [*data_footnotes(group)]
     status = group.members["status"]
     if status.isin(["diverged", "failed"]).any():
-        footnotes.append("Diverged and failed members are in no mean.")
+        footnotes.append("Diverged and failed members are excluded from the means.")
     left_out = int((~frames.members["planned"]).sum())
     if left_out:
         footnotes.append(f"Left out: {left_out} record{'s' * (left_out > 1)} that the grid no longer plans.")

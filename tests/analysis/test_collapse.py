@@ -87,7 +87,7 @@ def test_members_that_have_not_finished_are_described_but_in_no_cell(write, resu
     assert layer_activity(frames)["status"].tolist() == ["finished", "finished", "diverged", "diverged"]
     (table,) = tables.collapse(frames).tables
     assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "1/1 since 10"
-    assert "Diverged and failed members are in no mean." in table.footnotes
+    assert "Diverged and failed members are excluded from the means." in table.footnotes
 
 
 def test_records_without_units_make_no_table(write):

@@ -136,12 +136,12 @@ def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_sp
     results.plan(small_spec)
     for member in results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", f"Prob. ladder+BN+WU: {decay}")):
         if member.seed:
-            # Nothing is known of members whose cell has not begun; the first seed tells of the others.
+            # Nothing is known of members whose cell has not begun; the first seed stands for the others.
             shutil.rmtree(results.root / "members" / member.folder)
     frames = analysis.load(results.root)
     shared = dict(run_info.common_settings(frames))
     assert shared["batch size"] == "32"
-    # Nobody clips gradients; some have their learning rate lowered.
+    # No member clips gradients; some have their learning rate lowered.
     assert not {"clip norm", "lr decay factor", "lr decay every"} & set(shared)
     heading, *rows = run_info.variant_settings(frames)
     place = heading.index("lr decay factor")
@@ -171,7 +171,7 @@ def test_members_that_did_not_finish_are_listed_one_by_one(results, spec):
     running = next(m for m in planned if (m.cell.variant, m.cell.depth, m.seed) == ("VAE", 3, 2))
     results.record(running, None)
     text = page(results).text
-    assert "3 of 33 members are not finished; they are counted, and in no mean." in text
+    assert "3 of 33 members are not finished; they are counted, but excluded from the means." in text
     assert "digits, L = 3, VAE, seed 0divergedin epoch 3: log p(x|z_1)" in text
     assert "digits, L = 3, VAE, seed 1failedb" in text
     assert "digits, L = 3, VAE, seed 2runningepoch 10 of 10" in text
