@@ -47,10 +47,11 @@ def limits(members: pd.DataFrame) -> Iterator[str]:
 
     """
     whole = IMAGE_COUNTS.get(str(members["dataset"].iloc[0]))
-    if whole:
-        for kind, column, count in zip(("training", "test"), ("train_images", "test_images"), whole[1:], strict=True):
-            if (members[column] < count).any():
-                yield f"{counts_text(members[column])} of {count:,} {kind} images"
+    if whole is None:
+        return
+    for kind, column, count in (("training", "train_images", whole.train), ("test", "test_images", whole.test)):
+        if (members[column] < count).any():
+            yield f"{counts_text(members[column])} of {count:,} {kind} images"
 
 
 def counts_text(column: "pd.Series[float]") -> str:

@@ -97,7 +97,7 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         files = [
             *_write_tables(loaded, table_sets, target / "tables"),
             *_write_figures(drawings, target / "figures"),
-            *_write_page(target / "report.html", page(loaded, summary(loaded), table_sets, drawings)),
+            _write_page(target / "report.html", page(loaded, summary(loaded), table_sets, drawings)),
         ]
     except OSError as error:
         raise UserError(f"{target}: the report cannot be written ({error}); choose another folder with --out") from None
@@ -155,9 +155,9 @@ def _write_figures(drawings: "Sequence[Drawing]", folder: Path) -> Iterator[Path
             yield path
 
 
-def _write_page(path: Path, content: str) -> Iterator[Path]:
+def _write_page(path: Path, content: str) -> Path:
     write_atomically(path, content)
-    yield path
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

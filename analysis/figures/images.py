@@ -23,7 +23,7 @@ def injected(frames: Frames) -> Figure | None:
 
     The layers below z_i* are sampled from the generative model, those above it not at all: given z_i*, the image does
     not depend on them. The images are E[x|z_1], each with noise of its own. Those of the last column are samples of the
-    model. Greatest depth and first finished seed.
+    model. The models are those of greatest depth, each variant with its first finished seed.
     """
     found = galleries(frames)
     if not found:
@@ -48,7 +48,8 @@ def injected(frames: Frames) -> Figure | None:
 def reconstructions(frames: Frames) -> Figure | None:
     """Test images and their reconstructions E[x|z_1], z ~ q(z|x), a row per variant.
 
-    The test images are as the models see them. Greatest depth and first finished seed.
+    The test images are as the models see them. The models are those of greatest depth, each variant with its first
+    finished seed.
     """
     found = galleries(frames)
     if not found:
@@ -73,7 +74,7 @@ def reconstructions(frames: Frames) -> Figure | None:
 def prior_samples(frames: Frames) -> Figure | None:
     """Samples of the model, E[x|z_1] with z drawn from the prior from the top layer down, a panel per variant.
 
-    Greatest depth and first finished seed.
+    The models are those of greatest depth, each variant with its first finished seed.
     """
     found = galleries(frames)
     if not found:

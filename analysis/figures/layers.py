@@ -108,9 +108,9 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
 def unit_kl(frames: Frames) -> Figure | None:
     """KL of every unit over epochs, units sorted, a panel per variant and layer (Fig. 5 of the paper).
 
-    Greatest depth, the variants with at least two evaluations; of each the first seed that has finished, or else is
-    running, or else has diverged. The colors are on a logarithmic scale; a unit is active above the line in the color
-    bar.
+    The models are those of greatest depth with at least two evaluations; each variant is shown by its first seed that
+    has finished, or else is running, or else has diverged. The colors are on a logarithmic scale; a unit is active
+    above the line in the color bar.
     """
     depth = greatest_depth(frames, frames.units)
     if depth is None:

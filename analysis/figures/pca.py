@@ -29,8 +29,8 @@ def latents(frames: Frames) -> Figure | None:
     """The first two principal components of z_i ~ q(z_i|.), one sample per test image, colored by class (Fig. 7).
 
     A panel per variant and layer, with its own components, on axes of equal scale; the title of the panel gives their
-    shares of the variance of z_i. A layer that has collapsed onto its prior shows no classes. Greatest depth and
-    first finished seed, at most 1,000 images.
+    shares of the variance of z_i. A layer that has collapsed onto its prior shows no classes. The models are those
+    of greatest depth, each variant with its first finished seed, and at most 1,000 images.
     """
     found = galleries(frames)
     if not found:

@@ -217,7 +217,7 @@ def _provenance(frames: Frames) -> str:
         if len(rows) > 1
     ]
     note = (
-        "Every member's folder holds its resolved spec, curves, per-image bounds, weights and result, and the same "
-        "particulars."
+        "Every member's folder holds its resolved spec, curves, per-image bounds, weights and result, with the data, "
+        "the machine and the versions that it was made with."
     )
     return "\n".join([*parts, f"<p>{note}</p>"]) if parts else ""

@@ -23,6 +23,7 @@ from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
 PUBLISHED = "{}, published"
 """Heading of the column beside one of ours."""
 SAMPLES = ("objective.mc_samples", "objective.iw_samples")
+"""Axes whose values are columns of Table 1, so that they do not separate tables."""
 FINE_TUNING = ("none", "M=1 K=1", "M=10 K=1", "M=1 K=10", "M=10 K=10")
 """Table 1's columns."""
 DIFFERENCES = "A letter marks what differs from the published number's data, budget or model, which is in brackets."
