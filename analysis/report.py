@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
     from analysis.figures.drawing import Drawing
     from analysis.frames import Frames
-    from analysis.tables.tables import TableSet
+    from analysis.tables import TableSet
 
 DESCRIPTION = """\
 Rebuild the tables and figures of a grid from its records, whatever its state. Members that are missing, have diverged
 or have failed are counted, never averaged.
 
   tables/test_log_likelihood.{md,csv,tex}   by depth and variant, mean and standard error over seeds
-  tables/active_units.{md,csv,tex}          by layer and variant, one table a depth
+  tables/active_units.{md,csv,tex}          by layer and variant, one table per depth
   tables/table_1.{md,csv,tex}               the paper's Table 1, 2 or 3 with ours beside the published values;
     table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
   tables/kl.{md,csv,tex}                    KL(q||p) by layer and variant; kl_standard_normal: to N(0, I) (Fig. 6a)
   tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
-  tables/paired_effects.{md,csv,tex}        what batch normalisation, warm-up and the ladder add, paired by seed
+  tables/paired_effects.{md,csv,tex}        what batch normalization, warm-up and the ladder add, paired by seed
   tables/ranking.{md,csv,tex}               rank of the variants, with the probability that each is best
   tables/collapse.{md,csv,tex}              which layers have no active unit left, and since which epoch
-  tables/members.csv                        one row a member: labels, settings, metrics, costs
+  tables/members.csv                        one row per member: labels, settings, metrics, costs
   figures/log_likelihood.{png,pdf}          test log-likelihood by depth (Fig. 3)
   figures/learning_curves.{png,pdf}         training and test curves at the greatest depth (Fig. 4)
   figures/active_units.{png,pdf}            active units by layer at the greatest depth
   figures/unit_kl.{png,pdf}                 KL of every unit over epochs at the greatest depth (Fig. 5)
   figures/kl_standard_normal.{png,pdf}      KL of q(z_i|.) to N(0, I) by layer at the greatest depth (Fig. 6a)
   figures/injected.{png,pdf}                samples with z_i ~ N(0, I) injected at each layer (Fig. 6b)
-  figures/latents.{png,pdf}                 principal components of z_i ~ q, coloured by class (Fig. 7)
+  figures/latents.{png,pdf}                 principal components of z_i ~ q, colored by class (Fig. 7)
   figures/paired_effects.{png,pdf}          what each of the paper's advances adds, by depth
   figures/bound_by_samples.{png,pdf}        the bound against K, and the effective sample size
   figures/reconstructions.{png,pdf}         test images and their reconstructions
   figures/prior_samples.{png,pdf}           samples of the models
-  report.html                               all of it on one page, with how it came about; needs no network
+  report.html                               all of it, with settings, data and machines, on one page
 
 A grid with several data sets or further axes gets a figure for each, named after it."""
 
@@ -55,7 +55,7 @@ class Report:
 
     table: "RichTable"
     """Test log-likelihood by depth and variant: mean ± standard error over seeds (number of seeds)."""
-    notes: tuple[str, ...]
+    footnotes: tuple[str, ...]
     """How to read the table, and how the bound was measured."""
     summary: str
     """`57 members: 55 finished, 1 diverged, 1 failed`"""
@@ -63,11 +63,11 @@ class Report:
     """Tables first, then figures."""
 
     def __rich__(self) -> "RichGroup":
-        """The table, its notes and the summary, for `rich.print(report)`."""
+        """The table, its footnotes and the summary, for `rich.print(report)`."""
         from rich.console import Group as RichGroup
         from rich.text import Text
 
-        return RichGroup(self.table, *(Text(line) for line in (*self.notes, self.summary)))
+        return RichGroup(self.table, *(Text(line) for line in (*self.footnotes, self.summary)))
 
 
 def write(results: str | Path, out: str | Path | None = None) -> Report:
@@ -75,13 +75,16 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
 
     Args:
         results: the folder, whatever the state of its grid.
-        out: where `tables/` and `figures/` go; None: into the results folder itself.
+        out: the folder for `tables/`, `figures/` and `report.html`; None is the results folder itself.
+
+    Returns:
+        The table to print, and the paths of all files.
 
     Raises:
         UserError: the folder holds no results, a file in it is damaged, or a table or figure cannot be written.
 
     """
-    # Pandas and seaborn take a second to import; `--help` and the start of a grid run do without.
+    # Pandas and seaborn take a second to import; `--help` and the start of a grid run do not need them.
     from analysis import frames
     from analysis.figures import drawing
     from analysis.html.page import page
@@ -89,19 +92,19 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
 
     loaded = frames.load(results)
     target = Path(results if out is None else out)
-    quantities = tuple(_quantities(loaded))
-    drawings = tuple(drawing.draw(loaded))
+    table_sets = tuple(_table_sets(loaded))
+    drawings = tuple(drawing.render(loaded))
     try:
         files = [
-            *_write_tables(loaded, quantities, target / "tables"),
+            *_write_tables(loaded, table_sets, target / "tables"),
             *_write_figures(drawings, target / "figures"),
-            *_write_page(target / "report.html", page(loaded, summary(loaded), quantities, drawings)),
+            _write_page(target / "report.html", page(loaded, summary(loaded), table_sets, drawings)),
         ]
     except OSError as error:
         message = f"{target}: the report cannot be written ({error}); choose another folder with --out"
         raise MachineError(message) from None
-    shown = quantities[0].tables
-    return Report(rendering.terminal(shown), rendering.notes(shown), summary(loaded), tuple(files))
+    shown = table_sets[0].tables
+    return Report(rendering.terminal(shown), rendering.all_footnotes(shown), summary(loaded), tuple(files))
 
 
 def summary(frames: "Frames") -> str:
@@ -113,25 +116,25 @@ def summary(frames: "Frames") -> str:
     return f"{len(status)} member{'s' * (len(status) != 1)}: {', '.join(counts)}{tail}"
 
 
-def _quantities(frames: "Frames") -> Iterator["TableSet"]:
+def _table_sets(frames: "Frames") -> Iterator["TableSet"]:
     """Every table that these results fill, the test log-likelihood first."""
+    from analysis import tables
     from analysis.paper import replication
-    from analysis.tables import collapse, effects, ranking, tables
 
     yield tables.log_likelihood(frames)
     yield from replication.tables(frames)
     yield tables.active_units(frames)
     others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples
-    for build in (*others, effects.effects, ranking.ranking, collapse.collapse):
+    for build in (*others, tables.paired_effects, tables.ranking, tables.collapse):
         table_set = build(frames)
         if table_set.tables:
             yield table_set
 
 
-def _write_tables(frames: "Frames", quantities: "Sequence[TableSet]", folder: Path) -> Iterator[Path]:
+def _write_tables(frames: "Frames", table_sets: "Sequence[TableSet]", folder: Path) -> Iterator[Path]:
     from analysis.tables import rendering
 
-    for table_set in quantities:
+    for table_set in table_sets:
         contents = {
             "md": rendering.markdown(table_set.tables),
             "csv": table_set.tidy.to_csv(index=False),
@@ -154,9 +157,9 @@ def _write_figures(drawings: "Sequence[Drawing]", folder: Path) -> Iterator[Path
             yield path
 
 
-def _write_page(path: Path, content: str) -> Iterator[Path]:
+def _write_page(path: Path, content: str) -> Path:
     write_atomically(path, content)
-    yield path
+    return path
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis.report") -> int:
@@ -165,7 +168,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis
         prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="results folder of a grid, e.g. results/mnist_grid")
-    help_out = "folder for tables/ and figures/ (default: the results folder)"
+    help_out = "folder for tables/, figures/ and report.html (default: the results folder)"
     parser.add_argument("--out", type=Path, metavar="DIR", help=help_out)
     options = parser.parse_args(arguments)
     return run_command(lambda: _report(options.results, options.out))
@@ -178,7 +181,7 @@ def _report(results: Path, out: Path | None) -> int:
 
     Console().print(report)
     for path in report.files:
-        # Not through rich, which would break a long path.
+        # Not printed by rich, which would break a long path.
         sys.stdout.write(f"{path}\n")
     return 0
 

@@ -1,7 +1,22 @@
 """Figures of a grid, each for one data set at one place on the further axes (see `Frames.groups`).
 
-Every function returns None where there is nothing to draw, and its docstring is the figure's caption. Figures are made
-without pyplot, so that drawing them never disturbs a notebook's own.
+    from analysis import figures
+
+    for group in frames.groups():
+        figures.log_likelihood(group.frames)
+
+Every function takes the frames of one group and returns a figure, or None where there is nothing to draw. It raises
+`ValueError` for frames of several groups, and `UserError` where a gallery is damaged. Its docstring is the figure's
+caption. Figures are made without pyplot, so that drawing them never disturbs those of a notebook.
+
+| module | functions |
+|:--|:--|
+| `curves` | `log_likelihood` (Fig. 3), `learning_curves` (Fig. 4) |
+| `layers` | `active_units` (Table 2), `unit_kl` (Fig. 5), `kl_standard_normal` (Fig. 6a) |
+| `images` | `injected` (Fig. 6b), `reconstructions`, `prior_samples` |
+| `pca` | `latents` (Fig. 7) |
+| `effects` | `paired_effects`, `bound_by_samples` |
+| `drawing` | `render`: every figure as PNG and PDF |
 """
 
 import inspect
@@ -29,11 +44,20 @@ FIGURES: dict[str, Callable[[Frames], Figure | None]] = {
     "reconstructions": reconstructions,
     "prior_samples": prior_samples,
 }
-"""Every figure by its file name, in the paper's order, then those that the paper does not have."""
+"""Every figure by its file name: those of the paper in its order, then the others."""
 
 
 def caption(name: str) -> str:
-    """What a figure shows, as one paragraph of plain text."""
+    """What a figure shows, as one paragraph of plain text.
+
+    Args:
+        name: a key of `FIGURES`.
+
+    Examples:
+        >>> caption("log_likelihood")[:48]
+        'Test log-likelihood by depth, a line per variant'
+
+    """
     return " ".join((inspect.getdoc(FIGURES[name]) or "").split())
 
 

@@ -1,6 +1,7 @@
 """Log-likelihoods: by depth (Fig. 3) and over epochs (Fig. 4)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,58 +11,82 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import SIZE, STYLE, blank, deepest, heading, key, legend_below, looks, shift, title
+from analysis.figures.style import (
+    SIZE,
+    STYLE,
+    VariantStyle,
+    add_legend,
+    add_title,
+    empty_figure,
+    greatest_depth,
+    legend_entry,
+    offset,
+    title_text,
+    variant_styles,
+)
 from analysis.frames import Frames
 from analysis.paper import published
-from analysis.statistics import over_seeds
+from analysis.statistics import cells, mean_over_seeds
 
-MARKED = 20
-"""Markers on a curve at most: enough to tell it from others without colours."""
+MAX_MARKERS = 20
+"""Markers per curve: enough to distinguish it from others without colors."""
+LINES = {"train_bound": "-", "test_log_likelihood": "--"}
+"""The quantities of learning curves, and their lines."""
 
 
 def log_likelihood(frames: Frames) -> Figure | None:
-    """Test log-likelihood by depth, a line a variant (Fig. 3 of the paper).
+    """Test log-likelihood by depth, a line per variant (Fig. 3 of the paper).
 
     Bars are the standard error over seeds, faint dots the seeds. Hollow markers are the paper's published values. A
-    cross at the foot marks a depth at which members diverged; they are in no mean.
+    cross at the bottom marks a depth at which members diverged; they are excluded from the mean.
     """
     members = frames.members
     finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
-    if deepest(frames, finished) is None:
+    if greatest_depth(frames, finished) is None:
         return None
     with mpl.rc_context(STYLE):
-        figure = blank(*SIZE)
+        figure = empty_figure(*SIZE)
         axes = figure.subplots()
-        names, look = looks(members)
-        table = over_seeds.cells(members, ["depth", "variant"])
+        styles = variant_styles(members)
+        means = cells(members, ["depth", "variant"])
         paper = _published(members)
-        for place, name in enumerate(names):
-            (colour, marker), aside = look[name], shift(place, len(names))
-            own = table[table["variant"] == name].sort_values("depth")
-            seeds = finished[finished["variant"] == name]
-            x, y = seeds["depth"] + aside, seeds["test_log_likelihood"]
-            axes.plot(x, y, ".", color=colour, alpha=0.4, ms=5, mew=0, zorder=1)
-            x = own["depth"] + aside
-            axes.errorbar(x, own["mean"], own["se"], color=colour, capsize=2.5, lw=1.4, elinewidth=1.1, fmt="-")
-            axes.plot(x, own["mean"], marker, color=colour, ms=4.5)
+        for place, (name, style) in enumerate(styles.items()):
+            shift = offset(place, len(styles))
+            _draw_seeds(axes, finished[finished["variant"] == name], style, shift)
+            _draw_means(axes, means[means["variant"] == name].sort_values("depth"), style, shift)
             theirs = paper[paper["variant"] == name].sort_values("depth")
             if len(theirs):
-                axes.plot(theirs["depth"] + aside, theirs["value"], marker, mfc="none", color=colour, ms=6.5, mew=1.2)
-            lost = own[own["diverged"] > 0]
-            foot = axes.get_xaxis_transform()
-            axes.plot(lost["depth"] + aside, np.full(len(lost), 0.03), "x", color=colour, ms=6, mew=1.6, transform=foot)
-        handles = [key(name, look[name]) for name in names]
+                hollow: dict[str, Any] = {"mfc": "none", "color": style.color, "ms": 6.5, "mew": 1.2}
+                axes.plot(theirs["depth"] + shift, theirs["value"], style.marker, **hollow)
+            _mark_diverged(axes, means[(means["variant"] == name) & (means["diverged"] > 0)]["depth"] + shift, style)
+        handles = [legend_entry(style, name) for name, style in styles.items()]
         if len(paper):
-            handles.append(
-                Line2D([], [], ls="", marker="o", mfc="none", mec="0.3", ms=6.5, label=_published_label(members, paper))
-            )
-        if (table["diverged"] > 0).any():
+            label = _published_label(members, paper)
+            handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec="0.3", ms=6.5, label=label))
+        if (means["diverged"] > 0).any():
             handles.append(Line2D([], [], color="0.3", marker="x", ms=6, mew=1.6, ls="", label="diverged members"))
         axes.set(xlabel="number of stochastic layers L", ylabel="test log-likelihood (nats)")
         axes.set_xticks(sorted(members["depth"].unique()))
-        legend_below(figure, handles)
-        heading(figure, title(frames))
+        add_legend(figure, handles)
+        add_title(figure, title_text(frames))
     return figure
+
+
+def _draw_seeds(axes: Axes, seeds: pd.DataFrame, style: VariantStyle, shift: float) -> None:
+    x, y = seeds["depth"] + shift, seeds["test_log_likelihood"]
+    axes.plot(x, y, ".", color=style.color, alpha=0.4, ms=5, mew=0, zorder=1)
+
+
+def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float) -> None:
+    x = means["depth"] + shift
+    axes.errorbar(x, means["mean"], means["se"], color=style.color, capsize=2.5, lw=1.4, elinewidth=1.1, fmt="-")
+    axes.plot(x, means["mean"], style.marker, color=style.color, ms=4.5)
+
+
+def _mark_diverged(axes: Axes, x: "pd.Series[float]", style: VariantStyle) -> None:
+    """A cross at the bottom of the axes at each x."""
+    bottom = axes.get_xaxis_transform()
+    axes.plot(x, np.full(len(x), 0.03), "x", color=style.color, ms=6, mew=1.6, transform=bottom)
 
 
 def _published(members: pd.DataFrame) -> pd.DataFrame:
@@ -74,10 +99,10 @@ def _published(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """It says if the published values were obtained in another way (see `published.unlike`)."""
+    """The legend's entry, which says whether the published values were obtained differently (`published.unlike`)."""
     ours = members[~published.is_fine_tuned(members)].merge(paper[["depth", "variant", "paper"]])
-    cells = ours.groupby(["depth", "variant", "paper"], observed=True)
-    alike = not any(published.unlike(own, str(own["paper"].iloc[0])) for _, own in cells)
+    by_cell = ours.groupby(["depth", "variant", "paper"], observed=True)
+    alike = not any(published.unlike(own, str(own["paper"].iloc[0])) for _, own in by_cell)
     return "published" if alike else "published (data, budget or model differ)"
 
 
@@ -85,49 +110,27 @@ def learning_curves(frames: Frames) -> Figure | None:
     """Training bound (full lines) and test log-likelihood (dashed) at the greatest depth (Fig. 4 of the paper).
 
     Lines are means over the finished members, or over the running ones where none is finished, up to the last epoch
-    that all of them have reached; bands are the standard error over seeds. A diverged member is a dotted line, and a
-    cross at the foot of the epoch at which it ends. The first fifth of the training may leave the frame, so that the
-    rest can be read.
+    that all of them have reached; bands are the standard error over seeds. A diverged member is a dotted line with a
+    cross at the bottom, at the epoch at which it ends. The first fifth of the training may lie outside the
+    frame, so that the rest can be read.
     """
-    depth = deepest(frames, frames.epochs)
-    if depth is None:
+    depth = greatest_depth(frames, frames.epochs)
+    if depth is None or not set(LINES) & set(frames.epochs):
         return None
     members = frames.members[frames.members["depth"] == depth].set_index("digest")
     epochs = frames.epochs[frames.epochs["depth"] == depth]
     epochs = epochs.assign(status=epochs["digest"].map(members["status"].astype(str)))
-    if not {"train_bound", "test_log_likelihood"} & set(epochs):
-        return None
     with mpl.rc_context(STYLE):
-        figure = blank(*SIZE)
+        figure = empty_figure(*SIZE)
         axes = figure.subplots()
-        names, look = looks(frames.members[frames.members["depth"] == depth])
         drawn: list[pd.DataFrame] = []
         handles = []
-        for name in names:
-            colour, marker = look[name]
+        for name, style in variant_styles(members).items():
             own = epochs[epochs["variant"] == name]
-            for _, lost in own[own["status"] == "diverged"].groupby("digest", sort=False):
-                curve = lost.dropna(subset=["train_bound"])
-                style = f":{marker}"
-                axes.plot(
-                    curve["epoch"], curve["train_bound"], style, color=colour, lw=1, ms=3, markevery=_every(curve)
-                )
-                end, foot = lost["epoch"].tail(1), axes.get_xaxis_transform()
-                axes.plot(end, [0.03], "x", color=colour, ms=6, mew=1.6, transform=foot)
-            curves, label = _common(own)
-            for quantity, line in (("train_bound", "-"), ("test_log_likelihood", "--")):
-                if quantity not in curves:
-                    continue
-                curve = over_seeds.over_seeds(curves.dropna(subset=[quantity]), ["epoch"], quantity).sort_values(
-                    "epoch"
-                )
-                style = f"{line}{marker}"
-                axes.plot(curve["epoch"], curve["mean"], style, color=colour, lw=1.3, ms=3, markevery=_every(curve))
-                if (curve["n"] > 1).any():
-                    band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
-                    axes.fill_between(curve["epoch"], *band, color=colour, alpha=0.2, lw=0)
-                drawn.append(curve)
-            handles.append(key(name, look[name], f"{name}{label}"))
+            _draw_diverged(axes, own[own["status"] == "diverged"], style)
+            averaged, label = _averaged(own)
+            drawn += _draw_curves(axes, averaged, style)
+            handles.append(legend_entry(style, f"{name}{label}"))
         _robust_limits(axes, drawn)
         handles += [Line2D([], [], color="0.3", label="training bound")]
         handles += [Line2D([], [], color="0.3", ls="--", marker=".", label=_test_label(epochs))]
@@ -137,17 +140,40 @@ def learning_curves(frames: Frames) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if epochs["epoch"].nunique() == 1:
             axes.set_xlim(epochs["epoch"].iloc[0] - 1, epochs["epoch"].iloc[0] + 1)
-        legend_below(figure, handles)
-        heading(figure, title(frames, f"L = {depth}"))
+        add_legend(figure, handles)
+        add_title(figure, title_text(frames, f"L = {depth}"))
     return figure
 
 
-def _every(curve: pd.DataFrame) -> int:
-    """Of how many epochs of a curve one has a marker."""
-    return max(1, -(-len(curve) // MARKED))
+def _draw_diverged(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> None:
+    """The training bound of each diverged member of a variant, and a cross where it ends."""
+    for _, member in epochs.groupby("digest", sort=False):
+        curve = member.dropna(subset=["train_bound"])
+        line: dict[str, Any] = {"color": style.color, "lw": 1, "ms": 3, "markevery": _marker_interval(curve)}
+        axes.plot(curve["epoch"], curve["train_bound"], f":{style.marker}", **line)
+        _mark_diverged(axes, member["epoch"].tail(1), style)
 
 
-def _common(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Iterator[pd.DataFrame]:
+    """The mean of each quantity of one variant over epochs, with its standard error; yields each curve."""
+    for quantity, line in LINES.items():
+        if quantity not in epochs:
+            continue
+        curve = mean_over_seeds(epochs.dropna(subset=[quantity]), ["epoch"], quantity).sort_values("epoch")
+        appearance: dict[str, Any] = {"color": style.color, "lw": 1.3, "ms": 3, "markevery": _marker_interval(curve)}
+        axes.plot(curve["epoch"], curve["mean"], f"{line}{style.marker}", **appearance)
+        if (curve["n"] > 1).any():
+            band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
+            axes.fill_between(curve["epoch"], *band, color=style.color, alpha=0.2, lw=0)
+        yield curve
+
+
+def _marker_interval(curve: pd.DataFrame) -> int:
+    """Every how many points a curve has a marker."""
+    return max(1, -(-len(curve) // MAX_MARKERS))
+
+
+def _averaged(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The curves of a variant that are averaged, as far as all of them go, and what the legend adds to its name."""
     for status, word in (("finished", ""), ("running", ", running")):
         curves = epochs[epochs["status"] == status]
@@ -167,8 +193,8 @@ def _robust_limits(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
 
 
 def _test_label(epochs: pd.DataFrame) -> str:
-    """With the number of samples on a line of its own: `K = 100, at the end 5,000`."""
-    if "test_iw_samples" not in epochs:  # nobody was evaluated
+    """The legend's entry, with the number of samples on a line of its own: `K = 100, at the end 5,000`."""
+    if "test_iw_samples" not in epochs:  # no member was evaluated
         return "test log-likelihood"
     known = epochs.dropna(subset=["test_iw_samples"])
     counts = [f"{count:,.0f}" for count in known.sort_values("epoch")["test_iw_samples"].unique()]

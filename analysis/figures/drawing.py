@@ -9,12 +9,12 @@ from analysis.figures import FIGURES, caption
 from analysis.frames import Frames
 
 RESOLUTION = 200
-"""Dots per inch of the pictures."""
+"""Dots per inch of the PNG files."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure of one group of members."""
+    """One figure of one group of members, rendered."""
 
     name: str
     """Its name in `FIGURES`."""
@@ -27,8 +27,13 @@ class Drawing:
     pdf: bytes
 
 
-def draw(frames: Frames) -> Iterator[Drawing]:
-    """The figures for which there is something to draw, one at a time."""
+def render(frames: Frames) -> Iterator[Drawing]:
+    """The figures of every group of a grid, one at a time; a figure that has nothing to draw is left out.
+
+    Raises:
+        UserError: a gallery is damaged.
+
+    """
     for name, figure_of in FIGURES.items():
         for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
             figure = figure_of(group.frames)
@@ -39,7 +44,7 @@ def draw(frames: Frames) -> Iterator[Drawing]:
             for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
                 stream = io.BytesIO()
                 figure.savefig(stream, format=ending, dpi=RESOLUTION, metadata=metadata)
-                # Laid out once is enough for both, and half the time.
+                # The layout of the first file serves for both, which takes half the time.
                 figure.set_layout_engine("none")
                 files[ending] = stream.getvalue()
             stem = f"{name}-{group.slug}" if group.slug else name

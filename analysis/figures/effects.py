@@ -10,25 +10,27 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from analysis.columns import FACTORS
 from analysis.figures.style import (
     STYLE,
-    Looks,
-    blank,
-    deepest,
-    heading,
-    key,
-    legend_below,
-    literal,
-    looks,
-    shift,
-    title,
+    VariantStyle,
+    add_legend,
+    add_title,
+    empty_figure,
+    escape_mathtext,
+    greatest_depth,
+    legend_entry,
+    offset,
+    title_text,
+    variant_styles,
 )
 from analysis.frames import Frames
-from analysis.statistics import over_seeds
-from analysis.tables import effects
+from analysis.statistics import EFFECTS, cells, mean_over_seeds
+from analysis.statistics import paired_effects as effects_on
 
 QUANTITIES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units"}
-"""What effects are drawn of, and how they are called."""
-WIDTHS = {"test_log_likelihood": 0.1, "active_units": 2.0}
-"""The least range of the vertical axis."""
+"""The quantities that effects are drawn of, and the labels of their axes."""
+MIN_RANGES = {"test_log_likelihood": 0.1, "active_units": 2.0}
+"""The least range of the vertical axis, so that differences that are all zero are not magnified."""
+SIGNIFICANT = 0.05
+"""Effects with a smaller corrected p value have filled markers."""
 
 
 def bound_by_samples(frames: Frames) -> Figure | None:
@@ -38,96 +40,110 @@ def bound_by_samples(frames: Frames) -> Figure | None:
     (Σ_k w_k)^2 / Σ_k w_k^2 of the final bound, averaged over test images, by depth; the nearer it is to K, the
     closer q(z|x) is to the posterior. Means over the finished members; bars are the standard error over seeds.
     """
-    depth = deepest(frames, frames.bounds)
+    depth = greatest_depth(frames, frames.bounds)
     if depth is None:
         return None
-    members = frames.members
-    bounds = over_seeds.over_seeds(
-        frames.bounds[frames.bounds["depth"] == depth], ["variant", "iw_samples"], "bound"
-    ).sort_values("iw_samples")
-    sizes = over_seeds.cells(members, ["depth", "variant"], "effective_sample_size").sort_values("depth")
     with mpl.rc_context(STYLE):
-        figure = blank(7.2, 3.6)
+        figure = empty_figure(7.2, 3.6)
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-        names, look = looks(members)
-        for place, name in enumerate(names):
-            colour, marker = look[name]
-            own, aside = bounds[bounds["variant"] == name], 1 + shift(place, len(names), 0.05)
-            own = own.assign(x=own["iw_samples"] * aside)
-            left.errorbar(own["x"], own["mean"], own["se"], color=colour, marker=marker, ms=4, lw=1.2, capsize=2)
-            own = sizes[sizes["variant"] == name]
-            own = own.assign(x=own["depth"] + shift(place, len(names)))
-            right.errorbar(own["x"], own["mean"], own["se"], color=colour, marker=marker, ms=4, lw=1.2, capsize=2)
-        counts = sorted(bounds["iw_samples"].unique())
-        left.set_xscale("log")
-        left.set_xticks(counts, [f"{count:,}" for count in counts])
-        left.xaxis.set_minor_locator(NullLocator())
-        left.set(xlabel="importance samples K", ylabel="bound (nats)", title=f"L = {depth}")
-        right.set_yscale("log")
-        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        right.yaxis.set_minor_locator(NullLocator())
-        right.set_xticks(sorted(members["depth"].unique()))
-        samples = " / ".join(f"{count:,.0f}" for count in sorted(members["iw_samples"].dropna().unique()))
-        right.set(xlabel="number of stochastic layers L", ylabel="effective sample size", title=f"K = {samples}")
-        legend_below(figure, [key(name, look[name]) for name in names])
-        heading(figure, title(frames))
+        styles = variant_styles(frames.members)
+        _draw_bounds(left, frames.bounds[frames.bounds["depth"] == depth], styles)
+        left.set(title=f"L = {depth}")
+        _draw_effective_sample_sizes(right, frames.members, styles)
+        add_legend(figure, [legend_entry(style, name) for name, style in styles.items()])
+        add_title(figure, title_text(frames))
     return figure
+
+
+def _draw_bounds(axes: Axes, bounds: pd.DataFrame, styles: dict[str, VariantStyle]) -> None:
+    """Means of the bound by K, both of one depth; the variants are moved sideways by a factor, as K is logarithmic."""
+    means = mean_over_seeds(bounds, ["variant", "iw_samples"], "bound").sort_values("iw_samples")
+    for place, (name, style) in enumerate(styles.items()):
+        own = means[means["variant"] == name]
+        _draw_line(axes, own["iw_samples"] * (1 + offset(place, len(styles), 0.05)), own, style)
+    counts = sorted(means["iw_samples"].unique())
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="importance samples K", ylabel="bound (nats)")
+
+
+def _draw_effective_sample_sizes(axes: Axes, members: pd.DataFrame, styles: dict[str, VariantStyle]) -> None:
+    """Means of the effective sample size by depth."""
+    means = cells(members, ["depth", "variant"], "effective_sample_size").sort_values("depth")
+    for place, (name, style) in enumerate(styles.items()):
+        own = means[means["variant"] == name]
+        _draw_line(axes, own["depth"] + offset(place, len(styles)), own, style)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(sorted(members["depth"].unique()))
+    samples = " / ".join(f"{count:,.0f}" for count in sorted(members["iw_samples"].dropna().unique()))
+    axes.set(xlabel="number of stochastic layers L", ylabel="effective sample size", title=f"K = {samples}")
+
+
+def _draw_line(axes: Axes, x: "pd.Series[float]", means: pd.DataFrame, style: VariantStyle) -> None:
+    axes.errorbar(x, means["mean"], means["se"], color=style.color, marker=style.marker, ms=4, lw=1.2, capsize=2)
 
 
 def paired_effects(frames: Frames) -> Figure | None:
-    """What batch normalisation, warm-up and the ladder each add, by depth: mean difference over pairs of one seed.
+    """What batch normalization, warm-up and the ladder each add, by depth: mean difference over pairs of one seed.
 
     Above on the test log-likelihood, below on the number of active units; each panel has a scale of its own. Bars are
-    the 95% confidence interval by Student's t, each by itself; a single pair, or pairs that are
-    all alike, have none. Filled markers: p < 0.05 by
-    Holm's correction over all effects of a row.
+    the 95% confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are
+    all alike, have none. Filled markers: p < 0.05 by Holm's correction over all effects of a row.
     """
     frames = frames.as_variants(FACTORS)
-    deepest(frames, frames.members)
-    tables = {quantity: effects.paired(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
-    tables = {quantity: table for quantity, table in tables.items() if len(table)}
-    found = [name for name in effects.EFFECTS if any((table["effect"] == name).any() for table in tables.values())]
-    if not found:
+    greatest_depth(frames, frames.members)
+    found = {quantity: effects_on(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
+    found = {quantity: effects for quantity, effects in found.items() if len(effects)}
+    names = [name for name in EFFECTS if any((effects["effect"] == name).any() for effects in found.values())]
+    if not names:
         return None
     with mpl.rc_context(STYLE):
-        figure = blank(1.2 + 2.1 * len(found), 0.9 + 1.9 * len(tables))
-        grid = figure.subplots(len(tables), len(found), squeeze=False, sharex=True)
-        _, look = looks(frames.members)
+        figure = empty_figure(1.2 + 2.1 * len(names), 0.9 + 1.9 * len(found))
+        grid = figure.subplots(len(found), len(names), squeeze=False, sharex=True)
+        styles = variant_styles(frames.members)
         depths = sorted(frames.members["depth"].unique())
         handles: dict[str, Line2D] = {}
-        for (quantity, table), row in zip(tables.items(), grid, strict=True):
+        for (quantity, effects), row in zip(found.items(), grid, strict=True):
             row[0].set_ylabel(QUANTITIES[quantity])
-            for effect, axes in zip(found, row, strict=True):
-                axes.axhline(0, color="0.3", lw=1)
-                handles |= _effect(axes, table[table["effect"] == effect], look)
-                axes.set_xticks(depths)
-                axes.set_xlim(depths[0] - 0.5, depths[-1] + 0.5)
-                low, high = axes.get_ylim()
-                if high - low < WIDTHS[quantity]:
-                    # Differences that are all nought are not to be magnified.
-                    axes.set_ylim((low + high - WIDTHS[quantity]) / 2, (low + high + WIDTHS[quantity]) / 2)
-        for effect, axes in zip(found, grid[0], strict=True):
-            axes.set_title(effect, fontsize="medium")
+            for name, axes in zip(names, row, strict=True):
+                handles |= _draw_effect(axes, effects[effects["effect"] == name], styles)
+                _frame(axes, depths, MIN_RANGES[quantity])
+        for name, axes in zip(names, grid[0], strict=True):
+            axes.set_title(name, fontsize="medium")
         for axes in grid[-1]:
             axes.set_xlabel("stochastic layers L")
-        legend_below(figure, handles.values())
-        heading(figure, title(frames))
+        add_legend(figure, handles.values())
+        add_title(figure, title_text(frames))
     return figure
 
 
-def _effect(axes: Axes, table: pd.DataFrame, look: Looks) -> dict[str, Line2D]:
-    """One effect by depth, in the colour of the variant that has what the other lacks; its entries in the legend."""
+def _frame(axes: Axes, depths: list[int], min_range: float) -> None:
+    """Limits and ticks of one panel."""
+    axes.set_xticks(depths)
+    axes.set_xlim(depths[0] - 0.5, depths[-1] + 0.5)
+    low, high = axes.get_ylim()
+    if high - low < min_range:
+        axes.set_ylim((low + high - min_range) / 2, (low + high + min_range) / 2)
+
+
+def _draw_effect(axes: Axes, effects: pd.DataFrame, styles: dict[str, VariantStyle]) -> dict[str, Line2D]:
+    """One effect by depth, in the style of the variant that has the factor; returns its entries in the legend."""
+    axes.axhline(0, color="0.3", lw=1)
     handles = {}
-    pairs = list(table.groupby(["without", "with"], sort=False, observed=True))
+    pairs = list(effects.groupby(["without", "with"], sort=False, observed=True))
     for place, ((without, with_), own) in enumerate(pairs):
-        (colour, marker), x = look[str(with_)], own["depth"] + shift(place, len(pairs), 0.15)
+        color, marker, _ = styles[str(with_)]
+        x = own["depth"] + offset(place, len(pairs), 0.15)
         errors = own["mean"] - own["low"], own["high"] - own["mean"]
-        axes.errorbar(x, own["mean"], errors, fmt="none", color=colour, elinewidth=1.2, capsize=2.5)
-        for certain in (True, False):
-            here = (own["p_holm"] < 0.05) == certain
-            face = colour if certain else "white"
-            axes.plot(x[here], own["mean"][here], marker, ls="", color=colour, mfc=face, ms=5, mew=1.2)
+        axes.errorbar(x, own["mean"], errors, fmt="none", color=color, elinewidth=1.2, capsize=2.5)
+        for significant in (True, False):
+            here = (own["p_holm"] < SIGNIFICANT) == significant
+            face = color if significant else "white"
+            axes.plot(x[here], own["mean"][here], marker, ls="", color=color, mfc=face, ms=5, mew=1.2)
         name = f"{without} → {with_}"
-        handles[name] = Line2D([], [], color=colour, marker=marker, ms=5, label=literal(name))
+        handles[name] = Line2D([], [], color=color, marker=marker, ms=5, label=escape_mathtext(name))
     return handles

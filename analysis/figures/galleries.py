@@ -1,4 +1,4 @@
-"""The galleries that figures show: of each variant, the one of the deepest finished member with the least seed."""
+"""The galleries that figures show: of each variant, that of the finished member of greatest depth and least seed."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.figures.style import deepest, title
+from analysis.figures.style import greatest_depth, title_text
 from analysis.frames import Frames
 from hvae_spec.records.gallery_file import load_gallery
 from hvae_spec.records.layout import GALLERY, EvaluationRecord
@@ -31,7 +31,10 @@ class Gallery:
 
 
 def galleries(frames: Frames) -> list[Gallery]:
-    """One gallery a variant, at the greatest depth that has any, in the order of the grid.
+    """One gallery per variant, at the greatest depth that has any, in the order of the grid.
+
+    Args:
+        frames: the frames of one group (see `Frames.groups`).
 
     Raises:
         UserError: a gallery is damaged.
@@ -40,7 +43,7 @@ def galleries(frames: Frames) -> list[Gallery]:
     """
     members = frames.members[frames.members["status"] == "finished"]
     members = members[members["evaluation_folder"].map(lambda folder: (Path(folder) / GALLERY).exists()).astype(bool)]
-    depth = deepest(frames, members)
+    depth = greatest_depth(frames, members)
     members = members[members["depth"] == depth].sort_values(["variant", "seed"], kind="stable")
     return [
         _gallery(Path(row["evaluation_folder"]), str(row["variant"]), int(row["seed"]), int(row["depth"]))
@@ -57,15 +60,24 @@ def _gallery(folder: Path, variant: str, seed: int, depth: int) -> Gallery:
     return Gallery(variant, seed, depth, arrays, shape)
 
 
-def shown(frames: Frames, shown: list[Gallery]) -> str:
+def gallery_title(frames: Frames, shown: list[Gallery]) -> str:
     """The title of a figure of these galleries: `mnist, L = 5, seed 0`."""
     seeds = sorted({gallery.seed for gallery in shown})
     words = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    return title(frames, f"L = {shown[0].depth}", words)
+    return title_text(frames, f"L = {shown[0].depth}", words)
 
 
 def image_shape(pixels: int) -> tuple[int, int]:
-    """Height and width of images with this many pixels, where the record does not tell: a square, or else one row."""
+    """Height and width of images whose record does not hold them: that of a known data set, a square, or else one row.
+
+    Args:
+        pixels: number of pixels of an image.
+
+    Examples:
+        >>> image_shape(784), image_shape(560), image_shape(7)
+        ((28, 28), (28, 20), (1, 7))
+
+    """
     side = math.isqrt(pixels)
     return SHAPES.get(pixels) or ((side, side) if side * side == pixels else (1, pixels))
 
@@ -74,10 +86,14 @@ def mosaic(images: NDArray[Any], shape: tuple[int, int], columns: int, gap: floa
     """Images [n, D] side by side, row by row, as one picture [height, width], values clipped to [0, 1].
 
     Args:
-        images: at least one.
+        images: at least one image [n, D].
         shape: height and width of each, D in all.
-        columns: images a row; a last row that is not full ends in the grey of the gaps.
-        gap: grey of the lines of one pixel between images.
+        columns: images per row; a last row that is not full ends in the gray of the gaps.
+        gap: gray level of the lines of one pixel between images.
+
+    Examples:
+        >>> mosaic(np.zeros((5, 4)), (2, 2), columns=3).shape
+        (5, 8)
 
     """
     height, width = shape

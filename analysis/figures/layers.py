@@ -1,7 +1,7 @@
-"""How stochastic layers are used: active units, KL of units over epochs (Fig. 5), distance from N(0, I) (Fig. 6a)."""
+"""What the stochastic layers are used for: active units, KL of units over epochs (Fig. 5), KL to N(0, I) (Fig. 6a)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -10,27 +10,28 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from analysis.figures.style import (
+    IMAGE_STYLE,
     SIZE,
     STYLE,
-    blank,
-    deepest,
-    folded,
-    hatches,
-    heading,
-    legend_below,
-    literal,
-    looks,
-    room,
-    title,
+    add_legend,
+    add_title,
+    empty_figure,
+    escape_mathtext,
+    greatest_depth,
+    panel_length,
+    title_text,
+    variant_styles,
+    wrap,
 )
 from analysis.frames import Frames
-from analysis.statistics import over_seeds
+from analysis.statistics import cells
 from hvae_spec.records.layout import ACTIVE
 
-PREFERRED = ("finished", "running", "diverged", "failed", "pending")
-"""Members of which status are shown, where one stands for all."""
+STATUS_PREFERENCE = ("finished", "running", "diverged", "failed", "pending")
+"""The order in which a member is chosen where one stands for all."""
 
 
 def active_units(frames: Frames) -> Figure | None:
@@ -56,90 +57,103 @@ def kl_standard_normal(frames: Frames) -> Figure | None:
     return _bars(frames, "kl_standard_normal_", "KL(q($z_i$|·) || N(0, I)) (nats)", lambda name, _: name)
 
 
+class _LayerMeans(NamedTuple):
+    """Means over seeds of one variant, one entry per layer."""
+
+    mean: NDArray[Any]
+    se: NDArray[Any]
+
+
+def _layer_means(members: pd.DataFrame, prefix: str, depth: int) -> dict[str, _LayerMeans]:
+    """Means of the columns `prefix` 1 ... depth, by variant."""
+    tables = [cells(members, ["variant"], f"{prefix}{layer}").set_index("variant") for layer in range(1, depth + 1)]
+
+    def column(name: str, key: str) -> NDArray[Any]:
+        return np.array([table.at[name, key] for table in tables], dtype=float)
+
+    return {str(name): _LayerMeans(column(name, "mean"), column(name, "se")) for name in tables[0].index}
+
+
 def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.DataFrame], str]) -> Figure | None:
-    """Means over seeds of the columns `prefix` 1 ... L, a group of bars a layer."""
+    """Means over seeds of the columns `prefix` 1 ... L, a group of bars per layer."""
     members = frames.members
     if f"{prefix}1" not in members:
         return None
-    depth = deepest(frames, members[(members["status"] == "finished") & members[f"{prefix}1"].notna()])
+    depth = greatest_depth(frames, members[(members["status"] == "finished") & members[f"{prefix}1"].notna()])
     if depth is None:
         return None
     members = members[members["depth"] == depth]
     with mpl.rc_context(STYLE):
-        figure = blank(*SIZE)
+        figure = empty_figure(*SIZE)
         axes = figure.subplots()
-        names, look = looks(members)
-        hatch = hatches(members)
-        width = 0.8 / len(names)
+        styles = variant_styles(members)
+        means = _layer_means(members, prefix, depth)
+        width = 0.8 / len(styles)
         layers = np.arange(1, depth + 1)
-        tables = [over_seeds.cells(members, ["variant"], f"{prefix}{layer}").set_index("variant") for layer in layers]
         handles = []
-        for place, name in enumerate(names):
-            x = layers + width * (place - (len(names) - 1) / 2)
-            mean, se = (
-                np.array([table.at[name, column] for table in tables], dtype=float) for column in ("mean", "se")
-            )
-            colour, text = look[name][0], literal(label(name, members[members["variant"] == name]))
-            bars = axes.bar(x, mean, 0.92 * width, color=colour, hatch=hatch[name], ec="white", lw=0, label=text)
-            handles.append(bars)
-            axes.errorbar(x, mean, se, fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
+        for place, (name, style) in enumerate(styles.items()):
+            x = layers + width * (place - (len(styles) - 1) / 2)
+            text = escape_mathtext(label(name, members[members["variant"] == name]))
+            appearance: dict[str, Any] = {"color": style.color, "hatch": style.hatch, "ec": "white", "lw": 0}
+            handles.append(axes.bar(x, means[name].mean, 0.92 * width, label=text, **appearance))
+            axes.errorbar(x, *means[name], fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
         axes.set(xlabel="stochastic layer", ylabel=ylabel)
         axes.set_xticks(layers, [f"$z_{{{layer}}}$" for layer in layers])
         axes.grid(visible=False, axis="x")
-        legend_below(figure, handles)
-        heading(figure, title(frames, f"L = {depth}"))
+        add_legend(figure, handles)
+        add_title(figure, title_text(frames, f"L = {depth}"))
     return figure
 
 
 def unit_kl(frames: Frames) -> Figure | None:
-    """KL of every unit over epochs, units sorted, a panel a variant and layer (Fig. 5 of the paper).
+    """KL of every unit over epochs, units sorted, a panel per variant and layer (Fig. 5 of the paper).
 
-    Greatest depth, of the variants with at least two evaluations; of each the first seed that has finished, or else is
-    running, or else has diverged. The colours are on a logarithmic scale; a unit is active above the line in the colour
-    bar.
+    The models are those of greatest depth with at least two evaluations; each variant is shown by its first seed that
+    has finished, or else is running, or else has diverged. The colors are on a logarithmic scale; a unit is active
+    above the line in the color bar.
     """
-    depth = deepest(frames, frames.units)
+    depth = greatest_depth(frames, frames.units)
     if depth is None:
         return None
     units = frames.units[(frames.units["depth"] == depth)]
     units = units[units.groupby("digest")["epoch"].transform("nunique") >= 2]
     if units.empty:
         return None
-    shown = _first(frames.members[frames.members["digest"].isin(units["digest"])])
-    units = units[units["digest"].isin(shown["digest"])]
-    names = [str(name) for name in shown["variant"]]
+    chosen = _one_per_variant(frames.members[frames.members["digest"].isin(units["digest"])])
+    units = units[units["digest"].isin(chosen["digest"])]
+    names = [str(name) for name in chosen["variant"]]
     norm = LogNorm(1e-3, max(1.0, float(units["kl"].max())))
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = blank(1.2 + 1.35 * depth, 0.9 + room(map(folded, names), 1.3) * len(names))
+    with mpl.rc_context(IMAGE_STYLE):
+        figure = empty_figure(1.2 + 1.35 * depth, 0.9 + panel_length(map(wrap, names), 1.3) * len(names))
         grid = figure.subplots(len(names), depth, squeeze=False, sharex=True)
         for name, row in zip(names, grid, strict=True):
             own = units[units["variant"] == name]
             for layer, axes in enumerate(row, start=1):
                 mesh = _heat_map(axes, own[own["layer"] == layer], norm)
-            row[0].set_ylabel(f"{literal(folded(name))}\nunit")
+            row[0].set_ylabel(f"{escape_mathtext(wrap(name))}\nunit")
         for layer, axes in enumerate(grid[0], start=1):
             axes.set_title(f"$z_{{{layer}}}$")
-        heading(figure, title(frames, f"L = {depth}", *_seeds(shown)))
+        add_title(figure, title_text(frames, f"L = {depth}", _seeds_text(chosen)))
         figure.supxlabel("epoch", fontsize="medium")
         bar = figure.colorbar(mesh, ax=grid, label="KL (nats)", extend="min", shrink=min(1.0, 2 / len(names)))
         bar.ax.axhline(ACTIVE, color="white", lw=1.5)
     return figure
 
 
-def _first(members: pd.DataFrame) -> pd.DataFrame:
-    """One member of every variant, in the order of the grid: the least seed of those that have got furthest."""
-    order = members["status"].map({status: place for place, status in enumerate(PREFERRED)}).astype(float)
+def _one_per_variant(members: pd.DataFrame) -> pd.DataFrame:
+    """One member of every variant, in the order of the grid: the least seed of those of the preferred status."""
+    order = members["status"].map({status: place for place, status in enumerate(STATUS_PREFERENCE)}).astype(float)
     return members.assign(order=order).sort_values(["variant", "order", "seed"]).drop_duplicates("variant")
 
 
-def _seeds(members: pd.DataFrame) -> list[str]:
-    """`seed 0`, or `seeds 0, 1 (diverged)`: each seed once with what became of it, if it has not finished."""
-    shown = members[["seed", "status"]].drop_duplicates().sort_values("seed")
+def _seeds_text(members: pd.DataFrame) -> str:
+    """`seed 0`, or `seeds 0, 1 (diverged)`: each seed once, with its status unless it has finished."""
+    seeds = members[["seed", "status"]].drop_duplicates().sort_values("seed")
     words = [
         f"{seed}" if status == "finished" else f"{seed} ({status})"
-        for seed, status in shown.itertuples(index=False, name=None)
+        for seed, status in seeds.itertuples(index=False, name=None)
     ]
-    return [f"seed{'s' * (len(words) > 1)} {', '.join(words)}"]
+    return f"seed{'s' * (len(words) > 1)} {', '.join(words)}"
 
 
 def _heat_map(axes: Axes, units: pd.DataFrame, norm: LogNorm) -> Any:

@@ -1,21 +1,21 @@
-"""How the figures of a grid look alike: one style, and one colour and marker a variant."""
+"""How the figures of a grid look alike: one style, and one color, marker and hatch per variant."""
 
 import re
 import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.caveats import limits, not_canonical
 from analysis.frames import Frames
-from analysis.tables.footnotes import limits, not_canonical
 
 MARKERS = "osD^vP*Xhp"
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo", "|||", "OO")
-"""Of bars, so that they can be told apart without colours."""
+"""Hatches of bars, which distinguish them without colors."""
 STYLE = {
     **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.9", "axes.axisbelow": True}),
     **sns.plotting_context("paper", font_scale=1.1),
@@ -27,78 +27,122 @@ STYLE = {
     # Text stays text in a PDF.
     "pdf.fonttype": 42,
 }
+"""Settings of matplotlib for every figure."""
+IMAGE_STYLE = {**STYLE, "axes.grid": False}
+"""Settings of matplotlib for figures of images and of areas of color, on which a grid would lie."""
 SIZE = (5.6, 3.8)
-"""Inches: a text column's width."""
-NARROWEST = 3.6
-"""Inches: the least width of a figure, so that titles have room."""
+"""Width and height of a figure of one panel, in inches; the width is that of a text column."""
+MIN_WIDTH = 3.6
+"""The least width of a figure in inches, so that titles have space."""
 MARGIN = 0.1
-"""Inches that titles and legends leave free on either side."""
-
-Looks = dict[str, tuple[Any, str]]
-"""Colour and marker by variant."""
+"""What titles and legends leave free on either side, in inches."""
 
 
-def blank(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, or wider."""
-    return Figure(figsize=(max(width, NARROWEST), height), layout="constrained")
+class VariantStyle(NamedTuple):
+    """How one variant looks in all figures of a grid."""
+
+    color: Any
+    marker: str
+    hatch: str
 
 
-def looks(members: pd.DataFrame) -> tuple[list[str], Looks]:
-    """The variants present, and a colour and marker for each variant of the grid: the same in all of its figures."""
-    categories = list(members["variant"].cat.categories)
-    palette = sns.color_palette("colorblind" if len(categories) <= 10 else "husl", len(categories))
-    found = {name: (palette[place], MARKERS[place % len(MARKERS)]) for place, name in enumerate(categories)}
-    return [name for name in categories if (members["variant"] == name).any()], found
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure without panels, of this size in inches or wider."""
+    return Figure(figsize=(max(width, MIN_WIDTH), height), layout="constrained")
 
 
-def hatches(members: pd.DataFrame) -> dict[str, str]:
-    """A hatch for each variant of the grid: the same in all of its figures."""
-    return {name: HATCHES[place % len(HATCHES)] for place, name in enumerate(members["variant"].cat.categories)}
+def variant_styles(members: pd.DataFrame) -> dict[str, VariantStyle]:
+    """The style of every variant that is present, in the order of the grid.
+
+    A variant has the same style in all figures of a grid, whatever others are present.
+
+    Args:
+        members: one row per member, as `Frames.members`.
+
+    """
+    names = [str(name) for name in members["variant"].cat.categories]
+    palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
+    return {
+        name: VariantStyle(palette[place], MARKERS[place % len(MARKERS)], HATCHES[place % len(HATCHES)])
+        for place, name in enumerate(names)
+        if (members["variant"] == name).any()
+    }
 
 
-def key(name: str, look: tuple[Any, str], label: str | None = None) -> Line2D:
-    """A variant's entry in a legend."""
-    return Line2D([], [], color=look[0], marker=look[1], ms=5, label=literal(label or name))
+def legend_entry(style: VariantStyle, label: str) -> Line2D:
+    """The entry of a variant in a legend."""
+    return Line2D([], [], color=style.color, marker=style.marker, ms=5, label=escape_mathtext(label))
 
 
-def literal(text: str) -> str:
-    """Text with its dollar signs as they are; matplotlib would read mathematics between two of them."""
+def escape_mathtext(text: str) -> str:
+    r"""`text` with its dollar signs shown as such; matplotlib would read mathematics between two of them.
+
+    Examples:
+        >>> print(escape_mathtext("$5 or $6"))
+        \$5 or \$6
+
+    """
     return text.replace("$", r"\$")
 
 
-def shift(place: int, count: int, step: float = 0.06) -> float:
-    """How far the variant at `place` of `count` stands beside the middle, so that variants do not hide one another.
+def offset(place: int, count: int, step: float = 0.06) -> float:
+    """How far the variant at `place` of `count` is moved sideways, so that variants do not hide one another.
 
     All together take up no more than 0.6, so that those of one depth do not mix with those of the next.
+
+    Args:
+        place: from 0.
+        count: number of variants.
+        step: distance of neighboring variants if there is space for it.
+
+    Examples:
+        >>> [offset(place, 3) for place in range(3)]
+        [-0.06, 0.0, 0.06]
+
     """
     return min(step, 0.6 / max(1, count - 1)) * (place - (count - 1) / 2)
 
 
-def deepest(frames: Frames, having: pd.DataFrame) -> int | None:
-    """Greatest depth with any rows in `having`, in frames of a single group.
+def greatest_depth(frames: Frames, rows: pd.DataFrame) -> int | None:
+    """The greatest depth of any of `rows`; None if there are no rows.
+
+    Args:
+        frames: what a figure is to show.
+        rows: rows of one of its frames.
 
     Raises:
-        ValueError: the frames hold several data sets or places on the further axes, which one figure would mix up.
+        ValueError: the frames hold several data sets or places on the further axes, which one figure would mix.
 
     """
     if len(frames.members[["dataset", *frames.factors]].drop_duplicates()) > 1:
         raise ValueError("one figure shows one data set at one place on the axes: draw each of frames.groups() apart")
-    return None if having.empty else int(having["depth"].max())
+    return None if rows.empty else int(rows["depth"].max())
 
 
-def title(frames: Frames, *more: str) -> str:
-    """`mnist, L = 5`: the group, and what else tells the figure from others. It says if data are not canonical or
-    not all of them.
+def title_text(frames: Frames, *details: str) -> str:
+    """`mnist, L = 5`: the group that a figure shows, and `details`.
+
+    The title names files that are not the distributor's and images that were left out.
     """
     group = next(frames.groups(), None)
     if group is None:
-        return ", ".join(more)
+        return ", ".join(details)
     caveats = [*["not the distributor's files"] * not_canonical(frames.members), *limits(frames.members)]
-    return ", ".join([group.title + f" ({', '.join(caveats)})" * bool(caveats), *more])
+    return ", ".join([group.title + f" ({', '.join(caveats)})" * bool(caveats), *details])
 
 
-def folded(name: str, width: int = 14) -> str:
-    """A long name on several lines, broken after spaces and before plus signs."""
+def wrap(name: str, width: int = 14) -> str:
+    r"""A long name on several lines, broken after spaces and before plus signs.
+
+    Args:
+        name: the name of a variant.
+        width: characters per line; a longer word is not broken.
+
+    Examples:
+        >>> wrap("Prob. ladder+BN+WU")
+        'Prob. ladder\n+BN+WU'
+
+    """
     lines = [""]
     for part in re.split(r"(?<=\s)|(?=\+)", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
@@ -107,20 +151,20 @@ def folded(name: str, width: int = 14) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
-def room(names: Iterable[str], least: float) -> float:
-    """Inches that a panel needs for the longest of these folded names along one of its sides."""
-    return max(least, *(0.1 * len(line) for name in names for line in name.split("\n")))
+def panel_length(names: Iterable[str], minimum: float) -> float:
+    """The side of a panel in inches along which the longest of these wrapped names fits, and at least `minimum`."""
+    return max(minimum, *(0.1 * len(line) for name in names for line in name.split("\n")))
 
 
-def legend_below(figure: Figure, handles: Iterable[Any], columns: int = 2, **spacing: float) -> None:
-    """One legend under all panels, in as many columns as there is room for.
+def add_legend(figure: Figure, handles: Iterable[Any], columns: int = 2, **spacing: float) -> None:
+    """One legend below all panels, in as many columns as there is space for.
 
     A figure too narrow for a single column is widened; it is made taller where the legend would squash the panels.
 
     Args:
-        figure: it has its width, and no heading yet (see `heading`).
+        figure: it has its width, and no title yet (see `add_title`).
         handles: the entries, with their labels.
-        columns: at most so many.
+        columns: the greatest number of columns.
         spacing: settings of `Figure.legend`.
 
     """
@@ -137,17 +181,17 @@ def legend_below(figure: Figure, handles: Iterable[Any], columns: int = 2, **spa
     figure.set_figheight(figure.get_figheight() + max(0, height - figure.get_figheight() / 5))
 
 
-def heading(figure: Figure, text: str) -> None:
-    """A title over all panels, on as many lines as the figure's width asks for; further lines make it taller."""
+def add_title(figure: Figure, text: str) -> None:
+    """A title above all panels, on as many lines as the width of the figure requires; further lines make it taller."""
     artist = figure.suptitle("", fontsize="medium")
-    room = (figure.get_figwidth() - 2 * MARGIN) * figure.dpi
+    available = (figure.get_figwidth() - 2 * MARGIN) * figure.dpi
     width = max(8, len(text))
     while True:
         # `L = 5` stays on one line.
         lines = textwrap.wrap(text.replace(" = ", "\xa0=\xa0"), width, break_on_hyphens=False)
-        artist.set_text(literal("\n".join(lines).replace("\xa0", " ")))
+        artist.set_text(escape_mathtext("\n".join(lines).replace("\xa0", " ")))
         extent = artist.get_window_extent()
-        if extent.width <= room or width <= 8:
+        if extent.width <= available or width <= 8:
             break
-        width = max(8, min(width - 1, int(max(map(len, lines)) * room / extent.width)))
+        width = max(8, min(width - 1, int(max(map(len, lines)) * available / extent.width)))
     figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi * (1 - 1 / len(lines)))

@@ -11,11 +11,11 @@ from hvae_spec.spec.experiment import Member
 
 @dataclass(frozen=True)
 class Architecture:
-    """One model, and which variants are it."""
+    """One model, and the variants that have it."""
 
     dataset: str
     variants: tuple[str, ...]
-    """They differ in how they are trained: in warm-up, say."""
+    """They differ only in how they are trained, for example in warm-up."""
     member: Member
     """The spec of one of its members."""
 
@@ -23,7 +23,10 @@ class Architecture:
 def architectures(frames: Frames) -> list[Architecture]:
     """The different models of the planned members that have begun, at the greatest depth of each variant.
 
-    Shallower models are the same with fewer layers.
+    Models of less depth are the same with fewer layers.
+
+    Args:
+        frames: a grid.
 
     Raises:
         UserError: the spec of a record cannot be read.

@@ -1,70 +1,30 @@
 """A report as one self-contained HTML page: no scripts, no network, readable on a phone and on paper.
 
-All text from specs and records is escaped; the page's own policy forbids it to load anything.
+All text from specs and records is escaped; the page's own content security policy forbids it to load anything.
 """
 
 import base64
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from html import escape
 from itertools import groupby
+from pathlib import Path
 
+from analysis.caveats import not_canonical
 from analysis.figures.drawing import RESOLUTION, Drawing
 from analysis.frames import Frames
 from analysis.html import run_info
 from analysis.html.architectures import Architecture, architectures
-from analysis.html.run_info import Rows
-from analysis.tables import rendering
-from analysis.tables.footnotes import not_canonical
-from analysis.tables.tables import TableSet
+from analysis.html.elements import caption, equation, footnote_list, row_table, typeset
+from analysis.tables import TableSet, html_table
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import Member
 
-STYLE = """
-:root { color-scheme: light; --ink: #1a1a1a; --faint: #5a5a5a; --rule: #d4d4d4; --shade: #f5f5f5; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 86rem; padding: 1.5rem clamp(0.9rem, 4vw, 2.5rem) 4rem; color: var(--ink);
-  background: #fff; font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 0.3rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.3rem; margin: 2.6rem 0 0.8rem; padding-top: 0.6rem; border-top: 1px solid var(--rule); }
-h3 { font-size: 1.05rem; margin: 1.8rem 0 0.5rem; overflow-wrap: anywhere; }
-.state { color: var(--faint); margin: 0; }
-nav ul { display: flex; flex-wrap: wrap; gap: 0.2rem 1.2rem; list-style: none; padding: 0; margin: 1rem 0; }
-a { color: #0b5394; }
-.warning { border-left: 0.3rem solid #d55e00; background: #fdf3ec; padding: 0.5rem 0.9rem; margin: 0.8rem 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; margin: 0.3rem 0; }
-.caption { font-weight: 600; margin: 1.1rem 0 0.2rem; overflow-wrap: anywhere; }
-th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: right; vertical-align: top; }
-th:first-child, .text th, .text td { text-align: left; }
-td, tbody th { white-space: nowrap; }
-.text tbody th { white-space: normal; }
-.text td { white-space: normal; overflow-wrap: anywhere; min-width: 4rem; }
-thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
-tbody th { font-weight: 500; }
-tr.total > * { border-top: 1px solid var(--rule); }
-.notes { max-width: 62rem; font-size: 0.85rem; color: var(--faint); padding-left: 1.2rem; margin: 0.3rem 0 1.6rem; }
-figure { margin: 1.8rem 0; }
-figure img { display: block; max-width: 100%; height: auto; }
-figcaption { font-size: 0.9rem; max-width: 48rem; margin-top: 0.4rem; }
-.equation { font-family: "STIX Two Text", Cambria, Georgia, "Liberation Serif", serif; font-size: 1.05rem;
-  margin: 0.15rem 0 0.15rem 1.5rem; text-indent: -1rem; }
-sub, sup { font-size: 0.72em; line-height: 0; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav { display: none; }
-  figure, tr, .warning { break-inside: avoid; }
-  h2, h3, .caption { break-after: avoid; }
-  .scroll { overflow: visible; }
-  figure img { max-width: min(100%, 15cm); max-height: 22cm; width: auto; }
-  table { font-size: 8pt; }
-  td, tbody th { white-space: normal; }
-}
-"""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The content security policy: nothing is loaded, images and the style sheet are in the page itself."""
 SECTIONS = {
     "run": "What was run",
     "tables": "Tables",
@@ -72,10 +32,16 @@ SECTIONS = {
     "architectures": "Architectures",
     "provenance": "Provenance",
 }
+"""The sections of a page in their order: identifier and heading."""
+
+
+@cache
+def _style() -> str:
+    return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
 def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings: Sequence[Drawing]) -> str:
-    """The page.
+    """The page, as the text of an HTML file.
 
     Args:
         frames: the grid.
@@ -106,7 +72,8 @@ def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <title>{escape(frames.name)}</title>
-<style>{STYLE}</style>
+<style>
+{_style()}</style>
 </head>
 <body>
 <header>
@@ -131,11 +98,13 @@ def _warnings(frames: Frames) -> str:
     ]
     unfinished = int((members["status"] != "finished").sum())
     if unfinished:
-        lines.append(f"{unfinished} of {len(members)} members are not finished; they are counted, and in no mean.")
+        count = f"{unfinished} of {len(members)} members are not finished"
+        lines.append(f"{count}; they are counted, but excluded from the means.")
     return "".join(f'<p class="warning">{escape(line)}</p>\n' for line in lines)
 
 
 def _run(frames: Frames) -> str:
+    """The axes of the grid, the settings, and the members that have not finished."""
     members = frames.planned.members
     seeds = ", ".join(map(str, sorted(members["seed"].unique())))
     depths = ", ".join(map(str, sorted(members["depth"].unique())))
@@ -145,37 +114,37 @@ def _run(frames: Frames) -> str:
     grid = [("data", datasets), ("depths L", depths), ("variants", "; ".join(names)), *axes, ("seeds", seeds)]
     times = run_info.finished_between(frames)
     if times:
-        grid.append(("done between", " and ".join(dict.fromkeys(times))))
-    parts = [_rows("The grid", [("axis", "values"), *grid])]
-    for caption, rows in (
+        grid.append(("finished between", " and ".join(dict.fromkeys(times))))
+    parts = [row_table("The grid", [("axis", "values"), *grid])]
+    for heading, rows in (
         ("Settings of all members", run_info.common_settings(frames)),
         ("Settings that differ", run_info.variant_settings(frames)),
         ("Members that have not finished", run_info.lost(frames)),
     ):
         if len(rows) > 1 and len(rows[0]) > 1:
-            parts.append(_rows(caption, rows))
+            parts.append(row_table(heading, rows))
     return "\n".join(parts)
 
 
 def _table_set(table_set: TableSet) -> str:
     parts = []
-    # Notes that several tables in a row share stand once, below the last.
-    for notes, tables in groupby(table_set.tables, key=lambda table: table.notes):
+    # Tables in a row that have the same footnotes share them, below the last.
+    for footnotes, tables in groupby(table_set.tables, key=lambda table: table.footnotes):
         for table in tables:
-            parts += [_caption(table.title), f'<div class="scroll">{rendering.html_table(table)}</div>']
-        parts.append(_list(notes))
+            parts += [caption(table.title), f'<div class="scroll">{html_table(table)}</div>']
+        parts.append(footnote_list(footnotes))
     return "\n".join(parts)
 
 
 def _figure(number: int, drawing: Drawing) -> str:
     source = base64.b64encode(drawing.png).decode()
-    # The header of a PNG: its width in pixels. Shown a fifth larger than in print.
+    # The header of a PNG holds its width in pixels. The page shows figures a fifth larger than in print.
     width = round(int.from_bytes(drawing.png[16:20], "big") / RESOLUTION * 96 * 1.2)
     heading = f"<b>Figure {number}.</b> {escape(drawing.group)}."
     return (
         f'<figure id="{escape(drawing.stem)}">'
         f'<img width="{width}" src="data:image/png;base64,{source}" alt="{escape(f"{drawing.name}, {drawing.group}")}">'
-        f"<figcaption>{heading} {mathematics(drawing.caption)}</figcaption></figure>"
+        f"<figcaption>{heading} {typeset(drawing.caption)}</figcaption></figure>"
     )
 
 
@@ -189,10 +158,10 @@ def _architectures(frames: Frames) -> str:
     )
     return "\n".join(
         (
-            "<p>Each model once, at its greatest depth, with the variants that share it; less deep ones lack the upper "
-            "layers. The bound that is maximised, with M Monte Carlo and K importance samples, β rising linearly from "
-            "0 to 1 in the epochs of warm-up and 1 in every test:</p>",
-            *map(_equation, objective),
+            "<p>Each model once, at its greatest depth, with the variants that share it; models of less depth lack the "
+            "upper layers. The bound that is maximized, with M Monte Carlo and K importance samples; β rises linearly "
+            "from 0 to 1 in the epochs of warm-up, and is 1 in every test:</p>",
+            *map(equation, objective),
             *parts,
         )
     )
@@ -203,24 +172,25 @@ def _architecture(architecture: Architecture) -> str:
     model = member.model
     units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(model.layers, start=1))
     norm = (
-        "Batch normalisation of every hidden layer and of the heads of the latents, before the softplus; never of the "
+        "Batch normalization of every hidden layer and of the heads of the latents, before the softplus; never of the "
         "heads of p(x|z_1)."
         if model.batch_norm
-        else "No batch normalisation."
+        else "No batch normalization."
     )
     lines = [
         f"<h3>{escape(', '.join(architecture.variants))} ({escape(architecture.dataset)}, L = {model.depth})</h3>",
-        f"<p>{mathematics(units)}; x: {escape(model.observation)}. {mathematics(norm)} "
+        f"<p>{typeset(units)}; x: {escape(model.observation)}. {typeset(norm)} "
         f"Nonlinearity: {escape(_nonlinearity(member.model_dump(mode='json')['model']['nonlinearity']))}.</p>",
-        _equation(f"p(x, z) = {equations.generative(model)}"),
-        _equation(f"q(z|x) = {equations.inference(model)}"),
-        *map(_equation, equations.equations(model)),
+        equation(f"p(x, z) = {equations.generative(model)}"),
+        equation(f"q(z|x) = {equations.inference(model)}"),
+        *map(equation, equations.equations(model)),
         _mappings(member),
     ]
     return "\n".join(lines)
 
 
 def _mappings(member: Member) -> str:
+    """The widths and parameters of every mapping of a model."""
     norm = member.model.batch_norm
     try:
         pixels = image_pixels(member.data)
@@ -230,13 +200,9 @@ def _mappings(member: Member) -> str:
         ]
         rows.append(("total", "", f"{parameters(member, pixels):,}"))
     except UserError as error:
-        # The user's own images may be gone, and with them the number of pixels.
+        # The user's own images may have been removed, and with them the number of pixels.
         return f"<p>Its widths are not known here: {escape(str(error))}</p>"
-    return _rows("", [("mapping", "widths", "parameters"), *rows], text=False, maths=True)
-
-
-def _equation(text: str) -> str:
-    return f'<p class="equation">{mathematics(text)}</p>'
+    return row_table("", [("mapping", "widths", "parameters"), *rows], text=False, typeset_cells=True)
 
 
 def _nonlinearity(value: object) -> str:
@@ -244,47 +210,14 @@ def _nonlinearity(value: object) -> str:
 
 
 def _provenance(frames: Frames) -> str:
+    """The data files and the machines, where any record names them."""
     parts = [
-        _rows(caption, rows)
-        for caption, rows in (("Data", run_info.data(frames)), ("Machines", run_info.machines(frames)))
+        row_table(heading, rows)
+        for heading, rows in (("Data", run_info.data(frames)), ("Machines", run_info.machines(frames)))
         if len(rows) > 1
     ]
     note = (
-        "Every member's folder holds its resolved spec, curves, per-image bounds, weights and result with the same "
-        "particulars."
+        "Every member's folder holds its resolved spec, curves, per-image bounds, weights and result, with the data, "
+        "the machine and the versions that it was made with."
     )
     return "\n".join([*parts, f"<p>{note}</p>"]) if parts else ""
-
-
-def _rows(caption: str, rows: Rows, text: bool = True, maths: bool = False) -> str:
-    """Rows of text as a table, the first its heading."""
-    show = mathematics if maths else escape
-    heading = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "\n".join(
-        f'<tr><th scope="row">{show(first)}</th>{"".join(f"<td>{show(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows[1:]
-    )
-    return (
-        f'{_caption(caption)}<div class="scroll"><table{" class=text" * text}><thead><tr>{heading}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _caption(text: str) -> str:
-    return f'<p class="caption">{escape(text)}</p>\n' if text else ""
-
-
-def _list(notes: Iterable[str]) -> str:
-    items = "".join(f"<li>{mathematics(note)}</li>" for note in notes)
-    return f'<ul class="notes">{items}</ul>' if items else ""
-
-
-def mathematics(text: str) -> str:
-    """Escaped text in which `z_1`, `z_{i+1}` and `w^2` have their sub- and superscripts; longer names stay whole."""
-    symbol = r"(?<![\w.])([^\W\d_]²?)_(?:\{([^{}]*)\}|(\w+))"
-    text = re.sub(symbol, _subscript, escape(text))
-    return re.sub(r"\^(\d)", r"<sup>\1</sup>", text)
-
-
-def _subscript(found: re.Match[str]) -> str:
-    return f"{found[1]}<sub>{(found[2] or found[3]).replace('-', '−')}</sub>"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.caveats import not_canonical
 from analysis.columns import SETTINGS, expected
-from analysis.tables.footnotes import not_canonical
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.fields import (
     OPEN,

@@ -3,8 +3,8 @@
 A table appears if the results hold members that answer it (see `analysis.paper.published`): Table 1 for fine-tuned
 members on MNIST with five layers, Table 2 for the grid's five-layer members on MNIST, Table 3 for the grid on
 OMNIGLOT or NORB. Our columns have our variants' names; beside each stands what was published for the paper's variant
-with its settings. A letter in brackets marks a cell of which the data, the budget or the model differ from the
-published number's; the note with that letter says in what, with the paper's value in brackets.
+with the same settings. A letter in brackets marks a cell whose data, budget or model differ from those of the published
+number; the footnote with that letter lists the differences, with the paper's value in brackets.
 """
 
 import string
@@ -16,26 +16,29 @@ import pandas as pd
 from analysis.frames import Frames, Group
 from analysis.paper import published
 from analysis.statistics import over_seeds
-from analysis.tables.footnotes import CRITERION, MEANS, bound_notes, grid_notes
-from analysis.tables.tables import Cell, Plain, Table, TableSet, cell_of, columns_of
+from analysis.tables.building import mean_cell, variants_present
+from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
+from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
 
 PUBLISHED = "{}, published"
+"""Heading of the column beside one of ours."""
 SAMPLES = ("objective.mc_samples", "objective.iw_samples")
+"""Axes whose values are columns of Table 1, so that they do not separate tables."""
 FINE_TUNING = ("none", "M=1 K=1", "M=10 K=1", "M=1 K=10", "M=10 K=10")
 """Table 1's columns."""
-UNLIKE = "A letter marks what differs from the published number's data, budget or model, which is in brackets."
+DIFFERENCES = "A letter marks what differs from the published number's data, budget or model, which is in brackets."
 
 
 def table_1(frames: Frames) -> TableSet:
-    """Fine-tuned five-layer models on MNIST: a row an inference style, a column a choice of M and K."""
+    """Test log-likelihood (nats per image) of fine-tuned five-layer models on MNIST, by inference style, M and K."""
     tables, tidies = [], []
     for group, answering in _answering(frames, ("mnist",), across=SAMPLES):
-        having = (answering["depth"] == 5) & answering["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
-        members = answering[having & answering["fine_tuning"].isin(FINE_TUNING)]
+        models = (answering["depth"] == 5) & answering["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
+        members = answering[models & answering["fine_tuning"].isin(FINE_TUNING)]
         if (members["fine_tuning"] == "none").all():
             continue
         cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"])
-        # Two cells of ours that answer one of the paper's stand in rows of their own, never in one mean.
+        # Two cells of ours that answer the same cell of the paper have rows of their own, never one mean.
         twice = cells.duplicated(["paper", "fine_tuning"], keep=False)
         names = cells["paper"].str.removesuffix("+BN+WU")
         rows = cells.assign(
@@ -43,8 +46,8 @@ def table_1(frames: Frames) -> TableSet:
         ).sort_values("paper", ascending=False, kind="stable")
         title = "Table 1: fine-tuned test log-likelihood (nats per image)"
         explained = "M Monte Carlo and K importance samples in fine-tuning; 'none' is the model before it."
-        notes = (explained, *_notes(frames, group, members))
-        tables.append(_beside((title, f"{group.title}, L = 5"), "fine-tuning", rows, FINE_TUNING, notes))
+        footnotes = (explained, *_footnotes(frames, group, members))
+        tables.append(_beside((title, f"{group.title}, L = 5"), "fine-tuning", rows, FINE_TUNING, footnotes))
         tidies.append(cells)
     return _table_set("table_1", tables, tidies)
 
@@ -62,30 +65,34 @@ def table_2(frames: Frames) -> TableSet:
             row=[name if name == "total" else f"z_{name}" for name in cells["layer"]], column=cells["variant"]
         )
         title = ("Table 2: active units", f"{group.title}, L = 5")
-        notes = (CRITERION, MEANS, *grid_notes(frames, group.frames))
-        tables.append(_beside(title, "layer", rows, columns_of(rows), notes, decimals=1))
+        footnotes = (CRITERION, MEANS, *grid_footnotes(frames, group.frames))
+        tables.append(_beside(title, "layer", rows, variants_present(rows), footnotes, decimals=1))
         tidies.append(cells)
     return _table_set("table_2", tables, tidies)
 
 
 def table_3(frames: Frames) -> TableSet:
-    """Test log-likelihood by depth and variant on OMNIGLOT and NORB."""
+    """Test log-likelihood (nats per image) by depth and variant on OMNIGLOT and NORB."""
     return _by_depth(frames, "table_3", "Table 3: test log-likelihood (nats per image)", ("omniglot", "norb"))
 
 
 def figure_3(frames: Frames) -> TableSet:
-    """Test log-likelihood by depth and variant on MNIST: what Fig. 3 draws, with the two values that are printed."""
+    """Test log-likelihood (nats per image) by depth and variant on MNIST: what Fig. 3 draws, beside the two values that
+    the paper prints.
+    """
     return _by_depth(frames, "figure_3", "Fig. 3: test log-likelihood (nats per image)", ("mnist",))
 
 
 def iwae(frames: Frames) -> TableSet:
-    """Burda et al.'s two-layer importance-weighted autoencoder, to which the paper compares its results."""
+    """Test log-likelihood (nats per image) of Burda et al.'s two-layer importance-weighted autoencoder, with which the
+    paper compares its results.
+    """
     title = "IWAE: test log-likelihood (nats per image)"
     return _by_depth(frames, "iwae", title, ("mnist", "omniglot"), (published.IWAE,))
 
 
 def tables(frames: Frames) -> tuple[TableSet, ...]:
-    """Those of the paper's tables that these results answer."""
+    """Those of the paper's tables that these results answer, in the paper's order; empty if none are."""
     every = (table_1(frames), table_2(frames), table_3(frames), figure_3(frames), iwae(frames))
     return tuple(table for table in every if table.tables)
 
@@ -97,19 +104,19 @@ def _answering(
     for group in frames.groups(across):
         if group.place["dataset"] in datasets:
             members = group.frames.members
-            yield (
-                group,
-                members.assign(paper=published.variants(members), fine_tuning=published.fine_tuning(members)),
-            )
+            names, tuning = published.variants(members), published.fine_tuning(members)
+            yield group, members.assign(paper=names, fine_tuning=tuning)
 
 
 def _is_of_the_grid(members: pd.DataFrame, variants: Sequence[str]) -> "pd.Series[bool]":
+    """Which members are the paper's before fine-tuning, of one of these variants."""
     return (members["fine_tuning"] == "none") & members["paper"].isin(variants)
 
 
 def _by_depth(
     frames: Frames, name: str, title: str, datasets: Sequence[str], variants: Sequence[str] = published.VARIANTS
 ) -> TableSet:
+    """Tables of the test log-likelihood, a row per depth, on the data sets for which the paper has any value."""
     tables, tidies = [], []
     for group, answering in _answering(frames, datasets):
         members = answering[_is_of_the_grid(answering, variants)]
@@ -122,8 +129,8 @@ def _by_depth(
         labels = {depth: found[0] if len(found) == 1 else f"L = {depth!s}" for depth, found in units.items()}
         rows = cells.assign(row=cells["depth"].map(labels), column=cells["variant"])
         rows = rows.sort_values("depth", kind="stable")
-        notes = _notes(frames, group, members)
-        tables.append(_beside((title, group.title), "units", rows, columns_of(rows), notes))
+        footnotes = _footnotes(frames, group, members)
+        tables.append(_beside((title, group.title), "units", rows, variants_present(rows), footnotes))
         tidies.append(cells)
     return _table_set(name, tables, tidies)
 
@@ -152,29 +159,29 @@ def _of_cells(members: pd.DataFrame, cells: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _beside(
     title: tuple[str, str],
-    corner: str,
+    row_heading: str,
     rows: pd.DataFrame,
     columns: Sequence[str],
-    notes: tuple[str, ...],
+    footnotes: tuple[str, ...],
     *,
     decimals: int = 2,
 ) -> Table:
-    """A table from one row a cell by `row` and `column`, published values beside each column that has any."""
+    """A table from one row per cell with its `row` and `column`, published values beside each column that has any."""
     letters: dict[str, str] = {}
-    content: dict[tuple[str, str], Cell | Plain] = {}
+    cells: dict[tuple[str, str], MeanCell | PlainCell] = {}
     for item in rows.to_dict("records"):
         unlike = item["unlike"]
         if unlike and unlike not in letters:
             letters[unlike] = _letter(len(letters))
-        content[item["row"], item["column"]] = cell_of(item, decimals, letters.get(unlike, ""))
+        cells[item["row"], item["column"]] = mean_cell(item, decimals, letters.get(unlike, ""))
         if not np.isnan(item["published"]):
             text = f"{item['published']:.{0 if decimals == 1 else 1 if item['published'] > 1000 else 2}f}"
-            content[item["row"], PUBLISHED.format(str(item["column"]))] = Plain(text)
-    present = {column for _, column in content}
-    beside = (text for name in columns for text in (name, PUBLISHED.format(name)) if text in present)
+            cells[item["row"], PUBLISHED.format(str(item["column"]))] = PlainCell(text)
+    shown = {column for _, column in cells}
+    beside = (text for name in columns for text in (name, PUBLISHED.format(name)) if text in shown)
     if letters:
-        notes += (UNLIKE, *(f"[{letter}] {unlike}." for unlike, letter in letters.items()))
-    return Table(*title, corner, tuple(dict.fromkeys(rows["row"])), tuple(beside), content, notes)
+        footnotes += (DIFFERENCES, *(f"[{letter}] {unlike}." for unlike, letter in letters.items()))
+    return Table(*title, row_heading, tuple(dict.fromkeys(rows["row"])), tuple(beside), cells, footnotes)
 
 
 def _letter(number: int) -> str:
@@ -183,9 +190,9 @@ def _letter(number: int) -> str:
     return letters[number] if number < 26 else _letter(number // 26 - 1) + letters[number % 26]
 
 
-def _notes(frames: Frames, group: Group, members: pd.DataFrame) -> tuple[str, ...]:
+def _footnotes(frames: Frames, group: Group, members: pd.DataFrame) -> tuple[str, ...]:
     own = group.frames.select(group.frames.members["digest"].isin(members["digest"]))
-    return (*bound_notes(own), MEANS, *grid_notes(frames, own))
+    return (*bound_footnotes(own), MEANS, *grid_footnotes(frames, own))
 
 
 def _table_set(name: str, tables: Sequence[Table], tidies: Sequence[pd.DataFrame]) -> TableSet:

@@ -1,1 +1,52 @@
-"""Tables, their renderings, and what stands below them."""
+"""Tables of a grid, made of its statistics, and their renderings.
+
+    from analysis import tables
+
+    found = tables.log_likelihood(frames)
+    found.tidy                              # the numbers, as a DataFrame
+    print(tables.markdown(found.tables))    # the tables, as text
+
+Every builder takes `Frames` and returns a `TableSet`: one `Table` per data set, place on the further axes and, for
+tables by layer, depth; and the same numbers as one tidy frame. A set without tables has nothing to show.
+
+| module | functions |
+|:--|:--|
+| `means` | `log_likelihood`, `active_units`, `layer_kl`, `layer_kl_standard_normal`, `bound_by_samples` |
+| `effects` | `paired_effects` |
+| `ranks` | `ranking` |
+| `dead_layers` | `collapse` |
+| `rendering` | `markdown`, `latex`, `html_table`, `terminal` |
+| `table`, `footnotes` | what tables are made of |
+"""
+
+from analysis.tables.dead_layers import collapse
+from analysis.tables.effects import paired_effects
+from analysis.tables.means import (
+    active_units,
+    bound_by_samples,
+    layer_kl,
+    layer_kl_standard_normal,
+    log_likelihood,
+)
+from analysis.tables.ranks import ranking
+from analysis.tables.rendering import html_table, latex, markdown, terminal
+from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
+
+__all__ = [
+    "MeanCell",
+    "PlainCell",
+    "Table",
+    "TableSet",
+    "active_units",
+    "bound_by_samples",
+    "collapse",
+    "html_table",
+    "latex",
+    "layer_kl",
+    "layer_kl_standard_normal",
+    "log_likelihood",
+    "markdown",
+    "paired_effects",
+    "ranking",
+    "terminal",
+]

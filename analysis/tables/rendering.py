@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape as escape_html
 from typing import TYPE_CHECKING
 
-from analysis.tables.tables import ABSENT, Plain, Table
+from analysis.tables.table import ABSENT, PlainCell, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -25,19 +25,21 @@ _LATEX = {
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """The tables as a Markdown document, a section each."""
+    """The tables as a Markdown document: a section per table, with the footnotes below.
+
+    Tables in a row that have the same footnotes share them, below the last.
+    """
     parts = []
     for table, following in zip(tables, [*tables[1:], None], strict=True):
         parts.append(_markdown_section(table))
-        # Notes that several tables in a row share stand once, below the last.
-        if following is None or following.notes != table.notes:
-            parts.append("\n".join(f"- {escape_markdown(note)}" for note in table.notes) + "\n")
+        if following is None or following.footnotes != table.footnotes:
+            parts.append("\n".join(f"- {escape_markdown(footnote)}" for footnote in table.footnotes) + "\n")
     return "\n".join(parts)
 
 
 def _markdown_section(table: Table) -> str:
     lines = [f"## {escape_markdown(table.title)}", ""]
-    heading = [escape_markdown(text) for text in (table.corner, *table.columns)]
+    heading = [escape_markdown(text) for text in (table.row_heading, *table.columns)]
     body = [[escape_markdown(row), *(_text(table, row, column) for column in table.columns)] for row in table.rows]
     widths = [max(3, *(len(line[place]) for line in (heading, *body))) for place in range(len(heading))]
     rule = [":" + "-" * (width - 1) if place == 0 else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
@@ -47,7 +49,13 @@ def _markdown_section(table: Table) -> str:
 
 
 def latex(tables: Sequence[Table], label: str) -> str:
-    """The tables as LaTeX `table` environments, to be read with `input`; the preamble needs the package booktabs."""
+    r"""The tables as LaTeX `table` environments, to be included with `\input`; the preamble needs the package booktabs.
+
+    Args:
+        tables: the tables, in their order.
+        label: table number i gets the label `tab:<label>-<i>`, with hyphens for underscores.
+
+    """
     parts = [_latex_table(table, f"{label}-{number}") for number, table in enumerate(tables, start=1)]
     return "% \\usepackage{booktabs}\n" + "\n".join(parts)
 
@@ -56,11 +64,11 @@ def _latex_table(table: Table, label: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(' '.join([table.title + '.', *table.notes]))}}}",
+        rf"\caption{{{escape_latex(' '.join([table.title + '.', *table.footnotes]))}}}",
         rf"\label{{tab:{label.replace('_', '-')}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
-        " & ".join(escape_latex(text) for text in (table.corner, *table.columns)) + r" \\",
+        " & ".join(escape_latex(text) for text in (table.row_heading, *table.columns)) + r" \\",
         r"\midrule",
     ]
     for row in table.rows:
@@ -79,8 +87,8 @@ def _latex_cell(table: Table, row: str, column: str) -> str:
     cell = table.cells.get((row, column))
     if cell is None:
         return "--"
-    if isinstance(cell, Plain):
-        # Numbers go into mathematics, for their minus signs; a dash between two of them is none.
+    if isinstance(cell, PlainCell):
+        # Numbers are set as mathematics, for their minus signs; a dash between two numbers is not a minus sign.
         return re.sub(r"(?<![\d-])(?:[-+]?\d[\d,]*\.\d+|[-+]\d+)", r"$\g<0>$", escape_latex(cell.text()))
     mean, se = cell.numbers
     value = rf"${mean} \pm {se}$" if se else f"${mean}$"
@@ -89,8 +97,12 @@ def _latex_cell(table: Table, row: str, column: str) -> str:
 
 
 def html_table(table: Table) -> str:
-    """The table as an HTML `table`. Its title goes above it, where it stays if the table is scrolled; `notes` below."""
-    heading = "".join(f'<th scope="col">{escape_html(text)}</th>' for text in (table.corner, *table.columns))
+    """The table as an HTML `table`, without its title and its footnotes.
+
+    A page sets the title above the table, where it stays in view when a wide table is scrolled, and the footnotes
+    below.
+    """
+    heading = "".join(f'<th scope="col">{escape_html(text)}</th>' for text in (table.row_heading, *table.columns))
     lines = [f'<table aria-label="{escape_html(table.title)}">', f"<thead><tr>{heading}</tr></thead><tbody>"]
     for row in table.rows:
         texts = [escape_html(_text(table, row, column, "\n")).replace("\n", "<br>") for column in table.columns]
@@ -101,7 +113,7 @@ def html_table(table: Table) -> str:
 
 
 def terminal(tables: Sequence[Table]) -> "RichTable":
-    """The tables of one quantity as one terminal table, a section each. `notes` go below it."""
+    """The tables of one quantity as one terminal table: a section per table. `all_footnotes` belong below it."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -113,11 +125,11 @@ def terminal(tables: Sequence[Table]) -> "RichTable":
     )
     if len(tables) > 1:
         result.add_column("", overflow="fold")
-    for name in (tables[0].corner, *columns):
+    for name in (tables[0].row_heading, *columns):
         result.add_column(Text(name), justify="right", overflow="fold")
     for table in tables:
         for number, row in enumerate(table.rows):
-            # Only the first row of a section says which data set and axes it belongs to.
+            # Only the first row of a section names its data set and its place on the axes.
             labels = [Text(table.subject if number == 0 else "")] if len(tables) > 1 else []
             texts = [Text(_text(table, row, column, "\n")) for column in columns]
             result.add_row(*labels, Text(row), *texts)
@@ -125,9 +137,9 @@ def terminal(tables: Sequence[Table]) -> "RichTable":
     return result
 
 
-def notes(tables: Sequence[Table]) -> tuple[str, ...]:
-    """The notes of all tables, each once."""
-    return tuple(dict.fromkeys(note for table in tables for note in table.notes))
+def all_footnotes(tables: Sequence[Table]) -> tuple[str, ...]:
+    """The footnotes of all tables, each once."""
+    return tuple(dict.fromkeys(footnote for table in tables for footnote in table.footnotes))
 
 
 def _text(table: Table, row: str, column: str, separator: str = ", ") -> str:
@@ -136,10 +148,22 @@ def _text(table: Table, row: str, column: str, separator: str = ", ") -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """`text` so that Markdown shows it as it is, in a table too."""
+    r"""`text` so that Markdown shows it unchanged, in a table too.
+
+    Examples:
+        >>> print(escape_markdown("z_1 | a"))
+        z\_1 \| a
+
+    """
     return re.sub(r"([\\`*_|<>])", r"\\\1", text)
 
 
 def escape_latex(text: str) -> str:
-    """`text` so that LaTeX shows it as it is."""
+    r"""`text` so that LaTeX shows it unchanged.
+
+    Examples:
+        >>> print(escape_latex("50% ± 1"))
+        50\% $\pm$ 1
+
+    """
     return "".join(_LATEX.get(character, character) for character in text)

@@ -127,7 +127,7 @@ def curves(member: GridMember, final: float, last: int | None = None) -> tuple[l
 
 
 def gallery(member: GridMember, images: int = 30) -> dict[str, np.ndarray]:
-    """A gallery whose pictures are flat, so that each can be told: test image r is r/100, and so on."""
+    """A gallery of uniform pictures, each with a gray level of its own: test image r is r/100, and so on."""
     generator = np.random.default_rng(member.seed)
     layers, pixels, shown = member.spec.model.layers, image_pixels(member.spec.data), 16
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
+from analysis import tables
 from analysis.frames import Frames
-from analysis.tables import collapse, rendering
-from analysis.tables.collapse import summary
+from analysis.statistics import layer_activity
 from hvae_spec.records.files import write_json_lines
 
 ALIVE, DEAD = [0.5, 0.001], [0.001, 0.002]
@@ -37,7 +37,7 @@ def write(results, small_spec):
 
 def test_the_epoch_from_which_a_layer_stays_dead(write):
     frames = write([[ALIVE, ALIVE], [ALIVE, DEAD], [ALIVE, ALIVE], [ALIVE, DEAD], [ALIVE, DEAD]])
-    first, second = collapse.layers(frames).to_dict("records")
+    first, second = layer_activity(frames).to_dict("records")
     assert (first["layer"], first["dead"], first["active"], first["revived"]) == (1, False, 1, 0)
     assert np.isnan(first["died"])
     assert (second["layer"], second["dead"], second["died"], second["revived"]) == (2, True, 40.0, 1)
@@ -57,25 +57,25 @@ def test_death_against_a_search_through_all_epochs(alive):
         ]
     )
     units["variant"] = pd.Categorical(units["variant"])
-    (row,) = collapse.layers(Frames("x", (), members, units, units, units)).to_dict("records")
+    (row,) = layer_activity(Frames("x", (), members, units, units, units)).to_dict("records")
     deaths = [place for place in range(1, len(alive) + 1) if not any(alive[place - 1 :])]
     assert row["dead"] == (not alive[-1])
     assert row["died"] == min(deaths) if deaths else np.isnan(row["died"])
     assert row["revived"] == sum(not a and b for a, b in itertools.pairwise(alive))
 
 
-def test_a_cell_tells_how_many_members_lost_a_layer_and_when(write):
+def test_a_cell_says_how_many_members_lost_a_layer_and_when(write):
     frames = write(
         [[ALIVE, DEAD], [ALIVE, DEAD], [ALIVE, DEAD]],
         [[ALIVE, ALIVE], [ALIVE, ALIVE], [ALIVE, DEAD]],
         [[ALIVE, ALIVE], [ALIVE, ALIVE], [ALIVE, ALIVE]],
     )
-    (table,) = collapse.collapse(frames).tables
+    (table,) = tables.collapse(frames).tables
     name = "Prob. ladder+BN+WU"
     assert table.cells["z_1", name].text() == "0/3"
     assert table.cells["z_2", name].text() == "2/3 since 10–30"
     assert (table.rows, table.columns) == (("z_1", "z_2"), (name,))
-    assert "$z_2$ & 2/3 since 10--30 \\\\" in rendering.latex([table], "collapse")
+    assert "$z_2$ & 2/3 since 10--30 \\\\" in tables.latex([table], "collapse")
 
 
 def test_members_that_have_not_finished_are_described_but_in_no_cell(write, results):
@@ -84,19 +84,19 @@ def test_members_that_have_not_finished_are_described_but_in_no_cell(write, resu
         [[ALIVE, DEAD]],
         outcome=lambda member: results.diverged(member) if member.seed else results.result(member),
     )
-    assert collapse.layers(frames)["status"].tolist() == ["finished", "finished", "diverged", "diverged"]
-    (table,) = collapse.collapse(frames).tables
+    assert layer_activity(frames)["status"].tolist() == ["finished", "finished", "diverged", "diverged"]
+    (table,) = tables.collapse(frames).tables
     assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "1/1 since 10"
-    assert "Diverged and failed members are in no mean." in table.notes
+    assert "Diverged and failed members are excluded from the means." in table.footnotes
 
 
 def test_records_without_units_make_no_table(write):
     frames = write([], [])
-    assert collapse.layers(frames).empty
-    assert collapse.collapse(frames).tables == ()
+    assert layer_activity(frames).empty
+    assert tables.collapse(frames).tables == ()
 
 
-def test_deaths_of_one_epoch_are_told_once(write):
+def test_members_that_lost_a_layer_at_one_epoch_have_no_range_of_epochs(write):
     frames = write([[ALIVE, DEAD], [ALIVE, DEAD]], [[ALIVE, DEAD], [ALIVE, DEAD]])
-    rows = collapse.layers(frames)
-    assert summary(rows[rows["layer"] == 2]) == "2/2 since 10"
+    (table,) = tables.collapse(frames).tables
+    assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "2/2 since 10"

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import analysis
+from analysis import tables
 from analysis.columns import FACTORS
-from analysis.figures.drawing import draw
-from analysis.tables import effects, ranking, rendering
+from analysis.figures.drawing import render
+from analysis.statistics import holm, paired_effects
 
 SPEC = """
 name: small
@@ -43,14 +44,14 @@ def outcome(results):
 
 
 def rows(results, quantity="test_log_likelihood"):
-    table = effects.paired(analysis.load(results.root), quantity)
+    table = paired_effects(analysis.load(results.root), quantity)
     return {(row["effect"], row["depth"]): row for row in table.to_dict("records")}
 
 
 def test_effects_are_those_of_a_paired_t_test_on_the_records(results):
     planned = results.grid(outcome(results), spec=SPEC, with_curves=False)
     found = rows(results)
-    pairs = {"batch normalisation": ("plain", "normal"), "warm-up": ("normal", "warm"), "ladder": ("warm", "ladder")}
+    pairs = {"batch normalization": ("plain", "normal"), "warm-up": ("normal", "warm"), "ladder": ("warm", "ladder")}
     assert set(found) == {(effect, depth) for effect in pairs for depth in (1, 2)} - {("ladder", 1)}
     for (effect, depth), row in found.items():
         without, with_ = (
@@ -75,12 +76,12 @@ def test_holms_correction_is_the_closed_test_of_bonferronis(p):
         max(min(1, len(subset) * min(p[place] for place in subset)) for subset in subsets if index in subset)
         for index in range(len(p))
     ]
-    assert effects.holm(np.array(p)).tolist() == pytest.approx(closed)
+    assert holm(np.array(p)).tolist() == pytest.approx(closed)
 
 
 def test_what_was_not_tested_does_not_count_in_the_correction():
-    assert effects.holm(np.array([0.01, math.nan, 0.04])).tolist() == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
-    assert np.isnan(effects.holm(np.array([math.nan]))).all()
+    assert holm(np.array([0.01, math.nan, 0.04])).tolist() == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+    assert np.isnan(holm(np.array([math.nan]))).all()
 
 
 def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
@@ -96,12 +97,12 @@ def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
     single = {m.cell.variant: value(m) for m in planned if m.seed == 3 and m.cell.depth == 2}
     assert row["mean"] == pytest.approx(single["warm"] - single["normal"])
     assert np.isnan([row[key] for key in ("se", "low", "high", "p", "p_holm")]).all()
-    row = rows(results)["batch normalisation", 1]
+    row = rows(results)["batch normalization", 1]
     assert (row["n"], row["diverged"]) == (3, 1)
-    (table, _) = effects.effects(analysis.load(results.root)).tables
+    (table, _) = tables.paired_effects(analysis.load(results.root)).tables
     column = "warm-up: normal → warm"
     assert table.cells["2", column].text() == f"{single['warm'] - single['normal']:+.2f} (1/4), diverged 2"
-    assert "A single pair has no interval." in table.notes
+    assert "A single pair has no interval." in table.footnotes
 
 
 def test_cells_that_have_not_begun_are_known_by_another_depth(results):
@@ -111,14 +112,14 @@ def test_cells_that_have_not_begun_are_known_by_another_depth(results):
     results.grid(shallow, spec=SPEC, with_curves=False)
     found = rows(results)
     # The ladder adds nothing to a single layer, and is not in the grid there.
-    assert {key for key in found if key[1] == 1} == {("batch normalisation", 1), ("warm-up", 1)}
+    assert {key for key in found if key[1] == 1} == {("batch normalization", 1), ("warm-up", 1)}
     assert (found["warm-up", 1]["n"], found["warm-up", 1]["planned"]) == (0, 4)
-    (table, _) = effects.effects(analysis.load(results.root)).tables
+    (table, _) = tables.paired_effects(analysis.load(results.root)).tables
     assert table.cells["1", "warm-up: normal → warm"].text() == "0/4"
     assert ("1", "ladder: warm → ladder") not in table.cells
 
 
-def test_single_layers_do_not_tell_which_variants_are_ladders(results):
+def test_single_layers_do_not_show_which_variants_are_ladders(results):
     spec = SPEC.replace("exclude: [{variant: ladder, depth: 1}]", "exclude: [{variant: warm, depth: 1}]")
     results.grid(lambda member: outcome(results)(member) if member.cell.depth == 1 else None, spec=spec)
     # From their single layers, ladder and normal would differ in the warm-up alone.
@@ -128,11 +129,11 @@ def test_single_layers_do_not_tell_which_variants_are_ladders(results):
 def test_one_seed_gives_differences_without_intervals(results):
     results.grid(outcome(results), spec=SPEC.replace("[0, 1, 2, 3]", "[0]"), with_curves=False)
     frames = analysis.load(results.root)
-    table = effects.paired(frames)
+    table = paired_effects(frames)
     assert (table["n"] == 1).all()
     assert table["mean"].notna().all()
     assert table[["se", "low", "high", "p", "p_holm"]].isna().all(axis=None)
-    assert "p =" not in rendering.markdown(effects.effects(frames).tables)
+    assert "p =" not in tables.markdown(tables.paired_effects(frames).tables)
 
 
 def test_pairs_that_are_all_alike_claim_no_certainty(results):
@@ -146,23 +147,23 @@ def test_pairs_that_are_all_alike_claim_no_certainty(results):
 def test_variants_that_differ_in_more_than_one_factor_make_no_pair(results):
     spec = SPEC.replace("    warm: {model.inference: vae}", "    warm: {model.inference: vae, training.batch_size: 64}")
     results.grid(outcome(results), spec=spec, with_curves=False)
-    assert {effect for effect, _ in rows(results)} == {"batch normalisation"}
+    assert {effect for effect, _ in rows(results)} == {"batch normalization"}
 
 
 def test_a_grid_without_the_papers_factors_has_no_effects(results):
     spec = SPEC.split("grid:", maxsplit=1)[0] + "grid: {seeds: [0, 1], variants: {a: {}, b: {training.batch_size: 64}}}"
     results.grid(spec=spec, with_curves=False)
     frames = analysis.load(results.root)
-    assert effects.paired(frames).empty
-    assert effects.effects(frames).tables == ()
+    assert paired_effects(frames).empty
+    assert tables.paired_effects(frames).tables == ()
 
 
 def test_each_place_on_an_axis_is_a_family_of_its_own(results):
     results.grid(outcome(results), spec=SPEC + "  axes: {training.batch_size: [32, 64]}\n", with_curves=False)
-    table = effects.paired(analysis.load(results.root))
+    table = paired_effects(analysis.load(results.root))
     first, second = (own for _, own in table.groupby("training.batch_size"))
     assert len(first) == len(second) == 5
-    assert first["p_holm"].tolist() == effects.holm(first["p"].to_numpy()).tolist()
+    assert first["p_holm"].tolist() == holm(first["p"].to_numpy()).tolist()
 
 
 AXES = """
@@ -184,7 +185,7 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
 
     results.grid(lambda member: results.result(member, number(member)), spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
-    table = effects.paired(frames)
+    table = paired_effects(frames)
     assert set(table["training.batch_size"]) == {32, 64}
     assert not {"model.batch_norm", "objective.warm_up"} & set(table)
     one = table[table["training.batch_size"] == 32]
@@ -193,11 +194,11 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     assert found == {
         (names[0], names[1]): ("warm-up", pytest.approx(2)),
         (names[2], names[3]): ("warm-up", pytest.approx(2)),
-        (names[0], names[2]): ("batch normalisation", pytest.approx(3)),
-        (names[1], names[3]): ("batch normalisation", pytest.approx(3)),
+        (names[0], names[2]): ("batch normalization", pytest.approx(3)),
+        (names[1], names[3]): ("batch normalization", pytest.approx(3)),
     }
-    assert len(effects.effects(frames).tables) == 4
-    first, second = ranking.ranking(frames).tables
+    assert len(tables.paired_effects(frames).tables) == 4
+    first, second = tables.ranking(frames).tables
     assert first.columns == second.columns == tuple(names)
     assert [first.cells["2", name].text()[0] for name in names] == ["4", "3", "2", "1"]
 
@@ -205,24 +206,24 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
 def test_figures_of_factors_that_are_axes(results):
     results.grid(spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
-    names = [drawing.stem for drawing in draw(frames) if drawing.name == "paired_effects"]
+    names = [drawing.stem for drawing in render(frames) if drawing.name == "paired_effects"]
     assert names == [f"paired_effects-digits-training-batch-size-{size}" for size in (32, 64)]
-    folded = frames.as_variants(FACTORS)
-    assert folded.factors == ("training.batch_size",)
-    assert [list(frame["variant"].cat.categories) for frame in (folded.members, folded.bounds)] == 2 * [
-        list(dict.fromkeys(folded.members["variant"]))
+    variants = frames.as_variants(FACTORS)
+    assert variants.factors == ("training.batch_size",)
+    assert [list(frame["variant"].cat.categories) for frame in (variants.members, variants.bounds)] == 2 * [
+        list(dict.fromkeys(variants.members["variant"]))
     ]
     assert frames.as_variants(["data.redraw"]) is frames
 
 
 def test_text_of_an_effect(results):
     results.grid(outcome(results), spec=SPEC, with_curves=False)
-    (table, _) = effects.effects(analysis.load(results.root)).tables
+    (table, _) = tables.paired_effects(analysis.load(results.root)).tables
     row = rows(results)["ladder", 2]
     text = table.cells["2", "ladder: warm → ladder"].text()
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
     assert text == f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] (4), {p}"
-    latex = rendering.latex([table], "effects")
+    latex = tables.latex([table], "effects")
     assert f"${row['mean']:+.2f}$" in latex
     assert r"warm $\to$ ladder" in latex
     assert latex.isascii()

@@ -19,7 +19,7 @@ def by_seed(results):
 
 
 def lines_through(axes, *, marker):
-    """y values of the lines with this marker, by colour."""
+    """y values of the lines with this marker, by color."""
     return {line.get_color(): list(line.get_ydata()) for line in axes.lines if line.get_marker() == marker}
 
 
@@ -99,7 +99,7 @@ def test_one_epoch_of_a_running_member_is_a_marker(results, small_spec):
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
-def test_curves_and_bars_are_told_apart_without_colours(results):
+def test_curves_and_bars_are_distinguished_without_colors(results):
     planned = results.grid()
     results.record(planned[-1], results.diverged(planned[-1]))
     (axes,) = figures.learning_curves(the_group(results)).axes
@@ -208,7 +208,7 @@ def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_b
 
 
 def test_paired_effects_are_differences_within_seeds(results):
-    # Seeds differ by 5 nats; batch normalisation adds 1, warm-up 0.1 (0.2 for one seed), the ladder nothing.
+    # Seeds differ by 5 nats; batch normalization adds 1, warm-up 0.1 (0.2 for one seed), the ladder nothing.
     def outcome(member):
         wu = 0.1 * (1 + (member.seed == 2)) * ("WU" in member.cell.variant)
         return results.result(member, -80 - 5.0 * member.seed + ("BN" in member.cell.variant) + wu)
@@ -216,7 +216,7 @@ def test_paired_effects_are_differences_within_seeds(results):
     results.grid(outcome, with_curves=False)
     figure = figures.paired_effects(the_group(results))
     norm, warm_up, ladder = figure.axes[:3]
-    assert [axes.get_title() for axes in figure.axes[:3]] == ["batch normalisation", "warm-up", "ladder"]
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["batch normalization", "warm-up", "ladder"]
     assert points(norm, "s") == pytest.approx([1.0] * 3)
     assert points(warm_up, "D") == pytest.approx([0.4 / 3] * 3)
     assert points(ladder, "^") == pytest.approx([0.0] * 2)
@@ -258,7 +258,7 @@ def test_unit_kl_prefers_members_that_have_finished_and_names_what_it_shows(resu
     assert "seeds 1, 2 (running)" in figures.unit_kl(the_group(results)).get_suptitle().replace("\n", " ")
 
 
-def test_unit_kl_has_a_panel_a_variant_and_layer_with_units_sorted(results):
+def test_unit_kl_has_a_panel_per_variant_and_layer_with_units_sorted(results):
     results.grid(by_seed(results))
     figure = figures.unit_kl(the_group(results))
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
@@ -288,7 +288,7 @@ def test_settings_of_an_axis_are_never_mixed_in_one_figure(results, spec, draw):
         draw(analysis.load(results.root))
 
 
-def test_a_variant_keeps_its_colour_whatever_else_is_there(results):
+def test_a_variant_keeps_its_color_whatever_else_is_there(results):
     results.grid(lambda m: by_seed(results)(m) if m.cell.variant == "Prob. ladder+BN+WU" else None)
     frames = the_group(results)
     alone = frames.select(frames.members["variant"] == "Prob. ladder+BN+WU")

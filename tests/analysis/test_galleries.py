@@ -60,7 +60,7 @@ def test_images_have_the_shape_of_their_data_set(pixels, shape):
     assert image_shape(pixels) == shape
 
 
-def test_a_record_tells_the_shape_of_its_images(results, small_spec):
+def test_a_record_holds_the_shape_of_its_images(results, small_spec):
     def outcome(member):
         data = results.result(member)["data"]
         return results.result(member, data={**data, "shape": [4, 16] if member.seed == 0 else [4, 4]})
@@ -80,13 +80,13 @@ def test_a_mosaic_puts_every_image_where_it_belongs():
     for place, image in enumerate(images):
         top, left = 3 * (place // 3), 3 * (place % 3)
         assert picture[top : top + 2, left : left + 2].ravel() == pytest.approx(np.clip(image, 0, 1))
-    # The gaps, and the place of the sixth image, are grey.
+    # The gaps, and the place of the sixth image, are gray.
     assert (picture[2] == 0.5).all()
     assert (picture[:, [2, 5]] == 0.5).all()
     assert (picture[3:, 6:] == 0.5).all()
 
 
-def test_injected_samples_have_a_panel_a_variant_and_layer_of_that_layer(results, spec):
+def test_injected_samples_have_a_panel_per_variant_and_layer_of_that_layer(results, spec):
     with_galleries(results, spec)
     figure = figures.injected(the_group(results))
     shown = [np.asarray(axes.images[0].get_array()) for axes in panels(figure)]
@@ -110,7 +110,7 @@ def test_reconstructions_stand_below_their_images(results, small_spec):
     assert names == ["test images", "VAE+BN+WU", "Prob. ladder+BN+WU"]
 
 
-def test_prior_samples_have_a_panel_a_variant(results, small_spec):
+def test_prior_samples_have_a_panel_per_variant(results, small_spec):
     with_galleries(results, small_spec)
     shown = panels(figures.prior_samples(the_group(results)))
     assert [axes.get_title() for axes in shown] == ["VAE+BN+WU", "Prob. ladder+BN+WU"]
@@ -118,15 +118,15 @@ def test_prior_samples_have_a_panel_a_variant(results, small_spec):
     assert picture[::9, ::9].ravel() == pytest.approx(np.arange(36) / 64)
 
 
-def test_latents_are_drawn_in_the_colour_of_their_class(results, small_spec):
+def test_latents_are_drawn_in_the_color_of_their_class(results, small_spec):
     with_galleries(results, small_spec)
     figure = figures.latents(the_group(results))
     scatters = [axes.collections[0] for axes in panels(figure)]
     assert len(scatters) == 2 * 2
     for scatter in scatters:
-        colours = scatter.get_facecolors()
-        assert len(np.unique(colours, axis=0)) == 10
-        assert (colours[:10] == colours[10:20]).all()
+        colors = scatter.get_facecolors()
+        assert len(np.unique(colors, axis=0)) == 10
+        assert (colors[:10] == colors[10:20]).all()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(label) for label in range(10)]
 
 
@@ -137,7 +137,7 @@ def test_many_classes_have_no_legend(results, small_spec):
     assert not figure.legends
 
 
-def test_principal_components_diagonalise_the_covariance():
+def test_principal_components_diagonalize_the_covariance():
     generator = np.random.default_rng(0)
     z = generator.standard_normal((500, 4)) @ generator.standard_normal((4, 4)) + 3
     scores, shares = principal_components(z, 4)

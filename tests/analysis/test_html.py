@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import report
+from analysis import report, tables
 from analysis.html import page as html_page
 from analysis.html import run_info
-from analysis.tables import tables
+from analysis.html.elements import typeset
 from hvae_spec.records.layout import Record
 
 VOID = {"meta", "img", "br"}
@@ -136,7 +136,7 @@ def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_sp
     results.plan(small_spec)
     for member in results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", f"Prob. ladder+BN+WU: {decay}")):
         if member.seed:
-            # Nothing is known of members whose cell has not begun; the first seed tells of the others.
+            # Nothing is known of members whose cell has not begun; the first seed stands for the others.
             shutil.rmtree(results.root / "members" / member.folder)
     frames = analysis.load(results.root)
     shared = dict(run_info.common_settings(frames))
@@ -149,17 +149,17 @@ def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_sp
 
 
 @pytest.mark.parametrize("spec_is_known", [True, False])
-def test_how_far_a_running_member_has_come_is_told_in_whole_epochs(results, small_spec, spec_is_known):
+def test_how_far_a_running_member_has_come_is_given_in_whole_epochs(results, small_spec, spec_is_known):
     planned = results.plan(small_spec)
     running = results.record(planned[0], None)
     if not spec_is_known:
         (running / "spec.yaml").unlink()
     # One that has not begun and of which nothing is known makes the column one of fractions.
-    told = {row[0]: row[2] for row in run_info.lost(analysis.load(results.root))}
-    assert told["digits, L = 2, VAE+BN+WU, seed 0"] == ("epoch 10 of 10" if spec_is_known else "epoch 10")
+    shown = {row[0]: row[2] for row in run_info.lost(analysis.load(results.root))}
+    assert shown["digits, L = 2, VAE+BN+WU, seed 0"] == ("epoch 10 of 10" if spec_is_known else "epoch 10")
 
 
-def test_members_that_did_not_finish_are_told_one_by_one(results, spec):
+def test_members_that_did_not_finish_are_listed_one_by_one(results, spec):
     def outcome(member):
         if member.cell.variant == "VAE" and member.cell.depth == 3:
             return [results.diverged(member), {**results.result(member), "status": "failed", "failure": "a\nb"}, None][
@@ -171,7 +171,7 @@ def test_members_that_did_not_finish_are_told_one_by_one(results, spec):
     running = next(m for m in planned if (m.cell.variant, m.cell.depth, m.seed) == ("VAE", 3, 2))
     results.record(running, None)
     text = page(results).text
-    assert "3 of 33 members are not finished; they are counted, and in no mean." in text
+    assert "3 of 33 members are not finished; they are counted, but excluded from the means." in text
     assert "digits, L = 3, VAE, seed 0divergedin epoch 3: log p(x|z_1)" in text
     assert "digits, L = 3, VAE, seed 1failedb" in text
     assert "digits, L = 3, VAE, seed 2runningepoch 10 of 10" in text
@@ -221,10 +221,10 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     ],
 )
 def test_mathematics_has_subscripts_and_names_stay_whole(text, shown):
-    assert html_page.mathematics(text) == (text if shown is None else shown)
+    assert typeset(text) == (text if shown is None else shown)
 
 
-def test_a_record_without_particulars_can_be_told(results, small_spec):
+def test_a_record_without_particulars_has_a_page(results, small_spec):
     for member in results.grid(spec=small_spec):
         record = Record(results.root / "members" / member.folder)
         bare = {key: record.result[key] for key in ("digest", "labels", "status", "test_log_likelihood")}

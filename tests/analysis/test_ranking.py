@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.tables import ranking
-from analysis.tables.ranking import probability_best
+from analysis import tables
+from analysis.statistics import probability_best, ranks
 
 MEANS = {"VAE": -84.0, "VAE+BN": -83.0, "VAE+BN+WU": -82.0, "Prob. ladder+BN+WU": -82.1}
 
@@ -38,7 +38,7 @@ def noisy(results):
 
 def test_ranks_follow_the_means(results, spec):
     results.grid(noisy(results), spec=spec.replace("depth: [1, 2, 3]", "depth: [1, 2]"), with_curves=False)
-    table = ranking.ranks(analysis.load(results.root)).set_index(["depth", "variant"])
+    table = ranks(analysis.load(results.root)).set_index(["depth", "variant"])
     assert table.loc[2, "rank"].to_dict() == {"VAE": 4, "VAE+BN": 3, "VAE+BN+WU": 1, "Prob. ladder+BN+WU": 2}
     assert table.loc[1, "rank"].to_dict() == {"VAE": 3, "VAE+BN": 2, "VAE+BN+WU": 1}
     assert table.groupby("depth")["p_best"].sum().tolist() == pytest.approx([1, 1])
@@ -48,10 +48,10 @@ def test_ranks_follow_the_means(results, spec):
 def test_a_single_seed_gives_ranks_but_no_probabilities(results, small_spec):
     results.grid(noisy(results), spec=small_spec.replace("[0, 1, 2]", "[0]"), with_curves=False)
     frames = analysis.load(results.root)
-    assert ranking.ranks(frames)["p_best"].isna().all()
-    (table,) = ranking.ranking(frames).tables
+    assert ranks(frames)["p_best"].isna().all()
+    (table,) = tables.ranking(frames).tables
     assert [cell.text() for cell in table.cells.values()] == ["1 (1)", "2 (1)"]
-    assert any("No probability" in note for note in table.notes)
+    assert any("No probability" in footnote for footnote in table.footnotes)
 
 
 def test_one_variant_with_a_single_seed_leaves_the_depth_without_probabilities(results, small_spec):
@@ -60,7 +60,7 @@ def test_one_variant_with_a_single_seed_leaves_the_depth_without_probabilities(r
         return results.diverged(member) if lost else noisy(results)(member)
 
     results.grid(outcome, spec=small_spec, with_curves=False)
-    (table,) = ranking.ranking(analysis.load(results.root)).tables
+    (table,) = tables.ranking(analysis.load(results.root)).tables
     assert [cell.text() for cell in table.cells.values()] == ["1 (1/3), diverged 2", "2 (3)"]
 
 
@@ -72,14 +72,14 @@ def test_a_variant_that_always_diverged_has_no_rank(results, small_spec):
 
     results.grid(outcome, spec=spec, with_curves=False)
     frames = analysis.load(results.root)
-    own = ranking.ranks(frames).set_index("variant")
+    own = ranks(frames).set_index("variant")
     assert own["rank"].isna()["VAE+BN"]
     assert own["p_best"].isna()["VAE+BN"]
     assert own["p_best"].sum() == pytest.approx(1)
-    (table,) = ranking.ranking(frames).tables
+    (table,) = tables.ranking(frames).tables
     assert table.cells["2", "VAE+BN"].text() == "0/3, diverged 3"
 
 
 def test_nothing_to_rank_makes_no_table(results, small_spec):
     results.grid(results.diverged, spec=small_spec, with_curves=False)
-    assert ranking.ranking(analysis.load(results.root)).tables == ()
+    assert tables.ranking(analysis.load(results.root)).tables == ()

@@ -7,7 +7,7 @@ import pytest
 
 import analysis
 from analysis.paper import published, replication
-from analysis.tables import rendering
+from analysis.tables import MeanCell, latex
 from hvae_spec.reading import read
 from hvae_spec.records.files import write_json
 from hvae_spec.spec.data import IMAGE_COUNTS
@@ -166,20 +166,20 @@ def test_table_3_has_the_numbers_of_the_records_beside_the_published_ones(shippe
     assert one["mc_se"] == pytest.approx(math.sqrt(sum(error**2 for error in errors)) / 3)
 
 
-def test_a_letter_marks_other_data_and_budgets_and_a_note_says_which(shipped, results):
+def test_a_letter_marks_other_data_and_budgets_and_a_footnote_says_which(shipped, results):
     data = {"dataset": "omniglot", "canonical": False, "train_images": 12_000, "test_images": 3_993}
     overrides = ("grid.depth=[2]", "training.epochs=10", "objective.warm_up=4", "grid.seeds=[0]")
     frames, _ = shipped("omniglot_grid", lambda member: as_published(results, member, -100.0, data=data), *overrides)
     (table,) = replication.table_3(frames).tables
-    marked = [cell.text() for cell in table.cells.values() if isinstance(cell, replication.Cell)]
+    marked = [cell.text() for cell in table.cells.values() if isinstance(cell, MeanCell)]
     assert marked == ["-100.00 (1) [a]", "-100.00 (1) [a]", "-100.00 (1) [b]", "-100.00 (1) [b]"]
     common = "not the distributor's data files; training images 12,000 (24,345); test images 3,993 (8,070)"
-    assert table.notes[-2:] == (
+    assert table.footnotes[-2:] == (
         f"[a] {common}; epochs 10 (1,500).",
         f"[b] {common}; warm-up 4 (200); epochs 10 (1,500).",
     )
-    latex = rendering.latex([table], "table_3")
-    assert r"$-100.00$ (1)$^{a}$ & $-112.60$ &" in latex
+    text = latex([table], "table_3")
+    assert r"$-100.00$ (1)$^{a}$ & $-112.60$ &" in text
 
 
 def test_renamed_variants_keep_the_values_published_for_their_settings(results, spec):

@@ -42,7 +42,7 @@ COUNTED = "33 members"
 @pytest.fixture
 def without_figures(monkeypatch):
     """Figures take seconds to draw."""
-    monkeypatch.setattr("analysis.figures.drawing.draw", lambda frames: iter(()))
+    monkeypatch.setattr("analysis.figures.drawing.render", lambda frames: iter(()))
 
 
 def run(*arguments, cwd=None):
@@ -77,7 +77,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, place):
     assert done.stdout == ""
 
 
-def test_help_tells_what_is_written():
+def test_help_says_what_is_written():
     done = run("--help")
     assert done.returncode == 0
     for word in ("members.csv", "report.html", "--out", *FIGURE_NAMES):

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.statistics.over_seeds import active_units, cells, monte_carlo_error, over_seeds
+from analysis.statistics import by_layer, cells, mean_over_seeds, monte_carlo_error
 
 finite = st.floats(-1e4, 1e4).map(lambda value: round(value, 6))
 
 
 def test_mean_and_standard_error_by_hand():
     frame = pd.DataFrame({"cell": ["a", "a", "a", "b"], "y": [-82.0, -83.0, -81.5, 7.0]})
-    a, b = over_seeds(frame, ["cell"], "y").to_dict("records")
+    a, b = mean_over_seeds(frame, ["cell"], "y").to_dict("records")
     # mean -82.1667; squared deviations 0.02778, 0.69444, 0.44444 add to 7/6; se^2 = (7/6) / (3 * 2)
     assert a["mean"] == pytest.approx(-82 - 1 / 6)
     assert a["se"] == pytest.approx(math.sqrt(7 / 36))
@@ -25,10 +25,11 @@ def test_mean_and_standard_error_by_hand():
 
 @given(st.lists(finite, min_size=2, max_size=12), finite)
 def test_mean_and_standard_error_against_exact_arithmetic(values, shift):
-    (row,) = over_seeds(pd.DataFrame({"cell": 1, "y": values}), ["cell"], "y").to_dict("records")
+    (row,) = mean_over_seeds(pd.DataFrame({"cell": 1, "y": values}), ["cell"], "y").to_dict("records")
     assert row["mean"] == pytest.approx(exact.fmean(values), abs=1e-8)
     assert row["se"] == pytest.approx(exact.stdev(values) / math.sqrt(len(values)), rel=1e-6, abs=1e-6)
-    (moved,) = over_seeds(pd.DataFrame({"cell": 1, "y": [v + shift for v in values]}), ["cell"], "y").to_dict("records")
+    shifted = pd.DataFrame({"cell": 1, "y": [v + shift for v in values]})
+    (moved,) = mean_over_seeds(shifted, ["cell"], "y").to_dict("records")
     assert moved["mean"] == pytest.approx(row["mean"] + shift, abs=1e-7)
     assert moved["se"] == pytest.approx(row["se"], rel=1e-5, abs=1e-5)
 
@@ -102,7 +103,7 @@ def test_active_units_by_layer_and_in_total(results):
         return results.result(member, active_units_per_layer=layers, active_units=sum(layers))
 
     results.grid(outcome, with_curves=False)
-    table = active_units(analysis.load(results.root).members, ["depth", "variant"])
+    table = by_layer(analysis.load(results.root).members, ["depth", "variant"], "active_units")
     own = table[(table["depth"] == 3) & (table["variant"] == "VAE")].set_index("layer")
     assert list(own.index) == ["1", "2", "3", "total"]
     assert list(own["mean"]) == [5.0, 2.0, 0.0, 7.0]

@@ -104,9 +104,9 @@ def test_the_class_legend_of_a_shallow_model_has_fewer_columns(results, small_sp
 
 
 def test_a_title_is_broken_between_words_and_never_within_an_equation():
-    figure = style.blank(1, 1)
+    figure = style.empty_figure(1, 1)
     assert figure.get_figwidth() == 3.6
-    style.heading(figure, "digits, training.batch_size = 32, model.batch_norm = True, L = 5, seeds 0, 1, 2")
+    style.add_title(figure, "digits, training.batch_size = 32, model.batch_norm = True, L = 5, seeds 0, 1, 2")
     lines = figure.get_suptitle().split("\n")
     assert " ".join(lines) == "digits, training.batch_size = 32, model.batch_norm = True, L = 5, seeds 0, 1, 2"
     assert len(lines) > 1
@@ -116,19 +116,19 @@ def test_a_title_is_broken_between_words_and_never_within_an_equation():
 
 @pytest.mark.parametrize("count", [1, 3, 5, 12])
 def test_variants_of_one_depth_stand_apart_and_keep_off_the_next(count):
-    places = [style.shift(place, count, 0.15) for place in range(count)]
+    places = [style.offset(place, count, 0.15) for place in range(count)]
     assert places == sorted(set(places))
     assert sum(places) == pytest.approx(0)
     assert max(places) <= 0.3 + 1e-9
 
 
 @pytest.mark.parametrize(
-    ("name", "folded"),
+    ("name", "wrapped"),
     [
         ("VAE", "VAE"),
         ("Prob. ladder+BN+WU", "Prob. ladder\n+BN+WU"),
         ("averyverylongname", "averyverylongname"),
     ],
 )
-def test_long_names_are_folded(name, folded):
-    assert style.folded(name) == folded
+def test_long_names_are_wrapped(name, wrapped):
+    assert style.wrap(name) == wrapped

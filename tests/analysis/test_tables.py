@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 import analysis
-from analysis.tables import rendering, tables
-from analysis.tables.tables import Cell, Plain
+from analysis import tables
+from analysis.tables import MeanCell, PlainCell
 
 SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
 """Mean -81, standard error 1/sqrt(3) = 0.577."""
@@ -17,19 +17,19 @@ SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
-        (Cell(-82.138, 0.104, 3, 3, 0, 0), "-82.14 ± 0.10 (3)"),
-        (Cell(-82.138, 0.104, 3, 5, 0, 0), "-82.14 ± 0.10 (3/5)"),
-        (Cell(-82.138, 0.104, 2, 4, 1, 1), "-82.14 ± 0.10 (2/4), diverged 1, failed 1"),
-        (Cell(-82.138, math.nan, 1, 1, 0, 0), "-82.14 (1)"),
-        (Cell(math.nan, math.nan, 0, 3, 3, 0), "0/3, diverged 3"),
-        (Cell(math.nan, math.nan, 0, 3, 0, 0), "0/3"),
-        (Cell(3481.46, 4.26, 3, 3, 0, 0), "3481.5 ± 4.3 (3)"),
-        (Cell(-82.13812, 0.00321, 3, 3, 0, 0), "-82.138 ± 0.003 (3)"),
-        (Cell(-82.0, 0.0, 2, 2, 0, 0), "-82.00 ± 0.00 (2)"),
-        (Cell(19.667, 0.333, 3, 3, 0, 0, decimals=1), "19.7 ± 0.3 (3)"),
-        (Cell(-82.138, 0.104, 2, 3, 1, 0, mark="ab"), "-82.14 ± 0.10 (2/3) [ab], diverged 1"),
-        (Plain("-82.14"), "-82.14"),
-        (Plain("1 (3)", ("P = 0.93", "diverged 1")), "1 (3), P = 0.93, diverged 1"),
+        (MeanCell(-82.138, 0.104, 3, 3, 0, 0), "-82.14 ± 0.10 (3)"),
+        (MeanCell(-82.138, 0.104, 3, 5, 0, 0), "-82.14 ± 0.10 (3/5)"),
+        (MeanCell(-82.138, 0.104, 2, 4, 1, 1), "-82.14 ± 0.10 (2/4), diverged 1, failed 1"),
+        (MeanCell(-82.138, math.nan, 1, 1, 0, 0), "-82.14 (1)"),
+        (MeanCell(math.nan, math.nan, 0, 3, 3, 0), "0/3, diverged 3"),
+        (MeanCell(math.nan, math.nan, 0, 3, 0, 0), "0/3"),
+        (MeanCell(3481.46, 4.26, 3, 3, 0, 0), "3481.5 ± 4.3 (3)"),
+        (MeanCell(-82.13812, 0.00321, 3, 3, 0, 0), "-82.138 ± 0.003 (3)"),
+        (MeanCell(-82.0, 0.0, 2, 2, 0, 0), "-82.00 ± 0.00 (2)"),
+        (MeanCell(19.667, 0.333, 3, 3, 0, 0, decimals=1), "19.7 ± 0.3 (3)"),
+        (MeanCell(-82.138, 0.104, 2, 3, 1, 0, mark="ab"), "-82.14 ± 0.10 (2/3) [ab], diverged 1"),
+        (PlainCell("-82.14"), "-82.14"),
+        (PlainCell("1 (3)", ("P = 0.93", "diverged 1")), "1 (3), P = 0.93, diverged 1"),
     ],
 )
 def test_text_of_a_cell(cell, text):
@@ -61,7 +61,7 @@ def test_log_likelihood_by_depth_and_variant(results):
         return results.result(member, SEEDS[member.seed])
 
     results.grid(outcome)
-    heading, rows = rows_of(rendering.markdown(tables.log_likelihood(analysis.load(results.root)).tables))
+    heading, rows = rows_of(tables.markdown(tables.log_likelihood(analysis.load(results.root)).tables))
     assert heading == ["L", "VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU"]
     full = "-81.00 ± 0.58 (3)"
     assert rows == {
@@ -94,27 +94,27 @@ def test_members_that_the_grid_no_longer_plans_are_in_no_mean(results, spec):
     assert set(zip(found.tidy["mean"], found.tidy["n"], found.tidy["planned"], strict=True)) == {(-80.5, 2, 2)}
     units = tables.active_units(analysis.load(results.root)).tidy
     assert set(units["planned"]) == {2}
-    assert "Left out: 11 records that the grid no longer plans." in table.notes
+    assert "Left out: 11 records that the grid no longer plans." in table.footnotes
 
 
-def test_notes_tell_how_the_bound_was_measured(results):
+def test_footnotes_say_how_the_bound_was_measured(results):
     data = {"dataset": "digits", "sha256": "cd", "canonical": False, "train_images": 1000, "test_images": 360}
     results.grid(lambda member: results.result(member, iw_samples=5000 if member.seed else 100, data=data))
-    notes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].notes)
-    assert "K = 100 and 5,000 samples on 360 test images" in notes
-    assert "at most 0.01 nats" in notes
-    assert "Limited to 1,000 of 1,437 training images." in notes
-    assert "The files of digits are not those of its distributor" in notes
-    assert "test images." in notes
-    assert "of 360 test" not in notes
+    footnotes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].footnotes)
+    assert "K = 100 and 5,000 samples on 360 test images" in footnotes
+    assert "at most 0.01 nats" in footnotes
+    assert "Limited to 1,000 of 1,437 training images." in footnotes
+    assert "The files of digits are not those of its distributor" in footnotes
+    assert "test images." in footnotes
+    assert "of 360 test" not in footnotes
 
 
 def test_canonical_whole_data_need_no_caveat(results):
     results.grid()
-    notes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].notes)
-    assert "Limited" not in notes
-    assert "distributor" not in notes
-    assert "Diverged" not in notes
+    footnotes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].footnotes)
+    assert "Limited" not in footnotes
+    assert "distributor" not in footnotes
+    assert "Diverged" not in footnotes
 
 
 def test_each_data_set_and_place_on_the_axes_has_its_own_table(results, spec):
@@ -125,7 +125,7 @@ def test_each_data_set_and_place_on_the_axes_has_its_own_table(results, spec):
     found = tables.log_likelihood(analysis.load(results.root)).tables
     assert [table.subject for table in found] == [f"digits, training.batch_size = {size}" for size in (32, 64)]
     assert [table.cells["2", "VAE"].text() for table in found] == ["-80.00 ± 0.00 (3)", "-90.00 ± 0.00 (3)"]
-    text = shown(rendering.terminal(found), 140)
+    text = shown(tables.terminal(found), 140)
     assert re.search(r"batch_size = 64 +1 +-90\.00 ± 0\.00 \(3\)", text)
 
 
@@ -140,7 +140,7 @@ def test_active_units_as_in_the_papers_second_table(results):
     results.grid(outcome)
     found = tables.active_units(analysis.load(results.root)).tables
     assert [table.subject for table in found] == ["digits, L = 3", "digits, L = 2", "digits, L = 1"]
-    _, rows = rows_of(rendering.markdown(found))
+    _, rows = rows_of(tables.markdown(found))
     assert rows == {
         r"z\_1": ["5.7 ± 0.3 (3)", "4.7 ± 0.3 (3)", "3.7 ± 0.3 (3)", "5.7 ± 0.3 (3)"],
         r"z\_2": ["1.0 ± 0.0 (3)", "2.0 ± 0.0 (3)", "3.0 ± 0.0 (3)", "4.0 ± 0.0 (3)"],
@@ -157,7 +157,7 @@ def test_the_kl_of_layers_and_its_sum(results, spec):
 
     results.grid(outcome, spec=spec.replace("depth: [1, 2, 3]", "depth: [2, 3]"), with_curves=False)
     frames = analysis.load(results.root)
-    _, rows = rows_of(rendering.markdown(tables.layer_kl(frames).tables))
+    _, rows = rows_of(tables.markdown(tables.layer_kl(frames).tables))
     assert [row[0] for row in rows.values()] == [
         "21.00 ± 0.58 (3)",
         "5.00 ± 0.00 (3)",
@@ -191,7 +191,7 @@ def test_the_bound_by_number_of_samples(results, small_spec):
         "effective samples": "40.50 ± 0.50 (2/3), diverged 1",
     }
     assert table.cells["K = 500", "Prob. ladder+BN+WU"].text() == "-81.00 ± 0.58 (3)"
-    assert "at most 0.04 nats" in " ".join(table.notes)
+    assert "at most 0.04 nats" in " ".join(table.footnotes)
     tidy = found.tidy.set_index(["iw_samples", "variant"])["mean"]
     assert tidy[1, "VAE+BN+WU"] == -84.5
 
@@ -213,15 +213,15 @@ def test_a_variant_that_was_not_evaluated_with_so_many_samples_has_no_cell(resul
     texts = {name: table.cells[("K = 500", name)].text() for name in table.columns if ("K = 500", name) in table.cells}
     assert texts == {"VAE": "0/3, diverged 3", "VAE+BN": "0/3", "Prob. ladder+BN+WU": "-80.00 ± 0.00 (3)"}
     assert table.cells["K = 1", "VAE+BN+WU"].text() == "-84.00 ± 0.00 (3)"
-    assert "–: none of the finished members was evaluated with so many samples." in table.notes
+    assert "–: none of the finished members was evaluated with so many samples." in table.footnotes
     tidy = found.tidy[found.tidy["iw_samples"] == 500]
     assert "VAE+BN+WU" not in set(tidy["variant"])
 
 
-def test_no_note_on_empty_cells_where_there_are_none(results, small_spec):
+def test_no_footnote_on_empty_cells_where_there_are_none(results, small_spec):
     results.grid(spec=small_spec, with_curves=False)
     (table,) = tables.bound_by_samples(analysis.load(results.root)).tables
-    assert "none of the finished" not in " ".join(table.notes)
+    assert "none of the finished" not in " ".join(table.footnotes)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_no_note_on_empty_cells_where_there_are_none(results, small_spec):
     ],
 )
 def test_numbers_in_plain_cells_are_mathematics_in_latex_and_ranges_are_not(text, latex):
-    table = tables.Table("q", "s", "L", ("1",), ("a",), {("1", "a"): Plain(text)}, ())
-    assert f"1 & {latex} \\\\\n" in rendering.latex([table], "t")
+    table = tables.Table("q", "s", "L", ("1",), ("a",), {("1", "a"): PlainCell(text)}, ())
+    assert f"1 & {latex} \\\\\n" in tables.latex([table], "t")
 
 
 def test_older_records_without_bounds_make_no_table(results, small_spec):
@@ -248,7 +248,7 @@ def test_older_records_without_bounds_make_no_table(results, small_spec):
 def test_latex_shows_names_as_they_are(results, spec):
     odd = r"50%_a & b#{1}$~^\x"
     results.grid(by_seed(results), spec=spec.replace("VAE+BN+WU: {model", f"'{odd}': {{model"))
-    text = rendering.latex(tables.log_likelihood(analysis.load(results.root)).tables, "test_log_likelihood")
+    text = tables.latex(tables.log_likelihood(analysis.load(results.root)).tables, "test_log_likelihood")
     assert r"50\%\_a \& b\#\{1\}\$\textasciitilde{}\textasciicircum{}\textbackslash{}x" in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert body[0] == "1 & " + r"$-81.00 \pm 0.58$ (3) & " * 3 + r"-- \\"
@@ -260,13 +260,13 @@ def test_latex_shows_names_as_they_are(results, spec):
 
 def test_latex_of_lost_members(results):
     results.grid(lambda member: results.diverged(member) if member.seed else results.result(member, -80.0))
-    text = rendering.latex(tables.log_likelihood(analysis.load(results.root)).tables, "t")
+    text = tables.latex(tables.log_likelihood(analysis.load(results.root)).tables, "t")
     assert r"3 & $-80.00$ (1/3), diverged 2 &" in text
 
 
 def test_markdown_escapes_what_would_break_a_table(results, spec):
     results.grid(by_seed(results), spec=spec.replace("VAE+BN+WU: {model", "'a|b_c': {model"))
-    text = rendering.markdown(tables.log_likelihood(analysis.load(results.root)).tables)
+    text = tables.markdown(tables.log_likelihood(analysis.load(results.root)).tables)
     heading, rows = rows_of(text)
     assert heading[3] == r"a\|b\_c"
     assert {len(row) for row in rows.values()} == {4}
@@ -285,7 +285,7 @@ def test_the_terminal_table_shows_every_cell_and_names_as_they_are(results, spec
         return results.result(member, SEEDS[member.seed])
 
     results.grid(outcome, spec=spec.replace("VAE+BN+WU: {model", "'[red]x': {model"))
-    text = shown(rendering.terminal(tables.log_likelihood(analysis.load(results.root)).tables))
+    text = shown(tables.terminal(tables.log_likelihood(analysis.load(results.root)).tables))
     assert "[red]x" in text
     assert re.search(r"1 +-81\.50 ± 0\.50 \(2/3\) +-81\.00 ± 0\.58 \(3\) +-81\.00 ± 0\.58 \(3\) +–", text)
     assert "diverged 1" in text
@@ -294,5 +294,5 @@ def test_the_terminal_table_shows_every_cell_and_names_as_they_are(results, spec
 
 def test_four_complete_variants_fit_in_80_columns_without_wrapping(results):
     results.grid(by_seed(results))
-    text = shown(rendering.terminal(tables.log_likelihood(analysis.load(results.root)).tables), 80)
+    text = shown(tables.terminal(tables.log_likelihood(analysis.load(results.root)).tables), 80)
     assert re.search(r" 3( +-81\.00 ± 0\.58 \(3\)){4}", text)

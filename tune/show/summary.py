@@ -156,8 +156,8 @@ def report(plan: Plan, console: Console) -> int:
     statuses = [record.status(member.digests.evaluation) for record, member in zip(records, members, strict=True)]
     written = analysis_report.write(results.root)
     console.print(written.table)
-    for note in written.notes:
-        console.print(note, highlight=False)
+    for footnote in written.footnotes:
+        console.print(footnote, highlight=False)
     alone = [path for path in written.files if path.parent == results.root]
     for folder in dict.fromkeys(path.parent for path in written.files if path.parent != results.root):
         names = dict.fromkeys(path.stem for path in written.files if path.parent == folder)

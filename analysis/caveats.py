@@ -1,0 +1,68 @@
+"""Whose image files the members have seen, and how many of the images.
+
+Numbers on other files than the distributor's, or on a part of them, are not comparable with published ones; tables,
+figures and the report say so in the words of this module.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from hvae_spec.spec.data import IMAGE_COUNTS
+
+
+def canonical(files: "pd.Series[Any]") -> bool | None:
+    """Whether the files of all members are their distributor's, as far as they are known; None if none are.
+
+    Args:
+        files: the column `data_canonical` of members; missing where a record does not say.
+
+    Examples:
+        >>> import pandas as pd
+        >>> canonical(pd.Series([True, None, True])), canonical(pd.Series([True, False])), canonical(pd.Series([None]))
+        (True, False, None)
+
+    """
+    known = files.dropna()
+    return bool(known.astype(bool).all()) if len(known) else None
+
+
+def not_canonical(members: pd.DataFrame) -> bool:
+    """Whether any of these members is known to have seen files that are not the distributor's.
+
+    Args:
+        members: one row per member, as `Frames.members`.
+
+    """
+    return canonical(members["data_canonical"]) is False
+
+
+def limits(members: pd.DataFrame) -> Iterator[str]:
+    """`512 of 60,000 training images`, for each set of images of which members have not seen all.
+
+    Args:
+        members: one row per member, as `Frames.members`, all on one data set. A data set of the user's own has no
+            published size, so it has no limits.
+
+    """
+    whole = IMAGE_COUNTS.get(str(members["dataset"].iloc[0]))
+    if whole is None:
+        return
+    for kind, column, count in (("training", "train_images", whole.train), ("test", "test_images", whole.test)):
+        if (members[column] < count).any():
+            yield f"{counts_text(members[column])} of {count:,} {kind} images"
+
+
+def counts_text(column: "pd.Series[float]") -> str:
+    """The different values of a column of counts, in ascending order.
+
+    Examples:
+        >>> import pandas as pd
+        >>> counts_text(pd.Series([5000, 100, 5000]))
+        '100 and 5,000'
+        >>> counts_text(pd.Series([float("nan")]))
+        'unknown'
+
+    """
+    return " and ".join(f"{value:,.0f}" for value in sorted(column.dropna().unique())) or "unknown"

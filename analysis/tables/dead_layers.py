@@ -1,0 +1,47 @@
+"""Tables of posterior collapse: how many members have lost a layer, and by which epoch."""
+
+import pandas as pd
+
+from analysis.frames import Frames
+from analysis.statistics import layer_activity
+from analysis.tables.building import by_depth, variants_present
+from analysis.tables.footnotes import grid_footnotes
+from analysis.tables.table import PlainCell, Table, TableSet
+from hvae_spec.records.layout import ACTIVE
+
+
+def collapse(frames: Frames) -> TableSet:
+    """How many finished members of every cell have lost a layer, and since which epoch: one table per depth, the
+    greatest depth first.
+
+    The tidy frame holds the rows of `analysis.statistics.layer_activity`.
+    """
+    tidy = layer_activity(frames.planned)
+    tables = []
+    for group, depth, members in by_depth(frames):
+        own = tidy[tidy["digest"].isin(members["digest"]) & (tidy["status"] == "finished")]
+        if own.empty:
+            continue
+        cells = {
+            (f"z_{layer}", str(variant)): PlainCell(_text(part))
+            for (layer, variant), part in own.groupby(["layer", "variant"], observed=True)
+        }
+        title = ("Dead layers", f"{group.title}, L = {depth}")
+        rows = tuple(f"z_{layer}" for layer in range(1, depth + 1))
+        footnotes = (
+            f"Finished members in which the layer has no active unit (KL above {ACTIVE} nats) at the end, of how many.",
+            "'since': the evaluated epoch from which it has had none, of the first such member and of the last.",
+            *grid_footnotes(frames, group.frames),
+        )
+        tables.append(Table(*title, "layer", rows, variants_present(own), cells, footnotes))
+    return TableSet("collapse", tuple(tables), tidy)
+
+
+def _text(layers: pd.DataFrame) -> str:
+    """`0/3`; `2/3 since 40`; `3/3 since 40–60`: from the rows of one cell at one layer."""
+    died = layers.loc[layers["dead"], "died"]
+    text = f"{len(died)}/{len(layers)}"
+    if died.empty:
+        return text
+    first, last = int(died.min()), int(died.max())
+    return f"{text} since {first}" + (f"–{last}" if last > first else "")

@@ -1,0 +1,116 @@
+"""Tables of means over seeds: test log-likelihood by depth and variant, and active units (Table 2 of the paper), KL and
+the importance-weighted bound at each depth.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames import Frames
+from analysis.statistics import over_seeds
+from analysis.tables.building import by_depth, mean_table
+from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
+from analysis.tables.table import ABSENT, TableSet
+
+
+def log_likelihood(frames: Frames) -> TableSet:
+    """Test log-likelihood by depth and variant, in nats per image: one table per data set and place on further axes."""
+    tables = []
+    for group in frames.groups():
+        cells = over_seeds.cells(group.frames.members, ["depth", "variant"])
+        tables.append(
+            mean_table(
+                ("Test log-likelihood (nats per image)", group.title),
+                "L",
+                cells.assign(row=cells["depth"].astype(str)).sort_values("depth", kind="stable"),
+                (*bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames)),
+            )
+        )
+    by = ["dataset", *frames.factors, "depth", "variant"]
+    return TableSet("test_log_likelihood", tuple(tables), over_seeds.cells(frames.planned.members, by))
+
+
+def active_units(frames: Frames) -> TableSet:
+    """Active units by layer and variant: one table per depth, the greatest depth first (Table 2 of the paper)."""
+    return _by_layer(frames, "active_units", "Active units", CRITERION, 1)
+
+
+def layer_kl(frames: Frames) -> TableSet:
+    """KL(q(z_i|.)||p(z_i|.)) of every layer on the test set, in nats per image: one table per depth, the greatest depth
+    first.
+    """
+    footnote = "KL(q||p) of a layer, on average over the test images and samples of the layers that it depends on."
+    return _by_layer(frames, "kl", "KL of the layers (nats per image)", footnote, 2)
+
+
+def layer_kl_standard_normal(frames: Frames) -> TableSet:
+    """KL(q(z_i|.)||N(0, I)) of every layer on the test set (Fig. 6a), in nats per image: one table per depth, the
+    greatest depth first. Records that do not hold it make no table.
+    """
+    footnote = "KL of q(z_i|.) to a standard normal, on average over the test images and samples of what it depends on."
+    return _by_layer(frames, "kl_standard_normal", "KL to N(0, I) of the layers (nats per image)", footnote, 2)
+
+
+def _by_layer(frames: Frames, quantity: str, title: str, footnote: str, decimals: int) -> TableSet:
+    """Tables of `<quantity>_i`; none where no member has it, except of the active units."""
+    by = ["dataset", *frames.factors, "depth", "variant"]
+    tidy = over_seeds.by_layer(frames.planned.members, by, quantity)
+    tables = []
+    for group, depth, members in by_depth(frames):
+        layers = over_seeds.by_layer(members, ["depth", "variant"], quantity)
+        if quantity == "kl_standard_normal":
+            # The distances of single layers; their sum is no divergence of the model.
+            layers = layers[layers["layer"] != "total"]
+        if layers["n"].any() or quantity == "active_units":
+            rows = layers.assign(row=[layer if layer == "total" else f"z_{layer}" for layer in layers["layer"]])
+            footnotes = (footnote, MEANS, *grid_footnotes(frames, group.frames))
+            tables.append(mean_table((title, f"{group.title}, L = {depth}"), "layer", rows, footnotes, decimals))
+    return TableSet(quantity, tuple(tables), tidy)
+
+
+def bound_by_samples(frames: Frames) -> TableSet:
+    """The importance-weighted bound (nats per image) against its number of samples K, and the effective sample size:
+    one table per depth, the greatest depth first.
+    """
+    by = ["dataset", *frames.factors, "depth", "variant"]
+    tables, tidies = [], []
+    for group, depth, members in by_depth(frames):
+        bounds = frames.bounds[frames.bounds["digest"].isin(members["digest"])]
+        if bounds.empty:
+            continue
+        rows = _bound_rows(members, bounds, by)
+        title = ("Importance-weighted bound by K (nats per image)", f"{group.title}, L = {depth}")
+        footnotes = (*_bound_footnotes(bounds), *_absence(rows), MEANS, *grid_footnotes(frames, group.frames))
+        tables.append(mean_table(title, "samples", rows, footnotes))
+        tidies.append(rows.drop(columns="row"))
+    tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
+    return TableSet("bound_by_samples", tuple(tables), tidy)
+
+
+def _bound_rows(members: pd.DataFrame, bounds: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Cells of the bound for every K, and of the effective sample size, with `quantity`, `iw_samples` and `row`."""
+    parts: list[tuple[str, int | None, pd.DataFrame, str]] = []
+    for count in sorted(bounds["iw_samples"].unique()):
+        own = bounds[bounds["iw_samples"] == count].set_index("digest")["bound"]
+        parts.append((f"K = {count:,}", int(count), members.assign(bound=members["digest"].map(own)), "bound"))
+    parts.append(("effective samples", None, members, "effective_sample_size"))
+    rows = []
+    for row, count, having, quantity in parts:
+        cells = over_seeds.cells(having, by, quantity)
+        # A variant whose finished members were never evaluated with this K has no such cell.
+        cells = cells[(cells["n"] > 0) | (cells["finished"] == 0)]
+        rows.append(cells.assign(quantity=quantity, iw_samples=count, row=row))
+    return pd.concat(rows)
+
+
+def _absence(rows: pd.DataFrame) -> tuple[str, ...]:
+    """What an empty cell means, if there is one."""
+    full = rows["row"].nunique() * rows["variant"].nunique() == len(rows)
+    return () if full else (f"{ABSENT}: none of the finished members was evaluated with so many samples.",)
+
+
+def _bound_footnotes(bounds: pd.DataFrame) -> tuple[str, ...]:
+    worst = bounds["mc_se"].max()
+    return (
+        *([] if np.isnan(worst) else [f"Monte Carlo error of a member's bound: at most {worst:.2g} nats."]),
+        "Effective samples: (sum w)^2 / sum w^2 of the weights of the greatest K, on average over the test images.",
+    )

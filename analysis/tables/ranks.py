@@ -1,0 +1,52 @@
+"""Tables of which variant is best at each depth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.columns import FACTORS
+from analysis.frames import Frames
+from analysis.statistics import ranks
+from analysis.tables.building import variants_present
+from analysis.tables.footnotes import bound_footnotes, grid_footnotes
+from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
+
+
+def ranking(frames: Frames) -> TableSet:
+    """Rank by test log-likelihood, and probability of being the best, by depth and variant.
+
+    One table per data set and place on the further axes; one with a single variant, or without a finished member, has
+    none. The tidy frame holds the rows of `analysis.statistics.ranks`.
+    """
+    frames = frames.as_variants(FACTORS)
+    tidy = ranks(frames)
+    tables = []
+    for group in frames.groups():
+        own = group.rows(tidy).sort_values("depth", kind="stable")
+        if own["variant"].nunique() < 2 or not own["n"].any():
+            continue
+        cells = {(str(row["depth"]), str(row["variant"])): _cell(row) for row in own.to_dict("records")}
+        footnotes: tuple[str, ...] = (
+            "Rank by mean test log-likelihood over the finished seeds (their number), and the probability that the "
+            "variant's expectation is the highest (independent Student's t posteriors).",
+        )
+        if own["p_best"].isna().any():
+            footnotes += (
+                "No probability is given at a depth at which a variant has a single finished seed, or no rival.",
+            )
+        footnotes += (*bound_footnotes(group.frames), *grid_footnotes(frames, group.frames))
+        rows = tuple(str(depth) for depth in own["depth"].unique())
+        title = ("Rank of the variants", group.title)
+        tables.append(Table(*title, "L", rows, variants_present(own), cells, footnotes))
+    return TableSet("ranking", tuple(tables), tidy)
+
+
+def _cell(row: Mapping[Any, Any]) -> PlainCell:
+    """`1 (3), P = 0.93`; `2 (1)`; `0/3, diverged 3`."""
+    counts, losses = counts_text(row["n"], row["planned"]), losses_text(row)
+    if not row["n"]:
+        return PlainCell(counts, losses)
+    p = row["p_best"]
+    probability = () if np.isnan(p) else ("P < 0.01" if p < 0.01 else "P > 0.99" if p > 0.99 else f"P = {p:.2f}",)
+    return PlainCell(f"{row['rank']:.0f} ({counts})", (*probability, *losses))
