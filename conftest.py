@@ -1,15 +1,34 @@
-"""The Python examples of README.md and docs/ are tests: each page from top to bottom, in the folder of the checkout.
+"""The examples of README.md and docs/ are tests: each page from top to bottom, in the folder of the checkout.
 
-Examples with `>>>` are compared with what they print. An example of a finished grid says so in a comment above it,
-`<!-- skip: next if(not has_quickstart) -->`, and runs where `results/quickstart` is.
+Python examples with `>>>` are compared with what they print. YAML examples are specs, and must be valid beside the
+shipped ones. Examples of a finished grid stand between `<!-- skip: start if(not has_quickstart) -->` and
+`<!-- skip: end -->`, and run where `results/quickstart` is.
 """
 
+import shutil
+import tempfile
 from pathlib import Path
 
-from sybil import Sybil
-from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+import numpy as np
+from sybil import Example, Sybil
+from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+import hvae_spec
 
 ROOT = Path(__file__).parent
+
+# Sphinx's own; its packages are those of the extra `docs`.
+collect_ignore_glob = ["docs/*.py", "docs/extensions/*.py"]
+
+
+def read_spec(example: Example) -> None:
+    """Read a YAML example as a file among the shipped specs, beside images of one's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (ROOT / "specs").glob("*.yaml"):
+            shutil.copy(path, folder)
+        np.savez(Path(folder, "galaxies.npz"), train=np.zeros((600, 4, 4), dtype=np.uint8))
+        Path(folder, "example.yaml").write_text(example.parsed)
+        hvae_spec.load(Path(folder, "example.yaml"))
 
 
 def setup(namespace: dict[str, object]) -> None:
@@ -18,9 +37,9 @@ def setup(namespace: dict[str, object]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
+    parsers=[PythonCodeBlockParser(), CodeBlockParser(language="yaml", evaluator=read_spec), SkipParser()],
     path=str(ROOT),
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
-    excludes=["docs/_build/**"],
+    excludes=["docs/_build/*"],
     setup=setup,
 ).pytest()
