@@ -23,5 +23,7 @@ myst_heading_anchors = 3
 # Docstrings put code in single backticks.
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_default_options = {"exclude-members": "model_config"}
+# Signatures come from `as_written`. The types of a spec's fields are those of the reference of the spec.
+autodoc_typehints = "none"
 add_module_names = False
