@@ -2,14 +2,21 @@
 
     >>> import hvae_spec
     >>> experiment = hvae_spec.load("specs/mnist_grid.yaml")
-    >>> member = hvae_spec.members(experiment)[-1]
-    >>> print(hvae_spec.compile(member).summary())
+    >>> members = hvae_spec.members(experiment)  # one per cell of the grid and seed
+    >>> len(members)
+    57
+    >>> members[-1].labels
+    {'dataset': 'mnist', 'depth': 5, 'variant': 'Prob. ladder+BN+WU', 'seed': 2}
+    >>> hvae_spec.compile(members[-1])  # the model, freshly initialized
+    Model(Prob. ladder+BN+WU, 5 layers, 1,850,944 parameters)
 
 Importing this package is quick: torch is imported when `compile` or `load_record` is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
