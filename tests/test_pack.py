@@ -10,29 +10,29 @@ from safetensors.torch import load_file, save_file
 import hvae_spec
 from hvae_spec import pack as packs
 from hvae_spec.data.counts import image_pixels
-from hvae_spec.errors import UserError
+from hvae_spec.errors import CheckpointError, RecordError
+from hvae_spec.evaluate import member as member_evaluation
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.pack_job import PackJob
+from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import ACTIVE, Record, Results
+from hvae_spec.records.result import Source
 from hvae_spec.spec.cost import parameters
-from hvae_spec.train.checkpoint import load_weights
+from hvae_spec.spec.grid import GridMember
 from tests.members import member
 
-TIMES = {"seconds", "ms_per_step", "training_seconds", "evaluation_seconds", "wall_seconds", "final_evaluation_seconds"}
-WHEN = {"finished_at", "git", "host"}
+TIMES = {"seconds", "ms_per_step", "training_seconds", "curve_seconds", "evaluation_seconds"}
+WHEN = {"finished_at", "segments", "segment"}
 
 
-def job(root, specs, threads=1):
-    members = tuple(
-        PackMember(
-            spec,
-            spec.digest,
-            {"dataset": "digits", "depth": 3, "variant": "V", "seed": spec.seed},
-            f"m{spec.seed}-{spec.digest[:12]}",
-        )
-        for spec in specs
-    )
-    return PackJob("pack", members, root, device="cpu", threads=threads)
+def grid_member(spec):
+    labels = {"dataset": "digits", "depth": 3, "variant": "V", "seed": spec.seed}
+    return GridMember(spec, spec.digests, labels, f"m{spec.seed}-{spec.digests.training[:12]}")
+
+
+def job(root, specs, **options):
+    members = tuple(grid_member(spec) for spec in specs)
+    return PackJob("pack", members, root, device="cpu", **options)
 
 
 def specs(**overrides):
@@ -41,17 +41,25 @@ def specs(**overrides):
 
 
 def contents(root):
-    """Everything that a results folder tells, less times."""
+    """Everything that a results folder holds of its members, less times."""
     found = {}
     for record in Results(root).records:
         name = record.folder.name
-        found[name, "result"] = {k: v for k, v in record.result.items() if k not in TIMES | WHEN}
+        found[name, "training"] = record.training.model_dump(exclude=TIMES | WHEN)
         found[name, "epochs"] = [{k: v for k, v in row.items() if k not in TIMES} for row in record.epochs]
         found[name, "units"] = record.units
-        for file in ("weights.safetensors", "test.safetensors", "gallery.safetensors"):
-            path = record.folder / file
-            found[name, file] = path.read_bytes() if path.exists() else None
+        for evaluation in record.evaluations:
+            result = evaluation.result.model_dump(exclude=TIMES | WHEN)
+            found[name, evaluation.folder.name] = result
+        for path in record.folder.rglob("*.safetensors"):
+            found[name, path.relative_to(record.folder).as_posix()] = path.read_bytes()
     return found
+
+
+def result_of(record):
+    """The result of a record's only evaluation."""
+    (evaluation,) = record.evaluations
+    return evaluation.result
 
 
 @pytest.fixture(autouse=True)
@@ -70,33 +78,65 @@ def test_a_record_is_complete_and_consistent(tmp_path):
     records = Results(tmp_path).records
     assert len(records) == 2
     for record in records:
-        result = record.result
-        assert result["status"] == "finished"
-        assert result["parameters"] == parameters(record.spec, image_pixels(record.spec.data))
-        assert result["digest"] == record.spec.digest
-        per_image = load_file(record.folder / "test.safetensors")
+        training, result, digests = record.training, result_of(record), record.spec.digests
+        assert (training.status, result.status) == ("trained", "finished")
+        assert record.status(digests.evaluation) == "finished"
+        assert training.parameters == parameters(record.spec, image_pixels(record.spec.data))
+        assert (training.digest, training.trajectory) == (digests.training, digests.trajectory)
+        assert (result.digest, result.training) == (digests.evaluation, digests.training)
+        per_image = load_file(record.evaluations[0].folder / "test.safetensors")
         assert len(per_image["test_log_likelihood"]) == 24
-        assert result["test_log_likelihood"] == pytest.approx(per_image["test_log_likelihood"].mean().item())
-        assert result["test_elbo"] == pytest.approx(per_image["test_elbo"].mean().item())
-        assert result["test_elbo"] < result["test_log_likelihood"]
+        assert result.test_log_likelihood == pytest.approx(per_image["test_log_likelihood"].mean().item())
+        assert result.test_elbo == pytest.approx(per_image["test_elbo"].mean().item())
+        assert result.test_elbo < result.test_log_likelihood
         se = per_image["test_log_likelihood"].std().item() / 24**0.5
-        assert result["test_log_likelihood_se"] == pytest.approx(se)
+        assert result.test_log_likelihood_se == pytest.approx(se)
+        assert result.iw_samples == 20
         assert [row["epoch"] for row in record.epochs] == [1, 2, 3, 4, 5]
-        assert [row["epoch"] for row in record.epochs if "test_elbo" in row] == [2, 4, 5]
-        assert record.epochs[-1]["test_iw_samples"] == 20
+        # The final evaluation is no point of the curve.
+        assert [row["epoch"] for row in record.epochs if "test_elbo" in row] == [2, 4]
         assert record.epochs[1]["test_iw_samples"] == record.spec.evaluation.curve_iw_samples
-        assert [row["epoch"] for row in record.units] == [2, 4, 5]
-        last = record.units[-1]["kl"]
-        assert result["active_units_per_layer"] == [sum(kl > ACTIVE for kl in layer) for layer in last]
-        assert result["active_units"] == sum(result["active_units_per_layer"])
-        assert result["kl_per_layer"] == pytest.approx([sum(layer) for layer in last])
+        assert [row["epoch"] for row in record.units] == [2, 4]
+        assert result.active_units_per_layer == [sum(kl > ACTIVE for kl in layer) for layer in result.unit_kl]
+        assert result.active_units == sum(result.active_units_per_layer)
+        assert result.kl_per_layer == pytest.approx([sum(layer) for layer in result.unit_kl])
         # The likelihood and the KLs make up the bound.
-        first = record.epochs[-1]
-        beta = first["beta"]
-        assert first["train_bound"] == pytest.approx(
-            first["train_log_likelihood"] - beta * sum(first["kl_per_layer"]), abs=1e-3
+        last = record.epochs[-1]
+        assert last["train_bound"] == pytest.approx(
+            last["train_log_likelihood"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
         )
     assert not (tmp_path / "packs" / "pack").exists()
+
+
+def test_a_curve_has_a_point_in_the_last_epoch_where_it_is_due(tmp_path):
+    run_pack(job(tmp_path, specs(training__epochs=4)))
+    for record in Results(tmp_path).records:
+        assert [row["epoch"] for row in record.units] == [2, 4]
+        assert record.epochs[-1]["test_iw_samples"] == record.spec.evaluation.curve_iw_samples
+
+
+def test_a_result_says_with_what_it_was_made(tmp_path):
+    source = Source(commit="c" * 40, dirty=True, diff="source/x.diff")
+    parts = job(tmp_path, specs(), command=("tune.run", "x.yaml"), source=source)
+
+    def die(progress):
+        if progress.epoch == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_pack(parts, die)
+    run_pack(parts)
+    for record in Results(tmp_path).records:
+        segments = record.training.segments
+        assert [(one.first_epoch, one.last_epoch) for one in segments] == [(1, 2), (3, 5)]
+        assert {one.source.commit for one in segments} == {"c" * 40}
+        assert segments[0].command == ["tune.run", "x.yaml"]
+        assert segments[0].versions["torch"] == torch.__version__
+        assert {"python", "torch", "numpy", "ray", "pandas", "hvae_spec"} <= segments[0].versions.keys()
+        evaluation = result_of(record)
+        assert (evaluation.segment.first_epoch, evaluation.segment.last_epoch) == (5, 5)
+        assert set(evaluation.arrays_sha256) == {"statistics.safetensors", "test.safetensors", "gallery.safetensors"}
+        assert record.training.pack.trainings == [spec.digests.training for spec in specs()]
 
 
 def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
@@ -104,12 +144,26 @@ def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
     record = Results(tmp_path).records[0]
     model = hvae_spec.load_record(record.folder)
     evaluation = model.evaluate(model.test_images())
-    per_image = load_file(record.folder / "test.safetensors")
+    per_image = load_file(record.evaluations[0].folder / "test.safetensors")
     assert torch.equal(evaluation.log_likelihood, per_image["test_log_likelihood"])
     assert torch.equal(evaluation.elbo, per_image["test_elbo"])
-    assert [kl.tolist() for kl in evaluation.kl] == record.units[-1]["kl"]
-    weights = load_weights(record.weights)
+    assert [kl.tolist() for kl in evaluation.kl] == result_of(record).unit_kl
+    weights = load_arrays(record.weights, record.training.weights_sha256)
     assert all(value.shape[0] == 1 for value in weights.values())
+    # Parameters alone: statistics belong to an evaluation.
+    assert not any(name.endswith((".mean", ".variance")) for name in weights)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
+def test_damaged_arrays_are_named(tmp_path, file):
+    run_pack(job(tmp_path, specs()))
+    record = Results(tmp_path).records[0]
+    (path,) = record.folder.rglob(file)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # one bit of one number
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="its SHA-256 is not the one in the record"):
+        hvae_spec.load_record(record.folder)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +214,8 @@ def test_a_run_that_is_killed_again_and_again_gets_there(tmp_path):
 def test_a_finished_member_is_never_touched_again(tmp_path):
     first = specs()
     run_pack(job(tmp_path, first))
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.rglob("members/*/*")}
+    files = [path for path in tmp_path.rglob("members/**/*") if path.is_file()]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
     run_pack(job(tmp_path, first))
     # The same member in a larger pack later: trained along, but its record stands.
     run_pack(job(tmp_path, [*first, member(seed=2, evaluation__every=2, training__epochs=5)]))
@@ -209,18 +264,18 @@ def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path,
     run_pack(job(tmp_path / "sick", specs()), told.append)
     healthy, other = contents(tmp_path / "healthy"), contents(tmp_path / "sick")
     good = [key for key in healthy if key[0].startswith("m0-")]
-    assert len(good) == 6
+    assert len(good) == 9
     for key in good:
         assert other[key] == healthy[key]
     diverged = next(record for record in Results(tmp_path / "sick").records if record.spec.seed == 1)
-    result = diverged.result
-    assert result["status"] == "diverged"
-    assert result["divergence"] == {"epoch": 3, "step": 1, "quantity": "log p(x|z_1)"}
-    assert "test_log_likelihood" not in result
+    result = diverged.training
+    assert result.status == diverged.status(diverged.spec.digests.evaluation) == "diverged"
+    assert result.divergence.model_dump() == {"epoch": 3, "step": 1, "quantity": "log p(x|z_1)"}
+    assert diverged.evaluations == []
     assert [row["epoch"] for row in diverged.epochs] == [1, 2, 3]
     assert diverged.epochs[-1]["train_bound"] is None
     assert not diverged.weights.exists()
-    json.loads((diverged.folder / "result.json").read_text(), parse_constant=pytest.fail)
+    json.loads((diverged.folder / "training.json").read_text(), parse_constant=pytest.fail)
     assert any("diverged in epoch 3" in words for progress in told for words in progress.diverged)
 
 
@@ -228,7 +283,7 @@ def test_a_pack_whose_members_all_diverged_ends_early(tmp_path, monkeypatch):
     sick(monkeypatch, at_epoch=2, seed=0)
     run_pack(job(tmp_path, [member(training__epochs=500)]))
     (record,) = Results(tmp_path).records
-    assert record.status == "diverged"
+    assert record.training.status == "diverged"
     assert len(record.epochs) == 2
 
 
@@ -238,7 +293,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
     folder.mkdir(parents=True)
     path = folder / "checkpoint.safetensors"
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match="damaged checkpoint") as caught:
+    with pytest.raises(CheckpointError, match="damaged checkpoint") as caught:
         run_pack(parts)
     assert str(path) in str(caught.value)
     path.unlink()
@@ -249,15 +304,17 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
 
     with pytest.raises(Killed):
         run_pack(parts, die)
-    with pytest.raises(UserError, match="other members"):
+    with pytest.raises(CheckpointError, match="other members"):
         run_pack(job(tmp_path, specs(training__optimizer__adam__lr=0.5)))
     with safe_open(path, "pt") as file:
-        metadata = json.loads(file.metadata()["pack"])
+        header = json.loads(file.metadata()["pack"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for shapes in ({"shapes": [shape[::-1] for shape in metadata.pop("shapes")]}, {}):
-        save_file(tensors, path, {"pack": json.dumps(metadata | shapes)})
-        with pytest.raises(UserError, match="laid out weights differently; delete it"):
-            run_pack(parts)
+    save_file(tensors, path, {"pack": json.dumps(header | {"shapes": [s[::-1] for s in header["shapes"]]})})
+    with pytest.raises(CheckpointError, match="laid out weights differently; delete it"):
+        run_pack(parts)
+    save_file(tensors, path, {"pack": json.dumps(header | {"format": 2})})
+    with pytest.raises(CheckpointError, match=r"written by another version \(format 2, not 1\); delete it"):
+        run_pack(parts)
 
 
 def test_denormal_numbers_are_flushed_to_zero(tmp_path):
@@ -277,14 +334,14 @@ def test_progress_goes_from_zero_to_one(tmp_path):
 
 
 def test_loading_what_is_no_record_says_so(tmp_path):
-    with pytest.raises(UserError, match="no record there"):
+    with pytest.raises(RecordError, match="no record there"):
         hvae_spec.load_record(tmp_path)
     record = Record(tmp_path / "m")
     record.begin(member())
-    with pytest.raises(UserError, match="has not finished"):
+    with pytest.raises(RecordError, match="has not finished training"):
         hvae_spec.load_record(record.folder)
-    record.weights.write_bytes(b"garbage")
-    with pytest.raises(UserError, match="not weights"):
+    (record.folder / "result.json").write_text("{}")
+    with pytest.raises(RecordError, match=r"of an earlier version \(0.2 or before\)"):
         hvae_spec.load_record(record.folder)
 
 
@@ -301,15 +358,14 @@ def test_shared_top_down_mappings_train_resume_save_and_reload(tmp_path):
     run_pack(job(tmp_path / "parts", specs(**shared)))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     record = Results(tmp_path / "whole").records[0]
-    assert record.status == "finished"
     model = hvae_spec.load_record(record.folder)
-    per_image = load_file(record.folder / "test.safetensors")
+    per_image = load_file(record.evaluations[0].folder / "test.safetensors")
     assert torch.equal(model.evaluate(model.test_images()).log_likelihood, per_image["test_log_likelihood"])
 
 
-def test_a_member_whose_final_bound_is_not_finite_has_diverged(tmp_path, monkeypatch):
-    """The very last update can break what every training quantity still missed."""
-    evaluate = packs.evaluate
+def test_a_final_bound_that_is_not_finite_belongs_to_its_evaluation(tmp_path, monkeypatch):
+    """The very last update can break what every training quantity still missed; the weights are kept all the same."""
+    evaluate = member_evaluation.evaluate
 
     def broken(model, x, iw_samples, **options):
         with torch.no_grad():
@@ -317,9 +373,102 @@ def test_a_member_whose_final_bound_is_not_finite_has_diverged(tmp_path, monkeyp
                 model.generative.likelihood.logits.weight.fill_(torch.nan)
         return evaluate(model, x, iw_samples, **options)
 
-    monkeypatch.setattr(packs, "evaluate", broken)
+    monkeypatch.setattr(member_evaluation, "evaluate", broken)
     run_pack(job(tmp_path, specs(evaluation__every=None)))
-    results = {record.spec.seed: record.result for record in Results(tmp_path).records}
-    assert results[0]["status"] == "finished"
-    assert results[1]["status"] == "diverged"
-    assert results[1]["divergence"] == {"epoch": 5, "step": 10, "quantity": "test log-likelihood"}
+    records = {record.spec.seed: record for record in Results(tmp_path).records}
+    assert result_of(records[0]).status == "finished"
+    result = result_of(records[1])
+    assert result.status == records[1].status(result.digest) == "diverged"
+    assert result.divergence.model_dump() == {"epoch": 5, "step": 50, "quantity": "test log-likelihood"}
+    assert records[1].training.status == "trained"
+    assert records[1].weights.exists()
+    # Another evaluation of it may well be finite.
+    monkeypatch.undo()
+    run_pack(job(tmp_path, specs(evaluation__every=None, evaluation__iw_samples=7), kind="evaluate"))
+    assert [one.result.status for one in records[1].evaluations] == ["diverged", "finished"]
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_evaluating_again_is_evaluating_that_way_at_once(tmp_path, batch_norm):
+    norm = {"model__batch_norm": batch_norm}
+    more = specs(evaluation__iw_samples=50, **norm)
+    run_pack(job(tmp_path / "again", specs(**norm)))
+    before = contents(tmp_path / "again")
+    run_pack(job(tmp_path / "again", more, kind="evaluate"))
+    run_pack(job(tmp_path / "once", more))
+    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
+    assert before.items() <= again.items()  # the earlier evaluation stands beside the new one
+    assert once.items() <= again.items()
+
+
+def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch):
+    run_pack(job(tmp_path, specs()))
+    calls = []
+    monkeypatch.setattr(member_evaluation, "record_statistics", lambda *arguments: calls.append(arguments[-1]))
+    run_pack(job(tmp_path, specs(evaluation__iw_samples=7), kind="evaluate"))
+    assert calls == []
+    monkeypatch.undo()
+    recorded = member_evaluation.record_statistics
+    monkeypatch.setattr(
+        member_evaluation, "record_statistics", lambda *arguments: (calls.append(arguments[-1]), recorded(*arguments))
+    )
+    run_pack(job(tmp_path, specs(evaluation__batch_norm_statistics="batch_average"), kind="evaluate"))
+    assert calls == ["batch_average"] * 2
+
+
+def test_memory_is_no_part_of_an_evaluation(tmp_path):
+    run_pack(job(tmp_path / "little", specs(evaluation__memory_gib=1e-6)))
+    run_pack(job(tmp_path / "usual", specs()))
+    assert contents(tmp_path / "little") == contents(tmp_path / "usual")
+
+
+DECAY = {"training__lr_decay": {"factor": 0.5, "every": 2}, "training__clip_norm": 1}
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+@pytest.mark.parametrize(
+    "overrides", [{}, {"training__lr_decay": {"factor": 0.5, "every": 2}, "training__clip_norm": 1}]
+)
+def test_a_longer_training_from_a_shorter_one_is_the_uninterrupted_one_bit_for_bit(tmp_path, epochs, overrides):
+    short, whole = specs(training__epochs=epochs, **overrides), specs(**overrides)
+    run_pack(job(tmp_path / "parts", short))
+    before = contents(tmp_path / "parts")
+    sources = tuple(job(tmp_path / "parts", short).record(grid_member(spec)).folder for spec in short)
+    run_pack(job(tmp_path / "parts", whole, extends=sources, start_epoch=epochs))
+    run_pack(job(tmp_path / "whole", whole))
+    parts, expected = contents(tmp_path / "parts"), contents(tmp_path / "whole")
+    assert before.items() <= parts.items()  # the shorter one stays as it was
+    for key, value in expected.items():
+        if key[1] == "training":
+            shorter = next(spec for spec in short if f"m{spec.seed}-" in key[0]).digests.training
+            assert parts[key] == value | {"extended_from": shorter}
+        else:
+            assert parts[key] == value, key
+    (record, *_) = [one for one in Results(tmp_path / "parts").records if one.training.extended_from]
+    assert [(one.first_epoch, one.last_epoch) for one in record.training.segments] == [(1, epochs), (epochs + 1, 5)]
+
+
+def test_an_interrupted_extension_goes_on_bit_for_bit(tmp_path):
+    short, whole = specs(training__epochs=2), specs()
+    run_pack(job(tmp_path / "parts", short))
+    sources = tuple(job(tmp_path / "parts", short).record(grid_member(spec)).folder for spec in short)
+    longer = job(tmp_path / "parts", whole, extends=sources, start_epoch=2)
+
+    def die(progress):
+        if progress.epoch == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_pack(longer, die)
+    run_pack(longer)
+    run_pack(job(tmp_path / "whole", whole))
+    parts, expected = contents(tmp_path / "parts"), contents(tmp_path / "whole")
+    assert all(parts[key] == value for key, value in expected.items() if key[1] != "training")
+
+
+def test_without_the_optimizers_state_nothing_goes_on_from_a_record(tmp_path):
+    run_pack(job(tmp_path, specs(), keep_optimizer=False))
+    for record in Results(tmp_path).records:
+        assert not record.optimizer.exists()
+        assert record.training.optimizer_sha256 is None
+        assert hvae_spec.load_record(record.folder).epoch == 5

@@ -4,15 +4,17 @@ import pytest
 import torch
 
 import hvae_spec
+from hvae_spec.compiler import parameters_of
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.errors import UserError
+from hvae_spec.errors import RecordError, UserError
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.pack_job import PackJob
+from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.layout import Results
-from hvae_spec.train.checkpoint import load_weights, save_weights
 from hvae_spec.train.optimizer import PackAdam
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
+from tests.test_pack import grid_member
 
 FIRST = {"epochs": 3, "warm_up": 2}
 
@@ -29,31 +31,32 @@ def tuned(seed=0, **overrides):
 
 
 def job(root, specs, **options):
-    members = tuple(
-        PackMember(spec, spec.digest, {"dataset": "digits", "depth": 3, "variant": "V", "seed": spec.seed}, folder)
-        for spec in specs
-        for folder in [f"m{spec.seed}-{spec.digest[:12]}"]
-    )
-    return PackJob(specs[0].digest[:8], members, root, device="cpu", **options)
+    name = specs[0].digests.training[:8]
+    return PackJob(name, tuple(map(grid_member, specs)), root, device="cpu", **options)
+
+
+def record_of(root, spec):
+    return Results(root).find(spec.digests.training)
 
 
 def test_the_first_phase_is_the_member_that_an_ordinary_grid_trains():
-    assert tuned().first_phase.digest == member().digest
-    assert tuned(seed=4).first_phase.digest == member(seed=4).digest
+    assert tuned().first_phase.digests.training == member().digests.training
+    assert tuned(seed=4).first_phase.digests.training == member(seed=4).digests.training
     assert member().first_phase is None
-    assert tuned().digest != tuned(training__first_phase={**FIRST, "epochs": 2}).digest
+    assert tuned().digests.training != tuned(training__first_phase={**FIRST, "epochs": 2}).digests.training
 
 
 def test_fine_tuning_starts_from_the_record_wherever_it_is(tmp_path):
     run_pack(job(tmp_path / "base", [member(seed=0), member(seed=1)]))
     run_pack(job(tmp_path / "tuned", [tuned(0), tuned(1)], sources=(tmp_path / "base",)))
     for seed in (0, 1):
-        base = Results(tmp_path / "base").record(member(seed=seed).digest, "")
-        record = Results(tmp_path / "tuned").record(tuned(seed).digest, "")
-        assert record.result["continues"] == base.result["digest"] == member(seed=seed).digest
+        base = record_of(tmp_path / "base", member(seed=seed))
+        record = record_of(tmp_path / "tuned", tuned(seed))
+        assert record.training.continues == base.training.digest == member(seed=seed).digests.training
+        assert record.training.extended_from is None
         # The same from its parts: the base's weights, no optimiser state, other random numbers than before.
         trainer = Trainer([tuned(seed)], load_dataset(tuned().data))
-        trainer.start_from([load_weights(base.weights)])
+        trainer.start_from([load_arrays(base.weights)])
         rows = [trainer.train_epoch()[0] for _ in range(4)]
         assert [row["train_bound"] for row in record.epochs] == pytest.approx(
             [row["train_bound"] for row in rows], rel=2e-3
@@ -62,30 +65,47 @@ def test_fine_tuning_starts_from_the_record_wherever_it_is(tmp_path):
         assert rows[0]["train_bound"] > untrained["train_bound"] + 1
 
 
-def test_a_first_phase_that_has_not_finished_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"its first phase has not finished in .*; add it to the"):
+def test_a_first_phase_that_has_not_finished_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"its first phase is trained nowhere in .*; add it to the"):
         run_pack(job(tmp_path, [tuned()]))
 
 
-def test_weights_of_an_earlier_version_are_told(tmp_path):
+def test_weights_of_another_model_are_named(tmp_path):
     run_pack(job(tmp_path / "base", [member()]))
-    record = Results(tmp_path / "base").record(member().digest, "")
-    save_weights(record.weights, {name: value.mT for name, value in load_weights(record.weights).items()})
+    record = record_of(tmp_path / "base", member())
+    turned = {name: value.swapaxes(1, 2) for name, value in load_arrays(record.weights).items()}
+    sha256 = save_arrays(record.weights, turned)
+    record.finish(record.training.model_copy(update={"weights_sha256": sha256}))
     with pytest.raises(UserError) as caught:
         run_pack(job(tmp_path / "tuned", [tuned()], sources=(tmp_path / "base",)))
-    told = str(caught.value)
-    assert told.startswith(f"{record.weights}: weights of another model, or of an earlier version")
-    assert "delete the first phase's folder" in told
-    assert "\n" not in told
-    with pytest.raises(UserError, match="or of an earlier version, which laid them out differently; delete") as caught:
+    message = str(caught.value)
+    assert message.startswith(f"{record.weights}: weights of another model")
+    assert f"delete {record.folder}" in message
+    assert "\n" not in message
+    with pytest.raises(RecordError, match=r"weights of another model than .*; delete") as caught:
         hvae_spec.load_record(record.folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_fine_tuned_member_can_be_extended(tmp_path):
+    short, whole = tuned(training__epochs=2), tuned()
+    run_pack(job(tmp_path / "base", [member()]))
+    sources = (tmp_path / "base",)
+    run_pack(job(tmp_path / "parts", [short], sources=sources))
+    shorter = record_of(tmp_path / "parts", short)
+    run_pack(job(tmp_path / "parts", [whole], sources=sources, extends=(shorter.folder,), start_epoch=2))
+    run_pack(job(tmp_path / "whole", [whole], sources=sources))
+    parts, expected = (record_of(tmp_path / name, whole) for name in ("parts", "whole"))
+    assert parts.weights.read_bytes() == expected.weights.read_bytes()
+    assert parts.training.extended_from == short.digests.training
+    assert parts.training.continues == expected.training.continues == member().digests.training
 
 
 def test_weights_go_into_the_optimisers_rows():
     source = Trainer([member(seed=7)], load_dataset(member().data))
     target = Trainer([member(seed=0), member(seed=1)], load_dataset(member().data))
-    target.start_from([source.model.state_dict(), source.model.state_dict()])
+    weights = parameters_of(source.model)
+    target.start_from([weights, weights])
     assert torch.equal(target.optimizer.rows[1], source.optimizer.rows[0])
 
 
@@ -124,5 +144,6 @@ def test_an_interrupted_second_phase_ends_as_an_uninterrupted_one(tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         run_pack(job(tmp_path / "cut", [tuned()], sources=sources))
     run_pack(job(tmp_path / "cut", [tuned()]))  # from its checkpoint, without its first phase
-    whole, cut = (Results(tmp_path / name).record(tuned().digest, "") for name in ("whole", "cut"))
-    assert cut.result["test_log_likelihood"] == whole.result["test_log_likelihood"]
+    whole, cut = (record_of(tmp_path / name, tuned()) for name in ("whole", "cut"))
+    assert cut.weights.read_bytes() == whole.weights.read_bytes()
+    assert cut.evaluations[0].result.test_log_likelihood == whole.evaluations[0].result.test_log_likelihood
