@@ -1,15 +1,14 @@
 """A caller tells by its type what an error is about, and a command by the same type what to exit with."""
 
+import numpy as np
 import pytest
-import safetensors.torch
-import torch
 
 import hvae_spec
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
+from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.spec.data import DataSpec
-from hvae_spec.train.checkpoint import load_weights
 
 
 def own(path):
@@ -50,14 +49,16 @@ def test_a_folder_that_is_no_record_is_a_record_error(tmp_path):
 
 
 def test_weights_that_are_none_are_a_checkpoint_error(tmp_path):
-    with pytest.raises(CheckpointError, match="no weights"):
-        load_weights(tmp_path / "weights.safetensors")
-    (tmp_path / "weights.safetensors").write_bytes(b"{}")
-    with pytest.raises(CheckpointError, match="not weights"):
-        load_weights(tmp_path / "weights.safetensors")
-    weights = {"w": torch.ones(2)}
-    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
-    assert torch.equal(load_weights(tmp_path / "weights.safetensors")["w"], weights["w"])
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(CheckpointError, match="no such file; the member has not finished, or it diverged"):
+        load_arrays(path)
+    path.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match="not arrays that can be read"):
+        load_arrays(path)
+    sha256 = save_arrays(path, {"w": np.ones(2)})
+    np.testing.assert_array_equal(load_arrays(path, sha256)["w"], np.ones(2))
+    with pytest.raises(CheckpointError, match="its SHA-256 is not the one in the record"):
+        load_arrays(path, "0" * 64)
 
 
 def test_what_the_system_refuses_is_a_machine_error(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def test_digits(digits):
     limited = load_dataset(DataSpec(dataset="digits", train_images=50, test_images=9))
     assert np.array_equal(limited.train, digits.train[:50])
     assert np.array_equal(limited.test_labels, digits.test_labels[:9])
-    assert limited.sha256 == digits.sha256
+    assert (limited.train_sha256, limited.test_sha256) == (digits.train_sha256, digits.test_sha256)
 
 
 def test_binarisation_has_the_grey_values_as_probabilities():
@@ -136,7 +136,7 @@ def test_copies_stand_in_the_training_set_and_are_drawn_apart(digits):
     assert np.array_equal(twice.train_labels, np.concatenate([digits.train_labels] * 2))
     assert np.array_equal(twice.test, digits.test)
     assert np.array_equal(twice.test_labels, digits.test_labels)
-    assert twice.sha256 == digits.sha256
+    assert (twice.train_sha256, twice.test_sha256) == (digits.train_sha256, digits.test_sha256)
     first, second = draw_once(twice, "train", "gaussian").split(1437)
     assert torch.equal((first * 17).floor(), (second * 17).floor())
     assert not torch.equal(first, second)

@@ -5,7 +5,7 @@ import pytest
 
 from hvae_spec.data.counts import image_counts
 from hvae_spec.reading import read
-from hvae_spec.records.layout import Record
+from hvae_spec.records.layout import Results
 from hvae_spec.spec.data import DataSpec
 
 SPEC = """\
@@ -40,33 +40,33 @@ def test_the_file_is_relative_to_the_spec_that_names_it(folder, monkeypatch):
 
 
 def test_neither_the_place_of_the_images_nor_what_is_idle_makes_another_member(folder, tmp_path_factory):
-    digest = read(folder / "a.yaml").members[0].digest
+    digest = read(folder / "a.yaml").members[0].digests
     other = tmp_path_factory.mktemp("elsewhere")
     (other / "images").mkdir()
     (folder / "images" / "a.npy").rename(other / "images" / "a.npy")
     (other / "a.yaml").write_text(SPEC)
     (member,) = read(other / "a.yaml").members
-    assert member.digest == digest
+    assert member.digests == digest
     assert member.folder.startswith("mine-L1-")
     assert member.labels["dataset"] == "mine"
     for change in ("data.own.name=b", "data.own.range=[0, 256]", "data.copies=2", "data.own.shape=[4, 3]"):
-        assert read(other / "a.yaml", [change]).members[0].digest != digest
-    digits = read(other / "a.yaml", ["data.dataset=digits"]).members[0].digest
-    assert read(other / "a.yaml", ["data={dataset: digits}"]).members[0].digest == digits
+        assert read(other / "a.yaml", [change]).members[0].digests != digest
+    digits = read(other / "a.yaml", ["data.dataset=digits"]).members[0].digests
+    assert read(other / "a.yaml", ["data={dataset: digits}"]).members[0].digests == digits
 
 
 def test_the_digest_goes_by_the_published_sizes_not_by_what_is_here(folder, data_dir):
     from formats import characters, write_mat
 
     overrides = ["data={dataset: omniglot, train_images: 24345}", "model.observation=bernoulli"]
-    published = read(folder / "a.yaml", overrides).members[0].digest
+    published = read(folder / "a.yaml", overrides).members[0].digests
     assert (
-        read(folder / "a.yaml", [overrides[0].replace(", train_images: 24345", ""), overrides[1]]).members[0].digest
+        read(folder / "a.yaml", [overrides[0].replace(", train_images: 24345", ""), overrides[1]]).members[0].digests
         == published
     )
     write_mat(data_dir / "omniglot" / "chardata.mat", **characters()[0])
     assert image_counts(DataSpec(dataset="omniglot")) == (784, 12, 5)
-    assert read(folder / "a.yaml", ["data={dataset: omniglot}", overrides[1]]).members[0].digest == published
+    assert read(folder / "a.yaml", ["data={dataset: omniglot}", overrides[1]]).members[0].digests == published
 
 
 def test_a_run_on_own_images_records_what_they_were(folder, tmp_path):
@@ -74,13 +74,13 @@ def test_a_run_on_own_images_records_what_they_were(folder, tmp_path):
     from tune.run import main
 
     assert main([str(folder / "a.yaml"), "--serial", "--results", str(tmp_path / "r")]) == 0
-    (path,) = (tmp_path / "r" / "members").iterdir()
-    result = Record(path).result
-    assert result["status"] == "finished"
-    assert result["data"]["dataset"] == "mine"
-    assert result["data"]["canonical"] is None
-    assert (result["data"]["train_images"], result["data"]["test_images"]) == (16, 4)
-    assert load_record(path).test_images().shape == (4, 12)
+    (record,) = Results(tmp_path / "r").records
+    result = record.evaluations[0].result
+    assert result.status == "finished"
+    assert result.data.dataset == "mine"
+    assert result.data.canonical is None
+    assert (result.data.train_images, result.data.test_images) == (16, 4)
+    assert load_record(record.folder).test_images().shape == (4, 12)
 
 
 def test_images_of_the_same_name_elsewhere_are_not_taken_for_those_of_a_spec(folder, data_dir, capsys):

@@ -8,7 +8,8 @@ from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import (
-    ROWS,
+    BLOCK_ROWS,
+    BLOCKS,
     bytes_per_row,
     evaluate,
     kl_to_standard_normal,
@@ -57,7 +58,7 @@ def test_many_chunks_equal_one_stream(monkeypatch):
     spec = member(model__batch_norm=False)
     model, x = trained(spec)
     monkeypatch.setattr("hvae_spec.evaluate.evaluation.IMAGES", 7)
-    monkeypatch.setitem(ROWS, "cpu", 40)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.BLOCK_ROWS", 40)
     chunked = evaluate(model, x, 600, seed=1)
     monkeypatch.undo()
     whole = evaluate(model, x, 600, seed=1)
@@ -71,9 +72,8 @@ def test_many_chunks_equal_one_stream(monkeypatch):
     assert (chunked.effective_sample_size <= 600).all()
 
 
-def test_memory_limits_the_rows_in_flight(monkeypatch):
-    spec = member()
-    model, x = trained(spec)
+def seen_rows(monkeypatch, model):
+    """Rows of every pass of samples through the model."""
     seen = []
     trace = type(model).trace
 
@@ -82,13 +82,34 @@ def test_memory_limits_the_rows_in_flight(monkeypatch):
         return trace(self, x, encoding, noise)
 
     monkeypatch.setattr(type(model), "trace", spy)
-    evaluate(model, x, 500)
-    assert max(seen) <= ROWS["cpu"]
-    seen.clear()
-    budget = 100 * bytes_per_row(model) / 2**30
-    evaluate(model, x, 500, memory_gib=budget)
-    assert max(seen) <= 100
-    assert sum(seen) == 500 * len(x)
+    return seen
+
+
+def test_a_cpu_computes_block_by_block_whatever_the_memory(monkeypatch):
+    model, x = trained(member())
+    seen = seen_rows(monkeypatch, model)
+    found = [evaluate(model, x, 500, memory_gib=memory) for memory in (None, 1e-9, 100.0)]
+    assert max(seen) <= BLOCK_ROWS
+    assert sum(seen) == 3 * 500 * len(x)
+    for other in found[1:]:
+        assert torch.equal(other.log_likelihood, found[0].log_likelihood)
+        assert all(map(torch.equal, other.kl, found[0].kl))
+
+
+def test_memory_decides_how_many_blocks_are_computed_together_and_no_draw(monkeypatch):
+    model, x = trained(member())
+    monkeypatch.setitem(BLOCKS, "cpu", 8)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.BLOCK_ROWS", 100)
+    seen = seen_rows(monkeypatch, model)
+    block = 100 // len(x) * len(x)
+    for rows, blocks in ((50, 1), (2 * block, 2), (10**9, 8)):
+        seen.clear()
+        found = evaluate(model, x, 200, seed=3, memory_gib=(rows + 0.5) * bytes_per_row(model) / 2**30)
+        assert max(seen) == blocks * block
+        if rows == 50:
+            alone = found
+        torch.testing.assert_close(found.log_likelihood, alone.log_likelihood, rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(found.elbo, alone.elbo, rtol=1e-6, atol=1e-5)
 
 
 def test_the_sample_independent_part_runs_once_an_image(monkeypatch):
@@ -126,7 +147,7 @@ def test_bounds_with_fewer_samples_equal_the_plain_computation_on_the_same_noise
     model, x = trained(member(model__batch_norm=False))
     x = x[:images]
     evaluation = evaluate(model, x, k, seed=4)
-    streams, chunk = Streams([4]).begin("evaluation"), ROWS["cpu"] // images
+    streams, chunk = Streams([4]).begin("evaluation"), BLOCK_ROWS // images
     log_w = []
     for done in range(0, k, chunk):
         with torch.no_grad():
@@ -197,9 +218,8 @@ def test_at_the_top_the_kl_to_the_standard_normal_is_the_kl_of_the_bound(inferen
     monkeypatch.setattr("hvae_spec.evaluate.evaluation.NORMALITY_SAMPLES", 1000)
     model, x = trained(member(model__inference=inference, model__batch_norm=False))
     evaluation = evaluate(model, x, 2000)
-    in_pieces = kl_to_standard_normal(model, x, memory_gib=100 * bytes_per_row(model) / 2**30)
-    for found in (kl_to_standard_normal(model, x), in_pieces):
-        assert found[-1] == pytest.approx(evaluation.kl[-1].sum().item(), rel=0.03)
+    found = kl_to_standard_normal(model, x)
+    assert found[-1] == pytest.approx(evaluation.kl[-1].sum().item(), rel=0.03)
 
 
 @pytest.mark.slow

@@ -17,11 +17,12 @@ from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob, PackMember
-from hvae_spec.records.gallery_file import GALLERY, load_gallery
-from hvae_spec.records.layout import Record, Results
+from hvae_spec.pack_job import PackJob
+from hvae_spec.records.gallery_file import load_gallery
+from hvae_spec.records.layout import GALLERY, EvaluationRecord, Results
 from tests.members import member
 from tests.reference import Reference
+from tests.test_pack import grid_member
 
 UNITS = [5, 4, 3]
 KINDS = list(itertools.product(["vae", "ladder"], ["bernoulli", "gaussian"]))
@@ -101,17 +102,16 @@ def test_a_gallery_is_a_function_of_seed_and_epoch():
 def record(tmp_path_factory):
     """A finished record."""
     root, spec = tmp_path_factory.mktemp("results"), member(training__epochs=1)
-    entry = PackMember(spec, spec.digest, {"dataset": "digits", "depth": 3, "variant": "V", "seed": 0}, "m")
     had_gallery = []
-    finish = Record.finish
+    finish = EvaluationRecord.finish
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            Record,
+            EvaluationRecord,
             "finish",
             lambda self, result: (had_gallery.append((self.folder / GALLERY).exists()), finish(self, result))[1],
         )
-        run_pack(PackJob("pack", (entry,), root, device="cpu", threads=1))
-    # The result, which makes a record complete, comes after the gallery.
+        run_pack(PackJob("pack", (grid_member(spec),), root, device="cpu"))
+    # The result, which makes an evaluation complete, comes after the gallery.
     assert had_gallery == [True]
     (made,) = Results(root).records
     return made
@@ -128,15 +128,14 @@ def test_a_finished_record_has_the_gallery_of_its_model(record):
     np.testing.assert_array_equal(arrays["labels"], model.dataset().test_labels)
 
 
-def test_a_finished_record_tells_what_the_figures_of_bounds_need(record):
-    result = record.result
-    assert list(result["bound_by_samples"]) == ["1", "5", "10", "20"]
-    final = [result["test_log_likelihood"], result["test_log_likelihood_mc_se"]]
-    assert result["bound_by_samples"]["20"] == final
-    assert result["bound_by_samples"]["1"][0] == pytest.approx(result["test_elbo"], rel=1e-9)
+def test_a_finished_record_has_what_the_figures_of_bounds_need(record):
+    result = record.evaluations[0].result
+    assert list(result.bound_by_samples) == [1, 5, 10, 20]
+    assert result.bound_by_samples[20] == (result.test_log_likelihood, result.test_log_likelihood_mc_se)
+    assert result.bound_by_samples[1][0] == pytest.approx(result.test_elbo, rel=1e-9)
     # At the top N(0, I) is the prior.
-    assert len(result["kl_standard_normal_per_layer"]) == 3
-    assert result["kl_standard_normal_per_layer"][-1] == pytest.approx(result["kl_per_layer"][-1], rel=0.2)
+    assert len(result.kl_standard_normal_per_layer) == 3
+    assert result.kl_standard_normal_per_layer[-1] == pytest.approx(result.kl_per_layer[-1], rel=0.2)
 
 
 def test_galleries_load_without_torch(record):
@@ -149,7 +148,7 @@ def test_what_is_no_gallery_is_named(record, tmp_path):
     with pytest.raises(UserError, match=r"gallery.safetensors: no gallery; .*earlier version"):
         load_gallery(tmp_path)
     path = tmp_path / GALLERY
-    whole = (record.folder / GALLERY).read_bytes()
+    whole = (record.evaluations[0].folder / GALLERY).read_bytes()
     for content in (b"", b"garbage", whole[:200], whole[:-1]):
         path.write_bytes(content)
         with pytest.raises(UserError, match="not a gallery that can be read") as caught:

@@ -1,4 +1,4 @@
-"""The digest of a member says what the member is: nothing that changes no number changes it, all that does will."""
+"""Three digests say what a member is: nothing that changes no number of theirs changes them, all that does will."""
 
 import random
 
@@ -10,12 +10,16 @@ from small_spec import SMALL, edited
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import Digests, Member
 from hvae_spec.spec.grid import members
 
 
 def digest(text: str) -> str:
-    return members(loads(text))[0].digest
+    return digests(text).evaluation
+
+
+def digests(text: str) -> Digests:
+    return members(loads(text))[0].digests
 
 
 SAME = [
@@ -33,8 +37,8 @@ SAME = [
     ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
     ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
-    ("the usual memory", SMALL + "evaluation: {memory_gib: 1.0}\n"),
-    ("idle curve samples", SMALL + "evaluation: {curve_iw_samples: 7}\n"),
+    ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
+    ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7}\n"),
     ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
     ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),
     (
@@ -81,14 +85,18 @@ DIFFERENT = [
     "training.batch_size=33", "training.optimizer.adam.lr=2e-3", "training.optimizer.adam.beta1=0.8",
     "training.optimizer.adam.beta2=0.99", "training.optimizer.adam.eps=1e-4", "training.clip_norm=4",
     "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
-    "evaluation.every=5", "evaluation.memory_gib=2", "grid.seeds=[1]",
+    "grid.seeds=[1]",
 ]  # fmt: skip
 
 
 def settings_digest(tmp_path, *overrides):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL)
-    return read(path, overrides).members[0].digest
+    return settings_digests(path, overrides).evaluation
+
+
+def settings_digests(path, overrides):
+    return read(path, overrides).members[0].digests
 
 
 @pytest.mark.parametrize("override", DIFFERENT)
@@ -100,7 +108,6 @@ WHERE_READ = [
     ("model.batch_norm=true", "model.batch_norm_eps=1e-3"),
     ("model.batch_norm=true", "evaluation.batch_norm_statistics=batch_average"),
     ("objective.iw_samples=2", "objective.sample_ramp=true"),
-    ("evaluation.every=5", "evaluation.curve_iw_samples=7"),
     ("model.inference=ladder", "model.layers.1.mlp_top_down=[7]"),
     ("model.inference=ladder", "model.share_top_down=true"),
 ]
@@ -116,12 +123,57 @@ def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
     with pytest.raises(SpecError, match="'V' and 'L' resolve to the same model at depth 1"):
         loads(SMALL + f"grid: {{depth: [1, 2], {variants}}}\n")
     first, second = members(loads(SMALL + f"grid: {{depth: [2], {variants}}}\n"))
-    assert first.digest != second.digest
+    assert first.digests != second.digests
 
 
-def test_the_digest_is_pinned():
-    """A digest names records on disk: if this fails, results of older runs are no longer found."""
-    assert digest(SMALL) == "ea09d7c18078ccc2603436e6702e8f152439ae3f20db3afb896fbff8b1971239"
+PINNED = Digests(
+    trajectory="0555cb65cc146ba289c349722af48b1b42d697b96fdc4d5bbaf06b8f57024a52",
+    training="7142077c6070cf4aec0cbd01772721015554df6d65e82ff2cf921518b74c7362",
+    evaluation="46e4286eb7ffe9b1b9c6fecd83bc22758ccc47e630af697158e1e19523d1d611",
+)
+
+
+def test_the_digests_are_pinned():
+    """Digests name records on disk: if this fails, results of older runs are no longer found."""
+    assert digests(SMALL) == PINNED
+
+
+PARTS = [
+    ("training.epochs=21", "length"),
+    ("objective.warm_up=3", "schedule"),
+    ("objective.iw_samples=2", "schedule"),
+    ("training.optimizer.adam.lr=2e-3", "schedule"),
+    ("training.lr_decay={factor: 0.5, every: 3}", "schedule"),
+    ("training.optimizer.adam.beta1=0.8", "trajectory"),
+    ("training.batch_size=33", "trajectory"),
+    ("model.batch_norm=true", "trajectory"),
+    ("data.train_images=100", "trajectory"),
+    ("grid.seeds=[1]", "trajectory"),
+    ("data.test_images=100", "evaluation"),
+    ("evaluation.iw_samples=10", "evaluation"),
+    ("evaluation.memory_gib=2", "nothing"),
+    ("evaluation.every=5", "nothing"),
+]
+
+
+@pytest.mark.parametrize(("override", "part"), PARTS)
+def test_each_digest_sees_its_part(tmp_path, override, part):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    one, two = digests(SMALL), settings_digests(path, [override])
+    assert (one.trajectory != two.trajectory) == (part == "trajectory")
+    assert (one.training != two.training) == (part in ("trajectory", "schedule", "length"))
+    assert (one.evaluation != two.evaluation) == (part != "nothing")
+
+
+def test_how_statistics_are_recorded_is_of_the_evaluation_alone(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    norm = "model.batch_norm=true"
+    one = settings_digests(path, [norm])
+    two = settings_digests(path, [norm, "evaluation.batch_norm_statistics=batch_average"])
+    assert one.training == two.training
+    assert one.evaluation != two.evaluation
 
 
 def shuffled(node, rng):
@@ -143,4 +195,4 @@ def test_a_resolved_spec_reads_back_as_itself():
     (member,) = members(loads(edited(("model:", "model:\n  nonlinearity: elu"))))
     again = Member.model_validate(yaml.safe_load(yaml.safe_dump(member.spec.model_dump(mode="json"))))
     assert again == member.spec
-    assert again.digest == member.digest
+    assert again.digests == member.digests

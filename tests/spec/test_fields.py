@@ -17,6 +17,7 @@ from analysis.frames import Frames
 from analysis.html import run_info
 from analysis.paper import published
 from analysis.reader import Entry
+from hvae_spec.records.result import DataState, EvaluationResult, TrainingResult
 from hvae_spec.spec import reference
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.fields import (
@@ -165,11 +166,18 @@ def framed(*trees: dict) -> Frames:
     members = []
     for number, tree in enumerate(trees):
         labels = {"dataset": "mnist", "depth": len(tree["model"]["layers"]), "variant": "AB"[number], "seed": 0}
-        data = {"train_images": 60_000, "test_images": 10_000, "canonical": True}
-        result = {"status": "finished", "iw_samples": 5000, "data": data}
+        digests = {"train_sha256": "", "test_sha256": "", "shape": (28, 28), "canonical": True}
+        data = DataState(dataset="mnist", train_images=60_000, test_images=10_000, **digests)
+        digest, folder = str(number), Path(str(number))
+        training = TrainingResult(digest=digest, trajectory=digest, status="trained")
         if tree["training"]["first_phase"]:
-            result["continues"] = "ab" * 32
-        members.append(Entry(str(number), labels, True, Path(str(number)), tree, result, [], []))
+            training = training.model_copy(update={"continues": "ab" * 32})
+        evaluation = EvaluationResult(
+            digest=digest, training=digest, labels=labels, status="finished", iw_samples=5000, data=data
+        )
+        records = {"folder": folder, "evaluation_folder": folder, "training": training, "evaluation": evaluation}
+        named = {"digest": digest, "training_digest": digest, "labels": labels, "planned": True, "status": "finished"}
+        members.append(Entry(**named, **records, spec=tree, epochs=[], units=[]))
     nothing = pd.DataFrame({"digest": []})
     return Frames("", (), frames._members(members, ["A", "B"], []), nothing, nothing, nothing)
 
@@ -191,11 +199,14 @@ def test_the_schema_and_the_reference_describe_it(item):
 
 
 @every_field
-def test_the_digest_of_a_member_sees_it(own_images, item):
-    one, other = members_of(item)
+def test_the_digests_of_a_member_see_it(own_images, item):
+    """Each digest sees just the fields that affect its part of a member's life."""
+    one, other = (member.digests for member in members_of(item))
     affects = item.fact(Affects)
-    if affects is None or affects.part != "nothing":
-        assert one.digest != other.digest
+    part = "trajectory" if affects is None else affects.part
+    assert (one.trajectory != other.trajectory) == (part == "trajectory")
+    assert (one.training != other.training) == (part in ("trajectory", "schedule", "length"))
+    assert (one.evaluation != other.evaluation) == (part != "nothing")
 
 
 @every_field

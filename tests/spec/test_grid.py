@@ -40,7 +40,7 @@ def test_cells_are_depth_by_variant_by_axes():
 def test_members_are_cells_by_seeds():
     found = members(loads(SMALL + GRID))
     assert [member.seed for member in found] == [5, 3] * 5
-    assert len({member.digest for member in found}) == 10
+    assert len({member.digests.evaluation for member in found}) == 10
     assert found[1].labels == {"dataset": "digits", "depth": 1, "variant": "VAE", "seed": 3, "training.batch_size": 16}
 
 
@@ -74,7 +74,7 @@ def test_folders_are_safe_file_names(name):
     assert len(member.folder) < 220
     assert all(c.isascii() and (c.isalnum() or c in ".-") for c in member.folder)
     assert member.folder.startswith("digits-L2-")
-    assert member.folder.endswith(f"-s0-{member.digest[:12]}")
+    assert member.folder.endswith(f"-s0-{member.digests.training[:12]}")
 
 
 def test_folders_of_many_axes_are_short_enough():

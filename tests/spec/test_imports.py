@@ -12,7 +12,7 @@ HEAVY = ("torch", "ray", "numpy", "pandas", "sklearn", "matplotlib", "requests")
     "statement",
     [
         "import hvae_spec",
-        "from hvae_spec.reading import read; read('specs/mnist_grid.yaml').members[0].digest",
+        "from hvae_spec.reading import read; read('specs/mnist_grid.yaml').members[0].digests",
         "import hvae_spec.json_schema",
     ],
 )

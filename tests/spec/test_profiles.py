@@ -31,7 +31,7 @@ def test_a_profile_overrides_and_renames(path):
 
 def test_a_profile_makes_the_members_that_the_same_overrides_make(path):
     overridden = read(path, ["training.epochs=7", "grid.seeds=[3]", "objective.warm_up=2"])
-    assert [m.digest for m in read(path, (), "quick").members] == [m.digest for m in overridden.members]
+    assert [m.digests for m in read(path, (), "quick").members] == [m.digests for m in overridden.members]
 
 
 @pytest.mark.parametrize(

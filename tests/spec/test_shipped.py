@@ -45,8 +45,8 @@ def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():
 
 
 def test_the_paper_s_grids_share_members_with_what_builds_on_them():
-    grid = {member.digest for member in read(SPECS[0].parent / "mnist_grid.yaml").members}
+    grid = {member.digests.training for member in read(SPECS[0].parent / "mnist_grid.yaml").members}
     tuned = read(SPECS[0].parent / "mnist_finetune.yaml").members
-    firsts = {member.spec.first_phase.digest for member in tuned if member.spec.first_phase}
+    firsts = {member.spec.first_phase.digests.training for member in tuned if member.spec.first_phase}
     assert len(firsts) == 6
     assert firsts <= grid
