@@ -212,6 +212,13 @@ def test_a_measured_speed_is_its_own_unless_it_costs_no_time(own_images, item):
     assert exempt is None or exempt.reason
 
 
+def test_images_of_another_size_are_another_speed(own_images):
+    own = {**base(LEAVES[0]), "data": {"dataset": "own", "own": OWN}}
+    np.savez("wider.npz", train=np.zeros((64, 25), np.uint8), test=np.zeros((24, 25), np.uint8))
+    wider = {**own, "data": {"dataset": "own", "own": {**OWN, "file": "wider.npz"}}}
+    assert step_shape(Member.model_validate(own)) != step_shape(Member.model_validate(wider))
+
+
 @every_field
 def test_a_column_of_the_members_frame_shows_it(item):
     one, other = framed(*with_other_value(item)).members.to_dict("records")
