@@ -275,9 +275,10 @@ def test_a_difference_in_it_is_named_beside_a_published_number(item, quantity):
         assert owner(item).words in " ".join({*before, *after} - ({*before} & {*after}))
 
 
-def test_no_two_settings_share_a_column():
-    named = [item.column for item in settings(Member) if item.fact(NoColumn) is None]
-    assert len(named) == len(set(named)) == len(columns.SETTINGS)
+def test_only_settings_of_alternatives_share_a_column():
+    for items in columns.SHARING.values():
+        assert len({(item.path[:-2], item.path[-1]) for item in items}) == 1
+        assert len({item.path for item in items}) == len(items)
     words = [item.words for item in columns.SETTINGS.values()]
     assert len(words) == len(set(words))
 
