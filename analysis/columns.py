@@ -25,7 +25,12 @@ from hvae_spec.spec.fields import (
 )
 from hvae_spec.spec.grid import parse_path
 
-SETTINGS = {item.column: item for item in settings(Member) if item.fact(NoColumn) is None}
+SHARING: dict[str, list[SpecField]] = {}
+"""The fields of each column: one, or those of alternatives of a choice, of which a spec has one."""
+for _item in settings(Member):
+    if _item.fact(NoColumn) is None:
+        SHARING.setdefault(_item.column, []).append(_item)
+SETTINGS = {name: items[0] for name, items in SHARING.items()}
 """Columns of `.members` read from the resolved spec, and their fields."""
 FACTORS = tuple(item.dotted for item in SETTINGS.values() if item.fact(Factor) is not None)
 """What the paper's variants differ in, as dotted paths."""
@@ -63,7 +68,8 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
 def setting(spec: dict[str, Any], item: SpecField) -> Any:
     """A field's value in a spec tree as one entry of a column; None if it is null, or there is no spec."""
     if not item.is_in_list:
-        return as_entry(_value(spec, item.path, item))
+        found = (_value(spec, one.path, one) for one in SHARING[item.column])
+        return as_entry(next((value for value in found if value is not None), None))
     layers = (_value(spec, item.path[:-1], item) or [])[_lowest(item) - 1 :]
     names = _STANDING_IN[item.column]
     values = [_first(layer, names) for layer in layers]

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hvae_spec.spec.base import LARGEST_COUNT
 from hvae_spec.spec.experiment import Experiment, Member
 from hvae_spec.spec.fields import (
     OPEN,
@@ -88,8 +89,10 @@ def rows() -> list[FieldRow]:
 
 
 def left_open() -> list[FieldRow]:
-    """The rows of what the paper leaves open, and of what the authors' code does in another way than the paper says."""
-    return [row for row in rows() if row.paper == NOT_STATED or row.authors]
+    """The rows of what the paper leaves open, if only on one of its data sets, and of what the authors' code does in
+    another way than the paper says.
+    """
+    return [row for row in rows() if NOT_STATED in row.paper or row.authors]
 
 
 def left_open_table() -> str:
@@ -225,8 +228,8 @@ def _list_type(schema: dict[str, Any], node: dict[str, Any]) -> str:
 def _range(node: dict[str, Any]) -> str:
     """` above 0, below 1`. A bound that only keeps numbers representable is left out."""
     bounds = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
-    told = [f"{word} {node[key]:g}" for key, word in bounds.items() if key in node and node[key] < 1e9]
-    return " " + ", ".join(told) if told else ""
+    own = [f"{word} {node[key]:g}" for key, word in bounds.items() if key in node and node[key] < LARGEST_COUNT]
+    return " " + ", ".join(own) if own else ""
 
 
 if __name__ == "__main__":

@@ -6,18 +6,16 @@ the field's declaration exempts it. A new field needs no entry here unless no ot
 """
 
 import copy
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import columns, frames
+from analysis import columns
 from analysis.frames import Frames
 from analysis.html import run_info
 from analysis.paper import published
-from analysis.reader import Entry
-from hvae_spec.records.result import DataState, EvaluationResult, TrainingResult
 from hvae_spec.spec import reference
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.fields import (
@@ -63,6 +61,8 @@ OTHER = {
     "training.first_phase.epochs": 3,
 }
 """Other values of fields, where none can be guessed from the present one and the type."""
+
+MEASURED = {measured.column for item in settings(Member) if (measured := item.fact(Measured))}
 
 
 def leaves() -> list[SpecField]:
@@ -162,24 +162,26 @@ def owner(item: SpecField) -> SpecField:
 
 
 def framed(*trees: dict) -> Frames:
-    """The frames of finished members with these specs, variants `A`, `B`, ... of one cell each."""
-    members = []
-    for number, tree in enumerate(trees):
-        labels = {"dataset": "mnist", "depth": len(tree["model"]["layers"]), "variant": "AB"[number], "seed": 0}
-        digests = {"train_sha256": "", "test_sha256": "", "shape": (28, 28), "canonical": True}
-        data = DataState(dataset="mnist", train_images=60_000, test_images=10_000, **digests)
-        digest, folder = str(number), Path(str(number))
-        training = TrainingResult(digest=digest, trajectory=digest, status="trained")
-        if tree["training"]["first_phase"]:
-            training = training.model_copy(update={"continues": "ab" * 32})
-        evaluation = EvaluationResult(
-            digest=digest, training=digest, labels=labels, status="finished", iw_samples=5000, data=data
-        )
-        records = {"folder": folder, "evaluation_folder": folder, "training": training, "evaluation": evaluation}
-        named = {"digest": digest, "training_digest": digest, "labels": labels, "planned": True, "status": "finished"}
-        members.append(Entry(**named, **records, spec=tree, epochs=[], units=[]))
+    """The frames of finished members with these specs: variants `A`, `B`, ..."""
+    names = list("AB"[: len(trees)])
+    labeled = zip(trees, names, strict=True)
+    entries = [SimpleNamespace(spec=tree, labels={"variant": name}, planned=True) for tree, name in labeled]
+    members = pd.DataFrame(
+        {
+            "dataset": "mnist",
+            "depth": [len(tree["model"]["layers"]) for tree in trees],
+            "variant": names,
+            "status": "finished",
+            "planned": True,
+            "data_canonical": True,
+            "digest": names,
+            "continues": [tree["training"]["first_phase"] and "ab" * 32 for tree in trees],
+            **dict.fromkeys(MEASURED, 7),
+            **columns.setting_columns(entries),
+        }
+    )
     nothing = pd.DataFrame({"digest": []})
-    return Frames("", (), frames._members(members, ["A", "B"], []), nothing, nothing, nothing)
+    return Frames("", (), members, nothing, nothing, nothing)
 
 
 @every_field
@@ -223,6 +225,13 @@ def test_a_measured_speed_is_its_own_unless_it_costs_no_time(own_images, item):
     assert exempt is None or exempt.reason
 
 
+def test_images_of_another_size_are_another_speed(own_images):
+    own = {**base(LEAVES[0]), "data": {"dataset": "own", "own": OWN}}
+    np.savez("wider.npz", train=np.zeros((64, 25), np.uint8), test=np.zeros((24, 25), np.uint8))
+    wider = {**own, "data": {"dataset": "own", "own": {**OWN, "file": "wider.npz"}}}
+    assert step_shape(Member.model_validate(own)) != step_shape(Member.model_validate(wider))
+
+
 @every_field
 def test_a_column_of_the_members_frame_shows_it(item):
     one, other = framed(*with_other_value(item)).members.to_dict("records")
@@ -247,10 +256,10 @@ def test_a_report_lists_it_among_the_settings_that_differ(item):
     assert rows[0][1] != rows[1][1]
 
 
-def differences(tree: dict, item: SpecField, quantity: str, measured_value: float) -> tuple[str, ...]:
+def differences(tree: dict, item: SpecField, quantity: str, used: float) -> tuple[str, ...]:
     members = framed(tree).members
     if measured := item.fact(Measured):
-        members[measured.column] = measured_value
+        members[measured.column] = used
     return published.unlike(members, "Prob. ladder+BN+WU", quantity)
 
 
@@ -269,14 +278,12 @@ def test_a_difference_in_it_is_named_beside_a_published_number(item, quantity):
         assert owner(item).words in " ".join({*before, *after} - ({*before} & {*after}))
 
 
-def test_no_two_settings_and_no_setting_and_another_quantity_share_a_column(monkeypatch):
-    named = [item.column for item in settings(Member) if item.fact(NoColumn) is None]
-    assert len(named) == len(set(named)) == len(columns.SETTINGS)
+def test_only_settings_of_alternatives_share_a_column():
+    for items in columns.SHARING.values():
+        assert len({(item.path[:-2], item.path[-1]) for item in items}) == 1
+        assert len({item.path for item in items}) == len(items)
     words = [item.words for item in columns.SETTINGS.values()]
     assert len(words) == len(set(words))
-    monkeypatch.setattr(frames, "setting_columns", lambda entries: {})
-    tree = Member.model_validate(SMALL).model_dump(mode="json")
-    assert not set(framed(tree).members.columns) & set(columns.SETTINGS)
 
 
 def test_columns_by_which_users_read_frames_stay():
