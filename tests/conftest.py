@@ -13,6 +13,14 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _same_random_state():
+    """What a test draws without a seed of its own does not depend on the tests that ran before it in its process."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 def pytest_collection_modifyitems(items):
     folder = os.environ.get("HVAE_DATA_DIR")
     present = folder is not None and (Path(folder) / "mnist").is_dir()
