@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-Kind = Literal["unreadable", "invalid", "nonsense"]
+Kind = Literal["unreadable", "invalid", "inconsistent"]
 
 LINE_WIDTH = 110
 """Characters of an offending line that are quoted at most."""
@@ -70,8 +70,8 @@ class Place:
 class Problem:
     """One mistake in a spec.
 
-    `kind` is `unreadable` (not YAML), `invalid` (a wrong type or value, an unknown or missing key) or `nonsense`
-    (well-formed, but it makes no sense).
+    `kind` is `unreadable` (not YAML), `invalid` (a wrong type or value, an unknown or missing key) or `inconsistent`
+    (each value is valid, but they contradict each other or the data).
     """
 
     kind: Kind
@@ -102,14 +102,14 @@ class SpecError(UserError):
 
     def __str__(self) -> str:
         count = len(self.problems)
-        heading = {"unreadable": "cannot be read", "invalid": "invalid", "nonsense": "makes no sense"}
-        kinds = ", ".join(dict.fromkeys(heading[problem.kind] for problem in self.problems))
+        headings = {"unreadable": "cannot be read", "invalid": "invalid", "inconsistent": "inconsistent"}
+        kinds = ", ".join(dict.fromkeys(headings[problem.kind] for problem in self.problems))
         tail = f"{count} problem{'s' if count > 1 else ''} ({kinds})"
         return "\n".join([*(str(problem) for problem in self.problems), tail])
 
 
 def harmless(text: str) -> str:
-    """`text` with one `?` for every character that could move a terminal's cursor, colour it or hide something, and a
+    """`text` with one `?` for every character that could move a terminal's cursor, color it or hide something, and a
     space for a tab, so that columns stay where they are.
     """
     return text if text.isascii() and text.isprintable() else "".join(map(_harmless, text))

@@ -1,1 +1,1 @@
-"""Data sets: where they come from, and how grey values become batches of observations."""
+"""Data sets: where they come from, and how gray values become batches of observations."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hvae_spec.command import run_command
 from hvae_spec.data.cache import find, locate, search_folders
-from hvae_spec.data.contents import is_canonical
+from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, UserError
@@ -115,8 +115,8 @@ def fetch(name: str) -> int:
         raise DataError(f"{name}: no such data set; expected one of {known}")
     paths: list[Path] = [locate(source) for source in SOURCES[name]]
     for path, source in zip(paths, SOURCES[name], strict=True):
-        told = "" if is_canonical(path, source) else " (not the file that its distributor published)"
-        console.print(f"{path}{told}", soft_wrap=True, markup=False, highlight=False)
+        note = "" if is_canonical(path, source) else " (not the file that its distributor published)"
+        console.print(f"{path}{note}", soft_wrap=True, markup=False, highlight=False)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Grey values to observations x, and shuffled batches of them, kept on the device."""
+"""Gray values to observations x, and shuffled batches of them, kept on the device."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,18 +16,18 @@ batch fits into the cache.
 
 
 def draw(values: Tensor, levels: int, observation: str, uniform: Tensor) -> Tensor:
-    """Observations from grey values 0 ... levels - 1 (or intensities in [0, 1], which are floats and have `levels` 2)
+    """Observations from gray values 0 ... levels - 1 (or intensities in [0, 1], which are floats and have `levels` 2)
     and uniform noise of the same shape.
 
-    `bernoulli`: a pixel is 1 with probability value / (levels - 1). `gaussian`: uniform dequantisation,
+    `bernoulli`: a pixel is 1 with probability value / (levels - 1). `gaussian`: uniform dequantization,
     (value + u) / levels, which lies in [0, 1); intensities stay as they are.
     """
-    grey = values.to(torch.float32)
+    gray = values.to(torch.float32)
     if observation == "bernoulli":
-        return (uniform * (levels - 1) < grey).to(torch.float32)
+        return (uniform * (levels - 1) < gray).to(torch.float32)
     if values.is_floating_point():
-        return grey
-    return (grey + uniform) / levels
+        return gray
+    return (gray + uniform) / levels
 
 
 def draw_once(dataset: Dataset, part: str, observation: str) -> Tensor:
@@ -79,7 +79,7 @@ class Batches:
             yield from drawn.split(self.batch_size, dim=1)
 
     def observe(self, values: Tensor, streams: Streams) -> Tensor:
-        """Observations [M, B, D] of grey values [M, B, D]."""
+        """Observations [M, B, D] of gray values [M, B, D]."""
         if self.fixed:
             return values.to(torch.float32)
         uniform = streams.coarse_uniform if self.observation == "bernoulli" else streams.uniform

@@ -18,7 +18,7 @@ class Source:
     digest: str
     """Of the download, `sha256:...` or `md5:...`."""
     content_digest: str = ""
-    """Of what is in it, uncompressed: what tells whether an image differs from the published one, however the file was
+    """Of what is in it, uncompressed: what shows whether an image differs from the published one, however the file was
     compressed. Empty: the file is not compressed."""
 
 

@@ -5,31 +5,20 @@ Everything is remembered by a file's path, modification time and size: a plan as
 
 import os
 import stat
-import struct
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from hvae_spec.data.cache import search_folders
-from hvae_spec.data.contents import opened
+from hvae_spec.data.formats.compressed import opened
+from hvae_spec.data.formats.idx import idx_shape
+from hvae_spec.data.formats.norb_matrix import norb_shape
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts, OwnImages
 
 State = tuple[str, int, int]
 """A file's path, modification time and size."""
-
-
-class Readable(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes, `size` of them unless it ends."""
-
-
-NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
-"""The types of numbers in small-NORB's binary matrices that the loader reads, by magic number."""
 
 
 def image_counts(spec: DataSpec) -> ImageCounts:
@@ -126,46 +115,6 @@ def _candidates(name: str, *_environment: str | None) -> tuple[tuple[str, ...], 
         )
         for source in images
     )
-
-
-def idx_shape(stream: Readable, dimensions: int) -> tuple[int, ...]:
-    """The shape that the header of an IDX file of unsigned bytes tells; the bytes follow.
-
-    Raises:
-        DataError: it is no such file. The message wants the file's name before it.
-
-    """
-    magic = stream.read(4)
-    sizes = stream.read(4 * dimensions)
-    if magic != bytes([0, 0, 8, dimensions]) or len(sizes) < 4 * dimensions:
-        expected = f"an IDX file of bytes with {dimensions} dimension{'s' if dimensions > 1 else ''}"
-        raise DataError(f"not {expected} (it begins with {magic.hex() or 'nothing'})")
-    return struct.unpack(f">{dimensions}I", sizes)
-
-
-def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
-    """The type and the shape that the header of a small-NORB binary matrix tells; the numbers follow.
-
-    The header is little-endian: a magic number, the number of dimensions, and their sizes, of which at least three are
-    written.
-
-    Raises:
-        DataError: it is no such file. The message wants the file's name before it.
-
-    """
-    start = stream.read(8)
-    magic, dimensions = struct.unpack("<Ii", start) if len(start) == 8 else (0, 0)
-    sizes = stream.read(4 * max(3, dimensions)) if 1 <= dimensions <= 8 else b""
-    if magic not in NORB_TYPES or len(sizes) < 12 or len(sizes) < 4 * dimensions:
-        known = " or ".join(f"{number:08X}" for number in NORB_TYPES)
-        raise DataError(
-            f"not a small-NORB binary matrix (magic number {known}, little-endian; it begins with "
-            f"{start[:4].hex() or 'nothing'})"
-        )
-    shape = struct.unpack(f"<{len(sizes) // 4}i", sizes)[:dimensions]
-    if min(shape) < 0:
-        raise DataError(f"not a small-NORB binary matrix: its dimensions are {' x '.join(map(str, shape))}")
-    return NORB_TYPES[magic], shape
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from hvae_spec.data.images import RawImages, every_fifth
 
 
 def digits() -> RawImages:
-    """1,797 images of 8x8 pixels with grey values 0 ... 16. Every fifth image is a test image."""
+    """1,797 images of 8x8 pixels with gray values 0 ... 16. Every fifth image is a test image."""
     from sklearn.datasets import load_digits  # takes a second to import, and only this data set needs it
 
     bunch = load_digits()

@@ -12,11 +12,11 @@ TEST_EVERY = 5
 
 @dataclass(frozen=True)
 class RawImages:
-    """Training and test images, one row an image.
+    """Training and test images, one row per image.
 
-    `train` [N, D] and `test` [N', D] are whole numbers 0 ... levels - 1 (grey levels), or float32 intensities in [0, 1]
+    `train` [N, D] and `test` [N', D] are whole numbers 0 ... levels - 1 (gray levels), or float32 intensities in [0, 1]
     with `levels` 2, so that value / (levels - 1) is the intensity of either; `train_labels` and `test_labels` are
-    classes; `shape` is (height, width); `canonical` tells whether the images are those that the distributor published,
+    classes; `shape` is (height, width); `canonical` says whether the images are those that the distributor published,
     by their digest, and is None where there is nothing to compare with (a user's own images).
     """
 

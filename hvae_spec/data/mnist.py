@@ -1,48 +1,19 @@
 """MNIST from its four IDX files (LeCun, Cortes & Burges), compressed or not."""
 
-import hashlib
-import io
-import math
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_spec.data.cache import locate
-from hvae_spec.data.contents import opened
-from hvae_spec.data.counts import idx_shape
+from hvae_spec.data.formats.idx import read_idx
 from hvae_spec.data.images import RawImages
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError
 
 
-def read_idx(path: Path, dimensions: int) -> tuple[NDArray[np.uint8], str]:
-    """The bytes of an IDX file of unsigned bytes (compressed if its name ends in .gz), and the SHA-256 of its content.
-
-    Raises:
-        DataError: the file is truncated, or is no such file.
-
-    """
-    with opened(path) as stream:
-        content = stream.read()
-    try:
-        shape = idx_shape(io.BytesIO(content), dimensions)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    size = 4 + 4 * dimensions
-    told, there = " x ".join(map(str, shape)), len(content) - size
-    if there < math.prod(shape):
-        raise DataError(
-            f"{path}: incomplete, as its header promises {told} bytes, but {there:,} follow; delete it to download it "
-            "again"
-        )
-    if there > math.prod(shape):
-        raise DataError(f"{path}: more follows than the {told} bytes its header promises")
-    return np.frombuffer(content, np.uint8, offset=size).reshape(shape), hashlib.sha256(content).hexdigest()
-
-
 def mnist() -> RawImages:
-    """60,000 + 10,000 images of 28x28 pixels with grey values 0 ... 255.
+    """60,000 + 10,000 images of 28x28 pixels with gray values 0 ... 255.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or is damaged.

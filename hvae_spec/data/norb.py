@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvae_spec.data.cache import Source, locate
-from hvae_spec.data.contents import Digesting, opened
-from hvae_spec.data.counts import norb_shape
+from hvae_spec.data.canonical import Digesting
+from hvae_spec.data.formats.compressed import opened
+from hvae_spec.data.formats.norb_matrix import norb_shape
 from hvae_spec.data.images import RawImages
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError
@@ -26,7 +27,7 @@ PAIRS = 256
 
 
 def norb() -> RawImages:
-    """24,300 + 24,300 images of 32x32 pixels with grey values 0 ... 255; a label is one of five categories.
+    """24,300 + 24,300 images of 32x32 pixels with gray values 0 ... 255; a label is one of five categories.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or is damaged.
@@ -51,7 +52,7 @@ def norb() -> RawImages:
 
 @contextmanager
 def _reading(path: Path, source: Source) -> Iterator[tuple[Digesting, str, tuple[int, ...]]]:
-    """The content of a binary matrix after its header, and the type and shape that the header tells. All of it must
+    """The content of a binary matrix after its header, and the type and shape that the header states. All of it must
     have been read in the end.
     """
     with opened(path) as stream:

@@ -1,6 +1,6 @@
 """OMNIGLOT (Lake, Salakhutdinov & Tenenbaum) as Burda, Grosse & Salakhutdinov prepared it: `chardata.mat`.
 
-`data` and `testdata` are 784 x N: a column is an image of 28x28 intensities in [0, 1], its pixels in Fortran order;
+`data` and `testdata` are 784 x N: each column is an image of 28x28 intensities in [0, 1], its pixels in Fortran order;
 `target` and `testtarget` are 50 x N, one-hot over alphabets.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_spec.data.cache import locate
-from hvae_spec.data.contents import is_canonical
+from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.formats.matlab import arrays
 from hvae_spec.data.images import RawImages
 from hvae_spec.data.registry import SOURCES
@@ -42,15 +42,15 @@ def _classes(path: Path, name: str, target: NDArray[Any]) -> NDArray[np.int64]:
     """Numbers of the classes of which the columns are one-hot vectors."""
     is_one = target == 1
     if len(target) < 2 or not ((is_one | (target == 0)).all() and (is_one.sum(0) == 1).all()):
-        raise DataError(f"{path}: {name!r} is not one-hot; expected 50 x N, a column an image: a 1 among zeros")
+        raise DataError(f"{path}: {name!r} is not one-hot; expected 50 x N, one column per image: a 1 among zeros")
     return target.argmax(0).astype(np.int64)
 
 
 def _rows(path: Path, name: str, columns: NDArray[Any]) -> NDArray[np.float32]:
     """Columns of Fortran-ordered pixels as rows of pixels in reading order, [N, 784]."""
     if columns.shape[0] != 784 or not columns.shape[1]:
-        told = " x ".join(map(str, columns.shape))
-        raise DataError(f"{path}: {name!r} is {told}; expected 784 x N, a column an image")
+        sizes = " x ".join(map(str, columns.shape))
+        raise DataError(f"{path}: {name!r} is {sizes}; expected 784 x N, one column per image")
     if not (columns.min() >= 0 and columns.max() <= 1):
         raise DataError(
             f"{path}: {name!r} has values from {columns.min():g} to {columns.max():g}; expected intensities in [0, 1]"

@@ -1,16 +1,13 @@
 """A user's own images: an array file, or a folder of images."""
 
-import warnings
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_spec.data.cache import search_folders
-from hvae_spec.data.formats import folder
+from hvae_spec.data.formats import folder, numpy_file
 from hvae_spec.data.images import RawImages, every_fifth
 from hvae_spec.errors import DataError
 from hvae_spec.spec.data import ImageCounts, OwnImages
@@ -48,7 +45,7 @@ def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:
     """
     if path.is_dir():
         return folder.header(path)
-    found = _members(path, _header_shape)
+    found = numpy_file.shapes(path)
     for name, sizes in found.items():
         _check_sizes(path, name, sizes)
     train = found["train"]
@@ -59,12 +56,14 @@ def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:
         tests = int(every_fifth(train[0]).sum())
         return ImageCounts(pixels, train[0] - tests, tests)
     if found["test"][1:] != train[1:]:
-        raise DataError(f"{path}: images of {_told(train[1:])} in 'train' and of {_told(found['test'][1:])} in 'test'")
+        raise DataError(
+            f"{path}: images of {_sizes(train[1:])} in 'train' and of {_sizes(found['test'][1:])} in 'test'"
+        )
     return ImageCounts(pixels, train[0], found["test"][0])
 
 
 def own_images(own: OwnImages | None) -> RawImages:
-    """A user's images with values scaled to grey levels 0, 1, ... or to intensities in [0, 1].
+    """A user's images with values scaled to gray levels 0, 1, ... or to intensities in [0, 1].
 
     Raises:
         DataError: they are not there, or are not what the spec says.
@@ -77,7 +76,7 @@ def own_images(own: OwnImages | None) -> RawImages:
         parts = folder.read(path)
     else:
         own_header(path, own.shape)
-        parts = _members(path, lambda stream: np.load(stream, allow_pickle=False))
+        parts = numpy_file.read(path)
     images = {name: _scaled(path, name, parts[name], own.range) for name in ("train", "test") if name in parts}
     labels = {name: _labels(path, f"{name}_labels", parts, len(array)) for name, (array, _) in images.items()}
     train, levels = images["train"]
@@ -94,44 +93,6 @@ def own_images(own: OwnImages | None) -> RawImages:
     return RawImages(train, test, labels["train"], labels["test"], levels, shape, canonical=None)
 
 
-def _members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
-    """What `read` makes of every array of a file, by name; a `.npy` has one, `train`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy has Python parse headers, which comments on damaged ones
-        return _read_members(path, read)
-
-
-def _read_members(path: Path, read: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as stream:
-                return {"train": read(stream)}
-        if path.suffix != ".npz":
-            raise DataError(f"{path}: expected a .npz or .npy file, or a folder of images")
-        found: dict[str, Any] = {}
-        with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            for name in ("train", "test", "train_labels", "test_labels"):
-                if name in names:
-                    with archive.open(names[name]) as member:
-                        found[name] = read(member)
-    except DataError:
-        raise
-    except Exception as error:  # NumPy and zipfile raise whatever the damage leads to
-        what = " ".join(str(error).split())[:150] or type(error).__name__
-        raise DataError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
-    if "train" not in found:
-        raise DataError(f"{path}: holds no array 'train' (it holds {', '.join(sorted(names)) or 'nothing'})")
-    return found
-
-
-def _header_shape(stream: IO[bytes]) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(stream)
-    first = version == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    return read(stream)[0]
-
-
 def _check_sizes(path: Path, name: str, sizes: tuple[int, ...]) -> None:
     """Whether images [N, D] or [N, height, width], or labels [N], have this shape."""
     fits = len(sizes) == 1 if name.endswith("_labels") else len(sizes) in (2, 3) and min(sizes) > 0
@@ -141,7 +102,7 @@ def _check_sizes(path: Path, name: str, sizes: tuple[int, ...]) -> None:
 
 
 def _scaled(path: Path, name: str, values: NDArray[Any], limits: tuple[float, float]) -> tuple[NDArray[Any], int]:
-    """Images [N, D] as grey levels or intensities, and the number of levels (2 for intensities, see `RawImages`)."""
+    """Images [N, D] as gray levels or intensities, and the number of levels (2 for intensities, see `RawImages`)."""
     low, high = limits
     if values.dtype.kind not in "uibf":
         raise DataError(f"{path}: {name!r} holds {values.dtype}; expected numbers")
@@ -168,7 +129,7 @@ def _labels(path: Path, name: str, parts: dict[str, Any], count: int) -> NDArray
     if labels is None:
         return np.zeros(count, dtype=np.int64)
     if labels.shape != (count,) or labels.dtype.kind not in "uib":
-        raise DataError(f"{path}: {name!r} must be {count:,} whole numbers, one an image")
+        raise DataError(f"{path}: {name!r} must be {count:,} whole numbers, one per image")
     return labels.astype(np.int64)
 
 
@@ -180,5 +141,5 @@ def _shape(sizes: tuple[int, ...]) -> tuple[int, int]:
     return (side, side) if side * side == sizes[0] else (1, sizes[0])
 
 
-def _told(sizes: tuple[int, ...]) -> str:
+def _sizes(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes))

@@ -1,4 +1,4 @@
-"""The published data sets: their files, where these can be had, and the digests that tell whether they are genuine.
+"""The published data sets: their files, where these can be had, and the digests that show whether they are genuine.
 
 Of `chardata.mat` and `frey_rawface.mat` no SHA-256 is published; their MD5 are those of public loaders. Only MNIST has
 mirrors: each other file is on a single host, NORB and the Frey faces under two of its names, the second without TLS.

@@ -1,4 +1,4 @@
-"""An experiment against good sense: paths that lead nowhere, cells that cannot be, exclusions of nothing."""
+"""Whether an experiment is consistent: paths that name no field, cells that cannot be, exclusions of nothing."""
 
 import copy
 from collections.abc import Sequence
@@ -67,7 +67,8 @@ def check(
         problems = _same_model_problems(cells, tree)
     if not cells and not problems:
         place = tree.locate(("grid", "exclude"))
-        problems.append(Problem("nonsense", place, "the grid is empty: every cell is excluded", "at least one cell"))
+        message = "the grid is empty: every cell is excluded"
+        problems.append(Problem("inconsistent", place, message, "at least one cell"))
     return cells, _first_of_each(problems)
 
 
@@ -77,7 +78,7 @@ def _located(nonsense: Nonsense, tree: Located, item: Combination | None = None)
     is_setting = path[:2] == ("grid", "variants") or path[:2] == ("grid", "axes")
     # A dotted path of the grid is shown itself where it is the trouble, and its value where that is.
     place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
-    return Problem("nonsense", place, nonsense.message + where, nonsense.remedy)
+    return Problem("inconsistent", place, nonsense.message + where, nonsense.remedy)
 
 
 def _first_of_each(problems: list[Problem]) -> list[Problem]:
@@ -146,9 +147,8 @@ def _exclusion_problems(experiment: Experiment, tree: Located, labels: list[dict
         path: Path = ("grid", "exclude", index)
         before = len(problems)
         if not entry:
-            problems.append(
-                Problem("nonsense", tree.locate(path), "an empty entry excludes nothing", f"one of {', '.join(known)}")
-            )
+            expected = f"one of {', '.join(known)}"
+            problems.append(Problem("inconsistent", tree.locate(path), "an empty entry excludes nothing", expected))
         for key, value in entry.items():
             if not _is_held(tree, (*path, key), key):
                 continue
@@ -165,11 +165,11 @@ def _exclusion_problems(experiment: Experiment, tree: Located, labels: list[dict
                 near = repr(str(value)) if str(value) in known[key] else closest(str(value), options)
                 message = f"the excluded cell does not exist: no {key} is {show(value)}"
                 place = tree.locate((*path, key))
-                problems.append(Problem("nonsense", place, message, f"one of {', '.join(options)}", near))
+                problems.append(Problem("inconsistent", place, message, f"one of {', '.join(options)}", near))
         strict = all(_is_held(tree, path, key) for key in known)
         if strict and len(problems) == before and not any(grids.matches(entry, label) for label in labels):
             message = "the excluded cell does not exist in this combination"
-            problems.append(Problem("nonsense", tree.locate(path), message, "a cell of the grid"))
+            problems.append(Problem("inconsistent", tree.locate(path), message, "a cell of the grid"))
     return problems
 
 
@@ -192,5 +192,5 @@ def _same_model_problems(cells: list[Cell], tree: Located) -> list[Problem]:
         else:
             place = tree.locate(("grid", "axes"))
             message = f"two cells of variant {second.variant!r} at depth {second.depth} resolve to the same model"
-        problems.append(Problem("nonsense", place, message, "settings that differ, or one of them in grid.exclude"))
+        problems.append(Problem("inconsistent", place, message, "settings that differ, or one of them in grid.exclude"))
     return problems

@@ -1,4 +1,4 @@
-"""Well-formed specs that make no sense: what the types cannot tell, found before anything runs."""
+"""Inconsistencies: valid values that contradict each other or the data, found before anything runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MAX_MEMBERS = 100_000
 
 @dataclass(frozen=True)
 class Nonsense:
-    """A contradiction in a spec: where it stands, what is wrong, and what would mend it."""
+    """A contradiction in a spec: where it stands, what is wrong, and what would fix it."""
 
     path: Path
     message: str

@@ -99,7 +99,7 @@ def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Prob
         loop, exists = False, False
     if loop:
         place, message = base.place, f"{base.value} builds on itself, or on too many others"
-        raise SpecError([*problems, Problem("nonsense", place, message, "a base that ends somewhere")])
+        raise SpecError([*problems, Problem("inconsistent", place, message, "a base that ends somewhere")])
     if not exists:
         raise fail(f"no such file: {target}", "a path relative to this file")
     return _merge(_with_bases(target, (*above, path), problems), tree, ())
@@ -217,7 +217,7 @@ def _next_key(node: Located, path: Path, rest: str) -> str:
 
 
 def validate(tree: Located, found: Sequence[Problem] = (), *, count_images: CountImages) -> Reading:
-    """The experiment of a located tree, with every problem that types, the grid and good sense can find.
+    """The experiment of a located tree, with every problem that its types, its grid and its consistency show.
 
     Args:
         tree: the spec.

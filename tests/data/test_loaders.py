@@ -13,7 +13,7 @@ from formats import NORB, characters, idx, norb, norb_images, write, write_mat, 
 from hvae_spec.data import registry
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.data.mnist import read_idx
+from hvae_spec.data.formats.idx import read_idx
 from hvae_spec.errors import UserError
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 

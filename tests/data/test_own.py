@@ -144,7 +144,7 @@ FAULTS = [
     (lambda p: (p / "a.csv").write_text("1,2") and p / "a.csv", (0, 255), "expected a .npz or .npy file, or a folder"),
     (lambda p: p, (0, 255), "no images in it"),
     (lambda p: pictures(p, [GREY[0], GREY[1].T]) or p, (0, 255), "4 x 5 pixels, but the images before it have 5 x 4"),
-    (lambda p: pictures(p, [GREY[0].astype(np.uint16)]) or p, (0, 255), "more than 8 bits a pixel"),
+    (lambda p: pictures(p, [GREY[0].astype(np.uint16)]) or p, (0, 255), "more than 8 bits per pixel"),
     (lambda p: (p / "a.png").write_bytes(b"x") and p, (0, 255), "not an image, or damaged"),
 ]
 

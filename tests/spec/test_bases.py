@@ -99,7 +99,7 @@ def test_loops_are_found(write):
     write("b.yaml", "base: ./sub/../c.yaml\n")
     write("sub/d.yaml", SMALL)
     problem = fault(write("c.yaml", "base: a.yaml\n"))
-    assert (problem.kind, problem.place.column) == ("nonsense", 7)
+    assert (problem.kind, problem.place.column) == ("inconsistent", 7)
     assert "builds on itself" in problem.message
 
 

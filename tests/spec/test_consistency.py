@@ -1,4 +1,4 @@
-"""Well-formed specs that make no sense: each contradiction is found, and its sound neighbour passes."""
+"""Well-formed specs that are inconsistent: each contradiction is found, and its consistent neighbor passes."""
 
 import pytest
 from small_spec import SMALL, edited, place_of, problems
@@ -206,7 +206,7 @@ PAIRS = [
 @pytest.mark.parametrize(("bad", "fragment", "message", "good"), PAIRS, ids=[row[2] for row in PAIRS])
 def test_contradictions(bad, fragment, message, good):
     (problem,) = problems(bad)
-    assert problem.kind == "nonsense"
+    assert problem.kind == "inconsistent"
     assert (problem.place.line, problem.place.column) == place_of(bad, fragment)
     assert message in problem.message
     assert problem.expected

@@ -111,12 +111,12 @@ FAULTS = [
     ("grid.variants.Prob. ladder+BN+WU.model.inferenc=vae", "invalid", 1, "is not a field", "model.inference"),
     ("grid.variants.VAE.model={inference: vae}", "invalid", 1, "is a whole section", ""),
     ("grid.axes.training.batchsize=[1, 2]", "invalid", 1, "is not a field", "training.batch_size"),
-    ("grid.axes.training.batch_size=[8, 1]", "nonsense", 35, "more than one image", ""),
-    ("grid.variants.New=", "nonsense", 1, "'VAE+BN+WU' and 'New' resolve to the same model", ""),
-    ("grid.exclude=[{depth: 9}]", "nonsense", 23, "no depth is 9", ""),
-    ("grid.exclude.0.variant=Prob", "nonsense", 24, "no variant is the text 'Prob'", ""),
+    ("grid.axes.training.batch_size=[8, 1]", "inconsistent", 35, "more than one image", ""),
+    ("grid.variants.New=", "inconsistent", 1, "'VAE+BN+WU' and 'New' resolve to the same model", ""),
+    ("grid.exclude=[{depth: 9}]", "inconsistent", 23, "no depth is 9", ""),
+    ("grid.exclude.0.variant=Prob", "inconsistent", 24, "no variant is the text 'Prob'", ""),
     ("grid.depth.9=1", "invalid", 1, "no entry '9' in the list grid.depth", ""),
-    ("objective.warm_up=2001", "nonsense", 19, "longer than training", ""),
+    ("objective.warm_up=2001", "inconsistent", 19, "longer than training", ""),
     ("name=../x", "invalid", 6, "name: the text '../x'", ""),
 ]
 

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
 from hvae_spec import command
 from hvae_spec.errors import DataError, MachineError
-from tune import hvae
+from tune import hvae, options, simulation
+from tune.bench import __main__ as bench
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +104,15 @@ def test_a_module_that_hides_ours_is_named_before_anything_runs(tmp_path, name):
     assert "hides the package 'analysis' of hvae-spec; rename it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_cpus_is_the_name_everywhere_and_older_names_mean_the_same():
+    for command_, older in ((bench, "--threads"), (simulation, "--workers")):
+        assert command_.parse(["a.yaml", "--cpus", "3"], "x") == command_.parse(["a.yaml", older, "3"], "x")
+    assert options.parse(["a.yaml", "--cpus", "3"], "x").cpus == 3
+
+
+def test_options_are_not_rewritten_once_they_are_parsed():
+    for given in (options.parse(["a"], "x"), bench.parse(["a"], "x"), simulation.parse(["a"], "x")):
+        with pytest.raises(FrozenInstanceError):
+            given.device = "cuda"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from hvae_spec.reading import read
 from hvae_spec.records import provenance
@@ -16,6 +15,7 @@ from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.grid import Cell
 from hvae_spec.spec.load import Reading
 from tune.bench.startup import startup
+from tune.bench.tables import print_tables
 from tune.cli import (
     add_device,
     check_device,
@@ -165,7 +165,7 @@ def bench(options: BenchOptions) -> dict[str, Any]:
 
 
 def note(text: str) -> None:
-    """Tell how far it is."""
+    """Show how far it is."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -253,7 +253,7 @@ def shape_rows(
 def step_rows(
     name: str, shape: ShapeMeasurement, beside: dict[int, dict[str, float]], compiled: bool, floor_ms: float
 ) -> list[dict[str, Any]]:
-    """One row a pack size."""
+    """One row per pack size."""
     return [
         {
             "name": name,
@@ -267,46 +267,6 @@ def step_rows(
         }
         for step in shape.steps
     ]
-
-
-def print_tables(found: dict[str, Any], console: Console) -> None:
-    """Print the report for people."""
-    machine = found["machine"]
-    console.print(
-        f"{machine['device_name']} ({machine['device']}), {machine['threads']} threads, "
-        f"PyTorch {machine['versions']['torch']}, products in {machine['precision']} precision",
-        highlight=False,
-    )
-    sizes = sorted({row["members"] for row in found["shapes"]})
-    table = Table(title="Training: ms a member-step, by members of the pack")
-    for heading in ("shape", *map(str, sizes), "plain loop", "floor", "plain / best", "best / floor"):
-        table.add_column(heading, justify="left" if heading == "shape" else "right")
-    for name, compiled in dict.fromkeys((row["name"], row["compiled"]) for row in found["shapes"]):
-        rows = [row for row in found["shapes"] if (row["name"], row["compiled"]) == (name, compiled)]
-        times = {row["members"]: row["ms_per_member_step"] for row in rows}
-        best, floor = min(times.values()), rows[0]["floor_ms_per_member_step"]
-        plain = next(row["plain_ms_per_step"] for row in rows if row["ms_per_member_step"] == best)
-        cells = [f"{times[size]:.3g}" if size in times else "" for size in sizes]
-        numbers = (f"{plain:.3g}", f"{floor:.3g}", f"{plain / best:.2f}", f"{best / floor:.2f}")
-        table.add_row(f"{name}{', compiled' if compiled else ''}", *cells, *numbers)
-    console.print(table)
-    table = Table(title="Evaluation, set-up of an epoch, and rounding of log weights (median, nats)")
-    for heading in ("shape", "K", "samples/s", "/ plain", "/ floor", "epoch", "plain", "rounding", "plain's"):
-        table.add_column(heading, justify="left" if heading == "shape" else "right")
-    epochs, errors = ({row["name"]: row for row in found[part]} for part in ("epoch_setup", "numerics"))
-    for rate in found["evaluation"]:
-        epoch, error = epochs[rate["name"]], errors[rate["name"]]
-        ours, plain, floor = (rate[f"{who}samples_per_second"] for who in ("", "plain_", "floor_"))
-        table.add_row(
-            rate["name"] + (", compiled" if rate["compiled"] else ""),
-            *(f"{rate['iw_samples']:,}", f"{ours:,.0f}", f"{ours / plain:.2f}", f"{ours / floor:.2f}"),
-            *(f"{epoch['seconds_per_member']:.3f} s", f"{epoch['plain_seconds']:.3f} s"),
-            *(f"{error['median_error_nats']:.1e}", f"{error['plain_median_error_nats']:.1e}"),
-        )
-    console.print(table)
-    for name, seconds in found["startup"].items():
-        what = name.removesuffix("_seconds").replace("_", " ")
-        console.print(f"{what}: {'failed' if seconds is None else f'{seconds:.2f} s'}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -87,11 +87,11 @@ def _images(children: list[Path]) -> list[Path]:
 
 
 def _picture(file: Path) -> NDArray[np.uint8]:
-    """Grey values 0 ... 255, [height, width]; colours become their luma."""
+    """Gray values 0 ... 255, [height, width]; colors become their luma."""
     try:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):
-                raise DataError(f"{file}: more than 8 bits a pixel; put such images into a .npy or .npz file")
+                raise DataError(f"{file}: more than 8 bits per pixel; put such images into a .npy or .npz file")
             return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: not an image, or damaged ({error})") from None

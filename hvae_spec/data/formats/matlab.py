@@ -42,7 +42,7 @@ def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
 def _check_length(path: Path) -> None:
     """Whether a file of level 5 ends where its last element does: SciPy would not miss a matrix that nobody asks for.
 
-    After 128 bytes, the last two of which tell the order of bytes, come elements: type, size, and so many bytes.
+    After 128 bytes, the last two of which give the order of bytes, come elements: type, size, and so many bytes.
     """
     try:
         with path.open("rb") as stream:

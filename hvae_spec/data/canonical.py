@@ -1,33 +1,15 @@
-"""What is in a data file, uncompressed, and whether it is what its distributor published."""
+"""Whether a file is the one that its distributor published, by its digest."""
 
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from hvae_spec.data.cache import Source
-from hvae_spec.errors import DataError, MachineError
+from hvae_spec.data.formats.compressed import opened
+from hvae_spec.errors import MachineError
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The uncompressed content of a file that is compressed if its name ends in .gz.
-
-    Raises:
-        DataError: the file cannot be opened, or turns out damaged while it is read.
-
-    """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            yield cast(IO[bytes], stream)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged or incomplete ({error}); delete it to download it again") from None
 
 
 class Digesting:
