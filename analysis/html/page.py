@@ -20,6 +20,7 @@ from analysis.tables.tables import TableSet
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.spec import equations
+from hvae_spec.spec.choices.nonlinearity import equation
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import Member
 
@@ -180,20 +181,18 @@ def _figure(number: int, drawing: Drawing) -> str:
 
 
 def _architectures(frames: Frames) -> str:
-    parts = [_architecture(item) for item in architectures(frames)]
-    if not parts:
+    found = architectures(frames)
+    if not found:
         return ""
-    objective = (
-        "log w = log p(x|z_1) + β Σ_i [log p(z_i|…) − log q(z_i|…)]",
-        "(1/M) Σ_m log (1/K) Σ_k w_{m,k}",
-    )
+    # Each objective once: most grids have one.
+    objectives = dict.fromkeys(equations.objective(item.member.objective) for item in found)
     return "\n".join(
         (
             "<p>Each model once, at its greatest depth, with the variants that share it; less deep ones lack the upper "
             "layers. The bound that is maximised, with M Monte Carlo and K importance samples, β rising linearly from "
             "0 to 1 in the epochs of warm-up and 1 in every test:</p>",
-            *map(_equation, objective),
-            *parts,
+            *(_equation(line) for lines in objectives for line in lines),
+            *map(_architecture, found),
         )
     )
 
@@ -211,7 +210,7 @@ def _architecture(architecture: Architecture) -> str:
     lines = [
         f"<h3>{escape(', '.join(architecture.variants))} ({escape(architecture.dataset)}, L = {model.depth})</h3>",
         f"<p>{mathematics(units)}; x: {escape(model.observation)}. {mathematics(norm)} "
-        f"Nonlinearity: {escape(_nonlinearity(member.model_dump(mode='json')['model']['nonlinearity']))}.</p>",
+        f"Nonlinearity: {mathematics(equation(model.nonlinearity))}.</p>",
         _equation(f"p(x, z) = {equations.generative(model)}"),
         _equation(f"q(z|x) = {equations.inference(model)}"),
         *map(_equation, equations.equations(model)),
@@ -237,10 +236,6 @@ def _mappings(member: Member) -> str:
 
 def _equation(text: str) -> str:
     return f'<p class="equation">{mathematics(text)}</p>'
-
-
-def _nonlinearity(value: object) -> str:
-    return ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _provenance(frames: Frames) -> str:

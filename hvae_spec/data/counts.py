@@ -15,7 +15,8 @@ from hvae_spec.data.cache import search_folders
 from hvae_spec.data.contents import opened
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts, OwnImages
+from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, OwnImages
 
 State = tuple[str, int, int]
 """A file's path, modification time and size."""
@@ -45,7 +46,7 @@ def available_counts(spec: DataSpec) -> ImageCounts:
         UserError: the user's own images cannot be counted.
 
     """
-    counts = _own(spec.own) if spec.dataset == "own" else _published(spec.dataset)
+    counts = _own(spec.own) if spec.is_own else _published(spec.dataset)
     return counts._replace(train=spec.copies * counts.train)
 
 
@@ -57,14 +58,14 @@ def stated_counts(spec: DataSpec) -> ImageCounts:
         UserError: the user's own images are not there, or cannot be counted.
 
     """
-    if spec.dataset == "own" and spec.own is not None and not os.path.exists(spec.own.file):
+    if spec.is_own and spec.own is not None and not os.path.exists(spec.own.file):
         raise UserError(f"{spec.own.file}: no such file or folder")
     return available_counts(spec)
 
 
 def image_pixels(spec: DataSpec) -> int:
     """D, which a model needs even where the images are gone. Raises UserError as `available_counts` does."""
-    if spec.dataset == "own" and spec.own and spec.own.shape:
+    if spec.is_own and spec.own and spec.own.shape:
         return spec.own.shape[0] * spec.own.shape[1]
     return available_counts(spec).pixels
 

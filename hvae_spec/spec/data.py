@@ -1,34 +1,16 @@
 """Which images, and how grey values become observations x."""
 
 import os
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
 from hvae_spec.spec.base import Count, Real, SpecModel
+from hvae_spec.spec.choice import Named
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.fields import Affects
 
-DatasetName = Literal["mnist", "digits", "omniglot", "norb", "frey", "own"]
-
-
-class ImageCounts(NamedTuple):
-    """How large a data set is."""
-
-    pixels: int
-    """D, the pixels of an image."""
-    train: int
-    """Training images."""
-    test: int
-    """Test images."""
-
-
-IMAGE_COUNTS = {
-    "mnist": ImageCounts(784, 60_000, 10_000),
-    "digits": ImageCounts(64, 1_437, 360),
-    "omniglot": ImageCounts(784, 24_345, 8_070),
-    "norb": ImageCounts(1_024, 24_300, 24_300),
-    "frey": ImageCounts(560, 1_572, 393),
-}
+IMAGE_COUNTS = {name: counts for name in DATASETS if (counts := DATASETS[name].counts) is not None}
 """Each data set as its distributor publishes it."""
 
 OwnName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
@@ -56,7 +38,7 @@ class OwnImages(SpecModel):
 class DataSpec(SpecModel):
     """A data set and the random draw that makes x from grey values."""
 
-    dataset: DatasetName
+    dataset: Annotated[str, Named(DATASETS)]
     """`mnist` (28x28, 60,000 + 10,000), `omniglot` (28x28, 24,345 + 8,070), `norb` (small NORB, one camera, 32x32,
     24,300 + 24,300), `frey` (Frey faces, 28x20, 1,572 + 393), `digits` (scikit-learn's 8x8 digits, 1,437 + 360, no
     download) or `own` (see `own`)."""
@@ -75,9 +57,14 @@ class DataSpec(SpecModel):
     """Use only the first so many test images. Null: all."""
 
     @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's own."""
+        return DATASETS[self.dataset].counts is None
+
+    @property
     def name(self) -> str:
         """What tables, figures and records call the data set."""
-        return self.own.name if self.dataset == "own" and self.own else self.dataset
+        return self.own.name if self.is_own and self.own else self.dataset
 
     def limit(self, available: ImageCounts) -> ImageCounts:
         """The images in use, of those that are available."""

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from hvae_spec.backend.memory import EVALUATION_GIB
 from hvae_spec.spec.base import Count, Seed, SpecModel
+from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
 from hvae_spec.spec.model import ModelSpec
@@ -88,10 +89,9 @@ class Member(SpecModel):
     @property
     def label(self) -> str:
         """The paper's name for the model's settings: `VAE`, `VAE+BN`, `VAE+BN+WU`, `Prob. ladder+BN+WU`, ..."""
-        style = "Prob. ladder" if self.model.inference == "ladder" else "VAE"
         norm = "+BN" if self.model.batch_norm else ""
         warm = "+WU" if self.objective.warm_up else ""
-        return style + norm + warm
+        return INFERENCES[self.model.inference].label + norm + warm
 
 
 def digest(content: dict[str, Any], seed: int) -> str:
@@ -105,9 +105,11 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
     for layer, fields in zip(model.layers, content["model"]["layers"], strict=True):
         if layer.down == layer.mlp:
             fields.pop("mlp_down", None)
-        if model.inference == "vae" or layer.top_down == layer.down:
+        if not model.inference_model.top_down or layer.top_down == layer.down:
             fields.pop("mlp_top_down", None)
-    idle = [("model", "inference"), ("model", "share_top_down")] if model.depth == 1 else []
+    idle = [] if model.inference_model.top_down else [("model", "share_top_down")]
+    content["model"]["inference"] = model.effective_inference
+    idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
@@ -116,7 +118,7 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
     data = member.data
-    if data.dataset == "own" and data.own:
+    if data.is_own and data.own:
         # Where the images lie on this machine is nothing of the member.
         content["data"]["own"]["file"] = os.path.basename(data.own.file)
     else:

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hvae_spec.spec.choice import OneOf
+
 Part = Literal["trajectory", "schedule", "length", "evaluation", "nothing"]
 """What of a member a field affects. `trajectory`: a training step itself. `schedule`: a training step through the
 values that the schedule has in its epoch. `length`: how many epochs there are. `evaluation`: the final evaluation.
@@ -27,10 +29,13 @@ class Affects:
 
 
 def fields(model: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-    """Every field below a section, with its path: `("model", "layers", "units")`, list indices left out."""
+    """Every field below a section, with its path: `("model", "layers", "units")`, list indices left out. Fields of all
+    choices are among them: `("training", "optimizer", "adam", "lr")`.
+    """
     for name, info in model.model_fields.items():
         yield (name,), info
-        for section in _sections(info.annotation):
+        chosen = fact(info, OneOf)
+        for section in chosen.sections.values() if chosen else _sections(info.annotation):
             yield from (((name, *path), inner) for path, inner in fields(section))
 
 
@@ -44,6 +49,13 @@ def paths_affecting(model: type[BaseModel], part: Part) -> frozenset[tuple[str, 
     """Paths of the fields that say that they affect a part (`Affects`)."""
     stated = ((path, fact(info, Affects)) for path, info in fields(model))
     return frozenset(path for path, affects in stated if affects is not None and affects.part == part)
+
+
+@cache
+def choices_with_settings(model: type[BaseModel]) -> dict[tuple[str, ...], OneOf]:
+    """The fields that hold a choice with its settings, by path: of the mapping there, one key names the choice."""
+    stated = ((path, fact(info, OneOf)) for path, info in fields(model))
+    return {path: chosen for path, chosen in stated if chosen is not None}
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -1,87 +1,26 @@
 """The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import Field
 
-from hvae_spec.spec.base import Count, Flag, NonNegative, Positive, Real, SpecModel
+from hvae_spec.spec.base import Flag, NonNegative, Positive, Real, SpecModel
+from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
+from hvae_spec.spec.choices.inference import INFERENCES, Inference
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
+from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.mapping import StochasticLayer
 
-Widths = tuple[Count, ...]
-Inference = Literal["vae", "ladder"]
-Observation = Literal["bernoulli", "gaussian"]
-Initialization = Literal["torch", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform"]
-PlainNonlinearity = Literal["relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "elu", "leaky_relu"]
-
-
-class StochasticLayer(SpecModel):
-    """One layer z_i of latent variables and the MLPs that touch it."""
-
-    units: Count
-    """Number of latent units of z_i."""
-    mlp: Widths
-    """Hidden widths of the mapping up into z_i, and of the mapping down out of z_i (to z_{i-1}, or to x for i = 1).
-    An empty list makes the mapping linear."""
-    mlp_down: Widths | None = None
-    """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
-    mlp_top_down: Widths | None = None
-    """Hidden widths of the ladder's inference mapping t_{i-1} = MLP(z_i), where they differ from those of the
-    generative mapping. Only the ladder has this mapping, and only out of z_2 and above."""
-
-    @property
-    def down(self) -> Widths:
-        """Hidden widths of the generative mapping out of this layer."""
-        return self.mlp if self.mlp_down is None else self.mlp_down
-
-    @property
-    def top_down(self) -> Widths:
-        """Hidden widths of the ladder's inference mapping out of this layer."""
-        return self.down if self.mlp_top_down is None else self.mlp_top_down
-
-
-class LeakyReLU(SpecModel):
-    """max(a, slope * a)."""
-
-    leaky_relu: NonNegative
-    """Slope for negative arguments. The paper uses 0.1; a plain `leaky_relu` means 0.1 too."""
-
-
-class ELU(SpecModel):
-    """a for a > 0, alpha * (exp(a) - 1) otherwise."""
-
-    elu: Positive
-    """Scale alpha of the negative part; a plain `elu` means 1."""
-
-
-PARAMETERISED = {"leaky_relu": 0.1, "elu": 1.0}
-"""Nonlinearities that take a number, and the number that their plain name stands for."""
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, dict):
-        return next((form for form in PARAMETERISED if form in value), "leaky_relu")
-    if isinstance(value, LeakyReLU):
-        return "leaky_relu"
-    return "elu" if isinstance(value, ELU) else "plain"
-
-
-def _spelled_out(value: Any) -> Any:
-    """`leaky_relu` as `{leaky_relu: 0.1}`: one model, one form."""
-    return {value: PARAMETERISED[value]} if isinstance(value, str) and value in PARAMETERISED else value
-
-
-Nonlinearity = Annotated[
-    Annotated[PlainNonlinearity, Tag("plain")] | Annotated[LeakyReLU, Tag("leaky_relu")] | Annotated[ELU, Tag("elu")],
-    Discriminator(_form),
-    BeforeValidator(_spelled_out),
-]
+Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
 
 
 class ModelSpec(SpecModel):
-    """A deep hierarchical VAE. The paper's advances (ladder, batch normalisation, warm-up) are off unless asked for."""
+    """A deep hierarchical VAE. The paper's advances (ladder, batch normalization, warm-up) are off unless asked for."""
 
     layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
     """Stochastic layers, z_1 (nearest the data) first."""
-    inference: Inference = "vae"
+    inference: Annotated[str, Named(INFERENCES)] = "vae"
     """`vae`: bottom-up q(z_i|z_{i-1}), Eqs. 5-6. `ladder`: the probabilistic ladder network, Eqs. 13-21.
     With a single layer the two are the same model."""
     share_top_down: Flag = False
@@ -94,9 +33,9 @@ class ModelSpec(SpecModel):
     nonlinearity: Nonlinearity = LeakyReLU(leaky_relu=0.1)
     """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
     The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
-    observation: Observation = "bernoulli"
+    observation: Annotated[str, Named(OBSERVATIONS)] = "bernoulli"
     """p(x|z_1): `bernoulli` (Eq. 2) or `gaussian` with predicted mean and variance (Eq. 1)."""
-    initialization: Initialization = "torch"
+    initialization: Annotated[str, Named(INITIALIZATIONS)] = "torch"
     """Initial weights: `torch` is PyTorch's default for nn.Linear, uniform on +-1/sqrt(fan_in);
     the authors' code uses `glorot_normal`."""
     variance_bias: Real = 0.0
@@ -110,3 +49,19 @@ class ModelSpec(SpecModel):
     def depth(self) -> int:
         """Number of stochastic layers L."""
         return len(self.layers)
+
+    @property
+    def effective_inference(self) -> str:
+        """The inference model's name; with a single layer, that of the simpler one which it then is the same as."""
+        simpler = INFERENCES[self.inference].with_one_layer
+        return simpler if self.depth == 1 and simpler is not None else self.inference
+
+    @property
+    def inference_model(self) -> Inference:
+        """The description of q(z|x) (see `effective_inference`)."""
+        return INFERENCES[self.effective_inference]
+
+    @property
+    def shares_top_down(self) -> bool:
+        """Whether there is a top-down path, and it is that of the generative model."""
+        return self.share_top_down and self.inference_model.top_down

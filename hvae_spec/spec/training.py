@@ -1,33 +1,18 @@
-"""How the parameters are optimised (Sec. 3)."""
+"""How the parameters are optimized (Sec. 3)."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from hvae_spec.spec.base import Count, Flag, Fraction, Natural, Positive, SpecModel
+from hvae_spec.spec.base import Count, Flag, Natural, Positive, SpecModel
+from hvae_spec.spec.choice import OneOf
+from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Adam, AdamSection, OptimizerSection
 from hvae_spec.spec.fields import Affects
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
 
-class Adam(SpecModel):
-    """Adam (Kingma & Ba, 2014)."""
-
-    lr: Annotated[Positive, Affects("schedule")] = 1e-3
-    """Learning rate."""
-    beta1: Fraction = 0.9
-    """Decay rate of the first moment."""
-    beta2: Fraction = 0.999
-    """Decay rate of the second moment."""
-    eps: Positive = 1e-8
-    """Added to the root of the second moment (the authors' code: 1e-4)."""
-
-
-class OptimizerSpec(SpecModel):
-    """The optimiser, by name."""
-
-    adam: Adam
-    """Adam and its settings."""
+Optimizer = Annotated[OptimizerSection, OneOf(OPTIMIZERS)]
 
 
 class LearningRateDecay(SpecModel):
@@ -42,8 +27,8 @@ class LearningRateDecay(SpecModel):
 class FirstPhase(SpecModel):
     """The training that a fine-tuned model comes from: a member of its own, alike but for what is said here.
 
-    Its weights are taken from its record, in this results folder or in one given by `--records`; its optimiser's state
-    is not kept, so that Adam starts anew. Its learning rate is constant.
+    Its weights are taken from its record, in this results folder or in one given by `--records`; its optimizer's state
+    is not kept, so that it starts anew. Its learning rate is constant.
     """
 
     epochs: Count
@@ -65,8 +50,8 @@ class TrainingSpec(SpecModel):
     """Passes over the training set."""
     batch_size: Count = 256
     """Images in a step."""
-    optimizer: OptimizerSpec = OptimizerSpec(adam=Adam())
-    """The optimiser: `{adam: {lr: 1e-3}}`."""
+    optimizer: Optimizer = AdamSection(adam=Adam())
+    """The optimizer: `{adam: {lr: 1e-3}}`."""
     lr_decay: Annotated[LearningRateDecay | None, Affects("schedule")] = None
     """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
     first_phase: FirstPhase | None = None

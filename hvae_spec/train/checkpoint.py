@@ -94,10 +94,10 @@ def cut_checkpoint(path: Path, target: Path, digests: list[str]) -> None:
     places = [metadata["digests"].index(digest) for digest in digests]
     part = {"rows": tensors["rows"][places]}
     for name, value in tensors.items():
-        if name.startswith("adam/"):
+        if name.startswith("optimizer/"):
             _, place, field = name.split("/")
             if int(place) in places:
-                part[f"adam/{places.index(int(place))}/{field}"] = value
+                part[f"optimizer/{places.index(int(place))}/{field}"] = value
     divergences = [metadata["divergences"][place] for place in places]
     metadata |= {"digests": digests, "divergences": divergences}
     write_atomically(target, safetensors.torch.save(_copies(part), {"pack": json.dumps(metadata)}))

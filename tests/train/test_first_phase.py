@@ -10,7 +10,7 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, PackMember
 from hvae_spec.records.layout import Results
 from hvae_spec.train.checkpoint import load_weights, save_weights
-from hvae_spec.train.optimizer import PackAdam
+from hvae_spec.train.optimizer import PackOptimizer
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
 
@@ -91,7 +91,7 @@ def test_weights_go_into_the_optimisers_rows():
 
 def test_the_learning_rate_is_multiplied_every_so_many_epochs():
     training = tuned().training
-    adam = PackAdam([training, replace_lr(training)], [torch.zeros(2, 3)])
+    adam = PackOptimizer([training, replace_lr(training)], [torch.zeros(2, 3)])
     rates = []
     for epoch in range(1, 8):
         adam.begin_epoch(epoch)

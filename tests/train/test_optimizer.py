@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hvae_spec.train.optimizer import PackAdam
+from hvae_spec.train.optimizer import PackOptimizer
 from tests.members import member
 
 SHAPES = [(3, 4), (4, 1), (2, 5)]
@@ -26,7 +26,7 @@ def test_a_step_is_that_of_pytorchs_adam_member_by_member(by_member, clip):
     spec = member(training__clip_norm=clip)
     rate = spec.training.optimizer.adam.lr
     ours, given = parameters(), gradients()
-    pack = PackAdam([spec.training] * 2, ours)
+    pack = PackOptimizer([spec.training] * 2, ours)
     if by_member:  # as on a GPU
         pack.by_member, pack.slots = True, [part for block in pack.slots for part in block]
     norms = pack.step(given, [False, False])
@@ -45,7 +45,7 @@ def test_a_step_is_that_of_pytorchs_adam_member_by_member(by_member, clip):
 
 def test_a_frozen_member_keeps_its_parameters():
     ours = parameters()
-    pack = PackAdam([member().training] * 2, ours)
+    pack = PackOptimizer([member().training] * 2, ours)
     pack.step(gradients(), [True, False])
     for parameter, before in zip(ours, parameters(), strict=True):
         assert torch.equal(parameter[0], before[0])

@@ -18,7 +18,7 @@ from hvae_spec.nn.random import Streams
 from hvae_spec.spec.cost import parameters
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
-from tune.bench.baseline import PlainHVAE, bound, plain_log_likelihood, train_plain
+from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model
 
 CASES = [
@@ -79,17 +79,17 @@ def copy_weights(model, plain):
             norm(head[1:], f"{name}.head.norm", heads)
 
     groups = {"inference.up": plain.up, "generative.conditionals": plain.prior}
-    if plain.ladder and not plain.shared:
+    if plain.top_down and not plain.shared:
         groups["inference.down"] = plain.down
     with torch.no_grad():
         for name, layers in groups.items():
             for index, layer in enumerate(layers):
                 gaussian(layer, f"{name}.{index}")
-        if plain.bernoulli:
-            mlp(plain.decoder[0], "generative.likelihood.mlp")
-            linear(plain.decoder[1], "generative.likelihood.logits")
+        if hasattr(plain.decoder, "logits"):
+            mlp(plain.decoder.mlp, "generative.likelihood.mlp")
+            linear(plain.decoder.logits, "generative.likelihood.logits")
         else:
-            gaussian(plain.decoder, "generative.likelihood")
+            gaussian(plain.decoder.gaussian, "generative.likelihood")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -143,7 +143,7 @@ def test_training_learns():
     x = grey.round()[:100]
 
     def make():
-        return PlainHVAE([4, 2], [[16], [8]], 64, inference="ladder", batch_norm=True)
+        return LadderHVAE([4, 2], [[16], [8]], 64, batch_norm=True)
 
     before, after = (
         plain_log_likelihood(train_plain(make, grey, epochs, 2, seed=0, batch_size=32), x, 50).mean()

@@ -75,24 +75,21 @@ class ShapeMeasurement:
 def shape_name(member: Member) -> str:
     """A shape's name in tables: data set, depth, inference and batch normalisation."""
     model = member.model
-    ladder = model.inference == "ladder" and model.depth > 1
-    style = "ladder" if ladder else "VAE"
-    shared = "+shared" if ladder and model.share_top_down else ""
-    return f"{member.data.name} L{model.depth} {style}{shared}{'+BN' if model.batch_norm else ''}"
+    shared = "+shared" if model.shares_top_down else ""
+    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{'+BN' if model.batch_norm else ''}"
 
 
 def step_shape(member: Member) -> dict[str, Any]:
     """All of a member that its speed depends on. Coarser than `tune.plan.planner.shape`: epochs, say, are not in it."""
     model, training = member.model, member.training
-    ladder = model.inference == "ladder" and model.depth > 1
-    own_top_down = ladder and not model.share_top_down
+    own_top_down = model.inference_model.top_down and not model.share_top_down
     return {
         "data": [member.data.name, member.data.redraw, image_counts(member.data).train],
         "layers": [
             [layer.units, layer.mlp, layer.down, layer.top_down if own_top_down and index else None]
             for index, layer in enumerate(model.layers)
         ],
-        "inference": ["ladder" if ladder else "vae", ladder and model.share_top_down],
+        "inference": [model.effective_inference, model.shares_top_down],
         "batch_norm": model.batch_norm,
         "nonlinearity": model.model_dump(mode="json")["nonlinearity"],
         "observation": model.observation,
