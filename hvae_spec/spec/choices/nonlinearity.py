@@ -26,7 +26,7 @@ class Nonlinearity:
     """One nonlinearity a -> f(a)."""
 
     equation: str
-    """f(a), with the parameter's name for the parameter."""
+    """f(a) of real numbers, with the parameter's name for the parameter; Φ is the standard normal distribution."""
     parameter: str | None = None
     """Name of the number that it takes, if any: in the equation, and as an argument of the torch function."""
     default: ChoiceSection | None = None
@@ -39,9 +39,9 @@ NONLINEARITIES.add("tanh", Nonlinearity("tanh(a)"))
 NONLINEARITIES.add("sigmoid", Nonlinearity("1 / (1 + exp(-a))"))
 NONLINEARITIES.add("softplus", Nonlinearity("log(1 + exp(a))"))
 NONLINEARITIES.add("silu", Nonlinearity("a / (1 + exp(-a))"))
-NONLINEARITIES.add("gelu", Nonlinearity("a Φ(a)"))
-NONLINEARITIES.add("elu", Nonlinearity("a if a > 0, else alpha (exp(a) - 1)", "alpha", ELU(elu=1.0)))
-NONLINEARITIES.add("leaky_relu", Nonlinearity("max(a, slope a)", "slope", LeakyReLU(leaky_relu=0.1)))
+NONLINEARITIES.add("gelu", Nonlinearity("a * Φ(a)"))
+NONLINEARITIES.add("elu", Nonlinearity("a if a > 0 else alpha * (exp(a) - 1)", "alpha", ELU(elu=1.0)))
+NONLINEARITIES.add("leaky_relu", Nonlinearity("max(a, slope * a)", "slope", LeakyReLU(leaky_relu=0.1)))
 
 
 def name_and_parameters(value: str | ChoiceSection) -> tuple[str, dict[str, float]]:
@@ -53,6 +53,6 @@ def name_and_parameters(value: str | ChoiceSection) -> tuple[str, dict[str, floa
 
 
 def equation(value: str | ChoiceSection) -> str:
-    """`f(a) = max(a, slope a), slope = 0.1`, or `f(a) = tanh(a)`."""
+    """`f(a) = max(a, slope * a), slope = 0.1`, or `f(a) = tanh(a)`."""
     name, parameters = name_and_parameters(value)
     return f"f(a) = {NONLINEARITIES[name].equation}" + "".join(f", {key} = {it:g}" for key, it in parameters.items())
