@@ -10,6 +10,8 @@ from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.fields import Affects
 
+DatasetName = Annotated[str, Named(DATASETS)]
+
 IMAGE_COUNTS = {name: counts for name in DATASETS if (counts := DATASETS[name].counts) is not None}
 """Each data set as its distributor publishes it."""
 
@@ -38,7 +40,7 @@ class OwnImages(SpecModel):
 class DataSpec(SpecModel):
     """A data set and the random draw that makes x from grey values."""
 
-    dataset: Annotated[str, Named(DATASETS)]
+    dataset: DatasetName
     """`mnist` (28x28, 60,000 + 10,000), `omniglot` (28x28, 24,345 + 8,070), `norb` (small NORB, one camera, 32x32,
     24,300 + 24,300), `frey` (Frey faces, 28x20, 1,572 + 393), `digits` (scikit-learn's 8x8 digits, 1,437 + 360, no
     download) or `own` (see `own`)."""

@@ -1,36 +1,29 @@
 """The mappings of a model and the layers that they lead to and from: widths alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-from hvae_spec.spec.base import Count, SpecModel
-
-Widths = tuple[Count, ...]
+from typing import Protocol
 
 
-class StochasticLayer(SpecModel):
-    """One layer z_i of latent variables and the MLPs that touch it."""
-
-    units: Count
-    """Number of latent units of z_i."""
-    mlp: Widths
-    """Hidden widths of the mapping up into z_i, and of the mapping down out of z_i (to z_{i-1}, or to x for i = 1).
-    An empty list makes the mapping linear."""
-    mlp_down: Widths | None = None
-    """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
-    mlp_top_down: Widths | None = None
-    """Hidden widths of the ladder's inference mapping t_{i-1} = MLP(z_i), where they differ from those of the
-    generative mapping. Only the ladder has this mapping, and only out of z_2 and above."""
+class Layer(Protocol):
+    """The widths around one z_i, as `hvae_spec.spec.model.StochasticLayer` states them."""
 
     @property
-    def down(self) -> Widths:
-        """Hidden widths of the generative mapping out of this layer."""
-        return self.mlp if self.mlp_down is None else self.mlp_down
+    def units(self) -> int:
+        """Units of z_i."""
 
     @property
-    def top_down(self) -> Widths:
-        """Hidden widths of the ladder's inference mapping out of this layer."""
-        return self.down if self.mlp_top_down is None else self.mlp_top_down
+    def mlp(self) -> Sequence[int]:
+        """Hidden widths into z_i."""
+
+    @property
+    def down(self) -> Sequence[int]:
+        """Hidden widths of the generative mapping out of z_i."""
+
+    @property
+    def top_down(self) -> Sequence[int]:
+        """Hidden widths of the top-down inference mapping out of z_i."""
 
 
 @dataclass(frozen=True)

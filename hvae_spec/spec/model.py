@@ -4,15 +4,43 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hvae_spec.spec.base import Flag, NonNegative, Positive, Real, SpecModel
+from hvae_spec.spec.base import Count, Flag, NonNegative, Positive, Real, SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
-from hvae_spec.spec.choices.inference import INFERENCES, Inference
+from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
 from hvae_spec.spec.choices.observation import OBSERVATIONS
-from hvae_spec.spec.mapping import StochasticLayer
 
+Widths = tuple[Count, ...]
+Inference = Annotated[str, Named(INFERENCES)]
+Observation = Annotated[str, Named(OBSERVATIONS)]
+Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
+
+
+class StochasticLayer(SpecModel):
+    """One layer z_i of latent variables and the MLPs that touch it."""
+
+    units: Count
+    """Number of latent units of z_i."""
+    mlp: Widths
+    """Hidden widths of the mapping up into z_i, and of the mapping down out of z_i (to z_{i-1}, or to x for i = 1).
+    An empty list makes the mapping linear."""
+    mlp_down: Widths | None = None
+    """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
+    mlp_top_down: Widths | None = None
+    """Hidden widths of the ladder's inference mapping t_{i-1} = MLP(z_i), where they differ from those of the
+    generative mapping. Only the ladder has this mapping, and only out of z_2 and above."""
+
+    @property
+    def down(self) -> Widths:
+        """Hidden widths of the generative mapping out of this layer."""
+        return self.mlp if self.mlp_down is None else self.mlp_down
+
+    @property
+    def top_down(self) -> Widths:
+        """Hidden widths of the ladder's inference mapping out of this layer."""
+        return self.down if self.mlp_top_down is None else self.mlp_top_down
 
 
 class ModelSpec(SpecModel):
@@ -20,7 +48,7 @@ class ModelSpec(SpecModel):
 
     layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
     """Stochastic layers, z_1 (nearest the data) first."""
-    inference: Annotated[str, Named(INFERENCES)] = "vae"
+    inference: Inference = "vae"
     """`vae`: bottom-up q(z_i|z_{i-1}), Eqs. 5-6. `ladder`: the probabilistic ladder network, Eqs. 13-21.
     With a single layer the two are the same model."""
     share_top_down: Flag = False
@@ -33,9 +61,9 @@ class ModelSpec(SpecModel):
     nonlinearity: Nonlinearity = LeakyReLU(leaky_relu=0.1)
     """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
     The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
-    observation: Annotated[str, Named(OBSERVATIONS)] = "bernoulli"
+    observation: Observation = "bernoulli"
     """p(x|z_1): `bernoulli` (Eq. 2) or `gaussian` with predicted mean and variance (Eq. 1)."""
-    initialization: Annotated[str, Named(INITIALIZATIONS)] = "torch"
+    initialization: Initialization = "torch"
     """Initial weights: `torch` is PyTorch's default for nn.Linear, uniform on +-1/sqrt(fan_in);
     the authors' code uses `glorot_normal`."""
     variance_bias: Real = 0.0
@@ -57,7 +85,7 @@ class ModelSpec(SpecModel):
         return simpler if self.depth == 1 and simpler is not None else self.inference
 
     @property
-    def inference_model(self) -> Inference:
+    def inference_model(self) -> InferenceModel:
         """The description of q(z|x) (see `effective_inference`)."""
         return INFERENCES[self.effective_inference]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from hvae_spec.registry import Registry
-from hvae_spec.spec.mapping import Mapping, StochasticLayer
+from hvae_spec.spec.mapping import Layer, Mapping
 
 
-class Inference(ABC):
+class InferenceModel(ABC):
     """One inference model: the factors of q(z|x), the equations that give them, and the mappings that they take."""
 
     label: str
@@ -36,11 +36,11 @@ class Inference(ABC):
         """
 
     @abstractmethod
-    def mappings(self, layers: Sequence[StochasticLayer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
+    def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
         """The mappings of its own, those into z_1 first, without what it shares with the generative model."""
 
 
-class BottomUp(Inference):
+class BottomUp(InferenceModel):
     """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up (Eqs. 5-6)."""
 
     label = short = "VAE"
@@ -50,12 +50,12 @@ class BottomUp(Inference):
         return " ".join(["q(z_1|x)", *(f"q(z_{layer}|z_{layer - 1})" for layer in range(2, depth + 1))])
 
     def equations(self, depth: int, *, shared: bool, softplus: str) -> tuple[str, ...]:
-        """See `Inference.equations`."""
+        """See `InferenceModel.equations`."""
         above = ("q(z_i|z_{i-1}) = N(μ_i(z_{i-1}), σ²_i(z_{i-1}))",) if depth > 1 else ()
         return ("q(z_1|x) = N(μ_1(x), σ²_1(x))", *above)
 
-    def mappings(self, layers: Sequence[StochasticLayer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
-        """See `Inference.mappings`."""
+    def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
+        """See `InferenceModel.mappings`."""
         below, source = pixels, "x"
         for index, layer in enumerate(layers, start=1):
             widths = (below, *layer.mlp, 2 * layer.units)
@@ -63,7 +63,7 @@ class BottomUp(Inference):
             below, source = layer.units, f"z_{index}"
 
 
-class Ladder(Inference):
+class Ladder(InferenceModel):
     """The probabilistic ladder network: a deterministic pass up, then a stochastic one down (Eqs. 13-21)."""
 
     label, short = "Prob. ladder", "ladder"
@@ -75,7 +75,7 @@ class Ladder(Inference):
         return " ".join([f"q(z_{depth}|x)", *(f"q(z_{layer}|z_{layer + 1}, x)" for layer in range(depth - 1, 0, -1))])
 
     def equations(self, depth: int, *, shared: bool, softplus: str) -> tuple[str, ...]:
-        """See `Inference.equations`."""
+        """See `InferenceModel.equations`."""
         return (
             f"d_1 = MLP(x),  d_i = MLP(μ_{{d,i-1}}),  μ_{{d,i}} = Linear(d_i),  "
             f"σ²_{{d,i}} = softplus(Linear(d_i)){softplus}",
@@ -87,8 +87,8 @@ class Ladder(Inference):
             "1 / (s_{t,i} + s_{d,i})),  s = 1/σ²",
         )
 
-    def mappings(self, layers: Sequence[StochasticLayer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
-        """See `Inference.mappings`."""
+    def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
+        """See `InferenceModel.mappings`."""
         below = pixels
         for index, layer in enumerate(layers, start=1):
             widths = (below, *layer.mlp, 2 * layer.units)
@@ -99,6 +99,6 @@ class Ladder(Inference):
             yield Mapping(f"t_{index}", widths, normalised_head=True, per_sample=True)
 
 
-INFERENCES: Registry[Inference] = Registry("inference model")
+INFERENCES: Registry[InferenceModel] = Registry("inference model")
 INFERENCES.add("vae", BottomUp())
 INFERENCES.add("ladder", Ladder())
