@@ -7,26 +7,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from hvae_spec import compiler
-from hvae_spec.data.dataset import LOADERS
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.counts import image_counts
+from hvae_spec.data.dataset import LOADERS, load_dataset
+from hvae_spec.data.images import RawImages
 from hvae_spec.errors import UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.nn import inference, initialization, likelihood, nonlinearity, objective
 from hvae_spec.registry import Registry
-from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS
 from hvae_spec.spec.choices.term import TERMS
-from hvae_spec.spec.cost import mappings
+from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.equations import equations
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.train import optimizer
+from hvae_spec.train.trainer import Trainer
 from tests.members import member
 from tune.bench import baseline, comparison
 
@@ -141,6 +146,41 @@ def test_a_choice_may_join_later():
     assert compiled.inference.up[0].mlp.nonlinearity is torch.nn.functional.mish
     with pytest.raises(UserError, match=r"the plain program has no nonlinearity mish: add it to tune/bench/baseline"):
         comparison.plain_model(spec)
+
+
+class LaplaceLikelihood(likelihood.GaussianLikelihood):
+    """log p(x|z_1) = sum_d [-log(2 b_d) - |x_d - mu_d| / b_d]."""
+
+    def forward(self, z, x):
+        parameters = self.distribution(z)
+        scale = parameters.variance
+        return -((2 * scale).log() + (x - parameters.mean).abs() / scale).sum(1)
+
+
+def noise():
+    images = np.random.default_rng(0).integers(0, 2, (120, 9), dtype=np.uint8)
+    labels = np.zeros(120, dtype=np.int64)
+    return RawImages(images[:100], images[100:], labels[:100], labels[100:], 2, (3, 3), True)
+
+
+def test_an_observation_model_and_a_data_set_join_and_are_trained_and_evaluated(monkeypatch):
+    laplace = Observation("p(x|z_1) = Laplace(μ(z_1), b(z_1))", heads=2)
+    monkeypatch.setitem(OBSERVATIONS._items, "laplace", laplace)
+    monkeypatch.setitem(likelihood.LIKELIHOODS._items, "laplace", LaplaceLikelihood)
+    monkeypatch.setitem(DATASETS._items, "noise", Dataset(ImageCounts(9, 100, 20), levels=2, comes_with="numpy"))
+    monkeypatch.setitem(LOADERS._items, "noise", noise)
+    data = {"data__dataset": "noise", "data__train_images": None, "data__test_images": None}
+    spec = member(2, model__observation="laplace", model__batch_norm=False, training__batch_size=20, **data)
+    assert image_counts(spec.data) == (9, 100, 20)
+    assert laplace.equation in equations(spec.model)
+    dataset = load_dataset(spec.data)
+    trainer = Trainer([spec], dataset)
+    assert parameters(spec, 9) == sum(p.numel() for p in trainer.parameters)
+    assert trainer.train_epoch()[0]["train_bound"] < 0
+    assert trainer.divergences == [None]
+    x = draw_once(dataset, "test", "laplace")
+    assert float(x.min()) >= 0
+    assert not torch.equal(x, x.round())  # grey values are dequantized
 
 
 def test_a_description_without_an_implementation_is_one_message(monkeypatch):

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.frames import Frames
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.spec.data import IMAGE_COUNTS
+from hvae_spec.spec.choices.dataset import DATASETS
 
 CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over the test images."
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
@@ -44,7 +44,8 @@ def not_canonical(members: pd.DataFrame) -> bool:
 
 def limits(members: pd.DataFrame) -> Iterator[str]:
     """`512 of 60,000 training images`, where members of one data set have not seen all images."""
-    whole = IMAGE_COUNTS.get(str(members["dataset"].iloc[0]))
+    name = str(members["dataset"].iloc[0])
+    whole = DATASETS[name].counts if name in DATASETS else None
     if whole:
         for kind, column, count in zip(("training", "test"), ("train_images", "test_images"), whole[1:], strict=True):
             if (members[column] < count).any():

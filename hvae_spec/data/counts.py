@@ -15,7 +15,7 @@ from hvae_spec.data.cache import search_folders
 from hvae_spec.data.contents import opened
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import UserError
-from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, OwnImages
 
 State = tuple[str, int, int]
@@ -46,7 +46,8 @@ def available_counts(spec: DataSpec) -> ImageCounts:
         UserError: the user's own images cannot be counted.
 
     """
-    counts = _own(spec.own) if spec.is_own else _published(spec.dataset)
+    published = DATASETS[spec.dataset].counts
+    counts = _own(spec.own) if published is None else _published(spec.dataset, published)
     return counts._replace(train=spec.copies * counts.train)
 
 
@@ -70,18 +71,18 @@ def image_pixels(spec: DataSpec) -> int:
     return available_counts(spec).pixels
 
 
-def _published(name: str) -> ImageCounts:
+def _published(name: str, published: ImageCounts) -> ImageCounts:
     """The counts of a published data set: those of the files that are here, else (or if they are damaged) the published
     ones.
     """
     count = _HEADERS.get(name)
     states = None if count is None else _states(name)
     if count is None or states is None:
-        return IMAGE_COUNTS[name]
+        return published
     try:
         return count(*states)
     except UserError:
-        return IMAGE_COUNTS[name]
+        return published
 
 
 def _own(own: OwnImages | None) -> ImageCounts:

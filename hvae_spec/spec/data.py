@@ -13,7 +13,7 @@ from hvae_spec.spec.fields import Affects
 DatasetName = Annotated[str, Named(DATASETS)]
 
 IMAGE_COUNTS = {name: counts for name in DATASETS if (counts := DATASETS[name].counts) is not None}
-"""Each data set as its distributor publishes it."""
+"""The data sets of this package as their distributors publish them."""
 
 OwnName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
 OwnFile = Annotated[

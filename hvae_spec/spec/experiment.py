@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field
 
 from hvae_spec.backend.memory import EVALUATION_GIB
 from hvae_spec.spec.base import Count, Seed, SpecModel
+from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
@@ -124,7 +125,7 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
     else:
         idle.append(("data", "own"))
         # The published sizes: what is on this machine is nothing of the member either.
-        _, train, test = IMAGE_COUNTS.get(data.dataset, (0, 0, 0))
+        _, train, test = DATASETS[data.dataset].counts or (0, 0, 0)
         idle += [("data", "train_images")] * (data.train_images == data.copies * train)
         idle += [("data", "test_images")] * (data.test_images == test)
     for section, key in idle:
