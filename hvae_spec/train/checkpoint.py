@@ -94,7 +94,7 @@ def cut_checkpoint(path: Path, target: Path, digests: list[str]) -> None:
     places = [metadata["digests"].index(digest) for digest in digests]
     part = {"rows": tensors["rows"][places]}
     for name, value in tensors.items():
-        if name.startswith("optimizer/"):
+        if name != "rows":
             _, place, field = name.split("/")
             if int(place) in places:
                 part[f"optimizer/{places.index(int(place))}/{field}"] = value
