@@ -1,6 +1,7 @@
 """Spec -> model and batches: the only file that knows both pydantic and torch."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +15,17 @@ from hvae_spec.nn.gaussian import Style
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.inference import Widths
 from hvae_spec.nn.initialization import initialize
-from hvae_spec.nn.nonlinearity import PLAIN, elu, leaky_relu
+from hvae_spec.nn.nonlinearity import NONLINEARITIES
+from hvae_spec.nn.objective import TERMS, Term
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.model import ELU, LeakyReLU, ModelSpec
+from hvae_spec.spec.model import ModelSpec
+from hvae_spec.spec.objective import ObjectiveSpec
 
 
 def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
-    """The networks of a model spec for M members, not yet initialised."""
+    """The networks of a model spec for M members, not yet initialized."""
     style = Style(
         members,
         nonlinearity(spec),
@@ -41,15 +45,17 @@ def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
 
 def nonlinearity(spec: ModelSpec) -> Callable[[Tensor], Tensor]:
     """The nonlinearity of a model's MLPs."""
-    if isinstance(spec.nonlinearity, LeakyReLU):
-        return leaky_relu(spec.nonlinearity.leaky_relu)
-    if isinstance(spec.nonlinearity, ELU):
-        return elu(spec.nonlinearity.elu)
-    return PLAIN[spec.nonlinearity]
+    name, parameters = name_and_parameters(spec.nonlinearity)
+    return partial(NONLINEARITIES[name], **parameters) if parameters else NONLINEARITIES[name]
+
+
+def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
+    """The terms of the log weight that is trained on."""
+    return tuple(partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items())
 
 
 def initialized(specs: Sequence[Member], pixels: int) -> Hierarchy:
-    """The networks of a pack of members of one shape, each initialised from its own seed and by its own scheme.
+    """The networks of a pack of members of one shape, each initialized from its own seed and by its own scheme.
 
     Initial weights are drawn on the CPU, so they are the same on every device.
     """

@@ -51,15 +51,19 @@ class Reference:
 
     def posterior(self, x, noise):
         """Latents and their q parameters, z_1 first."""
+        return {"vae": self.bottom_up, "ladder": self.ladder}[self.spec.inference](x, noise)
+
+    def bottom_up(self, x, noise):
+        z, q, y = [], [], x
+        for index, layer in enumerate(self.spec.layers):
+            mu, sigma2 = self.gaussian(f"inference.up.{index}", layer.mlp, y)
+            y = mu + torch.sqrt(sigma2) * noise[index]
+            z.append(y)
+            q.append((mu, sigma2))
+        return z, q
+
+    def ladder(self, x, noise):
         layers = self.spec.layers
-        if self.spec.inference == "vae":
-            z, q, y = [], [], x
-            for index, layer in enumerate(layers):
-                mu, sigma2 = self.gaussian(f"inference.up.{index}", layer.mlp, y)
-                y = mu + torch.sqrt(sigma2) * noise[index]
-                z.append(y)
-                q.append((mu, sigma2))
-            return z, q
         d, y = [], x
         for index, layer in enumerate(layers):
             d.append(self.gaussian(f"inference.up.{index}", layer.mlp, y))
@@ -92,9 +96,13 @@ class Reference:
 
     def log_likelihood(self, x, z):
         d = self.mlp("generative.likelihood.mlp", self.spec.layers[0].down, z)
-        if self.spec.observation == "bernoulli":
-            mu = torch.sigmoid(self.linear("generative.likelihood.logits", d)).tolist()
-            return sum(math.log(m) if a else math.log1p(-m) for a, m in zip(x.tolist(), mu, strict=True))
+        return {"bernoulli": self.bernoulli, "gaussian": self.gaussian_pixels}[self.spec.observation](x, d)
+
+    def bernoulli(self, x, d):
+        mu = torch.sigmoid(self.linear("generative.likelihood.logits", d)).tolist()
+        return sum(math.log(m) if a else math.log1p(-m) for a, m in zip(x.tolist(), mu, strict=True))
+
+    def gaussian_pixels(self, x, d):
         heads = self.linear("generative.likelihood.head.linear", d)
         mu, a = heads[: len(heads) // 2], heads[len(heads) // 2 :]
         return self.log_normal(x, mu, F.softplus(a) + self.spec.variance_floor)

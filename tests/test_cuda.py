@@ -12,13 +12,14 @@ from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, PackMember
 from hvae_spec.records.layout import Results
+from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
 
 pytestmark = pytest.mark.cuda
 
 
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_log_weights_are_those_of_the_cpu(inference):
     spec = member(model__inference=inference)
     model = compiler.initialized([spec, spec], 64)
@@ -50,7 +51,7 @@ def test_the_bound_is_that_of_the_cpu_within_monte_carlo_error():
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_a_replayed_graph_trains_as_the_steps_it_stands_for(inference, clip):
     specs = [member(seed=seed, model__inference=inference, training__clip_norm=clip) for seed in (0, 1)]
     dataset = load_dataset(specs[0].data)

@@ -20,6 +20,7 @@ from analysis.tables import TableSet, html_table
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.spec import equations
+from hvae_spec.spec.choices import nonlinearity
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import Member
 
@@ -149,20 +150,18 @@ def _figure(number: int, drawing: Drawing) -> str:
 
 
 def _architectures(frames: Frames) -> str:
-    parts = [_architecture(item) for item in architectures(frames)]
-    if not parts:
+    found = architectures(frames)
+    if not found:
         return ""
-    objective = (
-        "log w = log p(x|z_1) + β Σ_i [log p(z_i|…) − log q(z_i|…)]",
-        "(1/M) Σ_m log (1/K) Σ_k w_{m,k}",
-    )
+    # Each objective once: most grids have one.
+    objectives = dict.fromkeys(equations.objective(item.member.objective) for item in found)
     return "\n".join(
         (
             "<p>Each model once, at its greatest depth, with the variants that share it; models of less depth lack the "
             "upper layers. The bound that is maximized, with M Monte Carlo and K importance samples; β rises linearly "
             "from 0 to 1 in the epochs of warm-up, and is 1 in every test:</p>",
-            *map(equation, objective),
-            *parts,
+            *(equation(line) for lines in objectives for line in lines),
+            *map(_architecture, found),
         )
     )
 
@@ -180,7 +179,7 @@ def _architecture(architecture: Architecture) -> str:
     lines = [
         f"<h3>{escape(', '.join(architecture.variants))} ({escape(architecture.dataset)}, L = {model.depth})</h3>",
         f"<p>{typeset(units)}; x: {escape(model.observation)}. {typeset(norm)} "
-        f"Nonlinearity: {escape(_nonlinearity(member.model_dump(mode='json')['model']['nonlinearity']))}.</p>",
+        f"Nonlinearity: {typeset(nonlinearity.equation(model.nonlinearity))}.</p>",
         equation(f"p(x, z) = {equations.generative(model)}"),
         equation(f"q(z|x) = {equations.inference(model)}"),
         *map(equation, equations.equations(model)),
@@ -203,10 +202,6 @@ def _mappings(member: Member) -> str:
         # The user's own images may have been removed, and with them the number of pixels.
         return f"<p>Its widths are not known here: {escape(str(error))}</p>"
     return row_table("", [("mapping", "widths", "parameters"), *rows], text=False, typeset_cells=True)
-
-
-def _nonlinearity(value: object) -> str:
-    return ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _provenance(frames: Frames) -> str:

@@ -12,7 +12,8 @@ from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, UserError
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def _list() -> int:
 def listing(name: str) -> Listing:
     """Where a data set is, and whether it is what its distributor published."""
     counts = image_counts(DataSpec.model_validate({"dataset": name}))
-    if name not in SOURCES:
-        return Listing(name, "yes", "comes with scikit-learn", 0, "yes", counts)
+    package = DATASETS[name].comes_with
+    if package is not None:
+        return Listing(name, "yes", f"comes with {package}", 0, "yes", counts)
     sources = SOURCES[name]
     paths = [path for source in sources if (path := find(source))]
     folder = search_folders()[0] / sources[0].dataset
@@ -109,8 +111,8 @@ def fetch(name: str) -> int:
     console = Console()
     if name not in SOURCES:
         known = ", ".join(SOURCES)
-        if name in IMAGE_COUNTS:
-            console.print(f"{name} comes with scikit-learn: nothing to download")
+        if name in DATASETS and DATASETS[name].comes_with is not None:
+            console.print(f"{name} comes with {DATASETS[name].comes_with}: nothing to download")
             return 0
         raise DataError(f"{name}: no such data set; expected one of {known}")
     paths: list[Path] = [locate(source) for source in SOURCES[name]]

@@ -15,7 +15,8 @@ from hvae_spec.data.formats.idx import idx_shape
 from hvae_spec.data.formats.norb_matrix import norb_shape
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts, OwnImages
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
+from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, OwnImages
 
 State = tuple[str, int, int]
 """A file's path, modification time and size."""
@@ -34,7 +35,8 @@ def available_counts(spec: DataSpec) -> ImageCounts:
         DataError: the user's own images cannot be counted.
 
     """
-    counts = _own(spec.own) if spec.dataset == "own" else _published(spec.dataset)
+    published = DATASETS[spec.dataset].counts
+    counts = _own(spec.own) if published is None else _published(spec.dataset, published)
     return counts._replace(train=spec.copies * counts.train)
 
 
@@ -46,30 +48,30 @@ def stated_counts(spec: DataSpec) -> ImageCounts:
         DataError: the user's own images are not there, or cannot be counted.
 
     """
-    if spec.dataset == "own" and spec.own is not None and not os.path.exists(spec.own.file):
+    if spec.is_own and spec.own is not None and not os.path.exists(spec.own.file):
         raise DataError(f"{spec.own.file}: no such file or folder")
     return available_counts(spec)
 
 
 def image_pixels(spec: DataSpec) -> int:
     """D, which a model needs even where the images are gone. Raises DataError as `available_counts` does."""
-    if spec.dataset == "own" and spec.own and spec.own.shape:
+    if spec.is_own and spec.own and spec.own.shape:
         return spec.own.shape[0] * spec.own.shape[1]
     return available_counts(spec).pixels
 
 
-def _published(name: str) -> ImageCounts:
+def _published(name: str, published: ImageCounts) -> ImageCounts:
     """The counts of a published data set: those of the files that are here, else (or if they are damaged) the published
     ones.
     """
     count = _HEADERS.get(name)
     states = None if count is None else _states(name)
     if count is None or states is None:
-        return IMAGE_COUNTS[name]
+        return published
     try:
         return count(*states)
     except UserError:
-        return IMAGE_COUNTS[name]
+        return published
 
 
 def _own(own: OwnImages | None) -> ImageCounts:

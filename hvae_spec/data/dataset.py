@@ -16,15 +16,16 @@ from hvae_spec.data.norb import norb
 from hvae_spec.data.omniglot import omniglot
 from hvae_spec.data.own import own_images
 from hvae_spec.errors import DataError
-from hvae_spec.spec.data import DataSpec, ImageCounts
+from hvae_spec.registry import Registry
+from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.data import DataSpec
 
-LOADERS: dict[str, Callable[[], RawImages]] = {
-    "mnist": mnist,
-    "digits": digits,
-    "omniglot": omniglot,
-    "norb": norb,
-    "frey": frey,
-}
+LOADERS: Registry[Callable[[], RawImages]] = Registry("loader of a data set")
+LOADERS.add("mnist", mnist)
+LOADERS.add("digits", digits)
+LOADERS.add("omniglot", omniglot)
+LOADERS.add("norb", norb)
+LOADERS.add("frey", frey)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
             run was planned.
 
     """
-    raw = own_images(spec.own) if spec.dataset == "own" else LOADERS[spec.dataset]()
+    raw = own_images(spec.own) if spec.is_own else LOADERS[spec.dataset]()
     train_sha256, test_sha256 = _sha256(raw.train, raw.train_labels), _sha256(raw.test, raw.test_labels)
     dataset = Dataset(name=spec.name, train_sha256=train_sha256, test_sha256=test_sha256, **vars(raw))
     if spec.copies > 1:

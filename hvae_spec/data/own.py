@@ -10,7 +10,8 @@ from hvae_spec.data.cache import search_folders
 from hvae_spec.data.formats import folder, numpy_file
 from hvae_spec.data.images import RawImages, every_fifth
 from hvae_spec.errors import DataError
-from hvae_spec.spec.data import ImageCounts, OwnImages
+from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.data import OwnImages
 
 LARGEST_LEVELS = 2**24
 """Whole numbers up to here are exact as float32."""

@@ -22,7 +22,7 @@ class DiagonalGaussian:
     variance: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Mean + sqrt(variance) * noise, the reparametrised sample."""
+        """mean + sqrt(variance) * noise, the reparametrized sample."""
         return self.mean + self.variance.sqrt() * noise
 
     def log_prob(self, z: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
-from hvae_spec.nn.inference import BottomUp, Draw, Ladder, Widths
-from hvae_spec.nn.likelihood import LIKELIHOODS
+from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Widths
+from hvae_spec.nn.likelihood import LIKELIHOODS, Likelihood
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Generative(nn.Module):
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Widths], observation: str) -> None:
         super().__init__()
-        self.likelihood = LIKELIHOODS[observation](style, layers[0].units, layers[0].down, pixels)
+        self.likelihood: Likelihood = LIKELIHOODS[observation](style, layers[0].units, layers[0].down, pixels)
         self.conditionals = nn.ModuleList(
             GaussianMapping(style, above.units, above.down, layer.units) for layer, above in pairwise(layers)
         )
@@ -57,9 +57,9 @@ class Hierarchy(nn.Module):
         style: what all mappings have in common, M among it.
         pixels: D, width of x.
         layers: stochastic layers, z_1 first.
-        inference: `vae` or `ladder`.
-        share_top_down: the ladder's top-down mappings are the generative ones.
-        observation: `bernoulli` or `gaussian`.
+        inference: a name of `hvae_spec.nn.inference.INFERENCES`.
+        share_top_down: its top-down mappings are the generative ones.
+        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`.
 
     """
 
@@ -78,12 +78,10 @@ class Hierarchy(nn.Module):
         self.units = [layer.units for layer in layers]
         self.generative = Generative(style, pixels, layers, observation)
         shared = self.generative.conditionals if share_top_down else None
-        self.inference: BottomUp | Ladder = (
-            Ladder(style, pixels, layers, shared) if inference == "ladder" else BottomUp(style, pixels, layers)
-        )
+        self.inference: InferenceNetwork = INFERENCES[inference](style, pixels, layers, shared)
 
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
-        """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples an image."""
+        """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples per image."""
         x = units_first(x)
         return self.trace(x, self.inference.encode(x), noise)
 

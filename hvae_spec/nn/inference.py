@@ -1,9 +1,10 @@
-"""The two inference networks q(z|x): bottom-up (Eqs. 5-6) and the probabilistic ladder (Eqs. 13-21).
+"""The inference networks q(z|x): bottom-up (Eqs. 5-6) and the probabilistic ladder (Eqs. 13-21).
 
-Each has two parts. `encode` is what does not depend on a sample, computed once an image; `sample` draws the latents
+Each has two parts. `encode` is what does not depend on a sample, computed once per image; `sample` draws the latents
 from noise. Lists over layers go from the data up: entry 0 is z_1.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianMapping, Style, precision_weighted_merge
+from hvae_spec.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,41 @@ class Draw:
     """p(z_i | z_{i+1}), where inference has computed it already (shared top-down mappings)."""
 
 
-class BottomUp(nn.Module):
-    """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up: the inference model of a VAE."""
+class InferenceNetwork(nn.Module, ABC):
+    """q(z|x) of some stochastic layers, and the mappings up into them that it begins with.
 
-    def __init__(self, style: Style, pixels: int, layers: Sequence[Widths]) -> None:
+    Args:
+        style: what all mappings have in common, M among it.
+        pixels: D, width of x.
+        layers: stochastic layers, z_1 first.
+        shared: the generative mappings p(z_i|z_{i+1}), where they are to be its top-down ones too (Sec. 4).
+
+    """
+
+    def __init__(
+        self, style: Style, pixels: int, layers: Sequence[Widths], shared: nn.ModuleList | None = None
+    ) -> None:
         super().__init__()
         ins = [pixels, *(layer.units for layer in layers)]
         self.up = nn.ModuleList(
             GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=False)
         )
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> list[DiagonalGaussian]:
+        """What is known of x [M, D, 1, B] before anything is drawn."""
+
+    @abstractmethod
+    def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
+        """Samples of z_1 ... z_L, in this order, from noise of shapes [M, U_i, S, B]."""
+
+
+INFERENCES: Registry[type[InferenceNetwork]] = Registry("inference model in torch")
+
+
+@INFERENCES.register("vae")
+class BottomUp(InferenceNetwork):
+    """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up: the inference model of a VAE (Eqs. 5-6)."""
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
         """x [M, D, 1, B] -> [q(z_1|x)], all that does not depend on a sample."""
@@ -62,25 +90,18 @@ class BottomUp(nn.Module):
         return draws
 
 
-class Ladder(nn.Module):
+@INFERENCES.register("ladder")
+class Ladder(InferenceNetwork):
     """The probabilistic ladder network.
 
     A deterministic pass up, d_i = MLP(mu_{d,i-1}) with heads mu_{d,i} and sigma2_{d,i} (Eqs. 13-16); then a stochastic
     pass down, where q(z_i|z_{i+1}, x) merges that evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21).
-
-    Args:
-        shared: the generative mappings, to be used as the top-down ones too (Sec. 4); None for mappings of their own.
-
     """
 
     def __init__(
         self, style: Style, pixels: int, layers: Sequence[Widths], shared: nn.ModuleList | None = None
     ) -> None:
-        super().__init__()
-        ins = [pixels, *(layer.units for layer in layers)]
-        self.up = nn.ModuleList(
-            GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=False)
-        )
+        super().__init__(style, pixels, layers)
         self.is_shared = shared is not None
         self.down = shared or nn.ModuleList(
             GaussianMapping(style, above.units, above.top_down, layer.units) for layer, above in pairwise(layers)

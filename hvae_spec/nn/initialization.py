@@ -1,13 +1,35 @@
 """Initial weights, drawn member by member from the members' own generators."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.gaussian import GaussianHead
 from hvae_spec.nn.linear import Linear
+from hvae_spec.registry import Registry
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """How the weights of a linear map are drawn."""
+
+    variance: Callable[[int, int], float]
+    """Variance of a weight, given the map's fan-in and fan-out. Its mean is 0."""
+    normal: bool
+    """Normal rather than uniform."""
+    draws_bias: bool = False
+    """Biases are uniform, with the variance of the weights; otherwise they are 0."""
+
+
+INITIALIZATIONS: Registry[Initialization] = Registry("initialization in torch")
+INITIALIZATIONS.add("torch", Initialization(lambda n_in, n_out: 1 / (3 * n_in), normal=False, draws_bias=True))
+INITIALIZATIONS.add("glorot_normal", Initialization(lambda n_in, n_out: 2 / (n_in + n_out), normal=True))
+INITIALIZATIONS.add("glorot_uniform", Initialization(lambda n_in, n_out: 2 / (n_in + n_out), normal=False))
+INITIALIZATIONS.add("he_normal", Initialization(lambda n_in, n_out: 2 / n_in, normal=True))
+INITIALIZATIONS.add("he_uniform", Initialization(lambda n_in, n_out: 2 / n_in, normal=False))
 
 
 @torch.no_grad()
@@ -16,30 +38,29 @@ def initialize(model: nn.Module, scheme: str, variance_bias: float, generators: 
 
     Args:
         model: a member-batched model.
-        scheme: `torch` (PyTorch's default: weights and biases uniform on +-1/sqrt(fan_in)), `glorot_normal`,
-            `glorot_uniform` (variance 2 / (fan_in + fan_out), biases zero), `he_normal`, `he_uniform` (2 / fan_in).
+        scheme: a name of `INITIALIZATIONS`.
         variance_bias: initial bias of the heads that give variances.
         generators: member m is drawn from generators[m] alone.
 
     """
+    initialization = INITIALIZATIONS[scheme]
     for module in model.modules():
         if isinstance(module, Linear):
             for member, generator in enumerate(generators):
-                _draw(module, member, scheme, generator)
+                _draw(module, member, initialization, generator)
     for module in model.modules():
         if isinstance(module, GaussianHead) and module.linear.bias is not None and variance_bias:
             half = module.linear.bias.shape[1] // 2
             module.linear.bias[:, half:] = variance_bias
 
 
-def _draw(linear: Linear, member: int, scheme: str, generator: torch.Generator) -> None:
+def _draw(linear: Linear, member: int, initialization: Initialization, generator: torch.Generator) -> None:
     _, outputs, fan_in = linear.weight.shape
-    fan_out = outputs // linear.heads
-    family, _, shape = scheme.partition("_")
-    variance = {"torch": 1 / (3 * fan_in), "glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in}[family]
-    linear.weight[member] = _noise((outputs, fan_in), variance, shape == "normal", generator)
+    variance = initialization.variance(fan_in, outputs // linear.heads)
+    linear.weight[member] = _noise((outputs, fan_in), variance, initialization.normal, generator)
     if linear.bias is not None:
-        linear.bias[member] = _noise((outputs, 1), variance, False, generator) if scheme == "torch" else 0.0
+        drawn = initialization.draws_bias
+        linear.bias[member] = _noise((outputs, 1), variance, False, generator) if drawn else 0.0
 
 
 def _noise(shape: tuple[int, int], variance: float, normal: bool, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,8 @@
-"""The observation models p(x|z_1), Eqs. 1 and 2. Their output layers are never batch-normalised."""
+"""The observation models p(x|z_1), Eqs. 1 and 2. Their output layers are never batch-normalized."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,32 +10,83 @@ from torch.nn import functional as F
 
 from hvae_spec.nn.gaussian import MLP, DiagonalGaussian, GaussianHead, Style
 from hvae_spec.nn.linear import Linear
+from hvae_spec.registry import Registry
 
 
-class BernoulliLikelihood(nn.Module):
-    """P(x|z_1) = B(x | mu(z_1)), Eq. 2, with mu = sigmoid(Linear(MLP(z_1)))."""
+class Likelihood(nn.Module, ABC):
+    """p(x|z_1), and the observations x that it is made for.
+
+    Args:
+        style: what all mappings have in common.
+        units: units of z_1.
+        widths: hidden widths of the mapping.
+        pixels: D.
+
+    """
+
+    binary: ClassVar[bool] = False
+    """Whether x consists of zeros and ones."""
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__()
         self.mlp = MLP(style, units, widths)
+        self.pixels = pixels
+
+    @abstractmethod
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1) in nats, summed over pixels.  z [M, U, S, B], x [M, D, 1, B] -> [M, S, B]."""
+
+    @abstractmethod
+    def mean(self, z: Tensor) -> Tensor:
+        """E[x|z_1], [M, D, S, B]."""
+
+    @staticmethod
+    @abstractmethod
+    def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
+        """Observations from grey values.
+
+        Args:
+            values: grey values 0 ... levels - 1, or intensities in [0, 1], which are floats and have `levels` 2.
+            levels: number of grey levels.
+            uniform: noise on [0, 1), of the same shape.
+
+        """
+
+
+LIKELIHOODS: Registry[type[Likelihood]] = Registry("observation model in torch")
+
+
+@LIKELIHOODS.register("bernoulli")
+class BernoulliLikelihood(Likelihood):
+    """p(x|z_1) = B(x | mu(z_1)), Eq. 2, with mu = sigmoid(Linear(MLP(z_1)))."""
+
+    binary = True
+
+    def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
+        super().__init__(style, units, widths, pixels)
         self.logits = Linear(style.members, self.mlp.outputs, pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log P(x|z_1) in nats, summed over pixels.  z [M, U, S, B], x [M, D, 1, B] -> [M, S, B]."""
+        """log p(x|z_1) = sum_d [x_d log mu_d + (1 - x_d) log(1 - mu_d)]."""
         logits = self.logits(self.mlp(z))
         return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(1)
 
     def mean(self, z: Tensor) -> Tensor:
-        """E[x|z_1], [M, D, S, B]."""
+        """E[x|z_1] = mu."""
         return torch.sigmoid(self.logits(self.mlp(z)))
 
+    @staticmethod
+    def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
+        """Binarization: a pixel is 1 with probability value / (levels - 1)."""
+        return (uniform * (levels - 1) < values.to(torch.float32)).to(torch.float32)
 
-class GaussianLikelihood(nn.Module):
+
+@LIKELIHOODS.register("gaussian")
+class GaussianLikelihood(Likelihood):
     """p(x|z_1) = N(x | mu(z_1), sigma2(z_1)), Eq. 1: mean linear, variance softplus."""
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
-        super().__init__()
-        self.mlp = MLP(style, units, widths)
+        super().__init__(style, units, widths, pixels)
         self.head = GaussianHead(style, self.mlp.outputs, pixels, normalise=False)
 
     def distribution(self, z: Tensor) -> DiagonalGaussian:
@@ -42,15 +95,20 @@ class GaussianLikelihood(nn.Module):
         return gaussian
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z_1) in nats, summed over pixels.  z [M, U, S, B], x [M, D, 1, B] -> [M, S, B]."""
+        """log p(x|z_1) = sum_d log N(x_d; mu_d, sigma2_d)."""
         return self.distribution(z).log_prob(x).sum(1)
 
     def mean(self, z: Tensor) -> Tensor:
-        """E[x|z_1], [M, D, S, B]."""
+        """E[x|z_1] = mu."""
         return self.distribution(z).mean
 
+    @staticmethod
+    def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
+        """See `dequantize`."""
+        return dequantize(values, levels, uniform)
 
-LIKELIHOODS: dict[str, type[BernoulliLikelihood] | type[GaussianLikelihood]] = {
-    "bernoulli": BernoulliLikelihood,
-    "gaussian": GaussianLikelihood,
-}
+
+def dequantize(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
+    """Uniform dequantization: (value + u) / levels, which lies in [0, 1). Intensities stay as they are."""
+    grey = values.to(torch.float32)
+    return grey if values.is_floating_point() else (grey + uniform) / levels

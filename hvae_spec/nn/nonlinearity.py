@@ -1,29 +1,25 @@
-"""The nonlinearities of the MLPs, by their names in a spec."""
+"""The nonlinearities of the MLPs, a -> f(a), by their names in a spec."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "softplus": F.softplus,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "elu": F.elu,
-    "leaky_relu": partial(F.leaky_relu, negative_slope=0.1),
-}
+from hvae_spec.registry import Registry
+
+NONLINEARITIES: Registry[Callable[..., Tensor]] = Registry("nonlinearity in torch")
+"""Functions of a and, by its name, of the parameter that the nonlinearity has."""
+NONLINEARITIES.add("relu", torch.relu)
+NONLINEARITIES.add("tanh", torch.tanh)
+NONLINEARITIES.add("sigmoid", torch.sigmoid)
+NONLINEARITIES.add("softplus", F.softplus)
+NONLINEARITIES.add("silu", F.silu)
+NONLINEARITIES.add("gelu", F.gelu)
+NONLINEARITIES.add("elu", F.elu)
 
 
-def leaky_relu(slope: float) -> Callable[[Tensor], Tensor]:
+@NONLINEARITIES.register("leaky_relu")
+def leaky_relu(a: Tensor, slope: float) -> Tensor:
     """max(a, slope * a)."""
-    return partial(F.leaky_relu, negative_slope=slope)
-
-
-def elu(alpha: float) -> Callable[[Tensor], Tensor]:
-    """A for a > 0, alpha * (exp(a) - 1) otherwise."""
-    return partial(F.elu, alpha=alpha)
+    return F.leaky_relu(a, slope)

@@ -6,7 +6,9 @@ from typing import Any
 
 from hvae_spec.errors import UserError
 from hvae_spec.spec.base import Path
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, ImageCounts
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import Experiment, Member
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
 
@@ -36,7 +38,7 @@ def member_problems(member: Member, count_images: CountImages) -> Iterator[Nonse
     data = member.data
     found = list(_own_images_problems(data))
     available = None
-    if data.dataset != "own" or data.own is not None:
+    if not data.is_own or data.own is not None:
         try:
             available = count_images(data)
         except UserError as error:
@@ -53,7 +55,7 @@ def member_problems(member: Member, count_images: CountImages) -> Iterator[Nonse
 
 def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
     """Contradictions in what a spec says of a user's own images."""
-    if data.dataset != "own":
+    if not data.is_own:
         return
     if data.own is None:
         yield Nonsense(
@@ -63,7 +65,7 @@ def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
             ("data.dataset", "data.own"),
         )
         return
-    if data.own.name in (*IMAGE_COUNTS, "own"):
+    if data.own.name in DATASETS:
         yield Nonsense(
             ("data", "own", "name"),
             f"{data.own.name} is the name of another data set",
@@ -86,11 +88,11 @@ def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]:
     for what, there in (("training", train), ("test", test)):
         if not there:
             yield Nonsense(
-                ("data", "own", "file") if data.dataset == "own" else ("data", "dataset"),
+                ("data", "own", "file") if data.is_own else ("data", "dataset"),
                 f"{data.name} has no {what} images ({train} training and {test} test images)",
                 "two images at least, of which every fifth, the first one first, is a test image where there is no "
                 "test set"
-                if data.dataset == "own"
+                if data.is_own
                 else "files that hold both",
                 ("data.dataset", "data.own"),
             )
@@ -155,11 +157,13 @@ def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
 
 def _top_down_problems(member: Member) -> Iterator[Nonsense]:
     model = member.model
-    if model.share_top_down and model.inference == "vae":
+    has_path = INFERENCES[model.inference].top_down
+    if model.share_top_down and not has_path:
+        others = " or ".join(name for name in INFERENCES if INFERENCES[name].top_down)
         yield Nonsense(
             ("model", "share_top_down"),
-            "bottom-up (vae) inference has no top-down path to share with the generative model",
-            "inference: ladder, or share_top_down: false",
+            f"{model.inference} inference has no top-down path to share with the generative model",
+            f"inference: {others}, or share_top_down: false",
             ("model.inference", "model.share_top_down"),
         )
     if model.layers[0].mlp_top_down is not None:
@@ -170,7 +174,7 @@ def _top_down_problems(member: Member) -> Iterator[Nonsense]:
             ("model.layers",),
         )
     for index, layer in enumerate(model.layers[1:], start=1):
-        if model.inference == "ladder" and model.share_top_down and layer.top_down != layer.down:
+        if has_path and model.share_top_down and layer.top_down != layer.down:
             yield Nonsense(
                 ("model", "layers", index, "mlp_top_down"),
                 f"a shared top-down path has the generative mapping's widths {list(layer.down)}, "

@@ -1,53 +1,25 @@
 """How large a model is and what a step costs, from the spec alone: for plans that load no torch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import pairwise
 
-from hvae_spec.spec.data import ImageCounts
+from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.experiment import Member
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """One mapping y -> distribution: its widths, and whether it is evaluated once a sample or once an image."""
-
-    name: str
-    widths: tuple[int, ...]
-    """Input, hidden layers, outputs (both heads)."""
-    normalised_head: bool
-    per_sample: bool
-
-    def parameters(self, batch_norm: bool) -> int:
-        """Weights, biases, and the scale and shift of batch normalisation (which replaces a bias)."""
-        total = 0
-        for place, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
-            is_head = place == len(self.widths) - 2
-            normalised = batch_norm and (self.normalised_head or not is_head)
-            total += inputs * outputs + (2 * outputs if normalised else outputs)
-        return total
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds of one row through the mapping."""
-        return sum(inputs * outputs for inputs, outputs in zip(self.widths, self.widths[1:], strict=False))
+from hvae_spec.spec.mapping import Mapping
 
 
 def mappings(member: Member, pixels: int) -> Iterator[Mapping]:
-    """All mappings of a member's inference and generative models, for images of so many pixels."""
+    """All mappings of a member, for images of so many pixels: those of its inference model, then those of its
+    generative model.
+    """
     model = member.model
-    ladder = model.inference == "ladder"
-    below = pixels
-    for index, layer in enumerate(model.layers, start=1):
-        name = f"d_{index}" if ladder else f"q(z_{index}|{'x' if index == 1 else f'z_{index - 1}'})"
-        yield Mapping(name, (below, *layer.mlp, 2 * layer.units), True, not ladder and index > 1)
-        below = layer.units
-    for index, (layer, above) in enumerate(zip(model.layers, model.layers[1:], strict=False), start=1):
-        if ladder and not model.share_top_down:
-            yield Mapping(f"t_{index}", (above.units, *above.top_down, 2 * layer.units), True, True)
-        yield Mapping(f"p(z_{index}|z_{index + 1})", (above.units, *above.down, 2 * layer.units), True, True)
-    first = model.layers[0]
-    heads = 1 if model.observation == "bernoulli" else 2
-    yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), False, True)
+    yield from model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down)
+    for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
+        widths = (above.units, *above.down, 2 * layer.units)
+        yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalised_head=True, per_sample=True)
+    first, heads = model.layers[0], OBSERVATIONS[model.observation].heads
+    yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), normalised_head=False, per_sample=True)
 
 
 def parameters(member: Member, pixels: int) -> int:

@@ -1,35 +1,19 @@
 """Which images, and how grey values become observations x."""
 
 import os
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
 from hvae_spec.spec.base import Count, Real, SpecModel
+from hvae_spec.spec.choice import Named
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.fields import OPEN, Affects, AuthorsCode, Column, Measured, NoBearing, NoColumn, NoStepCost, Paper
 
-DatasetName = Literal["mnist", "digits", "omniglot", "norb", "frey", "own"]
+DatasetName = Annotated[str, Named(DATASETS)]
 
-
-class ImageCounts(NamedTuple):
-    """How large a data set is."""
-
-    pixels: int
-    """D, the pixels of an image."""
-    train: int
-    """Training images."""
-    test: int
-    """Test images."""
-
-
-IMAGE_COUNTS = {
-    "mnist": ImageCounts(784, 60_000, 10_000),
-    "digits": ImageCounts(64, 1_437, 360),
-    "omniglot": ImageCounts(784, 24_345, 8_070),
-    "norb": ImageCounts(1_024, 24_300, 24_300),
-    "frey": ImageCounts(560, 1_572, 393),
-}
-"""Each data set as its distributor publishes it."""
+IMAGE_COUNTS = {name: counts for name in DATASETS if (counts := DATASETS[name].counts) is not None}
+"""The data sets of this package as their distributors publish them."""
 
 PAPER = ("mnist", "omniglot", "norb")
 """The paper's data sets."""
@@ -94,9 +78,14 @@ class DataSpec(SpecModel):
     """Use only the first so many test images. Null: all."""
 
     @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's own."""
+        return DATASETS[self.dataset].counts is None
+
+    @property
     def name(self) -> str:
         """What tables, figures and records call the data set."""
-        return self.own.name if self.dataset == "own" and self.own else self.dataset
+        return self.own.name if self.is_own and self.own else self.dataset
 
     def limit(self, available: ImageCounts) -> ImageCounts:
         """The images in use, of those that are available."""

@@ -10,7 +10,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field
 
 from hvae_spec.spec.base import Count, Seed, SpecModel
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
 from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, paths_affecting
 from hvae_spec.spec.model import ModelSpec
@@ -99,10 +101,9 @@ class Member(SpecModel):
     @property
     def label(self) -> str:
         """The paper's name for the model's settings: `VAE`, `VAE+BN`, `VAE+BN+WU`, `Prob. ladder+BN+WU`, ..."""
-        style = "Prob. ladder" if self.model.inference == "ladder" else "VAE"
         norm = "+BN" if self.model.batch_norm else ""
         warm = "+WU" if self.objective.warm_up else ""
-        return style + norm + warm
+        return INFERENCES[self.model.inference].label + norm + warm
 
 
 @dataclass(frozen=True)
@@ -194,22 +195,24 @@ def _drop_idle(member: Member, content: dict[str, Any]) -> None:
     for layer, fields in zip(model.layers, content["model"]["layers"], strict=True):
         if layer.down == layer.mlp:
             fields.pop("mlp_down", None)
-        if model.inference == "vae" or layer.top_down == layer.down:
+        if not model.inference_model.top_down or layer.top_down == layer.down:
             fields.pop("mlp_top_down", None)
-    idle = [("model", "inference"), ("model", "share_top_down")] if model.depth == 1 else []
+    idle = [] if model.inference_model.top_down else [("model", "share_top_down")]
+    content["model"]["inference"] = model.effective_inference
+    idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
     data = member.data
-    if data.dataset == "own" and data.own:
+    if data.is_own and data.own:
         # Where the images lie on this machine is nothing of the member.
         content["data"]["own"]["file"] = os.path.basename(data.own.file)
     else:
         idle.append(("data", "own"))
         # The published sizes: what is on this machine is nothing of the member either.
-        _, train, test = IMAGE_COUNTS.get(data.dataset, (0, 0, 0))
+        _, train, test = DATASETS[data.dataset].counts or (0, 0, 0)
         idle += [("data", "train_images")] * (data.train_images == data.copies * train)
         idle += [("data", "test_images")] * (data.test_images == test)
     for section, key in idle:

@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hvae_spec.spec.choice import OneOf
+
 Path = tuple[str, ...]
 """Names of fields from the root of a spec, list indices left out: `("model", "layers", "units")`."""
 Part = Literal["trajectory", "schedule", "length", "evaluation", "nothing"]
@@ -282,8 +284,15 @@ def _nested(paths: frozenset[Path]) -> dict[str, Any]:
 
 
 def _sections(info: FieldInfo) -> Iterator[type[BaseModel]]:
-    """The sections that a field may hold."""
-    return _sections_in(info.annotation)
+    """The sections that a field may hold, those of all choices among them."""
+    chosen = fact(info, OneOf)
+    return _sections_in(info.annotation) if chosen is None else iter(chosen.sections.values())
+
+
+def choices_with_settings(model: type[BaseModel]) -> dict[Path, OneOf]:
+    """The fields that hold a choice with its settings, by path: of the mapping there, one key names the choice."""
+    stated = ((item.path, fact(item.infos[-1], OneOf)) for item in fields(model))
+    return {path: chosen for path, chosen in stated if chosen is not None}
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hvae_spec.spec.base import Path
 from hvae_spec.spec.experiment import ContentHashes, Digests, Experiment, Member, content_hashes
-from hvae_spec.spec.model import PARAMETERISED
+from hvae_spec.spec.fields import choices_with_settings
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
 
@@ -112,13 +112,16 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
 
     """
     parts = parse_path(path)
-    if parts[:-1] == ("model", "nonlinearity") and parts[-1] in PARAMETERISED:
-        # The alternatives of a nonlinearity replace one another.
-        tree["model"]["nonlinearity"] = {parts[-1]: copy.deepcopy(value)}
-        return
     node: Any = tree
     for position, part in enumerate(parts):
-        known = _keys(node) if position else list(SECTIONS)
+        known = there = _keys(node) if position else list(SECTIONS)
+        chosen = choices_with_settings(Member).get(tuple(map(str, parts[:position])))
+        if chosen is not None:
+            known = list(chosen.sections)
+            if part in known and part not in there:
+                # Choices replace one another.
+                default = chosen.registry[str(part)].default.model_dump(mode="json")
+                node = _replace(tree, parts[:position], default)
         if str(part) not in known:
             raise UnknownPathError(path, position, known)
         key = part if isinstance(node, list) else str(part)
@@ -127,6 +130,16 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         node = node[key]
     if len(parts) == 1:
         raise UnknownPathError(path, 1, _keys(node))
+
+
+def _replace(tree: dict[str, Any], path: Path, value: Any) -> Any:
+    """Put a value at a path of a tree, and return it."""
+    *above, key = path
+    node: Any = tree
+    for part in above:
+        node = node[part]
+    node[key] = value
+    return value
 
 
 def _copy(tree: Any) -> Any:

@@ -19,11 +19,13 @@ from hvae_spec.spec.base import LARGEST_COUNT, Path
 from hvae_spec.spec.check import check
 from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.grid import Cell, GridMember, parse_path
-from hvae_spec.spec.messages import field_path, problems_of
+from hvae_spec.spec.messages import problems_of
 from hvae_spec.spec.yaml import Located, parse, read_text
 
-WHOLE = {("model", "nonlinearity"), ("training", "optimizer"), ("grid", "variants"), ("grid", "axes")}
+CHOICES = choices_with_settings(Experiment)
+WHOLE = {*CHOICES, ("grid", "variants"), ("grid", "axes")}
 """Mappings that a spec built on another replaces whole; all others merge key by key."""
 MAX_BASES = 20
 
@@ -199,7 +201,8 @@ def _set(tree: Located, path: str, value: Located, place: Place, fail: Callable[
             node.value[key], node.keys[key] = value, place
             return
         child = node.value.get(key)
-        if child is None or not isinstance(child.value, dict | list) or done == ("model", "nonlinearity"):
+        is_other_choice = done in CHOICES and child is not None and _next_key(child, done, rest) not in child.value
+        if child is None or not isinstance(child.value, dict | list) or is_other_choice:
             node.value[key] = Located({}, place)
             node.keys[key] = place
         node = node.value[key]
@@ -240,7 +243,7 @@ def validate(tree: Located, found: Sequence[Problem] = (), *, count_images: Coun
         experiment = Experiment.model_validate(plain)
     except ValidationError as error:
         _add(problems, problems_of(error, tree))
-        faulty = [field_path(details["loc"]) for details in error.errors()]
+        faulty = [details["loc"] for details in error.errors()]
         experiment = _mended(plain, error)
     cells: list[Cell] = []
     if experiment is not None:
@@ -268,7 +271,6 @@ _STAND_INS: dict[Path, Any] = {
     ("model", "layers", "mlp"): [1],
     ("training",): {"epochs": LARGEST_COUNT},
     ("training", "epochs"): LARGEST_COUNT,
-    ("training", "optimizer", "adam"): {},
 }
 """What stands in for a faulty value that a spec cannot be without: it contradicts as little as it can."""
 
@@ -281,7 +283,7 @@ def _mended(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
     rest = copy.deepcopy(plain)
     for _ in range(5):
         for details in error.errors():
-            _mend(rest, field_path(details["loc"]))
+            _mend(rest, details["loc"])
         try:
             return Experiment.model_validate(rest)
         except ValidationError as again:
@@ -291,8 +293,7 @@ def _mended(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
 
 def _mend(tree: dict[str, Any], path: Path) -> None:
     """Replace the value at a path by its stand-in, or leave it out; most entries spoil their list."""
-    if path[:2] == ("model", "nonlinearity"):
-        path = path[:2]
+    path = next((choice for choice in CHOICES if path[: len(choice)] == choice), path)
     if len(path) > 1 and path[-1] == "[key]":
         path = path[:-1]
     while path and isinstance(path[-1], int) and path[:-1] not in _ENTRIES:

@@ -1,14 +1,16 @@
 """What pydantic finds wrong with a spec, in words for its author: the place, what was expected, and a suggestion."""
 
 import re
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from hvae_spec.errors import Problem, shorten
 from hvae_spec.spec.base import Path
+from hvae_spec.spec.choice import OneOf
+from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.grid import Combination
-from hvae_spec.spec.model import PARAMETERISED, PlainNonlinearity
 from hvae_spec.spec.suggest import closest, describe, elsewhere, known_keys
 from hvae_spec.spec.yaml import Located
 
@@ -42,25 +44,14 @@ def problems_of(error: ValidationError, tree: Located, item: Combination | None 
     """A validation error as problems with their places: in a file, or in the file's settings that make one cell."""
     every = error.errors()
     # A mistyped key is told once, not a second time as the key that is missing.
-    unknown = [field_path(details["loc"]) for details in every if details["type"] == "extra_forbidden"]
+    unknown = [details["loc"] for details in every if details["type"] == "extra_forbidden"]
     meant = {(*path[:-1], closest(str(path[-1]), known_keys(path[:-1]))) for path in unknown}
-    spoiled = {path[:-1] for path in unknown if path[:-1] == ("model", "nonlinearity")}
     told = [
         details
         for details in every
-        if not _is_echo(details)
-        and not (details["type"] == "missing" and field_path(details["loc"]) in meant)
-        and not (details["type"] == "missing" and field_path(details["loc"])[:-1] in spoiled)
+        if not _is_echo(details) and not (details["type"] == "missing" and details["loc"] in meant)
     ]
     return [_problem(details, tree, item) for details in told]
-
-
-def field_path(location: Path) -> Path:
-    """A pydantic location as a path in the file: without the name of the alternative that follows `nonlinearity`."""
-    if "nonlinearity" in location[:-1]:
-        place = location.index("nonlinearity")
-        return (*location[: place + 1], *location[place + 2 :])
-    return location
 
 
 def origin(path: Path, item: Combination | None) -> Path:
@@ -92,7 +83,7 @@ def _is_echo(details: Any) -> bool:
 
 def _problem(details: Any, tree: Located, item: Combination | None) -> Problem:
     kind, value = details["type"], details.get("input")
-    path = field_path(details["loc"])
+    path: Path = details["loc"]
     if len(path) > 1 and path[-1] == "[key]":
         place = tree.locate_key(origin(path[:-1], item))
         name, value = ".".join(map(str, path[:-2])), path[-2]
@@ -104,10 +95,11 @@ def _problem(details: Any, tree: Located, item: Combination | None) -> Problem:
     if kind == "missing":
         what = describe(path)
         return Problem("invalid", place, f"{name} is missing", f"{path[-1]}: {what}" if what else str(path[-1]))
-    if kind == "literal_error":
-        options = [option.strip("'\" ") for option in details["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        if path[-1] == "nonlinearity":
-            options += [f"{{{form}: {number}}}" for form, number in PARAMETERISED.items()]
+    if kind == "no_choice":
+        return Problem("invalid", place, f"{name} is empty", f"one of {', '.join(details['ctx']['options'])}")
+    if kind in ("literal_error", "unknown_choice"):
+        expected = details["ctx"]["expected"].replace(" or ", ", ")
+        options = details["ctx"].get("options") or [option.strip("'\" ") for option in expected.split(", ")]
         near = closest(str(value), options)
         return Problem("invalid", place, f"{name}: {show(value)} is not a choice", f"one of {', '.join(options)}", near)
     limits = {key: _limit(limit) for key, limit in details.get("ctx", {}).items()}
@@ -123,10 +115,11 @@ def _limit(value: Any) -> str:
 def _unknown_key(path: Path, tree: Located, item: Combination | None) -> Problem:
     known, key, parent = known_keys(path[:-1]), str(path[-1]), ".".join(map(str, path[:-1]))
     place = tree.locate_key(origin(path, item))
-    if key in known and path[:-1] == ("model", "nonlinearity"):
+    chosen = _choice_at(path[:-1])
+    if chosen is not None and key in known:
         return Problem("invalid", place, f"{parent}: {key} beside another one", f"one of {', '.join(known)}")
-    if path[:-1] == ("model", "nonlinearity") and key in get_args(PlainNonlinearity):
-        return Problem("invalid", place, f"{parent}: {key} takes no number", f"nonlinearity: {key}", key)
+    if chosen is not None and key in chosen.registry:
+        return Problem("invalid", place, f"{parent}: {key} takes no number", f"{path[-2]}: {key}", key)
     message = f"unknown key {shorten(repr(key), 80)}" + (f" in {shorten(parent, 120)}" if parent else "")
     near = closest(key, known)
     is_dotted = near and parent and place.source.startswith("--set")
@@ -136,6 +129,11 @@ def _unknown_key(path: Path, tree: Located, item: Combination | None) -> Problem
         message += ": dotted paths are for variants, axes and --set"
         suggestion = key.replace(".", ": {") + ": ..." + "}" * key.count(".")
     return Problem("invalid", place, message, f"one of {', '.join(known)}", suggestion)
+
+
+def _choice_at(path: Path) -> OneOf | None:
+    """The choice with settings that stands at a path, if one does."""
+    return next((chosen for place, chosen in choices_with_settings(Experiment).items() if place == path), None)
 
 
 def _hint(kind: str, name: str, value: Any) -> str:

@@ -1,17 +1,22 @@
 """The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import Field
 
 from hvae_spec.spec.base import Count, Flag, NonNegative, Positive, Real, SpecModel
+from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
+from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.fields import AuthorsCode, Column, Factor, NoStepCost, NotInReport, Paper, PerMember, SameAs
 
 Widths = tuple[Count, ...]
-Inference = Literal["vae", "ladder"]
-Observation = Literal["bernoulli", "gaussian"]
-Initialization = Literal["torch", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform"]
-PlainNonlinearity = Literal["relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "elu", "leaky_relu"]
+Inference = Annotated[str, Named(INFERENCES)]
+Observation = Annotated[str, Named(OBSERVATIONS)]
+Initialization = Annotated[str, Named(INITIALIZATIONS)]
+Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
 
 
 WIDTHS = ((512, 512), (256, 256), (128, 128), (64, 64), (32, 32))
@@ -57,49 +62,12 @@ class StochasticLayer(SpecModel):
         return self.down if self.mlp_top_down is None else self.mlp_top_down
 
 
-class LeakyReLU(SpecModel):
-    """max(a, slope * a)."""
-
-    leaky_relu: NonNegative
-    """Slope for negative arguments. The paper uses 0.1; a plain `leaky_relu` means 0.1 too."""
-
-
-class ELU(SpecModel):
-    """a for a > 0, alpha * (exp(a) - 1) otherwise."""
-
-    elu: Positive
-    """Scale alpha of the negative part; a plain `elu` means 1."""
-
-
 NUMBER = NoStepCost("a number within a step that is done whatever it is")
 START = NoStepCost("where training starts changes no step")
 
-PARAMETERISED = {"leaky_relu": 0.1, "elu": 1.0}
-"""Nonlinearities that take a number, and the number that their plain name stands for."""
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, dict):
-        return next((form for form in PARAMETERISED if form in value), "leaky_relu")
-    if isinstance(value, LeakyReLU):
-        return "leaky_relu"
-    return "elu" if isinstance(value, ELU) else "plain"
-
-
-def _spelled_out(value: Any) -> Any:
-    """`leaky_relu` as `{leaky_relu: 0.1}`: one model, one form."""
-    return {value: PARAMETERISED[value]} if isinstance(value, str) and value in PARAMETERISED else value
-
-
-Nonlinearity = Annotated[
-    Annotated[PlainNonlinearity, Tag("plain")] | Annotated[LeakyReLU, Tag("leaky_relu")] | Annotated[ELU, Tag("elu")],
-    Discriminator(_form),
-    BeforeValidator(_spelled_out),
-]
-
 
 class ModelSpec(SpecModel):
-    """A deep hierarchical VAE. The paper's advances (ladder, batch normalisation, warm-up) are off unless asked for."""
+    """A deep hierarchical VAE. The paper's advances (ladder, batch normalization, warm-up) are off unless asked for."""
 
     layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
     """Stochastic layers, z_1 (nearest the data) first."""
@@ -139,3 +107,19 @@ class ModelSpec(SpecModel):
     def depth(self) -> int:
         """Number of stochastic layers L."""
         return len(self.layers)
+
+    @property
+    def effective_inference(self) -> str:
+        """The inference model's name; with a single layer, that of the simpler one which it then is the same as."""
+        simpler = INFERENCES[self.inference].with_one_layer
+        return simpler if self.depth == 1 and simpler is not None else self.inference
+
+    @property
+    def inference_model(self) -> InferenceModel:
+        """The description of q(z|x) (see `effective_inference`)."""
+        return INFERENCES[self.effective_inference]
+
+    @property
+    def shares_top_down(self) -> bool:
+        """Whether there is a top-down path, and it is that of the generative model."""
+        return self.share_top_down and self.inference_model.top_down

@@ -1,8 +1,9 @@
-"""What is maximised: the bound and its warm-up (Eqs. 10-12 and 22)."""
+"""What is maximized: the bound and its warm-up (Eqs. 10-12 and 22)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from hvae_spec.spec.base import Count, Flag, Natural, SpecModel
+from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Factor, NoStepCost, Paper, PerMember
 
 
@@ -40,3 +41,15 @@ class ObjectiveSpec(SpecModel):
         AuthorsCode("`true`"),
     ] = False
     """Epoch e uses min(M, e) and min(K, e) samples, as the authors' code does."""
+
+    @property
+    def terms(self) -> dict[str, dict[str, Any]]:
+        """The terms of the log weight that are present, in order, each with the argument that it takes, by name."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in TERMS:
+            field = TERMS[name].field
+            if field is None:
+                found[name] = {}
+            elif getattr(self, field) != type(self).model_fields[field].get_default():
+                found[name] = {field: getattr(self, field)}
+        return found

@@ -1,10 +1,12 @@
-"""How the parameters are optimised (Sec. 3)."""
+"""How the parameters are optimized (Sec. 3)."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from hvae_spec.spec.base import Count, Fraction, Positive, SpecModel
+from hvae_spec.spec.base import Count, Positive, SpecModel
+from hvae_spec.spec.choice import OneOf
+from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Adam, AdamSection, OptimizerSection
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
@@ -25,32 +27,7 @@ LATER = NoStepCost("it changes the values that a step starts from, and no step")
 EPOCHS = Paper(2000, "Sec. 3", by_dataset={"omniglot": 1500, "norb": 4000}, fine_tuning=2000)
 
 
-class Adam(SpecModel):
-    """Adam (Kingma & Ba, 2014)."""
-
-    lr: Annotated[
-        Positive,
-        Affects("schedule"),
-        PerMember(),
-        NUMBER,
-        Column("learning_rate"),
-        Paper(1e-3, "Sec. 3", by_dataset={"norb": 2e-3}),
-        AuthorsCode("`2e-4` in its README"),
-    ] = 1e-3
-    """Learning rate."""
-    beta1: Annotated[Fraction, PerMember(), NUMBER, Column("adam_beta1")] = 0.9
-    """Decay rate of the first moment."""
-    beta2: Annotated[Fraction, PerMember(), NUMBER, Column("adam_beta2")] = 0.999
-    """Decay rate of the second moment."""
-    eps: Annotated[Positive, PerMember(), NUMBER, Column("adam_eps"), AuthorsCode("`1e-4`")] = 1e-8
-    """Added to the root of the second moment (the authors' code: 1e-4)."""
-
-
-class OptimizerSpec(SpecModel):
-    """The optimiser, by name."""
-
-    adam: Adam
-    """Adam and its settings."""
+Optimizer = Annotated[OptimizerSection, OneOf(OPTIMIZERS)]
 
 
 class LearningRateDecay(SpecModel):
@@ -73,8 +50,8 @@ class LearningRateDecay(SpecModel):
 class FirstPhase(ObjectiveSpec):
     """The training that a fine-tuned model comes from: a member of its own, alike but for what is said here.
 
-    Its weights are taken from its record, in this results folder or in one given by `--records`; its optimiser's state
-    is not kept, so that Adam starts anew. Its learning rate is constant.
+    Its weights are taken from its record, in this results folder or in one given by `--records`; its optimizer's state
+    is not kept, so that it starts anew. Its learning rate is constant.
     """
 
     epochs: Annotated[Count, EPOCHS]
@@ -90,8 +67,8 @@ class TrainingSpec(SpecModel):
     """Passes over the training set."""
     batch_size: Annotated[Count, Paper(256, "Sec. 3")] = 256
     """Images in a step."""
-    optimizer: OptimizerSpec = OptimizerSpec(adam=Adam())
-    """The optimiser: `{adam: {lr: 1e-3}}`."""
+    optimizer: Optimizer = AdamSection(adam=Adam())
+    """The optimizer: `{adam: {lr: 1e-3}}`."""
     lr_decay: Annotated[LearningRateDecay | None, Affects("schedule"), NUMBER] = None
     """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
     first_phase: Annotated[

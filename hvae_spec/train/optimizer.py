@@ -1,26 +1,45 @@
-"""Adam for a pack: every member's parameters are one row, with settings, clipping and state of its own.
+"""The optimizer of a pack: every member's parameters are one row, with settings, clipping and state of its own.
 
-A row a member makes the norm, the clipping and PyTorch's fused Adam one operation each instead of one a parameter,
-which is what a step of these small models mostly costs. The model's parameters are views of the rows, so an update of
-the rows is one of the parameters. Members of equal settings are one group, which a GPU updates in one launch.
+One row per member makes the norm, the clipping and PyTorch's fused step one operation each instead of one per
+parameter, which is what a step of these small models mostly costs. The model's parameters are views of the rows, so an
+update of the rows is one of the parameters. Members of equal settings are one group, which a GPU updates in one launch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hvae_spec.registry import Registry
+from hvae_spec.spec.choices.optimizer import Adam
 from hvae_spec.spec.training import TrainingSpec
 from hvae_spec.train.schedules import learning_rate
 
 OPTIMIZER = "optimizer"
 """Names of the optimizer's state begin with this, the member's index and a slash each."""
 
+Groups = list[dict[str, Any]]
+"""Parameter groups as `torch.optim` takes them: tensors under `params`, options beside them."""
+OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer in torch")
+"""Functions that make an optimizer: of the rows [P] of members by groups of equal settings, and of these settings, one
+per group. Its state must consist of tensors by name for every row."""
 
-class PackAdam:
-    """Adam with one parameter group for all members of the same settings.
+
+@OPTIMIZERS.register("adam")
+def adam(groups: Sequence[Sequence[Tensor]], settings: Sequence[Adam]) -> torch.optim.Optimizer:
+    """PyTorch's fused Adam."""
+    options: Groups = [
+        {"params": list(rows), "lr": one.lr, "betas": (one.beta1, one.beta2), "eps": one.eps}
+        for rows, one in zip(groups, settings, strict=True)
+    ]
+    # Capturable: on a CUDA device a step may become part of a graph.
+    return torch.optim.Adam(options, fused=True, capturable=groups[0][0].is_cuda)
+
+
+class PackOptimizer:
+    """One optimizer of PyTorch for all members that chose it, with one parameter group for all of the same settings.
 
     Args:
         settings: the members' training settings.
@@ -40,17 +59,19 @@ class PackAdam:
         """The parts of `gradients` that the parameters' gradients are copied to."""
         self.members = list(self.rows)
         """Each member's row, [P]."""
-        alike: dict[str, list[int]] = {}
-        for member, training in enumerate(settings):
-            alike.setdefault(training.model_dump_json(include={"optimizer", "lr_decay"}), []).append(member)
-        self.groups = list(alike.values())
-        groups = []
-        for group in self.groups:
-            adam = settings[group[0]].optimizer.adam
-            rows = [self.members[member] for member in group]
-            groups.append({"params": rows, "lr": adam.lr, "betas": (adam.beta1, adam.beta2), "eps": adam.eps})
-        # Capturable: on a CUDA device a step may become part of a graph.
-        self.adam = torch.optim.Adam(groups, fused=True, capturable=self.rows.is_cuda)
+        alike: dict[str, dict[str, list[int]]] = {}
+        for m, training in enumerate(settings):
+            same = training.model_dump_json(include={"optimizer", "lr_decay"})
+            alike.setdefault(training.optimizer.choice, {}).setdefault(same, []).append(m)
+        self.groups = {name: list(groups.values()) for name, groups in alike.items()}
+        """Members of the same settings, by the optimizer's name."""
+        self.optimizers = {
+            name: OPTIMIZERS[name](
+                [[self.members[m] for m in group] for group in groups],
+                [self.settings[group[0]].optimizer.settings for group in groups],
+            )
+            for name, groups in self.groups.items()
+        }
 
     @staticmethod
     def _blocks(rows: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -64,21 +85,21 @@ class PackAdam:
 
     def begin_epoch(self, epoch: int) -> None:
         """Set every member's learning rate for an epoch (counted from 1)."""
-        for members, group in zip(self.groups, self.adam.param_groups, strict=True):
-            training = self.settings[members[0]]
-            group["lr"] = learning_rate(training, epoch)
+        for name, optimizer in self.optimizers.items():
+            for members, group in zip(self.groups[name], optimizer.param_groups, strict=True):
+                group["lr"] = learning_rate(self.settings[members[0]], epoch)
 
     @property
     def learning_rates(self) -> list[float]:
         """The learning rate of every group in the current epoch."""
-        return [group["lr"] for group in self.adam.param_groups]
+        return [group["lr"] for optimizer in self.optimizers.values() for group in optimizer.param_groups]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], frozen: Sequence[bool]) -> Tensor:
         """Clip and apply the gradients of every member that is not frozen.
 
         Args:
-            gradients: [M, ...] a parameter.
+            gradients: [M, ...] per parameter.
             frozen: which members keep their parameters.
 
         Returns: each member's gradient norm before clipping, [M].
@@ -86,23 +107,27 @@ class PackAdam:
         """
         torch._foreach_copy_(self.slots, self._parts(gradients))
         norms = torch.linalg.vector_norm(self.gradients, dim=1)
-        for member, training in enumerate(self.settings):
-            row = self.gradients[member]
+        for m, training in enumerate(self.settings):
+            row = self.gradients[m]
             if training.clip_norm is not None:
-                row.mul_((training.clip_norm / norms[member]).clamp(max=1))
+                row.mul_((training.clip_norm / norms[m]).clamp(max=1))
             if training.clip_value is not None:
                 row.clamp_(-training.clip_value, training.clip_value)
-            self.members[member].grad = None if frozen[member] else row
-        self.adam.step()
+            self.members[m].grad = None if frozen[m] else row
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         return norms
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint must hold, parameters included."""
+        """Everything that a checkpoint must hold: the parameters, `rows`, and what the optimizer keeps for member m,
+        `optimizer/<m>/<name>`.
+        """
         tensors = {"rows": self.rows}
-        for member, row in enumerate(self.members):
-            tensors.update(
-                {f"{OPTIMIZER}/{member}/{name}": value for name, value in self.adam.state.get(row, {}).items()}
-            )
+        for name, optimizer in self.optimizers.items():
+            for m in chain(*self.groups[name]):
+                for key, value in optimizer.state.get(self.members[m], {}).items():
+                    if isinstance(value, Tensor):  # an empty entry may be None
+                        tensors[f"{OPTIMIZER}/{m}/{key}"] = value
         return tensors
 
     @torch.no_grad()
@@ -114,12 +139,14 @@ class PackAdam:
 
         """
         self.rows.copy_(tensors["rows"])
-        content: dict[str, Any] = self.adam.state_dict()
-        content["state"] = {}
-        # PyTorch counts parameters group by group.
-        places = {member: place for place, member in enumerate(chain(*self.groups))}
+        known: dict[int, dict[str, Tensor]] = {m: {} for m in range(len(self.members))}
         for name, value in tensors.items():
-            if name.startswith(f"{OPTIMIZER}/"):
-                _, member, field = name.split("/")
-                content["state"].setdefault(places[int(member)], {})[field] = value
-        self.adam.load_state_dict(content)
+            if name != "rows":
+                _, m, key = name.split("/")
+                known[int(m)][key] = value
+        for name, optimizer in self.optimizers.items():
+            content: dict[str, Any] = optimizer.state_dict()
+            # PyTorch counts parameters group by group.
+            members = chain(*self.groups[name])
+            content["state"] = {place: known[m] for place, m in enumerate(members) if known[m]}
+            optimizer.load_state_dict(content)

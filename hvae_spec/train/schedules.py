@@ -62,7 +62,7 @@ def learning_rate(training: TrainingSpec, epoch: int) -> float:
     """The learning rate of an epoch (counted from 1): multiplied by the decay's factor every so many epochs."""
     decay = training.lr_decay
     times = 0 if decay is None else (epoch - 1) // decay.every
-    return training.optimizer.adam.lr * (1.0 if decay is None else decay.factor**times)
+    return training.optimizer.settings.lr * (1.0 if decay is None else decay.factor**times)
 
 
 def samples(objective: ObjectiveSpec, epoch: int) -> tuple[int, int]:

@@ -15,15 +15,15 @@ from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.backend.gpu import in_one_kernel
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.nn.hierarchy import Hierarchy
-from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.objective import Term, bound, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
 from hvae_spec.records.result import FORMAT, Divergence, EpochRow
 from hvae_spec.spec.experiment import Member
-from hvae_spec.train.optimizer import OPTIMIZER, PackAdam
+from hvae_spec.train.optimizer import OPTIMIZER, PackOptimizer
 from hvae_spec.train.schedules import samples, schedule
 
-Objective = Callable[[Hierarchy, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+Objective = Callable[..., tuple[Tensor, Tensor]]
 """See `objective`."""
 
 
@@ -53,7 +53,8 @@ class Trainer:
         self.batches = compiler.batches(specs[0], dataset, self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())
-        self.optimizer = PackAdam([spec.training for spec in specs], self.parameters)
+        self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters)
+        self.terms = compiler.terms(specs[0].objective)
         self.compiled = self.compile() if compiled else None
         self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
         self.epoch = 0
@@ -134,7 +135,7 @@ class Trainer:
 
     def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
         """The step on given noise: a function of tensors alone, so that it can be captured."""
-        value, watched = self.choose_objective(x, noise)(self.model, x, noise, beta, iw_samples)
+        value, watched = self.choose_objective(x, noise)(self.model, x, noise, beta, iw_samples, terms=self.terms)
         gradients = torch.autograd.grad(-value.sum(), self.parameters)
         norms = self.optimizer.step(gradients, self.frozen)
         return torch.cat([watched.detach(), norms[:, None]], dim=1)
@@ -167,7 +168,9 @@ class Trainer:
         beta = torch.ones(members, device=self.device)
         try:
             with fusing():
-                value, _ = compiled(self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples)
+                value, _ = compiled(
+                    self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples, terms=self.terms
+                )
                 torch.autograd.grad(-value.sum(), self.parameters)
         except TorchDynamoException as error:
             warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
@@ -199,7 +202,9 @@ class Trainer:
         }
 
 
-def objective(model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> tuple[Tensor, Tensor]:
+def objective(
+    model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int, *, terms: Sequence[Term]
+) -> tuple[Tensor, Tensor]:
     """Each member's bound, averaged over its batch, [M]; and that, behind its KLs and log-likelihood, [M, L + 2].
 
     Args:
@@ -208,11 +213,12 @@ def objective(model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_sampl
         noise: [M, S * B * (U_1 + ... + U_L)], see `split_noise`.
         beta: [M].
         iw_samples: K, of which S is a multiple.
+        terms: of the log weight.
 
     """
     images = x.shape[1]
     samples = noise.shape[1] // (images * sum(model.units))
     trace = model(x, split_noise(noise, samples, images, model.units))
-    value = bound(log_weight(trace, beta), iw_samples).mean(1)
+    value = bound(log_weight(trace, beta, terms), iw_samples).mean(1)
     kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
     return value, torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value], dim=1)

@@ -5,9 +5,10 @@ import pytest
 import scipy.stats
 import torch
 
-from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw, draw_once
+from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw_once
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import load_dataset
+from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.data import DataSpec
 
@@ -37,7 +38,7 @@ def test_digits(digits):
 
 def test_binarisation_has_the_grey_values_as_probabilities():
     values = torch.tensor([0, 4, 8, 16], dtype=torch.uint8).expand(40_000, 4)
-    x = draw(values, 17, "bernoulli", torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
+    x = LIKELIHOODS["bernoulli"].draw(values, 17, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean(0).tolist() == pytest.approx([0, 0.25, 0.5, 1], abs=0.01)
     assert x[:, 0].max() == 0
@@ -66,7 +67,7 @@ def test_coarse_noise_is_uniform_and_independent():
 
 def test_dequantisation_is_uniform_within_a_grey_level():
     values = torch.arange(256, dtype=torch.uint8).expand(2000, 256)
-    x = draw(values, 256, "gaussian", torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
+    x = LIKELIHOODS["gaussian"].draw(values, 256, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
     within = x.double() * 256 - values
     assert within.min() >= 0
     assert within.max() < 1 + 1e-4  # float32 may round up to the next level
@@ -115,10 +116,10 @@ def test_the_test_set_is_drawn_once(digits):
 
 def test_intensities_are_probabilities_or_values_as_they_are():
     p = torch.tensor([0, 0.001, 0.35, 1]).expand(100_000, 4)
-    x = draw(p, 2, "bernoulli", torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
+    x = LIKELIHOODS["bernoulli"].draw(p, 2, torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean(0).tolist() == pytest.approx([0, 0.001, 0.35, 1], abs=0.005)
-    assert torch.equal(draw(p, 2, "gaussian", torch.rand(p.shape)), p)
+    assert torch.equal(LIKELIHOODS["gaussian"].draw(p, 2, torch.rand(p.shape)), p)
 
 
 def test_training_binarises_intensities_exactly(digits):

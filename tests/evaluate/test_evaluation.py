@@ -21,6 +21,7 @@ from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance
 from hvae_spec.nn.folding import folded
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.inference import INFERENCES
 from tests.members import member
 from tests.reference import Reference
 
@@ -33,7 +34,7 @@ def trained(spec):
     return model.eval(), draw_once(dataset, "test", spec.model.observation)
 
 
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_streaming_equals_the_plain_computation_on_the_same_noise(inference):
     spec = member(model__inference=inference)
     model, x = trained(spec)
@@ -194,7 +195,7 @@ def test_one_sample_states_the_spread_over_images_as_its_error():
     assert evaluation.log_likelihood_mc_se == evaluation.elbo_se > 0
 
 
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_kl_to_the_standard_normal_is_that_of_the_slow_reference(inference, monkeypatch):
     spec = member(model__inference=inference)
     model, x = trained(spec)
@@ -213,7 +214,7 @@ def test_kl_to_the_standard_normal_is_that_of_the_slow_reference(inference, monk
     assert found == pytest.approx(expected.tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_at_the_top_the_kl_to_the_standard_normal_is_the_kl_of_the_bound(inference, monkeypatch):
     monkeypatch.setattr("hvae_spec.evaluate.evaluation.NORMALITY_SAMPLES", 1000)
     model, x = trained(member(model__inference=inference, model__batch_norm=False))

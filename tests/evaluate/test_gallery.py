@@ -20,12 +20,14 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.gallery_file import load_gallery
 from hvae_spec.records.layout import GALLERY, EvaluationRecord, Results
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from tests.members import member
 from tests.reference import Reference
 from tests.test_pack import grid_member
 
 UNITS = [5, 4, 3]
-KINDS = list(itertools.product(["vae", "ladder"], ["bernoulli", "gaussian"]))
+KINDS = list(itertools.product(INFERENCES, OBSERVATIONS))
 
 
 def trained(spec):

@@ -8,13 +8,16 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import record_statistics
-from hvae_spec.nn.nonlinearity import PLAIN
+from hvae_spec.nn.likelihood import LIKELIHOODS
+from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import bound, log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from tests.members import member
 from tests.reference import Reference
 
-CASES = list(itertools.product(["vae", "ladder"], [False, True], ["bernoulli", "gaussian"], [1, 3]))
+CASES = list(itertools.product(INFERENCES, [False, True], OBSERVATIONS, [1, 3]))
 
 
 def compiled(spec, members=1):
@@ -31,7 +34,8 @@ def with_statistics(spec, model):
 def test_log_weights_equal_the_slow_reference(inference, batch_norm, observation, depth):
     spec = member(depth, model__inference=inference, model__batch_norm=batch_norm, model__observation=observation)
     model = with_statistics(spec, compiled(spec))
-    x = (torch.rand(1, 4, 64) < 0.3).float() if observation == "bernoulli" else torch.rand(1, 4, 64)
+    x = torch.rand(1, 4, 64)
+    x = (x < 0.3).float() if LIKELIHOODS[observation].binary else x
     noise = Streams([3]).begin("test").noise(2, 4, model.units)
     with torch.no_grad():
         fast = log_weight(model(x, noise), beta=0.7)
@@ -65,7 +69,7 @@ def test_ladder_and_vae_are_the_same_model_with_one_layer():
     torch.testing.assert_close(log_weight(ladder(x, noise)), log_weight(vae(x, noise)), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(inference):
     model = compiled(member(3, model__inference=inference, model__batch_norm=False))
     noise = Streams([0]).begin("test").noise(1, 1, model.units)
@@ -81,11 +85,9 @@ def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(infe
 @pytest.mark.parametrize(
     ("inference", "batch_norm", "observation", "share"),
     [
-        ("vae", True, "bernoulli", False),
-        ("vae", False, "gaussian", False),
-        ("ladder", True, "bernoulli", False),
-        ("ladder", False, "bernoulli", True),
-        ("ladder", True, "gaussian", False),
+        (inference, batch_norm, observation, share)
+        for inference, batch_norm, observation in itertools.product(INFERENCES, [False, True], OBSERVATIONS)
+        for share in {False, INFERENCES[inference].top_down}
     ],
 )
 @pytest.mark.parametrize("beta", [0.0, 1.0])
@@ -103,7 +105,7 @@ def test_gradients_reach_every_parameter(inference, batch_norm, observation, sha
     gradients = torch.autograd.grad(value, parameters, allow_unused=True)
     # Only the KL feels p(z_i|z_{i+1}) and, going bottom-up, the layers above the first.
     only_in_kl = ["generative.conditionals"] if not share else []
-    only_in_kl += ["inference.up.1", "inference.up.2"] if inference == "vae" else []
+    only_in_kl += ["inference.up.1", "inference.up.2"] if not INFERENCES[inference].top_down else []
     for name, gradient in zip(names, gradients, strict=True):
         reached = gradient is not None and bool(gradient.abs().max() > 0)
         silent = beta == 0 and any(name.startswith(prefix) for prefix in only_in_kl)
@@ -111,7 +113,7 @@ def test_gradients_reach_every_parameter(inference, batch_norm, observation, sha
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 10])
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
     layers = [{"units": 11 - place, "mlp": [7] * (place % 4)} for place in range(depth)]
     layers[-1]["mlp_down"] = [3, 4, 5]
@@ -142,7 +144,7 @@ def test_generation_from_any_layer_down_equals_the_slow_reference(top):
         torch.testing.assert_close(latents[layer][0, :, 1, 2].double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(PLAIN))
+@pytest.mark.parametrize("name", NONLINEARITIES)
 def test_nonlinearities(name):
     spec = member(model__nonlinearity=name)
     model = compiled(spec)
@@ -155,7 +157,9 @@ def test_leaky_relu_has_the_slope_of_the_spec():
     for slope, expected in [(0.1, -0.2), (0.01, -0.02)]:
         f = compiler.nonlinearity(member(model__nonlinearity={"leaky_relu": slope}).model)
         assert f(values).tolist() == pytest.approx([expected, 3.0])
-    assert PLAIN["leaky_relu"](values).tolist() == pytest.approx([-0.2, 3.0])
+    assert compiler.nonlinearity(member(model__nonlinearity="leaky_relu").model)(values).tolist() == pytest.approx(
+        [-0.2, 3.0]
+    )
 
 
 def test_variances_go_below_one_and_keep_their_floor():
@@ -172,7 +176,7 @@ def test_counted_parameters_are_the_compiled_ones():
     from hvae_spec.spec.cost import parameters
 
     for inference, batch_norm, observation, depth in CASES:
-        for share in {False, inference == "ladder"}:
+        for share in {False, INFERENCES[inference].top_down}:
             spec = member(
                 depth,
                 model__inference=inference,

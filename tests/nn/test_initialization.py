@@ -7,6 +7,7 @@ from hvae_spec.nn.gaussian import GaussianHead, Style
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.linear import Linear
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 
 INPUTS, OUTPUTS = 300, 80
 
@@ -16,19 +17,21 @@ def drawn(module, scheme, variance_bias=0.0):
     return module
 
 
-@pytest.mark.parametrize(
-    ("scheme", "variance", "largest"),
-    [
-        ("torch", 1 / (3 * INPUTS), INPUTS**-0.5),
-        ("glorot_uniform", 2 / (INPUTS + OUTPUTS), (6 / (INPUTS + OUTPUTS)) ** 0.5),
-        ("glorot_normal", 2 / (INPUTS + OUTPUTS), None),
-        ("he_uniform", 2 / INPUTS, (6 / INPUTS) ** 0.5),
-        ("he_normal", 2 / INPUTS, None),
-    ],
-)
+# Variance of a weight, and its largest size (None: normal).
+SCHEMES = {
+    "torch": (1 / (3 * INPUTS), INPUTS**-0.5),
+    "glorot_uniform": (2 / (INPUTS + OUTPUTS), (6 / (INPUTS + OUTPUTS)) ** 0.5),
+    "glorot_normal": (2 / (INPUTS + OUTPUTS), None),
+    "he_uniform": (2 / INPUTS, (6 / INPUTS) ** 0.5),
+    "he_normal": (2 / INPUTS, None),
+}
+
+
+@pytest.mark.parametrize("scheme", INITIALIZATIONS)
 @pytest.mark.parametrize("heads", [1, 2])
-def test_weights_have_the_variance_of_the_scheme(scheme, variance, largest, heads):
+def test_weights_have_the_variance_of_the_scheme(scheme, heads):
     """Two heads side by side are two maps of their own fan-out."""
+    variance, largest = SCHEMES[scheme]
     linear = drawn(Linear(2, INPUTS, heads * OUTPUTS, heads=heads), scheme)
     for weight in linear.weight.detach():
         # The relative error of a sample variance is at most sqrt(2 / n), here 0.9 %.

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from hvae_spec.spec import equations
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.model import ModelSpec
 
 
@@ -26,8 +28,8 @@ def test_factors_stand_in_the_order_of_the_paper(depth, inference, p, q):
     assert equations.inference(model(depth, inference=inference)) == q
 
 
-@pytest.mark.parametrize("observation", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("inference", INFERENCES)
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_every_factor_has_its_equation_once(depth, inference, observation):
     spec = model(depth, inference=inference, observation=observation)

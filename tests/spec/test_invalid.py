@@ -96,7 +96,7 @@ TABLE = [
     (edited(("{epochs: 20, batch_size: 32}", "\n  epochs:5")), "epochs:5", "training: the text", "epochs: 5"),
     (edited(("model:", "model:\n  nonlinearity: leaky_rlu")), "leaky_rlu", "is not a choice", "leaky_relu"),
     (edited(("model:", "model:\n  nonlinearity: {tanh: 1}")), "tanh", "tanh takes no number", "tanh"),
-    (edited(("model:", "model:\n  nonlinearity: {elu: 1, leaky_relu: 1}")), "elu: 1, l", "elu beside another one", ""),
+    (edited(("model:", "model:\n  nonlinearity: {leaky_relu: 1, elu: 1}")), "elu: 1}", "elu beside another one", ""),
     (edited(("model:", "model:\n  nonlinearity: {elu: -1}")), "-1", "model.nonlinearity.elu: -1", ""),
     (edited(("model:", "model:\n  nonlinearity: [tanh]")), "[tanh", "a list of 1 is not a choice", "tanh"),
     (grid("depth: 5"), "5\n", "grid.depth: 5 will not do", "[5]"),

@@ -11,7 +11,7 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.layout import Results
-from hvae_spec.train.optimizer import PackAdam
+from hvae_spec.train.optimizer import PackOptimizer
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
 from tests.test_pack import grid_member
@@ -111,7 +111,7 @@ def test_weights_go_into_the_optimisers_rows():
 
 def test_the_learning_rate_is_multiplied_every_so_many_epochs():
     training = tuned().training
-    adam = PackAdam([training, replace_lr(training)], [torch.zeros(2, 3)])
+    adam = PackOptimizer([training, replace_lr(training)], [torch.zeros(2, 3)])
     rates = []
     for epoch in range(1, 8):
         adam.begin_epoch(epoch)

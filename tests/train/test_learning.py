@@ -9,7 +9,7 @@ from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.reading import read
 from hvae_spec.train.trainer import Trainer
-from tune.bench.baseline import PlainHVAE, plain_log_likelihood, train_plain
+from tune.bench.baseline import LadderHVAE, plain_log_likelihood, train_plain
 
 EPOCHS, WARM_UP, IMAGES, SAMPLES = 20, 5, 1000, 500
 SEED_NOISE = 0.5
@@ -19,7 +19,7 @@ SEED_NOISE = 0.5
 def plain_ladder():
     """The paper's largest model, in numbers of its own."""
     widths = [[512, 512], [256, 256], [128, 128], [64, 64], [32, 32]]
-    return PlainHVAE([64, 32, 16, 8, 4], widths, 784, inference="ladder", batch_norm=True)
+    return LadderHVAE([64, 32, 16, 8, 4], widths, 784, batch_norm=True)
 
 
 @pytest.mark.slow

@@ -15,14 +15,17 @@ from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.nn.objective import bound as our_bound
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.cost import parameters
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
-from tune.bench.baseline import PlainHVAE, bound, plain_log_likelihood, train_plain
+from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model
 
 CASES = [
-    *itertools.product(["vae", "ladder"], [False], [False, True], ["bernoulli", "gaussian"], [1, 3]),
+    *itertools.product(INFERENCES, [False], [False, True], OBSERVATIONS, [1, 3]),
     ("ladder", True, True, "bernoulli", 3),
     ("ladder", True, False, "gaussian", 3),
 ]
@@ -79,17 +82,17 @@ def copy_weights(model, plain):
             norm(head[1:], f"{name}.head.norm", heads)
 
     groups = {"inference.up": plain.up, "generative.conditionals": plain.prior}
-    if plain.ladder and not plain.shared:
+    if plain.top_down and not plain.shared:
         groups["inference.down"] = plain.down
     with torch.no_grad():
         for name, layers in groups.items():
             for index, layer in enumerate(layers):
                 gaussian(layer, f"{name}.{index}")
-        if plain.bernoulli:
-            mlp(plain.decoder[0], "generative.likelihood.mlp")
-            linear(plain.decoder[1], "generative.likelihood.logits")
+        if hasattr(plain.decoder, "logits"):
+            mlp(plain.decoder.mlp, "generative.likelihood.mlp")
+            linear(plain.decoder.logits, "generative.likelihood.logits")
         else:
-            gaussian(plain.decoder, "generative.likelihood")
+            gaussian(plain.decoder.gaussian, "generative.likelihood")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -118,7 +121,7 @@ def idle_biases(plain):
     return sum(a.bias.numel() for a, b in pairs if isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm1d))
 
 
-@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("inference", INFERENCES)
 def test_evaluation_agrees_with_ours_within_monte_carlo_error(inference):
     spec = spec_of(inference, False, True, "bernoulli", 3, training__optimizer__adam__lr=5e-3)
     dataset = load_dataset(spec.data)
@@ -143,7 +146,7 @@ def test_training_learns():
     x = grey.round()[:100]
 
     def make():
-        return PlainHVAE([4, 2], [[16], [8]], 64, inference="ladder", batch_norm=True)
+        return LadderHVAE([4, 2], [[16], [8]], 64, batch_norm=True)
 
     before, after = (
         plain_log_likelihood(train_plain(make, grey, epochs, 2, seed=0, batch_size=32), x, 50).mean()
@@ -152,7 +155,7 @@ def test_training_learns():
     assert after > before + 5
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "elu", "leaky_relu"])
+@pytest.mark.parametrize("name", NONLINEARITIES)
 def test_nonlinearities_are_ours(name):
     spec = member(model__nonlinearity=name)
     modules = [m for m in plain_model(spec).up[0].mlp if not isinstance(m, nn.Linear | nn.BatchNorm1d)]

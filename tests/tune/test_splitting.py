@@ -159,10 +159,12 @@ def test_a_part_of_a_checkpoint_holds_its_members_state_exactly(tmp_path, monkey
     with safe_open(path, "pt") as before, safe_open(tmp_path / "part", "pt") as after:
         names = set(before.keys())
         for place, old in enumerate(chosen):
-            fields = {name.split("/")[2] for name in names if name.startswith(f"adam/{old}/")}
+            fields = {name.split("/")[2] for name in names if name.startswith(f"optimizer/{old}/")}
             assert fields >= {"exp_avg", "exp_avg_sq", "step"}
             for field in fields:
-                assert torch.equal(after.get_tensor(f"adam/{place}/{field}"), before.get_tensor(f"adam/{old}/{field}"))
+                assert torch.equal(
+                    after.get_tensor(f"optimizer/{place}/{field}"), before.get_tensor(f"optimizer/{old}/{field}")
+                )
         assert len(list(after.keys())) == 1 + 2 * len(fields)
 
 

@@ -21,6 +21,7 @@ ROWS = 10_000
 
 
 NONLINEARITIES: dict[str, Callable[..., nn.Module]] = {
+    # The names of a spec. A parameter, if there is one, comes first.
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
@@ -83,8 +84,45 @@ def draw(gaussian: Gaussian, noise: Tensor | None) -> Tensor:
     return mu + sigma2.sqrt() * (torch.randn_like(mu) if noise is None else noise)
 
 
+class BernoulliDecoder(nn.Module):
+    """p(x|z_1) = B(x | sigmoid(Linear(MLP(z_1))))."""
+
+    draw = staticmethod(torch.bernoulli)
+    """x from intensities in [0, 1]."""
+
+    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
+        super().__init__()
+        self.mlp = mlp(units, widths, style["nonlinearity"], style["eps"])
+        self.logits = nn.Linear([units, *widths][-1], pixels)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
+        return -F.binary_cross_entropy_with_logits(self.logits(self.mlp(z)), x, reduction="none").sum(-1)
+
+
+class GaussianDecoder(nn.Module):
+    """p(x|z_1) = N(x | mu(z_1), sigma2(z_1))."""
+
+    @staticmethod
+    def draw(grey: Tensor) -> Tensor:
+        """x from intensities in [0, 1]: with noise below the last of 256 grey levels."""
+        return (255 * grey + torch.rand_like(grey)) / 256
+
+    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
+        super().__init__()
+        self.gaussian = GaussianLayer(units, widths, pixels, **style, normalise_heads=False)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
+        return log_normal(x, *self.gaussian(z))
+
+
+DECODERS: dict[str, Any] = {"bernoulli": BernoulliDecoder, "gaussian": GaussianDecoder}
+"""Modules with a `draw`, by the name of their observation model."""
+
+
 class PlainHVAE(nn.Module):
-    """One deep hierarchical VAE. All lists go from the data up.
+    """One deep hierarchical VAE, but for its inference model. All lists go from the data up.
 
     Args:
         units: latent units of z_1 ... z_L.
@@ -92,15 +130,17 @@ class PlainHVAE(nn.Module):
         pixels: width of x.
         down: hidden widths of the generative mapping out of each z_i; None for those of `widths`.
         top_down: hidden widths of the ladder's inference mapping out of each z_i; None for those of `down`.
-        inference: `vae` (bottom-up) or `ladder`.
-        share_top_down: the ladder's top-down mappings are the generative ones.
+        share_top_down: the top-down mappings of inference, if it has some, are the generative ones.
         batch_norm: whether to normalise hidden layers and the latents' heads.
-        observation: `bernoulli` or `gaussian`.
+        observation: one of `DECODERS`.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
         eps: of batch normalisation.
         floor: added to variances.
 
     """
+
+    top_down = False
+    """Whether inference has mappings from the top down."""
 
     def __init__(
         self,
@@ -110,11 +150,10 @@ class PlainHVAE(nn.Module):
         *,
         down: Sequence[Sequence[int]] | None = None,
         top_down: Sequence[Sequence[int]] | None = None,
-        inference: str = "vae",
         share_top_down: bool = False,
         batch_norm: bool = False,
         observation: str = "bernoulli",
-        nonlinearity: tuple[str, float] | tuple[str] = ("leaky_relu", 0.1),
+        nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
         floor: float = 1e-6,
     ) -> None:
@@ -122,7 +161,7 @@ class PlainHVAE(nn.Module):
         down = widths if down is None else down
         top_down = down if top_down is None else top_down
         self.depth = len(units)
-        self.ladder, self.shared, self.bernoulli = inference == "ladder", share_top_down, observation == "bernoulli"
+        self.shared = share_top_down
         name, *number = nonlinearity
         f = partial(NONLINEARITIES[name], *number)
         style: dict[str, Any] = {"nonlinearity": f, "eps": eps if batch_norm else None, "floor": floor}
@@ -133,21 +172,17 @@ class PlainHVAE(nn.Module):
 
         self.up = layers([pixels, *units], widths, units)
         self.prior = layers(units[1:], down[1:], units)
-        if self.ladder and not self.shared:
+        if self.top_down and not self.shared:
             self.down = layers(units[1:], top_down[1:], units)
-        self.decoder: nn.Module
-        if self.bernoulli:
-            hidden = mlp(units[0], down[0], f, style["eps"])
-            self.decoder = nn.Sequential(hidden, nn.Linear([units[0], *down[0]][-1], pixels))
-        else:
-            self.decoder = GaussianLayer(units[0], down[0], pixels, **style, normalise_heads=False)
+        self.decoder = DECODERS[observation](units[0], down[0], pixels, style)
 
     def encode(self, x: Tensor) -> list[Gaussian]:
-        """What is known of x before anything is drawn, [B, U_i]: q(z_1|x), or the ladder's evidence of all layers."""
-        found = [self.up[0](x)]
-        for layer in self.up[1:] if self.ladder else []:
-            found.append(layer(found[-1][0]))
-        return found
+        """What is known of x before anything is drawn, [B, U_i] each."""
+        raise NotImplementedError
+
+    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """z_1 and the summed log q - log p of all layers."""
+        raise NotImplementedError
 
     def log_weight(
         self,
@@ -158,12 +193,12 @@ class PlainHVAE(nn.Module):
         encoding: list[Gaussian] | None = None,
         noise: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """log w of some samples an image x [B, D], the KL part weighted by beta: [samples, B].
+        """log w of some samples per image x [B, D], the KL part weighted by beta: [samples, B].
 
         Args:
             x: observations.
             beta: weight of the KL part.
-            samples: how many an image.
+            samples: how many per image.
             encoding: of x, where it is known already.
             noise: [samples * B, U_i] for each layer, to be used instead of noise of its own.
 
@@ -173,30 +208,19 @@ class PlainHVAE(nn.Module):
         eps: Sequence[Tensor | None] = noise if noise is not None else [None] * self.depth
         if samples > 1:
             encoding = [(mu.repeat(samples, 1), sigma2.repeat(samples, 1)) for mu, sigma2 in encoding]
-        z, kl = self.down_pass(encoding, eps) if self.ladder else self.up_pass(encoding, eps)
-        x = x.repeat(samples, 1)
-        if self.bernoulli:
-            likelihood = -F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="none").sum(-1)
-        else:
-            likelihood = log_normal(x, *self.decoder(z))
-        return (likelihood - beta * kl).view(samples, -1)
+        z, kl = self.sample(encoding, eps)
+        return (self.decoder(z, x.repeat(samples, 1)) - beta * kl).view(samples, -1)
 
-    def down_pass(self, evidence: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-        """Ladder: z_1 and the summed log q - log p, drawn from the top down."""
-        q = evidence[-1]
-        z = draw(q, noise[-1])
-        kl = log_normal(z, *q) - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
-        for index in reversed(range(len(evidence) - 1)):
-            p = self.prior[index](z)
-            (mu_d, sigma2_d), (mu_t, sigma2_t) = evidence[index], p if self.shared else self.down[index](z)
-            sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
-            q = ((mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2)
-            z = draw(q, noise[index])
-            kl = kl + log_normal(z, *q) - log_normal(z, *p)
-        return z, kl
 
-    def up_pass(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-        """VAE: z_1 and the summed log q - log p, drawn from the bottom up."""
+class BottomUpHVAE(PlainHVAE):
+    """q(z_1|x) q(z_2|z_1) ..., drawn from the bottom up."""
+
+    def encode(self, x: Tensor) -> list[Gaussian]:
+        """q(z_1|x)."""
+        return [self.up[0](x)]
+
+    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """See `PlainHVAE.sample`."""
         q = encoding[0]
         first = z = draw(q, noise[0])
         kl = log_normal(z, *q)
@@ -207,18 +231,56 @@ class PlainHVAE(nn.Module):
         return first, kl - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
 
 
+class LadderHVAE(PlainHVAE):
+    """The probabilistic ladder network: evidence from the bottom up, samples from the top down."""
+
+    top_down = True
+
+    def encode(self, x: Tensor) -> list[Gaussian]:
+        """The evidence of all layers."""
+        found = [self.up[0](x)]
+        for layer in self.up[1:]:
+            found.append(layer(found[-1][0]))
+        return found
+
+    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """See `PlainHVAE.sample`."""
+        q = encoding[-1]
+        z = draw(q, noise[-1])
+        kl = log_normal(z, *q) - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+        for index in reversed(range(len(encoding) - 1)):
+            p = self.prior[index](z)
+            (mu_d, sigma2_d), (mu_t, sigma2_t) = encoding[index], p if self.shared else self.down[index](z)
+            sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
+            q = ((mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2)
+            z = draw(q, noise[index])
+            kl = kl + log_normal(z, *q) - log_normal(z, *p)
+        return z, kl
+
+
+MODELS: dict[str, type[PlainHVAE]] = {"vae": BottomUpHVAE, "ladder": LadderHVAE}
+"""Models by the name of their inference model."""
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam}
+
+
 def bound(log_w: Tensor, iw_samples: int) -> Tensor:
     """The importance-weighted bound, averaged over Monte Carlo samples and images, of log weights [M * K, B]."""
     return (log_w.view(-1, iw_samples, log_w.shape[1]).logsumexp(1) - math.log(iw_samples)).mean()
 
 
 def plain_step(
-    model: PlainHVAE, adam: torch.optim.Adam, x: Tensor, *, beta: float = 1.0, mc_samples: int = 1, iw_samples: int = 1
+    model: PlainHVAE,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    *,
+    beta: float = 1.0,
+    mc_samples: int = 1,
+    iw_samples: int = 1,
 ) -> None:
     """One step of training on a batch x [B, D]."""
-    adam.zero_grad()
+    optimizer.zero_grad()
     (-bound(model.log_weight(x, beta, mc_samples * iw_samples), iw_samples)).backward()
-    adam.step()
+    optimizer.step()
 
 
 def plain_batches(grey: Tensor, batch_size: int, draw_pixels: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
@@ -236,7 +298,7 @@ def train_plain(
     model = make()
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
-        for x in plain_batches(grey, batch_size, torch.bernoulli):
+        for x in plain_batches(grey, batch_size, model.decoder.draw):
             plain_step(model, adam, x, beta=min(1.0, epoch / warm_up) if warm_up else 1.0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -244,7 +306,7 @@ def train_plain(
             module.momentum = None  # the plain average over what follows
     with torch.no_grad():
         for images in grey.split(5000):
-            model.log_weight(torch.bernoulli(images))
+            model.log_weight(model.decoder.draw(images))
     return model.eval()
 
 

@@ -1,15 +1,18 @@
 """The plain program (`tune.bench.baseline`) at a member's shape: step, evaluation, batches as calls, and rounding."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from hvae_spec import compiler
 from hvae_spec.data.counts import image_counts, image_pixels
+from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.model import ELU, LeakyReLU
+from tune.bench import baseline
 from tune.bench.baseline import PlainHVAE, plain_batches, plain_log_likelihood, plain_step
 from tune.measure import timing
 
@@ -20,37 +23,46 @@ ROWS = {"cpu": 10_000, "cuda": 200_000}
 def plain_model(member: Member) -> PlainHVAE:
     """The plain model of a member's shape."""
     model = member.model
-    return PlainHVAE(
+    name, parameters = name_and_parameters(model.nonlinearity)
+    kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
+    _plain(baseline.DECODERS, model.observation, "observation model")
+    _plain(baseline.NONLINEARITIES, name, "nonlinearity")
+    return kind(
         [layer.units for layer in model.layers],
         [layer.mlp for layer in model.layers],
         image_pixels(member.data),
         down=[layer.down for layer in model.layers],
         top_down=[layer.top_down for layer in model.layers],
-        inference=model.inference,
         share_top_down=model.share_top_down,
         batch_norm=model.batch_norm,
         observation=model.observation,
-        nonlinearity=_nonlinearity(member),
+        nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,
         floor=model.variance_floor,
     )
 
 
-def _nonlinearity(member: Member) -> tuple[str, float] | tuple[str]:
-    chosen = member.model.nonlinearity
-    if isinstance(chosen, LeakyReLU):
-        return "leaky_relu", chosen.leaky_relu
-    return ("elu", chosen.elu) if isinstance(chosen, ELU) else (chosen,)
+def _plain(known: Mapping[str, Any], name: str, kind: str) -> Any:
+    """What the plain program has for a choice.
+
+    Raises:
+        UserError: it has nothing.
+
+    """
+    if name not in known:
+        raise UserError(f"the plain program has no {kind} {name}: add it to tune/bench/baseline.py to compare with it")
+    return known[name]
 
 
 def step(member: Member, device: str) -> timing.Call:
     """A step of plain training, as a call."""
     model = plain_model(member).to(device)
-    adam = torch.optim.Adam(model.parameters(), lr=member.training.optimizer.adam.lr)
+    chosen = member.training.optimizer
+    optimizer = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")(model.parameters(), lr=chosen.settings.lr)
     images = min(member.training.batch_size, image_counts(member.data).train)
     x = torch.rand(images, image_pixels(member.data), device=device).round()
     objective = member.objective
-    return lambda: plain_step(model, adam, x, mc_samples=objective.mc_samples, iw_samples=objective.iw_samples)
+    return lambda: plain_step(model, optimizer, x, mc_samples=objective.mc_samples, iw_samples=objective.iw_samples)
 
 
 def evaluation(member: Member, device: str) -> timing.Call:
@@ -65,9 +77,7 @@ def epoch_seconds(member: Member, device: str, threads: int) -> float:
     """Seconds to shuffle and draw all batches of an epoch in the plain program: the second time."""
     dataset = timing.dataset(member)
     grey = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
-    draw: Callable[[torch.Tensor], torch.Tensor] = torch.bernoulli
-    if member.model.observation == "gaussian":
-        draw = dequantised
+    draw = _plain(baseline.DECODERS, member.model.observation, "observation model").draw
     if member.data.redraw == "once":
         grey, draw = draw(grey), same
 
@@ -80,18 +90,13 @@ def epoch_seconds(member: Member, device: str, threads: int) -> float:
         return timing.timed(epoch, 1, device)
 
 
-def dequantised(grey: torch.Tensor) -> torch.Tensor:
-    """Grey values with noise below their last digit."""
-    return (255 * grey + torch.rand_like(grey)) / 256
-
-
 def same(grey: torch.Tensor) -> torch.Tensor:
     """What was drawn once."""
     return grey
 
 
 def rounding(member: Member, device: str) -> tuple[float, float]:
-    """Median difference, in nats, of a freshly initialised model's log weights in float32 from the same in float64:
+    """Median difference, in nats, of a freshly initialized model's log weights in float32 from the same in float64:
     ours, and the plain one's.
     """
     images, samples, pixels = 256, 4, image_pixels(member.data)

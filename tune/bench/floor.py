@@ -1,7 +1,7 @@
 """The floor under a step: its matrix products alone, each at the best rate that this machine has for its shape.
 
 No program that multiplies these matrices with PyTorch can be faster; how near a step comes to it says what all the rest
-(batch normalisation, nonlinearities, noise, Adam, and launching it all) costs.
+(batch normalisation, nonlinearities, noise, the optimizer, and launching it all) costs.
 """
 
 from collections import Counter
@@ -13,8 +13,10 @@ from itertools import pairwise
 import torch
 
 from hvae_spec.data.counts import image_counts, image_pixels
-from hvae_spec.spec.cost import Mapping, mappings, parameters
+from hvae_spec.spec.choices.optimizer import OPTIMIZERS
+from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.mapping import Mapping
 from tune.measure.timing import interleaved, settings
 
 PACKS = {"cpu": (4, 16), "cuda": (8, 32)}
@@ -23,8 +25,6 @@ LARGE = {"cpu": 2e9, "cuda": 4e11}
 """Multiply-adds."""
 EVALUATION_ROWS = {"cpu": (4096,), "cuda": (8192, 65536)}
 """Rows of an evaluation's products that are tried."""
-ADAM_BYTES = 28
-"""A parameter's in a step of Adam: p, g, m and v are read, p, m and v are written."""
 BLOCK_SECONDS = 0.003
 """Blocks of calls are short, and the fastest counts: one in which the machine did nothing else."""
 COPIED_BYTES = 2**28
@@ -117,12 +117,13 @@ class Floor:
         return min(seconds / members for (_, members), seconds in times.items())
 
     def step_ms(self, member: Member) -> float:
-        """Milliseconds of one member's step; on a CUDA device, with the memory traffic of Adam."""
+        """Milliseconds of one member's step; on a CUDA device, with the memory traffic of the optimizer."""
         precision = member.training.matmul_precision
         counts = Counter(step_products(member))
         seconds = sum(count * self.product_seconds(product, precision) for product, count in counts.items())
         if self.kind == "cuda":
-            seconds += ADAM_BYTES * parameters(member, image_pixels(member.data)) / self.bandwidth
+            moved = OPTIMIZERS[member.training.optimizer.choice].bytes_per_step
+            seconds += moved * parameters(member, image_pixels(member.data)) / self.bandwidth
         return 1e3 * seconds
 
     @cached_property

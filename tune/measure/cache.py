@@ -76,10 +76,8 @@ class ShapeMeasurement:
 def shape_name(member: Member) -> str:
     """A shape's name in tables: data set, depth, inference and batch normalisation."""
     model = member.model
-    ladder = model.inference == "ladder" and model.depth > 1
-    style = "ladder" if ladder else "VAE"
-    shared = "+shared" if ladder and model.share_top_down else ""
-    return f"{member.data.name} L{model.depth} {style}{shared}{'+BN' if model.batch_norm else ''}"
+    shared = "+shared" if model.shares_top_down else ""
+    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{'+BN' if model.batch_norm else ''}"
 
 
 def step_shape(member: Member) -> dict[str, Any]:

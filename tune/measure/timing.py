@@ -18,6 +18,8 @@ from hvae_spec import compiler
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
+from hvae_spec.spec.choices.optimizer import OPTIMIZERS
 from hvae_spec.spec.experiment import Member
 from hvae_spec.train.trainer import Trainer
 
@@ -105,10 +107,10 @@ def timed(call: Call, count: int, device: str) -> float:
 
 
 @cache
-def noise_images(name: str, pixels: int, train: int, test: int) -> Dataset:
+def noise_images(name: str, levels: int, counts: ImageCounts) -> Dataset:
     """A data set of the right sizes, with pixels of noise."""
     rng = np.random.default_rng(0)
-    levels = 17 if name == "digits" else 256
+    pixels, train, test = counts
     return Dataset(
         train=rng.integers(0, levels, (train, pixels), dtype=np.uint8),
         test=rng.integers(0, levels, (test, pixels), dtype=np.uint8),
@@ -126,7 +128,8 @@ def noise_images(name: str, pixels: int, train: int, test: int) -> Dataset:
 def dataset(member: Member, most: int | None = None) -> Dataset:
     """Noise in the place of a member's images, `most` of them at the most."""
     pixels, train, test = image_counts(member.data)
-    return noise_images(member.data.name, pixels, min(train, most or train), min(test, most or test))
+    counts = ImageCounts(pixels, min(train, most or train), min(test, most or test))
+    return noise_images(member.data.name, DATASETS[member.data.dataset].levels, counts)
 
 
 class Pack:
@@ -200,9 +203,9 @@ def packs(
 
 
 def cpu_bytes(member: Member) -> tuple[int, int]:
-    """Bytes of a pack in training on a CPU: of the images, which members share, and of each member: parameters, Adam's
-    two moments, gradients as autograd and as the optimiser hold them, and the activations that a step keeps for its
-    backward pass.
+    """Bytes of a pack in training on a CPU: of the images, which members share, and of each member: parameters, the
+    optimizer's state, gradients as autograd and as the optimizer hold them, and the activations that a step keeps for
+    its backward pass.
     """
     pack = Pack(member, 1, "cpu")
     parameters = list(pack.trainer.model.parameters())
@@ -217,7 +220,8 @@ def cpu_bytes(member: Member) -> tuple[int, int]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         pack.step()
-    state = 5 * sum(parameter.nbytes for parameter in parameters)
+    numbers = 3 + OPTIMIZERS[member.training.optimizer.choice].numbers_per_parameter
+    state = numbers * sum(parameter.nbytes for parameter in parameters)
     return dataset(member).train.nbytes, state + sum(kept.values())
 
 

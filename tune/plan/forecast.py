@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
+from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.cost import evaluation_products, mappings, parameters, steps_per_epoch, training_products
-from hvae_spec.spec.data import ImageCounts
 from hvae_spec.spec.experiment import Member
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices

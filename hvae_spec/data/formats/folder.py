@@ -9,7 +9,7 @@ from PIL import Image
 
 from hvae_spec.data.images import every_fifth
 from hvae_spec.errors import DataError, MachineError
-from hvae_spec.spec.data import ImageCounts
+from hvae_spec.spec.choices.dataset import ImageCounts
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 

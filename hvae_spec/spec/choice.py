@@ -1,0 +1,127 @@
+"""Fields whose value is a choice from a registry: a name, or a name with settings, `{name: settings}`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, ValidationError, core_schema
+
+from hvae_spec.registry import Registry
+from hvae_spec.spec.base import SpecModel
+
+
+class ChoiceSection(SpecModel):
+    """A choice with its settings: a section of one key, which is the choice's name."""
+
+    @property
+    def choice(self) -> str:
+        """The choice's name."""
+        return next(iter(type(self).model_fields))
+
+    @property
+    def settings(self) -> Any:
+        """What stands under it."""
+        return getattr(self, self.choice)
+
+
+class Described(Protocol):
+    """A description of a choice that may have settings."""
+
+    @property
+    def default(self) -> ChoiceSection | None:
+        """The choice with its default settings; None for one without settings."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """The type of a field that holds a name of a registry: `Annotated[str, Named(INFERENCES)]`.
+
+    Names are looked up when a value is validated or a JSON Schema is made, and not before.
+    """
+
+    registry: Registry[Any]
+
+    def validate(self, value: Any) -> str:
+        """The name.
+
+        Raises:
+            PydanticCustomError: it is none of the registry's.
+
+        """
+        if isinstance(value, str) and value in self.registry:
+            return value
+        raise _unknown(list(self.registry))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"enum": list(self.registry), "type": "string"}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The type of a field that holds one choice with its settings, `{adam: {lr: 1e-3}}`, or, where `by_name`, also a
+    name alone: of a choice without settings, or of one with its default settings.
+
+    A validated value is a name or a `ChoiceSection`. Choices are looked up as by `Named`.
+    """
+
+    registry: Registry[Any]
+    by_name: bool = False
+
+    @property
+    def sections(self) -> dict[str, type[ChoiceSection]]:
+        """The choices that have settings, and the type of the section that holds them."""
+        described = ((name, self.registry[name].default) for name in self.registry)
+        return {name: type(default) for name, default in described if default is not None}
+
+    @property
+    def forms(self) -> list[str]:
+        """All ways to write a choice."""
+        if not self.by_name:
+            return [f"{{{name}: {{...}}}}" for name in self.sections]
+        values = [f"{{{name}: {self.registry[name].default.settings}}}" for name in self.sections]
+        return [*self.registry, *values]
+
+    def validate(self, value: Any) -> str | ChoiceSection:
+        """The choice.
+
+        Raises:
+            PydanticCustomError, PydanticKnownError, ValidationError: it is none of the registry's, or its settings are
+                invalid.
+
+        """
+        if isinstance(value, ChoiceSection):
+            return value
+        if self.by_name and isinstance(value, str) and value in self.registry:
+            default: ChoiceSection | None = self.registry[value].default
+            return value if default is None else default
+        if not isinstance(value, dict):
+            raise _unknown(self.forms) if self.by_name else PydanticKnownError("dict_type")
+        if not value:
+            raise PydanticCustomError("no_choice", "nothing is chosen", {"options": self.forms})
+        sections = self.sections
+        chosen = next((name for name in value if name in sections), None)
+        if chosen is not None:
+            return sections[chosen].model_validate(value)
+        raise ValidationError.from_exception_data(
+            self.registry.kind,
+            [{"type": "extra_forbidden", "loc": (str(name),), "input": given} for name, given in value.items()],
+        )
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        options: list[Any] = [handler(section.__pydantic_core_schema__) for section in self.sections.values()]
+        if self.by_name:
+            options.insert(0, {"enum": list(self.registry), "type": "string"})
+        return options[0] if len(options) == 1 else {"oneOf": options}
+
+
+def _unknown(options: Sequence[str]) -> PydanticCustomError:
+    return PydanticCustomError(
+        "unknown_choice", "one of {expected}", {"expected": ", ".join(options), "options": options}
+    )

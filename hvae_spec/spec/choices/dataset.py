@@ -1,0 +1,38 @@
+"""The data sets."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hvae_spec.registry import Registry
+
+
+class ImageCounts(NamedTuple):
+    """How large a data set is."""
+
+    pixels: int
+    """D, the pixels of an image."""
+    train: int
+    """Training images."""
+    test: int
+    """Test images."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set."""
+
+    counts: ImageCounts | None
+    """As its distributor publishes it; None for the user's own images, whose counts are those of the file."""
+    levels: int = 256
+    """Grey levels (the user's own images may have others)."""
+    comes_with: str | None = None
+    """The package that holds its images; None if they are files of their own."""
+
+
+DATASETS: Registry[Dataset] = Registry("data set")
+DATASETS.add("mnist", Dataset(ImageCounts(784, 60_000, 10_000)))
+DATASETS.add("digits", Dataset(ImageCounts(64, 1_437, 360), levels=17, comes_with="scikit-learn"))
+DATASETS.add("omniglot", Dataset(ImageCounts(784, 24_345, 8_070)))
+DATASETS.add("norb", Dataset(ImageCounts(1_024, 24_300, 24_300)))
+DATASETS.add("frey", Dataset(ImageCounts(560, 1_572, 393)))
+DATASETS.add("own", Dataset(None))

@@ -1,0 +1,20 @@
+"""The observation models p(x|z_1)."""
+
+from dataclasses import dataclass
+
+from hvae_spec.registry import Registry
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One observation model."""
+
+    equation: str
+    """p(x|z_1) as it follows from d(z_1), the MLP of its mapping."""
+    heads: int
+    """Numbers that it predicts per pixel."""
+
+
+OBSERVATIONS: Registry[Observation] = Registry("observation")
+OBSERVATIONS.add("bernoulli", Observation("p(x|z_1) = Bernoulli(sigmoid(Linear(d(z_1))))", heads=1))
+OBSERVATIONS.add("gaussian", Observation("p(x|z_1) = N(μ(z_1), σ²(z_1))", heads=2))

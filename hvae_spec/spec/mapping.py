@@ -1,0 +1,51 @@
+"""The mappings of a model and the layers that they lead to and from: widths alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+
+class Layer(Protocol):
+    """The widths around one z_i, as `hvae_spec.spec.model.StochasticLayer` states them."""
+
+    @property
+    def units(self) -> int:
+        """Units of z_i."""
+
+    @property
+    def mlp(self) -> Sequence[int]:
+        """Hidden widths into z_i."""
+
+    @property
+    def down(self) -> Sequence[int]:
+        """Hidden widths of the generative mapping out of z_i."""
+
+    @property
+    def top_down(self) -> Sequence[int]:
+        """Hidden widths of the top-down inference mapping out of z_i."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One mapping y -> distribution: its widths, and whether it is evaluated once per sample or once per image."""
+
+    name: str
+    widths: tuple[int, ...]
+    """Input, hidden layers, outputs (all heads)."""
+    normalised_head: bool
+    per_sample: bool
+
+    def parameters(self, batch_norm: bool) -> int:
+        """Weights, biases, and the scale and shift of batch normalization (which replaces a bias)."""
+        total = 0
+        for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
+            is_head = place == len(self.widths) - 2
+            normalised = batch_norm and (self.normalised_head or not is_head)
+            total += inputs * outputs + (2 * outputs if normalised else outputs)
+        return total
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds of one row through the mapping."""
+        return sum(inputs * outputs for inputs, outputs in pairwise(self.widths))

@@ -1,0 +1,38 @@
+"""Every observation model is a distribution, and its mean is the mean of that distribution."""
+
+import pytest
+import torch
+
+from hvae_spec.nn.gaussian import Style
+from hvae_spec.nn.initialization import initialize
+from hvae_spec.nn.likelihood import LIKELIHOODS
+from hvae_spec.nn.random import Streams
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_probabilities_of_a_pixel_sum_to_one_and_have_the_mean_that_is_given(name):
+    model = LIKELIHOODS[name](Style(1, torch.tanh, None, 1e-6), 3, [8], pixels=1)
+    initialize(model, "glorot_normal", 0.0, Streams([0]).begin("initialization").generators)
+    model.double()
+    step = 1.0 if model.binary else 1e-3
+    values = torch.tensor([0.0, 1.0]) if model.binary else torch.arange(-40.0, 40.0, step)
+    x = values.double().view(1, 1, 1, -1)
+    for sample in torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double():
+        z = sample.view(1, 3, 1, 1).expand(-1, -1, -1, x.shape[3])
+        with torch.no_grad():
+            probability = model(z, x).exp() * step
+            mean = model.mean(z[..., :1])
+        assert probability.sum().item() == pytest.approx(1, abs=1e-6)
+        assert (probability * x[:, 0]).sum().item() == pytest.approx(mean.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_what_is_drawn_of_grey_values_has_their_intensity_as_its_mean(name):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor([0, 5, 16], dtype=torch.uint8)
+    uniform = torch.rand(20_000, 3, generator=generator)
+    x = LIKELIHOODS[name].draw(values.expand(20_000, 3), 17, uniform)
+    expected = values / 16 if LIKELIHOODS[name].binary else (values + 0.5) / 17
+    # Five standard errors of a mean of numbers in [0, 1].
+    torch.testing.assert_close(x.mean(0), expected.float(), rtol=0, atol=5 * 0.5 / 20_000**0.5)
+    assert set(x.unique().tolist()) == {0.0, 1.0} if LIKELIHOODS[name].binary else x.min() >= 0 and x.max() < 1

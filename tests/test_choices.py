@@ -1,0 +1,199 @@
+"""A choice is one description and one implementation under one name, and joins by registering the two."""
+
+import ast
+import inspect
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hvae_spec import compiler
+from hvae_spec.data.batches import draw_once
+from hvae_spec.data.counts import image_counts
+from hvae_spec.data.dataset import LOADERS, load_dataset
+from hvae_spec.data.images import RawImages
+from hvae_spec.errors import UserError
+from hvae_spec.json_schema import json_schema
+from hvae_spec.nn import inference, initialization, likelihood, nonlinearity, objective
+from hvae_spec.registry import Registry
+from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
+from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
+from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
+from hvae_spec.spec.choices.optimizer import OPTIMIZERS
+from hvae_spec.spec.choices.term import TERMS
+from hvae_spec.spec.cost import mappings, parameters
+from hvae_spec.spec.equations import equations
+from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.train import optimizer
+from hvae_spec.train.trainer import Trainer
+from tests.members import member
+from tune.bench import baseline, comparison
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = [name for name in DATASETS if DATASETS[name].counts is not None]
+PAIRS = {
+    "inference": (INFERENCES, inference.INFERENCES, baseline.MODELS),
+    "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline.DECODERS),
+    "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
+    "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
+    "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
+    "objective term": (TERMS, objective.TERMS),
+    "data set": (PUBLISHED, LOADERS),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_choice_has_a_description_an_implementation_and_a_plain_counterpart(kind):
+    described, *others = PAIRS[kind]
+    for other in others:
+        assert set(other) == set(described)
+
+
+def test_a_name_is_registered_once():
+    colors: Registry[str] = Registry("color")
+    colors.add("red", "#f00")
+    with pytest.raises(ValueError, match="there is a color named 'red' already"):
+        colors.add("red", "#e00")
+    assert (list(colors), colors["red"], len(colors)) == (["red"], "#f00", 1)
+    with pytest.raises(UserError, match="no color is named 'rde': expected one of red"):
+        colors["rde"]
+
+
+def names_of_choices():
+    """All names but those that mean something else as well."""
+    names = {name for described, *_ in PAIRS.values() for name in described} | {"own"}
+    return names - {"torch", "prior", "likelihood"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for package in ("hvae_spec", "tune") for path in (ROOT / package).rglob("*.py")),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_no_code_asks_for_a_choice_by_its_name(path):
+    names = names_of_choices()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            compared = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+            assert not {value for value in compared if isinstance(value, str)} & names, f"line {node.lineno}"
+
+
+NUMBERS = {"exp": math.exp, "log": math.log, "tanh": math.tanh, "Φ": lambda a: 0.5 * (1 + math.erf(a / math.sqrt(2)))}
+
+
+@pytest.mark.parametrize("name", NONLINEARITIES)
+def test_a_nonlinearity_is_what_its_equation_says(name):
+    described = NONLINEARITIES[name]
+    parameters = {} if described.parameter is None else {described.parameter: 0.7}
+    spec = member(model__nonlinearity=name if described.parameter is None else {name: 0.7})
+    f = compiler.nonlinearity(spec.model)
+    for a in (-3.0, -0.5, 0.2, 2.5):
+        expected = eval(described.equation, {"max": max, **NUMBERS, **parameters, "a": a})
+        assert f(torch.tensor(a)).item() == pytest.approx(expected, rel=1e-5)
+    if described.parameter is not None:
+        assert described.parameter in inspect.signature(nonlinearity.NONLINEARITIES[name]).parameters
+        assert equation(spec.model.nonlinearity).endswith(f", {described.parameter} = 0.7")
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_term_takes_the_field_that_its_description_names(name):
+    taken = set(inspect.signature(objective.TERMS[name]).parameters) - {"trace", "beta"}
+    field = TERMS[name].field
+    assert taken == ({field} if field else set())
+    assert field is None or field in ObjectiveSpec.model_fields
+
+
+@pytest.mark.parametrize("name", INFERENCES)
+def test_only_a_model_with_a_path_down_has_mappings_that_can_be_shared(name):
+    described = INFERENCES[name]
+    spec = member(3, model__inference=name)
+    own = list(described.mappings(spec.model.layers, 64, shared=False))
+    shared = list(described.mappings(spec.model.layers, 64, shared=True))
+    assert (len(own) > len(shared)) is described.top_down
+
+
+@pytest.mark.parametrize("name", [name for name in INFERENCES if INFERENCES[name].with_one_layer])
+def test_with_one_layer_a_model_is_the_simpler_one_that_it_says(name):
+    one = member(1, model__inference=name)
+    other = member(1, model__inference=INFERENCES[name].with_one_layer)
+    assert equations(one.model) == equations(other.model)
+    assert list(mappings(one, 64)) == list(mappings(other, 64))
+    assert one.digest == other.digest
+    assert {key: value.shape for key, value in compiler.initialized([one], 64).state_dict().items()} == {
+        key: value.shape for key, value in compiler.initialized([other], 64).state_dict().items()
+    }
+
+
+@pytest.fixture
+def mish(monkeypatch):
+    """A nonlinearity of a user's own, for the time of a test."""
+    monkeypatch.setitem(NONLINEARITIES._items, "mish", Nonlinearity("a * tanh(log(1 + exp(a)))"))
+    monkeypatch.setitem(nonlinearity.NONLINEARITIES._items, "mish", torch.nn.functional.mish)
+
+
+@pytest.mark.usefixtures("mish")
+def test_a_choice_may_join_later():
+    spec = member(model__nonlinearity="mish")
+    assert "mish" in json_schema()["$defs"]["ModelSpec"]["properties"]["nonlinearity"]["oneOf"][0]["enum"]
+    assert equation(spec.model.nonlinearity) == "f(a) = a * tanh(log(1 + exp(a)))"
+    compiled = compiler.initialized([spec], 64)
+    assert compiled.inference.up[0].mlp.nonlinearity is torch.nn.functional.mish
+    with pytest.raises(UserError, match=r"the plain program has no nonlinearity mish: add it to tune/bench/baseline"):
+        comparison.plain_model(spec)
+
+
+class LaplaceLikelihood(likelihood.GaussianLikelihood):
+    """log p(x|z_1) = sum_d [-log(2 b_d) - |x_d - mu_d| / b_d]."""
+
+    def forward(self, z, x):
+        parameters = self.distribution(z)
+        scale = parameters.variance
+        return -((2 * scale).log() + (x - parameters.mean).abs() / scale).sum(1)
+
+
+def noise():
+    images = np.random.default_rng(0).integers(0, 2, (120, 9), dtype=np.uint8)
+    labels = np.zeros(120, dtype=np.int64)
+    return RawImages(images[:100], images[100:], labels[:100], labels[100:], 2, (3, 3), True)
+
+
+def test_an_observation_model_and_a_data_set_join_and_are_trained_and_evaluated(monkeypatch):
+    laplace = Observation("p(x|z_1) = Laplace(μ(z_1), b(z_1))", heads=2)
+    monkeypatch.setitem(OBSERVATIONS._items, "laplace", laplace)
+    monkeypatch.setitem(likelihood.LIKELIHOODS._items, "laplace", LaplaceLikelihood)
+    monkeypatch.setitem(DATASETS._items, "noise", Dataset(ImageCounts(9, 100, 20), levels=2, comes_with="numpy"))
+    monkeypatch.setitem(LOADERS._items, "noise", noise)
+    data = {"data__dataset": "noise", "data__train_images": None, "data__test_images": None}
+    spec = member(2, model__observation="laplace", model__batch_norm=False, training__batch_size=20, **data)
+    assert image_counts(spec.data) == (9, 100, 20)
+    assert laplace.equation in equations(spec.model)
+    dataset = load_dataset(spec.data)
+    trainer = Trainer([spec], dataset)
+    assert parameters(spec, 9) == sum(p.numel() for p in trainer.parameters)
+    assert trainer.train_epoch()[0]["train_bound"] < 0
+    assert trainer.divergences == [None]
+    x = draw_once(dataset, "test", "laplace")
+    assert float(x.min()) >= 0
+    assert not torch.equal(x, x.round())  # grey values are dequantized
+
+
+def test_a_description_without_an_implementation_is_one_message(monkeypatch):
+    monkeypatch.setitem(NONLINEARITIES._items, "mish", Nonlinearity("a * tanh(log(1 + exp(a)))"))
+    with pytest.raises(UserError, match="no nonlinearity in torch is named 'mish': expected one of relu, "):
+        compiler.initialized([member(model__nonlinearity="mish")], 64)
+
+
+def test_planning_imports_no_torch(tmp_path):
+    code = (
+        "import sys\nfrom tune.run import main\n"
+        f"code = main(['specs/quickstart.yaml', '--plan', '--results', {str(tmp_path / 'r')!r}])\n"
+        "print(code, [name for name in ('torch', 'ray', 'pandas', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "0 []"
