@@ -1,12 +1,25 @@
 """A registry: what can be chosen, by name."""
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 from hvae_spec.errors import UserError
 
 Item = TypeVar("Item")
 Registered = TypeVar("Registered")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_FORGET: list[Callable[[], None]] = []
+"""Called when a choice joins: what is kept by `kept_until_a_choice_joins` may be different from then on."""
+
+
+def kept_until_a_choice_joins(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorator of a function whose results depend on what the registries hold, and are kept until one gets more."""
+    kept = functools.cache(function)
+    _FORGET.append(kept.cache_clear)
+    return kept  # type: ignore[return-value]
 
 
 class Registry(Generic[Item]):
@@ -41,6 +54,8 @@ class Registry(Generic[Item]):
         if name in self._items:
             raise ValueError(f"there is a {self.kind} named {name!r} already")
         self._items[name] = item
+        for forget in _FORGET:
+            forget()
         return item
 
     def register(self, name: str) -> Callable[[Registered], Registered]:

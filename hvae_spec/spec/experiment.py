@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Count, Seed, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
@@ -154,7 +154,7 @@ def _with_seed(common: Any, seed: int) -> str:
     return str(whole.hexdigest())
 
 
-@cache
+@kept_until_a_choice_joins
 def _affecting(*parts: Part) -> frozenset[Loc]:
     return frozenset().union(*(paths_affecting(Member, part) for part in parts))
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.choice import OneOf
 
 Path = tuple[str, ...]
@@ -243,14 +244,14 @@ def fact(info: FieldInfo, kind: type[Fact]) -> Fact | None:
     return next((item for item in info.metadata if isinstance(item, kind)), None)
 
 
-@cache
+@kept_until_a_choice_joins
 def paths_affecting(model: type[BaseModel], part: Part) -> frozenset[Path]:
     """Paths of the fields that affect a part (`Affects`)."""
     stated = ((item.path, item.fact(Affects)) for item in fields(model))
     return frozenset(path for path, affects in stated if affects is not None and affects.part == part)
 
 
-@cache
+@kept_until_a_choice_joins
 def paths_stating(model: type[BaseModel], kind: type[Any]) -> frozenset[Path]:
     """Paths of the fields for which a fact of a kind is stated."""
     return frozenset(item.path for item in fields(model) if item.fact(kind) is not None)

@@ -3,15 +3,15 @@
 import difflib
 import re
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Path
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import UnknownPathError
 
 
-@cache
+@kept_until_a_choice_joins
 def _schema() -> dict[str, Any]:
     return Experiment.model_json_schema()
 
@@ -49,7 +49,7 @@ def describe(path: Path) -> str:
     return re.split(r"[.:] |\.$", text)[0]
 
 
-@cache
+@kept_until_a_choice_joins
 def _all_paths() -> dict[str, list[str]]:
     """Every field's dotted path outside lists, by its last word."""
     found: dict[str, list[str]] = {}
