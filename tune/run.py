@@ -21,7 +21,6 @@ from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.load import Reading
 from tune.cli import check_device, run_interruptible
-from tune.execute.data_check import check_data
 from tune.execute.phases import check_first_phases, rounds
 from tune.execute.signals import Interruption
 from tune.options import RunOptions, parse
@@ -32,7 +31,6 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.rerun import rerun
 from tune.show.summary import print_adopted, print_plan, report
 
 
@@ -68,6 +66,8 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     if options.plan:
         print_plan(_plan(options, machine, results, reading, console), console)
         return 0
+    from tune.execute.data_check import check_data
+
     with locked(results.root):
         plan = _plan(options, machine, results, reading, console)
         check_data(plan)
@@ -81,6 +81,8 @@ def _one_record(options: RunOptions, console: Console) -> int:
     """What the command does for a member's folder: print its spec, or run its pack again."""
     folder = Path(options.spec)
     if not options.print_spec:
+        from tune.rerun import rerun
+
         return rerun(folder, options.device, console)
     tree = Record(folder).spec.model_dump(mode="json")
     seed = tree.pop("seed")

@@ -257,6 +257,23 @@ def paths_stating(model: type[BaseModel], kind: type[Any]) -> frozenset[Path]:
     return frozenset(item.path for item in fields(model) if item.fact(kind) is not None)
 
 
+@kept_until_a_choice_joins
+def exclusion(model: type[BaseModel], kind: type[Any]) -> dict[str, Any]:
+    """The fields for which a fact of a kind is stated, as pydantic's `model_dump(exclude=...)` takes them."""
+    root: dict[str, Any] = {}
+    for item in fields(model):
+        if item.fact(kind) is None:
+            continue
+        node: Any = root
+        for name, info in zip(item.path[:-1], item.infos, strict=False):
+            node = True if node is True else node.setdefault(name, {})
+            if node is not True and get_origin(info.annotation) is tuple:
+                node = node.setdefault("__all__", {})
+        if node is not True:
+            node[item.path[-1]] = True
+    return root
+
+
 def without(tree: Any, paths: frozenset[Path]) -> Any:
     """A spec's tree (`model_dump`) less the fields at some paths."""
     return _less(tree, _nested(paths))

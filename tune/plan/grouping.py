@@ -1,12 +1,11 @@
 """Which members train together: those of one shape, in packs as large as pays, as small as keeps workers busy."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 
 from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.fields import PerMember, paths_stating, without
+from hvae_spec.spec.fields import PerMember, exclusion
 from hvae_spec.spec.grid import GridMember
 from tune.plan.schedule import simulate
 
@@ -22,8 +21,7 @@ def shape(member: Member) -> str:
     """What members of one pack have in common, as a string: every field of the spec but those that a pack applies
     member by member (`PerMember`).
     """
-    common = without(member.model_dump(mode="json"), paths_stating(Member, PerMember))
-    return json.dumps(common, sort_keys=True)
+    return member.model_dump_json(exclude=exclusion(Member, PerMember))
 
 
 def group(
