@@ -99,7 +99,7 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
     record = results.record(member.training, Path(member.folder).name)
     evaluation = record.evaluation(member.digest)
     spec = specs.get(record.folder.name)
-    tree = _full(record, spec) if spec is not None else record.spec_tree if record.has_spec else {}
+    tree = _full(record, spec) if record.has_spec or spec is not None else {}
     return _entry(record, evaluation, member, tree, planned=True)
 
 
@@ -118,12 +118,13 @@ def _unplanned(record: Record, planned: bool) -> Entry:
     return _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
 
 
-def _full(record: Record, spec: dict[str, Any]) -> dict[str, Any]:
-    """A resolved spec with all defaults, from one without them."""
+def _full(record: Record, spec: dict[str, Any] | None) -> dict[str, Any]:
+    """A record's spec with all defaults: from the index, where it has none, or else the record's own."""
     try:
-        return Member.model_validate(spec).model_dump(mode="json")
+        member = record.spec if spec is None else Member.model_validate(spec)
     except ValidationError:
-        return record.spec_tree
+        member = record.spec
+    return member.model_dump(mode="json")
 
 
 def _entry(
@@ -131,6 +132,11 @@ def _entry(
 ) -> Entry:
     trained, result = record.training, evaluation.result
     epochs = record.epochs
+    if spec and result is not None:
+        # A record's spec is that of the member that it was trained for; another may have evaluated it in another way.
+        own = {"iw_samples": result.iw_samples, "batch_norm_statistics": result.batch_norm_statistics}
+        known = {name: value for name, value in own.items() if value is not None}
+        spec = {**spec, "evaluation": {**(spec.get("evaluation") or {}), **known}}
     if trained is None:
         status: Status = "running" if epochs else "pending"
     elif trained.status != "trained":
