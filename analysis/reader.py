@@ -19,6 +19,11 @@ from hvae_spec.records.result import (
     UnitsRow,
 )
 from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.fields import paths_affecting
+from hvae_spec.spec.grid import set_path
+
+MEASURED = frozenset(".".join(path) for path in paths_affecting(Member, "evaluation"))
+"""Dotted paths of the fields that affect evaluations alone."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,21 @@ def _unplanned(record: Record, planned: bool) -> Entry:
     if not set(LABELS) <= labels.keys():
         labels = {"dataset": spec.data.name, "depth": spec.model.depth, "variant": spec.label, "seed": spec.seed}
     _check_labels(evaluation.folder / "result.json", labels)
-    member = PlannedMember(digest=digest, training=digests.training, folder=record.folder.name, labels=labels)
+    member = PlannedMember(
+        digest=digest,
+        training=digests.training,
+        folder=record.folder.name,
+        labels=labels,
+        measured={} if result is None else _measured(result),
+    )
     return _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
+
+
+def _measured(result: EvaluationResult) -> dict[str, Any]:
+    """How a member was measured, as far as the result says."""
+    method = result.batch_norm_statistics
+    found = {"evaluation.iw_samples": result.iw_samples, "evaluation.batch_norm_statistics": method}
+    return {path: value for path, value in found.items() if value is not None}
 
 
 def _full(record: Record, spec: dict[str, Any] | None) -> dict[str, Any]:
@@ -132,11 +150,9 @@ def _entry(
 ) -> Entry:
     trained, result = record.training, evaluation.result
     epochs = record.epochs
-    if spec and result is not None:
-        # A record's spec is that of the member that it was trained for; another may have evaluated it in another way.
-        own = {"iw_samples": result.iw_samples, "batch_norm_statistics": result.batch_norm_statistics}
-        known = {name: value for name, value in own.items() if value is not None}
-        spec = {**spec, "evaluation": {**(spec.get("evaluation") or {}), **known}}
+    for path in MEASURED & member.measured.keys() if spec else ():
+        # The record's spec is that of the member that was trained; this one may be measured in another way.
+        set_path(spec, path, member.measured[path])
     if trained is None:
         status: Status = "running" if epochs else "pending"
     elif trained.status != "trained":

@@ -208,6 +208,9 @@ class PlannedMember(FileModel):
     training: Text
     folder: Text
     labels: dict[str, Any]
+    measured: dict[str, Any] = {}
+    """How it is measured (`hvae_spec.spec.experiment.Member.measured`). Its record's spec may differ in this: it is
+    that of the member that was trained."""
 
 
 class GridFile(FileModel):

@@ -237,6 +237,7 @@ class Writer:
                 training=member.digests.training,
                 folder=member.folder,
                 labels=member.labels,
+                measured=member.spec.measured,
             )
             for member in planned
         ]

@@ -314,6 +314,26 @@ def test_evaluations_along_an_axis_share_their_training(results, small_spec):
     assert one == other
 
 
+def test_settings_of_an_evaluation_are_those_that_the_grid_asks_for(results, small_spec):
+    """Not those of the records, which were trained for another evaluation; without batch normalization too, where the
+    former evaluation still stands: variants have one background, so that their effects can be paired."""
+    spec = small_spec.replace(
+        "[{variant: VAE}, {variant: VAE+BN}]", "[{variant: VAE+BN}, {variant: Prob. ladder+BN+WU}]"
+    )
+    before = results.grid(spec=spec)
+    planned = results.plan(spec.replace("every: 2", "every: 5, batch_norm_statistics: batch_average"))
+    same = {member.digests.evaluation for member in before} & {member.digests.evaluation for member in planned}
+    assert len(same) == 3  # without batch normalization
+    members = analysis.load(results.root).members
+    assert members["status"].value_counts()[["finished", "trained"]].tolist() == [3, 3]
+    assert set(members["batch_norm_statistics"]) == {"batch_average"}
+    assert members["background"].nunique() == 1
+    # Finished members keep the curve that they have.
+    assert set(members["evaluation_every"]) == {2}
+    for folder in (results.root / "members").iterdir():
+        assert "whole_set" in (folder / "spec.yaml").read_text()
+
+
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_an_evaluation_that_went_wrong_is_the_members_and_leaves_its_training_as_it_is(results, small_spec, status):
     planned = results.grid(spec=small_spec)
