@@ -8,7 +8,7 @@
 
 | where | what |
 |:--|:--|
-| `form`, `reader`, `columns`, `frames`, `caveats` | records to frames, and whose data they are of |
+| `reader`, `columns`, `frames`, `caveats` | records to frames, and whose data they are of |
 | `statistics` | numbers and frames made of frames |
 | `tables` | tables made of statistics, and their renderings |
 | `paper` | the published numbers, and tables of ours beside them |

@@ -37,12 +37,15 @@ class Frames:
     members: pd.DataFrame
     """One row a member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
     `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
-    layer i, costs, settings (see `analysis.columns`), data and digest; `continues` is the digest of the record that
+    layer i, costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`.
+    `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
     training started from."""
     epochs: pd.DataFrame
-    """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches."""
+    """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
+    curve at its points. The final evaluation is no point of it."""
     units: pd.DataFrame
-    """One row a member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`."""
+    """One row a member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
+    of the test curve and, in the last epoch, the final one."""
     bounds: pd.DataFrame
     """One row a finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted bound
     on the test set, nats per image), `mc_se` (its Monte Carlo error)."""

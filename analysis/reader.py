@@ -19,6 +19,11 @@ from hvae_spec.records.result import (
     UnitsRow,
 )
 from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.fields import paths_affecting
+from hvae_spec.spec.grid import set_path
+
+MEASURED = frozenset(".".join(path) for path in paths_affecting(Member, "evaluation"))
+"""Dotted paths of the fields that affect evaluations alone."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
     record = results.record(member.training, Path(member.folder).name)
     evaluation = record.evaluation(member.digest)
     spec = specs.get(record.folder.name)
-    tree = _full(record, spec) if spec is not None else record.spec_tree if record.has_spec else {}
+    tree = _full(record, spec) if record.has_spec or spec is not None else {}
     return _entry(record, evaluation, member, tree, planned=True)
 
 
@@ -114,16 +119,30 @@ def _unplanned(record: Record, planned: bool) -> Entry:
     if not set(LABELS) <= labels.keys():
         labels = {"dataset": spec.data.name, "depth": spec.model.depth, "variant": spec.label, "seed": spec.seed}
     _check_labels(evaluation.folder / "result.json", labels)
-    member = PlannedMember(digest=digest, training=digests.training, folder=record.folder.name, labels=labels)
+    member = PlannedMember(
+        digest=digest,
+        training=digests.training,
+        folder=record.folder.name,
+        labels=labels,
+        measured={} if result is None else _measured(result),
+    )
     return _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
 
 
-def _full(record: Record, spec: dict[str, Any]) -> dict[str, Any]:
-    """A resolved spec with all defaults, from one without them."""
+def _measured(result: EvaluationResult) -> dict[str, Any]:
+    """How a member was measured, as far as the result says."""
+    method = result.batch_norm_statistics
+    found = {"evaluation.iw_samples": result.iw_samples, "evaluation.batch_norm_statistics": method}
+    return {path: value for path, value in found.items() if value is not None}
+
+
+def _full(record: Record, spec: dict[str, Any] | None) -> dict[str, Any]:
+    """A record's spec with all defaults: from the index, where it has none, or else the record's own."""
     try:
-        return Member.model_validate(spec).model_dump(mode="json")
+        member = record.spec if spec is None else Member.model_validate(spec)
     except ValidationError:
-        return record.spec_tree
+        member = record.spec
+    return member.model_dump(mode="json")
 
 
 def _entry(
@@ -131,6 +150,9 @@ def _entry(
 ) -> Entry:
     trained, result = record.training, evaluation.result
     epochs = record.epochs
+    for path in MEASURED & member.measured.keys() if spec else ():
+        # The record's spec is that of the member that was trained; this one may be measured in another way.
+        set_path(spec, path, member.measured[path])
     if trained is None:
         status: Status = "running" if epochs else "pending"
     elif trained.status != "trained":

@@ -190,7 +190,7 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
 
     """
     record = Record(Path(folder))
-    if (record.folder / RESULT).exists():
+    if record.has_spec and (record.folder / RESULT).exists():
         raise RecordError(f"{record.folder}: a record of an earlier version (0.2 or before); load it with that version")
     spec, training = record.spec, record.training
     if training is None or training.status != "trained":

@@ -60,15 +60,32 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
     """
     pack = Results(job.results).pack(job.pack_id)
     pack.folder.mkdir(parents=True, exist_ok=True)
-    # Importance weights far below the largest leave denormal gradients, with which products take ten times as long.
-    torch.set_flush_denormal(True)
     try:
-        with filelock.FileLock(pack.lock, timeout=LOCK_SECONDS):
+        with denormals_flushed(), filelock.FileLock(pack.lock, timeout=LOCK_SECONDS):
             PackRun(job, report).run()
         # All members have their results: nothing of the pack is needed any more.
         shutil.rmtree(pack.folder, ignore_errors=True)
     except filelock.Timeout:
         raise UserError(f"{pack.folder}: another process still works on this pack") from None
+
+
+def run_one_member(job: PackJob, m: int) -> Record:
+    """Train a pack and evaluate the member with index m alone. Returns its record. Raises UserError as `run_pack`."""
+    with denormals_flushed():
+        run = PackRun(job)
+        run.train()
+        run.evaluate_members([m])
+    return run.records[m]
+
+
+@contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Within this context denormal numbers are zero: importance weights far below the largest leave denormal gradients,
+    with which products take ten times as long.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
     finally:
         torch.set_flush_denormal(False)
 

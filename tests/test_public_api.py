@@ -71,7 +71,14 @@ def public_api():
 
 
 def description(name, thing):
-    """A function with its signature; a class with its bases and its public members."""
+    """A function with its signature; a class with its bases and its public members; a package with what it exports."""
+    if inspect.ismodule(thing):
+        for exported in sorted(thing.__all__):
+            yield from description(f"{name}.{exported}", getattr(thing, exported))
+        return
+    if not callable(thing):
+        yield name
+        return
     if not inspect.isclass(thing):
         yield f"{name}{signature(thing)}"
         return
@@ -108,7 +115,7 @@ def frame_columns():
     with tempfile.TemporaryDirectory() as folder:
         spec, results = Path(folder, "tiny.yaml"), Path(folder, "results")
         spec.write_text(TINY)
-        no_report = mock.Mock(table="", notes=[], files=[])
+        no_report = mock.Mock(table="", footnotes=[], files=[])
         with mock.patch("analysis.report.write", return_value=no_report), redirect_stdout(sys.stderr):
             assert main([str(spec), "--serial", "--cpus", "1", "--device", "cpu", "--results", str(results)]) == 0
         frames = analysis.load(results)

@@ -58,7 +58,9 @@ def rerun(folder: Path, device: str, console: Console) -> int:
             + (f", from epoch {job.start_epoch} of the training it was extended from" if job.extends else ""),
             highlight=False,
         )
-        again = _run(job, record, training)
+        from hvae_spec.pack import run_one_member
+
+        again = run_one_member(job, job.trainings.index(training.digest))
         differences = list(compare(record, again))
     table = Table(title=f"{folder.name}: run again, less the record")
     for name in ("quantity", "numbers", "largest difference"):
@@ -116,23 +118,6 @@ def recorded_job(record: Record, training: TrainingResult, scratch: Path, device
 def _member(spec: Member, folder: str) -> GridMember:
     labels = {"dataset": spec.data.name, "depth": spec.model.depth, "variant": spec.label, "seed": spec.seed}
     return GridMember(spec, spec.digests, labels, folder)
-
-
-def _run(job: PackJob, record: Record, training: TrainingResult) -> Record:
-    """Train the pack and evaluate the one member; returns its new record."""
-    import torch
-
-    from hvae_spec.pack import PackRun
-
-    torch.set_flush_denormal(True)
-    try:
-        run = PackRun(job)
-        run.train()
-        place = next(m for m, member in enumerate(job.members) if member.digests.training == training.digest)
-        run.evaluate_members([place])
-    finally:
-        torch.set_flush_denormal(False)
-    return run.records[place]
 
 
 def compare(record: Record, again: Record) -> Iterator[Difference]:

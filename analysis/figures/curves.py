@@ -30,6 +30,8 @@ from analysis.statistics import cells, mean_over_seeds
 
 MAX_MARKERS = 20
 """Markers per curve: enough to distinguish it from others without colors."""
+FINAL_SIZE = 6.5
+"""Size of the marker of a final evaluation."""
 LINES = {"train_bound": "-", "test_log_likelihood": "--"}
 """The quantities of learning curves, and their lines."""
 
@@ -109,10 +111,11 @@ def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
 def learning_curves(frames: Frames) -> Figure | None:
     """Training bound (full lines) and test log-likelihood (dashed) at the greatest depth (Fig. 4 of the paper).
 
-    Lines are means over the finished members, or over the running ones where none is finished, up to the last epoch
-    that all of them have reached; bands are the standard error over seeds. A diverged member is a dotted line with a
-    cross at the bottom, at the epoch at which it ends. The first fifth of the training may lie outside the
-    frame, so that the rest can be read.
+    Lines are means over the finished members, or over the trained or the running ones where none is finished, up to the
+    last epoch that all of them have reached; bands are the standard error over seeds. The large marker with a bar at
+    the end of the training is the final evaluation, whose number of importance samples K is not that of the curve: mean
+    and standard error over the finished members. A diverged member is a dotted line with a cross at the bottom, at the
+    epoch at which it ends. The first fifth of the training may lie outside the frame, so that the rest can be read.
     """
     depth = greatest_depth(frames, frames.epochs)
     if depth is None or not set(LINES) & set(frames.epochs):
@@ -120,6 +123,7 @@ def learning_curves(frames: Frames) -> Figure | None:
     members = frames.members[frames.members["depth"] == depth].set_index("digest")
     epochs = frames.epochs[frames.epochs["depth"] == depth]
     epochs = epochs.assign(status=epochs["digest"].map(members["status"].astype(str)))
+    finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
     with mpl.rc_context(STYLE):
         figure = empty_figure(*SIZE)
         axes = figure.subplots()
@@ -130,10 +134,16 @@ def learning_curves(frames: Frames) -> Figure | None:
             _draw_diverged(axes, own[own["status"] == "diverged"], style)
             averaged, label = _averaged(own)
             drawn += _draw_curves(axes, averaged, style)
+            drawn.append(_draw_final(axes, finished[finished["variant"] == name], style))
             handles.append(legend_entry(style, f"{name}{label}"))
         _robust_limits(axes, drawn)
         handles += [Line2D([], [], color="0.3", label="training bound")]
-        handles += [Line2D([], [], color="0.3", ls="--", marker=".", label=_test_label(epochs))]
+        if "test_log_likelihood" in epochs and epochs["test_log_likelihood"].notna().any():
+            label = _with_samples("test log-likelihood", epochs["test_iw_samples"])
+            handles += [Line2D([], [], color="0.3", ls="--", marker=".", label=label)]
+        if len(finished):
+            label = _with_samples("final test log-likelihood", finished["iw_samples"])
+            handles += [Line2D([], [], color="0.3", ls="", marker="o", ms=FINAL_SIZE, label=label)]
         if (members["status"] == "diverged").any():
             handles += [Line2D([], [], color="0.3", ls=":", marker="x", ms=6, label="diverged member")]
         axes.set(xlabel="epoch", ylabel="nats per image")
@@ -168,6 +178,14 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
         yield curve
 
 
+def _draw_final(axes: Axes, finished: pd.DataFrame, style: VariantStyle) -> pd.DataFrame:
+    """The mean of the final evaluations of one variant at its last epoch, with its standard error; returns it."""
+    points = mean_over_seeds(finished.rename(columns={"epochs": "epoch"}), ["epoch"], "test_log_likelihood")
+    bar: dict[str, Any] = {"color": style.color, "ms": FINAL_SIZE, "mec": "white", "mew": 0.6, "capsize": 2.5}
+    axes.errorbar(points["epoch"], points["mean"], points["se"], fmt=style.marker, zorder=3, **bar)
+    return points
+
+
 def _marker_interval(curve: pd.DataFrame) -> int:
     """Every how many points a curve has a marker."""
     return max(1, -(-len(curve) // MAX_MARKERS))
@@ -175,7 +193,7 @@ def _marker_interval(curve: pd.DataFrame) -> int:
 
 def _averaged(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The curves of a variant that are averaged, as far as all of them go, and what the legend adds to its name."""
-    for status, word in (("finished", ""), ("running", ", running")):
+    for status, word in (("finished", ""), ("trained", ", trained"), ("running", ", running")):
         curves = epochs[epochs["status"] == status]
         if not curves.empty:
             last = curves.groupby("digest")["epoch"].max()
@@ -192,10 +210,7 @@ def _robust_limits(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
         axes.set_ylim(late.min() - margin, late.max() + margin)
 
 
-def _test_label(epochs: pd.DataFrame) -> str:
-    """The legend's entry, with the number of samples on a line of its own: `K = 100, at the end 5,000`."""
-    if "test_iw_samples" not in epochs:  # no member was evaluated
-        return "test log-likelihood"
-    known = epochs.dropna(subset=["test_iw_samples"])
-    counts = [f"{count:,.0f}" for count in known.sort_values("epoch")["test_iw_samples"].unique()]
-    return "test log-likelihood" + f",\nK = {', at the end '.join(counts)}" * bool(counts)
+def _with_samples(quantity: str, samples: "pd.Series[float]") -> str:
+    """A legend's entry, with the numbers of importance samples on a line of its own: `K = 100`."""
+    counts = [f"{count:,.0f}" for count in sorted(samples.dropna().unique())]
+    return quantity + f",\nK = {' and '.join(counts)}" * bool(counts)

@@ -253,6 +253,8 @@ def _rows(path: Path, kind: Any, remedy: str) -> Any:
                 number, *place = fault["loc"]
                 name = ".".join(map(str, place))
                 what = f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
+                if fault["type"] == "value_error":
+                    what = str(fault["ctx"]["error"])
                 raise RecordError(f"{path}:{int(number) + 1}: {what}; {remedy}") from None
             if len(rows) == len(lines) and _is_json(lines[-1]):
                 break

@@ -5,9 +5,9 @@ All carry `format`. A file of another format is refused in one line, never guess
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypeVar, get_args
+from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from hvae_spec.errors import RecordError
@@ -166,6 +166,12 @@ class EvaluationResult(FileModel):
     segment: Segment | None = None
     finished_at: Text | None = None
 
+    @model_validator(mode="after")
+    def _same_units(self) -> Self:
+        if not _alike(self.unit_kl or [], self.unit_kl_se or []):
+            raise ValueError("unit_kl and unit_kl_se are not of the same units")
+        return self
+
 
 class EpochRow(TypedDict):
     """A line of epochs.jsonl: means over the steps of an epoch, and the test curve where it was evaluated."""
@@ -202,6 +208,9 @@ class PlannedMember(FileModel):
     training: Text
     folder: Text
     labels: dict[str, Any]
+    measured: dict[str, Any] = {}
+    """How it is measured (`hvae_spec.spec.experiment.Member.measured`). Its record's spec may differ in this: it is
+    that of the member that was trained."""
 
 
 class GridFile(FileModel):
@@ -284,7 +293,20 @@ class CheckpointHeader(FileModel):
 
 
 EPOCH_ROWS: TypeAdapter[list[EpochRow]] = TypeAdapter(list[EpochRow])
-UNITS_ROWS: TypeAdapter[list[UnitsRow]] = TypeAdapter(list[UnitsRow])
+
+
+def _alike(kl: list[list[Number]], kl_se: list[list[Number]]) -> bool:
+    """Whether there is one error for each unit of each layer."""
+    return [len(layer) for layer in kl] == [len(layer) for layer in kl_se]
+
+
+def _same_units(row: UnitsRow) -> UnitsRow:
+    if not _alike(row["kl"], row["kl_se"]):
+        raise ValueError("kl and kl_se are not of the same units")
+    return row
+
+
+UNITS_ROWS: TypeAdapter[list[UnitsRow]] = TypeAdapter(list[Annotated[UnitsRow, AfterValidator(_same_units)]])
 
 AnyFile = TypeVar("AnyFile", bound=FileModel)
 
@@ -322,11 +344,13 @@ def write_file(path: Path, content: FileModel) -> None:
 
 
 def fault_of(error: ValidationError) -> str:
-    """The first thing that is wrong with a file, in words: `test_elbo: 'abc' is not a number`."""
+    """The first thing that is wrong with a file, in words: `damaged (steps: 'a': input should be a valid integer)`."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
-    if first["type"] in ("json_invalid", "model_type"):
+    if first["type"] == "json_invalid" or (first["type"] == "model_type" and not place):
         return "damaged (not a JSON object)"
+    if first["type"] == "value_error":
+        return f"damaged ({first['ctx']['error']})"
     if place == "format":
         return f"written by another version (format {first['input']!r}, not {FORMAT})"
     if first["type"] == "missing":

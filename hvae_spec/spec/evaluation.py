@@ -26,9 +26,9 @@ class EvaluationSpec(SpecModel):
         Count | None, Affects("nothing"), CURVE, CURVE_COST, Column("evaluation_every", "evaluation every")
     ] = None
     """Evaluate on the test set every so many epochs: a point of the test curve and the KL of every unit.
-    Null: at the end only."""
+    Null: no test curve, but the final evaluation alone."""
     curve_iw_samples: Annotated[Count, Affects("nothing"), CURVE, CURVE_COST] = 100
-    """K of the points of the test curve before the end."""
+    """K of the points of the test curve. The final evaluation, which is no point of it, has `iw_samples`."""
     batch_norm_statistics: Annotated[
         Literal["whole_set", "batch_average"],
         Affects("evaluation"),

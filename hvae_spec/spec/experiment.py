@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -87,6 +88,11 @@ class Member(SpecModel):
         that a later version adds with its default.
         """
         return _content(self, frozenset())
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """How the trained member is measured: values of the fields that affect its evaluation alone, by dotted path."""
+        return {".".join(path): reduce(getattr, path, self) for path in sorted(paths_affecting(Member, "evaluation"))}
 
     @property
     def first_phase(self) -> "Member | None":

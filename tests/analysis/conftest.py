@@ -1,7 +1,7 @@
 """Results folders written as a grid run writes them, with chosen outcomes instead of training."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import yaml
 from safetensors.numpy import save_file
 
 from hvae_spec.data.counts import image_pixels
-from hvae_spec.records.files import write_json
-from hvae_spec.records.layout import Results
+from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record, Results
+from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, PlannedMember, Segment, TrainingResult
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import GridMember, members
 
@@ -41,74 +41,121 @@ grid:
 """
 
 Outcome = dict[str, Any] | None
+"""What became of a member: its status, and fields of its training's result, of its evaluation's and of the segment that
+they were made in, by name; None while there is neither result."""
+
+
+def data(dataset: str = "digits", train_images: int = 1437, test_images: int = 360, **fields: Any) -> dict[str, Any]:
+    """The images that a member has seen; `fields` replace or add to them."""
+    hashes = {"train_sha256": "ab" * 32, "test_sha256": "ef" * 32}
+    images = {"shape": (8, 8), "train_images": train_images, "test_images": test_images}
+    return {"dataset": dataset, **hashes, "canonical": True, **images, **fields}
 
 
 def result(member: GridMember, test_log_likelihood: float = -80.0, **fields: Any) -> dict[str, Any]:
-    """The result of a finished member, as result.json holds it; `fields` replace or add to it."""
+    """The outcome of a finished member; `fields` replace or add to it."""
     layers = member.spec.model.layers
     active = [layer.units // 2 for layer in layers]
     content = {
-        "digest": member.digest,
-        "labels": member.labels,
         "status": "finished",
+        "labels": member.labels,
         "test_log_likelihood": test_log_likelihood,
         "test_log_likelihood_se": 0.5,
         "test_log_likelihood_mc_se": 0.01,
         "test_elbo": test_log_likelihood - 2,
         "test_elbo_se": 0.6,
-        "iw_samples": 500,
+        "iw_samples": member.spec.evaluation.iw_samples,
         "effective_sample_size": 40.0,
         "active_units": sum(active),
         "active_units_per_layer": active,
         "kl_per_layer": [10.0 / (index + 1) for index in range(len(layers))],
         "kl_standard_normal_per_layer": [12.0 / (index + 1) + member.seed for index in range(len(layers))],
-        "bound_by_samples": {str(count): [test_log_likelihood - 2 / count, 0.01] for count in (1, 5, 10, 50, 100, 500)},
-        "continues": None,
-        "divergence": None,
-        "failure": None,
+        "bound_by_samples": {count: (test_log_likelihood - 2 / count, 0.01) for count in (1, 5, 10, 50, 100, 500)},
+        "unit_kl": unit_kl(member, 1.0),
+        "unit_kl_se": [[0.0005] * layer.units for layer in layers],
         "parameters": 1234,
         "epochs": member.spec.training.epochs,
         "steps": 440,
         "training_seconds": 3.0,
+        "curve_seconds": 0.5,
         "evaluation_seconds": 1.0,
-        "wall_seconds": 4.5,
         "ms_per_step": 6.8,
-        "pack": {"id": "p", "members": 1, "threads": 1},
-        "device": "cpu",
-        "data": {"dataset": "digits", "sha256": "ab" * 32, "canonical": True, "train_images": 1437, "test_images": 360},
-        "versions": {"python": "3.12"},
-        "git": None,
-        "finished_at": "2026-01-01T00:00:00+00:00",
+        "data": data(),
     }
     return {**content, **fields}
 
 
 def diverged(member: GridMember, epoch: int = 3) -> dict[str, Any]:
-    """The result of a member that diverged: its metrics are null."""
-    names = ("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se")
+    """The outcome of a member that diverged in training: it has no evaluation."""
     divergence = {"epoch": epoch, "step": 17, "quantity": "log p(x|z_1)"}
-    nothing = dict.fromkeys(
-        (
-            *names,
-            "effective_sample_size",
-            "active_units",
-            "active_units_per_layer",
-            "kl_per_layer",
-            "kl_standard_normal_per_layer",
-            "bound_by_samples",
-        )
+    known = {name: value for name, value in result(member).items() if name in TrainingResult.model_fields}
+    return {**known, "status": "diverged", "divergence": divergence, "epochs": epoch}
+
+
+def failed(member: GridMember, failure: str = "E") -> dict[str, Any]:
+    """The outcome of a member whose training failed."""
+    return {"status": "failed", "failure": failure}
+
+
+SEGMENT = {
+    "first_epoch": 1,
+    "last_epoch": 10,
+    "command": ["tune.run", "small.yaml"],
+    "versions": {"python": "3.12"},
+    "source": None,
+    "host": "here",
+    "device": "cpu",
+    "device_name": "",
+    "threads": 1,
+    "compiled": False,
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "finished_at": "2026-01-01T00:00:00+00:00",
+}
+"""What a training and an evaluation were made with."""
+
+
+def files(member: GridMember, outcome: dict[str, Any]) -> tuple[TrainingResult, EvaluationResult | None]:
+    """The two files that an outcome is kept in. A member that is `diverged` or `failed` is so in training; one that is
+    `trained` has no evaluation.
+    """
+    known = {*TrainingResult.model_fields, *EvaluationResult.model_fields, *Segment.model_fields}
+    assert outcome.keys() <= known, outcome.keys() - known
+    status, own = outcome["status"], {key: value for key, value in outcome.items() if key != "status"}
+    segment = {name: own.get(name, value) for name, value in SEGMENT.items()}
+    digests, time = member.digests, segment["finished_at"]
+    is_trained = status in ("trained", "finished")
+    training = TrainingResult.model_validate(
+        {
+            **own,
+            "format": FORMAT,
+            "digest": digests.training,
+            "trajectory": digests.trajectory,
+            "status": "trained" if is_trained else status,
+            "segments": [segment],
+            "finished_at": time,
+        }
     )
-    return {**result(member), **nothing, "status": "diverged", "divergence": divergence, "epochs": epoch}
+    if status != "finished":
+        return training, None
+    names = {"format": FORMAT, "digest": digests.evaluation, "training": digests.training}
+    evaluation = {**own, **names, "status": status, "segment": segment, "finished_at": time}
+    return training, EvaluationResult.model_validate(evaluation)
+
+
+def unit_kl(member: GridMember, progress: float) -> list[list[float]]:
+    """KL of every unit, layer by layer, which falls the faster from unit to unit the more of the training is done."""
+    return [[1 / (1 + unit) ** (1 + 2 * progress) for unit in range(layer.units)] for layer in member.spec.model.layers]
 
 
 def curves(member: GridMember, final: float, last: int | None = None) -> tuple[list[dict], list[dict]]:
-    """Learning curves and unit KLs that end near `final`, up to epoch `last`."""
+    """Learning curves and unit KLs that end near `final`, up to epoch `last`. The final evaluation is in neither."""
     generator = np.random.default_rng(member.seed)
     spec, epochs, units = member.spec, [], []
     for epoch in range(1, (last or spec.training.epochs) + 1):
         progress = epoch / spec.training.epochs
         bound = final - 2 - 400 * math.exp(-25 * progress) + 0.1 * generator.standard_normal()
         row = {
+            "format": FORMAT,
             "epoch": epoch,
             "beta": min(1.0, (epoch - 1) / spec.objective.warm_up) if spec.objective.warm_up else 1.0,
             "train_bound": bound,
@@ -118,10 +165,11 @@ def curves(member: GridMember, final: float, last: int | None = None) -> tuple[l
             "seconds": 0.3,
             "ms_per_step": 6.8,
         }
-        if epoch % (spec.evaluation.every or spec.training.epochs) == 0:
+        if spec.evaluation.every and epoch % spec.evaluation.every == 0:
             row |= {"test_elbo": bound - 1, "test_log_likelihood": bound + 1, "test_iw_samples": 100, "active_units": 6}
-            kl = [[1 / (1 + unit) ** (1 + 2 * progress) for unit in range(layer.units)] for layer in spec.model.layers]
-            units.append({"epoch": epoch, "kl": kl, "kl_se": [[0.001] * len(layer) for layer in kl]})
+            kl = unit_kl(member, progress)
+            kl_se = [[0.001] * len(layer) for layer in kl]
+            units.append({"format": FORMAT, "epoch": epoch, "kl": kl, "kl_se": kl_se})
         epochs.append(row)
     return epochs, units
 
@@ -152,15 +200,25 @@ class Writer:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    data = staticmethod(data)
     result = staticmethod(result)
     diverged = staticmethod(diverged)
+    failed = staticmethod(failed)
+    files = staticmethod(files)
     curves = staticmethod(curves)
-
     gallery = staticmethod(gallery)
 
+    def record_of(self, member: GridMember) -> Record:
+        """A member's record."""
+        return Results(self.root).record(member.digests.training, member.folder)
+
+    def evaluation_of(self, member: GridMember) -> EvaluationRecord:
+        """A member's evaluation."""
+        return self.record_of(member).evaluation(member.digests.evaluation)
+
     def add_gallery(self, member: GridMember, **arrays: np.ndarray) -> Path:
-        """Write the gallery of a record that is there, with some arrays replaced; its path."""
-        path = self.root / "members" / member.folder / "gallery.safetensors"
+        """Write the gallery of an evaluation that is there, with some arrays replaced; its path."""
+        path = self.evaluation_of(member).folder / GALLERY
         save_file({**gallery(member), **arrays}, path)
         return path
 
@@ -168,20 +226,36 @@ class Writer:
         """Write grid.json."""
         experiment = Experiment.model_validate(yaml.safe_load(spec))
         planned = members(experiment)
-        names = list(dict.fromkeys(member.cell.variant for member in planned))
-        entries = [{"digest": item.digest, "folder": item.folder, "labels": item.labels} for item in planned]
-        write_json(self.root / "grid.json", {"name": experiment.name, "variants": names, "members": entries})
+        self.write_grid(experiment.name, planned)
         return planned
+
+    def write_grid(self, name: str, planned: Sequence[GridMember]) -> None:
+        """Write grid.json for these members."""
+        entries = [
+            PlannedMember(
+                digest=member.digests.evaluation,
+                training=member.digests.training,
+                folder=member.folder,
+                labels=member.labels,
+                measured=member.spec.measured,
+            )
+            for member in planned
+        ]
+        variants = list(dict.fromkeys(member.labels["variant"] for member in planned))
+        Results(self.root).write_grid(GridFile(name=name, variants=variants, members=entries))
 
     def record(self, member: GridMember, outcome: Outcome, with_curves: bool = True) -> Path:
         """Write one record; its folder. Without an outcome, the member is running."""
-        record = Results(self.root).record(member.digest, member.folder)
+        record = self.record_of(member)
         record.begin(member.spec)
         if with_curves:
             final = (outcome or {}).get("test_log_likelihood") or -90.0
             record.write_curves(*curves(member, final, None if outcome is None else outcome.get("epochs")))
         if outcome is not None:
-            record.finish(outcome)
+            training, evaluation = files(member, outcome)
+            record.finish(training)
+            if evaluation is not None:
+                record.evaluation(member.digests.evaluation).finish(evaluation)
         return record.folder
 
     def grid(

@@ -10,26 +10,36 @@ import analysis
 from analysis import tables
 from analysis.frames import Frames
 from analysis.statistics import layer_activity
-from hvae_spec.records.files import write_json_lines
 
 ALIVE, DEAD = [0.5, 0.001], [0.001, 0.002]
 
 
 @pytest.fixture
 def write(results, small_spec):
-    """Write a grid of one variant at depth 2 from the KL of its members' layers at epochs 10, 20, ..."""
+    """Write a grid of one variant at depth 2 from the KL of its members' layers at epochs 10, 20, ..., the last of them
+    by the final evaluation where there is one.
+    """
 
-    def writer(*members, outcome=None):
+    def writer(*members, outcome=None, with_point_at_the_end=False):
         spec = small_spec.replace("seeds: [0, 1, 2]", f"seeds: {list(range(len(members)))}")
         spec = spec.replace(
             "[{variant: VAE}, {variant: VAE+BN}]", "[{variant: VAE}, {variant: VAE+BN}, {variant: VAE+BN+WU}]"
         )
+        spec = spec.replace("epochs: 10,", f"epochs: {10 * max(map(len, members)) or 10},")
         planned = results.plan(spec)
         for member, evaluations in zip(planned, members, strict=True):
             result = (outcome or results.result)(member)
-            folder = results.record(member, result, with_curves=False)
-            rows = [{"epoch": 10 * place, "kl": kl} for place, kl in enumerate(evaluations, start=1)]
-            write_json_lines(folder / "units.jsonl", rows)
+            rows = [
+                {"format": 1, "epoch": 10 * place, "kl": kl, "kl_se": [[0.0] * len(layer) for layer in kl]}
+                for place, kl in enumerate(evaluations, start=1)
+            ]
+            if result["status"] == "finished":
+                final = rows.pop() if rows else {"kl": None, "kl_se": None}
+                result |= {"unit_kl": final["kl"], "unit_kl_se": final["kl_se"]}
+                if with_point_at_the_end and rows:
+                    rows.append({**final, "kl": [ALIVE, ALIVE]})
+            results.record(member, result, with_curves=False)
+            results.record_of(member).write_curves([], rows)
         return analysis.load(results.root)
 
     return writer
@@ -88,6 +98,15 @@ def test_members_that_have_not_finished_are_described_but_in_no_cell(write, resu
     (table,) = tables.collapse(frames).tables
     assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "1/1 since 10"
     assert "Diverged and failed members are excluded from the means." in table.footnotes
+
+
+@pytest.mark.parametrize("with_point_at_the_end", [False, True])
+def test_at_the_last_epoch_the_final_evaluation_says_whether_a_layer_is_dead(write, with_point_at_the_end):
+    """Also where the test curve has a point there, which need not agree: it is of fewer samples."""
+    frames = write([[ALIVE, ALIVE], [ALIVE, DEAD], [ALIVE, DEAD]], with_point_at_the_end=with_point_at_the_end)
+    first, second = layer_activity(frames).to_dict("records")
+    assert (first["last_epoch"], first["evaluations"], first["dead"]) == (30, 3, False)
+    assert (second["last_epoch"], second["evaluations"], second["dead"], second["died"]) == (30, 3, True, 20.0)
 
 
 def test_records_without_units_make_no_table(write):

@@ -1,83 +1,243 @@
-"""Damaged records and grids are errors that name the file, what is wrong with it, and what would mend it."""
+"""Damaged records and grids are errors of one line that names the file, what is wrong with it, and what fixes it."""
 
 import json
 
 import pytest
+import yaml
 
 import analysis
-from hvae_spec.errors import UserError
+import hvae_spec
+from analysis import report
+from hvae_spec.errors import RecordError, UserError
 
 
-def done(**fields):
-    return json.dumps({"status": "finished", **fields})
+def epoch(number=1, **fields):
+    """A line of epochs.jsonl."""
+    row = {
+        "format": 1,
+        "epoch": number,
+        "beta": 1.0,
+        "train_bound": -90.0,
+        "train_log_likelihood": -70.0,
+        "kl_per_layer": [12.0],
+        "gradient_norm": 5.0,
+        "seconds": 0.3,
+        "ms_per_step": 6.8,
+    }
+    return json.dumps(changed(row, fields))
+
+
+def units(**fields):
+    """A line of units.jsonl."""
+    return json.dumps(changed({"format": 1, "epoch": 1, "kl": [[0.1]], "kl_se": [[0.1]]}, fields))
+
+
+def changed(row, fields):
+    """A mapping with some fields replaced; those that are `...` are left out."""
+    return {name: value for name, value in {**row, **fields}.items() if value is not ...}
+
+
+def refused(results):
+    """The message with which the folder is refused: one line, by every reader of it."""
+    with pytest.raises(RecordError) as error:
+        analysis.load(results.root)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    with pytest.raises(UserError) as again:
+        report.write(results.root)
+    assert str(again.value) == message
+    return message
+
+
+@pytest.fixture
+def finished(results):
+    """One finished member, planned with others that have not begun."""
+    member = results.plan()[0]
+    results.record(member, results.result(member))
+    return member
 
 
 @pytest.mark.parametrize(
     ("name", "content", "place"),
     [
-        ("epochs.jsonl", '{"epoch": 1}\n{"epo\n{"epoch": 3}\n', "epochs.jsonl:2:"),
-        ("epochs.jsonl", '{"epoch": 1}\n[2]\n{"epoch": 3}\n', "epochs.jsonl:2:"),
-        ("epochs.jsonl", '{"epoch": 1}\n{"beta": 1}\n', "epochs.jsonl:2:"),
-        ("units.jsonl", '{"epoch": 1, "kl": [[0.1, 0.2]], "kl_se": [[0.1]]}\n', "units.jsonl:"),
-        ("units.jsonl", '{"epoch": 1, "kl": 3}\n', "units.jsonl:"),
-        ("epochs.jsonl", '{"epoch": 1}\n{"epoch": "a"}\n', "epochs.jsonl:2: epoch is not a whole number"),
-        ("epochs.jsonl", '{"epoch": null}\n', "epochs.jsonl:1: epoch is not a whole number"),
-        ("epochs.jsonl", '{"epoch": 1, "train_bound": "x"}\n', "epochs.jsonl:1: train_bound is not a number"),
-        ("epochs.jsonl", '{"epoch": 1, "kl_per_layer": 3}\n', "epochs.jsonl:1: kl_per_layer is not a list of numbers"),
-        ("units.jsonl", '{"epoch": 1.5, "kl": [[0.1]]}\n', "units.jsonl:1: epoch is not a whole number"),
-        ("units.jsonl", '{"epoch": 1, "kl": [["x"]]}\n', "units.jsonl: not the KL of units"),
-        ("result.json", done(test_log_likelihood="abc"), "result.json: test_log_likelihood is not a number"),
-        ("result.json", done(wall_seconds=[1]), "result.json: wall_seconds is not a number"),
-        ("result.json", done(active_units=True), "result.json: active_units is not a number"),
-        ("result.json", done(active_units_per_layer=5), "result.json: active_units_per_layer is not a list of numbers"),
-        ("result.json", done(kl_per_layer=["x"]), "result.json: kl_per_layer is not a list of numbers"),
-        ("result.json", done(labels=[1]), "result.json: labels is not a mapping"),
-        ("result.json", done(data=3), "result.json: data is not a mapping"),
-        ("result.json", done(data={"canonical": "no"}), "result.json: data.canonical is not true or false"),
-        ("result.json", done(data={"train_images": "x"}), "result.json: data.train_images is not a number"),
-        ("result.json", done(divergence={"epoch": "x"}), "result.json: divergence.epoch is not a number"),
-        ("result.json", done(failure=4), "result.json: failure is not text"),
-        (
-            "spec.yaml",
-            "model: {layers: 5}",
-            "spec.yaml: not the spec of a record (model.layers is not a list of layers",
-        ),
-        ("spec.yaml", "model: {layers: [{mlp: 3}]}", "spec.yaml: not the spec of a record (model.layers is not"),
-        (
-            "spec.yaml",
-            "objective: {warm_up: x}",
-            "spec.yaml: not the spec of a record (objective.warm_up is not a number",
-        ),
-        ("result.json", "{", "result.json:"),
-        ("result.json", '{"status": "odd"}', "result.json:"),
-        ("result.json", '{"status": "finished", "bound_by_samples": [1]}', "result.json:"),
-        ("result.json", '{"status": "finished", "bound_by_samples": {"K": [1, 2]}}', "result.json:"),
-        ("result.json", '{"status": "finished", "bound_by_samples": {"5": [1]}}', "result.json:"),
-        ("spec.yaml", "{a: [", "spec.yaml:"),
-        ("spec.yaml", "- 1", "spec.yaml:"),
+        ("epochs.jsonl", [epoch(1), '{"epo', epoch(3)], "epochs.jsonl:2: not a JSON object"),
+        ("epochs.jsonl", [epoch(1), "[2]", epoch(3)], "epochs.jsonl:2: "),
+        ("epochs.jsonl", [epoch(1), "[2]"], "epochs.jsonl:2: "),
+        ("epochs.jsonl", [epoch(1), "7", epoch(3)], "epochs.jsonl:2: "),
+        ("epochs.jsonl", [epoch(1), epoch(...)], "epochs.jsonl:2: epoch is missing"),
+        ("epochs.jsonl", [epoch(1), epoch("a")], "epochs.jsonl:2: epoch: Input should be a valid integer"),
+        ("epochs.jsonl", [epoch(None)], "epochs.jsonl:1: epoch: Input should be a valid integer"),
+        ("epochs.jsonl", [epoch(True)], "epochs.jsonl:1: epoch: Input should be a valid integer"),
+        ("epochs.jsonl", [epoch(train_bound="x")], "epochs.jsonl:1: train_bound: Input should be a valid number"),
+        ("epochs.jsonl", [epoch(train_bound=...)], "epochs.jsonl:1: train_bound is missing"),
+        ("epochs.jsonl", [epoch(kl_per_layer=3)], "epochs.jsonl:1: kl_per_layer: Input should be a valid array"),
+        ("epochs.jsonl", [epoch(kl_per_layer=["x"])], "epochs.jsonl:1: kl_per_layer.0: Input should be a valid number"),
+        ("epochs.jsonl", [epoch(), epoch(format=2)], "epochs.jsonl:2: format: Input should be 1"),
+        ("epochs.jsonl", ['{"epoch": 1, "train_bound": -9.5}'], "epochs.jsonl:1: format is missing"),
+        ("units.jsonl", [units(epoch=1.5)], "units.jsonl:1: epoch: Input should be a valid integer"),
+        ("units.jsonl", [units(), units(kl=3)], "units.jsonl:2: kl: Input should be a valid array"),
+        ("units.jsonl", [units(kl=[["x"]])], "units.jsonl:1: kl.0.0: Input should be a valid number"),
+        ("units.jsonl", [units(kl_se=...)], "units.jsonl:1: kl_se is missing"),
+        ("units.jsonl", [units(format=7)], "units.jsonl:1: format: Input should be 1"),
+        ("units.jsonl", [units(kl=[[0.1, 0.2]])], "units.jsonl:1: kl and kl_se are not of the same units"),
+        ("units.jsonl", [units(), units(kl=[[0.1], [0.2]])], "units.jsonl:2: kl and kl_se are not of the same units"),
+        ("spec.yaml", ["model: {layers: 5}"], "spec.yaml: not the spec of a record ("),
+        ("spec.yaml", ["{a: ["], "spec.yaml: not the spec of a record ("),
+        ("spec.yaml", ["- 1"], "spec.yaml: not the spec of a record (not a mapping)"),
+        ("training.json", ["{"], "training.json: damaged (not a JSON object)"),
+        ("training.json", [""], "training.json: damaged (not a JSON object)"),
+        ("training.json", ["[1]"], "training.json: damaged (not a JSON object)"),
+        ("training.json", ["{}"], "training.json: damaged (digest is missing)"),
     ],
 )
-def test_a_damaged_record_is_named_with_what_would_mend_it(results, name, content, place):
-    folder = results.record(results.plan()[0], None)
-    (folder / name).write_text(content)
-    with pytest.raises(UserError, match="delete") as error:
-        analysis.load(results.root)
-    assert str(folder / place) in str(error.value)
+def test_a_damaged_file_of_a_record_is_named_with_what_fixes_it(results, finished, name, content, place):
+    folder = results.record_of(finished).folder
+    (folder / name).write_text("".join(line + "\n" for line in content))
+    message = refused(results)
+    assert message.startswith(str(folder / place))
+    assert message.endswith(f"; delete {folder} to have the member trained again")
 
 
-@pytest.mark.parametrize("content", ["{", '{"members": [{"digest": "a"}]}', "[]", '{"members": 3}'])
-def test_a_damaged_grid_is_named(results, content):
+@pytest.mark.parametrize("change", [{"objective": {"warm_up": "x"}}, {"model": {"layers": [{"mlp": 3}]}}])
+def test_a_spec_that_is_none_is_named(results, finished, change):
+    """In a complete spec, so that nothing else is wrong with it."""
+    tree = finished.spec.model_dump(mode="json")
+    folder = results.record_of(finished).folder
+    (folder / "spec.yaml").write_text(yaml.safe_dump({**tree, **change}))
+    (section,) = change
+    assert refused(results).startswith(f"{folder / 'spec.yaml'}: not the spec of a record ({section}.")
+
+
+TRAINING = [
+    ({"digest": ...}, "damaged (digest is missing)"),
+    ({"status": "odd"}, "damaged (status: 'odd': "),
+    ({"status": "finished"}, "damaged (status: 'finished': "),
+    ({"parameters": "x"}, "damaged (parameters: 'x': "),
+    ({"training_seconds": [1]}, "damaged (training_seconds: '[1]': "),
+    ({"epochs": True}, "damaged (epochs: 'True': "),
+    ({"epochs": 2.5}, "damaged (epochs: '2.5': "),
+    ({"failure": 4}, "damaged (failure: '4': "),
+    ({"data": 3}, "damaged (data: '3': "),
+    ({"divergence": {"epoch": "x", "step": 1, "quantity": "q"}}, "damaged (divergence.epoch: 'x': "),
+    ({"divergence": {"epoch": 1}}, "damaged (divergence.step is missing)"),
+    ({"segments": [{}]}, "damaged (segments.0.first_epoch is missing)"),
+    ({"format": 2}, "written by another version (format 2, not 1)"),
+    ({"format": "1"}, "written by another version (format '1', not 1)"),
+    ({"format": ...}, "written by an earlier version (it has no format)"),
+]
+
+
+@pytest.mark.parametrize(("change", "fault"), TRAINING)
+def test_a_damaged_training_is_named_with_what_fixes_it(results, finished, change, fault):
+    folder = results.record_of(finished).folder
+    path = folder / "training.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), change)))
+    message = refused(results)
+    assert message.startswith(f"{path}: {fault}")
+    assert message.endswith(f"; delete {folder} to have the member trained again")
+
+
+EVALUATION = [
+    ({"labels": [1]}, "damaged (labels: '[1]': "),
+    ({"labels": ...}, "damaged (labels is missing)"),
+    ({"status": "trained"}, "damaged (status: 'trained': "),
+    ({"test_log_likelihood": "abc"}, "damaged (test_log_likelihood: 'abc': "),
+    ({"test_log_likelihood": "-80.0"}, "damaged (test_log_likelihood: '-80.0': "),
+    ({"active_units": True}, "damaged (active_units: 'True': "),
+    ({"active_units_per_layer": 5}, "damaged (active_units_per_layer: '5': "),
+    ({"kl_per_layer": ["x"]}, "damaged (kl_per_layer.0: 'x': "),
+    ({"evaluation_seconds": [1]}, "damaged (evaluation_seconds: '[1]': "),
+    ({"bound_by_samples": [1]}, "damaged (bound_by_samples: '[1]': "),
+    ({"bound_by_samples": {"K": [1, 2]}}, "damaged (bound_by_samples.K"),
+    ({"bound_by_samples": {"5": [1]}}, "damaged (bound_by_samples.5"),
+    ({"unit_kl": [["x"]]}, "damaged (unit_kl.0.0: 'x': "),
+    ({"unit_kl": [[0.1]]}, "damaged (unit_kl and unit_kl_se are not of the same units)"),
+    ({"unit_kl_se": None}, "damaged (unit_kl and unit_kl_se are not of the same units)"),
+    ({"data": {"dataset": "digits"}}, "damaged (data.train_sha256 is missing)"),
+    ({"format": 2}, "written by another version (format 2, not 1)"),
+    ({"format": ...}, "written by an earlier version (it has no format)"),
+]
+
+
+@pytest.mark.parametrize(("change", "fault"), EVALUATION)
+def test_a_damaged_evaluation_is_named_with_what_fixes_it(results, finished, change, fault):
+    path = results.evaluation_of(finished).folder / "result.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), change)))
+    message = refused(results)
+    assert message.startswith(f"{path}: {fault}")
+    # The training stands, so that nothing is trained again.
+    assert message.endswith("; delete it to have it made again: the member is evaluated again")
+
+
+@pytest.mark.parametrize("field", ["canonical", "train_images", "shape"])
+@pytest.mark.parametrize("name", ["training.json", "result.json"])
+def test_damaged_words_about_the_data_are_named(results, finished, name, field):
+    folder = results.record_of(finished).folder if name == "training.json" else results.evaluation_of(finished).folder
+    content = json.loads((folder / name).read_text())
+    content["data"][field] = "x"
+    (folder / name).write_text(json.dumps(content))
+    assert refused(results).startswith(f"{folder / name}: damaged (data.{field}: 'x': ")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{", "damaged (not a JSON object)"),
+        ("[]", "damaged (not a JSON object)"),
+        ('{"format": 1, "name": "a", "variants": [], "members": 3}', "damaged (members: '3': "),
+        (
+            '{"format": 1, "name": "a", "variants": [], "members": [{"digest": "a"}]}',
+            "damaged (members.0.training is missing)",
+        ),
+        ('{"name": "a", "variants": [], "members": []}', "written by an earlier version (it has no format)"),
+        ('{"format": 3, "name": "a", "variants": [], "members": []}', "written by another version (format 3, not 1)"),
+    ],
+)
+def test_a_damaged_grid_is_named(results, content, fault):
     results.plan()
-    (results.root / "grid.json").write_text(content)
-    with pytest.raises(UserError, match=r"grid\.json: not a grid .*run tune\.run again"):
-        analysis.load(results.root)
+    path = results.root / "grid.json"
+    path.write_text(content)
+    message = refused(results)
+    assert message.startswith(f"{path}: {fault}")
+    assert message.endswith("; run tune.run again to rewrite it")
 
 
-@pytest.mark.parametrize("key", ["depth", "seed"])
-def test_labels_that_are_not_counts_are_named(results, key):
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"depth": "x"}, "labels whose depth is not a whole number"),
+        ({"seed": True}, "labels whose seed is not a whole number"),
+        ({"variant": ...}, "labels without variant"),
+        ({"dataset": ..., "seed": ...}, "labels without dataset, seed"),
+    ],
+)
+def test_labels_of_another_kind_are_named(results, change, fault):
     results.plan()
-    grid = json.loads((results.root / "grid.json").read_text())
-    grid["members"][0]["labels"][key] = "x"
-    (results.root / "grid.json").write_text(json.dumps(grid))
-    with pytest.raises(UserError, match=rf"grid\.json: labels whose {key} is not a whole number; run tune\.run again"):
-        analysis.load(results.root)
+    path = results.root / "grid.json"
+    grid = json.loads(path.read_text())
+    grid["members"][0]["labels"] = changed(grid["members"][0]["labels"], change)
+    path.write_text(json.dumps(grid))
+    assert refused(results) == f"{path}: {fault}; run tune.run again to rewrite it"
+
+
+def test_a_folder_of_an_earlier_version_is_refused_whole(results):
+    """Records of 0.2 have result.json beside spec.yaml, and no file of them has a format."""
+    folder = results.root / "members" / "digits-L1-vae-s0-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text("seed: 0\n")
+    (folder / "result.json").write_text(json.dumps({"digest": "0123456789ab" + "0" * 52, "status": "finished"}))
+    (results.root / "grid.json").write_text(json.dumps({"name": "old", "variants": ["VAE"], "members": []}))
+    message = refused(results)
+    assert message.startswith(f"{results.root}: holds records of an earlier version (0.2 or before)")
+    assert "choose another folder with --results" in message
+    (results.root / "grid.json").unlink()
+    assert refused(results) == message
+
+
+def test_a_model_is_loaded_from_a_member_and_not_from_its_evaluation(results, finished):
+    with pytest.raises(RecordError, match=r"no record there \(it has no spec\.yaml\)"):
+        hvae_spec.load_record(results.evaluation_of(finished).folder)
+    folder = results.record_of(finished).folder
+    (folder / "result.json").write_text("{}")
+    with pytest.raises(RecordError, match="a record of an earlier version"):
+        hvae_spec.load_record(folder)

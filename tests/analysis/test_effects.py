@@ -36,7 +36,7 @@ grid:
 
 def value(member):
     """Some number that differs from member to member."""
-    return -90 + 3 * len(member.cell.variant) + math.sin(1000 * len(member.cell.variant) + 7 * member.seed)
+    return -90 + 3 * len(member.labels["variant"]) + math.sin(1000 * len(member.labels["variant"]) + 7 * member.seed)
 
 
 def outcome(results):
@@ -55,7 +55,7 @@ def test_effects_are_those_of_a_paired_t_test_on_the_records(results):
     assert set(found) == {(effect, depth) for effect in pairs for depth in (1, 2)} - {("ladder", 1)}
     for (effect, depth), row in found.items():
         without, with_ = (
-            [value(member) for member in planned if (member.cell.variant, member.cell.depth) == (name, depth)]
+            [value(member) for member in planned if (member.labels["variant"], member.labels["depth"]) == (name, depth)]
             for name in pairs[effect]
         )
         test = stats.ttest_rel(with_, without)
@@ -86,7 +86,7 @@ def test_what_was_not_tested_does_not_count_in_the_correction():
 
 def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
     def lossy(member):
-        key = (member.cell.variant, member.seed)
+        key = (member.labels["variant"], member.seed)
         if key in (("warm", 0), ("normal", 1)):
             return results.diverged(member)
         return None if key == ("warm", 2) else results.result(member, value(member))
@@ -94,7 +94,7 @@ def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
     planned = results.grid(lossy, spec=SPEC, with_curves=False)
     row = rows(results)["warm-up", 2]
     assert (row["n"], row["planned"], row["diverged"]) == (1, 4, 2)
-    single = {m.cell.variant: value(m) for m in planned if m.seed == 3 and m.cell.depth == 2}
+    single = {m.labels["variant"]: value(m) for m in planned if m.seed == 3 and m.labels["depth"] == 2}
     assert row["mean"] == pytest.approx(single["warm"] - single["normal"])
     assert np.isnan([row[key] for key in ("se", "low", "high", "p", "p_holm")]).all()
     row = rows(results)["batch normalization", 1]
@@ -107,7 +107,7 @@ def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
 
 def test_cells_that_have_not_begun_are_known_by_another_depth(results):
     def shallow(member):
-        return outcome(results)(member) if member.cell.depth == 2 else None
+        return outcome(results)(member) if member.labels["depth"] == 2 else None
 
     results.grid(shallow, spec=SPEC, with_curves=False)
     found = rows(results)
@@ -121,7 +121,7 @@ def test_cells_that_have_not_begun_are_known_by_another_depth(results):
 
 def test_single_layers_do_not_show_which_variants_are_ladders(results):
     spec = SPEC.replace("exclude: [{variant: ladder, depth: 1}]", "exclude: [{variant: warm, depth: 1}]")
-    results.grid(lambda member: outcome(results)(member) if member.cell.depth == 1 else None, spec=spec)
+    results.grid(lambda member: outcome(results)(member) if member.labels["depth"] == 1 else None, spec=spec)
     # From their single layers, ladder and normal would differ in the warm-up alone.
     assert {depth for _, depth in rows(results)} == {1}
 
@@ -137,7 +137,9 @@ def test_one_seed_gives_differences_without_intervals(results):
 
 
 def test_pairs_that_are_all_alike_claim_no_certainty(results):
-    results.grid(lambda member: results.result(member, -80.0 - len(member.cell.variant)), spec=SPEC, with_curves=False)
+    results.grid(
+        lambda member: results.result(member, -80.0 - len(member.labels["variant"])), spec=SPEC, with_curves=False
+    )
     row = rows(results)["warm-up", 2]
     assert (row["mean"], row["se"], row["n"]) == (2.0, 0.0, 4)
     assert np.isnan([row[key] for key in ("low", "high", "p", "p_holm")]).all()

@@ -1,4 +1,3 @@
-import json
 import math
 import re
 
@@ -15,7 +14,7 @@ def the_group(results):
 
 
 def by_seed(results):
-    return lambda member: results.result(member, -80.0 - member.seed - 3 * (member.cell.variant == "VAE"))
+    return lambda member: results.result(member, -80.0 - member.seed - 3 * (member.labels["variant"] == "VAE"))
 
 
 def lines_through(axes, *, marker):
@@ -45,7 +44,7 @@ def test_one_seed_has_no_error_bar(results, spec):
 
 def test_diverged_members_are_marked_and_not_averaged(results):
     def outcome(member):
-        return results.diverged(member) if (member.cell.depth, member.seed) == (2, 2) else by_seed(results)(member)
+        return results.diverged(member) if (member.labels["depth"], member.seed) == (2, 2) else by_seed(results)(member)
 
     results.grid(outcome)
     figure = figures.log_likelihood(the_group(results))
@@ -61,9 +60,10 @@ def test_learning_curves_average_the_seeds_of_the_deepest_models(results):
     planned = results.grid(by_seed(results))
     figure = figures.learning_curves(the_group(results))
     (axes,) = figure.axes
-    own = [m for m in planned if m.cell.depth == 3 and m.cell.variant == "VAE"]
+    own = [m for m in planned if m.labels["depth"] == 3 and m.labels["variant"] == "VAE"]
     curves = [results.curves(member, -83.0 - member.seed)[0] for member in own]
-    train, test = [line for line in axes.lines if line.get_color() == axes.lines[0].get_color()]
+    train, test = axes.lines[:2]
+    assert train.get_color() == test.get_color()
     assert list(train.get_ydata()) == pytest.approx(
         [sum(row["train_bound"] for row in rows) / 3 for rows in zip(*curves, strict=True)]
     )
@@ -71,6 +71,7 @@ def test_learning_curves_average_the_seeds_of_the_deepest_models(results):
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "VAE (n = 3)" in labels
     assert "test log-likelihood,\nK = 100" in labels
+    assert "final test log-likelihood,\nK = 500" in labels
     # The first epochs, hundreds of nats lower, do not squash the rest.
     assert min(train.get_ydata()) < -100
     assert axes.get_ylim()[0] > -90
@@ -79,7 +80,7 @@ def test_learning_curves_average_the_seeds_of_the_deepest_models(results):
 def test_running_members_are_averaged_as_far_as_all_have_come(results):
     planned = results.plan()
     for member, last in zip(
-        [m for m in planned if m.cell.depth == 3 and m.cell.variant == "VAE"], (4, 7, 9), strict=True
+        [m for m in planned if m.labels["depth"] == 3 and m.labels["variant"] == "VAE"], (4, 7, 9), strict=True
     ):
         results.record(member, None)
         folder = results.root / "members" / member.folder / "epochs.jsonl"
@@ -105,7 +106,7 @@ def test_curves_and_bars_are_distinguished_without_colors(results):
     (axes,) = figures.learning_curves(the_group(results)).axes
     markers = {}
     for line in axes.lines:
-        if line.get_marker() != "x":
+        if line.get_marker() not in ("x", "_"):  # crosses of diverged members, and the ends of error bars
             markers.setdefault(line.get_color(), set()).add(line.get_marker())
     assert sorted(markers.values(), key=str) == [{"D"}, {"^"}, {"o"}, {"s"}]
     (axes,) = figures.active_units(the_group(results)).axes
@@ -117,12 +118,14 @@ def test_curves_and_bars_are_distinguished_without_colors(results):
 def test_a_long_curve_has_few_markers(results, small_spec):
     results.grid(spec=small_spec.replace("epochs: 10", "epochs: 200"))
     (axes,) = figures.learning_curves(the_group(results)).axes
-    assert {len(line.get_xdata()) // line.get_markevery() for line in axes.lines} == {20}
+    curves = [line for line in axes.lines if len(line.get_xdata()) > 1]
+    assert len(curves) == 4
+    assert {len(line.get_xdata()) // line.get_markevery() for line in curves} == {20}
 
 
 def test_active_units_bars_are_the_means_by_layer(results):
     def outcome(member):
-        layers = [4 + member.seed, 2, 1][: member.cell.depth]
+        layers = [4 + member.seed, 2, 1][: member.labels["depth"]]
         return results.result(member, active_units_per_layer=layers, active_units=sum(layers))
 
     results.grid(outcome)
@@ -156,7 +159,7 @@ def test_results_without_the_distance_from_the_standard_normal_have_no_such_figu
 
 def test_published_values_are_hollow_markers_of_the_same_variant(results, spec):
     results.grid(
-        lambda m: results.result(m, -100.0, data=MNIST),
+        lambda m: results.result(m, -100.0, data=results.data("mnist", 60_000, 10_000)),
         spec=mnist(spec).replace("VAE+BN+WU: {", "ours: {"),
         with_curves=False,
     )
@@ -167,9 +170,6 @@ def test_published_values_are_hollow_markers_of_the_same_variant(results, spec):
     assert drawn == {"D": [-82.14], "^": [-81.87]}
     # Ten epochs are not two thousand.
     assert "published (data, budget or model differ)" in [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-MNIST = {"dataset": "mnist", "sha256": "ab" * 32, "canonical": True, "train_images": 60000, "test_images": 10000}
 
 
 def mnist(spec):
@@ -197,7 +197,7 @@ def test_figures_say_whose_data_and_how_much_of_them(results, small_spec, data, 
 
 
 def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_by_depth(results):
-    results.grid(lambda m: results.result(m, -80.0 - m.seed, effective_sample_size=10.0 * m.cell.depth))
+    results.grid(lambda m: results.result(m, -80.0 - m.seed, effective_sample_size=10.0 * m.labels["depth"]))
     left, right = figures.bound_by_samples(the_group(results)).axes
     # Mean over the seeds of -80 - seed - 2 / K.
     expected = [-81 - 2 / count for count in (1, 5, 10, 50, 100, 500)]
@@ -210,8 +210,8 @@ def test_the_bound_rises_with_its_samples_and_the_effective_sample_size_stands_b
 def test_paired_effects_are_differences_within_seeds(results):
     # Seeds differ by 5 nats; batch normalization adds 1, warm-up 0.1 (0.2 for one seed), the ladder nothing.
     def outcome(member):
-        wu = 0.1 * (1 + (member.seed == 2)) * ("WU" in member.cell.variant)
-        return results.result(member, -80 - 5.0 * member.seed + ("BN" in member.cell.variant) + wu)
+        wu = 0.1 * (1 + (member.seed == 2)) * ("WU" in member.labels["variant"])
+        return results.result(member, -80 - 5.0 * member.seed + ("BN" in member.labels["variant"]) + wu)
 
     results.grid(outcome, with_curves=False)
     figure = figures.paired_effects(the_group(results))
@@ -245,7 +245,7 @@ def test_a_single_pair_has_no_interval(results, spec):
 
 def test_unit_kl_prefers_members_that_have_finished_and_names_what_it_shows(results, small_spec):
     def outcome(member):
-        ladder = member.cell.variant == "Prob. ladder+BN+WU"
+        ladder = member.labels["variant"] == "Prob. ladder+BN+WU"
         return results.diverged(member, 6) if ladder or member.seed == 0 else results.result(member)
 
     planned = results.grid(outcome, spec=small_spec)
@@ -253,8 +253,8 @@ def test_unit_kl_prefers_members_that_have_finished_and_names_what_it_shows(resu
     assert figure.get_suptitle().replace("\n", " ") == "digits, L = 2, seeds 0 (diverged), 1"
     # The finished member has five evaluations, the diverged one three.
     assert [axes.collections[0].get_array().shape[1] for axes in figure.axes[:4]] == [5, 5, 3, 3]
-    running = next(m for m in planned if m.cell.variant == "Prob. ladder+BN+WU" and m.seed == 2)
-    (results.root / "members" / running.folder / "result.json").unlink()
+    running = next(m for m in planned if m.labels["variant"] == "Prob. ladder+BN+WU" and m.seed == 2)
+    (results.root / "members" / running.folder / "training.json").unlink()
     assert "seeds 1, 2 (running)" in figures.unit_kl(the_group(results)).get_suptitle().replace("\n", " ")
 
 
@@ -289,7 +289,7 @@ def test_settings_of_an_axis_are_never_mixed_in_one_figure(results, spec, draw):
 
 
 def test_a_variant_keeps_its_color_whatever_else_is_there(results):
-    results.grid(lambda m: by_seed(results)(m) if m.cell.variant == "Prob. ladder+BN+WU" else None)
+    results.grid(lambda m: by_seed(results)(m) if m.labels["variant"] == "Prob. ladder+BN+WU" else None)
     frames = the_group(results)
     alone = frames.select(frames.members["variant"] == "Prob. ladder+BN+WU")
     (everyone,) = [
@@ -306,11 +306,63 @@ def test_every_figure_has_a_caption_that_its_docstring_gives():
     assert figures.caption("latents").startswith("The first two principal components of z_i")
 
 
-def test_the_curve_with_more_samples_at_its_end_says_so(results, small_spec):
-    for member in results.grid(spec=small_spec):
-        path = results.root / "members" / member.folder / "epochs.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        rows[-1]["test_iw_samples"] = 5000
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def final_points(figure):
+    """By marker: x, mean and half the length of the bar (None without one) of each final evaluation."""
+    found = {}
+    for item in figure.axes[0].containers:
+        point, _, (bar,) = item.lines
+        for x, y, segment in zip(*point.get_data(), bar.get_segments(), strict=True):
+            found[point.get_marker()] = (x, y, (segment[1][1] - segment[0][1]) / 2 if len(segment) else None)
+    return found
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_final_evaluation_is_a_point_of_its_own_at_the_last_epoch(results, spec):
+    def outcome(member):
+        lost = (member.labels["variant"], member.seed) == ("VAE+BN", 2)
+        return results.diverged(member) if lost else by_seed(results)(member)
+
+    results.grid(outcome, spec=spec.replace("iw_samples: 500", "iw_samples: 5000"))
     figure = figures.learning_curves(the_group(results))
-    assert "test log-likelihood,\nK = 100, at the end 5,000" in [t.get_text() for t in figure.legends[0].get_texts()]
+    # -83, -84, -85; without the diverged one -80, -81; -80, -81, -82 twice.
+    three = pytest.approx(1 / math.sqrt(3))
+    assert final_points(figure) == {
+        "o": (10, -84.0, three),
+        "s": (10, -80.5, pytest.approx(0.5)),
+        "D": (10, -81.0, three),
+        "^": (10, -81.0, three),
+    }
+    # The curve has its own point there, and its own K.
+    curve = figure.axes[0].lines[1]
+    assert list(curve.get_xdata()) == [2, 4, 6, 8, 10]
+    assert curve.get_ydata()[-1] != pytest.approx(-84.0, abs=0.1)
+    assert {"test log-likelihood,\nK = 100", "final test log-likelihood,\nK = 5,000"} < set(legend(figure))
+    low, high = figure.axes[0].get_ylim()
+    assert all(low < y < high for _, y, _ in final_points(figure).values())
+
+
+def test_a_grid_evaluated_at_its_end_alone_has_a_final_point_and_no_test_curve(results, small_spec):
+    results.grid(by_seed(results), spec=small_spec.replace(", every: 2", ""))
+    figure = figures.learning_curves(the_group(results))
+    assert set(final_points(figure)) == {"o", "s"}
+    assert not [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert "final test log-likelihood,\nK = 500" in legend(figure)
+    assert not [text for text in legend(figure) if text.startswith("test log-likelihood")]
+
+
+def test_one_seed_has_a_final_point_without_a_bar(results, small_spec):
+    results.grid(spec=small_spec.replace("[0, 1, 2]", "[0]"))
+    points = final_points(figures.learning_curves(the_group(results)))
+    assert points == dict.fromkeys(("o", "s"), (10, -80.0, None))
+
+
+def test_trained_members_that_are_not_evaluated_have_curves_and_no_final_point(results, small_spec):
+    results.grid(lambda member: {**results.result(member), "status": "trained"}, spec=small_spec)
+    figure = figures.learning_curves(the_group(results))
+    assert list(figure.axes[0].lines[0].get_xdata()) == list(range(1, 11))
+    assert final_points(figure) == {}
+    assert "VAE+BN+WU (n = 3, trained)" in legend(figure)
+    assert not [text for text in legend(figure) if text.startswith("final")]

@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 import sys
@@ -8,6 +9,9 @@ import pytest
 
 import analysis
 from hvae_spec.errors import UserError
+from hvae_spec.records.index import indexed, write_index
+from hvae_spec.records.layout import Results
+from hvae_spec.records.result import EvaluationResult
 
 
 def of(planned, depth=None, variant=None, seed=None):
@@ -15,7 +19,9 @@ def of(planned, depth=None, variant=None, seed=None):
     return [
         member
         for member in planned
-        if depth in (None, member.cell.depth) and variant in (None, member.cell.variant) and seed in (None, member.seed)
+        if depth in (None, member.labels["depth"])
+        and variant in (None, member.labels["variant"])
+        and seed in (None, member.seed)
     ]
 
 
@@ -23,9 +29,9 @@ def test_every_member_of_the_grid_has_one_row_with_its_labels_metrics_and_settin
     planned = results.grid()
     frames = analysis.load(results.root)
     assert frames.name == "small"
-    assert list(frames.members["digest"]) == [member.digest for member in planned]
+    assert list(frames.members["digest"]) == [member.digests.evaluation for member in planned]
     (member,) = of(planned, depth=3, variant="VAE+BN+WU", seed=1)
-    row = frames.members.set_index("digest").loc[member.digest]
+    row = frames.members.set_index("digest").loc[member.digests.evaluation]
     assert (row["dataset"], row["depth"], row["variant"], row["seed"]) == ("digits", 3, "VAE+BN+WU", 1)
     assert (row["status"], row["planned"]) == ("finished", True)
     assert (row["test_log_likelihood"], row["test_elbo"], row["iw_samples"]) == (-80.0, -82.0, 500)
@@ -33,36 +39,45 @@ def test_every_member_of_the_grid_has_one_row_with_its_labels_metrics_and_settin
     assert list(row[["kl_1", "kl_2"]]) == [10.0, 5.0]
     assert (row["inference"], row["batch_norm"], row["warm_up"]) == ("vae", True, 2)
     assert (row["learning_rate"], row["batch_size"], row["planned_epochs"]) == (1e-3, 32, 10)
+    # Training, the points of its test curve, and the evaluation: 3 + 0.5 + 1 seconds.
     assert (row["wall_seconds"], row["ms_per_step"], row["parameters"]) == (4.5, 6.8, 1234)
     assert (row["data_canonical"], row["train_images"]) == (True, 1437)
+    assert (row["data_sha256"], row["test_sha256"]) == ("ab" * 32, "ef" * 32)
     assert Path(row["folder"]).name == member.folder
+    assert Path(row["evaluation_folder"]).parts[-3:] == (
+        *(member.folder, "evaluations", member.digests.evaluation[:12]),
+    )
+    assert row["training_digest"] == member.digests.training
 
 
-def test_the_kl_to_a_standard_normal_and_the_record_gone_on_from_are_columns(results, small_spec):
+def test_the_kl_to_a_standard_normal_and_the_trainings_gone_on_from_are_columns(results, small_spec):
     def outcome(member):
-        fields = {"kl_standard_normal_per_layer": [30.0, 4.5], "continues": "ab" * 32}
+        fields = {
+            "kl_standard_normal_per_layer": [30.0, 4.5],
+            "continues": "ab" * 32,
+            "extended_from": "cd" * 32,
+        }
         return results.result(member, **(fields if member.seed else dict.fromkeys(fields)))
 
     results.grid(outcome, spec=small_spec, with_curves=False)
     members = analysis.load(results.root).members
     new = members[members["seed"] > 0]
-    assert set(zip(new["kl_standard_normal_1"], new["kl_standard_normal_2"], new["continues"], strict=True)) == {
-        (30.0, 4.5, "ab" * 32)
-    }
+    columns = ["kl_standard_normal_1", "kl_standard_normal_2", "continues", "extended_from"]
+    assert set(new[columns].itertuples(index=False, name=None)) == {(30.0, 4.5, "ab" * 32, "cd" * 32)}
     old = members[members["seed"] == 0]
-    assert old[["kl_standard_normal_1", "kl_standard_normal_2", "continues"]].isna().all(axis=None)
+    assert old[columns].isna().all(axis=None)
 
 
 def test_bounds_hold_one_row_a_member_and_number_of_samples(results, small_spec):
     def outcome(member):
-        points = {"50": [-81.0 - member.seed, 0.02], "1": [-84.0, None], "500": [-80.0, 0.01]}
+        points = {50: (-81.0 - member.seed, 0.02), 1: (-84.0, None), 500: (-80.0, 0.01)}
         return results.diverged(member) if member.seed == 2 else results.result(member, bound_by_samples=points)
 
     planned = results.grid(outcome, spec=small_spec, with_curves=False)
     bounds = analysis.load(results.root).bounds
     assert len(bounds) == 3 * len([member for member in planned if member.seed != 2])
     (member,) = of(planned, variant="VAE+BN+WU", seed=1)
-    own = bounds[bounds["digest"] == member.digest]
+    own = bounds[bounds["digest"] == member.digests.evaluation]
     assert own["iw_samples"].tolist() == [1, 50, 500]
     assert own["bound"].tolist() == [-84.0, -82.0, -80.0]
     assert own["mc_se"].isna().tolist() == [True, False, False]
@@ -86,7 +101,10 @@ def test_a_member_that_has_not_begun_has_the_settings_of_its_cell(results, small
 
 
 def test_the_background_is_alike_where_only_the_papers_factors_differ(results, small_spec):
-    more = "    other: {training.clip_norm: 4.0}\n    memory: {evaluation.memory_gib: 2.0}\n  exclude"
+    more = (
+        "    other: {training.clip_norm: 4.0}\n"
+        "    memory: {evaluation.memory_gib: 2.0, evaluation.every: 5, objective.warm_up: 4}\n  exclude"
+    )
     spec = small_spec.replace("  exclude", more)
     results.grid(spec=spec, with_curves=False)
     members = analysis.load(results.root).members
@@ -127,11 +145,18 @@ def test_statuses_follow_from_what_a_record_holds(results):
     running, pending = of(planned, depth=2, seed=2)[:2]
     results.record(running, None)
     failed = of(planned, depth=2, seed=2)[2]
-    results.record(failed, {"digest": failed.digest, "labels": failed.labels, "status": "failed", "failure": "E: no"})
+    results.record(failed, results.failed(failed, "E: no"))
+    trained = of(planned, depth=3, seed=2)[0]
+    results.record(trained, {**results.result(trained), "status": "trained"})
     members = analysis.load(results.root).members.set_index("digest")
     status = members["status"].astype(str)
-    assert (status[running.digest], status[pending.digest], status[failed.digest]) == ("running", "pending", "failed")
-    assert members.loc[failed.digest, "failure"] == "E: no"
+    here = [status[member.digests.evaluation] for member in (running, pending, failed, trained)]
+    assert here == ["running", "pending", "failed", "trained"]
+    assert members.loc[failed.digests.evaluation, "failure"] == "E: no"
+    # What the training was is known; what its evaluation will find is not.
+    row = members.loc[trained.digests.evaluation]
+    assert (row["parameters"], row["wall_seconds"], row["epochs"]) == (1234, 3.5, 10)
+    assert row[["test_log_likelihood", "active_units", "evaluation_seconds"]].isna().all()
     lost = members[status == "diverged"]
     assert len(lost) == len(of(planned, seed=1))
     assert (lost["divergence_epoch"] == 3).all()
@@ -145,7 +170,7 @@ def test_epochs_hold_the_curves_of_every_member(results):
     assert len(epochs) == 10 * len(planned)
     (member,) = of(planned, depth=2, variant="VAE+BN", seed=2)
     expected, _ = results.curves(member, -80.0)
-    own = epochs[epochs["digest"] == member.digest]
+    own = epochs[epochs["digest"] == member.digests.evaluation]
     assert list(own["epoch"]) == list(range(1, 11))
     assert list(own["train_bound"]) == [row["train_bound"] for row in expected]
     assert list(own["test_iw_samples"].notna()) == [False, True] * 5
@@ -157,13 +182,15 @@ def test_units_hold_one_row_an_evaluation_layer_and_unit(results):
     planned = results.grid()
     units = analysis.load(results.root).units
     (member,) = of(planned, depth=3, variant="VAE", seed=0)
-    own = units[units["digest"] == member.digest]
+    own = units[units["digest"] == member.digests.evaluation]
     assert len(own) == 5 * (6 + 4 + 2)
     row = own[(own["epoch"] == 4) & (own["layer"] == 2) & (own["unit"] == 3)].iloc[0]
     assert row["kl"] == pytest.approx((1 / 3) ** 1.8)
     assert row["kl_se"] == 0.001
     assert row["active"]
+    # At the last epoch stands the final evaluation, in the place of the curve's point there.
     last = own[(own["epoch"] == 10) & (own["layer"] == 1)]
+    assert list(last["kl_se"]) == [0.0005] * 6
     assert list(last["active"]) == [True, True, True, True, False, False]  # 4^-3 > 0.01 > 5^-3
 
 
@@ -195,8 +222,8 @@ def test_without_a_grid_the_records_tell_their_own_labels(results):
     (results.root / "grid.json").unlink()
     members = analysis.load(results.root).members.set_index("digest")
     labels = members[["dataset", "depth", "variant", "seed", "status", "planned"]].astype(object)
-    assert list(labels.loc[ladder.digest]) == ["digits", 3, "Prob. ladder+BN+WU", 2, "running", True]
-    assert list(labels.loc[plain.digest]) == ["digits", 2, "plain", 1, "finished", True]
+    assert list(labels.loc[ladder.digests.evaluation]) == ["digits", 3, "Prob. ladder+BN+WU", 2, "running", True]
+    assert list(labels.loc[plain.digests.evaluation]) == ["digits", 2, "plain", 1, "finished", True]
 
 
 def test_further_axes_are_columns_and_make_groups(results, spec):
@@ -231,6 +258,123 @@ def test_list_valued_axes_can_be_grouped(results, spec):
     assert [group.place["model.layers.0.mlp"] for group in frames.groups()] == ["[16]", "[16, 16]"]
 
 
+def again(results, member, **fields):
+    """Write another evaluation of a member that is trained."""
+    _, evaluation = results.files(member, results.result(member, **fields))
+    results.evaluation_of(member).finish(evaluation)
+
+
+def test_of_several_evaluations_of_a_training_the_grid_has_the_one_that_it_asks_for(results, small_spec):
+    before = results.grid(spec=small_spec)
+    folders = set((results.root / "members").iterdir())
+    planned = results.plan(small_spec.replace("iw_samples: 500", "iw_samples: 1000"))
+    members = analysis.load(results.root).members
+    # All are trained, and measured in another way than the grid now asks for.
+    assert set(members["status"]) == {"trained"}
+    assert members["test_log_likelihood"].isna().all()
+    for member in planned:
+        again(results, member, test_log_likelihood=-79.0, iw_samples=1000)
+    frames = analysis.load(results.root)
+    assert len(frames.members) == len(planned) == len(folders)
+    assert set(frames.members[["status", "test_log_likelihood", "iw_samples"]].itertuples(index=False, name=None)) == {
+        ("finished", -79.0, 1000.0)
+    }
+    assert set(frames.bounds.groupby("iw_samples")["bound"].first()) == {-79 - 2 / k for k in (1, 5, 10, 50, 100, 500)}
+    # The earlier ones are kept beside them, and the grid can go back to them.
+    assert set((results.root / "members").iterdir()) == folders
+    results.write_grid("small", before)
+    assert (analysis.load(results.root).members["test_log_likelihood"] == -80.0).all()
+
+
+def test_evaluations_along_an_axis_share_their_training(results, small_spec):
+    axis = "  axes: {evaluation.batch_norm_statistics: [whole_set, batch_average]}\n"
+    planned = results.plan(small_spec + axis)
+    ways = [member.labels["evaluation.batch_norm_statistics"] for member in planned]
+    for member, way in zip(planned, ways, strict=True):
+        if way == "whole_set":
+            results.record(member, results.result(member, batch_norm_statistics=way))
+    for member, way in zip(planned, ways, strict=True):
+        if way == "batch_average":
+            again(results, member, test_log_likelihood=-81.0, batch_norm_statistics=way)
+    frames = analysis.load(results.root)
+    assert len(frames.members) == 2 * len(list((results.root / "members").iterdir())) == 12
+    assert frames.members["digest"].is_unique
+    assert frames.members["training_digest"].nunique() == 6
+    found = frames.members.groupby("evaluation.batch_norm_statistics")
+    assert found["test_log_likelihood"].unique().map(list).to_dict() == {"whole_set": [-80.0], "batch_average": [-81.0]}
+    # The setting is that of the evaluation, and not that of the spec which the record was first trained for.
+    assert found["batch_norm_statistics"].unique().map(list).to_dict() == {
+        "whole_set": ["whole_set"],
+        "batch_average": ["batch_average"],
+    }
+    assert found["background"].nunique().to_dict() == {"whole_set": 1, "batch_average": 1}
+    # Both have the curve of their training.
+    assert frames.epochs.groupby("digest", observed=True).size().tolist() == [10] * 12
+    (one, other) = (group.frames.epochs["train_bound"].tolist() for group in frames.groups())
+    assert one == other
+
+
+def test_settings_of_an_evaluation_are_those_that_the_grid_asks_for(results, small_spec):
+    """Not those of the records, which were trained for another evaluation; without batch normalization too, where the
+    former evaluation still stands: variants have one background, so that their effects can be paired."""
+    spec = small_spec.replace(
+        "[{variant: VAE}, {variant: VAE+BN}]", "[{variant: VAE+BN}, {variant: Prob. ladder+BN+WU}]"
+    )
+    before = results.grid(spec=spec)
+    planned = results.plan(spec.replace("every: 2", "every: 5, batch_norm_statistics: batch_average"))
+    same = {member.digests.evaluation for member in before} & {member.digests.evaluation for member in planned}
+    assert len(same) == 3  # without batch normalization
+    members = analysis.load(results.root).members
+    assert members["status"].value_counts()[["finished", "trained"]].tolist() == [3, 3]
+    assert set(members["batch_norm_statistics"]) == {"batch_average"}
+    assert members["background"].nunique() == 1
+    # Finished members keep the curve that they have.
+    assert set(members["evaluation_every"]) == {2}
+    for folder in (results.root / "members").iterdir():
+        assert "whole_set" in (folder / "spec.yaml").read_text()
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_an_evaluation_that_went_wrong_is_the_members_and_leaves_its_training_as_it_is(results, small_spec, status):
+    planned = results.grid(spec=small_spec)
+    lost = {
+        "diverged": {"divergence": {"epoch": 10, "step": 440, "quantity": "test log-likelihood"}},
+        "failed": {"failure": "E: no"},
+    }[status]
+    member = planned[0]
+    names = {"digest": member.digests.evaluation, "training": member.digests.training, "labels": member.labels}
+    results.evaluation_of(member).finish(EvaluationResult(status=status, **names, **lost))
+    frames = analysis.load(results.root)
+    row = frames.members.set_index("digest").loc[member.digests.evaluation]
+    assert (row["status"], row["epochs"], row["parameters"]) == (status, 10, 1234)
+    assert math.isnan(row["test_log_likelihood"])
+    if status == "diverged":
+        assert (row["divergence_epoch"], row["divergence_quantity"]) == (10, "test log-likelihood")
+    else:
+        assert row["failure"] == "E: no"
+    # Without units of the final evaluation, the curve's last point stays.
+    units = frames.units[frames.units["digest"] == member.digests.evaluation]
+    assert set(units[["epoch", "kl_se"]].itertuples(index=False, name=None)) == {(e, 0.001) for e in (2, 4, 6, 8, 10)}
+
+
+def test_a_member_evaluated_at_its_end_alone_has_the_units_of_that_evaluation(results, small_spec):
+    planned = results.grid(spec=small_spec.replace(", every: 2", ""))
+    frames = analysis.load(results.root)
+    assert "test_log_likelihood" not in frames.epochs
+    assert set(frames.units["epoch"]) == {10}
+    assert len(frames.units) == len(planned) * (6 + 4)
+
+
+def test_the_index_of_specs_gives_what_the_records_own_specs_give(results, small_spec):
+    planned = results.grid(spec=small_spec)
+    before = analysis.load(results.root)
+    entries = {member.folder: indexed(member.spec, member.digests) for member in planned}
+    write_index(Results(results.root), entries)
+    for folder in (results.root / "members").glob("*/spec.yaml"):
+        folder.write_text("")  # not read: thousands of YAML files take minutes
+    pd.testing.assert_frame_equal(analysis.load(results.root).members, before.members)
+
+
 def test_a_torn_last_line_is_left_out(results):
     planned = results.plan()
     folder = results.record(planned[0], None)
@@ -248,13 +392,15 @@ def test_a_missing_or_empty_folder_is_an_error(tmp_path):
 
 
 def test_null_in_a_curve_is_missing(results):
-    (folder,) = [results.record(results.plan()[0], None)]
-    (folder / "epochs.jsonl").write_text(
-        '{"epoch": 1, "train_bound": -9.5, "gradient_norm": null, "kl_per_layer": null}\n'
-    )
+    member = results.plan()[0]
+    folder = results.record(member, None)
+    (first, *_), _ = results.curves(member, -80.0)
+    first |= {"train_bound": -9.5, "gradient_norm": None, "kl_per_layer": [None, 2.0]}
+    (folder / "epochs.jsonl").write_text(json.dumps(first) + "\n")
     row = analysis.load(results.root).epochs.iloc[0]
-    assert row["train_bound"] == -9.5
+    assert (row["train_bound"], row["kl_2"]) == (-9.5, 2.0)
     assert math.isnan(row["gradient_norm"])
+    assert math.isnan(row["kl_1"])
 
 
 def test_loading_leaves_torch_and_ray_alone_and_importing_leaves_pandas_alone(results, small_spec):

@@ -27,7 +27,7 @@ def panels(figure):
 
 def test_of_each_variant_the_deepest_finished_member_with_the_least_seed_is_shown(results, spec):
     def outcome(member):
-        lost = member.cell.variant == "VAE+BN" and member.seed == 0
+        lost = member.labels["variant"] == "VAE+BN" and member.seed == 0
         return results.diverged(member) if lost else results.result(member)
 
     with_galleries(results, spec, outcome)
@@ -49,7 +49,7 @@ def test_records_without_galleries_make_no_pictures(results, small_spec):
 
 def test_a_damaged_gallery_is_an_error_that_names_it(results, small_spec):
     member = with_galleries(results, small_spec)[0]
-    path = results.root / "members" / member.folder / "gallery.safetensors"
+    path = results.evaluation_of(member).folder / "gallery.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"gallery\.safetensors"):
         figures.latents(the_group(results))
@@ -62,8 +62,7 @@ def test_images_have_the_shape_of_their_data_set(pixels, shape):
 
 def test_a_record_holds_the_shape_of_its_images(results, small_spec):
     def outcome(member):
-        data = results.result(member)["data"]
-        return results.result(member, data={**data, "shape": [4, 16] if member.seed == 0 else [4, 4]})
+        return results.result(member, data=results.data(shape=(4, 16) if member.seed == 0 else (4, 4)))
 
     with_galleries(results, small_spec, outcome)
     frames = the_group(results)

@@ -12,7 +12,7 @@ from analysis import report, tables
 from analysis.html import page as html_page
 from analysis.html import run_info
 from analysis.html.elements import typeset
-from hvae_spec.records.layout import Record
+from hvae_spec.records.result import EvaluationResult, TrainingResult
 
 VOID = {"meta", "img", "br"}
 SECTIONS = ["run", "tables", "figures", "architectures", "provenance"]
@@ -98,7 +98,9 @@ def test_text_of_specs_and_records_is_escaped(results, small_spec):
         lambda m: (
             {**results.result(m), "status": "failed", "failure": evil}
             if m.seed
-            else results.result(m, host=evil, device=evil, versions={evil: evil}, git={"commit": evil, "dirty": True})
+            else results.result(
+                m, host=evil, device=evil, versions={evil: evil}, source={"commit": evil, "dirty": True}
+            )
         ),
         spec=spec,
     )
@@ -115,7 +117,7 @@ def test_what_was_run_and_where_it_came_from(results, small_spec):
         "device": "cuda",
         "device_name": "Some GPU",
         "versions": {"python": "3.12", "torch": "2.9"},
-        "git": {"commit": "0123456789abcdef", "dirty": True},
+        "source": {"commit": "0123456789abcdef", "dirty": True, "diff": "source/0123.diff"},
     }
     results.grid(lambda m: results.result(m, **fields), spec=small_spec)
     text = page(results).text
@@ -161,14 +163,14 @@ def test_how_far_a_running_member_has_come_is_given_in_whole_epochs(results, sma
 
 def test_members_that_did_not_finish_are_listed_one_by_one(results, spec):
     def outcome(member):
-        if member.cell.variant == "VAE" and member.cell.depth == 3:
+        if member.labels["variant"] == "VAE" and member.labels["depth"] == 3:
             return [results.diverged(member), {**results.result(member), "status": "failed", "failure": "a\nb"}, None][
                 member.seed
             ]
         return results.result(member)
 
     planned = results.grid(outcome, spec=spec)
-    running = next(m for m in planned if (m.cell.variant, m.cell.depth, m.seed) == ("VAE", 3, 2))
+    running = next(m for m in planned if (m.labels["variant"], m.labels["depth"], m.seed) == ("VAE", 3, 2))
     results.record(running, None)
     text = page(results).text
     assert "3 of 33 members are not finished; they are counted, but excluded from the means." in text
@@ -178,7 +180,7 @@ def test_members_that_did_not_finish_are_listed_one_by_one(results, spec):
 
 
 def test_data_that_are_not_canonical_are_warned_of(results, small_spec):
-    data = {"dataset": "digits", "sha256": "cd" * 32, "canonical": False, "train_images": 1437, "test_images": 360}
+    data = results.data(canonical=False)
     results.grid(lambda m: results.result(m, data=data), spec=small_spec)
     found = page(results)
     assert "The files of digits are not those of its distributor" in found.text
@@ -226,17 +228,21 @@ def test_mathematics_has_subscripts_and_names_stay_whole(text, shown):
 
 def test_a_record_without_particulars_has_a_page(results, small_spec):
     for member in results.grid(spec=small_spec):
-        record = Record(results.root / "members" / member.folder)
-        bare = {key: record.result[key] for key in ("digest", "labels", "status", "test_log_likelihood")}
-        record.finish(bare)
-    assert "unknownunknownunknownunknown6" in page(results).text
+        digests, record = member.digests, results.record_of(member)
+        record.finish(TrainingResult(digest=digests.training, trajectory=digests.trajectory, status="trained"))
+        names = {"digest": digests.evaluation, "training": digests.training, "labels": member.labels}
+        bare = EvaluationResult(status="finished", test_log_likelihood=-80.0, **names)
+        results.evaluation_of(member).finish(bare)
+    found = page(results)
+    assert "2 -80.00 ± 0.00 (3) -80.00 ± 0.00 (3)" in " ".join(found.texts)
+    assert run_info.machines(analysis.load(results.root))[1:] == []
 
 
 def test_own_images_that_are_gone_leave_the_rest_of_the_page(results, small_spec, tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, train=np.zeros((64, 30), np.uint8), test=np.zeros((8, 30), np.uint8))
     own = f"{{dataset: own, own: {{name: mine, file: {path}, range: [0, 255]}}}}"
-    data = {"dataset": "mine", "sha256": "ef" * 32, "canonical": None, "train_images": 64, "test_images": 8}
+    data = results.data("mine", 64, 8, canonical=None)
     results.grid(
         lambda m: results.result(m, data=data), spec=small_spec.replace("{dataset: digits}", own), with_curves=False
     )

@@ -104,14 +104,14 @@ def test_members_are_known_by_their_settings(results):
 
 def test_a_member_that_has_not_begun_is_known_by_its_cell_or_else_by_its_name(results, spec):
     planned = results.plan(spec.replace("    VAE+BN: ", "    normal: "))
-    first = next(member for member in planned if member.cell.variant == "normal")
+    first = next(member for member in planned if member.labels["variant"] == "normal")
     results.record(first, results.result(first), with_curves=False)
     members = analysis.load(results.root).members
     found = members.assign(paper=published.variants(members))
-    known = found[(found["variant"] == "normal") & (found["depth"] == first.cell.depth)]
+    known = found[(found["variant"] == "normal") & (found["depth"] == first.labels["depth"])]
     assert known["status"].tolist() == ["finished", "pending", "pending"]
     assert known["paper"].tolist() == ["VAE+BN"] * 3
-    unknown = found[(found["variant"] == "normal") & (found["depth"] != first.cell.depth)]
+    unknown = found[(found["variant"] == "normal") & (found["depth"] != first.labels["depth"])]
     assert unknown["paper"].isna().all()
     assert set(found.loc[found["variant"] == "Prob. ladder+BN+WU", "paper"]) == {"Prob. ladder+BN+WU"}
 
@@ -145,7 +145,7 @@ def unlike(results, dataset, *changes, canonical=True, iw_samples=5000, less=0):
     for old, new in changes:
         assert old in spec
         spec = spec.replace(old, new)
-    data = {"dataset": dataset, "canonical": canonical, "train_images": train - less, "test_images": test}
+    data = results.data(dataset, train - less, test, canonical=canonical)
     results.grid(lambda member: results.result(member, iw_samples=iw_samples, data=data), spec=spec, with_curves=False)
     return published.unlike(analysis.load(results.root).planned.members, "Prob. ladder+BN+WU")
 

@@ -33,7 +33,7 @@ def test_equal_variants_are_equally_probable():
 
 
 def noisy(results):
-    return lambda member: results.result(member, MEANS[member.cell.variant] + 0.1 * math.sin(9 * member.seed + 1))
+    return lambda member: results.result(member, MEANS[member.labels["variant"]] + 0.1 * math.sin(9 * member.seed + 1))
 
 
 def test_ranks_follow_the_means(results, spec):
@@ -56,7 +56,7 @@ def test_a_single_seed_gives_ranks_but_no_probabilities(results, small_spec):
 
 def test_one_variant_with_a_single_seed_leaves_the_depth_without_probabilities(results, small_spec):
     def outcome(member):
-        lost = member.cell.variant == "VAE+BN+WU" and member.seed
+        lost = member.labels["variant"] == "VAE+BN+WU" and member.seed
         return results.diverged(member) if lost else noisy(results)(member)
 
     results.grid(outcome, spec=small_spec, with_curves=False)
@@ -68,7 +68,7 @@ def test_a_variant_that_always_diverged_has_no_rank(results, small_spec):
     spec = small_spec.replace("[{variant: VAE}, {variant: VAE+BN}]", "[{variant: VAE}]")
 
     def outcome(member):
-        return results.diverged(member) if member.cell.variant == "VAE+BN" else noisy(results)(member)
+        return results.diverged(member) if member.labels["variant"] == "VAE+BN" else noisy(results)(member)
 
     results.grid(outcome, spec=spec, with_curves=False)
     frames = analysis.load(results.root)

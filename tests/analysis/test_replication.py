@@ -9,7 +9,6 @@ import analysis
 from analysis.paper import published, replication
 from analysis.tables import MeanCell, latex
 from hvae_spec.reading import read
-from hvae_spec.records.files import write_json
 from hvae_spec.spec.data import IMAGE_COUNTS
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -21,9 +20,7 @@ def shipped(results):
 
     def write(name, outcome, *overrides):
         planned = read(SPECS / f"{name}.yaml", overrides).members
-        variants = list(dict.fromkeys(member.cell.variant for member in planned))
-        entries = [{"digest": item.digest, "folder": item.folder, "labels": item.labels} for item in planned]
-        write_json(results.root / "grid.json", {"name": name, "variants": variants, "members": entries})
+        results.write_grid(name, planned)
         for member in planned:
             content = outcome(member)
             if content is not None:
@@ -35,14 +32,9 @@ def shipped(results):
 
 def as_published(results, member, test_log_likelihood=None, **fields):
     """A finished member on the whole canonical data, its bound some number of its own."""
-    number = int(member.digest[:6], 16) / 2**24
-    dataset = member.cell.dataset
-    data = {
-        "dataset": dataset,
-        "canonical": True,
-        "train_images": IMAGE_COUNTS[dataset][1],
-        "test_images": IMAGE_COUNTS[dataset][2],
-    }
+    number = int(member.digests.evaluation[:6], 16) / 2**24
+    dataset = member.labels["dataset"]
+    data = results.data(dataset, *IMAGE_COUNTS[dataset][1:])
     value = -90 - number if test_log_likelihood is None else test_log_likelihood
     fields = {"iw_samples": 5000, "data": data, "test_log_likelihood_mc_se": 0.01 * (1 + number), **fields}
     return results.result(member, value, **fields)
@@ -51,7 +43,7 @@ def as_published(results, member, test_log_likelihood=None, **fields):
 def read_results(results):
     """The records, read without the package: variant, depth -> test log-likelihoods of the finished members."""
     found = {}
-    for path in sorted((results.root / "members").glob("*/result.json")):
+    for path in sorted((results.root / "members").glob("*/evaluations/*/result.json")):
         content = json.loads(path.read_text())
         if content["status"] == "finished":
             key = content["labels"]["variant"], content["labels"]["depth"]
@@ -133,9 +125,9 @@ def test_table_2_counts_active_units_beside_the_published_counts(shipped, result
 @pytest.mark.parametrize("dataset", ["omniglot", "norb"])
 def test_table_3_has_the_numbers_of_the_records_beside_the_published_ones(shipped, results, dataset):
     def outcome(member):
-        if member.cell.depth == 2 and member.seed == 1:
+        if member.labels["depth"] == 2 and member.seed == 1:
             return results.diverged(member)
-        return None if member.cell.depth == 3 and member.seed == 0 else as_published(results, member)
+        return None if member.labels["depth"] == 3 and member.seed == 0 else as_published(results, member)
 
     frames, planned = shipped(f"{dataset}_grid", outcome)
     found = replication.table_3(frames)
@@ -161,13 +153,13 @@ def test_table_3_has_the_numbers_of_the_records_beside_the_published_ones(shippe
     errors = [
         as_published(results, member)["test_log_likelihood_mc_se"]
         for member in planned
-        if (member.cell.depth, member.cell.variant) == (4, "VAE")
+        if (member.labels["depth"], member.labels["variant"]) == (4, "VAE")
     ]
     assert one["mc_se"] == pytest.approx(math.sqrt(sum(error**2 for error in errors)) / 3)
 
 
 def test_a_letter_marks_other_data_and_budgets_and_a_footnote_says_which(shipped, results):
-    data = {"dataset": "omniglot", "canonical": False, "train_images": 12_000, "test_images": 3_993}
+    data = results.data("omniglot", 12_000, 3_993, canonical=False)
     overrides = ("grid.depth=[2]", "training.epochs=10", "objective.warm_up=4", "grid.seeds=[0]")
     frames, _ = shipped("omniglot_grid", lambda member: as_published(results, member, -100.0, data=data), *overrides)
     (table,) = replication.table_3(frames).tables

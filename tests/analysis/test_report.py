@@ -1,5 +1,4 @@
 import io
-import json
 import re
 import subprocess
 import sys
@@ -106,10 +105,8 @@ def test_a_grid_that_has_diverged_throughout(results):
 
 def test_a_grid_that_has_failed_before_it_began(results):
     for member in results.plan():
-        result = {"digest": member.digest, "labels": member.labels, "status": "failed", "failure": "E"}
-        folder = results.root / "members" / member.folder
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(result))
+        training, _ = results.files(member, results.failed(member))
+        results.record_of(member).fail(training, "Traceback:\nE")
     assert report.write(results.root).summary == f"{COUNTED}: 33 failed"
 
 
@@ -171,7 +168,7 @@ def test_a_report_prints_its_table_notes_and_state(results, small_spec):
 @pytest.mark.parametrize("canonical", [True, False])
 def test_every_table_says_whose_data_and_how_much_of_them(results, canonical):
     def outcome(member):
-        data = {**results.result(member)["data"], "canonical": canonical, "train_images": 1437 if canonical else 1000}
+        data = results.data(canonical=canonical, train_images=1437 if canonical else 1000)
         return results.result(member, -80.0 - member.seed, data=data)
 
     results.grid(outcome)

@@ -99,7 +99,7 @@ def test_seeds_of_different_places_on_an_axis_are_never_pooled(results, spec):
 
 def test_active_units_by_layer_and_in_total(results):
     def outcome(member):
-        layers = [4 + member.seed, 2, 0][: member.cell.depth]
+        layers = [4 + member.seed, 2, 0][: member.labels["depth"]]
         return results.result(member, active_units_per_layer=layers, active_units=sum(layers))
 
     results.grid(outcome, with_curves=False)

@@ -49,13 +49,13 @@ def rows_of(markdown):
 
 def test_log_likelihood_by_depth_and_variant(results):
     def outcome(member):
-        key = (member.cell.depth, member.cell.variant, member.seed)
+        key = (member.labels["depth"], member.labels["variant"], member.seed)
         if key == (2, "VAE", 1):
             return results.diverged(member)
         if key == (2, "VAE+BN", 2):
             return None
         if key == (3, "VAE", 0):
-            return {"digest": member.digest, "labels": member.labels, "status": "failed", "failure": "E"}
+            return results.failed(member)
         if key[:2] == (3, "VAE+BN"):
             return results.diverged(member)
         return results.result(member, SEEDS[member.seed])
@@ -78,7 +78,7 @@ def test_the_tidy_numbers_are_those_of_the_table(results):
     assert len(rows) == 11
     assert list(rows[0]) == [
         *("dataset", "depth", "variant", "mean", "se", "n", "planned"),
-        *("finished", "diverged", "failed", "running", "pending", "data_canonical"),
+        *("finished", "diverged", "failed", "trained", "running", "pending", "data_canonical"),
     ]
     assert {(float(row["mean"]), round(float(row["se"]), 6), row["n"], row["planned"]) for row in rows} == {
         (-81.0, 0.57735, "3", "3")
@@ -98,7 +98,7 @@ def test_members_that_the_grid_no_longer_plans_are_in_no_mean(results, spec):
 
 
 def test_footnotes_say_how_the_bound_was_measured(results):
-    data = {"dataset": "digits", "sha256": "cd", "canonical": False, "train_images": 1000, "test_images": 360}
+    data = results.data(canonical=False, train_images=1000)
     results.grid(lambda member: results.result(member, iw_samples=5000 if member.seed else 100, data=data))
     footnotes = " ".join(tables.log_likelihood(analysis.load(results.root)).tables[0].footnotes)
     assert "K = 100 and 5,000 samples on 360 test images" in footnotes
@@ -133,7 +133,7 @@ def test_active_units_as_in_the_papers_second_table(results):
     published = {"VAE": [6, 1, 0], "VAE+BN": [5, 2, 1], "VAE+BN+WU": [4, 3, 2], "Prob. ladder+BN+WU": [6, 4, 2]}
 
     def outcome(member):
-        layers = published[member.cell.variant][: member.cell.depth]
+        layers = published[member.labels["variant"]][: member.labels["depth"]]
         layers = [layers[0] - (member.seed == 2), *layers[1:]]
         return results.result(member, active_units_per_layer=layers, active_units=sum(layers))
 
@@ -152,7 +152,7 @@ def test_active_units_as_in_the_papers_second_table(results):
 
 def test_the_kl_of_layers_and_its_sum(results, spec):
     def outcome(member):
-        kl = [20.0 + member.seed, 5.0, 0.5][: member.cell.depth]
+        kl = [20.0 + member.seed, 5.0, 0.5][: member.labels["depth"]]
         return results.result(member, kl_per_layer=kl, kl_standard_normal_per_layer=[10 * value for value in kl])
 
     results.grid(outcome, spec=spec.replace("depth: [1, 2, 3]", "depth: [2, 3]"), with_curves=False)
@@ -180,7 +180,7 @@ def test_the_bound_by_number_of_samples(results, small_spec):
     def outcome(member):
         points = {"1": [-84.0 - member.seed, 0.04], "500": [-80.0 - member.seed, 0.01]}
         done = results.result(member, bound_by_samples=points, effective_sample_size=40.0 + member.seed)
-        return results.diverged(member) if member.cell.variant == "VAE+BN+WU" and member.seed == 2 else done
+        return results.diverged(member) if member.labels["variant"] == "VAE+BN+WU" and member.seed == 2 else done
 
     results.grid(outcome, spec=small_spec, with_curves=False)
     found = tables.bound_by_samples(analysis.load(results.root))
@@ -198,12 +198,12 @@ def test_the_bound_by_number_of_samples(results, small_spec):
 
 def test_a_variant_that_was_not_evaluated_with_so_many_samples_has_no_cell(results, spec):
     def outcome(member):
-        if member.cell.variant == "VAE":
+        if member.labels["variant"] == "VAE":
             return results.diverged(member)
-        if member.cell.variant == "VAE+BN":
+        if member.labels["variant"] == "VAE+BN":
             return None
         points = {"1": [-84.0, 0.04], "500": [-80.0, 0.01]}
-        if member.cell.variant == "VAE+BN+WU":
+        if member.labels["variant"] == "VAE+BN+WU":
             del points["500"]
         return results.result(member, bound_by_samples=points)
 
@@ -280,7 +280,7 @@ def shown(table, width=100):
 
 def test_the_terminal_table_shows_every_cell_and_names_as_they_are(results, spec):
     def outcome(member):
-        if member.cell.variant == "VAE" and member.seed == 0:
+        if member.labels["variant"] == "VAE" and member.seed == 0:
             return results.diverged(member)
         return results.result(member, SEEDS[member.seed])
 

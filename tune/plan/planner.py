@@ -112,6 +112,7 @@ class Plan:
                         training=need.member.digests.training,
                         folder=need.member.folder,
                         labels=need.member.labels,
+                        measured=need.member.spec.measured,
                     )
                     for need in self.needs
                 ],
