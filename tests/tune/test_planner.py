@@ -335,8 +335,10 @@ def test_a_measured_plan_tells_times_hours_and_memory(tmp_path):
 
 
 def test_ten_thousand_members_are_planned_in_seconds_before_and_after(tmp_path):
-    """Cells and packs are cut to what can be read, and a folder of as many records is looked at once."""
-    text = GRID.replace("[0, 1, 2]", str(list(range(1429))))
+    """Cells and packs are cut to what can be read, a folder of as many records is looked at once, and so are the
+    schedules of a cell.
+    """
+    text = GRID.replace("[0, 1, 2]", str(list(range(1429)))).replace("epochs: 4", "epochs: 2000")
     start = time.monotonic()
     plan = plan_of(text, tmp_path)
     assert len(plan.reading.members) == 10_003
@@ -351,6 +353,9 @@ def test_ten_thousand_members_are_planned_in_seconds_before_and_after(tmp_path):
     assert again.jobs == []
     assert again.counts == {"finished": 10_003}
     assert again.notes == []
+    longer = plan_of(text.replace("epochs: 2000", "epochs: 3000"), tmp_path)
+    assert sum(len(job.extends) for job in longer.jobs) == 10_003
+    assert longer.notes == ["training.epochs 2000 -> 3000: 10,003 members continue"]
     assert planned - start + time.monotonic() - written < 15
 
 
@@ -361,11 +366,12 @@ def write_records(plan):
         evaluation = folder / "evaluations" / each.digests.evaluation[:12]
         evaluation.mkdir(parents=True)
         trained = TrainingResult(
-            digest=each.digests.training, trajectory=each.digests.trajectory, status="trained", epochs=4
+            digest=each.digests.training, trajectory=each.digests.trajectory, status="trained", epochs=2000
         )
         result = EvaluationResult(
             digest=each.digests.evaluation, training=each.digests.training, labels=each.labels, status="finished"
         )
         (folder / "spec.yaml").touch()  # the index has it
+        (folder / "optimizer.safetensors").touch()
         (folder / "training.json").write_text(trained.model_dump_json())
         (evaluation / "result.json").write_text(result.model_dump_json())

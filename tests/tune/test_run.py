@@ -186,6 +186,49 @@ def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupt
     assert contents(root) == uninterrupted
 
 
+@pytest.mark.slow
+def test_a_training_that_goes_on_whose_driver_is_killed_and_that_is_evaluated_again_ends_with_the_same_bits(
+    tmp_path, uninterrupted
+):
+    """Sixty epochs are finished; the driver of the rest is killed; it goes on with another K, and then with the first."""
+    spec, root, other = tmp_path / "long.yaml", tmp_path / "out", ("--set", "evaluation.iw_samples=12")
+    spec.write_text(LONG)
+    shorter = tune_run(spec, "--results", root, "--cpus", 2, "--set", "training.epochs=60")
+    assert shorter.returncode == 0, shorter.stdout + shorter.stderr
+    finished = contents(root)
+    run = subprocess.Popen(
+        command(spec, "--results", root, "--cpus", 2),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(checkpoints(root)) >= 2 or run.poll() is not None)
+    assert run.poll() is None
+    run.kill()
+    run.wait(60)
+    begun = [record for record in Results(root).records if record.training is None]
+    assert begun
+    assert all(record.epochs[0]["epoch"] == 1 for record in begun if record.epochs)
+    again = tune_run(spec, "--results", root, "--cpus", 2, *other)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "6 of 6 members finished." in again.stdout
+    first = tune_run(spec, "--results", root, "--cpus", 2)
+    assert first.returncode == 0, first.stdout + first.stderr
+    found = contents(root)
+    assert {key: found[key] for key in finished} == finished
+    for key, expected in uninterrupted.items():
+        if key[1] == "training":
+            assert found[key].pop("extended_from") in {record.training.digest for record in Results(root).records}
+            expected = {name: value for name, value in expected.items() if name != "extended_from"}  # noqa: PLW2901
+        assert found[key] == expected, key
+    # The other evaluation is that of a run that asked for nothing else.
+    alone = tune_run(spec, "--results", tmp_path / "alone", "--cpus", 2, *other)
+    assert alone.returncode == 0
+    expected = {key: value for key, value in contents(tmp_path / "alone").items() if key not in uninterrupted}
+    assert len(expected) >= 6
+    assert {key: found[key] for key in expected} == expected
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
