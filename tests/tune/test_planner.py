@@ -336,19 +336,19 @@ def test_a_measured_plan_tells_times_hours_and_memory(tmp_path):
 
 def test_ten_thousand_members_are_planned_in_seconds_before_and_after(tmp_path):
     """Cells and packs are cut to what can be read, a folder of as many records is looked at once, and so are the
-    schedules of a cell.
+    schedules of a cell. Seconds of this process, whatever else the machine does.
     """
     text = GRID.replace("[0, 1, 2]", str(list(range(1429)))).replace("epochs: 4", "epochs: 2000")
-    start = time.monotonic()
+    start = time.process_time()
     plan = plan_of(text, tmp_path)
     assert len(plan.reading.members) == 10_003
     plan.prepare()
     out = shown(plan)
     assert len(out.splitlines()) < 60
     assert f"... and {len(plan.jobs) - 20:,} more packs" in out
-    planned = time.monotonic()
+    planned = time.process_time()
     write_records(plan)
-    written = time.monotonic()
+    written = time.process_time()
     again = plan_of(text, tmp_path)
     assert again.jobs == []
     assert again.counts == {"finished": 10_003}
@@ -356,7 +356,7 @@ def test_ten_thousand_members_are_planned_in_seconds_before_and_after(tmp_path):
     longer = plan_of(text.replace("epochs: 2000", "epochs: 3000"), tmp_path)
     assert sum(len(job.extends) for job in longer.jobs) == 10_003
     assert longer.notes == ["training.epochs 2000 -> 3000: 10,003 members continue"]
-    assert planned - start + time.monotonic() - written < 15
+    assert planned - start + time.process_time() - written < 15
 
 
 def write_records(plan):

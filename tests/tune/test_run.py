@@ -190,7 +190,7 @@ def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupt
 def test_a_training_that_goes_on_whose_driver_is_killed_and_that_is_evaluated_again_ends_with_the_same_bits(
     tmp_path, uninterrupted
 ):
-    """Sixty epochs are finished; the driver of the rest is killed; it goes on with another K, and then with the first."""
+    """Sixty epochs are done; the driver of the rest is killed; it goes on with another K, then with the first."""
     spec, root, other = tmp_path / "long.yaml", tmp_path / "out", ("--set", "evaluation.iw_samples=12")
     spec.write_text(LONG)
     shorter = tune_run(spec, "--results", root, "--cpus", 2, "--set", "training.epochs=60")
