@@ -5,6 +5,7 @@ on from the shorter one.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.objective import ObjectiveSpec
@@ -43,9 +44,12 @@ def schedule(spec: Member, epoch: int) -> Schedule:
     >>> [schedule(spec, epoch).beta for epoch in (1, 2, 5, 9)]
     [0.0, 0.25, 1.0, 1.0]
     """
-    mc_samples, iw_samples = samples(spec.objective, epoch)
-    beta = warm_up(epoch, spec.objective.warm_up)
-    return Schedule(beta, learning_rate(spec.training, epoch), mc_samples, iw_samples)
+    return _schedule(spec.objective, spec.training, epoch)
+
+
+def _schedule(objective: ObjectiveSpec, training: TrainingSpec, epoch: int) -> Schedule:
+    mc_samples, iw_samples = samples(objective, epoch)
+    return Schedule(warm_up(epoch, objective.warm_up), learning_rate(training, epoch), mc_samples, iw_samples)
 
 
 def warm_up(epoch: int, epochs_to_one: int) -> float:
@@ -75,11 +79,27 @@ def disagreement(first: Member, second: Member, epochs: int) -> tuple[int, str] 
     """Where the schedules of two members part within the first epochs: the epoch, and the field that hinders; None if
     they agree.
     """
+    # Thousands of members of a grid differ in none of these sections, and are compared once.
+    parted = _parting(first.objective, first.training, second.objective, second.training, epochs)
+    if parted is None:
+        return None
+    epoch, value = parted
+    return epoch, _field(first, second, FIELDS[value])
+
+
+@lru_cache(maxsize=1024)
+def _parting(
+    objective: ObjectiveSpec,
+    training: TrainingSpec,
+    other_objective: ObjectiveSpec,
+    other_training: TrainingSpec,
+    epochs: int,
+) -> tuple[int, str] | None:
+    """The first epoch in which two schedules differ, and in which value; None if there is none."""
     for epoch in range(1, epochs + 1):
-        one, two = schedule(first, epoch), schedule(second, epoch)
+        one, two = _schedule(objective, training, epoch), _schedule(other_objective, other_training, epoch)
         if one != two:
-            value = next(name for name in FIELDS if getattr(one, name) != getattr(two, name))
-            return epoch, _field(first, second, FIELDS[value])
+            return epoch, next(name for name in FIELDS if getattr(one, name) != getattr(two, name))
     return None
 
 

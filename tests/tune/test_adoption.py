@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
+from hvae_spec.reading import read
 from hvae_spec.records import files
 from hvae_spec.records.layout import Results
+from tests.tune.planned import labeled, train
 from tests.tune.test_phases import SPEC, by_label, run, spec  # noqa: F401  (a fixture)
 
 
@@ -39,10 +41,10 @@ def test_finished_members_are_copied_and_only_the_others_run(spec, base, tmp_pat
     assert f"3 finished in {base}: taken from there." in out
     assert "Running 3 members in 1 packs, 1 at a time (3 are done already)." in out
     assert contents(base) == before
-    records, there = by_label(root), {record.result["digest"]: record for record in Results(base).records}
+    records, there = by_label(root), {record.training.digest: record for record in Results(base).records}
     assert len(records) == 6
     for (variant, _), record in records.items():
-        digest = record.result["digest"]
+        digest = record.training.digest
         assert (digest in there) == (variant == "base")
         if variant == "base":
             assert contents(record.folder) == contents(there[digest].folder)
@@ -56,30 +58,58 @@ def test_finished_members_are_copied_and_only_the_others_run(spec, base, tmp_pat
 def test_only_what_is_finished_there_is_taken_and_only_where_it_is_not_done_here(spec, base, tmp_path, capsys):  # noqa: F811
     source, root = tmp_path / "source", tmp_path / "out"
     shutil.copytree(base, source)
-    records = Results(source).records
-    records[0].finish({"status": "diverged", "digest": records[0].result["digest"]})
-    (records[1].folder / "result.json").unlink()
-    finished = records[2]
-    here = Results(root)
-    mine = here.record(finished.result["digest"], finished.folder.name)
-    mine.begin(finished.spec)
+    members = [member for member in read(spec).members if member.labels["variant"] == "base"]
+    records = [Results(source).find(member.digests.training) for member in members]
+    diverged = records[0].training.model_copy(update={"status": "diverged"})
+    records[0].finish(diverged)
+    (records[1].folder / "training.json").unlink()
+    mine = Results(root).record(members[2].digests.training, records[2].folder.name)
+    mine.begin(members[2].spec)
     assert run(spec, root, "--records", str(source), "--plan") == 0
     assert f"1 finished in {source}: taken from there." in capsys.readouterr().out
-    mine.finish({"status": "diverged", "digest": finished.result["digest"]})
-    assert run(spec, root, "--records", str(source), "--plan") == 0
-    assert "taken from there" not in capsys.readouterr().out
+    # Failed here is to be done; trained or diverged here is done, whatever is there.
+    for status, taken in (("failed", True), ("trained", False), ("diverged", False)):
+        train(root, members[2], status)
+        assert run(spec, root, "--records", str(source), "--plan") == 0
+        assert ("taken from there" in capsys.readouterr().out) == taken
+
+
+def test_what_is_trained_there_is_taken_and_only_evaluated_where_another_evaluation_is_asked_for(
+    spec,  # noqa: F811
+    base,
+    tmp_path,
+    capsys,
+):
+    root, options = tmp_path / "out", ("--set", "evaluation.iw_samples=7", "--records", str(base), "--cpus", "1")
+    only_base = ("--set", "grid.exclude=[{variant: tuned}]")
+    assert run(spec, root, *options, *only_base, "--plan") == 0
+    out = capsys.readouterr().out
+    assert f"3 trained in {base}: taken from there." in out
+    assert "0 finished, 0 diverged, 3 trained, 3 to evaluate, 0 to run." in out
+    assert run(spec, root, *options, *only_base) == 0
+    for (variant, seed), (record, status) in labeled(root).items():
+        there = by_label(base)[variant, seed]
+        assert status == "finished"
+        assert contents(there.folder).items() <= contents(record.folder).items()
+        (one,) = [
+            path
+            for path in (record.folder / "evaluations").iterdir()
+            if not (there.folder / "evaluations" / path.name).exists()
+        ]
+        assert Results(root).record(record.training.digest, "").evaluation(one.name).result.iw_samples == 7
 
 
 def test_an_interrupted_copy_is_no_record_and_is_made_good(base, tmp_path, monkeypatch):
     """Killed at every single write, deletion and renaming, in the place of an unfinished run's record."""
     (record, *_) = Results(base).records
-    digest, whole = record.result["digest"], contents(record.folder)
+    (evaluation,) = record.evaluations
+    training, digest, whole = record.training.digest, evaluation.result.digest, contents(record.folder)
     survived = 0
     for fatal in range(1, 30):
         root = tmp_path / str(fatal)
-        unfinished = Results(root).record(digest, "old-" + digest[:12])
+        unfinished = Results(root).record(training, "old-" + training[:12])
         unfinished.begin(record.spec)
-        unfinished.fail({"digest": digest}, "it raised")
+        unfinished.fail(record.training.model_copy(update={"status": "failed"}), "it raised")
         calls = iter(range(1, 100))
 
         def dying(function, calls=calls, fatal=fatal):
@@ -95,14 +125,16 @@ def test_an_interrupted_copy_is_no_record_and_is_made_good(base, tmp_path, monke
             patch.setattr(files.shutil, "rmtree", dying(shutil.rmtree))
             patch.setattr(files.os, "replace", dying(files.os.replace))
             try:
-                Results(root).adopt(record, digest, record.folder.name)
+                Results(root).adopt(record, training, record.folder.name)
                 survived = fatal
             except Killed:
                 pass
         found = Results(root)
-        assert found.status(digest) in ({"finished"} if survived else {"failed", None})
+        here = found.find(training)
+        status = None if here is None else here.status(digest)
+        assert status in ({"finished"} if survived else {"failed", None})
         assert len(found.records) <= 1
-        found.adopt(record, digest, record.folder.name)
+        found.adopt(record, training, record.folder.name)
         (adopted,) = Results(root).records
         assert contents(adopted.folder) == whole
         assert [path.name for path in root.iterdir()] == ["members"]

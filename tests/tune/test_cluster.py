@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvae_spec.records.layout import Results
-from tests.tune.test_run import SPEC, spoiled
+from tests.tune.test_run import SPEC, spoiled, statuses
 from tune.execute import cluster
 from tune.execute.cluster import next_chunk
 from tune.plan.schedule import simulate
@@ -78,5 +77,5 @@ def test_chunks_of_two_run_everything_and_halves_run_in_the_place_of_packs_witho
     assert "in 3 packs" in done.stdout
     assert done.stdout.count("Ladder x 2: out of memory with 2 members: split into 1 + 1") == 1
     assert "6 of 6 members finished." in done.stdout
-    assert {record.status for record in Results(root).records} == {"finished"}
+    assert set(statuses(root)) == {"finished"}
     assert {path.name for path in (root / "packs").iterdir()} == {"planned.json"}

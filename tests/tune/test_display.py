@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hvae_spec.pack_job import Progress
 from tests.tune.measured import Measured, measurement
-from tests.tune.test_planner import GRID, plan_of
+from tests.tune.planned import GRID, plan_of
 from tune.execute.splitting import split
 from tune.show import display as displays
 from tune.show.display import Clock, Display, PackState

@@ -3,7 +3,7 @@
 import pytest
 
 from hvae_spec.data.counts import image_counts
-from hvae_spec.spec.cost import steps_per_epoch, training_products
+from hvae_spec.spec.cost import mappings, parameters, steps_per_epoch, training_products
 from tests.members import member
 from tests.tune.measured import Measured, measurement
 from tune.measure.cache import save_measurement
@@ -35,7 +35,11 @@ def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_
     assert overhead > 0
     assert four.training == pytest.approx(4 * products + overhead)
     assert not one.measured
-    assert one.bytes is None
+    # The images; for each member its parameters five times and, thrice, what a step's layers put out.
+    size = parameters(spec, counts.pixels)
+    outputs = 32 * sum(sum(mapping.widths[1:]) for mapping in mappings(spec, counts.pixels))
+    assert one.bytes == 320 * 64 + 4 * (5 * size + 3 * outputs)
+    assert four.bytes == 320 * 64 + 4 * (one.bytes - 320 * 64)
     fast = Forecaster("cpu", flops=2 * NOMINAL_FLOPS["cpu"]).pack(spec, 1, 1, compiled=False)
     assert fast.training == pytest.approx(products / 2 + overhead)
     given = Forecaster("cpu", ms_per_member_step=3.0).pack(spec, 5, 1, compiled=False)

@@ -1,14 +1,17 @@
 """Grids in which members continue from others: what becomes of those whose first phase came to nothing."""
 
-import json
-
 import pytest
 import torch
 
+from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.train.trainer import Trainer
+from tests.tune.planned import finish, labeled, train
 from tests.tune.test_splitting import Told
 from tune.execute.phases import rounds
+from tune.plan.devices import Machine
+from tune.plan.needs import Ledger
+from tune.plan.packs import RunInfo
 from tune.plan.planner import make_plan
 from tune.run import main
 
@@ -39,9 +42,12 @@ def run(spec, root, *options):
 
 def by_label(root):
     """Records by variant and seed."""
-    labels = {member["digest"]: member["labels"] for member in Results(root).grid["members"]}
-    found = {record.result["digest"]: record for record in Results(root).records}
-    return {(labels[key]["variant"], labels[key]["seed"]): record for key, record in found.items()}
+    return {key: record for key, (record, _) in labeled(root).items()}
+
+
+def statuses(root):
+    """Statuses by variant and seed."""
+    return {key: status for key, (_, status) in labeled(root).items()}
 
 
 def breaking(monkeypatch, seed, fault):
@@ -72,14 +78,13 @@ def test_members_whose_first_phase_diverged_fail_alone_with_the_reason(spec, tmp
     root = tmp_path / "out"
     assert run(spec, root, "--cpus", "1") == 1
     records = by_label(root)
-    statuses = {key: record.status for key, record in records.items()}
-    assert statuses == {
+    assert statuses(root) == {
         **{("base", seed): "diverged" if seed == 1 else "finished" for seed in (0, 1, 2)},
         **{("tuned", seed): "failed" if seed == 1 else "finished" for seed in (0, 1, 2)},
     }
-    assert records["tuned", 0].result["pack"]["members"] == 2
-    assert records["tuned", 2].result["continues"] == records["base", 2].result["digest"]
-    failure = records["tuned", 1].result["failure"]
+    assert len(records["tuned", 0].training.pack.trainings) == 2
+    assert records["tuned", 2].training.continues == records["base", 2].training.digest
+    failure = records["tuned", 1].training.failure
     assert "its first phase diverged in epoch 2 (log p(x|z_1))" in failure
     assert str(records["base", 1].folder) in failure
     out = capsys.readouterr().out
@@ -99,23 +104,21 @@ def test_members_whose_first_phase_failed_fail_alone_and_run_once_it_is_mended(s
         breaking(patch, 2, on_fire)
         assert run(spec, root, "--cpus", "1", "--pack-size", "1") == 1
     records = by_label(root)
-    assert [records["tuned", seed].status for seed in (0, 1, 2)] == ["finished", "finished", "failed"]
-    assert "its first phase failed (RuntimeError: the disk is on fire)" in records["tuned", 2].result["failure"]
+    assert [statuses(root)["tuned", seed] for seed in (0, 1, 2)] == ["finished", "finished", "failed"]
+    assert "its first phase failed (RuntimeError: the disk is on fire)" in records["tuned", 2].training.failure
     assert run(spec, root, "--cpus", "1", "--pack-size", "1") == 0
-    assert {record.status for record in Results(root).records} == {"finished"}
+    assert set(statuses(root).values()) == {"finished"}
 
 
 def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, capsys):
     root, alone = tmp_path / "out", ("--set", "grid.variants={tuned: {}}", "--plan")
-    for member in reading_of(spec).members:
+    for member in read(spec).members:
         if member.labels["variant"] == "tuned":
             assert run(spec, root, *alone) == 2
             assert (
                 f"{member.folder}: its first phase is neither in this grid nor finished in" in capsys.readouterr().err
             )
-            record = Results(root).record(member.digest, member.folder)
-            record.begin(member.spec)
-            record.finish({"status": "diverged" if member.spec.seed else "finished", "digest": member.digest})
+            finish(root, member, "diverged" if member.seed else "finished")
     assert run(spec, root, *alone) == 0
     assert "1 finished, 2 diverged, 0 to run." in capsys.readouterr().out
     # Finished elsewhere is as good; diverged there is to be trained here.
@@ -132,39 +135,30 @@ def test_a_first_phase_that_diverged_in_another_folder_fails_its_own_second_phas
     tuned = ("--set", "grid.variants={tuned: {}}", "--set", "grid.seeds=[0,1]")
     assert run(spec, root, *tuned, "--records", str(elsewhere)) == 1
     records = by_label(root)
-    assert records["tuned", 0].status == "finished"
-    assert "its first phase diverged in epoch 2" in records["tuned", 1].result["failure"]
-
-
-def reading_of(spec):
-    from hvae_spec.reading import read
-
-    return read(spec)
+    assert statuses(root) == {("tuned", 0): "finished", ("tuned", 1): "failed"}
+    assert "its first phase diverged in epoch 2" in records["tuned", 1].training.failure
 
 
 def test_a_pack_is_taken_out_whole_or_in_part_and_goes_on_from_its_checkpoint_as_it_is(spec, tmp_path):
-    plan = make_plan(reading_of(spec), Results(tmp_path), device="cpu", cores=1)
+    root = tmp_path / "out"
+    plan = make_plan(read(spec), Ledger(Results(root)), RunInfo(root, "cpu"), Machine(1))
     first, second = sorted(plan.jobs, key=lambda job: job.members[0].spec.first_phase is not None)
     told = Told()
-    parts = rounds(plan.jobs, (), told)
+    parts = rounds(plan.jobs, told)
     assert [job.pack_id for job in next(parts)] == [first.pack_id]
     for member in first.members:
-        record = member.record(plan.results)
-        record.begin(member.spec)
-        result = {"status": "diverged", "divergence": {"epoch": 1, "step": 2, "quantity": "KL"}, "digest": ""}
-        record.finish(result if member.spec.seed else {"status": "finished", "digest": ""})
+        train(root, member, "diverged" if member.seed else "trained")
     ((rest,),) = list(parts)
-    assert [member.spec.seed for member in rest.members] == [0]
+    assert [member.seed for member in rest.members] == [0]
     ((_, pack, told_rest, reasons),) = told.lines
     assert (pack, told_rest) == (second.pack_id, rest)
     assert [reason.split(": ")[0] for reason in reasons] == [member.folder for member in second.members[1:]]
     # None of them is left, and nothing is to run.
-    record = first.members[0].record(plan.results)
-    (record.folder / "result.json").write_text(json.dumps(result))
-    assert list(rounds([second], (), told)) == []
+    train(root, first.members[0], "diverged")
+    assert list(rounds([second], told)) == []
     assert told.lines[-1][2] is None
     # A pack that has begun has no need of its first phases.
-    checkpoint = plan.results.pack(second.pack_id) / "checkpoint.safetensors"
+    checkpoint = plan.results.pack(second.pack_id).checkpoint
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    assert [[job.members for job in part] for part in rounds([second], (), told)] == [[second.members]]
+    assert [[job.members for job in part] for part in rounds([second], told)] == [[second.members]]

@@ -31,7 +31,8 @@ grid:
   seeds: [0, 1]
 """
 LONG = SPEC.replace("epochs: 6", "epochs: 250").replace("warm_up: 2", "warm_up: 50").replace("every: 3", "every: 100")
-TIMES = re.compile(r"seconds|ms_per_step|finished_at|host|git|threads")
+TIMES = re.compile(r"seconds|ms_per_step|finished_at|segment")
+"""What differs from run to run: times, and with what the epochs were trained."""
 
 
 @pytest.fixture
@@ -52,16 +53,29 @@ def tune_run(*arguments, **options):
 
 
 def contents(root):
-    """All that the records tell, less times and places."""
+    """All that the records hold, less times and places."""
     found = {}
     for record in Results(root).records:
         name = record.folder.name
-        found[name, "result"] = {k: v for k, v in record.result.items() if not TIMES.search(k) and k != "pack"}
+        found[name, "training"] = timeless(record.training)
         found[name, "epochs"] = [{k: v for k, v in row.items() if not TIMES.search(k)} for row in record.epochs]
         found[name, "units"] = record.units
-        weights = record.folder / "weights.safetensors"
-        found[name, "weights"] = weights.read_bytes() if weights.exists() else None
+        for evaluation in record.evaluations:
+            found[name, evaluation.folder.name] = timeless(evaluation.result)
+        for path in record.folder.rglob("*.safetensors"):
+            found[name, str(path.relative_to(record.folder))] = path.read_bytes()
     return found
+
+
+def timeless(result):
+    """A result less its times. Which pack it was trained in depends on what else there was to run."""
+    return {key: value for key, value in result.model_dump(exclude={"pack"}).items() if not TIMES.search(key)}
+
+
+def statuses(root):
+    """The statuses of a grid's members."""
+    results = Results(root)
+    return [results.record(one.training, one.folder).status(one.digest) for one in results.grid.members]
 
 
 def wait_for(condition, seconds=120):
@@ -86,9 +100,10 @@ def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
     assert f"{root}/figures: log_likelihood" in text
     for path in ("report.html", "tables/test_log_likelihood.tex", "figures/log_likelihood.pdf"):
         assert (root / path).stat().st_size > 0
-    assert {record.status for record in Results(root).records} == {"finished"}
+    assert statuses(root) == ["finished"] * 6
     # Once more: nothing is left to do, and nothing is touched.
     before = contents(root)
+    assert {name for _, name in before} >= {"training", "epochs", "units", "weights.safetensors"}
     again = tune_run(spec, "--serial", "--results", root)
     assert again.returncode == 0
     assert "Nothing is left to run." in again.stdout
@@ -171,6 +186,49 @@ def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupt
     assert contents(root) == uninterrupted
 
 
+@pytest.mark.slow
+def test_a_training_that_goes_on_whose_driver_is_killed_and_that_is_evaluated_again_ends_with_the_same_bits(
+    tmp_path, uninterrupted
+):
+    """Sixty epochs are done; the driver of the rest is killed; it goes on with another K, then with the first."""
+    spec, root, other = tmp_path / "long.yaml", tmp_path / "out", ("--set", "evaluation.iw_samples=12")
+    spec.write_text(LONG)
+    shorter = tune_run(spec, "--results", root, "--cpus", 2, "--set", "training.epochs=60")
+    assert shorter.returncode == 0, shorter.stdout + shorter.stderr
+    finished = contents(root)
+    run = subprocess.Popen(
+        command(spec, "--results", root, "--cpus", 2),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(checkpoints(root)) >= 2 or run.poll() is not None)
+    assert run.poll() is None
+    run.kill()
+    run.wait(60)
+    begun = [record for record in Results(root).records if record.training is None]
+    assert begun
+    assert all(record.epochs[0]["epoch"] == 1 for record in begun if record.epochs)
+    again = tune_run(spec, "--results", root, "--cpus", 2, *other)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "6 of 6 members finished." in again.stdout
+    first = tune_run(spec, "--results", root, "--cpus", 2)
+    assert first.returncode == 0, first.stdout + first.stderr
+    found = contents(root)
+    assert {key: found[key] for key in finished} == finished
+    for key, expected in uninterrupted.items():
+        if key[1] == "training":
+            assert found[key].pop("extended_from") in {record.training.digest for record in Results(root).records}
+            expected = {name: value for name, value in expected.items() if name != "extended_from"}  # noqa: PLW2901
+        assert found[key] == expected, key
+    # The other evaluation is that of a run that asked for nothing else.
+    alone = tune_run(spec, "--results", tmp_path / "alone", "--cpus", 2, *other)
+    assert alone.returncode == 0
+    expected = {key: value for key, value in contents(tmp_path / "alone").items() if key not in uninterrupted}
+    assert len(expected) >= 6
+    assert {key: found[key] for key in expected} == expected
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
@@ -232,10 +290,9 @@ def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_p
     assert done.stdout.count("failed and will be tried again: RuntimeError: the disk is on fire") == 2
     assert "4 of 6 members finished, 2 failed." in done.stdout
     assert "failed 2" in done.stdout
-    statuses = {record.folder.name: record.status for record in Results(root).records}
-    assert sorted(statuses.values()) == ["failed", "failed", *["finished"] * 4]
+    assert sorted(statuses(root)) == ["failed", "failed", *["finished"] * 4]
     for record in Results(root).records:
-        if record.status == "failed":
+        if record.training.status == "failed":
             assert "RuntimeError: the disk is on fire" in (record.folder / "failure.txt").read_text()
             assert "Traceback" in (record.folder / "failure.txt").read_text()
             assert str(record.folder) in done.stdout
@@ -253,9 +310,9 @@ def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path):
     assert done.returncode == 3
     assert "diverged in epoch" in done.stdout
     assert "0 of 4 members finished, 4 diverged." in done.stdout
+    assert statuses(tmp_path / "out") == ["diverged"] * 4
     for record in Results(tmp_path / "out").records:
-        assert record.status == "diverged"
-        assert record.result["divergence"]["quantity"]
+        assert record.training.divergence.quantity
 
 
 @pytest.mark.parametrize(
@@ -351,5 +408,6 @@ def test_help_names_every_flag():
     done = tune_run("--help")
     assert done.returncode == 0
     flags = ("--set", "--plan", "--measure", "--serial", "--device", "--results", "--address", "--cpus", "--pack-size")
-    for flag in (*flags, "--packs-per-gpu", "--compile {auto,always,never}", "exit codes"):
+    again = ("--records", "--print-spec", "--retrain", "--keep-optimizer {yes,no}")
+    for flag in (*flags, *again, "--packs-per-gpu", "--compile {auto,always,never}", "exit codes"):
         assert flag in done.stdout

@@ -10,16 +10,19 @@ from hvae_spec import pack as packs
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
+from hvae_spec.spec.grid import GridMember
 from hvae_spec.train.checkpoint import cut_checkpoint, load_checkpoint
+from hvae_spec.train.optimizer import OPTIMIZER
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
 from tune.execute import splitting
-from tune.execute.outcomes import Packs, Signs
+from tune.execute.outcomes import Markers, Outcomes
 from tune.execute.serial import run_serially
 from tune.execute.splitting import split
-from tune.plan.planner import _begun_packs, pack_id, write_pack
+from tune.plan.needs import Ledger
+from tune.plan.packs import RunInfo, begun_packs, pack_id, write_pack
 
 
 class Told:
@@ -55,10 +58,15 @@ def job(root, seeds=(0, 1, 2, 3, 4), **overrides):
     specs = [member(seed=seed, training__epochs=3, **overrides) for seed in seeds]
     labels = {"dataset": "digits", "depth": 3, "variant": "V"}
     members = tuple(
-        PackMember(spec, spec.digest, labels | {"seed": spec.seed}, f"m{spec.seed}-{spec.digest[:12]}")
+        GridMember(spec, digests, labels | {"seed": spec.seed}, f"m{spec.seed}-{digests.training[:12]}")
         for spec in specs
+        for digests in [spec.digests]
     )
     return PackJob(pack_id(members), members, root, device="cpu")
+
+
+def statuses(one):
+    return [one.status(each) for each in one.members]
 
 
 def begin(one, epochs, monkeypatch):
@@ -74,7 +82,7 @@ def begin(one, epochs, monkeypatch):
     write_pack(one)
     with pytest.raises(Killed):
         run_pack(one, die)
-    return Results(one.results).pack(one.pack_id) / "checkpoint.safetensors"
+    return Results(one.results).pack(one.pack_id).checkpoint
 
 
 @pytest.fixture
@@ -103,22 +111,24 @@ def test_a_pack_is_split_until_it_fits(tmp_path, limited):
     assert ran == [5, 3, 2, 1, 2]
     assert [line[2] for line in told.lines if line[0] == "split"] == [[3, 2], [2, 1]]
     assert sum(line[0] == "ended" for line in told.lines) == 3
-    assert {record.status for record in Results(tmp_path).records} == {"finished"}
+    assert statuses(one) == ["finished"] * 5
     assert len(Results(tmp_path).records) == 5
     assert not list((tmp_path / "packs").iterdir())
 
 
 def test_a_member_that_does_not_fit_alone_fails_and_says_what_would_help(tmp_path, limited):
     limited(0)
-    told = Told()
-    run_serially([job(tmp_path, seeds=(0, 1))], told)
+    one, told = job(tmp_path, seeds=(0, 1)), Told()
+    run_serially([one], told)
     failed = [line for line in told.lines if line[0] == "failed"]
     assert len(failed) == 2
     for _, _, reason, final in failed:
         assert final
         assert reason.startswith("out of memory with a single member")
         assert "--packs-per-gpu" in reason
-    assert {record.status for record in Results(tmp_path).records} == {"failed"}
+    assert statuses(one) == ["failed", "failed"]
+    for each in one.members:
+        assert "--packs-per-gpu" in one.record(each).training.failure
 
 
 def test_halves_go_on_from_the_checkpoint(tmp_path, limited, monkeypatch):
@@ -132,38 +142,42 @@ def test_halves_go_on_from_the_checkpoint(tmp_path, limited, monkeypatch):
     run_serially([parts], told)
     # Nothing before the third and last epoch was trained again.
     assert {progress.epoch for progress in seen} == {3}
-    for record in Results(tmp_path / "whole").records:
-        again = Results(tmp_path / "parts").record(record.folder.name[-12:], record.folder.name)
+    for each in whole.members:
+        record, again = whole.record(each), parts.record(each)
         assert len(again.epochs) == len(record.epochs) == 3
-        close = pytest.approx(record.result["test_log_likelihood"], rel=1e-4)
-        assert again.result["test_log_likelihood"] == close
+        ours, theirs = (one.evaluation(each.digests.evaluation).result for one in (again, record))
+        assert ours.test_log_likelihood == pytest.approx(theirs.test_log_likelihood, rel=1e-4)
 
 
 def test_a_part_of_a_checkpoint_holds_its_members_state_exactly(tmp_path, monkeypatch):
     one = job(tmp_path)
     path = begin(one, 2, monkeypatch)
-    digests = [each.digest for each in one.members]
+    digests = one.trainings
     chosen = [3, 0]
     cut_checkpoint(path, tmp_path / "part", [digests[place] for place in chosen])
 
     def trainer(members, checkpoint):
         specs = [each.spec for each in members]
         made = Trainer(specs, load_dataset(specs[0].data))
-        return made, load_checkpoint(checkpoint, made, [each.digest for each in members])
+        return made, load_checkpoint(checkpoint, made, [each.digests.training for each in members])
 
-    whole, extra = trainer(one.members, path)
-    part, same_extra = trainer([one.members[place] for place in chosen], tmp_path / "part")
-    assert (part.epoch, same_extra) == (whole.epoch, extra) == (2, extra)
+    whole, header = trainer(one.members, path)
+    part, its_header = trainer([one.members[place] for place in chosen], tmp_path / "part")
+    assert part.epoch == whole.epoch == 2
+    assert its_header.trainings == [digests[place] for place in chosen]
+    assert its_header.divergences == [header.divergences[place] for place in chosen]
+    theirs = {"trainings": header.trainings, "divergences": header.divergences}
+    assert its_header.model_copy(update=theirs) == header
     for mine, theirs in zip(part.parameters, whole.parameters, strict=True):
         assert torch.equal(mine, theirs[chosen])
     with safe_open(path, "pt") as before, safe_open(tmp_path / "part", "pt") as after:
         names = set(before.keys())
         for place, old in enumerate(chosen):
-            fields = {name.split("/")[2] for name in names if name.startswith(f"optimizer/{old}/")}
+            fields = {name.split("/")[2] for name in names if name.startswith(f"{OPTIMIZER}/{old}/")}
             assert fields >= {"exp_avg", "exp_avg_sq", "step"}
             for field in fields:
                 assert torch.equal(
-                    after.get_tensor(f"optimizer/{place}/{field}"), before.get_tensor(f"optimizer/{old}/{field}")
+                    after.get_tensor(f"{OPTIMIZER}/{place}/{field}"), before.get_tensor(f"{OPTIMIZER}/{old}/{field}")
                 )
         assert len(list(after.keys())) == 1 + 2 * len(fields)
 
@@ -209,11 +223,10 @@ def test_a_crash_while_splitting_loses_no_member_and_no_epoch(tmp_path, monkeypa
                 survived += 1
             except Killed:
                 pass
-        found, with_checkpoint = _begun_packs(
-            Results(root), {each.digest: None for each in one.members}, "cpu", None, None
-        )
-        digests = [each.digest for other in found for each in other.members]
-        assert sorted(digests) == sorted(each.digest for each in one.members)
+        needs = Ledger(Results(root)).needs(one.members)
+        missing = {need.member.digests.evaluation: need for need in needs}
+        found, with_checkpoint = begun_packs(Results(root), missing, RunInfo(root, "cpu"), None)
+        assert sorted(training for other in found for training in other.trainings) == sorted(one.trainings)
         assert with_checkpoint == ({other.pack_id for other in found} if has_checkpoint else set())
         if survived:
             assert len(found) == 2
@@ -225,16 +238,16 @@ def test_a_crash_while_splitting_loses_no_member_and_no_epoch(tmp_path, monkeypa
 def test_a_driver_splits_what_a_worker_says_ran_out_of_memory(tmp_path):
     one, alone = job(tmp_path), job(tmp_path, seeds=(9,))
     told = Told()
-    judge = Packs({one.pack_id: one, alone.pack_id: alone}, told)
+    judge = Outcomes({one.pack_id: one, alone.pack_id: alone}, told)
     for each in (one, alone):
         write_pack(each)
-        Signs(each).out_of_memory.touch()
+        Markers(each).out_of_memory.touch()
         judge.started(each.pack_id)
         judge.returned(each.pack_id)
     assert [len(half.members) for half in judge.halves] == [3, 2]
     assert [line[0] for line in told.lines] == ["started", "split", "started", "failed"]
     assert "out of memory with a single member" in told.lines[-1][2]
-    assert not Results(tmp_path).pack(one.pack_id).exists()
-    Signs(alone).clear()
+    assert not Results(tmp_path).pack(one.pack_id).folder.exists()
+    Markers(alone).clear()
     judge.returned(alone.pack_id)
     assert "ended before" in told.lines[-1][2]

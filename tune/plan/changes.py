@@ -14,6 +14,9 @@ MOST_FIELDS = 4
 MOST_CELLS = 50
 """Distinct specs that a record without a counterpart is compared with at most."""
 
+FATES = (("leaves the tables", "leave the tables"), ("continues", "continue"))
+"""What becomes of one record, and of several: whether a member of the plan goes on from them."""
+
 
 def changes(index: Mapping[str, IndexedRecord], before: GridFile | None, needs: Sequence[Need]) -> list[str]:
     """What becomes of records that the plan does not name: `training.epochs 200 -> 300: 33 members continue`.
@@ -33,15 +36,19 @@ def changes(index: Mapping[str, IndexedRecord], before: GridFile | None, needs: 
     by_labels = {_key(need.member.labels): need.member for need in needs}
     cells = list({_content_key(need.member.spec): need.member for need in needs}.values())[:MOST_CELLS]
     known: dict[str, str] = {}
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, bool]] = Counter()
     for name, entry in left.items():
         counterpart = by_labels.get(_key(labels.get(entry.training, {})))
-        key = repr((sorted(entry.spec.items(), key=repr), counterpart and _content_key(counterpart.spec)))
         key = repr({**entry.spec, "seed": 0}) + (_content_key(counterpart.spec) if counterpart else "")
         if key not in known:
             known[key] = _difference(Member.model_validate(entry.spec), counterpart, cells)
-        counts[known[key], "continue" if name in continued else "leave the tables"] += 1
-    return [f"{what}: {_members(count)} {fate}" for (what, fate), count in counts.items()]
+        counts[known[key], name in continued] += 1
+    return [f"{what}: {members_that(count, *FATES[continues])}" for (what, continues), count in counts.items()]
+
+
+def members_that(count: int, one: str, several: str) -> str:
+    """`1 member continues`, `33 members continue`: a number of members with the verb for one or for several."""
+    return f"{count:,} member {one}" if count == 1 else f"{count:,} members {several}"
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterable[str]:
@@ -60,7 +67,7 @@ def _difference(old: Member, counterpart: GridMember | None, cells: Sequence[Gri
     tree = _trained(old)
     candidates = [counterpart] if counterpart is not None else cells
     found = [list(differences(tree, _trained(candidate.spec))) for candidate in candidates]
-    nearest = min((one for one in found if one), key=len, default=[])
+    nearest = min(found, key=len, default=[])
     if not nearest:
         return "no longer in the grid (another seed, or a cell that is left out)"
     more = len(nearest) - MOST_FIELDS
@@ -80,15 +87,13 @@ def _key(labels: Mapping[str, Any]) -> str:
     return repr(sorted(labels.items()))
 
 
-def _members(count: int) -> str:
-    return f"{count:,} member{'s' * (count != 1)}"
-
-
 def _shown(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return f"a list of {len(value)}"
     return f"{value:g}" if isinstance(value, float) else str(value)

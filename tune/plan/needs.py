@@ -70,14 +70,17 @@ class Ledger:
             RecordError: a record is damaged.
 
         """
+        first: dict[str, Need] = {}
         found: list[Need] = []
-        training: set[str] = set()
         for member in members:
-            need = self._need(member, retrain and bool(self.other_curve(member)))
-            if need.what == "training":
-                if need.member.digests.training in training:
+            need, training = self._need(member, retrain and bool(self.other_curve(member))), member.digests.training
+            if training in first:
+                # Several members have one record, which is made, copied or moved away once.
+                one = replace(need.member, folder=first[training].member.folder)
+                need = replace(need, member=one, adopted=None, retired=None, hindered="")
+                if need.what == "training":
                     need = replace(need, what="evaluation", extends=None, start_epoch=0)
-                training.add(need.member.digests.training)
+            first.setdefault(training, need)
             found.append(need)
         return found
 

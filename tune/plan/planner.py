@@ -18,7 +18,7 @@ from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import Member
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
-from tune.plan.changes import changes
+from tune.plan.changes import changes, members_that
 from tune.plan.devices import Machine
 from tune.plan.forecast import Forecaster
 from tune.plan.grouping import group, shape
@@ -78,11 +78,6 @@ class Plan:
     def counts(self) -> Counter[Status]:
         """How many members have each status."""
         return Counter(self.statuses.values())
-
-    @cached_property
-    def adopted(self) -> dict[str, Record]:
-        """Records of other results folders that are copied, by training digest."""
-        return {need.member.digests.training: need.adopted for need in self.needs if need.adopted is not None}
 
     def prepare(self) -> None:
         """Write down what is planned, before anything runs: records of other folders are copied, records that are to be
@@ -219,12 +214,14 @@ def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool) -> list[str]:
         other for need in needs if need.what == "nothing" and not retrain and (other := ledger.other_curve(need.member))
     )
     kept = [
-        f"{count:,} trained members keep their learning curves ({other}); --retrain trains them again"
+        members_that(count, "keeps its learning curve", "keep their learning curves")
+        + f" ({other}); --retrain trains with the new settings"
         for other, count in curves.items()
     ]
     hindered = Counter(need.hindered for need in needs if need.hindered)
     return kept + [
-        f"{count:,} members train from the start, though a shorter training of them is there: {why}"
+        members_that(count, "trains from the start", "train from the start")
+        + f", though a shorter training is there: {why}"
         for why, count in hindered.items()
     ]
 

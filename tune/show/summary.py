@@ -47,9 +47,9 @@ def to_do(plan: Plan) -> str:
 
 def print_adopted(plan: Plan, console: Console) -> None:
     """Print how many members are taken from which other results folders."""
-    folders = Counter(record.folder.parent.parent for record in plan.adopted.values())
-    for folder, count in folders.items():
-        console.print(f"{count} finished in {folder}: taken from there.", soft_wrap=True, highlight=False)
+    taken = Counter((need.status, need.adopted.folder.parent.parent) for need in plan.needs if need.adopted is not None)
+    for (status, folder), count in taken.items():
+        console.print(f"{count} {status} in {folder}: taken from there.", soft_wrap=True, highlight=False)
 
 
 def _table(title: str, columns: Iterable[str], left: Iterable[str] = ()) -> Table:
