@@ -144,6 +144,7 @@ def _machine(options: RunOptions) -> Machine:
 
 def _plan(options: RunOptions, machine: Machine, results: Results, reading: Reading, console: Console) -> Plan:
     """The plan, with --measure after everything that it rests on has been measured."""
+    ledger = Ledger(results, [Results(source) for source in options.records])
     forecaster = Forecaster(machine.kind)
     run = RunInfo(
         results.root.resolve(),
@@ -154,7 +155,6 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
         tuple(source.resolve() for source in options.records),
     )
     packing = Packing(options.pack_size, options.serial, options.compile)
-    ledger = Ledger(results, [Results(source) for source in options.records])
 
     def plan_now() -> Plan:
         return make_plan(reading, ledger, run, machine, packing, forecaster=forecaster, retrain=options.retrain)

@@ -287,7 +287,8 @@ def test_images_that_have_changed_are_refused_before_anything_is_trained(tmp_pat
     state, before = record.training.data, contents(root)
     write_images(tmp_path, 1, part)
     asked = {
-        "new seeds": setting(grid__seeds="[0, 1]"),
+        "more seeds": setting(grid__seeds="[0, 1]"),
+        "other seeds": setting(grid__seeds="[1]"),
         "an evaluation": setting(evaluation__iw_samples=5),
         "a longer training": setting(training__epochs=3),
     }

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from hvae_spec.errors import RecordError
+from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import Record, Results
 from tests.tune.planned import finish, plan_of, reading_of, record_of, train
 from tune.execute.phases import rounds
@@ -237,6 +238,8 @@ def test_members_that_differ_in_evaluation_alone_train_once_and_are_all_evaluate
     train(tmp_path, one.member)
     assert [job.kind for job in next(order)] == ["evaluate"]
     assert list(order) == []
+    plan.prepare()
+    assert read_index(Results(tmp_path))[one.member.folder].spec["evaluation"]["iw_samples"] == 5
     # Trained, both are evaluated, and one of them is not trained again for the other's sake.
     assert [need.what for need in needs(tmp_path, **TWO_EVALUATIONS)] == ["evaluation", "evaluation"]
 

@@ -1,12 +1,13 @@
 """The images that a run is about to use, against those that the records in its folder were made with."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import DataError
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
-from tune.plan.needs import Need
+from hvae_spec.spec.data import DataSpec
 from tune.plan.planner import Plan
 
 
@@ -22,28 +23,43 @@ def check_data(plan: Plan) -> None:
     loaded: dict[str, Dataset] = {}
     for job in plan.jobs:
         data = job.members[0].spec.data
-        key = repr((data.dataset, data.own))
-        if key not in loaded:
-            loaded[key] = load_dataset(data)
-    for need in plan.needs:
-        data = need.member.spec.data
-        dataset = loaded.get(repr((data.dataset, data.own)))
-        if dataset is not None:
-            for record, state in _images_of(plan, need):
+        if _key(data) not in loaded:
+            loaded[_key(data)] = load_dataset(data)
+    seen: set[Path] = set()
+    for data, record in _records(plan):
+        dataset = loaded.get(_key(data))
+        if dataset is not None and record.folder not in seen:
+            seen.add(record.folder)
+            for state in _images_of(record):
                 _compare(record, state, dataset)
 
 
-def _images_of(plan: Plan, need: Need) -> Iterator[tuple[Record, DataState]]:
-    """The images that a member's record, or that of the shorter training it goes on from, was made with."""
-    shorter = None if need.extends is None else Record(need.extends)
-    for record in (plan.results.find(need.member.digests.training), need.adopted, shorter):
-        training = None if record is None else record.training
-        if record is not None and training is not None and training.data is not None:
-            yield record, training.data
-            for evaluation in record.evaluations:
-                result = evaluation.result
-                if result is not None and result.data is not None:
-                    yield record, result.data
+def _key(data: DataSpec) -> str:
+    return repr((data.dataset, data.own))
+
+
+def _records(plan: Plan) -> Iterator[tuple[DataSpec, Record]]:
+    """The records that a plan uses, and all others of its folder, each with its images: a cell may get other seeds in
+    place of those that it has.
+    """
+    for need in plan.needs:
+        shorter = None if need.extends is None else Record(need.extends)
+        for record in (plan.results.find(need.member.digests.training), need.adopted, shorter):
+            if record is not None:
+                yield need.member.spec.data, record
+    for name, entry in plan.index.items():
+        yield DataSpec.model_validate(entry.spec["data"]), Record(plan.results.root / "members" / name)
+
+
+def _images_of(record: Record) -> Iterator[DataState]:
+    """The images that a record's training and its evaluations were made with."""
+    training = record.training
+    if training is not None and training.data is not None:
+        yield training.data
+        for evaluation in record.evaluations:
+            result = evaluation.result
+            if result is not None and result.data is not None:
+                yield result.data
 
 
 def _compare(record: Record, state: DataState, dataset: Dataset) -> None:

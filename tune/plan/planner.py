@@ -113,7 +113,8 @@ class Plan:
                 ],
             )
         )
-        planned = {need.member.folder: indexed(need.member.spec, need.member.digests) for need in self.needs}
+        # Of members that share a record, the first is the one that it is trained as.
+        planned = {need.member.folder: indexed(need.member.spec, need.member.digests) for need in self.needs[::-1]}
         retired = {need.retired.folder.name for need in self.needs if need.retired is not None}
         kept = {name: entry for name, entry in self.index.items() if name not in retired}
         write_index(self.results, {**planned, **kept})
