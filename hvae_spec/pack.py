@@ -8,7 +8,6 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Literal, cast
 
 import filelock
@@ -105,7 +104,7 @@ class PackRun:
         """Of earlier runs; this one's is made when it is written."""
         self.seconds = {"training": 0.0, "curve": 0.0}
         self.saved_at, self.save_seconds, self.reported_at = time.monotonic(), 0.0, 0.0
-        self.began, self.first_epoch = _now(), 1
+        self.began, self.first_epoch = provenance.now(), 1
         self.evaluated = 0
         torch.set_num_threads(job.threads)
         torch.set_float32_matmul_precision(self.first.training.matmul_precision)
@@ -264,7 +263,7 @@ class PackRun:
             threads=self.job.threads,
             compiled=self.job.compiled,
             started_at=began,
-            finished_at=_now(),
+            finished_at=provenance.now(),
         )
 
     def record_training(self, trainer: Trainer, m: int) -> None:
@@ -310,7 +309,7 @@ class PackRun:
             continues=None if first is None else first.digests.training,
             extended_from=extended,
             segments=self.all_segments(trainer),
-            finished_at=_now(),
+            finished_at=provenance.now(),
         )
 
     def evaluate_members(self, only: Sequence[int] | None = None) -> None:
@@ -403,7 +402,3 @@ def _trained(record: Record) -> TrainingResult:
     if training is None or training.status != "trained":
         raise RecordError(f"{record.folder}: not trained, so no training can start from it; run the same command again")
     return training
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,11 +10,12 @@ from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob, PackMember
+from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
+from tests.test_pack import grid_member
 
 pytestmark = pytest.mark.cuda
 
@@ -31,12 +32,11 @@ def test_log_weights_are_those_of_the_cpu(inference):
 
 def test_a_pack_trains_evaluates_and_is_recorded(tmp_path):
     specs = [member(seed=seed, evaluation__every=1) for seed in (0, 1)]
-    labels = {"dataset": "digits", "depth": 3, "variant": "V"}
-    members = tuple(PackMember(s, s.digest, {**labels, "seed": s.seed}, f"m{s.seed}-{s.digest[:12]}") for s in specs)
-    run_pack(PackJob("pack", members, tmp_path, device="cuda"))
+    run_pack(PackJob("pack", tuple(map(grid_member, specs)), tmp_path, device="cuda"))
     for record in Results(tmp_path).records:
-        assert record.status == "finished"
-        assert record.result["device"] == "cuda"
+        (evaluation,) = record.evaluations
+        assert evaluation.result.status == "finished"
+        assert record.training.segments[0].device == evaluation.result.segment.device == "cuda"
 
 
 def test_the_bound_is_that_of_the_cpu_within_monte_carlo_error():

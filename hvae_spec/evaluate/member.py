@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
+from hvae_spec.records.provenance import now
 from hvae_spec.records.result import DataState, Divergence, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec.grid import GridMember
 
@@ -105,7 +105,7 @@ class MemberEvaluation:
             RecordError: the weights are missing or damaged.
 
         """
-        began, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+        began, start = now(), time.perf_counter()
         training = self.record.training
         if training is None or training.status != "trained":
             raise RecordError(f"{self.record.folder}: not trained, so there is nothing to evaluate")
@@ -156,7 +156,7 @@ class MemberEvaluation:
         done = {
             "evaluation_seconds": time.perf_counter() - start,
             "segment": segment(began),
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished_at": now(),
         }
         result = result.model_copy(update=done)
         target.finish(result)

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,6 +59,11 @@ def source_state(results: Results) -> Source | None:
     if not (results.root / path).exists():
         write_atomically(results.root / path, diff)
     return Source(commit=commit, dirty=True, diff=path.as_posix())
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC, fine enough to tell one evaluation from the next."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def host() -> str:

@@ -1,11 +1,11 @@
 """Packs that do not come to their end: what workers leave of them, how often they are tried, what is recorded."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
+from hvae_spec.records.provenance import now
 from hvae_spec.records.result import EvaluationResult, PackState, TrainingResult
 from tune.execute.listener import Listener
 
@@ -19,7 +19,7 @@ def record_failure(job: PackJob, traceback: str) -> None:
     """
     lines = [line for line in traceback.strip().splitlines() if line.strip()]
     failure = lines[-1] if lines else "unknown"
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    time = now()
     for member in job.members:
         record, digests = job.record(member), member.digests
         training = record.training
@@ -30,7 +30,7 @@ def record_failure(job: PackJob, traceback: str) -> None:
                 labels=member.labels,
                 status="failed",
                 failure=failure,
-                finished_at=now,
+                finished_at=time,
             )
             record.evaluation(digests.evaluation).fail(evaluation, traceback)
             continue
@@ -42,7 +42,7 @@ def record_failure(job: PackJob, traceback: str) -> None:
             status="failed",
             failure=failure,
             pack=state,
-            finished_at=now,
+            finished_at=time,
         )
         record.fail(result, traceback)
 
