@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from analysis import reader
 from analysis.reader import Entry
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     Column,
     Factor,
@@ -27,14 +27,14 @@ from hvae_spec.spec.grid import parse_path
 
 SHARING: dict[str, list[SpecField]] = {}
 """The fields of each column: one, or those of alternatives of a choice, of which a spec has one."""
-for _item in settings(Member):
+for _item in settings(MemberSpec):
     if _item.fact(NoColumn) is None:
         SHARING.setdefault(_item.column, []).append(_item)
 SETTINGS = {name: items[0] for name, items in SHARING.items()}
 """Columns of `.members` read from the resolved spec, and their fields."""
 FACTORS = tuple(item.dotted for item in SETTINGS.values() if item.fact(Factor) is not None)
 """What the paper's variants differ in, as dotted paths."""
-_NO_BACKGROUND = paths_stating(Member, Factor) | paths_affecting(Member, "nothing")
+_NO_BACKGROUND = paths_stating(MemberSpec, Factor) | paths_affecting(MemberSpec, "nothing")
 
 
 def _and_what_it_is_else(item: SpecField) -> Iterator[SpecField]:

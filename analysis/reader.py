@@ -18,11 +18,11 @@ from hvae_spec.records.result import (
     TrainingResult,
     UnitsRow,
 )
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
 
-MEASURED = frozenset(".".join(path) for path in paths_affecting(Member, "evaluation"))
+MEASURED = frozenset(".".join(path) for path in paths_affecting(MemberSpec, "evaluation"))
 """Dotted paths of the fields that affect evaluations alone."""
 
 
@@ -139,7 +139,7 @@ def _measured(result: EvaluationResult) -> dict[str, Any]:
 def _full(record: Record, spec: dict[str, Any] | None) -> dict[str, Any]:
     """A record's spec with all defaults: from the index, where it has none, or else the record's own."""
     try:
-        member = record.spec if spec is None else Member.model_validate(spec)
+        member = record.spec if spec is None else MemberSpec.model_validate(spec)
     except ValidationError:
         member = record.spec
     return member.model_dump(mode="json")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from hvae_spec.model import Model, compile, load_record
     from hvae_spec.reading import load, loads
     from hvae_spec.records.gallery_file import load_gallery
-    from hvae_spec.spec.experiment import Experiment, Member
-    from hvae_spec.spec.grid import members
+    from hvae_spec.spec.experiment import Experiment, MemberSpec
+    from hvae_spec.spec.grid import Member, members
 
 __all__ = [
     "CheckpointError",
@@ -32,6 +32,7 @@ __all__ = [
     "Experiment",
     "MachineError",
     "Member",
+    "MemberSpec",
     "Model",
     "RecordError",
     "SpecError",
@@ -49,8 +50,8 @@ _HOMES = {
     "hvae_spec.records.gallery_file": ("load_gallery",),
     "hvae_spec.model": ("Model", "compile", "load_record"),
     "hvae_spec.reading": ("load", "loads"),
-    "hvae_spec.spec.experiment": ("Experiment", "Member"),
-    "hvae_spec.spec.grid": ("members",),
+    "hvae_spec.spec.experiment": ("Experiment", "MemberSpec"),
+    "hvae_spec.spec.grid": ("Member", "members"),
 }
 
 

@@ -19,7 +19,7 @@ from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import TERMS, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 
@@ -54,7 +54,7 @@ def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
     return tuple(partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items())
 
 
-def initialized(specs: Sequence[Member], pixels: int) -> Hierarchy:
+def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
     """The networks of a pack of members of one shape, each initialized from its own seed and by its own scheme.
 
     Initial weights are drawn on the CPU, so they are the same on every device.
@@ -70,11 +70,11 @@ def initialized(specs: Sequence[Member], pixels: int) -> Hierarchy:
     return model
 
 
-def select(model: Hierarchy, spec: ModelSpec, member: int) -> Hierarchy:
-    """Member `member` of a pack as a model of its own (M = 1), sharing its parameters' memory."""
+def select(model: Hierarchy, spec: ModelSpec, m: int) -> Hierarchy:
+    """Member `m` of a pack as a model of its own (M = 1), sharing its parameters' memory."""
     with torch.device("meta"):
         single = hierarchy(spec, model.pixels)
-    state = {name: value[member : member + 1] for name, value in model.state_dict().items()}
+    state = {name: value[m : m + 1] for name, value in model.state_dict().items()}
     single.load_state_dict(state, assign=True)
     return single
 
@@ -92,9 +92,9 @@ def with_weights(spec: ModelSpec, pixels: int, weights: Mapping[str, NDArray[Any
     return model
 
 
-def parameters_of(model: Hierarchy, member: int = 0) -> dict[str, NDArray[Any]]:
+def parameters_of(model: Hierarchy, m: int = 0) -> dict[str, NDArray[Any]]:
     """The parameters of one member of a pack as arrays for its record, as those of a model of its own (M = 1)."""
-    return {name: value[member : member + 1].detach().cpu().numpy().copy() for name, value in model.named_parameters()}
+    return {name: value[m : m + 1].detach().cpu().numpy().copy() for name, value in model.named_parameters()}
 
 
 def statistics_of(model: Hierarchy) -> dict[str, NDArray[Any]]:
@@ -108,7 +108,7 @@ def set_statistics(model: Hierarchy, statistics: Mapping[str, NDArray[Any]]) -> 
         buffer.copy_(torch.from_numpy(statistics[name]))
 
 
-def batches(spec: Member, dataset: Dataset, device: torch.device | str = "cpu") -> Batches:
+def batches(spec: MemberSpec, dataset: Dataset, device: torch.device | str = "cpu") -> Batches:
     """The training set as a member's spec draws it."""
     return Batches(
         dataset,

@@ -22,8 +22,8 @@ from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import RESULT, STATISTICS, Record
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
-from hvae_spec.spec.experiment import Experiment, Member
-from hvae_spec.spec.grid import GridMember, members
+from hvae_spec.spec.experiment import Experiment, MemberSpec
+from hvae_spec.spec.grid import Member, members
 
 
 class Model:
@@ -38,7 +38,7 @@ class Model:
 
     """
 
-    def __init__(self, spec: Member, device: str = "cpu") -> None:
+    def __init__(self, spec: MemberSpec, device: str = "cpu") -> None:
         self.spec = spec
         self.device = compiler.pick_device(device)
         self.pixels = image_pixels(spec.data)
@@ -167,7 +167,7 @@ class Model:
         return x
 
 
-def compile(spec: Member | GridMember | Experiment, device: str = "cpu") -> Model:
+def compile(spec: MemberSpec | Member | Experiment, device: str = "cpu") -> Model:
     """A freshly initialised model of a spec.
 
     Raises:
@@ -179,7 +179,7 @@ def compile(spec: Member | GridMember | Experiment, device: str = "cpu") -> Mode
         if len(every) != 1:
             raise UserError(f"{spec.name} has {len(every)} members: compile one of hvae_spec.members(experiment)")
         spec = every[0]
-    return Model(spec.spec if isinstance(spec, GridMember) else spec, device)
+    return Model(spec.spec if isinstance(spec, Member) else spec, device)
 
 
 def load_record(folder: str | Path, device: str = "cpu") -> Model:

@@ -36,7 +36,7 @@ from hvae_spec.records.result import (
     UnitsRow,
 )
 from hvae_spec.spec.cost import evaluation_products, parameters, steps_per_epoch, training_products
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.grid import Member
 from hvae_spec.train.checkpoint import load_checkpoint, optimizer_of, save_checkpoint
 from hvae_spec.train.trainer import Trainer
 
@@ -324,7 +324,7 @@ class PackRun:
                 self.evaluate_member(member, record, batches)
             self.evaluated += 1
 
-    def evaluate_member(self, member: GridMember, record: Record, batches: Batches) -> None:
+    def evaluate_member(self, member: Member, record: Record, batches: Batches) -> None:
         """The final evaluation of one member."""
         epochs = member.spec.training.epochs
         evaluation = MemberEvaluation(

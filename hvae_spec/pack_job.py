@@ -8,7 +8,7 @@ from typing import Literal
 from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import LABELS, Record, Results
 from hvae_spec.records.result import DONE, Source, Status
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.grid import Member
 
 Kind = Literal["train", "evaluate"]
 
@@ -18,7 +18,7 @@ class PackJob:
     """All that a worker needs to run a pack."""
 
     pack_id: str
-    members: tuple[GridMember, ...]
+    members: tuple[Member, ...]
     """Members of one shape, each with a training of its own, and with `folder` the name of its record's folder."""
     results: Path
     kind: Kind = "train"
@@ -46,11 +46,11 @@ class PackJob:
         """Training digests of the members, in their order."""
         return [member.digests.training for member in self.members]
 
-    def record(self, member: GridMember) -> Record:
+    def record(self, member: Member) -> Record:
         """A member's record."""
         return Record(self.results / "members" / member.folder)
 
-    def status(self, member: GridMember) -> Status:
+    def status(self, member: Member) -> Status:
         """A member's status, as its record has it."""
         return self.record(member).status(member.digests.evaluation)
 
@@ -64,7 +64,7 @@ class PackJob:
         """Where first phases may be."""
         return [Results(folder) for folder in (self.results, *self.sources)]
 
-    def first_phase(self, member: GridMember, folders: Sequence[Results]) -> Record | None:
+    def first_phase(self, member: Member, folders: Sequence[Results]) -> Record | None:
         """The record of the first phase that a fine-tuned member's training starts from, found in one of `folders`.
 
         None if it starts from initial weights.

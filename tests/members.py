@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import set_path
 
 SMALL: dict[str, Any] = {
@@ -19,10 +19,10 @@ SMALL: dict[str, Any] = {
 }
 
 
-def member(depth: int = 3, seed: int = 0, **overrides: Any) -> Member:
+def member(depth: int = 3, seed: int = 0, **overrides: Any) -> MemberSpec:
     """A small member. Overrides are dotted paths with `__` for the dots, e.g. model__inference="vae"."""
-    tree = Member.model_validate(SMALL).model_dump(mode="json")
+    tree = MemberSpec.model_validate(SMALL).model_dump(mode="json")
     tree["model"]["layers"] = tree["model"]["layers"][:depth]
     for path, value in overrides.items():
         set_path(tree, path.replace("__", "."), copy.deepcopy(value))
-    return Member.model_validate({**tree, "seed": seed})
+    return MemberSpec.model_validate({**tree, "seed": seed})

@@ -18,7 +18,7 @@ from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import ACTIVE, Record, Results
 from hvae_spec.records.result import Source
 from hvae_spec.spec.cost import parameters
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.grid import Member
 from tests.members import member
 
 TIMES = {"seconds", "ms_per_step", "training_seconds", "curve_seconds", "evaluation_seconds"}
@@ -27,7 +27,7 @@ WHEN = {"finished_at", "segments", "segment"}
 
 def grid_member(spec):
     labels = {"dataset": "digits", "depth": 3, "variant": "V", "seed": spec.seed}
-    return GridMember(spec, spec.digests, labels, f"m{spec.seed}-{spec.digests.training[:12]}")
+    return Member(spec, spec.digests, labels, f"m{spec.seed}-{spec.digests.training[:12]}")
 
 
 def job(root, specs, **options):

@@ -15,8 +15,8 @@ from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import TrainingResult
-from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.grid import Member
 from tune.plan.packs import RunInfo
 
 CURVES = ("train_bound", "train_log_likelihood", "gradient_norm", "test_elbo", "test_log_likelihood")
@@ -115,9 +115,9 @@ def recorded_job(record: Record, training: TrainingResult, scratch: Path, device
     return replace(job, pack_id=state.id)
 
 
-def _member(spec: Member, folder: str) -> GridMember:
+def _member(spec: MemberSpec, folder: str) -> Member:
     labels = {"dataset": spec.data.name, "depth": spec.model.depth, "variant": spec.label, "seed": spec.seed}
-    return GridMember(spec, spec.digests, labels, folder)
+    return Member(spec, spec.digests, labels, folder)
 
 
 def compare(record: Record, again: Record) -> Iterator[Difference]:

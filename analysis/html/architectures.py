@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.frames import Frames
 from hvae_spec.records.layout import Record
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Architecture:
     dataset: str
     variants: tuple[str, ...]
     """They differ only in how they are trained, for example in warm-up."""
-    member: Member
+    member: MemberSpec
     """The spec of one of its members."""
 
 
@@ -36,7 +36,7 @@ def architectures(frames: Frames) -> list[Architecture]:
     members = members[members["folder"].map(lambda folder: (Path(folder) / "spec.yaml").exists()).astype(bool)]
     deepest = members.groupby(["dataset", "variant"], observed=True)["depth"].transform("max")
     cells = members[members["depth"] == deepest].drop_duplicates(["dataset", "variant", *frames.factors])
-    found: dict[str, tuple[Member, dict[str, None]]] = {}
+    found: dict[str, tuple[MemberSpec, dict[str, None]]] = {}
     for row in cells.to_dict("records"):
         member = Record(Path(row["folder"])).spec
         key = json.dumps([row["dataset"], member.content["model"]], sort_keys=True)

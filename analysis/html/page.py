@@ -22,7 +22,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.spec import equations
 from hvae_spec.spec.choices import nonlinearity
 from hvae_spec.spec.cost import mappings, parameters
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The content security policy: nothing is loaded, images and the style sheet are in the page itself."""
@@ -188,7 +188,7 @@ def _architecture(architecture: Architecture) -> str:
     return "\n".join(lines)
 
 
-def _mappings(member: Member) -> str:
+def _mappings(member: MemberSpec) -> str:
     """The widths and parameters of every mapping of a model."""
     norm = member.model.batch_norm
     try:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.caveats import not_canonical
 from analysis.columns import SETTINGS, expected
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
     BeforeFineTuning,
@@ -162,7 +162,7 @@ def _has_no_bearing(item: SpecField, quantity: str) -> bool:
     exempt = item.fact(NoBearing)
     if exempt is not None and quantity in (exempt.quantities or (quantity,)):
         return True
-    return item.path in paths_affecting(Member, "nothing")
+    return item.path in paths_affecting(MemberSpec, "nothing")
 
 
 def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:

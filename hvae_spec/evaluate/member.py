@@ -24,7 +24,7 @@ from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import DataState, Divergence, EvaluationResult, Segment, TrainingResult
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.grid import Member
 
 
 def data_state(dataset: Dataset) -> DataState:
@@ -88,7 +88,7 @@ class MemberEvaluation:
 
     """
 
-    member: GridMember
+    member: Member
     record: Record
     dataset: Dataset
     batches: Batches

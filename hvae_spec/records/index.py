@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import IndexedRecord, IndexFile, read_file, write_file
-from hvae_spec.spec.experiment import Digests, Member
+from hvae_spec.spec.experiment import Digests, MemberSpec
 
 
 def read_index(results: Results) -> dict[str, IndexedRecord]:
@@ -36,7 +36,7 @@ def write_index(results: Results, records: Mapping[str, IndexedRecord]) -> None:
     write_file(results.root / "members" / "index.json", IndexFile(records=dict(records)))
 
 
-def indexed(spec: Member, digests: Digests) -> IndexedRecord:
+def indexed(spec: MemberSpec, digests: Digests) -> IndexedRecord:
     """A record's entry in the index."""
     tree = spec.model_dump(mode="json", exclude_defaults=True)
     return IndexedRecord(trajectory=digests.trajectory, training=digests.training, spec=tree)

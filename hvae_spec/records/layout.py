@@ -53,7 +53,7 @@ from hvae_spec.records.result import (
     read_file,
     write_file,
 )
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 
 ACTIVE = 0.01
 """A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
@@ -124,11 +124,11 @@ class Record:
         return (self.folder / SPEC).exists()
 
     @property
-    def spec(self) -> Member:
+    def spec(self) -> MemberSpec:
         """The resolved spec. Raises RecordError if the record has none that can be read."""
         path = self.folder / SPEC
         try:
-            return Member.model_validate(self.spec_tree)
+            return MemberSpec.model_validate(self.spec_tree)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -208,7 +208,7 @@ class Record:
         """Path of the optimizer's state."""
         return self.folder / OPTIMIZER
 
-    def begin(self, spec: Member) -> None:
+    def begin(self, spec: MemberSpec) -> None:
         """Make the folder and write the resolved spec, if it is not there yet."""
         if not (self.folder / SPEC).exists():
             text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)

@@ -209,7 +209,7 @@ class PlannedMember(FileModel):
     folder: Text
     labels: dict[str, Any]
     measured: dict[str, Any] = {}
-    """How it is measured (`hvae_spec.spec.experiment.Member.measured`). Its record's spec may differ in this: it is
+    """How it is measured (`hvae_spec.spec.experiment.MemberSpec.measured`). Its record's spec may differ in this: it is
     that of the member that was trained."""
 
 

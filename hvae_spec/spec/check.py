@@ -11,10 +11,10 @@ from hvae_spec.spec import grid as grids
 from hvae_spec.spec.base import Path
 from hvae_spec.spec.consistency import (
     CountImages,
-    Nonsense,
+    Inconsistency,
     combination_problems,
     grid_problems,
-    is_told,
+    may_follow_from,
     member_problems,
     same_model,
 )
@@ -22,11 +22,11 @@ from hvae_spec.spec.experiment import Experiment, Grid
 from hvae_spec.spec.grid import Cell, Combination, UnknownPathError
 from hvae_spec.spec.messages import origin, problems_of, show
 from hvae_spec.spec.suggest import closest, closest_path, known_keys
-from hvae_spec.spec.yaml import Located
+from hvae_spec.spec.yaml import Node
 
 
 def check(
-    experiment: Experiment, tree: Located, count_images: CountImages, faulty: Sequence[Path] = ()
+    experiment: Experiment, tree: Node, count_images: CountImages, faulty: Sequence[Path] = ()
 ) -> tuple[list[Cell], list[Problem]]:
     """The cells of an experiment, and what is wrong with it beyond the types of its fields.
 
@@ -38,10 +38,10 @@ def check(
 
     """
     contradictions = list(grid_problems(experiment))
-    problems = [_located(nonsense, tree) for nonsense in contradictions]
+    problems = [_located(inconsistency, tree) for inconsistency in contradictions]
     unknown, experiment = _without_unknown_paths(experiment, tree)
     problems += unknown
-    if any(nonsense.stops for nonsense in contradictions):
+    if any(inconsistency.stops for inconsistency in contradictions):
         experiment = experiment.model_copy(update={"grid": Grid()})
     cells: list[Cell] = []
     labels: list[dict[str, Any]] = []
@@ -49,13 +49,13 @@ def check(
         labels.append(item.labels)
         if grids.is_excluded(experiment, item):
             continue
-        found = [_located(nonsense, tree, item) for nonsense in combination_problems(experiment, item)]
+        found = [_located(inconsistency, tree, item) for inconsistency in combination_problems(experiment, item)]
         try:
             cell = grids.resolve(experiment, item)
             found += [
-                _located(nonsense, tree, item)
-                for nonsense in member_problems(cell.member, count_images)
-                if not is_told(nonsense, faulty)
+                _located(inconsistency, tree, item)
+                for inconsistency in member_problems(cell.member, count_images)
+                if not may_follow_from(inconsistency, faulty)
             ]
             cells.append(cell)
         except ValidationError as error:
@@ -72,13 +72,13 @@ def check(
     return cells, _first_of_each(problems)
 
 
-def _located(nonsense: Nonsense, tree: Located, item: Combination | None = None) -> Problem:
+def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None = None) -> Problem:
     where = "" if item is None or item.variant is None else f" (variant {item.variant!r} at depth {item.depth})"
-    path = origin(nonsense.path, item)
+    path = origin(inconsistency.path, item)
     is_setting = path[:2] == ("grid", "variants") or path[:2] == ("grid", "axes")
     # A dotted path of the grid is shown itself where it is the trouble, and its value where that is.
     place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
-    return Problem("inconsistent", place, nonsense.message + where, nonsense.remedy)
+    return Problem("inconsistent", place, inconsistency.message + where, inconsistency.remedy)
 
 
 def _first_of_each(problems: list[Problem]) -> list[Problem]:
@@ -86,7 +86,7 @@ def _first_of_each(problems: list[Problem]) -> list[Problem]:
     return list({(problem.place, problem.expected): problem for problem in reversed(problems)}.values())
 
 
-def _without_unknown_paths(experiment: Experiment, tree: Located) -> tuple[list[Problem], Experiment]:
+def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Problem], Experiment]:
     """Settings of variants and axes that name no field of the spec, and the experiment without them."""
     grid = experiment.grid
     full = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
@@ -112,7 +112,7 @@ def _without_unknown_paths(experiment: Experiment, tree: Located) -> tuple[list[
     )
 
 
-def _unknown_path(error: UnknownPathError, tree: Located, path: Path) -> Problem:
+def _unknown_path(error: UnknownPathError, tree: Node, path: Path) -> Problem:
     shown = shorten(repr(error.path), 80)
     place = tree.locate_key(path)
     parts = error.path.split(".")
@@ -130,7 +130,7 @@ def _unknown_path(error: UnknownPathError, tree: Located, path: Path) -> Problem
     return Problem("invalid", place, f"{shown} is not a field of the spec", expected, closest_path(error))
 
 
-def _exclusion_problems(experiment: Experiment, tree: Located, labels: list[dict[str, Any]]) -> list[Problem]:
+def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[str, Any]]) -> list[Problem]:
     """Entries of `grid.exclude` that name no cell.
 
     An entry is not held against a list that was replaced over its head: exclusions of a base, or of a file under a
@@ -173,7 +173,7 @@ def _exclusion_problems(experiment: Experiment, tree: Located, labels: list[dict
     return problems
 
 
-def _is_held(tree: Located, path: Path, factor: str) -> bool:
+def _is_held(tree: Node, path: Path, factor: str) -> bool:
     """Whether what stands at `path` was written with the values of a factor of the grid in sight, or after them."""
     values = {"variant": ("grid", "variants"), "depth": ("grid", "depth")}.get(factor, ("grid", "axes", factor))
     entry, factor_source = tree.locate(path).source, tree.locate(values).source
@@ -182,7 +182,7 @@ def _is_held(tree: Located, path: Path, factor: str) -> bool:
     return by_hand or in_file or entry == factor_source
 
 
-def _same_model_problems(cells: list[Cell], tree: Located) -> list[Problem]:
+def _same_model_problems(cells: list[Cell], tree: Node) -> list[Problem]:
     problems = []
     for first, second in same_model(cells):
         if first.variant != second.variant:

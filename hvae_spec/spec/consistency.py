@@ -9,7 +9,7 @@ from hvae_spec.spec.base import Path
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.data import DataSpec
-from hvae_spec.spec.experiment import Experiment, Member
+from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
 
 CountImages = Callable[[DataSpec], ImageCounts]
@@ -21,7 +21,7 @@ MAX_MEMBERS = 100_000
 
 
 @dataclass(frozen=True)
-class Nonsense:
+class Inconsistency:
     """A contradiction in a spec: where it stands, what is wrong, and what would fix it."""
 
     path: Path
@@ -33,7 +33,7 @@ class Nonsense:
     """Whether it leaves unsaid which cells the grid has, so that they cannot be looked at."""
 
 
-def member_problems(member: Member, count_images: CountImages) -> Iterator[Nonsense]:
+def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[Inconsistency]:
     """Contradictions within one resolved spec, and between it and the images that are there."""
     data = member.data
     found = list(_own_images_problems(data))
@@ -43,7 +43,7 @@ def member_problems(member: Member, count_images: CountImages) -> Iterator[Nonse
             available = count_images(data)
         except UserError as error:
             remedy = "a .npz or .npy file, or a folder of images"
-            found.append(Nonsense(("data", "own", "file"), str(error), remedy, ("data.own",)))
+            found.append(Inconsistency(("data", "own", "file"), str(error), remedy, ("data.own",)))
     if available is not None and not found:
         found += _empty_sets(data, available)
         if not found:
@@ -53,12 +53,12 @@ def member_problems(member: Member, count_images: CountImages) -> Iterator[Nonse
     yield from _top_down_problems(member)
 
 
-def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
+def _own_images_problems(data: DataSpec) -> Iterator[Inconsistency]:
     """Contradictions in what a spec says of a user's own images."""
     if not data.is_own:
         return
     if data.own is None:
-        yield Nonsense(
+        yield Inconsistency(
             ("data", "dataset"),
             "dataset: own says nothing of which images",
             "data.own beside it, with their name, file and range",
@@ -66,7 +66,7 @@ def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
         )
         return
     if data.own.name in DATASETS:
-        yield Nonsense(
+        yield Inconsistency(
             ("data", "own", "name"),
             f"{data.own.name} is the name of another data set",
             "a name of its own",
@@ -74,7 +74,7 @@ def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
         )
     low, high = data.own.range
     if low >= high:
-        yield Nonsense(
+        yield Inconsistency(
             ("data", "own", "range"),
             f"a range from {low:g} to {high:g} holds no values",
             "the smallest and then the largest value that a pixel can have",
@@ -82,12 +82,12 @@ def _own_images_problems(data: DataSpec) -> Iterator[Nonsense]:
         )
 
 
-def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]:
+def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
     """Training and test sets without a single image, with which nothing can be done."""
     _, train, test = available
     for what, there in (("training", train), ("test", test)):
         if not there:
-            yield Nonsense(
+            yield Inconsistency(
                 ("data", "own", "file") if data.is_own else ("data", "dataset"),
                 f"{data.name} has no {what} images ({train} training and {test} test images)",
                 "two images at least, of which every fifth, the first one first, is a test image where there is no "
@@ -98,13 +98,13 @@ def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]:
             )
 
 
-def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]:
+def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
     for key, asked, there in (
         ("train_images", data.train_images, available.train),
         ("test_images", data.test_images, available.test),
     ):
         if asked is not None and asked > there:
-            yield Nonsense(
+            yield Inconsistency(
                 ("data", key),
                 f"{key} is {asked}, but {data.name} has only {there}",
                 f"at most {there}, or leave {key} out to use all",
@@ -112,10 +112,10 @@ def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Nonsense]
             )
 
 
-def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
+def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency]:
     model, objective, training = member.model, member.objective, member.training
     if objective.warm_up > training.epochs:
-        yield Nonsense(
+        yield Inconsistency(
             ("objective", "warm_up"),
             f"warm-up of {objective.warm_up} epochs is longer than training ({training.epochs} epochs): "
             "beta would never reach 1",
@@ -124,7 +124,7 @@ def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
         )
     first = training.first_phase
     if first is not None and first.warm_up > first.epochs:
-        yield Nonsense(
+        yield Inconsistency(
             ("training", "first_phase", "warm_up"),
             f"warm-up of {first.warm_up} epochs is longer than the first phase ({first.epochs} epochs)",
             f"a warm_up of at most {first.epochs}, or epochs of at least {first.warm_up}",
@@ -132,14 +132,14 @@ def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
         )
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
-        yield Nonsense(
+        yield Inconsistency(
             ("training", "batch_size"),
             "batch normalisation needs more than one image in a batch",
             "a batch_size of 2 or more, or model.batch_norm: false",
             ("training.batch_size", "model.batch_norm"),
         )
     elif model.batch_norm and training.last_batch == "keep" and train % batch_size == 1:
-        yield Nonsense(
+        yield Inconsistency(
             ("training", "last_batch"),
             f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
             "which batch normalisation cannot take",
@@ -147,7 +147,7 @@ def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
             ("training.batch_size", "training.last_batch", "model.batch_norm", "data.dataset", "data.train_images"),
         )
     if training.last_batch == "drop" and batch_size > train:
-        yield Nonsense(
+        yield Inconsistency(
             ("training", "batch_size"),
             f"a batch of {batch_size} images is larger than the training set ({train} images)",
             f"a batch_size of at most {train}",
@@ -155,19 +155,19 @@ def _training_problems(member: Member, train: int) -> Iterator[Nonsense]:
         )
 
 
-def _top_down_problems(member: Member) -> Iterator[Nonsense]:
+def _top_down_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     model = member.model
     has_path = INFERENCES[model.inference].top_down
     if model.share_top_down and not has_path:
         others = " or ".join(name for name in INFERENCES if INFERENCES[name].top_down)
-        yield Nonsense(
+        yield Inconsistency(
             ("model", "share_top_down"),
             f"{model.inference} inference has no top-down path to share with the generative model",
             f"inference: {others}, or share_top_down: false",
             ("model.inference", "model.share_top_down"),
         )
     if model.layers[0].mlp_top_down is not None:
-        yield Nonsense(
+        yield Inconsistency(
             ("model", "layers", 0, "mlp_top_down"),
             "there is no top-down inference mapping out of z_1",
             "mlp_top_down on layers above the first only; mlp_down sets the widths of p(x|z_1)",
@@ -175,7 +175,7 @@ def _top_down_problems(member: Member) -> Iterator[Nonsense]:
         )
     for index, layer in enumerate(model.layers[1:], start=1):
         if has_path and model.share_top_down and layer.top_down != layer.down:
-            yield Nonsense(
+            yield Inconsistency(
                 ("model", "layers", index, "mlp_top_down"),
                 f"a shared top-down path has the generative mapping's widths {list(layer.down)}, "
                 f"not {list(layer.top_down)}",
@@ -184,7 +184,7 @@ def _top_down_problems(member: Member) -> Iterator[Nonsense]:
             )
 
 
-def grid_problems(experiment: Experiment) -> Iterator[Nonsense]:
+def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     """Contradictions within the grid that can be seen before cells are resolved."""
     grid = experiment.grid
     yield from _repeated(("grid", "depth"), grid.depth or (), "depth")
@@ -194,7 +194,7 @@ def grid_problems(experiment: Experiment) -> Iterator[Nonsense]:
     yield from _overlaps(experiment)
     count, size = count_cells(experiment), count_cells(experiment) * len(grid.seeds)
     if count > MAX_CELLS or size > MAX_MEMBERS:
-        yield Nonsense(
+        yield Inconsistency(
             ("grid",),
             f"the grid has {count:,} cells and {size:,} members",
             f"at most {MAX_CELLS:,} cells and {MAX_MEMBERS:,} members in one file",
@@ -202,7 +202,7 @@ def grid_problems(experiment: Experiment) -> Iterator[Nonsense]:
         )
 
 
-def _overlaps(experiment: Experiment) -> Iterator[Nonsense]:
+def _overlaps(experiment: Experiment) -> Iterator[Inconsistency]:
     """Settings of one cell of which one lies within the other, so that their order would matter."""
     grid = experiment.grid
     axes = {parse_path(axis): axis for axis in grid.axes}
@@ -214,37 +214,37 @@ def _overlaps(experiment: Experiment) -> Iterator[Nonsense]:
         for parts, path in settings.items():
             above = next((among[parts[:size]] for size in range(2, len(parts)) if parts[:size] in among), None)
             if above is not None:
-                yield Nonsense((*place, path), f"{path} is set by {above} as well", "one of the two", stops=True)
+                yield Inconsistency((*place, path), f"{path} is set by {above} as well", "one of the two", stops=True)
         if settings is not axes:
             for parts, axis in axes.items():
                 over = next(
                     (settings[parts[:size]] for size in range(2, len(parts) + 1) if parts[:size] in settings), None
                 )
                 if over is not None:
-                    yield Nonsense(
+                    yield Inconsistency(
                         (*place, over), f"{over} is set by the axis {axis} as well", "one of the two", stops=True
                     )
 
 
-def _repeated(path: Path, values: Sequence[Any], word: str) -> Iterator[Nonsense]:
+def _repeated(path: Path, values: Sequence[Any], word: str) -> Iterator[Inconsistency]:
     seen: dict[str, list[Any]] = {}
     for place, value in enumerate(values):
         # Equal numbers print alike once they are floats, so most pairs need no comparison.
         key = repr(float(value)) if isinstance(value, int | float) and abs(value) < 2**53 else repr(value)
         if any(same(value, other) for other in seen.setdefault(key, [])):
-            yield Nonsense((*path, place), f"{word} {value!r} is listed twice", f"each {word} once")
+            yield Inconsistency((*path, place), f"{word} {value!r} is listed twice", f"each {word} once")
         seen[key].append(value)
 
 
-def is_told(nonsense: Nonsense, faulty: Sequence[Path]) -> bool:
+def may_follow_from(inconsistency: Inconsistency, faulty: Sequence[Path]) -> bool:
     """Whether a contradiction may come only of fields that are faulty in themselves."""
-    return any(one[: len(two)] == two[: len(one)] for one in map(parse_path, nonsense.reads) for two in faulty)
+    return any(one[: len(two)] == two[: len(one)] for one in map(parse_path, inconsistency.reads) for two in faulty)
 
 
-def combination_problems(experiment: Experiment, item: Combination) -> Iterator[Nonsense]:
+def combination_problems(experiment: Experiment, item: Combination) -> Iterator[Inconsistency]:
     """Contradictions between the grid and the model of one cell."""
     if experiment.grid.depth is not None and 0 < item.layers < item.depth:
-        yield Nonsense(
+        yield Inconsistency(
             ("grid", "depth", experiment.grid.depth.index(item.depth)),
             f"depth {item.depth} is more than the {item.layers} layers of the model",
             f"a depth from 1 to {item.layers}, or more entries in model.layers",

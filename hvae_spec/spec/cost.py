@@ -5,11 +5,11 @@ from itertools import pairwise
 
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.choices.observation import OBSERVATIONS
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
 
 
-def mappings(member: Member, pixels: int) -> Iterator[Mapping]:
+def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """All mappings of a member, for images of so many pixels: those of its inference model, then those of its
     generative model.
     """
@@ -22,37 +22,37 @@ def mappings(member: Member, pixels: int) -> Iterator[Mapping]:
     yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), normalised_head=False, per_sample=True)
 
 
-def parameters(member: Member, pixels: int) -> int:
+def parameters(member: MemberSpec, pixels: int) -> int:
     """Number of trained parameters of one member."""
     return sum(mapping.parameters(member.model.batch_norm) for mapping in mappings(member, pixels))
 
 
-def _products(member: Member, pixels: int) -> tuple[int, int]:
+def _products(member: MemberSpec, pixels: int) -> tuple[int, int]:
     """Multiply-adds once an image, and once a sample of an image."""
     once = sum(mapping.products for mapping in mappings(member, pixels) if not mapping.per_sample)
     each = sum(mapping.products for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each
 
 
-def training_products(member: Member, counts: ImageCounts) -> float:
+def training_products(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's training; a backward pass costs two forward ones."""
     once, each = _products(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
     return 3.0 * member.training.epochs * counts.train * (once + samples * each)
 
 
-def evaluation_products(member: Member, counts: ImageCounts) -> float:
+def evaluation_products(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final evaluation."""
     once, each = _products(member, counts.pixels)
     return float(counts.test * (once + member.evaluation.iw_samples * each))
 
 
-def products(member: Member, counts: ImageCounts) -> float:
+def products(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's whole life, for comparing members before anything is measured."""
     return training_products(member, counts) + evaluation_products(member, counts)
 
 
-def steps_per_epoch(member: Member, images: int) -> int:
+def steps_per_epoch(member: MemberSpec, images: int) -> int:
     """Optimization steps of one epoch over so many training images."""
     size = member.training.batch_size
     return images // size if member.training.last_batch == "drop" else -(-images // size)

@@ -54,7 +54,7 @@ class Grid(SpecModel):
     """Seeds: the replicates of every cell."""
 
 
-class Member(SpecModel):
+class MemberSpec(SpecModel):
     """One (cell, seed) of a grid, fully resolved: all that is needed to train and evaluate it."""
 
     data: DataSpec
@@ -92,10 +92,12 @@ class Member(SpecModel):
     @property
     def measured(self) -> dict[str, Any]:
         """How the trained member is measured: values of the fields that affect its evaluation alone, by dotted path."""
-        return {".".join(path): reduce(getattr, path, self) for path in sorted(paths_affecting(Member, "evaluation"))}
+        return {
+            ".".join(path): reduce(getattr, path, self) for path in sorted(paths_affecting(MemberSpec, "evaluation"))
+        }
 
     @property
-    def first_phase(self) -> "Member | None":
+    def first_phase(self) -> "MemberSpec | None":
         """The member that this one's training continues from (Table 1); None if it starts from initial weights."""
         first = self.training.first_phase
         if first is None:
@@ -142,7 +144,7 @@ class ContentHashes:
         return Digests(*(_with_seed(part, seed) for part in (self.trajectory, self.training, self.evaluation)))
 
 
-def content_hashes(member: Member) -> ContentHashes:
+def content_hashes(member: MemberSpec) -> ContentHashes:
     """The hashes of a member's content but for its seed."""
     training = _content(member, _affecting("evaluation", "nothing"))
     trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
@@ -162,11 +164,11 @@ def _with_seed(common: Any, seed: int) -> str:
 
 @kept_until_a_choice_joins
 def _affecting(*parts: Part) -> frozenset[Loc]:
-    return frozenset().union(*(paths_affecting(Member, part) for part in parts))
+    return frozenset().union(*(paths_affecting(MemberSpec, part) for part in parts))
 
 
-def _content(member: Member, without: frozenset[Loc]) -> dict[str, Any]:
-    """What `Member.content` describes, with the fields at some paths as if they had their defaults."""
+def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
+    """What `MemberSpec.content` describes, with the fields at some paths as if they had their defaults."""
     neutral = _neutral(member, without, ())
     content = neutral.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
     for path in without:
@@ -195,7 +197,7 @@ def _pop(tree: dict[str, Any], path: Loc) -> None:
     tree.pop(path[-1], None)
 
 
-def _drop_idle(member: Member, content: dict[str, Any]) -> None:
+def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     """Drop from a member's content what says the same as its absence, or what nothing in this member reads."""
     model, objective = member.model, member.objective
     for layer, fields in zip(model.layers, content["model"]["layers"], strict=True):

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from hvae_spec.spec.base import Path
-from hvae_spec.spec.experiment import ContentHashes, Digests, Experiment, Member, content_hashes
+from hvae_spec.spec.experiment import ContentHashes, Digests, Experiment, MemberSpec, content_hashes
 from hvae_spec.spec.fields import choices_with_settings
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -31,7 +31,7 @@ class Cell:
     variant: str
     depth: int
     axes: dict[str, Any]
-    member: Member = field(repr=False)
+    member: MemberSpec = field(repr=False)
     """The resolved spec of the cell's first seed."""
     seeds: tuple[int, ...]
 
@@ -41,16 +41,16 @@ class Cell:
         return self.member.data.name
 
     @cached_property
-    def members(self) -> list["GridMember"]:
+    def members(self) -> list["Member"]:
         """The cell's members, one per seed."""
         return [self._member(seed) for seed in self.seeds]
 
-    def _member(self, seed: int) -> "GridMember":
+    def _member(self, seed: int) -> "Member":
         digests = self.hashes.digests(seed)
         factors = {path: value for path, value in self.axes.items() if path != "data.dataset"}
         labels = {"dataset": self.dataset, "depth": self.depth, "variant": self.variant, "seed": seed, **factors}
         folder = f"{self.name}-s{seed}-{digests.training[:12]}"
-        return GridMember(self.member.model_copy(update={"seed": seed}), digests, labels, folder)
+        return Member(self.member.model_copy(update={"seed": seed}), digests, labels, folder)
 
     @cached_property
     def hashes(self) -> ContentHashes:
@@ -59,7 +59,7 @@ class Cell:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the cell's members have in common; see `Member.content`."""
+        """What the cell's members have in common; see `MemberSpec.content`."""
         return self.member.content
 
     @cached_property
@@ -73,10 +73,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class GridMember:
+class Member:
     """One (cell, seed): the resolved spec together with what the grid calls it and where its record is."""
 
-    spec: Member
+    spec: MemberSpec
     digests: Digests
     labels: dict[str, Any]
     """What tables and figures call this member: dataset, depth, variant, seed, and its place on every further axis."""
@@ -115,7 +115,7 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     node: Any = tree
     for position, part in enumerate(parts):
         known = there = _keys(node) if position else list(SECTIONS)
-        chosen = choices_with_settings(Member).get(tuple(map(str, parts[:position])))
+        chosen = choices_with_settings(MemberSpec).get(tuple(map(str, parts[:position])))
         if chosen is not None:
             known = list(chosen.sections)
             if part in known and part not in there:
@@ -238,7 +238,7 @@ def resolve(experiment: Experiment, combination: Combination) -> Cell:
         pydantic.ValidationError: its overrides do not make a valid spec.
 
     """
-    member = Member.model_validate({**combination.tree, "seed": experiment.grid.seeds[0]})
+    member = MemberSpec.model_validate({**combination.tree, "seed": experiment.grid.seeds[0]})
     variant = combination.variant if combination.variant is not None else member.label
     depth = member.model.depth
     return Cell(variant, depth, combination.axes, member, experiment.grid.seeds)
@@ -255,6 +255,6 @@ def cells(experiment: Experiment) -> list[Cell]:
     return [resolve(experiment, item) for item in combinations(experiment) if not is_excluded(experiment, item)]
 
 
-def members(experiment: Experiment) -> list[GridMember]:
+def members(experiment: Experiment) -> list[Member]:
     """Every member of the grid: its cells times its seeds."""
     return [member for cell in cells(experiment) for member in cell.members]

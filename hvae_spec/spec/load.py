@@ -20,9 +20,9 @@ from hvae_spec.spec.check import check
 from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.fields import choices_with_settings
-from hvae_spec.spec.grid import Cell, GridMember, parse_path
+from hvae_spec.spec.grid import Cell, Member, parse_path
 from hvae_spec.spec.messages import problems_of
-from hvae_spec.spec.yaml import Located, parse, read_text
+from hvae_spec.spec.yaml import Node, parse, read_text
 
 CHOICES = choices_with_settings(Experiment)
 WHOLE = {*CHOICES, ("grid", "variants"), ("grid", "axes")}
@@ -38,7 +38,7 @@ class Reading:
     cells: list[Cell]
 
     @cached_property
-    def members(self) -> list[GridMember]:
+    def members(self) -> list[Member]:
         """Every member of the grid, in the order depth, variant, axes, seed."""
         return [member for cell in self.cells for member in cell.members]
 
@@ -79,7 +79,7 @@ def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
     return validate(tree, problems, count_images=count_images)
 
 
-def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Problem]) -> Located:
+def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Problem]) -> Node:
     """The tree of a file merged over that of the file it builds on."""
     tree, found = parse(read_text(path), str(path))
     problems += found
@@ -107,7 +107,7 @@ def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Prob
     return _merge(_with_bases(target, (*above, path), problems), tree, ())
 
 
-def _anchor(node: Located, folder: FilePath, key: str = "") -> None:
+def _anchor(node: Node, folder: FilePath, key: str = "") -> None:
     """Take the file of a user's own images from the folder of the spec that names it, not from the working folder."""
     if isinstance(node.value, dict):
         for name, child in node.value.items():
@@ -119,17 +119,17 @@ def _anchor(node: Located, folder: FilePath, key: str = "") -> None:
         node.value = os.path.join(folder, os.path.expanduser(node.value))
 
 
-def _merge(base: Located, child: Located, path: Path) -> Located:
+def _merge(base: Node, child: Node, path: Path) -> Node:
     """The child's values over the base's. A null in the child drops what the base has there."""
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
         return child
     values, keys = dict(base.value), {**base.keys, **child.keys}
     for key, value in child.value.items():
         values[key] = _merge(values[key], value, (*path, key)) if key in values else value
-    return Located(values, child.place, keys)
+    return Node(values, child.place, keys)
 
 
-def _apply_profile(tree: Located, name: str, problems: list[Problem]) -> None:
+def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
     """Set what a profile of the spec says, and add its name to the experiment's.
 
     Raises:
@@ -152,11 +152,11 @@ def _apply_profile(tree: Located, name: str, problems: list[Problem]) -> None:
         if not isinstance(path, str) or not path or "" in path.split(".") or path in ("base", "profiles"):
             raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
         _set(tree, path, value, place, fail)
-    if isinstance(tree.value.get("name"), Located) and isinstance(tree.value["name"].value, str):
-        tree.value["name"] = Located(f"{tree.value['name'].value}-{name}", tree.value["name"].place)
+    if isinstance(tree.value.get("name"), Node) and isinstance(tree.value["name"].value, str):
+        tree.value["name"] = Node(f"{tree.value['name'].value}-{name}", tree.value["name"].place)
 
 
-def _override(tree: Located, text: str, problems: list[Problem]) -> None:
+def _override(tree: Node, text: str, problems: list[Problem]) -> None:
     """Set one `dotted.path=value` in the tree. The path's existence is checked with everything else, on validation."""
     source = f"--set {shorten(repr(text), 100)}"
     dotted, equals, value_text = text.partition("=")
@@ -177,7 +177,7 @@ def _override(tree: Located, text: str, problems: list[Problem]) -> None:
     _set(tree, path, value, place, fail)
 
 
-def _set(tree: Located, path: str, value: Located, place: Place, fail: Callable[[str, str], SpecError]) -> None:
+def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, str], SpecError]) -> None:
     """Set a dotted path of the tree. `fail` makes the error for a list that has no such entry."""
     node, rest = tree, path
     done: Path = ()
@@ -203,12 +203,12 @@ def _set(tree: Located, path: str, value: Located, place: Place, fail: Callable[
         child = node.value.get(key)
         is_other_choice = done in CHOICES and child is not None and _next_key(child, done, rest) not in child.value
         if child is None or not isinstance(child.value, dict | list) or is_other_choice:
-            node.value[key] = Located({}, place)
+            node.value[key] = Node({}, place)
             node.keys[key] = place
         node = node.value[key]
 
 
-def _next_key(node: Located, path: Path, rest: str) -> str:
+def _next_key(node: Node, path: Path, rest: str) -> str:
     """The first key of a dotted path. Keys may hold dots themselves: an axis or a variant's setting is a whole dotted
     path, and a variant's name is the longest one that is there.
     """
@@ -219,7 +219,7 @@ def _next_key(node: Located, path: Path, rest: str) -> str:
     return max(there, key=len) if there else rest.partition(".")[0]
 
 
-def validate(tree: Located, found: Sequence[Problem] = (), *, count_images: CountImages) -> Reading:
+def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountImages) -> Reading:
     """The experiment of a located tree, with every problem that its types, its grid and its consistency show.
 
     Args:

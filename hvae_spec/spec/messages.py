@@ -12,7 +12,7 @@ from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.grid import Combination
 from hvae_spec.spec.suggest import closest, describe, elsewhere, known_keys
-from hvae_spec.spec.yaml import Located
+from hvae_spec.spec.yaml import Node
 
 _EXPECTED = {
     "greater_than": "a number greater than {gt}",
@@ -40,7 +40,7 @@ _FLAGS = {
 }
 
 
-def problems_of(error: ValidationError, tree: Located, item: Combination | None = None) -> list[Problem]:
+def problems_of(error: ValidationError, tree: Node, item: Combination | None = None) -> list[Problem]:
     """A validation error as problems with their places: in a file, or in the file's settings that make one cell."""
     every = error.errors()
     # A mistyped key is told once, not a second time as the key that is missing.
@@ -81,7 +81,7 @@ def _is_echo(details: Any) -> bool:
     return bool(details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"])
 
 
-def _problem(details: Any, tree: Located, item: Combination | None) -> Problem:
+def _problem(details: Any, tree: Node, item: Combination | None) -> Problem:
     kind, value = details["type"], details.get("input")
     path: Path = details["loc"]
     if len(path) > 1 and path[-1] == "[key]":
@@ -112,7 +112,7 @@ def _limit(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _unknown_key(path: Path, tree: Located, item: Combination | None) -> Problem:
+def _unknown_key(path: Path, tree: Node, item: Combination | None) -> Problem:
     known, key, parent = known_keys(path[:-1]), str(path[-1]), ".".join(map(str, path[:-1]))
     place = tree.locate_key(origin(path, item))
     chosen = _choice_at(path[:-1])

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hvae_spec.spec.base import LARGEST_COUNT
-from hvae_spec.spec.experiment import Experiment, Member
+from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
     Affects,
@@ -67,7 +67,7 @@ class FieldRow:
 def rows() -> list[FieldRow]:
     """One row per field of a spec file, in the order of the sections; a section stands before what is in it."""
     schema = Experiment.model_json_schema()
-    of_members = {item.path for item in fields(Member)}
+    of_members = {item.path for item in fields(MemberSpec)}
     values = {item.path for item in settings(Experiment)}
     found = []
     for item in fields(Experiment):
@@ -106,7 +106,7 @@ def left_open_table() -> str:
 
 def _paper(item: SpecField) -> str:
     exempt = item.fact(NoBearing)
-    if (exempt is not None and not exempt.quantities) or item.path in paths_affecting(Member, "nothing"):
+    if (exempt is not None and not exempt.quantities) or item.path in paths_affecting(MemberSpec, "nothing"):
         return ""
     if item.fact(BeforeFineTuning):
         return "as in plain training"

@@ -22,11 +22,11 @@ _STRING = "tag:yaml.org,2002:str"
 
 
 @dataclass
-class Located:
+class Node:
     """A YAML value, its place, and for a mapping the places of its keys."""
 
     value: Any
-    """A dict or list of `Located`, or a plain scalar."""
+    """A dict or list of `Node`, or a plain scalar."""
     place: Place
     keys: dict[str, Place] = field(default_factory=dict)
 
@@ -38,7 +38,7 @@ class Located:
             return [child.plain() for child in self.value]
         return self.value
 
-    def child(self, key: str | int) -> "Located | None":
+    def child(self, key: str | int) -> "Node | None":
         """The value at one key or index, if there is one."""
         if isinstance(self.value, dict):
             return self.value.get(str(key))
@@ -46,7 +46,7 @@ class Located:
             return self.value[key]
         return None
 
-    def nearest(self, path: Path) -> "Located":
+    def nearest(self, path: Path) -> "Node":
         """The value at a path, or else the deepest one above it that is there."""
         node = self
         for key in path:
@@ -122,7 +122,7 @@ def _lines(text: str) -> list[str]:
 
 
 class _Reader:
-    """One source text on its way from YAML nodes to `Located` values; collects problems as it goes."""
+    """One source text on its way from YAML nodes to `Node` values; collects problems as it goes."""
 
     def __init__(self, shown: str, source: str) -> None:
         self.lines, self.source = _lines(shown), source
@@ -144,7 +144,7 @@ class _Reader:
     def refuse(self, mark: Any, message: str, expected: str = "") -> None:
         self.problems.append(Problem("unreadable", self.at(mark), message, expected))
 
-    def read(self, node: yaml.Node) -> Located:
+    def read(self, node: yaml.Node) -> Node:
         """The node as a located value."""
         place = self.at(node.start_mark)
         self.count += 1
@@ -153,18 +153,18 @@ class _Reader:
         if id(node) in self.open:
             raise SpecError([Problem("unreadable", place, "an alias that contains itself", "a value without a loop")])
         if node.start_mark.index in self.tagged:
-            return Located(None, place)
+            return Node(None, place)
         self.open.add(id(node))
         located = self.read_open(node, place)
         self.open.discard(id(node))
         return located
 
-    def read_open(self, node: yaml.Node, place: Place) -> Located:
+    def read_open(self, node: yaml.Node, place: Place) -> Node:
         if isinstance(node, yaml.ScalarNode):
-            return Located(self.read_scalar(node), place)
+            return Node(self.read_scalar(node), place)
         if isinstance(node, yaml.SequenceNode):
-            return Located([self.read(child) for child in node.value], place)
-        values: dict[str, Located] = {}
+            return Node([self.read(child) for child in node.value], place)
+        values: dict[str, Node] = {}
         keys: dict[str, Place] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -181,7 +181,7 @@ class _Reader:
                 self.refuse(key_node.start_mark, message, "each key once")
             else:
                 values[key], keys[key] = self.read(value_node), self.at(key_node.start_mark)
-        return Located(values, place, keys)
+        return Node(values, place, keys)
 
     def read_scalar(self, node: yaml.ScalarNode) -> Any:
         text = node.value
@@ -197,7 +197,7 @@ class _Reader:
         return None
 
 
-def parse(text: str, source: str, shown: str | None = None) -> tuple[Located, list[Problem]]:
+def parse(text: str, source: str, shown: str | None = None) -> tuple[Node, list[Problem]]:
     """YAML text as located values, and the problems that leave the rest of it readable (a key given twice, a tag).
 
     Args:
@@ -217,7 +217,7 @@ def parse(text: str, source: str, shown: str | None = None) -> tuple[Located, li
         for mark, tag in loader.tags:
             reader.refuse(mark, f"tag {tag} is not allowed", "a plain value")
         reader.tagged = {mark.index for mark, _ in loader.tags}
-        return (reader.read(node) if node is not None else Located(None, reader.place(0, 0))), reader.problems
+        return (reader.read(node) if node is not None else Node(None, reader.place(0, 0))), reader.problems
     except yaml.MarkedYAMLError as error:
         problem = Problem("unreadable", *_syntax(error, text, reader))
     except yaml.reader.ReaderError as error:

@@ -7,7 +7,7 @@ on from the shorter one.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
 
@@ -35,12 +35,12 @@ FIELDS = {
 """Fields of the spec that each value comes from."""
 
 
-def schedule(spec: Member, epoch: int) -> Schedule:
+def schedule(spec: MemberSpec, epoch: int) -> Schedule:
     """The values of an epoch, counted from 1.
 
-    >>> from hvae_spec.spec.experiment import Member
+    >>> from hvae_spec.spec.experiment import MemberSpec
     >>> tree = {"data": {"dataset": "mnist"}, "model": {"layers": [{"units": 2, "mlp": [4]}]}}
-    >>> spec = Member.model_validate({**tree, "training": {"epochs": 9}, "objective": {"warm_up": 5}})
+    >>> spec = MemberSpec.model_validate({**tree, "training": {"epochs": 9}, "objective": {"warm_up": 5}})
     >>> [schedule(spec, epoch).beta for epoch in (1, 2, 5, 9)]
     [0.0, 0.25, 1.0, 1.0]
     """
@@ -75,7 +75,7 @@ def samples(objective: ObjectiveSpec, epoch: int) -> tuple[int, int]:
     return min(objective.mc_samples, limit), min(objective.iw_samples, limit)
 
 
-def disagreement(first: Member, second: Member, epochs: int) -> tuple[int, str] | None:
+def disagreement(first: MemberSpec, second: MemberSpec, epochs: int) -> tuple[int, str] | None:
     """Where the schedules of two members part within the first epochs: the epoch, and the field that hinders; None if
     they agree.
     """
@@ -103,10 +103,10 @@ def _parting(
     return None
 
 
-def _field(first: Member, second: Member, paths: tuple[str, ...]) -> str:
+def _field(first: MemberSpec, second: MemberSpec, paths: tuple[str, ...]) -> str:
     """The first of some fields in which two members differ."""
 
-    def value(spec: Member, path: str) -> object:
+    def value(spec: MemberSpec, path: str) -> object:
         section, name = path.split(".")
         return getattr(getattr(spec, section), name)
 

@@ -19,7 +19,7 @@ from hvae_spec.nn.objective import Term, bound, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
 from hvae_spec.records.result import FORMAT, Divergence, EpochRow
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.train.optimizer import OPTIMIZER, PackOptimizer
 from hvae_spec.train.schedules import samples, schedule
 
@@ -44,7 +44,12 @@ class Trainer:
     """
 
     def __init__(
-        self, specs: Sequence[Member], dataset: Dataset, device: torch.device | str = "cpu", *, compiled: bool = False
+        self,
+        specs: Sequence[MemberSpec],
+        dataset: Dataset,
+        device: torch.device | str = "cpu",
+        *,
+        compiled: bool = False,
     ) -> None:
         self.specs, self.device = list(specs), torch.device(device)
         if self.device.type == "cuda":

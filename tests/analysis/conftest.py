@@ -14,7 +14,7 @@ from hvae_spec.data.counts import image_pixels
 from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record, Results
 from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, PlannedMember, Segment, TrainingResult
 from hvae_spec.spec.experiment import Experiment
-from hvae_spec.spec.grid import GridMember, members
+from hvae_spec.spec.grid import Member, members
 
 SPEC = """
 name: small
@@ -52,7 +52,7 @@ def data(dataset: str = "digits", train_images: int = 1437, test_images: int = 3
     return {"dataset": dataset, **hashes, "canonical": True, **images, **fields}
 
 
-def result(member: GridMember, test_log_likelihood: float = -80.0, **fields: Any) -> dict[str, Any]:
+def result(member: Member, test_log_likelihood: float = -80.0, **fields: Any) -> dict[str, Any]:
     """The outcome of a finished member; `fields` replace or add to it."""
     layers = member.spec.model.layers
     active = [layer.units // 2 for layer in layers]
@@ -85,14 +85,14 @@ def result(member: GridMember, test_log_likelihood: float = -80.0, **fields: Any
     return {**content, **fields}
 
 
-def diverged(member: GridMember, epoch: int = 3) -> dict[str, Any]:
+def diverged(member: Member, epoch: int = 3) -> dict[str, Any]:
     """The outcome of a member that diverged in training: it has no evaluation."""
     divergence = {"epoch": epoch, "step": 17, "quantity": "log p(x|z_1)"}
     known = {name: value for name, value in result(member).items() if name in TrainingResult.model_fields}
     return {**known, "status": "diverged", "divergence": divergence, "epochs": epoch}
 
 
-def failed(member: GridMember, failure: str = "E") -> dict[str, Any]:
+def failed(member: Member, failure: str = "E") -> dict[str, Any]:
     """The outcome of a member whose training failed."""
     return {"status": "failed", "failure": failure}
 
@@ -114,7 +114,7 @@ SEGMENT = {
 """What a training and an evaluation were made with."""
 
 
-def files(member: GridMember, outcome: dict[str, Any]) -> tuple[TrainingResult, EvaluationResult | None]:
+def files(member: Member, outcome: dict[str, Any]) -> tuple[TrainingResult, EvaluationResult | None]:
     """The two files that an outcome is kept in. A member that is `diverged` or `failed` is so in training; one that is
     `trained` has no evaluation.
     """
@@ -142,12 +142,12 @@ def files(member: GridMember, outcome: dict[str, Any]) -> tuple[TrainingResult, 
     return training, EvaluationResult.model_validate(evaluation)
 
 
-def unit_kl(member: GridMember, progress: float) -> list[list[float]]:
+def unit_kl(member: Member, progress: float) -> list[list[float]]:
     """KL of every unit, layer by layer, which falls the faster from unit to unit the more of the training is done."""
     return [[1 / (1 + unit) ** (1 + 2 * progress) for unit in range(layer.units)] for layer in member.spec.model.layers]
 
 
-def curves(member: GridMember, final: float, last: int | None = None) -> tuple[list[dict], list[dict]]:
+def curves(member: Member, final: float, last: int | None = None) -> tuple[list[dict], list[dict]]:
     """Learning curves and unit KLs that end near `final`, up to epoch `last`. The final evaluation is in neither."""
     generator = np.random.default_rng(member.seed)
     spec, epochs, units = member.spec, [], []
@@ -174,7 +174,7 @@ def curves(member: GridMember, final: float, last: int | None = None) -> tuple[l
     return epochs, units
 
 
-def gallery(member: GridMember, images: int = 30) -> dict[str, np.ndarray]:
+def gallery(member: Member, images: int = 30) -> dict[str, np.ndarray]:
     """A gallery of uniform pictures, each with a gray level of its own: test image r is r/100, and so on."""
     generator = np.random.default_rng(member.seed)
     layers, pixels, shown = member.spec.model.layers, image_pixels(member.spec.data), 16
@@ -208,28 +208,28 @@ class Writer:
     curves = staticmethod(curves)
     gallery = staticmethod(gallery)
 
-    def record_of(self, member: GridMember) -> Record:
+    def record_of(self, member: Member) -> Record:
         """A member's record."""
         return Results(self.root).record(member.digests.training, member.folder)
 
-    def evaluation_of(self, member: GridMember) -> EvaluationRecord:
+    def evaluation_of(self, member: Member) -> EvaluationRecord:
         """A member's evaluation."""
         return self.record_of(member).evaluation(member.digests.evaluation)
 
-    def add_gallery(self, member: GridMember, **arrays: np.ndarray) -> Path:
+    def add_gallery(self, member: Member, **arrays: np.ndarray) -> Path:
         """Write the gallery of an evaluation that is there, with some arrays replaced; its path."""
         path = self.evaluation_of(member).folder / GALLERY
         save_file({**gallery(member), **arrays}, path)
         return path
 
-    def plan(self, spec: str = SPEC) -> list[GridMember]:
+    def plan(self, spec: str = SPEC) -> list[Member]:
         """Write grid.json."""
         experiment = Experiment.model_validate(yaml.safe_load(spec))
         planned = members(experiment)
         self.write_grid(experiment.name, planned)
         return planned
 
-    def write_grid(self, name: str, planned: Sequence[GridMember]) -> None:
+    def write_grid(self, name: str, planned: Sequence[Member]) -> None:
         """Write grid.json for these members."""
         entries = [
             PlannedMember(
@@ -244,7 +244,7 @@ class Writer:
         variants = list(dict.fromkeys(member.labels["variant"] for member in planned))
         Results(self.root).write_grid(GridFile(name=name, variants=variants, members=entries))
 
-    def record(self, member: GridMember, outcome: Outcome, with_curves: bool = True) -> Path:
+    def record(self, member: Member, outcome: Outcome, with_curves: bool = True) -> Path:
         """Write one record; its folder. Without an outcome, the member is running."""
         record = self.record_of(member)
         record.begin(member.spec)
@@ -258,9 +258,7 @@ class Writer:
                 record.evaluation(member.digests.evaluation).finish(evaluation)
         return record.folder
 
-    def grid(
-        self, outcome: Callable[[GridMember], Outcome] = result, spec: str = SPEC, **options: Any
-    ) -> list[GridMember]:
+    def grid(self, outcome: Callable[[Member], Outcome] = result, spec: str = SPEC, **options: Any) -> list[Member]:
         """Plan a grid and write the records of all members that have an outcome."""
         planned = self.plan(spec)
         for member in planned:

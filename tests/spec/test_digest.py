@@ -10,7 +10,7 @@ from small_spec import SMALL, edited
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
-from hvae_spec.spec.experiment import Digests, Member
+from hvae_spec.spec.experiment import Digests, MemberSpec
 from hvae_spec.spec.grid import members
 
 
@@ -193,6 +193,6 @@ def test_the_order_of_keys_and_the_style_are_nothing(seed, flow):
 
 def test_a_resolved_spec_reads_back_as_itself():
     (member,) = members(loads(edited(("model:", "model:\n  nonlinearity: elu"))))
-    again = Member.model_validate(yaml.safe_load(yaml.safe_dump(member.spec.model_dump(mode="json"))))
+    again = MemberSpec.model_validate(yaml.safe_load(yaml.safe_dump(member.spec.model_dump(mode="json"))))
     assert again == member.spec
     assert again.digests == member.digests

@@ -17,7 +17,7 @@ from analysis.frames import Frames
 from analysis.html import run_info
 from analysis.paper import published
 from hvae_spec.spec import reference
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     Affects,
     BeforeFineTuning,
@@ -62,12 +62,12 @@ OTHER = {
 }
 """Other values of fields, where none can be guessed from the present one and the type."""
 
-MEASURED = {measured.column for item in settings(Member) if (measured := item.fact(Measured))}
+MEASURED = {measured.column for item in settings(MemberSpec) if (measured := item.fact(Measured))}
 
 
 def leaves() -> list[SpecField]:
     """Fields with a value of their own, those within a field that is one column included."""
-    found = {item.path: item for item in fields(Member)}
+    found = {item.path: item for item in fields(MemberSpec)}
     inner = {path[:length] for path in found for length in range(len(path))}
     return [item for path, item in found.items() if path not in inner]
 
@@ -98,7 +98,7 @@ def put(tree: dict, path: str, value: object) -> None:
 
 def base(item: SpecField) -> dict:
     """The tree of a member in which a field is read."""
-    tree = Member.model_validate(SMALL).model_dump(mode="json")
+    tree = MemberSpec.model_validate(SMALL).model_dump(mode="json")
     tree["data"]["train_images"] = tree["data"]["test_images"] = 24
     for length in range(1, len(item.path) + 1):
         path = ".".join(item.path[:length])
@@ -106,7 +106,7 @@ def base(item: SpecField) -> dict:
             put(tree, name, value)
         if length < len(item.path) and columns.at(tree, path) is None:
             tree = given(tree, item.path[:length])
-    return Member.model_validate(tree).model_dump(mode="json")
+    return MemberSpec.model_validate(tree).model_dump(mode="json")
 
 
 def given(tree: dict, section: tuple[str, ...]) -> dict:
@@ -116,7 +116,7 @@ def given(tree: dict, section: tuple[str, ...]) -> dict:
         other = copy.deepcopy(tree)
         put(other, path, value)
         try:
-            return Member.model_validate(other).model_dump(mode="json")
+            return MemberSpec.model_validate(other).model_dump(mode="json")
         except ValueError:
             continue
     raise AssertionError(f"nothing reads {'.'.join(section)} in a small member: say in WHERE_READ where it is read")
@@ -143,22 +143,22 @@ def with_other_value(item: SpecField) -> tuple[dict, dict]:
         other = copy.deepcopy(tree)
         put(other, path, value)
         try:
-            valid = Member.model_validate(other)
+            valid = MemberSpec.model_validate(other)
         except ValueError:
             continue
-        if valid != Member.model_validate(tree):
+        if valid != MemberSpec.model_validate(tree):
             return tree, valid.model_dump(mode="json")
     raise AssertionError(f"no other value of {item.dotted} is known: add one to OTHER")
 
 
-def members_of(item: SpecField) -> tuple[Member, Member]:
-    one, other = map(Member.model_validate, with_other_value(item))
+def members_of(item: SpecField) -> tuple[MemberSpec, MemberSpec]:
+    one, other = map(MemberSpec.model_validate, with_other_value(item))
     return one, other
 
 
 def owner(item: SpecField) -> SpecField:
     """The field whose column holds a field's value: itself, or the one that is one column with all that is in it."""
-    return next(one for one in settings(Member) if item.path[: len(one.path)] == one.path)
+    return next(one for one in settings(MemberSpec) if item.path[: len(one.path)] == one.path)
 
 
 def framed(*trees: dict) -> Frames:
@@ -229,7 +229,7 @@ def test_images_of_another_size_are_another_speed(own_images):
     own = {**base(LEAVES[0]), "data": {"dataset": "own", "own": OWN}}
     np.savez("wider.npz", train=np.zeros((64, 25), np.uint8), test=np.zeros((24, 25), np.uint8))
     wider = {**own, "data": {"dataset": "own", "own": {**OWN, "file": "wider.npz"}}}
-    assert step_shape(Member.model_validate(own)) != step_shape(Member.model_validate(wider))
+    assert step_shape(MemberSpec.model_validate(own)) != step_shape(MemberSpec.model_validate(wider))
 
 
 @every_field
@@ -297,7 +297,7 @@ def test_columns_by_which_users_read_frames_stay():
 
 
 def test_a_field_that_a_record_does_not_have_yet_is_as_by_default():
-    tree = Member.model_validate(SMALL).model_dump(mode="json")
+    tree = MemberSpec.model_validate(SMALL).model_dump(mode="json")
     older = without(tree, frozenset({("model", "variance_floor"), ("model", "layers", "mlp_down"), ("evaluation",)}))
     assert columns.setting(older, columns.SETTINGS["variance_floor"]) == 1e-6
     assert columns.setting(older, columns.SETTINGS["widths_down"]) is None
@@ -306,13 +306,13 @@ def test_a_field_that_a_record_does_not_have_yet_is_as_by_default():
 
 
 def test_a_fact_of_a_section_holds_for_what_is_in_it():
-    by_path = {item.path: item for item in fields(Member)}
+    by_path = {item.path: item for item in fields(MemberSpec)}
     inner = by_path["training", "first_phase", "warm_up"]
     assert inner.fact(Affects) == Affects("trajectory")
     assert by_path["objective", "warm_up"].fact(Affects) == Affects("schedule")
     assert by_path["training", "lr_decay", "every"].fact(Affects) == Affects("schedule")
     assert inner.fact(BeforeFineTuning) == BeforeFineTuning()
-    assert ("training", "lr_decay", "every") in paths_stating(Member, NoStepCost)
+    assert ("training", "lr_decay", "every") in paths_stating(MemberSpec, NoStepCost)
 
 
 def test_the_default_of_a_field_is_what_a_member_has_where_nothing_is_given():
@@ -321,9 +321,9 @@ def test_the_default_of_a_field_is_what_a_member_has_where_nothing_is_given():
         "model": {"layers": [{"units": 1, "mlp": []}]},
         "training": {"epochs": 1},
     }
-    tree = Member.model_validate(bare).model_dump()
+    tree = MemberSpec.model_validate(bare).model_dump()
     given = {"data.dataset", "model.layers.units", "model.layers.mlp", "training.epochs"}
-    for item in settings(Member):
+    for item in settings(MemberSpec):
         if item.dotted not in given:
             value = columns.at(tree, index(item.dotted).replace(".1.", ".0."))
             default = item.default

@@ -12,7 +12,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.grid import Member
 from hvae_spec.train.checkpoint import cut_checkpoint, load_checkpoint
 from hvae_spec.train.optimizer import OPTIMIZER
 from hvae_spec.train.trainer import Trainer
@@ -58,7 +58,7 @@ def job(root, seeds=(0, 1, 2, 3, 4), **overrides):
     specs = [member(seed=seed, training__epochs=3, **overrides) for seed in seeds]
     labels = {"dataset": "digits", "depth": 3, "variant": "V"}
     members = tuple(
-        GridMember(spec, digests, labels | {"seed": spec.seed}, f"m{spec.seed}-{digests.training[:12]}")
+        Member(spec, digests, labels | {"seed": spec.seed}, f"m{spec.seed}-{digests.training[:12]}")
         for spec in specs
         for digests in [spec.digests]
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hvae_spec.reading import read
 from hvae_spec.records import provenance
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Cell
 from hvae_spec.spec.load import Reading
 from tune.bench.startup import startup
@@ -170,13 +170,13 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def grid_shapes(reading: Reading) -> list[tuple[str, Member]]:
+def grid_shapes(reading: Reading) -> list[tuple[str, MemberSpec]]:
     """The distinct shapes of a grid, each with a name of its own and one of its members."""
     distinct: dict[str, Cell] = {}
     for cell in reading.cells:
         distinct.setdefault(json.dumps(step_shape(cell.member), sort_keys=True), cell)
     names = Counter(shape_name(cell.member) for cell in distinct.values())
-    shapes: dict[str, Member] = {}
+    shapes: dict[str, MemberSpec] = {}
     for cell in distinct.values():
         name = shape_name(cell.member)
         if names[name] > 1:
@@ -188,7 +188,7 @@ def grid_shapes(reading: Reading) -> list[tuple[str, Member]]:
 
 def shape_rows(
     name: str,
-    member: Member,
+    member: MemberSpec,
     options: BenchOptions,
     *,
     device: str,

@@ -11,7 +11,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from tune.bench import baseline
 from tune.bench.baseline import PlainHVAE, plain_batches, plain_log_likelihood, plain_step
 from tune.measure import timing
@@ -20,7 +20,7 @@ ROWS = {"cpu": 10_000, "cuda": 200_000}
 """Samples times images in flight in the plain evaluation."""
 
 
-def plain_model(member: Member) -> PlainHVAE:
+def plain_model(member: MemberSpec) -> PlainHVAE:
     """The plain model of a member's shape."""
     model = member.model
     name, parameters = name_and_parameters(model.nonlinearity)
@@ -54,7 +54,7 @@ def _plain(known: Mapping[str, Any], name: str, kind: str) -> Any:
     return known[name]
 
 
-def step(member: Member, device: str) -> timing.Call:
+def step(member: MemberSpec, device: str) -> timing.Call:
     """A step of plain training, as a call."""
     model = plain_model(member).to(device)
     chosen = member.training.optimizer
@@ -65,7 +65,7 @@ def step(member: Member, device: str) -> timing.Call:
     return lambda: plain_step(model, optimizer, x, mc_samples=objective.mc_samples, iw_samples=objective.iw_samples)
 
 
-def evaluation(member: Member, device: str) -> timing.Call:
+def evaluation(member: MemberSpec, device: str) -> timing.Call:
     """The plain evaluation of as many images and samples as `tune.measure.timing` evaluates, as a call."""
     model = plain_model(member).to(device).eval()
     x, (_, samples) = timing.evaluation_images(member, device), timing.evaluation_size(member, device)
@@ -73,7 +73,7 @@ def evaluation(member: Member, device: str) -> timing.Call:
     return lambda: plain_log_likelihood(model, x, samples, rows)
 
 
-def epoch_seconds(member: Member, device: str, threads: int) -> float:
+def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     """Seconds to shuffle and draw all batches of an epoch in the plain program: the second time."""
     dataset = timing.dataset(member)
     grey = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
@@ -95,7 +95,7 @@ def same(grey: torch.Tensor) -> torch.Tensor:
     return grey
 
 
-def rounding(member: Member, device: str) -> tuple[float, float]:
+def rounding(member: MemberSpec, device: str) -> tuple[float, float]:
     """Median difference, in nats, of a freshly initialized model's log weights in float32 from the same in float64:
     ours, and the plain one's.
     """

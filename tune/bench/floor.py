@@ -15,7 +15,7 @@ import torch
 from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS
 from hvae_spec.spec.cost import mappings, parameters
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
 from tune.measure.timing import interleaved, settings
 
@@ -56,7 +56,7 @@ def layer_products(mapping: Mapping, rows: int, *, of_image: bool = False) -> li
     return found
 
 
-def step_products(member: Member) -> list[Product]:
+def step_products(member: MemberSpec) -> list[Product]:
     """The products of one member's step."""
     counts = image_counts(member.data)
     images = min(member.training.batch_size, counts.train)
@@ -116,7 +116,7 @@ class Floor:
             times = interleaved(calls, self.seconds, self.device, block=BLOCK_SECONDS, typical=min)
         return min(seconds / members for (_, members), seconds in times.items())
 
-    def step_ms(self, member: Member) -> float:
+    def step_ms(self, member: MemberSpec) -> float:
         """Milliseconds of one member's step; on a CUDA device, with the memory traffic of the optimizer."""
         precision = member.training.matmul_precision
         counts = Counter(step_products(member))
@@ -133,7 +133,7 @@ class Floor:
         target = torch.empty_like(source)
         return 2 * COPIED_BYTES / interleaved({"copy": lambda: target.copy_(source)}, 0.1, self.device)["copy"]
 
-    def samples_per_second(self, member: Member) -> float:
+    def samples_per_second(self, member: MemberSpec) -> float:
         """Images times samples of an evaluation: the forward products of what is computed once a sample, many rows at a
         time.
         """

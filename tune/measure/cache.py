@@ -17,7 +17,7 @@ import platformdirs
 from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import NoStepCost, paths_stating, without
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
@@ -73,19 +73,19 @@ class ShapeMeasurement:
         return self.steps[-1].ms_per_member_step
 
 
-def shape_name(member: Member) -> str:
+def shape_name(member: MemberSpec) -> str:
     """A shape's name in tables: data set, depth, inference and batch normalisation."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
     return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{'+BN' if model.batch_norm else ''}"
 
 
-def step_shape(member: Member) -> dict[str, Any]:
+def step_shape(member: MemberSpec) -> dict[str, Any]:
     """What a member's speed depends on: every field of the spec but those that cost no time (`NoStepCost`), and the
     pixels and training images that there are. Coarser than `tune.plan.grouping.shape`: epochs, say, are not in it.
     """
     pixels, train, _ = image_counts(member.data)
-    fields = without(member.model_dump(mode="json"), paths_stating(Member, NoStepCost))
+    fields = without(member.model_dump(mode="json"), paths_stating(MemberSpec, NoStepCost))
     return {**fields, "images": [pixels, train]}
 
 
@@ -109,7 +109,7 @@ def cache_path() -> Path:
     return Path(platformdirs.user_cache_dir("hvae_spec")) / "measurements.json"
 
 
-def load_measurement(member: Member, device: str, threads: int, compiled: bool) -> ShapeMeasurement | None:
+def load_measurement(member: MemberSpec, device: str, threads: int, compiled: bool) -> ShapeMeasurement | None:
     """What has been measured of a member's shape on this machine, with this version; None if nothing has."""
     content = _read_cache().get(_key(member, device, threads, compiled))
     try:
@@ -118,7 +118,9 @@ def load_measurement(member: Member, device: str, threads: int, compiled: bool) 
         return None
 
 
-def save_measurement(member: Member, device: str, threads: int, compiled: bool, measurement: ShapeMeasurement) -> None:
+def save_measurement(
+    member: MemberSpec, device: str, threads: int, compiled: bool, measurement: ShapeMeasurement
+) -> None:
     """Keep a measurement. Where nothing can be written, it is not kept."""
     content = _read_cache() | {_key(member, device, threads, compiled): asdict(measurement)}
     try:
@@ -127,7 +129,7 @@ def save_measurement(member: Member, device: str, threads: int, compiled: bool, 
         return
 
 
-def _key(member: Member, device: str, threads: int, compiled: bool) -> str:
+def _key(member: MemberSpec, device: str, threads: int, compiled: bool) -> str:
     versions = provenance.versions()
     machine = [device_name(device), threads, versions["torch"], versions["hvae_spec"], compiled]
     return json.dumps({"machine": machine, **step_shape(member)}, sort_keys=True)
@@ -157,7 +159,7 @@ def _parse(content: Any) -> ShapeMeasurement:
 
 
 def measure(
-    member: Member,
+    member: MemberSpec,
     *,
     device: str,
     threads: int,
@@ -183,7 +185,7 @@ def measure(
 
 
 def measure_beside(
-    member: Member,
+    member: MemberSpec,
     *,
     device: str,
     threads: int,

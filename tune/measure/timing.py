@@ -20,7 +20,7 @@ from hvae_spec.data.dataset import Dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.train.trainer import Trainer
 
 Call = Callable[[], object]
@@ -125,7 +125,7 @@ def noise_images(name: str, levels: int, counts: ImageCounts) -> Dataset:
     )
 
 
-def dataset(member: Member, most: int | None = None) -> Dataset:
+def dataset(member: MemberSpec, most: int | None = None) -> Dataset:
     """Noise in the place of a member's images, `most` of them at the most."""
     pixels, train, test = image_counts(member.data)
     counts = ImageCounts(pixels, min(train, most or train), min(test, most or test))
@@ -135,7 +135,7 @@ def dataset(member: Member, most: int | None = None) -> Dataset:
 class Pack:
     """A pack in training, a step of which can be called again and again."""
 
-    def __init__(self, member: Member, members: int, device: str, *, compiled: bool = False) -> None:
+    def __init__(self, member: MemberSpec, members: int, device: str, *, compiled: bool = False) -> None:
         start, base = time.perf_counter(), _peak(device)
         specs = [member.model_copy(update={"seed": seed}) for seed in range(members)]
         more = {"compiled": True} if compiled else {}
@@ -180,7 +180,7 @@ def _peak(device: str) -> int:
 
 
 def packs(
-    member: Member, sizes: Sequence[int], device: str, seconds: float, *, compiled: bool = False
+    member: MemberSpec, sizes: Sequence[int], device: str, seconds: float, *, compiled: bool = False
 ) -> Iterator[Pack]:
     """Packs of ascending sizes, warm, as far as memory and time allow."""
     shared, each = cpu_bytes(member) if device == "cpu" else (0, 0)
@@ -202,7 +202,7 @@ def packs(
         yield pack
 
 
-def cpu_bytes(member: Member) -> tuple[int, int]:
+def cpu_bytes(member: MemberSpec) -> tuple[int, int]:
     """Bytes of a pack in training on a CPU: of the images, which members share, and of each member: parameters, the
     optimizer's state, gradients as autograd and as the optimizer hold them, and the activations that a step keeps for
     its backward pass.
@@ -225,20 +225,20 @@ def cpu_bytes(member: Member) -> tuple[int, int]:
     return dataset(member).train.nbytes, state + sum(kept.values())
 
 
-def evaluation_size(member: Member, device: str) -> tuple[int, int]:
+def evaluation_size(member: MemberSpec, device: str) -> tuple[int, int]:
     """Images and samples of a timed evaluation: the member's K, and as few images as make a fair measurement."""
     samples = member.evaluation.iw_samples
     images = -(-EVALUATED[device.partition(":")[0]] // samples)
     return min(images, image_counts(member.data).test), samples
 
 
-def evaluation_images(member: Member, device: str) -> torch.Tensor:
+def evaluation_images(member: MemberSpec, device: str) -> torch.Tensor:
     """Observations of noise to evaluate, [N, D]."""
     images, _ = evaluation_size(member, device)
     return torch.rand(images, image_counts(member.data).pixels).round().to(device)
 
 
-def evaluation(member: Member, device: str, *, compiled: bool = False) -> Call:
+def evaluation(member: MemberSpec, device: str, *, compiled: bool = False) -> Call:
     """The evaluation of one freshly initialised member, as a call."""
     images = dataset(member, most=1024)
     model = compiler.initialized([member], images.pixels).to(device)

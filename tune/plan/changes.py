@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hvae_spec.records.result import GridFile, IndexedRecord
-from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.grid import Member
 from tune.plan.needs import Need
 
 MOST_FIELDS = 4
@@ -41,7 +41,7 @@ def changes(index: Mapping[str, IndexedRecord], before: GridFile | None, needs: 
         counterpart = by_labels.get(_key(labels.get(entry.training, {})))
         key = repr({**entry.spec, "seed": 0}) + (_content_key(counterpart.spec) if counterpart else "")
         if key not in known:
-            known[key] = _difference(Member.model_validate(entry.spec), counterpart, cells)
+            known[key] = _difference(MemberSpec.model_validate(entry.spec), counterpart, cells)
         counts[known[key], name in continued] += 1
     return [f"{what}: {members_that(count, *FATES[continues])}" for (what, continues), count in counts.items()]
 
@@ -63,7 +63,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterable[str]:
         yield f"{path} {_shown(old)} -> {_shown(new)}"
 
 
-def _difference(old: Member, counterpart: GridMember | None, cells: Sequence[GridMember]) -> str:
+def _difference(old: MemberSpec, counterpart: Member | None, cells: Sequence[Member]) -> str:
     tree = _trained(old)
     candidates = [counterpart] if counterpart is not None else cells
     found = [list(differences(tree, _trained(candidate.spec))) for candidate in candidates]
@@ -74,12 +74,12 @@ def _difference(old: Member, counterpart: GridMember | None, cells: Sequence[Gri
     return ", ".join(nearest[:MOST_FIELDS]) + (f" and {more} more fields" if more > 0 else "")
 
 
-def _trained(spec: Member) -> dict[str, Any]:
+def _trained(spec: MemberSpec) -> dict[str, Any]:
     """What a training reads of a spec, but for its seed."""
     return spec.model_dump(mode="json", exclude={"seed": True, "evaluation": True, "data": {"test_images"}})
 
 
-def _content_key(spec: Member) -> str:
+def _content_key(spec: MemberSpec) -> str:
     return repr(_trained(spec))
 
 

@@ -11,7 +11,7 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.cost import evaluation_products, mappings, parameters, steps_per_epoch, training_products
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
 from tune.plan.grouping import shape
@@ -35,7 +35,7 @@ CROWDING = 0.13
 class Measurable(NamedTuple):
     """What a measurement is made of."""
 
-    member: Member
+    member: MemberSpec
     threads: int
     compiled: bool
 
@@ -83,7 +83,7 @@ class Forecaster:
         self.forecasts: dict[tuple[str, int, int, bool], Forecast] = {}
         self.packs: dict[str, Forecast] = {}
 
-    def measurement(self, member: Member, threads: int, compiled: bool) -> ShapeMeasurement | None:
+    def measurement(self, member: MemberSpec, threads: int, compiled: bool) -> ShapeMeasurement | None:
         """The measurement of a member's shape on this machine, if there is one."""
         key = Measurable(member, threads, compiled).key
         if key not in self.measurements:
@@ -119,14 +119,14 @@ class Forecaster:
             self.packs[job.pack_id] = replace(whole, training=share * whole.training)
         return self.packs[job.pack_id]
 
-    def pack(self, member: Member, members: int, threads: int, compiled: bool) -> Forecast:
+    def pack(self, member: MemberSpec, members: int, threads: int, compiled: bool) -> Forecast:
         """The forecast of so many members of one shape in one pack."""
         key = (shape(member), members, threads, compiled)
         if key not in self.forecasts:
             self.forecasts[key] = self._pack(member, members, threads, compiled)
         return self.forecasts[key]
 
-    def _pack(self, member: Member, members: int, threads: int, compiled: bool) -> Forecast:
+    def _pack(self, member: MemberSpec, members: int, threads: int, compiled: bool) -> Forecast:
         measured = self.measurement(member, threads, compiled) or self.measurement(member, threads, not compiled)
         flops = self.flops * (threads if self.device == "cpu" else 1)
         counts = image_counts(member.data)
@@ -149,12 +149,12 @@ class Forecaster:
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
 
-    def is_worth_compiling(self, member: Member, members: int, threads: int, sharing: int = 1) -> bool:
+    def is_worth_compiling(self, member: MemberSpec, members: int, threads: int, sharing: int = 1) -> bool:
         """Whether a pack trains for so long that compiling its step pays, where up to so many packs share its GPU."""
         alone = self.pack(member, members, threads, compiled=False).training
         return alone * (1 + CROWDING * (sharing - 1)) > COMPILE_WORTH
 
-    def best_size(self, member: Member, threads: int, compiled: bool, memory: float | None) -> int | None:
+    def best_size(self, member: MemberSpec, threads: int, compiled: bool, memory: float | None) -> int | None:
         """How many members a pack should have, by measurement: as many as make a member-step cheapest, of those that
         fit into `memory` bytes. None where nothing has been measured.
         """
@@ -168,13 +168,13 @@ class Forecaster:
         return min(fitting, key=lambda step: step.ms_per_member_step).members if fitting else 1
 
 
-def _curve_samples(member: Member) -> int:
+def _curve_samples(member: MemberSpec) -> int:
     """Importance samples of all points of the test curve."""
     every = member.evaluation.every
     return member.training.epochs // every * member.evaluation.curve_iw_samples if every else 0
 
 
-def _nominal_bytes(member: Member, counts: ImageCounts, members: int) -> int:
+def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:
     """Memory of a pack in training, where nothing is measured: the images, and for each member its parameters five
     times (Adam's two moments and the gradients as autograd and as the optimizer hold them) and the activations that a
     step keeps for its backward pass, three of every width.

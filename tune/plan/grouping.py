@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import PerMember, exclusion
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.grid import Member
 from tune.plan.schedule import simulate
 
 NEAR_IDEAL = 1.1
@@ -17,21 +17,21 @@ LIMITS, LOWER = 60, 0.95
 """How many limits to the duration of packs are tried, and each by the one before it."""
 
 
-def shape(member: Member) -> str:
+def shape(member: MemberSpec) -> str:
     """What members of one pack have in common, as a string: every field of the spec but those that a pack applies
     member by member (`PerMember`).
     """
-    return member.model_dump_json(exclude=exclusion(Member, PerMember))
+    return member.model_dump_json(exclude=exclusion(MemberSpec, PerMember))
 
 
 def group(
-    members: Sequence[tuple[str, GridMember]],
-    size_of: Callable[[Member], int],
-    seconds_of: Callable[[Member, int], float],
+    members: Sequence[tuple[str, Member]],
+    size_of: Callable[[MemberSpec], int],
+    seconds_of: Callable[[MemberSpec, int], float],
     *,
     workers: int,
     begun: Sequence[float] = (),
-) -> list[list[GridMember]]:
+) -> list[list[Member]]:
     """Packs of members: each shape cut into packs of nearly equal size, and into smaller ones where that would leave
     workers idle.
 
@@ -43,7 +43,7 @@ def group(
         begun: seconds of the packs that run beside these.
 
     """
-    shapes: dict[str, list[GridMember]] = {}
+    shapes: dict[str, list[Member]] = {}
     for key, member in members:
         shapes.setdefault(key, []).append(member)
     counts = {key: math.ceil(len(one) / size_of(one[0].spec)) for key, one in shapes.items()}
@@ -57,9 +57,9 @@ def group(
 
 
 def _balanced(
-    shapes: dict[str, list[GridMember]],
+    shapes: dict[str, list[Member]],
     counts: dict[str, int],
-    seconds_of: Callable[[Member, int], float],
+    seconds_of: Callable[[MemberSpec, int], float],
     workers: int,
     begun: Sequence[float],
 ) -> dict[str, int]:
@@ -94,6 +94,6 @@ def _balanced(
     return best
 
 
-def _cut(members: list[GridMember], parts: int) -> list[list[GridMember]]:
+def _cut(members: list[Member], parts: int) -> list[list[Member]]:
     edges = [round(place * len(members) / parts) for place in range(parts + 1)]
     return [members[start:end] for start, end in pairwise(edges)]

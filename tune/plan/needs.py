@@ -9,8 +9,8 @@ from hvae_spec.errors import RecordError
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
-from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.grid import Member
 from hvae_spec.train.schedules import disagreement
 
 NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
@@ -20,7 +20,7 @@ NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
 class Need:
     """What one member still needs."""
 
-    member: GridMember
+    member: Member
     """With `folder` the name of its record's folder."""
     status: Status
     what: Literal["nothing", "evaluation", "training", "divergence"]
@@ -59,7 +59,7 @@ class Ledger:
                 folder = source.root / "members" / name
                 self.by_trajectory.setdefault(entry.trajectory, []).append((folder, entry))
 
-    def needs(self, members: Iterable[GridMember], retrain: bool = False) -> list[Need]:
+    def needs(self, members: Iterable[Member], retrain: bool = False) -> list[Need]:
         """What each member needs, in their order. A training that several of them share is needed once.
 
         Args:
@@ -84,7 +84,7 @@ class Ledger:
             found.append(need)
         return found
 
-    def other_curve(self, member: GridMember) -> str:
+    def other_curve(self, member: Member) -> str:
         """In which settings the learning curve of a member's record differs from the asked for: `evaluation.every null,
         not 10`; empty if in none.
         """
@@ -92,14 +92,14 @@ class Ledger:
         entry = None if record is None else self.index.get(record.folder.name)
         if entry is None:
             return ""
-        theirs, ours = Member.model_validate(entry.spec).evaluation, member.spec.evaluation
+        theirs, ours = MemberSpec.model_validate(entry.spec).evaluation, member.spec.evaluation
         if theirs.every != ours.every:
             return f"evaluation.every {_shown(theirs.every)}, not {_shown(ours.every)}"
         if ours.every and theirs.curve_iw_samples != ours.curve_iw_samples:
             return f"evaluation.curve_iw_samples {theirs.curve_iw_samples}, not {ours.curve_iw_samples}"
         return ""
 
-    def _need(self, member: GridMember, retrain: bool) -> Need:
+    def _need(self, member: Member, retrain: bool) -> Need:
         digests, record = member.digests, self.results.find(member.digests.training)
         if retrain:
             return replace(self._to_train(member, "pending"), retired=record)
@@ -129,11 +129,11 @@ class Ledger:
                 return record
         return None
 
-    def _to_train(self, member: GridMember, status: Status) -> Need:
+    def _to_train(self, member: Member, status: Status) -> Need:
         """A member that is to be trained: from where, and what hinders a shorter training from being gone on from."""
         epochs, best, hindered = member.spec.training.epochs, Need(member, status, "training"), ""
         for folder, entry in self.by_trajectory.get(member.digests.trajectory, ()):
-            shorter = Member.model_validate(entry.spec)
+            shorter = MemberSpec.model_validate(entry.spec)
             if shorter.seed != member.seed or shorter.training.epochs >= epochs:
                 continue
             record = Record(folder)

@@ -11,8 +11,8 @@ from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import Kind, PackJob
 from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import PackFile, PackMemberState, PlannedFile, PlannedPack, Source
-from hvae_spec.spec.experiment import Member
-from hvae_spec.spec.grid import GridMember
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.grid import Member
 from tune.plan.needs import Need
 
 
@@ -29,7 +29,7 @@ class RunInfo:
 
     def job(
         self,
-        members: Sequence[GridMember],
+        members: Sequence[Member],
         *,
         threads: int,
         compiled: bool,
@@ -55,7 +55,7 @@ class RunInfo:
         )
 
 
-def pack_id(members: Sequence[GridMember], kind: Kind = "train") -> str:
+def pack_id(members: Sequence[Member], kind: Kind = "train") -> str:
     """What a pack of these members is called: training packs by what is trained, others by what is evaluated."""
     digests = [member.digests.training if kind == "train" else member.digests.evaluation for member in members]
     return hashlib.sha256("".join([kind, *digests]).encode()).hexdigest()[:12]
@@ -145,16 +145,14 @@ def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) 
         )
 
 
-def _renewed(begun: Member, planned: GridMember) -> GridMember:
+def _renewed(begun: MemberSpec, planned: Member) -> Member:
     """A member of a pack that has begun: its curve goes on as it is, and its evaluation is the planned one."""
     curve = {"every": begun.evaluation.every, "curve_iw_samples": begun.evaluation.curve_iw_samples}
     evaluation = planned.spec.evaluation.model_copy(update=curve)
     return replace(planned, spec=planned.spec.model_copy(update={"evaluation": evaluation}))
 
 
-def _read_pack(
-    folder: PackFolder, results: Results, by_training: Mapping[str, GridMember], run: RunInfo
-) -> PackJob | None:
+def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, Member], run: RunInfo) -> PackJob | None:
     """The pack that a folder was made for; None if a crash came before it was written down.
 
     Raises:
@@ -167,7 +165,7 @@ def _read_pack(
     members = []
     for entry in content.members:
         try:
-            spec = Member.model_validate(entry.spec)
+            spec = MemberSpec.model_validate(entry.spec)
         except ValidationError as error:
             raise RecordError(
                 f"{folder.folder}/pack.json: not a pack ({error.errors()[0]['msg']}); delete {folder.folder} to have "
@@ -176,7 +174,7 @@ def _read_pack(
         digests = spec.digests
         name = results.record(digests.training, entry.folder).folder.name
         planned = by_training.get(digests.training)
-        members.append(GridMember(spec, digests, entry.labels, name) if planned is None else _renewed(spec, planned))
+        members.append(Member(spec, digests, entry.labels, name) if planned is None else _renewed(spec, planned))
     extends = tuple(Path(path) for path in content.extends)
     first = Record(extends[0]).training if extends else None
     job = run.job(

@@ -15,7 +15,7 @@ from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, Status
 from hvae_spec.spec.cost import mappings
-from hvae_spec.spec.experiment import Member
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
 from tune.plan.changes import changes, members_that
@@ -168,18 +168,18 @@ def make_plan(
     memory = machine.memory
     share = memory and memory * max(1, gpus) / workers - (EVALUATION_SHARE * memory if gpus else 0)
 
-    def is_compiled(member: Member, members: int) -> bool:
+    def is_compiled(member: MemberSpec, members: int) -> bool:
         return compiling == "always" or (
             compiling == "auto" and forecaster.is_worth_compiling(member, members, threads, sharing)
         )
 
-    def size_of(member: Member) -> int:
+    def size_of(member: MemberSpec) -> int:
         if packing.pack_size:
             return packing.pack_size
         usual = _usual_size(member, on_gpu=gpus > 0)
         return forecaster.best_size(member, threads, is_compiled(member, usual), share) or usual
 
-    def seconds_of(member: Member, members: int) -> float:
+    def seconds_of(member: MemberSpec, members: int) -> float:
         return forecaster.pack(member, members, threads, is_compiled(member, members)).seconds
 
     shapes: dict[str, str] = {}
@@ -227,7 +227,7 @@ def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool) -> list[str]:
     ]
 
 
-def _usual_size(member: Member, *, on_gpu: bool) -> int:
+def _usual_size(member: MemberSpec, *, on_gpu: bool) -> int:
     """How many members a pack has where nothing is measured."""
     if on_gpu:
         return LARGEST_GPU_PACK
