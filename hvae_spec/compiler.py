@@ -13,7 +13,7 @@ from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
 from hvae_spec.nn.gaussian import Style
 from hvae_spec.nn.hierarchy import Hierarchy
-from hvae_spec.nn.inference import Widths
+from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import TERMS, Term
@@ -32,7 +32,7 @@ def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
         spec.batch_norm_eps if spec.batch_norm else None,
         spec.variance_floor,
     )
-    layers = [Widths(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
+    layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
     return Hierarchy(
         style,
         pixels,

@@ -35,7 +35,7 @@ from hvae_spec.records.result import (
     TrainingResult,
     UnitsRow,
 )
-from hvae_spec.spec.cost import evaluation_products, parameters, steps_per_epoch, training_products
+from hvae_spec.spec.cost import evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.grid import Member
 from hvae_spec.train.checkpoint import load_checkpoint, optimizer_of, save_checkpoint
 from hvae_spec.train.trainer import Trainer
@@ -348,7 +348,7 @@ class PackRun:
         """Fraction of the pack's multiply-adds, with this fraction of its members evaluated."""
         epochs, start = self.first.training.epochs, self.job.start_epoch
         counts = self.dataset.counts
-        training, final = training_products(self.first, counts), evaluation_products(self.first, counts)
+        training, final = training_macs(self.first, counts), evaluation_macs(self.first, counts)
         training *= 0 if self.job.kind == "evaluate" else (epochs - start) / epochs
         trained = (epoch - start) / max(1, epochs - start)
         return (training * trained + final * evaluated) / (training + final)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.nn.likelihood import LIKELIHOODS
-from hvae_spec.nn.random import Streams, stream_seed
+from hvae_spec.nn.random import Purpose, Streams, stream_seed
 
 DRAWN_TOGETHER = {"cpu": 1, "cuda": 8}
 """Batches that are drawn in one go: on a GPU launching a kernel costs more than the draw of a batch, and on a CPU one
@@ -16,10 +17,14 @@ batch fits into the cache.
 """
 
 
-def draw_once(dataset: Dataset, part: str, observation: str) -> Tensor:
+Part = Literal["train", "test"]
+FIXED_DRAWS: dict[Part, Purpose] = {"train": "fixed draw of the train set", "test": "fixed draw of the test set"}
+
+
+def draw_once(dataset: Dataset, part: Part, observation: str) -> Tensor:
     """The fixed draw of the `train` or `test` images, [N, D]: the same for every member, machine and run."""
     values = torch.tensor(dataset.train if part == "train" else dataset.test)
-    generator = torch.Generator().manual_seed(stream_seed(0, f"fixed draw of the {part} set"))
+    generator = torch.Generator().manual_seed(stream_seed(0, FIXED_DRAWS[part]))
     return LIKELIHOODS[observation].draw(values, dataset.levels, torch.rand(values.shape, generator=generator))
 
 

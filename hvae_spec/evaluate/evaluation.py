@@ -12,7 +12,7 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.evaluate.log_weights import Weigh, compiled_weigh, weigh
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance, nested_bounds
-from hvae_spec.nn.folding import folded
+from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.gaussian import STANDARD_NORMAL
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.random import Streams
@@ -139,7 +139,7 @@ def evaluate(
         progress: called with the fraction done.
 
     """
-    model = folded(model)
+    model = fuse_batch_norm(model)
     fast = compiled_weigh() if compiled else weigh
     streams = Streams([seed], model.device).begin("evaluation", epoch)
     room = _rows_in_memory(model, memory_gib)
@@ -164,7 +164,7 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
     of x [N, D] and over `NORMALITY_SAMPLES` samples an image of the latents that it depends on. Other arguments as in
     `evaluate`.
     """
-    model, x = folded(model), x[:NORMALITY_IMAGES]
+    model, x = fuse_batch_norm(model), x[:NORMALITY_IMAGES]
     streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
     sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
     for block in x.split(BLOCK_ROWS // NORMALITY_SAMPLES):

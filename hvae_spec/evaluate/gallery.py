@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hvae_spec.nn.folding import folded
+from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.random import Streams
 
@@ -36,7 +36,7 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
         epoch: epochs trained so far; selects the noise together with the seed.
 
     """
-    model = folded(model)
+    model = fuse_batch_norm(model)
     streams = Streams([seed], model.device)
     mean = model.generative.likelihood.mean
 

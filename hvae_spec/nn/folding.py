@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the linear maps before it, for evaluation."""
+"""Batch normalisation fuse_batch_norm into the linear maps before it, for evaluation."""
 
 import copy
 
@@ -12,7 +12,7 @@ from hvae_spec.nn.linear import Linear
 
 
 @torch.no_grad()
-def folded(model: Hierarchy) -> Hierarchy:
+def fuse_batch_norm(model: Hierarchy) -> Hierarchy:
     """A copy of a model without batch normalisation, which computes what `model` does in evaluation mode: with recorded
     statistics normalisation is an affine map, and two affine maps in a row are one.
     """

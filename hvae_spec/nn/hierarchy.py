@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
-from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Widths
+from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import LIKELIHOODS, Likelihood
 
 
@@ -35,7 +35,7 @@ def units_first(x: Tensor) -> Tensor:
 class Generative(nn.Module):
     """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up."""
 
-    def __init__(self, style: Style, pixels: int, layers: Sequence[Widths], observation: str) -> None:
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], observation: str) -> None:
         super().__init__()
         self.likelihood: Likelihood = LIKELIHOODS[observation](style, layers[0].units, layers[0].down, pixels)
         self.conditionals = nn.ModuleList(
@@ -67,7 +67,7 @@ class Hierarchy(nn.Module):
         self,
         style: Style,
         pixels: int,
-        layers: Sequence[Widths],
+        layers: Sequence[Layer],
         *,
         inference: str,
         share_top_down: bool = False,

@@ -16,7 +16,7 @@ from hvae_spec.registry import Registry
 
 
 @dataclass(frozen=True)
-class Widths:
+class Layer:
     """One stochastic layer: units of z_i and the hidden widths of its mappings."""
 
     units: int
@@ -51,9 +51,7 @@ class InferenceNetwork(nn.Module, ABC):
 
     """
 
-    def __init__(
-        self, style: Style, pixels: int, layers: Sequence[Widths], shared: nn.ModuleList | None = None
-    ) -> None:
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
         super().__init__()
         ins = [pixels, *(layer.units for layer in layers)]
         self.up = nn.ModuleList(
@@ -98,9 +96,7 @@ class Ladder(InferenceNetwork):
     pass down, where q(z_i|z_{i+1}, x) merges that evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21).
     """
 
-    def __init__(
-        self, style: Style, pixels: int, layers: Sequence[Widths], shared: nn.ModuleList | None = None
-    ) -> None:
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
         super().__init__(style, pixels, layers)
         self.is_shared = shared is not None
         self.down = shared or nn.ModuleList(

@@ -7,19 +7,38 @@ run that resumes at an epoch boundary needs no generator state to go on bit for 
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Purpose = Literal[
+    "initialization",
+    "training",
+    "statistics",
+    "evaluation",
+    "KL to the standard normal",
+    "fixed draw of the train set",
+    "fixed draw of the test set",
+    "latents of the gallery",
+    "prior samples of the gallery",
+    "injected samples of the gallery",
+    "prior samples",
+    "injected samples",
+    "encoding",
+    "rounding",
+]
+"""What streams are for. A purpose is part of what a stream is: renaming one changes results."""
 
-def stream_seed(seed: int, purpose: str, epoch: int = 0) -> int:
+
+def stream_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:
     """A 63-bit seed for one stream."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 class Streams:
-    """One generator a member, on one device.
+    """One generator per member, on one device.
 
     Args:
         seeds: the members' seeds.
@@ -31,7 +50,7 @@ class Streams:
         self.seeds, self.device = tuple(seeds), torch.device(device)
         self.generators = [torch.Generator(device=self.device) for _ in seeds]
 
-    def begin(self, purpose: str, epoch: int = 0) -> "Streams":
+    def begin(self, purpose: Purpose, epoch: int = 0) -> "Streams":
         """Start every member's stream for a purpose (`training`, `statistics`, `evaluation`, ...) and an epoch."""
         for seed, generator in zip(self.seeds, self.generators, strict=True):
             generator.manual_seed(stream_seed(seed, purpose, epoch))

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
-Path = tuple[str | int, ...]
+Loc = tuple[str | int, ...]
 """Keys and indices from the root of a spec to one of its values."""
 
 LARGEST_COUNT = 10**9

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hvae_spec.errors import Problem, shorten
 from hvae_spec.spec import grid as grids
-from hvae_spec.spec.base import Path
+from hvae_spec.spec.base import Loc
 from hvae_spec.spec.consistency import (
     CountImages,
     Inconsistency,
@@ -26,7 +26,7 @@ from hvae_spec.spec.yaml import Node
 
 
 def check(
-    experiment: Experiment, tree: Node, count_images: CountImages, faulty: Sequence[Path] = ()
+    experiment: Experiment, tree: Node, count_images: CountImages, faulty: Sequence[Loc] = ()
 ) -> tuple[list[Cell], list[Problem]]:
     """The cells of an experiment, and what is wrong with it beyond the types of its fields.
 
@@ -91,8 +91,8 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
     grid = experiment.grid
     full = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
     problems: list[Problem] = []
-    unknown: set[tuple[Path, str]] = set()
-    sections: list[tuple[Path, Any]] = [(("grid", "variants", name), paths) for name, paths in grid.variants.items()]
+    unknown: set[tuple[Loc, str]] = set()
+    sections: list[tuple[Loc, Any]] = [(("grid", "variants", name), paths) for name, paths in grid.variants.items()]
     for parent, paths in [*sections, (("grid", "axes"), grid.axes)]:
         for path in paths:
             try:
@@ -112,7 +112,7 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
     )
 
 
-def _unknown_path(error: UnknownPathError, tree: Node, path: Path) -> Problem:
+def _unknown_path(error: UnknownPathError, tree: Node, path: Loc) -> Problem:
     shown = shorten(repr(error.path), 80)
     place = tree.locate_key(path)
     parts = error.path.split(".")
@@ -144,7 +144,7 @@ def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[st
             if not any(grids.same(value, other) for other in seen):
                 seen.append(value)
     for index, entry in enumerate(experiment.grid.exclude):
-        path: Path = ("grid", "exclude", index)
+        path: Loc = ("grid", "exclude", index)
         before = len(problems)
         if not entry:
             expected = f"one of {', '.join(known)}"
@@ -173,7 +173,7 @@ def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[st
     return problems
 
 
-def _is_held(tree: Node, path: Path, factor: str) -> bool:
+def _is_held(tree: Node, path: Loc, factor: str) -> bool:
     """Whether what stands at `path` was written with the values of a factor of the grid in sight, or after them."""
     values = {"variant": ("grid", "variants"), "depth": ("grid", "depth")}.get(factor, ("grid", "axes", factor))
     entry, factor_source = tree.locate(path).source, tree.locate(values).source

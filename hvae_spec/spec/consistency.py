@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvae_spec.errors import UserError
-from hvae_spec.spec.base import Path
+from hvae_spec.spec.base import Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.data import DataSpec
@@ -24,7 +24,7 @@ MAX_MEMBERS = 100_000
 class Inconsistency:
     """A contradiction in a spec: where it stands, what is wrong, and what would fix it."""
 
-    path: Path
+    path: Loc
     message: str
     remedy: str
     reads: tuple[str, ...] = ()
@@ -206,7 +206,7 @@ def _overlaps(experiment: Experiment) -> Iterator[Inconsistency]:
     """Settings of one cell of which one lies within the other, so that their order would matter."""
     grid = experiment.grid
     axes = {parse_path(axis): axis for axis in grid.axes}
-    sections: list[tuple[Path, dict[Path, str]]] = [(("grid", "axes"), axes)]
+    sections: list[tuple[Loc, dict[Loc, str]]] = [(("grid", "axes"), axes)]
     for name, paths in grid.variants.items():
         sections.append((("grid", "variants", name), {parse_path(path): path for path in paths}))
     for place, settings in sections:
@@ -226,7 +226,7 @@ def _overlaps(experiment: Experiment) -> Iterator[Inconsistency]:
                     )
 
 
-def _repeated(path: Path, values: Sequence[Any], word: str) -> Iterator[Inconsistency]:
+def _repeated(path: Loc, values: Sequence[Any], word: str) -> Iterator[Inconsistency]:
     seen: dict[str, list[Any]] = {}
     for place, value in enumerate(values):
         # Equal numbers print alike once they are floats, so most pairs need no comparison.
@@ -236,7 +236,7 @@ def _repeated(path: Path, values: Sequence[Any], word: str) -> Iterator[Inconsis
         seen[key].append(value)
 
 
-def may_follow_from(inconsistency: Inconsistency, faulty: Sequence[Path]) -> bool:
+def may_follow_from(inconsistency: Inconsistency, faulty: Sequence[Loc]) -> bool:
     """Whether a contradiction may come only of fields that are faulty in themselves."""
     return any(one[: len(two)] == two[: len(one)] for one in map(parse_path, inconsistency.reads) for two in faulty)
 

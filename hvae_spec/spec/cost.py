@@ -27,29 +27,29 @@ def parameters(member: MemberSpec, pixels: int) -> int:
     return sum(mapping.parameters(member.model.batch_norm) for mapping in mappings(member, pixels))
 
 
-def _products(member: MemberSpec, pixels: int) -> tuple[int, int]:
+def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
     """Multiply-adds once an image, and once a sample of an image."""
-    once = sum(mapping.products for mapping in mappings(member, pixels) if not mapping.per_sample)
-    each = sum(mapping.products for mapping in mappings(member, pixels) if mapping.per_sample)
+    once = sum(mapping.macs for mapping in mappings(member, pixels) if not mapping.per_sample)
+    each = sum(mapping.macs for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each
 
 
-def training_products(member: MemberSpec, counts: ImageCounts) -> float:
+def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's training; a backward pass costs two forward ones."""
-    once, each = _products(member, counts.pixels)
+    once, each = _macs(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
     return 3.0 * member.training.epochs * counts.train * (once + samples * each)
 
 
-def evaluation_products(member: MemberSpec, counts: ImageCounts) -> float:
+def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final evaluation."""
-    once, each = _products(member, counts.pixels)
+    once, each = _macs(member, counts.pixels)
     return float(counts.test * (once + member.evaluation.iw_samples * each))
 
 
-def products(member: MemberSpec, counts: ImageCounts) -> float:
+def macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's whole life, for comparing members before anything is measured."""
-    return training_products(member, counts) + evaluation_products(member, counts)
+    return training_macs(member, counts) + evaluation_macs(member, counts)
 
 
 def steps_per_epoch(member: MemberSpec, images: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from hvae_spec.spec.base import Path
+from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import ContentHashes, Digests, Experiment, MemberSpec, content_hashes
 from hvae_spec.spec.fields import choices_with_settings
 
@@ -99,7 +99,7 @@ def slug(text: str) -> str:
     return re.sub(r"((?<!\d)\.|\.(?!\d)|[^a-z0-9.])+", "-", text.lower()).strip("-.")[:60]
 
 
-def parse_path(path: str) -> Path:
+def parse_path(path: str) -> Loc:
     """`model.layers.0.units` -> ("model", "layers", 0, "units")."""
     return tuple(int(part) if re.fullmatch("0|[1-9][0-9]{0,8}", part) else part for part in path.split("."))
 
@@ -132,7 +132,7 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         raise UnknownPathError(path, 1, _keys(node))
 
 
-def _replace(tree: dict[str, Any], path: Path, value: Any) -> Any:
+def _replace(tree: dict[str, Any], path: Loc, value: Any) -> Any:
     """Put a value at a path of a tree, and return it."""
     *above, key = path
     node: Any = tree
@@ -163,7 +163,7 @@ class Combination:
     depth: int
     axes: dict[str, Any]
     tree: dict[str, Any]
-    overrides: tuple[tuple[Path, Path], ...]
+    overrides: tuple[tuple[Loc, Loc], ...]
     """(path in the resolved tree, path in the file whose value went there), in order of application."""
     layers: int
     """Layers of the model before `depth` cut it."""
@@ -189,7 +189,7 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
         settings = {} if name is None else grid.variants[name]
         for places in itertools.product(*(range(len(values)) for values in grid.axes.values())):
             tree = _copy(base)
-            overrides: list[tuple[Path, Path]] = []
+            overrides: list[tuple[Loc, Loc]] = []
             for path, value in settings.items():
                 set_path(tree, path, value)
                 overrides.append((parse_path(path), ("grid", "variants", str(name), path)))

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from hvae_spec.errors import Place, Problem, SpecError, shorten
-from hvae_spec.spec.base import LARGEST_COUNT, Path
+from hvae_spec.spec.base import LARGEST_COUNT, Loc
 from hvae_spec.spec.check import check
 from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
@@ -44,7 +44,7 @@ class Reading:
 
 
 def read(
-    path: str | FilePath, overrides: Sequence[str] = (), profile: str | None = None, *, count_images: CountImages
+    path: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, count_images: CountImages
 ) -> Reading:
     """The experiment of a spec file together with the resolved cells of its grid.
 
@@ -59,7 +59,7 @@ def read(
 
     """
     problems: list[Problem] = []
-    tree = _with_bases(FilePath(path), (), problems)
+    tree = _with_bases(Path(path), (), problems)
     if isinstance(tree.value, dict):
         if profile is not None:
             _apply_profile(tree, profile, problems)
@@ -79,7 +79,7 @@ def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
     return validate(tree, problems, count_images=count_images)
 
 
-def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Problem]) -> Node:
+def _with_bases(path: Path, above: tuple[Path, ...], problems: list[Problem]) -> Node:
     """The tree of a file merged over that of the file it builds on."""
     tree, found = parse(read_text(path), str(path))
     problems += found
@@ -107,7 +107,7 @@ def _with_bases(path: FilePath, above: tuple[FilePath, ...], problems: list[Prob
     return _merge(_with_bases(target, (*above, path), problems), tree, ())
 
 
-def _anchor(node: Node, folder: FilePath, key: str = "") -> None:
+def _anchor(node: Node, folder: Path, key: str = "") -> None:
     """Take the file of a user's own images from the folder of the spec that names it, not from the working folder."""
     if isinstance(node.value, dict):
         for name, child in node.value.items():
@@ -119,7 +119,7 @@ def _anchor(node: Node, folder: FilePath, key: str = "") -> None:
         node.value = os.path.join(folder, os.path.expanduser(node.value))
 
 
-def _merge(base: Node, child: Node, path: Path) -> Node:
+def _merge(base: Node, child: Node, path: Loc) -> Node:
     """The child's values over the base's. A null in the child drops what the base has there."""
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
         return child
@@ -180,7 +180,7 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> None:
 def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, str], SpecError]) -> None:
     """Set a dotted path of the tree. `fail` makes the error for a list that has no such entry."""
     node, rest = tree, path
-    done: Path = ()
+    done: Loc = ()
     while True:
         key = _next_key(node, done, rest)
         rest = rest[len(key) + 1 :]
@@ -208,7 +208,7 @@ def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, 
         node = node.value[key]
 
 
-def _next_key(node: Node, path: Path, rest: str) -> str:
+def _next_key(node: Node, path: Loc, rest: str) -> str:
     """The first key of a dotted path. Keys may hold dots themselves: an axis or a variant's setting is a whole dotted
     path, and a variant's name is the longest one that is there.
     """
@@ -238,7 +238,7 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
         raise SpecError(problems)
     plain = tree.plain()
     experiment: Experiment | None
-    faulty: list[Path] = []
+    faulty: list[Loc] = []
     try:
         experiment = Experiment.model_validate(plain)
     except ValidationError as error:
@@ -261,7 +261,7 @@ def _add(problems: list[Problem], more: list[Problem]) -> None:
 
 
 _LAYER: dict[str, Any] = {"units": 1, "mlp": [1]}
-_STAND_INS: dict[Path, Any] = {
+_STAND_INS: dict[Loc, Any] = {
     ("name",): "x",
     ("data",): {"dataset": "mnist"},
     ("data", "dataset"): "mnist",
@@ -274,7 +274,7 @@ _STAND_INS: dict[Path, Any] = {
 }
 """What stands in for a faulty value that a spec cannot be without: it contradicts as little as it can."""
 
-_ENTRIES: dict[Path, Any] = {("model", "layers"): _LAYER, ("grid", "exclude"): {}}
+_ENTRIES: dict[Loc, Any] = {("model", "layers"): _LAYER, ("grid", "exclude"): {}}
 """What stands in for a faulty entry of a list."""
 
 
@@ -291,7 +291,7 @@ def _mended(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
     return None
 
 
-def _mend(tree: dict[str, Any], path: Path) -> None:
+def _mend(tree: dict[str, Any], path: Loc) -> None:
     """Replace the value at a path by its stand-in, or leave it out; most entries spoil their list."""
     path = next((choice for choice in CHOICES if path[: len(choice)] == choice), path)
     if len(path) > 1 and path[-1] == "[key]":

@@ -46,6 +46,6 @@ class Mapping:
         return total
 
     @property
-    def products(self) -> int:
+    def macs(self) -> int:
         """Multiply-adds of one row through the mapping."""
         return sum(inputs * outputs for inputs, outputs in pairwise(self.widths))

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hvae_spec.errors import Problem, shorten
-from hvae_spec.spec.base import Path
+from hvae_spec.spec.base import Loc
 from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.fields import choices_with_settings
@@ -54,7 +54,7 @@ def problems_of(error: ValidationError, tree: Node, item: Combination | None = N
     return [_problem(details, tree, item) for details in told]
 
 
-def origin(path: Path, item: Combination | None) -> Path:
+def origin(path: Loc, item: Combination | None) -> Loc:
     """Where in the file the value at a path of a resolved cell was written."""
     for target, source in reversed(item.overrides if item else ()):
         size = min(len(target), len(path))
@@ -83,7 +83,7 @@ def _is_echo(details: Any) -> bool:
 
 def _problem(details: Any, tree: Node, item: Combination | None) -> Problem:
     kind, value = details["type"], details.get("input")
-    path: Path = details["loc"]
+    path: Loc = details["loc"]
     if len(path) > 1 and path[-1] == "[key]":
         place = tree.locate_key(origin(path[:-1], item))
         name, value = ".".join(map(str, path[:-2])), path[-2]
@@ -112,7 +112,7 @@ def _limit(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _unknown_key(path: Path, tree: Node, item: Combination | None) -> Problem:
+def _unknown_key(path: Loc, tree: Node, item: Combination | None) -> Problem:
     known, key, parent = known_keys(path[:-1]), str(path[-1]), ".".join(map(str, path[:-1]))
     place = tree.locate_key(origin(path, item))
     chosen = _choice_at(path[:-1])
@@ -131,7 +131,7 @@ def _unknown_key(path: Path, tree: Node, item: Combination | None) -> Problem:
     return Problem("invalid", place, message, f"one of {', '.join(known)}", suggestion)
 
 
-def _choice_at(path: Path) -> OneOf | None:
+def _choice_at(path: Loc) -> OneOf | None:
     """The choice with settings that stands at a path, if one does."""
     return next((chosen for place, chosen in choices_with_settings(Experiment).items() if place == path), None)
 

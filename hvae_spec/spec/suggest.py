@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hvae_spec.registry import kept_until_a_choice_joins
-from hvae_spec.spec.base import Path
+from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import UnknownPathError
 
@@ -31,19 +31,19 @@ def _items(node: dict[str, Any]) -> dict[str, Any]:
     return next((option["items"] for option in options if isinstance(option.get("items"), dict)), {})
 
 
-def _node_at(path: Path) -> dict[str, Any]:
+def _node_at(path: Loc) -> dict[str, Any]:
     node = _schema()
     for key in path:
         node = _items(node) if isinstance(key, int) else _properties(node).get(key, {})
     return node
 
 
-def known_keys(path: Path) -> list[str]:
+def known_keys(path: Loc) -> list[str]:
     """The keys that the section at a path may have."""
     return list(_properties(_node_at(path)))
 
 
-def describe(path: Path) -> str:
+def describe(path: Loc) -> str:
     """What the field at a path is, in the first sentence of its description."""
     text = " ".join(str(_node_at(path).get("description", "")).split())
     return re.split(r"[.:] |\.$", text)[0]

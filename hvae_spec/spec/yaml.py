@@ -6,13 +6,13 @@ Duplicate keys, tags and merge keys are refused, aliases are allowed but bounded
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hvae_spec.errors import Place, Problem, SpecError
-from hvae_spec.spec.base import Path
+from hvae_spec.spec.base import Loc
 
 MAX_NODES = 20_000
 MAX_DEPTH = 50
@@ -46,7 +46,7 @@ class Node:
             return self.value[key]
         return None
 
-    def nearest(self, path: Path) -> "Node":
+    def nearest(self, path: Loc) -> "Node":
         """The value at a path, or else the deepest one above it that is there."""
         node = self
         for key in path:
@@ -56,11 +56,11 @@ class Node:
             node = child
         return node
 
-    def locate(self, path: Path) -> Place:
+    def locate(self, path: Loc) -> Place:
         """The place of the value at a path, or of the nearest value above it."""
         return self.nearest(path).place
 
-    def locate_key(self, path: Path) -> Place:
+    def locate_key(self, path: Loc) -> Place:
         """The place of the key that ends a path, or of the nearest value above it."""
         parent = self.nearest(path[:-1])
         return parent.keys.get(str(path[-1]), parent.place) if path else self.place
@@ -243,7 +243,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Pl
     return place, " ".join(message.split())
 
 
-def read_text(path: FilePath) -> str:
+def read_text(path: Path) -> str:
     """The text of a spec file.
 
     Raises:

@@ -18,7 +18,7 @@ from hvae_spec.evaluate.evaluation import (
 )
 from hvae_spec.evaluate.log_weights import compiled_weigh
 from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance
-from hvae_spec.nn.folding import folded
+from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
@@ -42,7 +42,7 @@ def test_streaming_equals_the_plain_computation_on_the_same_noise(inference):
     evaluation = evaluate(model, x, k, seed=4, epoch=2)
     noise = Streams([4]).begin("evaluation", 2).noise(k, len(x), model.units)
     with torch.no_grad():
-        trace = folded(model)(x[None], noise)
+        trace = fuse_batch_norm(model)(x[None], noise)
     log_w = log_weight(trace)[0].double()
     torch.testing.assert_close(evaluation.log_likelihood, log_w.logsumexp(0) - math.log(k), rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(evaluation.elbo, log_w.mean(0), rtol=1e-6, atol=1e-5)
@@ -152,7 +152,7 @@ def test_bounds_with_fewer_samples_equal_the_plain_computation_on_the_same_noise
     log_w = []
     for done in range(0, k, chunk):
         with torch.no_grad():
-            trace = folded(model)(x[None], streams.noise(min(chunk, k - done), images, model.units))
+            trace = fuse_batch_norm(model)(x[None], streams.noise(min(chunk, k - done), images, model.units))
         log_w.append(log_weight(trace)[0].double())
     every = torch.cat(log_w)
     points = [samples for samples in FEWER_SAMPLES if samples < k]

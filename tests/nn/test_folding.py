@@ -3,7 +3,7 @@ import torch
 
 from hvae_spec import compiler
 from hvae_spec.nn.batch_norm import BatchNorm, recording
-from hvae_spec.nn.folding import folded
+from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from tests.members import member
@@ -34,7 +34,7 @@ def test_a_folded_model_computes_what_the_model_does_in_evaluation(shape):
             model(x, noise)
         model.eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        whole = folded(model)
+        whole = fuse_batch_norm(model)
         assert not any(isinstance(module, BatchNorm) for module in whole.modules())
         torch.testing.assert_close(log_weight(whole(x, noise)), log_weight(model(x, noise)), rtol=1e-4, atol=1e-3)
     for name, value in model.state_dict().items():

@@ -7,11 +7,11 @@ import pytest
 
 from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.reading import read
-from hvae_spec.spec.cost import mappings, training_products
+from hvae_spec.spec.cost import mappings, training_macs
 from tests.members import member
 from tune.bench import __main__ as bench
 from tune.bench import comparison
-from tune.bench.floor import Floor, Product, step_products
+from tune.bench.floor import Floor, Product, step_matmuls
 from tune.plan.planner import shape
 
 SPEC = """
@@ -48,24 +48,24 @@ def spec(tmp_path, monkeypatch):
 def test_the_floors_products_are_the_counted_ones(settings):
     spec = member(**settings)
     counts = image_counts(spec.data)
-    an_image = training_products(spec, counts) / (spec.training.epochs * counts.train)
+    an_image = training_macs(spec, counts) / (spec.training.epochs * counts.train)
     # Three a layer, but that nobody needs the gradient of the image.
     unneeded = Product(64, spec.model.layers[0].mlp[0], 32)
-    total = sum(product.multiply_adds for product in step_products(spec))
+    total = sum(product.macs for product in step_matmuls(spec))
     assert total == 32 * an_image - unneeded.multiply_adds
     layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec, counts.pixels))
-    assert len(step_products(spec)) == 3 * layers - 1
+    assert len(step_matmuls(spec)) == 3 * layers - 1
 
 
 def test_a_floor_is_the_sum_of_its_products():
     spec, floor = member(), Floor("cpu", 1, 0.0)
-    floor._measure = lambda product, precision: 1e-9 * product.multiply_adds
-    assert floor.step_ms(spec) == pytest.approx(1e-6 * sum(p.multiply_adds for p in step_products(spec)))
+    floor._measure = lambda product, precision: 1e-9 * product.macs
+    assert floor.step_ms(spec) == pytest.approx(1e-6 * sum(p.multiply_adds for p in step_matmuls(spec)))
     a_sample = sum(
         a * b for m in mappings(spec, image_pixels(spec.data)) if m.per_sample for a, b in pairwise(m.widths)
     )
     assert floor.samples_per_second(spec) == pytest.approx(1e9 / a_sample)
-    assert len(floor.known) < len(step_products(spec))  # one measurement a shape of product
+    assert len(floor.known) < len(step_matmuls(spec))  # one measurement a shape of product
 
 
 def test_products_are_measured():

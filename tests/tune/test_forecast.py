@@ -3,7 +3,7 @@
 import pytest
 
 from hvae_spec.data.counts import image_counts
-from hvae_spec.spec.cost import mappings, parameters, steps_per_epoch, training_products
+from hvae_spec.spec.cost import mappings, parameters, steps_per_epoch, training_macs
 from tests.members import member
 from tests.tune.measured import Measured, measurement
 from tune.measure.cache import save_measurement
@@ -30,7 +30,7 @@ def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_
     counts = image_counts(spec.data)
     forecaster = Forecaster("cpu")
     one, four = (forecaster.pack(spec, members, 1, compiled=False) for members in (1, 4))
-    products = 2 * training_products(spec, counts) / NOMINAL_FLOPS["cpu"]
+    products = 2 * training_macs(spec, counts) / NOMINAL_FLOPS["cpu"]
     overhead = one.training - products
     assert overhead > 0
     assert four.training == pytest.approx(4 * products + overhead)

@@ -128,12 +128,12 @@ def bench(options: BenchOptions) -> dict[str, Any]:
     check_device(options.device)
     reading = read(options.spec, options.overrides, options.profile)
     from hvae_spec.compiler import pick_device
-    from tune.bench.floor import Floor, step_products
+    from tune.bench.floor import Floor, step_matmuls
 
     device = str(pick_device(options.device))
     threads = options.cpus or cores()
     shapes = grid_shapes(reading)
-    largest = max(shapes, key=lambda shape: sum(product.multiply_adds for product in step_products(shape[1])))
+    largest = max(shapes, key=lambda shape: sum(product.macs for product in step_matmuls(shape[1])))
     if options.shapes == "largest":
         shapes = [largest]
     compiled = {"largest": {largest[0]}, "always": {name for name, _ in shapes}, "never": set[str]()}[options.compile]

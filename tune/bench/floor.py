@@ -31,7 +31,7 @@ COPIED_BYTES = 2**28
 
 
 @dataclass(frozen=True, order=True)
-class Product:
+class Matmul:
     """[rows, inner] x [inner, columns]."""
 
     rows: int
@@ -39,24 +39,24 @@ class Product:
     columns: int
 
     @property
-    def multiply_adds(self) -> int:
+    def macs(self) -> int:
         """Multiply-adds."""
         return self.rows * self.inner * self.columns
 
 
-def layer_products(mapping: Mapping, rows: int, *, of_image: bool = False) -> list[Product]:
+def layer_matmuls(mapping: Mapping, rows: int, *, of_image: bool = False) -> list[Matmul]:
     """The products of one mapping in a training step: forward, of the weights' gradient, and of the input's gradient,
     which the first layer does not need if its input is the image.
     """
     found = []
     for place, (inputs, outputs) in enumerate(pairwise(mapping.widths)):
-        found += [Product(outputs, inputs, rows), Product(outputs, rows, inputs)]
+        found += [Matmul(outputs, inputs, rows), Matmul(outputs, rows, inputs)]
         if place or not of_image:
-            found.append(Product(inputs, outputs, rows))
+            found.append(Matmul(inputs, outputs, rows))
     return found
 
 
-def step_products(member: MemberSpec) -> list[Product]:
+def step_matmuls(member: MemberSpec) -> list[Matmul]:
     """The products of one member's step."""
     counts = image_counts(member.data)
     images = min(member.training.batch_size, counts.train)
@@ -64,7 +64,7 @@ def step_products(member: MemberSpec) -> list[Product]:
     return [
         product
         for place, mapping in enumerate(mappings(member, counts.pixels))
-        for product in layer_products(mapping, images * samples if mapping.per_sample else images, of_image=place == 0)
+        for product in layer_matmuls(mapping, images * samples if mapping.per_sample else images, of_image=place == 0)
     ]
 
 
@@ -81,20 +81,20 @@ class Floor:
     def __init__(self, device: str, threads: int, seconds: float = 0.15) -> None:
         self.device, self.threads, self.seconds = device, threads, seconds
         self.kind = device.partition(":")[0]
-        self.known: dict[tuple[Product, str], float] = {}
+        self.known: dict[tuple[Matmul, str], float] = {}
 
     def forget(self) -> None:
         """Measure everything again when it is next asked for."""
         self.known.clear()
 
-    def product_seconds(self, product: Product, precision: str) -> float:
+    def product_seconds(self, product: Matmul, precision: str) -> float:
         """Seconds of one product: alone, or its share of a batch of them, whichever is less."""
         key = product, precision
         if key not in self.known:
             self.known[key] = self._measure(product, precision)
         return self.known[key]
 
-    def _measure(self, product: Product, precision: str) -> float:
+    def _measure(self, product: Matmul, precision: str) -> float:
         def normal(*shape: int) -> torch.Tensor:
             return torch.randn(shape, device=self.device)
 
@@ -109,7 +109,7 @@ class Floor:
         ):
             calls[layout, 1] = partial(torch.mm, first, second, out=out)
         for members in PACKS[self.kind]:
-            if members * product.multiply_adds <= LARGE[self.kind]:
+            if members * product.macs <= LARGE[self.kind]:
                 batch = normal(members, rows, inner), normal(members, inner, columns)
                 calls["batched", members] = partial(torch.bmm, *batch, out=normal(members, rows, columns))
         with settings(self.threads, precision):
@@ -119,7 +119,7 @@ class Floor:
     def step_ms(self, member: MemberSpec) -> float:
         """Milliseconds of one member's step; on a CUDA device, with the memory traffic of the optimizer."""
         precision = member.training.matmul_precision
-        counts = Counter(step_products(member))
+        counts = Counter(step_matmuls(member))
         seconds = sum(count * self.product_seconds(product, precision) for product, count in counts.items())
         if self.kind == "cuda":
             moved = OPTIMIZERS[member.training.optimizer.choice].bytes_per_step
@@ -143,6 +143,6 @@ class Floor:
             for inputs, outputs in pairwise(mapping.widths if mapping.per_sample else ()):
                 several = EVALUATION_ROWS[self.kind]
                 seconds += min(
-                    self.product_seconds(Product(outputs, inputs, rows), precision) / rows for rows in several
+                    self.product_seconds(Matmul(outputs, inputs, rows), precision) / rows for rows in several
                 )
         return 1 / seconds

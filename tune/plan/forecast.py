@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.choices.dataset import ImageCounts
-from hvae_spec.spec.cost import evaluation_products, mappings, parameters, steps_per_epoch, training_products
+from hvae_spec.spec.cost import evaluation_macs, mappings, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
@@ -137,10 +137,10 @@ class Forecaster:
             ms = measured.at(members)
         else:
             shared = NOMINAL_OVERHEAD[self.device] * sum(1 for _ in mappings(member, counts.pixels)) / members
-            ms = 1e3 * (shared + 2 * training_products(member, counts) / (epochs * max(1, steps)) / flops)
+            ms = 1e3 * (shared + 2 * training_macs(member, counts) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
         if measured is None:
-            one = 2 * evaluation_products(member, counts) / flops
+            one = 2 * evaluation_macs(member, counts) / flops
             evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
             return Forecast(training, evaluation, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member

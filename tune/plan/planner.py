@@ -232,5 +232,5 @@ def _usual_size(member: MemberSpec, *, on_gpu: bool) -> int:
     if on_gpu:
         return LARGEST_GPU_PACK
     rows = member.training.batch_size * member.objective.mc_samples * member.objective.iw_samples
-    step = 3 * rows * sum(mapping.products for mapping in mappings(member, image_pixels(member.data)))
+    step = 3 * rows * sum(mapping.macs for mapping in mappings(member, image_pixels(member.data)))
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))
