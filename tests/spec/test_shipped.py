@@ -7,7 +7,7 @@ import pytest
 from hvae_spec.data.counts import image_counts
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
-from hvae_spec.spec.cost import products
+from hvae_spec.spec.cost import macs
 from tune.execute.phases import check_first_phases
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
@@ -36,7 +36,7 @@ def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():
 
     def cost(name):
         members = read(SPECS[0].parent / f"{name}.yaml", (), "quick").members
-        return sum(products(member.spec, image_counts(member.spec.data)) for member in members)
+        return sum(macs(member.spec, image_counts(member.spec.data)) for member in members)
 
     assert cost("norb_grid") / cost("mnist_grid") == pytest.approx(0.84, abs=0.05)
     paper, quick = (read(SPECS[0].parent / "norb_grid.yaml", (), name).experiment for name in (None, "quick"))

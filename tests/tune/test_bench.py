@@ -11,7 +11,7 @@ from hvae_spec.spec.cost import mappings, training_macs
 from tests.members import member
 from tune.bench import __main__ as bench
 from tune.bench import comparison
-from tune.bench.floor import Floor, Product, step_matmuls
+from tune.bench.floor import Floor, Matmul, step_matmuls
 from tune.plan.planner import shape
 
 SPEC = """
@@ -50,7 +50,7 @@ def test_the_floors_products_are_the_counted_ones(settings):
     counts = image_counts(spec.data)
     an_image = training_macs(spec, counts) / (spec.training.epochs * counts.train)
     # Three a layer, but that nobody needs the gradient of the image.
-    unneeded = Product(64, spec.model.layers[0].mlp[0], 32)
+    unneeded = Matmul(64, spec.model.layers[0].mlp[0], 32)
     total = sum(product.macs for product in step_matmuls(spec))
     assert total == 32 * an_image - unneeded.multiply_adds
     layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec, counts.pixels))
@@ -70,7 +70,7 @@ def test_a_floor_is_the_sum_of_its_products():
 
 def test_products_are_measured():
     floor = Floor("cpu", 1, 0.0)
-    small, large = (floor.product_seconds(Product(size, size, size), "highest") for size in (32, 256))
+    small, large = (floor.product_seconds(Matmul(size, size, size), "highest") for size in (32, 256))
     assert 1e-8 < small < large < 1
 
 
