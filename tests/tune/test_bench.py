@@ -52,7 +52,7 @@ def test_the_floors_products_are_the_counted_ones(settings):
     # Three a layer, but that nobody needs the gradient of the image.
     unneeded = Matmul(64, spec.model.layers[0].mlp[0], 32)
     total = sum(product.macs for product in step_matmuls(spec))
-    assert total == 32 * an_image - unneeded.multiply_adds
+    assert total == 32 * an_image - unneeded.macs
     layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec, counts.pixels))
     assert len(step_matmuls(spec)) == 3 * layers - 1
 
@@ -60,7 +60,7 @@ def test_the_floors_products_are_the_counted_ones(settings):
 def test_a_floor_is_the_sum_of_its_products():
     spec, floor = member(), Floor("cpu", 1, 0.0)
     floor._measure = lambda product, precision: 1e-9 * product.macs
-    assert floor.step_ms(spec) == pytest.approx(1e-6 * sum(p.multiply_adds for p in step_matmuls(spec)))
+    assert floor.step_ms(spec) == pytest.approx(1e-6 * sum(p.macs for p in step_matmuls(spec)))
     a_sample = sum(
         a * b for m in mappings(spec, image_pixels(spec.data)) if m.per_sample for a, b in pairwise(m.widths)
     )
