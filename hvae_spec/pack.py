@@ -326,11 +326,12 @@ class PackRun:
 
     def evaluate_member(self, member: Member, record: Record, batches: Batches) -> None:
         """The final evaluation of one member."""
-        epochs = member.spec.training.epochs
+        epochs, data = member.spec.training.epochs, member.spec.data
         evaluation = MemberEvaluation(
             member,
             record,
-            self.dataset,
+            # A pack that has begun may hold a member that is to be measured on other test images now.
+            self.dataset if data == self.first.data else load_dataset(data),
             batches,
             compiled=self.job.compiled,
             progress=lambda part: self.progress("evaluating", None, (self.evaluated + part) / len(self.specs)),

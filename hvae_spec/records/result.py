@@ -238,7 +238,9 @@ class PackFile(FileModel):
     compiled: Flag
     members: list[PackMemberState]
     extends: list[Text] = []
-    """Folders of the records that the members' training goes on from, in their order; empty if it starts anew."""
+    """Folders of the records that the members' training goes on from, in their order; empty if it starts anew. Those in
+    the results folder are named relative to it, so that it can be moved.
+    """
 
 
 class PlannedPack(FileModel):

@@ -114,7 +114,7 @@ class MemberSpec(SpecModel):
         return INFERENCES[self.model.inference].label + norm + warm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Digests:
     """SHA-256 of three parts of what a member is, in hexadecimal, each with the seed.
 

@@ -72,7 +72,7 @@ class Cell:
         return shorten_slug("-".join(filter(None, words)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One (cell, seed): the resolved spec together with what the grid calls it and where its record is."""
 

@@ -16,7 +16,7 @@ from hvae_spec.train.schedules import disagreement
 NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Need:
     """What one member still needs."""
 
@@ -55,9 +55,9 @@ class Ledger:
             index = read_index(source)
             if source is self.results:
                 self.index = index
+            members = source.root.resolve() / "members"
             for name, entry in index.items():
-                folder = source.root / "members" / name
-                self.by_trajectory.setdefault(entry.trajectory, []).append((folder, entry))
+                self.by_trajectory.setdefault(entry.trajectory, []).append((members / name, entry))
 
     def needs(self, members: Iterable[Member], retrain: bool = False) -> list[Need]:
         """What each member needs, in their order. A training that several of them share is needed once.

@@ -67,9 +67,8 @@ def write_pack(job: PackJob) -> None:
         PackMemberState(folder=member.folder, labels=member.labels, spec=member.spec.model_dump(mode="json"))
         for member in job.members
     ]
-    content = PackFile(
-        threads=job.threads, compiled=job.compiled, members=members, extends=[str(path) for path in job.extends]
-    )
+    extends = [str(path.relative_to(job.results) if path.is_relative_to(job.results) else path) for path in job.extends]
+    content = PackFile(threads=job.threads, compiled=job.compiled, members=members, extends=extends)
     Results(job.results).pack(job.pack_id).write(content)
 
 
@@ -175,7 +174,7 @@ def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, M
         name = results.record(digests.training, entry.folder).folder.name
         planned = by_training.get(digests.training)
         members.append(Member(spec, digests, entry.labels, name) if planned is None else _renewed(spec, planned))
-    extends = tuple(Path(path) for path in content.extends)
+    extends = tuple(run.results / path for path in content.extends)
     first = Record(extends[0]).training if extends else None
     job = run.job(
         members,
