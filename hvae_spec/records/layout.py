@@ -171,8 +171,6 @@ class Record:
     def status(self, evaluation: str) -> Status:
         """The status of the member whose evaluation has this digest. Raises RecordError if a file is damaged."""
         result = self.evaluation(evaluation).result
-        if result is not None and result.status in DONE and (self.folder / TRAINING).exists():
-            return result.status  # nothing is evaluated that is not trained
         training = self.training
         if training is None:
             return "running" if (self.folder / EPOCHS).exists() else "pending"
