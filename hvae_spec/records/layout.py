@@ -50,6 +50,7 @@ from hvae_spec.records.result import (
     Status,
     TrainingResult,
     UnitsRow,
+    in_words,
     read_file,
     write_file,
 )
@@ -131,8 +132,8 @@ class Record:
             return MemberSpec.model_validate(self.spec_tree)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise RecordError(f"{path}: not the spec of a record ({where}: {first['msg']}); {self._lost}") from None
+            what = in_words(first, ".".join(map(str, first["loc"])))
+            raise RecordError(f"{path}: not the spec of a record ({what}); {self._lost}") from None
 
     @property
     def spec_tree(self) -> dict[str, Any]:
@@ -252,7 +253,7 @@ def _rows(path: Path, kind: Any, remedy: str) -> Any:
             if fault["type"] != "json_invalid":
                 number, *place = fault["loc"]
                 name = ".".join(map(str, place))
-                what = f"{name} is missing" if fault["type"] == "missing" else f"{name}: {fault['msg']}"
+                what = in_words(fault, name)
                 if fault["type"] == "value_error":
                     what = str(fault["ctx"]["error"])
                 raise RecordError(f"{path}:{int(number) + 1}: {what}; {remedy}") from None

@@ -345,8 +345,19 @@ def write_file(path: Path, content: FileModel) -> None:
     write_json(path, content.model_dump())
 
 
+KINDS = {
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "typed_dict_type"), "a mapping"),
+    "string_type": "text",
+    "bool_type": "true or false",
+}
+"""What pydantic's kinds of errors miss, in words."""
+
+
 def fault_of(error: ValidationError) -> str:
-    """The first thing that is wrong with a file, in words: `damaged (steps: 'a': input should be a valid integer)`."""
+    """The first thing that is wrong with a file, in words: `damaged (steps: 'a' is not a whole number)`."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "json_invalid" or (first["type"] == "model_type" and not place):
@@ -355,6 +366,17 @@ def fault_of(error: ValidationError) -> str:
         return f"damaged ({first['ctx']['error']})"
     if place == "format":
         return f"written by another version (format {first['input']!r}, not {FORMAT})"
-    if first["type"] == "missing":
-        return f"damaged ({place} is missing)"
-    return f"damaged ({place}: {str(first['input'])[:60]!r}: {first['msg'][0].lower()}{first['msg'][1:]})"
+    return f"damaged ({in_words(first, place)})"
+
+
+def in_words(details: Any, place: str) -> str:
+    """One of pydantic's errors as `place: 'x' is not a number`, or `place is missing`."""
+    if details["type"] == "missing":
+        return f"{place} is missing"
+    value = str(details["input"])[:60]
+    shown = repr(value) if isinstance(details["input"], str) else value
+    if details["type"] == "literal_error":
+        return f"{place}: {shown} is not {details['ctx']['expected']}"
+    kind = KINDS.get(details["type"])
+    message = str(details["msg"])
+    return f"{place}: {shown}: {message[0].lower()}{message[1:]}" if kind is None else f"{place}: {shown} is not {kind}"
