@@ -16,7 +16,7 @@ import torch
 from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
 from hvae_spec.data.batches import Batches, draw_once
-from hvae_spec.data.dataset import load_dataset
+from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import CheckpointError, RecordError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
@@ -36,6 +36,7 @@ from hvae_spec.records.result import (
     UnitsRow,
 )
 from hvae_spec.spec.cost import evaluation_macs, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from hvae_spec.train.checkpoint import load_checkpoint, optimizer_of, save_checkpoint
 from hvae_spec.train.trainer import Trainer
@@ -101,7 +102,9 @@ class PackRun:
         self.curves: list[list[EpochRow]] = [[] for _ in self.specs]
         self.units: list[list[UnitsRow]] = [[] for _ in self.specs]
         self.segments: list[Segment] = []
-        """Of earlier runs; this one's is made when it is written."""
+        """Of earlier runs of this pack; this one's is made when it is written."""
+        self.extended: list[TrainingResult] = []
+        """The shorter trainings that the members go on from, one per member; none if they started anew."""
         self.seconds = {"training": 0.0, "curve": 0.0}
         self.saved_at, self.save_seconds, self.reported_at = time.monotonic(), 0.0, 0.0
         self.began, self.first_epoch = provenance.now(), 1
@@ -112,6 +115,8 @@ class PackRun:
         self.dataset = load_dataset(self.first.data)
         keep_freed_memory()
         self.trainer: Trainer | None = None
+        self.curve_spec = self.first
+        """The spec that the test curve goes by."""
 
     def run(self) -> None:
         """Train what is not trained, then evaluate what is not evaluated."""
@@ -129,17 +134,23 @@ class PackRun:
         with self.timed("training"):
             trainer = Trainer(self.specs, self.dataset, self.device, compiled=self.job.compiled)
         self.trainer = trainer
-        self.test = draw_once(self.dataset, "test", self.first.model.observation)
-        for record, spec in zip(self.records, self.specs, strict=True):
-            record.begin(spec)
-        if self.checkpoint.exists():
+        has_checkpoint = self.job.has_checkpoint
+        begun = [m for m, record in enumerate(self.records) if not _is_done(record)]
+        for m in begun:
+            self.records[m].begin(self.specs[m], anew=not has_checkpoint)
+        if has_checkpoint:
             self.resume(trainer)
-        elif self.job.extends:
-            self.extend(trainer)
-        elif self.first.training.first_phase is not None:
-            self.start(trainer)
+        else:
+            self.checkpoint.unlink(missing_ok=True)
+            if self.job.extends:
+                self.extend(trainer)
+            elif self.first.training.first_phase is not None:
+                self.start(trainer)
+        # A curve that has begun goes on with the settings and the test images that it began with.
+        self.curve_spec = self.records[begun[0]].spec if begun else self.first
+        self.test = draw_once(self.dataset_of(self.curve_spec), "test", self.first.model.observation)
         self.first_epoch = trainer.epoch + 1
-        epochs, every = self.first.training.epochs, self.first.evaluation.every
+        epochs, every = self.first.training.epochs, self.curve_spec.evaluation.every
         while trainer.epoch < epochs and self.alive(trainer):
             with self.timed("training"):
                 rows = trainer.train_epoch()
@@ -165,7 +176,7 @@ class PackRun:
         self.start_from(trainer, sources, is_extension=True)
         for m, source in enumerate(sources):
             self.curves[m], self.units[m] = source.epochs, source.units
-        self.segments = _trained(sources[0]).segments
+        self.extended = [_trained(source) for source in sources]
 
     def start_from(self, trainer: Trainer, sources: Sequence[Record], *, is_extension: bool) -> None:
         """Take weights, and for an extension the optimizer's state, from records."""
@@ -191,7 +202,7 @@ class PackRun:
     def resume(self, trainer: Trainer) -> None:
         """Go on from the pack's checkpoint."""
         header = load_checkpoint(self.checkpoint, trainer, self.job.trainings)
-        self.seconds, self.segments = dict(header.seconds), header.segments
+        self.seconds, self.segments, self.extended = dict(header.seconds), header.segments, header.extended
         for m, record in enumerate(self.records):
             # Curves are written before their checkpoint, so they may be ahead of it.
             self.curves[m] = [row for row in record.epochs if row["epoch"] <= trainer.epoch]
@@ -215,7 +226,7 @@ class PackRun:
 
     def evaluate_now(self, trainer: Trainer, m: int) -> Evaluation:
         """Evaluate one member as it stands, with batch-norm statistics recomputed."""
-        spec, settings, alive = self.specs[m], self.first.evaluation, self.alive(trainer)
+        spec, settings, alive = self.specs[m], self.curve_spec.evaluation, self.alive(trainer)
         samples, epoch = settings.curve_iw_samples, trainer.epoch
         with self.timed("curve"):
             model = compiler.select(trainer.model, spec.model, m)
@@ -237,12 +248,13 @@ class PackRun:
         for record, curve, units in zip(self.records, self.curves, self.units, strict=True):
             if not _is_done(record):
                 record.write_curves(curve, units)
-        save_checkpoint(self.checkpoint, trainer, self.job.trainings, self.seconds, self.all_segments(trainer))
+        segments = self.all_segments(trainer)
+        save_checkpoint(self.checkpoint, trainer, self.job.trainings, self.seconds, segments, self.extended)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 
     def all_segments(self, trainer: Trainer) -> list[Segment]:
-        """The epochs so far, and with what they were trained."""
+        """The epochs of this pack so far, and with what they were trained."""
         if trainer.epoch < self.first_epoch:
             return self.segments
         return [*self.segments, self.segment(self.began, self.first_epoch, trainer.epoch)]
@@ -286,7 +298,8 @@ class PackRun:
         member, spec = self.job.members[m], self.specs[m]
         steps = [row["ms_per_step"] for row in self.curves[m] if row["ms_per_step"] is not None]
         first = spec.first_phase
-        extended = _trained(Record(self.job.extends[m])).digest if self.job.extends else None
+        before = self.extended[m] if self.extended else None
+        earlier = (before.training_seconds or 0.0, before.curve_seconds or 0.0) if before else (0.0, 0.0)
         return TrainingResult(
             digest=member.digests.training,
             trajectory=member.digests.trajectory,
@@ -295,8 +308,8 @@ class PackRun:
             parameters=parameters(spec, self.dataset.pixels),
             epochs=trainer.epoch,
             steps=trainer.epoch * steps_per_epoch(spec, len(self.dataset.train)),
-            training_seconds=self.seconds["training"],
-            curve_seconds=self.seconds["curve"],
+            training_seconds=earlier[0] + self.seconds["training"],
+            curve_seconds=earlier[1] + self.seconds["curve"],
             ms_per_step=sum(steps) / len(steps) if steps else None,
             matmul_precision=spec.training.matmul_precision,
             pack=PackState(
@@ -307,36 +320,50 @@ class PackRun:
             ),
             data=data_state(self.dataset),
             continues=None if first is None else first.digests.training,
-            extended_from=extended,
-            segments=self.all_segments(trainer),
+            extended_from=None if before is None else before.digest,
+            segments=[*([] if before is None else before.segments), *self.all_segments(trainer)],
             finished_at=provenance.now(),
         )
 
     def evaluate_members(self, only: Sequence[int] | None = None) -> None:
-        """Evaluate every trained member that has no result yet, or of those only the ones with these indices."""
+        """Evaluate every trained member that has no result yet, or of those only the ones with these indices.
+
+        Raises:
+            RecordError: weights of members are missing or damaged. All others are evaluated.
+
+        """
         if self.trainer is None:
             batches = compiler.batches(self.first, self.dataset, self.device)
         else:
             batches = self.trainer.batches
             self.trainer = None  # what training held of a GPU's memory is the evaluation's now
+        damaged = []
         for m, (member, record) in enumerate(zip(self.job.members, self.records, strict=True)):
             if self.job.status(member) not in DONE and (only is None or m in only):
-                self.evaluate_member(member, record, batches)
+                try:
+                    self.evaluate_member(member, record, batches)
+                except RecordError as error:  # the other members are none the worse for it
+                    damaged.append(str(error))
             self.evaluated += 1
+        if damaged:
+            raise RecordError("; ".join(damaged))
 
     def evaluate_member(self, member: Member, record: Record, batches: Batches) -> None:
         """The final evaluation of one member."""
-        epochs, data = member.spec.training.epochs, member.spec.data
+        epochs = member.spec.training.epochs
         evaluation = MemberEvaluation(
             member,
             record,
-            # A pack that has begun may hold a member that is to be measured on other test images now.
-            self.dataset if data == self.first.data else load_dataset(data),
+            self.dataset_of(member.spec),
             batches,
             compiled=self.job.compiled,
             progress=lambda part: self.progress("evaluating", None, (self.evaluated + part) / len(self.specs)),
         )
         evaluation.run(lambda began: self.segment(began, epochs, epochs))
+
+    def dataset_of(self, spec: MemberSpec) -> Dataset:
+        """The data set of a spec. Other members of a pack that has begun may be measured on other test images."""
+        return self.dataset if spec.data == self.first.data else load_dataset(spec.data)
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -390,11 +417,6 @@ def _is_done(record: Record) -> bool:
     """Whether a training has ended in a result that stands."""
     training = record.training
     return training is not None and training.status != "failed"
-
-
-def _is_trained(record: Record) -> bool:
-    """Whether a member's training needs nothing more."""
-    return _is_done(record)
 
 
 def _trained(record: Record) -> TrainingResult:

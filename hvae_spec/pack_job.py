@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hvae_spec.errors import RecordError
-from hvae_spec.records.layout import LABELS, Record, Results
+from hvae_spec.records.layout import EPOCHS, LABELS, Record, Results
 from hvae_spec.records.result import DONE, Source, Status
 from hvae_spec.spec.grid import Member
 
@@ -58,6 +58,14 @@ class PackJob:
     def is_done(self) -> bool:
         """Whether every member has its result, as the records have it."""
         return all(self.status(member) in DONE for member in self.members)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the pack goes on from a checkpoint. One that led up to curves which are gone does not count: a record
+        was deleted, or moved out of the way, to be made anew.
+        """
+        there = Results(self.results).pack(self.pack_id).checkpoint.exists()
+        return there and all((self.record(member).folder / EPOCHS).exists() for member in self.members)
 
     @property
     def folders(self) -> list[Results]:

@@ -293,6 +293,9 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
     folder.mkdir(parents=True)
     path = folder / "checkpoint.safetensors"
     path.write_bytes(b"not a checkpoint")
+    foreign = job(tmp_path, specs(training__optimizer__adam__lr=0.5))
+    for one in (*parts.members, *foreign.members):
+        parts.record(one).write_curves([], [])
     with pytest.raises(CheckpointError, match="damaged checkpoint") as caught:
         run_pack(parts)
     assert str(path) in str(caught.value)
@@ -305,7 +308,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
     with pytest.raises(Killed):
         run_pack(parts, die)
     with pytest.raises(CheckpointError, match="other members"):
-        run_pack(job(tmp_path, specs(training__optimizer__adam__lr=0.5)))
+        run_pack(foreign)
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["pack"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

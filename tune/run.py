@@ -21,7 +21,7 @@ from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.load import Reading
 from tune.cli import check_device, run_interruptible
-from tune.execute.phases import check_first_phases, rounds
+from tune.execute.phases import check_first_phases, check_sources, rounds
 from tune.execute.signals import Interruption
 from tune.options import RunOptions, parse
 from tune.plan import devices
@@ -62,7 +62,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     _check_folder(results)
     options = _with_device(options)
     machine = _machine(options)
-    check_first_phases(reading, results, options.records)
+    check_sources(options.records)
     if options.plan:
         print_plan(_plan(options, machine, results, reading, console), console)
         return 0
@@ -164,6 +164,7 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
     while options.measure and (missing := forecaster.unmeasured(plan.jobs)):
         measure_all(missing, forecaster, console)
         plan = plan_now()
+    check_first_phases(plan, options.records)
     return plan
 
 

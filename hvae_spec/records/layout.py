@@ -209,9 +209,9 @@ class Record:
         """Path of the optimizer's state."""
         return self.folder / OPTIMIZER
 
-    def begin(self, spec: MemberSpec) -> None:
-        """Make the folder and write the resolved spec, if it is not there yet."""
-        if not (self.folder / SPEC).exists():
+    def begin(self, spec: MemberSpec, *, anew: bool = False) -> None:
+        """Make the folder and write the resolved spec, if it is not there yet, or if the training begins anew."""
+        if anew or not (self.folder / SPEC).exists():
             text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
             write_atomically(self.folder / SPEC, text)
 

@@ -292,6 +292,8 @@ class CheckpointHeader(FileModel):
     divergences: list[Divergence | None]
     seconds: dict[str, float]
     segments: list[Segment]
+    extended: list[TrainingResult] = []
+    """The shorter trainings that the members go on from, one per member; none if they started anew."""
 
 
 EPOCH_ROWS: TypeAdapter[list[EpochRow]] = TypeAdapter(list[EpochRow])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hvae_spec.errors import CheckpointError
 from hvae_spec.records.files import write_atomically
-from hvae_spec.records.result import CheckpointHeader, Segment, fault_of
+from hvae_spec.records.result import CheckpointHeader, Segment, TrainingResult, fault_of
 from hvae_spec.train.optimizer import OPTIMIZER
 from hvae_spec.train.trainer import Trainer
 
@@ -19,7 +19,12 @@ START_OVER = "delete it to start this pack over"
 
 
 def save_checkpoint(
-    path: Path, trainer: Trainer, trainings: Sequence[str], seconds: dict[str, float], segments: Sequence[Segment]
+    path: Path,
+    trainer: Trainer,
+    trainings: Sequence[str],
+    seconds: dict[str, float],
+    segments: Sequence[Segment],
+    extended: Sequence[TrainingResult] = (),
 ) -> None:
     """Write parameters, optimizer state, epoch and divergences. Random streams need no state (`hvae_spec.nn.random`).
 
@@ -29,6 +34,7 @@ def save_checkpoint(
         trainings: its members' training digests, in order.
         seconds: time spent so far, by what it was spent on.
         segments: the epochs so far, and with what they were trained.
+        extended: the shorter trainings that the members go on from, one per member; none if they started anew.
 
     """
     header = CheckpointHeader(
@@ -38,6 +44,7 @@ def save_checkpoint(
         divergences=trainer.divergences,
         seconds=seconds,
         segments=list(segments),
+        extended=list(extended),
     )
     _write(path, header, trainer.optimizer.state())
 
@@ -106,8 +113,12 @@ def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
     part = {"rows": tensors["rows"][places]}
     for new, old in enumerate(places):
         part |= {f"{OPTIMIZER}/{new}/{name}": value for name, value in optimizer_of(tensors, old).items()}
-    divergences = [header.divergences[place] for place in places]
-    _write(target, header.model_copy(update={"trainings": list(trainings), "divergences": divergences}), part)
+    changes = {
+        "trainings": list(trainings),
+        "divergences": [header.divergences[place] for place in places],
+        "extended": [header.extended[place] for place in places] if header.extended else [],
+    }
+    _write(target, header.model_copy(update=changes), part)
 
 
 def optimizer_of(state: dict[str, torch.Tensor], m: int) -> dict[str, torch.Tensor]:

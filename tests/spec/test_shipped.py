@@ -9,6 +9,10 @@ from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import macs
 from tune.execute.phases import check_first_phases
+from tune.plan.devices import Machine
+from tune.plan.needs import Ledger
+from tune.plan.packs import RunInfo
+from tune.plan.planner import make_plan
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
 CASES = [(path, profile) for path in SPECS for profile in (None, *read(path).experiment.profiles)]
@@ -19,7 +23,9 @@ def test_reads_with_every_profile(path, profile, tmp_path):
     reading = read(path, (), profile)
     assert reading.experiment.name == path.stem + (f"-{profile}" if profile else "")
     assert reading.members
-    check_first_phases(reading, Results(tmp_path), ())
+    results = Results(tmp_path)
+    plan = make_plan(reading, Ledger(results), RunInfo(tmp_path, "cpu"), Machine(2, 0))
+    check_first_phases(plan)
 
 
 @pytest.mark.parametrize("path", [path for path in SPECS if path.stem != "quickstart"], ids=lambda path: path.stem)

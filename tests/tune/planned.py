@@ -58,6 +58,7 @@ def train(root, member, status="trained", *, epochs=None, has_optimizer=True):
     """Write the record of a training that ended so; returns it."""
     record, digests = record_of(root, member), member.digests
     record.begin(member.spec)
+    record.write_curves([], [])
     record.finish(
         TrainingResult(
             digest=digests.training,

@@ -11,6 +11,7 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from analysis import report
+from hvae_spec import pack
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from tests.tune.planned import labeled
@@ -343,3 +344,113 @@ def test_a_results_folder_of_the_former_layout_is_refused_in_one_line(finished, 
     assert run(spec, tmp_path / "new", "--records", str(root), *options) == 2
     _, err = capsys.readouterr()
     assert (err.startswith(words), len(err.splitlines())) == (True, 1)
+
+
+class Killed(BaseException):
+    """Stands for a process that dies."""
+
+
+def kill(spec, root, epoch, *options):
+    """Run until the checkpoint of an epoch is written, and die."""
+    save = pack.PackRun.save
+
+    def save_and_die(self, trainer):
+        save(self, trainer)
+        if trainer.epoch == epoch:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(pack, "CHECKPOINT_SHARE", 1e9)
+        patch.setattr(pack.PackRun, "save", save_and_die)
+        with pytest.raises(Killed):
+            run(spec, root, *options)
+
+
+def test_members_that_share_a_training_go_on_together_after_a_kill(finished, tmp_path, capsys):
+    spec, root = finished[0], tmp_path / "out"
+    axes = setting(grid__axes="{evaluation.iw_samples: [5, 7]}")
+    kill(spec, root, 2, *axes)
+    assert run(spec, root, *axes) == 0
+    assert "8 of 8 members finished." in told(capsys)
+    assert run(spec, tmp_path / "anew", *axes) == 0
+    assert contents(root) == contents(tmp_path / "anew")
+
+
+def test_retrain_starts_a_pack_over_that_had_begun_with_another_curve(finished, tmp_path):
+    spec, root, every = finished[0], tmp_path / "out", setting(evaluation__every=1)
+    kill(spec, root, 2)
+    assert run(spec, root, *every, "--retrain") == 0
+    assert run(spec, tmp_path / "anew", *every) == 0
+    assert contents(root) == contents(tmp_path / "anew")
+    for record in Results(root).records:
+        assert [row["epoch"] for row in record.epochs] == [row["epoch"] for row in record.units] == [1, 2, 3]
+    assert len(list((root / "retired").iterdir())) == 4
+
+
+def test_a_record_that_is_deleted_while_its_pack_has_a_checkpoint_is_trained_from_the_start(finished, tmp_path):
+    spec, root = finished[0], tmp_path / "out"
+    kill(spec, root, 2)
+    shutil.rmtree(Results(root).records[0].folder)
+    assert run(spec, root) == 0
+    assert contents(root) == contents(finished[1])
+
+
+def test_a_curve_that_has_begun_keeps_its_settings_and_test_images(finished, tmp_path, capsys):
+    spec, root = finished[0], tmp_path / "out"
+    more = setting(data__test_images=20, evaluation__every=1)
+    kill(spec, root, 2)
+    capsys.readouterr()
+    assert run(spec, root, *more, "--plan") == 0
+    assert "4 members keep their learning curves (evaluation.every 2, not 1)" in told(capsys)
+    assert run(spec, root, *more) == 0
+    there = Results(finished[1])
+    for record in Results(root).records:
+        same = there.find(record.training.digest)
+        assert record.epochs == [{**row, "seconds": mine["seconds"], "ms_per_step": mine["ms_per_step"]}
+                                 for row, mine in zip(same.epochs, record.epochs, strict=True)]  # fmt: skip
+        assert record.units == same.units
+        (evaluation,) = record.evaluations
+        assert evaluation.result.data.test_images == 20
+
+
+def test_extensions_keep_what_each_member_was_trained_with(copy):
+    spec, root = copy
+    for number, (record, _) in enumerate(labeled(root).values()):
+        training = record.training
+        segment = training.segments[0].model_copy(update={"command": [f"command {number}"]})
+        record.finish(training.model_copy(update={"segments": [segment], "training_seconds": 1000.0 + number}))
+    kill(spec, root, 5, *setting(training__epochs=7))
+    for name in [record.folder for record in Results(root).records if record.training is not None]:
+        shutil.rmtree(name)  # they are not needed any more
+    assert run(spec, root, *setting(training__epochs=7)) == 0
+    assert len(Results(root).records) == 4
+    for number, (record, _) in enumerate(labeled(root).values()):
+        training = record.training
+        assert training.segments[0].command == [f"command {number}"]
+        assert [(one.first_epoch, one.last_epoch) for one in training.segments] == [(1, 3), (4, 5), (6, 7)]
+        assert 1000.0 + number < training.training_seconds < 1100.0 + number
+        assert training.extended_from
+
+
+def test_an_extension_without_a_checkpoint_whose_source_is_gone_starts_anew(copy, tmp_path):
+    spec, root = copy
+    longer = setting(training__epochs=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack.PackRun, "train", lambda self: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(spec, root, *longer)
+    shutil.rmtree(root / "members")
+    assert run(spec, root, *longer) == 0
+    assert all(record.training.extended_from is None for record in Results(root).records)
+
+
+def test_one_damaged_record_does_not_hinder_the_evaluation_of_others(copy, capsys):
+    spec, root = copy
+    broken = Results(root).records[1]
+    broken.weights.write_bytes(broken.weights.read_bytes()[:100])
+    assert run(spec, root, *setting(evaluation__iw_samples=7)) == 1
+    assert "3 of 4 members finished" in told(capsys)
+    failures = [one.result for record in Results(root).records for one in record.evaluations if one.result.failure]
+    assert [failure.training for failure in failures] == [broken.training.digest]
+    assert str(broken.weights) in failures[0].failure

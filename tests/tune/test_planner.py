@@ -110,6 +110,9 @@ def test_a_pack_that_has_begun_goes_on_as_it_is(tmp_path):
     for each in plan.jobs:
         write_pack(each)
     (tmp_path / "packs" / job.pack_id / "checkpoint.safetensors").write_bytes(b"")
+    for one in job.members:
+        job.record(one).begin(one.spec)
+        job.record(one).write_curves([], [])
     finish_all(plan, job, 1)
     more = plan_of(GRID.replace("[0, 1, 2]", "[0, 1, 2, 3]"), tmp_path, cores=1)
     begun = next(other for other in more.jobs if other.pack_id == job.pack_id)

@@ -26,12 +26,18 @@ def check_data(plan: Plan) -> None:
         if _key(data) not in loaded:
             loaded[_key(data)] = load_dataset(data)
     seen: set[Path] = set()
+    first: dict[str, tuple[Record, DataState]] = {}
     for data, record in _records(plan):
+        if record.folder in seen:
+            continue
+        seen.add(record.folder)
         dataset = loaded.get(_key(data))
-        if dataset is not None and record.folder not in seen:
-            seen.add(record.folder)
-            for state in _images_of(record):
+        for state in _images_of(record):
+            if dataset is not None:
                 _compare(record, state, dataset)
+            else:
+                # Nothing of these data is run, but records of other folders may come to stand beside each other.
+                _compare_records(record, state, *first.setdefault(_key(data), (record, state)))
 
 
 def _key(data: DataSpec) -> str:
@@ -60,6 +66,15 @@ def _images_of(record: Record) -> Iterator[DataState]:
             result = evaluation.result
             if result is not None and result.data is not None:
                 yield result.data
+
+
+def _compare_records(record: Record, state: DataState, other: Record, its: DataState) -> None:
+    if (state.train_sha256, state.test_sha256) != (its.train_sha256, its.test_sha256):
+        raise DataError(
+            f"{state.dataset}: the images that {record.folder} was made with are not those of {other.folder}\n"
+            "      expected the same images in all results of a folder: choose another folder with --results, or leave "
+            "out a --records"
+        )
 
 
 def _compare(record: Record, state: DataState, dataset: Dataset) -> None:

@@ -7,45 +7,45 @@ from pathlib import Path
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import DONE
-from hvae_spec.spec.load import Reading
 from tune.execute.listener import Listener
 from tune.execute.outcomes import record_failure
 from tune.plan.packs import pack_id
+from tune.plan.planner import Plan
 
 
-def check_first_phases(reading: Reading, results: Results, sources: Sequence[Path]) -> None:
-    """Make sure that every fine-tuned member of a grid that is not done has something to start from.
-
-    Args:
-        reading: the spec.
-        results: its results folder.
-        sources: further results folders.
-
-    Raises:
-        UserError: a source is no results folder, or a first phase is neither in the grid nor to be found anywhere.
-
-    """
+def check_sources(sources: Sequence[Path]) -> None:
+    """Make sure that further results folders are some. Raises UserError if one is not."""
     for source in sources:
         if not (source / "members").is_dir():
             raise UserError(f"--records {source}: not a results folder (it has no members)")
-    folders = [results, *map(Results, sources)]
-    planned = {member.digests.training for member in reading.members}
+
+
+def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
+    """Make sure that every fine-tuned member which is to be trained has something to start from: a first phase, a
+    shorter training of it, or a checkpoint.
+
+    Args:
+        plan: what is to run.
+        sources: further results folders.
+
+    Raises:
+        UserError: a first phase is neither in the grid nor to be found anywhere.
+
+    """
+    folders = [plan.results, *map(Results, sources)]
+    planned = {need.member.digests.training for need in plan.needs}
 
     def outcomes(training: str) -> set[str]:
         records = (folder.find(training) for folder in folders)
         return {found.status for record in records if record is not None and (found := record.training) is not None}
 
-    for member in reading.members:
+    for need in plan.needs:
+        member = need.member
         first = member.spec.first_phase
-        if first is None:
+        if first is None or need.what != "training" or need.extends or member.folder in plan.going_on:
             continue
-        of_first, own = outcomes(first.digests.training), outcomes(member.digests.training)
-        if first.digests.training in planned or of_first:
+        if first.digests.training in planned or outcomes(first.digests.training):
             # One that diverged or failed: `rounds` records the member as failed, with the reason, and the others run.
-            continue
-        record = results.find(member.digests.training)
-        if "trained" in own or (record is not None and record.status(member.digests.evaluation) in DONE):
             continue
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "
@@ -99,7 +99,7 @@ def _with_first_phases(job: PackJob, folders: Sequence[Results], listener: Liste
     """A pack less the members whose first phase is not trained. These are recorded as failed, each with its reason.
     A pack that goes on from a checkpoint needs no first phase any more.
     """
-    if Results(job.results).pack(job.pack_id).checkpoint.exists():
+    if job.has_checkpoint:
         return job
     left, reasons = [], []
     for member in job.members:

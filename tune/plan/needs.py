@@ -73,16 +73,26 @@ class Ledger:
         first: dict[str, Need] = {}
         found: list[Need] = []
         for member in members:
-            need, training = self._need(member, retrain and bool(self.other_curve(member))), member.digests.training
-            if training in first:
+            training = member.digests.training
+            earlier = first.get(training)
+            need = self._need(member, earlier is None and retrain and bool(self.other_curve(member)))
+            if earlier is not None:
                 # Several members have one record, which is made, copied or moved away once.
-                one = replace(need.member, folder=first[training].member.folder)
-                need = replace(need, member=one, adopted=None, retired=None, hindered="")
-                if need.what == "training":
-                    need = replace(need, what="evaluation", extends=None, start_epoch=0)
+                one = replace(need.member, folder=earlier.member.folder)
+                need = replace(need, member=one, adopted=None, hindered="")
+                if earlier.what == "training":
+                    status = need.status if earlier.retired is None else earlier.status
+                    need = replace(need, status=status, what="evaluation", extends=None, start_epoch=0)
             first.setdefault(training, need)
             found.append(need)
-        return found
+        # Nothing goes on from a record that is moved out of the way.
+        gone = {need.retired.folder.resolve() for need in found if need.retired is not None}
+        return [
+            replace(need, what="training", extends=None, start_epoch=0)
+            if need.extends is not None and need.extends.resolve() in gone
+            else need
+            for need in found
+        ]
 
     def other_curve(self, member: Member) -> str:
         """In which settings the learning curve of a member's record differs from the asked for: `evaluation.every null,
@@ -92,17 +102,21 @@ class Ledger:
         entry = None if record is None else self.index.get(record.folder.name)
         if entry is None:
             return ""
-        theirs, ours = MemberSpec.model_validate(entry.spec).evaluation, member.spec.evaluation
+        spec = MemberSpec.model_validate(entry.spec)
+        theirs, ours = spec.evaluation, member.spec.evaluation
         if theirs.every != ours.every:
             return f"evaluation.every {_shown(theirs.every)}, not {_shown(ours.every)}"
         if ours.every and theirs.curve_iw_samples != ours.curve_iw_samples:
             return f"evaluation.curve_iw_samples {theirs.curve_iw_samples}, not {ours.curve_iw_samples}"
+        if ours.every and spec.data.test_images != member.spec.data.test_images:
+            return f"data.test_images {_shown(spec.data.test_images)}, not {_shown(member.spec.data.test_images)}"
         return ""
 
     def _need(self, member: Member, retrain: bool) -> Need:
         digests, record = member.digests, self.results.find(member.digests.training)
         if retrain:
-            return replace(self._to_train(member, "pending"), retired=record)
+            # From the start, as the shorter curves have other settings, too.
+            return Need(member, "pending", "training", retired=record)
         if record is not None:
             member = replace(member, folder=record.folder.name)
             status = record.status(digests.evaluation)

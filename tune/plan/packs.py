@@ -90,10 +90,11 @@ def planned_file(jobs: Iterable[PackJob]) -> PlannedFile:
 
 def begun_packs(
     results: Results, missing: Mapping[str, Need], run: RunInfo, pack_size: int | None
-) -> tuple[list[PackJob], frozenset[str]]:
+) -> tuple[list[PackJob], frozenset[str], list[PackFolder]]:
     """Packs of an earlier run that are to go on as they are: those with a checkpoint that hold a member which is still
     wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two. Also
-    the ids of those with a checkpoint.
+    the ids of those with a checkpoint, and the folders of packs whose checkpoints led up to records that are gone or
+    are made anew.
 
     Of two packs with a member in common that both have a checkpoint, or both none, the larger one goes on: the smaller
     may be the half of one that ran out of memory, and its other half may not have been written yet.
@@ -108,9 +109,21 @@ def begun_packs(
         RecordError: a pack's file is damaged.
 
     """
-    by_training = {need.member.digests.training: need.member for need in missing.values()}
-    there = [job for folder in results.packs if (job := _read_pack(folder, results, by_training, run)) is not None]
-    with_checkpoint = {job.pack_id for job in there if results.pack(job.pack_id).checkpoint.exists()}
+    # Of members that share a training, the pack holds the one that it is trained as.
+    sharing = sorted(missing.values(), key=lambda need: need.what == "training")
+    by_training = {need.member.digests.training: need.member for need in sharing}
+    retired = {need.member.digests.training for need in missing.values() if need.retired is not None}
+    found = (_read_pack(folder, results, by_training, run) for folder in results.packs)
+    there = [job for job in found if job is not None]
+    stale = [
+        results.pack(job.pack_id)
+        for job in there
+        if retired & set(job.trainings) or (results.pack(job.pack_id).checkpoint.exists() and not job.has_checkpoint)
+    ]
+    there = [job for job in there if not retired & set(job.trainings)]
+    with_checkpoint = {job.pack_id for job in there if job.has_checkpoint}
+    # What an extension goes on from may be gone; with a checkpoint it is no longer needed.
+    there = [job for job in there if job.pack_id in with_checkpoint or all(map(_is_trained, job.extends))]
     there.sort(key=lambda job: (job.pack_id not in with_checkpoint, -len(job.members), job.pack_id))
     jobs: list[PackJob] = []
     left = set(missing)
@@ -121,7 +134,7 @@ def begun_packs(
         if wanted and wanted <= left and (job.pack_id in with_checkpoint or is_whole):
             jobs.append(job)
             left -= wanted
-    return jobs, frozenset(with_checkpoint & {job.pack_id for job in jobs})
+    return jobs, frozenset(with_checkpoint & {job.pack_id for job in jobs}), stale
 
 
 def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) -> Iterator[PackJob]:
@@ -144,11 +157,9 @@ def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) 
         )
 
 
-def _renewed(begun: MemberSpec, planned: Member) -> Member:
-    """A member of a pack that has begun: its curve goes on as it is, and its evaluation is the planned one."""
-    curve = {"every": begun.evaluation.every, "curve_iw_samples": begun.evaluation.curve_iw_samples}
-    evaluation = planned.spec.evaluation.model_copy(update=curve)
-    return replace(planned, spec=planned.spec.model_copy(update={"evaluation": evaluation}))
+def _is_trained(folder: Path) -> bool:
+    training = Record(folder).training
+    return training is not None and training.status == "trained"
 
 
 def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, Member], run: RunInfo) -> PackJob | None:
@@ -173,7 +184,7 @@ def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, M
         digests = spec.digests
         name = results.record(digests.training, entry.folder).folder.name
         planned = by_training.get(digests.training)
-        members.append(Member(spec, digests, entry.labels, name) if planned is None else _renewed(spec, planned))
+        members.append(Member(spec, digests, entry.labels, name) if planned is None else planned)
     extends = tuple(run.results / path for path in content.extends)
     first = Record(extends[0]).training if extends else None
     job = run.job(

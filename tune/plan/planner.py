@@ -2,8 +2,9 @@
 torch nor Ray here.
 """
 
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -12,7 +13,7 @@ from hvae_spec.backend.memory import EVALUATION_SHARE
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
-from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, Status
 from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import MemberSpec
@@ -59,6 +60,8 @@ class Plan:
     """Packs to run, the costliest first."""
     begun: frozenset[str]
     """Those of them, by id, that go on from a checkpoint."""
+    stale: list[PackFolder]
+    """What is left of packs that led up to records which are gone, or are made anew."""
     workers: int
     """Packs that run at a time."""
     forecaster: Forecaster
@@ -68,6 +71,11 @@ class Plan:
     notes: list[str]
     """What becomes of records that the plan does not name, of curves with other settings, and what hinders trainings
     from going on."""
+
+    @cached_property
+    def going_on(self) -> frozenset[str]:
+        """Names of the folders of members that go on from a checkpoint."""
+        return _going_on(self.jobs, self.begun)
 
     @cached_property
     def statuses(self) -> dict[str, Status]:
@@ -87,6 +95,9 @@ class Plan:
             OSError: the disk is full or not writable.
 
         """
+        for folder in self.stale:
+            folder.forget()
+            shutil.rmtree(folder.folder, ignore_errors=True)
         for need in self.needs:
             digests, member = need.member.digests, need.member
             if need.adopted is not None:
@@ -113,11 +124,14 @@ class Plan:
                 ],
             )
         )
-        # Of members that share a record, the first is the one that it is trained as.
-        planned = {need.member.folder: indexed(need.member.spec, need.member.digests) for need in self.needs[::-1]}
-        retired = {need.retired.folder.name for need in self.needs if need.retired is not None}
-        kept = {name: entry for name, entry in self.index.items() if name not in retired}
-        write_index(self.results, {**planned, **kept})
+        # A record that is there is as it is; all others get the spec of the member that is trained or copied.
+        made = {need.member.folder: need.member for need in self.needs if need.what in ("training", "divergence")}
+        kept = {name: entry for name, entry in self.index.items() if name not in made or name in self.going_on}
+        fresh = {name: indexed(member.spec, member.digests) for name, member in made.items() if name not in kept}
+        for need in self.needs:
+            if need.adopted is not None:
+                fresh[need.member.folder] = indexed(need.adopted.spec, need.member.digests)
+        write_index(self.results, {**fresh, **kept})
         self.results.write_planned(planned_file(self.jobs))
 
 
@@ -154,7 +168,7 @@ def make_plan(
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
     needs = ledger.needs(reading.members, retrain)
     missing = {need.member.digests.evaluation: need for need in needs if need.what in ("training", "evaluation")}
-    begun, with_checkpoint = begun_packs(results, missing, run, packing.pack_size)
+    begun, with_checkpoint, stale = begun_packs(results, missing, run, packing.pack_size)
     for job in begun:
         for member in job.members:
             missing.pop(member.digests.evaluation, None)
@@ -205,15 +219,31 @@ def make_plan(
             )
         )
     jobs.sort(key=lambda job: -forecaster.of(job).seconds)
-    notes = [*changes(ledger.index, results.grid, needs), *_notes(ledger, needs, retrain)]
-    return Plan(reading, results, needs, jobs, with_checkpoint, workers, forecaster, machine, ledger.index, notes)
-
-
-def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool) -> list[str]:
-    """Which finished members keep curves with other settings, and what hinders trainings from going on."""
-    curves = Counter(
-        other for need in needs if need.what == "nothing" and not retrain and (other := ledger.other_curve(need.member))
+    notes = [
+        *changes(ledger.index, results.grid, needs),
+        *_notes(ledger, needs, retrain, _going_on(jobs, with_checkpoint)),
+    ]
+    return Plan(
+        reading, results, needs, jobs, with_checkpoint, stale, workers, forecaster, machine, ledger.index, notes
     )
+
+
+def _going_on(jobs: Iterable[PackJob], with_checkpoint: frozenset[str]) -> frozenset[str]:
+    return frozenset(member.folder for job in jobs if job.pack_id in with_checkpoint for member in job.members)
+
+
+def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool, going_on: frozenset[str]) -> list[str]:
+    """Which members keep curves with other settings, and what hinders trainings from going on.
+
+    Args:
+        ledger: the records.
+        needs: what the members need.
+        retrain: whether such members are trained again.
+        going_on: folders of the members that go on from a checkpoint.
+
+    """
+    keeping = [need for need in needs if need.what == "nothing" or need.member.folder in going_on]
+    curves = Counter(other for need in keeping if not retrain and (other := ledger.other_curve(need.member)))
     kept = [
         members_that(count, "keeps its learning curve", "keep their learning curves")
         + f" ({other}); --retrain trains with the new settings"
