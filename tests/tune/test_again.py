@@ -324,6 +324,20 @@ def test_images_that_have_changed_since_a_record_of_another_folder_are_refused(t
         assert not (tmp_path / "other" / "members").exists()
 
 
+def test_records_of_two_folders_with_different_images_do_not_come_into_one(tmp_path, capsys):
+    """Though nothing is left to run, so that no images are loaded."""
+    (tmp_path / "own.yaml").write_text(OWN)
+    write_images(tmp_path, 0)
+    spec, root = tmp_path / "own.yaml", tmp_path / "out"
+    assert run(spec, root) == 0
+    write_images(tmp_path, 1)
+    assert run(spec, tmp_path / "more", *setting(grid__seeds="[1]")) == 0
+    capsys.readouterr()
+    assert run(spec, root, *setting(grid__seeds="[0, 1]"), "--records", str(tmp_path / "more")) == 2
+    assert "was made with are not those of" in capsys.readouterr().err
+    assert len(Results(root).folders) == 1
+
+
 @pytest.mark.parametrize("options", [[], ["--plan"]])
 def test_a_results_folder_of_the_former_layout_is_refused_in_one_line(finished, tmp_path, options, capsys):
     spec, root = finished[0], tmp_path / "old"

@@ -261,6 +261,37 @@ def test_one_record_of_two_members_is_copied_once_and_moved_away_once(tmp_path):
     assert len(list((root / "retired").iterdir())) == 1
 
 
+def test_what_shares_a_record_that_is_trained_again_is_evaluated_again(tmp_path):
+    for member in members(**TWO_EVALUATIONS):
+        finish(tmp_path, member)
+    one, two = members(**TWO_EVALUATIONS, every=5)
+    (other,) = members(iw_samples=7)
+    found = Ledger(Results(tmp_path)).needs([one, other], retrain=True)
+    assert [need.what for need in found] == ["training", "evaluation"]
+    assert [need.status for need in found] == ["pending", "pending"]
+    assert two.digests.training == other.digests.training
+
+
+def test_no_training_goes_on_from_a_record_that_is_trained_again(tmp_path):
+    (short,) = members()
+    finish(tmp_path, short)
+    lengths = {"axes": "{training.epochs: [20, 30]}", "every": 5}
+    kept = needs(tmp_path, **lengths)
+    assert [need.start_epoch for need in kept] == [0, 20]
+    anew = needs(tmp_path, retrain=True, **lengths)
+    assert [(need.what, need.extends, need.start_epoch) for need in anew] == [("training", None, 0)] * 2
+
+
+def test_the_index_describes_copied_records_as_they_are(tmp_path):
+    source, root = tmp_path / "source", tmp_path / "root"
+    finish(source, *members())
+    plan_of(spec(every=5), root, sources=[source]).prepare()
+    again = plan_of(spec(every=5), root)
+    assert again.notes == [
+        "1 member keeps its learning curve (evaluation.every null, not 5); --retrain trains with the new settings"
+    ]
+
+
 def test_a_training_goes_on_from_a_record_of_another_folder(tmp_path):
     source, root = tmp_path / "source", tmp_path / "root"
     there = train(source, *members())

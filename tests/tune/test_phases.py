@@ -126,6 +126,16 @@ def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, c
     assert run(spec, tmp_path / "other", *alone, "--records", str(root)) == 2
 
 
+def test_a_longer_second_phase_goes_on_from_a_shorter_one_without_its_first_phase(spec, tmp_path, capsys):
+    root = tmp_path / "out"
+    for member in read(spec).members:
+        if member.labels["variant"] == "tuned":
+            train(root, member)
+    alone = ("--set", "grid.variants={tuned: {training.epochs: 4}}", "--plan")
+    assert run(spec, root, *alone) == 0
+    assert "3 to run (3 from a shorter training)" in capsys.readouterr().out
+
+
 def test_a_first_phase_that_diverged_in_another_folder_fails_its_own_second_phase_only(spec, tmp_path, monkeypatch):
     elsewhere, root = tmp_path / "elsewhere", tmp_path / "out"
     with monkeypatch.context() as broken:
