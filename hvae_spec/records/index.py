@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
 from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import IndexedRecord, IndexFile, read_file, write_file
@@ -34,6 +36,14 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
 def write_index(results: Results, records: Mapping[str, IndexedRecord]) -> None:
     """Write the index. Raises OSError if the folder is not writable."""
     write_file(results.root / "members" / "index.json", IndexFile(records=dict(records)))
+
+
+def spec_of(entry: IndexedRecord) -> MemberSpec | None:
+    """The spec of an entry; None if this version cannot read it: it names a choice that has not joined, say."""
+    try:
+        return MemberSpec.model_validate(entry.spec)
+    except ValidationError:
+        return None
 
 
 def indexed(spec: MemberSpec, digests: Digests) -> IndexedRecord:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 
 import pytest
 from rich.console import Console
@@ -327,6 +328,19 @@ def test_a_plan_without_the_index_or_with_a_damaged_one_is_the_same(tmp_path):
     assert plans(tmp_path) == expected
     plan_of(spec(epochs=30, seeds=[0, 1, 2, 3], every=5), tmp_path).prepare()
     assert path.read_text() == content
+
+
+def test_a_record_of_a_choice_that_is_not_known_here_hinders_nothing(tmp_path):
+    (member,) = members()
+    finish(tmp_path, member)
+    plan_of(spec(), tmp_path).prepare()
+    path = tmp_path / "members" / "index.json"
+    content = json.loads(path.read_text())
+    content["records"][member.folder]["spec"]["model"]["nonlinearity"] = "mine"
+    path.write_text(json.dumps(content))
+    (longer,) = plan_of(spec(epochs=30), tmp_path).needs
+    assert (longer.what, longer.extends) == ("training", None)
+    assert plan_of(spec(epochs=30), tmp_path).notes == ["a spec of another version: 1 member leaves the tables"]
 
 
 def test_a_record_whose_spec_is_damaged_is_no_start_for_others(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import DataError
+from hvae_spec.records.index import spec_of
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
 from hvae_spec.spec.data import DataSpec
@@ -54,7 +55,9 @@ def _records(plan: Plan) -> Iterator[tuple[DataSpec, Record]]:
             if record is not None:
                 yield need.member.spec.data, record
     for name, entry in plan.index.items():
-        yield DataSpec.model_validate(entry.spec["data"]), Record(plan.results.root / "members" / name)
+        spec = spec_of(entry)
+        if spec is not None:
+            yield spec.data, Record(plan.results.root / "members" / name)
 
 
 def _images_of(record: Record) -> Iterator[DataState]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hvae_spec.records.index import spec_of
 from hvae_spec.records.result import GridFile, IndexedRecord
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
@@ -41,7 +42,8 @@ def changes(index: Mapping[str, IndexedRecord], before: GridFile | None, needs: 
         counterpart = by_labels.get(_key(labels.get(entry.training, {})))
         key = repr({**entry.spec, "seed": 0}) + (_content_key(counterpart.spec) if counterpart else "")
         if key not in known:
-            known[key] = _difference(MemberSpec.model_validate(entry.spec), counterpart, cells)
+            spec = spec_of(entry)
+            known[key] = "a spec of another version" if spec is None else _difference(spec, counterpart, cells)
         counts[known[key], name in continued] += 1
     return [f"{what}: {members_that(count, *FATES[continues])}" for (what, continues), count in counts.items()]
 

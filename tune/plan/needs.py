@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from hvae_spec.errors import RecordError
-from hvae_spec.records.index import read_index
+from hvae_spec.records.index import read_index, spec_of
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
-from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from hvae_spec.train.schedules import disagreement
 
@@ -102,7 +101,9 @@ class Ledger:
         entry = None if record is None else self.index.get(record.folder.name)
         if entry is None:
             return ""
-        spec = MemberSpec.model_validate(entry.spec)
+        spec = spec_of(entry)
+        if spec is None:
+            return ""
         theirs, ours = spec.evaluation, member.spec.evaluation
         if theirs.every != ours.every:
             return f"evaluation.every {_shown(theirs.every)}, not {_shown(ours.every)}"
@@ -147,8 +148,8 @@ class Ledger:
         """A member that is to be trained: from where, and what hinders a shorter training from being gone on from."""
         epochs, best, hindered = member.spec.training.epochs, Need(member, status, "training"), ""
         for folder, entry in self.by_trajectory.get(member.digests.trajectory, ()):
-            shorter = MemberSpec.model_validate(entry.spec)
-            if shorter.seed != member.seed or shorter.training.epochs >= epochs:
+            shorter = spec_of(entry)
+            if shorter is None or shorter.training.epochs >= epochs:
                 continue
             record = Record(folder)
             result = record.training
