@@ -11,7 +11,7 @@ from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import DataError, UserError
+from hvae_spec.errors import DataError, MachineError, UserError
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
 
@@ -67,6 +67,8 @@ def listing(name: str) -> Listing:
 def _genuineness(name: str) -> str:
     try:
         genuine = [is_canonical(path, source) for source in SOURCES[name] if (path := find(source))]
+    except MachineError as error:
+        return f"unknown: {error}"
     except UserError as error:
         return f"damaged: {error}"
     return "yes" if all(genuine) else "no"

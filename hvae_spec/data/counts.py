@@ -14,7 +14,7 @@ from hvae_spec.data.formats.compressed import opened
 from hvae_spec.data.formats.idx import idx_shape
 from hvae_spec.data.formats.norb_matrix import norb_shape
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import DataError, MachineError, UserError
+from hvae_spec.errors import DataError, MachineError, UserError, as_machine_error
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, OwnImages
 
@@ -46,10 +46,15 @@ def stated_counts(spec: DataSpec) -> ImageCounts:
 
     Raises:
         DataError: the user's own images are not there, or cannot be counted.
+        MachineError: the system does not let it be seen whether they are there.
 
     """
-    if spec.is_own and spec.own is not None and not os.path.exists(spec.own.file):
-        raise DataError(f"{spec.own.file}: no such file or folder")
+    if spec.is_own and spec.own is not None:
+        file = spec.own.file
+        try:
+            os.stat(file)
+        except (OSError, ValueError) as error:
+            raise as_machine_error(file, error) or DataError(f"{file}: no such file or folder") from None
     return available_counts(spec)
 
 
@@ -169,7 +174,7 @@ def _signature(path: str) -> tuple[int, ...]:
         status = os.stat(path)
         below = _folders(path, status.st_mtime_ns) if stat.S_ISDIR(status.st_mode) else ()
     except OSError as error:
-        raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise as_machine_error(path, error) or MachineError(f"{path}: cannot be read ({error.strerror})") from None
     times = tuple(time for folder in below for time in _signature(folder))
     return (status.st_mtime_ns, status.st_size, *times)
 
