@@ -13,7 +13,7 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import DataSpec, published_counts
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
 
 
 def _list() -> int:
-    show([listing(name) for name in IMAGE_COUNTS])
+    show([listing(name) for name in published_counts()])
     return 0
 
 

@@ -16,7 +16,7 @@ from hvae_spec.data.formats.norb_matrix import norb_shape
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError, as_machine_error
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, OwnImages
+from hvae_spec.spec.data import DataSpec, OwnImages, published_counts
 
 State = tuple[str, int, int]
 """A file's path, modification time and size."""
@@ -135,7 +135,7 @@ def _mnist_counts(train: State, test: State) -> ImageCounts:
 def _norb_counts(train: State, test: State) -> ImageCounts:
     with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
         (_, (count, *_)), (_, (tests, *_)) = norb_shape(images), norb_shape(others)
-    return ImageCounts(IMAGE_COUNTS["norb"].pixels, count, tests)
+    return ImageCounts(published_counts()["norb"].pixels, count, tests)
 
 
 @lru_cache(maxsize=64)
