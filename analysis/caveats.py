@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from hvae_spec.spec.data import IMAGE_COUNTS
+from hvae_spec.spec.data import published_counts
 
 
 def canonical(files: "pd.Series[Any]") -> bool | None:
@@ -46,7 +46,7 @@ def limits(members: pd.DataFrame) -> Iterator[str]:
             published size, so it has no limits.
 
     """
-    whole = IMAGE_COUNTS.get(str(members["dataset"].iloc[0]))
+    whole = published_counts().get(str(members["dataset"].iloc[0]))
     if whole is None:
         return
     for kind, column, count in (("training", "train_images", whole.train), ("test", "test_images", whole.test)):

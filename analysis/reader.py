@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import RecordError
+from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
@@ -71,13 +71,15 @@ def read(path: str | Path) -> Contents:
 
     Raises:
         RecordError: there is no such folder, it holds no results, or a file in it is damaged.
+        MachineError: the system does not let something in it be read.
 
     """
     root = Path(path)
-    if not root.is_dir():
-        raise RecordError(f"{root}: no such results folder; `python -m tune.run` makes one, by default results/<name>")
     results = Results(root)
     try:
+        if not root.is_dir():
+            message = "no such results folder; `python -m tune.run` makes one, by default results/<name>"
+            raise RecordError(f"{root}: {message}")
         grid = results.grid
         specs = {name: entry.spec for name, entry in read_index(results).items()}
         planned = [] if grid is None else grid.members
@@ -93,7 +95,7 @@ def read(path: str | Path) -> Contents:
             if record.folder.name.rsplit("-", 1)[-1] not in shorts and record.has_spec
         ]
     except OSError as error:
-        raise RecordError(f"{root}: cannot be read ({error}); fix its permissions") from None
+        raise as_machine_error(root, error) or RecordError(f"{root}: cannot be read ({error})") from None
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     name = root.name if grid is None else grid.name

@@ -1,5 +1,7 @@
 """Errors that a user can fix: what is wrong, where, what was expected, and what would fix it."""
 
+import errno
+import os
 import unicodedata
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -40,6 +42,39 @@ class MachineError(UserError):
     """A disk or a permission stands in the way; the input is as it should be."""
 
     exit_code = 1
+
+
+INPUT_FAULTS = frozenset(
+    (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO)
+)
+"""Errors of the system that are about a wrong path, or (a seek to where no file has content) about damage."""
+REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "give yourself permission to read it, and to enter its folder"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on its disk"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
+}
+"""What fixes what the system refuses."""
+
+
+def as_machine_error(path: str | os.PathLike[str], error: Exception) -> MachineError | None:
+    """What kept a file from being read, if the machine is to blame; None if the input is.
+
+    The input is to blame if there is no such file, it is a folder, or its content is damaged. (What libraries raise
+    for the last may be an OSError too, such as gzip.BadGzipFile, but one without a number.)
+
+    Args:
+        path: what was read; where the error knows better, its message names that.
+        error: what reading it raised.
+
+    """
+    if not isinstance(error, OSError) or error.errno in INPUT_FAULTS:
+        return None
+    if error.errno is None and not isinstance(error, PermissionError):
+        return None
+    where = error.filename if isinstance(error.filename, str | os.PathLike) else path
+    number = error.errno or errno.EACCES
+    remedy = REMEDIES.get(number, "see to the disk or the network that it is on, and try again")
+    return MachineError(f"{os.fspath(where)}: cannot be read ({error.strerror or os.strerror(number)}); {remedy}")
 
 
 @dataclass(frozen=True, order=True)

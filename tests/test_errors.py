@@ -1,14 +1,38 @@
 """A caller tells by its type what an error is about, and a command by the same type what to exit with."""
 
+import builtins
+import gzip
+import io
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 import hvae_spec
-from hvae_spec.data.counts import image_counts
+from analysis.reader import read
+from hvae_spec.data.canonical import is_canonical
+from hvae_spec.data.counts import image_counts, stated_counts
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
+from hvae_spec.data.formats import compressed, folder, matlab, numpy_file
+from hvae_spec.data.own import find_own
+from hvae_spec.data.registry import SOURCES
+from hvae_spec.errors import (
+    CheckpointError,
+    DataError,
+    MachineError,
+    RecordError,
+    SpecError,
+    UserError,
+    as_machine_error,
+)
 from hvae_spec.records.arrays import load_arrays, save_arrays
+from hvae_spec.records.gallery_file import load_gallery
+from hvae_spec.records.layout import GALLERY, Record
+from hvae_spec.records.result import GridFile, read_file
 from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.yaml import read_text
 
 
 def own(path):
@@ -69,3 +93,93 @@ def test_what_the_system_refuses_is_a_machine_error(tmp_path, monkeypatch):
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(MachineError, match="Permission denied"):
         image_counts(own(tmp_path / "images"))
+
+
+def uncompressed(path):
+    with compressed.opened(path) as stream:
+        stream.read(1)
+
+
+READERS = {
+    "train-images-idx3-ubyte.gz": uncompressed,
+    "train-images-idx3-ubyte": uncompressed,
+    "t10k-labels-idx1-ubyte.gz": lambda path: is_canonical(path, SOURCES["mnist"][3]),
+    "chardata.mat": lambda path: matlab.arrays(path, "data"),
+    "a.npy": numpy_file.read,
+    "b.npy": numpy_file.shapes,
+    "a.npz": numpy_file.read,
+    "c.npy": lambda path: image_counts(own(path)),
+    "d.npy": lambda path: load_dataset(own(path)),
+    "a.png": lambda path: folder.read(path.parent),
+    "b.png": lambda path: folder.header(path.parent),
+    "a.yaml": read_text,
+    "weights.safetensors": load_arrays,
+    GALLERY: lambda path: load_gallery(path.parent),
+    "grid.json": lambda path: read_file(path, GridFile, "delete it"),
+    "spec.yaml": lambda path: Record(path.parent).spec,
+    "epochs.jsonl": lambda path: Record(path.parent).epochs,
+    "members/index.json": lambda path: read(path.parents[1]),
+}
+
+
+def deny(monkeypatch, denied, *places):
+    """Have the system refuse one path to these functions."""
+
+    def refusing(real):
+        def use(path, *arguments, **options):
+            if isinstance(path, str | Path) and Path(path) == denied:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *arguments, **options)
+
+        return use
+
+    for module, name in places:
+        monkeypatch.setattr(module, name, refusing(getattr(module, name)))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_may_not_be_read_is_a_machine_error(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"as it should be")
+    deny(monkeypatch, path, (builtins, "open"), (io, "open"))
+    with pytest.raises(MachineError) as caught:
+        READERS[name](path)
+    remedy = "give yourself permission to read it, and to enter its folder"
+    assert str(caught.value) == f"{path}: cannot be read (Permission denied); {remedy}"
+
+
+@pytest.mark.parametrize("use", [find_own, lambda path: stated_counts(own(path)), lambda path: read(Path(path))])
+def test_what_may_not_be_seen_is_not_said_to_be_missing(tmp_path, monkeypatch, use):
+    path = tmp_path / "images"
+    path.mkdir()
+    deny(monkeypatch, path, (os, "stat"))
+    with pytest.raises(MachineError, match="cannot be read") as caught:
+        use(str(path))
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_an_error_of_the_system_is_the_machines_unless_the_input_is_to_blame(tmp_path):
+    for error, said in (
+        (PermissionError("no"), "Permission denied); give yourself permission"),
+        (OSError(5, "Input/output error"), "Input/output error); see to the disk"),
+        (OSError(28, "No space left on device"), "No space left on device); make room"),
+        (OSError(24, "Too many open files"), "Too many open files); raise the limit"),
+    ):
+        assert f"a.gz: cannot be read ({said}" in str(as_machine_error("a.gz", error))
+    for number in (2, 20, 21, 22, 36, 40):
+        assert as_machine_error("a.gz", OSError(number, os.strerror(number))) is None
+    for error in (gzip.BadGzipFile("no"), UnidentifiedImageError("no"), EOFError(), ValueError(), OSError("cut off")):
+        assert as_machine_error("a.gz", error) is None
+
+
+def test_damaged_files_are_still_the_inputs_fault(tmp_path):
+    (tmp_path / "a.gz").write_bytes(b"not compressed")
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    with pytest.raises(DataError, match="damaged or incomplete"):
+        uncompressed(tmp_path / "a.gz")
+    with pytest.raises(DataError, match="not an image, or damaged"):
+        folder.read(tmp_path)
+    with pytest.raises(SpecError, match="a folder, not a file"):
+        read_text(tmp_path)

@@ -11,9 +11,9 @@ from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import DataError, UserError
+from hvae_spec.errors import DataError, MachineError, UserError
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.data import DataSpec, published_counts
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Listing:
 
     name: str
     here: str
-    """`yes`, `no`, or `2 of 4 files`."""
+    """`yes`, `no`, `2 of 4 files`, or `unknown` where only its loader knows what it reads."""
     where: str
     size: int
     """Bytes of its files."""
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
 
 
 def _list() -> int:
-    show([listing(name) for name in IMAGE_COUNTS])
+    show([listing(name) for name in published_counts()])
     return 0
 
 
@@ -53,7 +53,9 @@ def listing(name: str) -> Listing:
     package = DATASETS[name].comes_with
     if package is not None:
         return Listing(name, "yes", f"comes with {package}", 0, "yes", counts)
-    sources = SOURCES[name]
+    sources = SOURCES.get(name)
+    if not sources:
+        return Listing(name, "unknown", "its files are not registered", 0, "", counts)
     paths = [path for source in sources if (path := find(source))]
     folder = search_folders()[0] / sources[0].dataset
     where = ", ".join(dict.fromkeys(str(path.parent) for path in paths)) or f"looked for in {folder}"
@@ -67,6 +69,8 @@ def listing(name: str) -> Listing:
 def _genuineness(name: str) -> str:
     try:
         genuine = [is_canonical(path, source) for source in SOURCES[name] if (path := find(source))]
+    except MachineError as error:
+        return f"unknown: {error}"
     except UserError as error:
         return f"damaged: {error}"
     return "yes" if all(genuine) else "no"
@@ -103,17 +107,20 @@ def fetch(name: str) -> int:
     """Download the files of a data set that are missing. Returns the exit code.
 
     Raises:
-        DataError: there is no such data set, or a file cannot be had.
+        DataError: there is no such data set, its files are not known, or one cannot be had.
 
     """
     from rich.console import Console
 
     console = Console()
-    if name not in SOURCES:
+    if not SOURCES.get(name):
         known = ", ".join(SOURCES)
         if name in DATASETS and DATASETS[name].comes_with is not None:
             console.print(f"{name} comes with {DATASETS[name].comes_with}: nothing to download")
             return 0
+        if name in published_counts():
+            place = "hvae_spec/data/registry.py"
+            raise DataError(f"{name}: cannot be downloaded, as its files are not registered; add them to {place}")
         raise DataError(f"{name}: no such data set; expected one of {known}")
     paths: list[Path] = [locate(source) for source in SOURCES[name]]
     for path, source in zip(paths, SOURCES[name], strict=True):

@@ -6,7 +6,7 @@ from typing import IO
 
 from hvae_spec.data.cache import Source
 from hvae_spec.data.formats.compressed import opened
-from hvae_spec.errors import MachineError
+from hvae_spec.errors import MachineError, as_machine_error
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -54,7 +54,8 @@ def is_canonical(path: Path, source: Source) -> bool:
                 if _digest(stream, source.digest) == source.digest:
                     return True
         except OSError as error:
-            raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
+            fault = MachineError(f"{path}: cannot be read ({error.strerror})")
+            raise as_machine_error(path, error) or fault from None
     if not source.content_digest:
         return False
     with opened(path) as stream:

@@ -14,9 +14,9 @@ from hvae_spec.data.formats.compressed import opened
 from hvae_spec.data.formats.idx import idx_shape
 from hvae_spec.data.formats.norb_matrix import norb_shape
 from hvae_spec.data.registry import SOURCES
-from hvae_spec.errors import DataError, MachineError, UserError
+from hvae_spec.errors import DataError, MachineError, UserError, as_machine_error
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec, OwnImages
+from hvae_spec.spec.data import DataSpec, OwnImages, published_counts
 
 State = tuple[str, int, int]
 """A file's path, modification time and size."""
@@ -46,10 +46,15 @@ def stated_counts(spec: DataSpec) -> ImageCounts:
 
     Raises:
         DataError: the user's own images are not there, or cannot be counted.
+        MachineError: the system does not let it be seen whether they are there.
 
     """
-    if spec.is_own and spec.own is not None and not os.path.exists(spec.own.file):
-        raise DataError(f"{spec.own.file}: no such file or folder")
+    if spec.is_own and spec.own is not None:
+        file = spec.own.file
+        try:
+            os.stat(file)
+        except (OSError, ValueError) as error:
+            raise as_machine_error(file, error) or DataError(f"{file}: no such file or folder") from None
     return available_counts(spec)
 
 
@@ -130,7 +135,7 @@ def _mnist_counts(train: State, test: State) -> ImageCounts:
 def _norb_counts(train: State, test: State) -> ImageCounts:
     with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
         (_, (count, *_)), (_, (tests, *_)) = norb_shape(images), norb_shape(others)
-    return ImageCounts(IMAGE_COUNTS["norb"].pixels, count, tests)
+    return ImageCounts(published_counts()["norb"].pixels, count, tests)
 
 
 @lru_cache(maxsize=64)
@@ -169,7 +174,7 @@ def _signature(path: str) -> tuple[int, ...]:
         status = os.stat(path)
         below = _folders(path, status.st_mtime_ns) if stat.S_ISDIR(status.st_mode) else ()
     except OSError as error:
-        raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise as_machine_error(path, error) or MachineError(f"{path}: cannot be read ({error.strerror})") from None
     times = tuple(time for folder in below for time in _signature(folder))
     return (status.st_mtime_ns, status.st_size, *times)
 

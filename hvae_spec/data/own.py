@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hvae_spec.data.cache import search_folders
 from hvae_spec.data.formats import folder, numpy_file
 from hvae_spec.data.images import RawImages, every_fifth
-from hvae_spec.errors import DataError
+from hvae_spec.errors import DataError, MachineError, as_machine_error
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.data import OwnImages
 
@@ -24,17 +24,19 @@ def find_own(file: str) -> Path:
 
     Raises:
         DataError: they are nowhere.
+        MachineError: the system does not let it be seen whether they are there.
 
     """
     path = Path(file)
+    refusal: MachineError | None = None
     candidates = [path, *(parent / path.name for parent in search_folders())]
     for candidate in candidates:
         try:
-            if candidate.exists():
-                return candidate
-        except (OSError, ValueError):
-            continue
-    raise DataError(f"{file}: no such file or folder")
+            candidate.stat()
+            return candidate
+        except (OSError, ValueError) as error:
+            refusal = refusal or as_machine_error(candidate, error)
+    raise refusal or DataError(f"{file}: no such file or folder")
 
 
 def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:

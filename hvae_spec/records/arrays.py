@@ -9,7 +9,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hvae_spec.errors import CheckpointError
+from hvae_spec.errors import CheckpointError, as_machine_error
 from hvae_spec.records.files import sha256_of, write_atomically
 
 Arrays = dict[str, NDArray[Any]]
@@ -32,6 +32,7 @@ def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arra
 
     Raises:
         CheckpointError: there is no such file, or it is damaged.
+        MachineError: the system does not let it be read.
 
     """
     remedy = remedy or f"delete {path.parent} to have the member trained again"
@@ -43,5 +44,6 @@ def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arra
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; the member has not finished, or it diverged") from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: not arrays that can be read ({error}); {remedy}") from None
+        damage = CheckpointError(f"{path}: not arrays that can be read ({error}); {remedy}")
+        raise as_machine_error(path, error) or damage from None
     return arrays

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from hvae_spec.errors import RecordError
+from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.layout import GALLERY, Record
 
 ONCE = ("labels", "images", "reconstructions", "prior_samples")
@@ -35,14 +35,17 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
     Raises:
         RecordError: the record has none (its member has not finished, or finished before galleries were kept), or it is
             damaged.
+        MachineError: the system does not let it be read.
 
     """
     path = Path(folder) / GALLERY
-    if not path.exists():
-        # A member's folder: that of its latest evaluation.
-        evaluations = Record(Path(folder)).evaluations
-        path = evaluations[-1].folder / GALLERY if evaluations else path
     try:
+        if not path.exists():
+            # A member's folder: that of its latest evaluation.
+            evaluations = Record(Path(folder)).evaluations
+            path = evaluations[-1].folder / GALLERY if evaluations else path
+        with path.open("rb"):
+            pass  # safetensors says of a file that it may not read that there is none
         arrays: dict[str, NDArray[Any]] = safetensors.numpy.load_file(path)
     except FileNotFoundError:
         raise RecordError(
@@ -50,7 +53,8 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
             "(then hvae_spec.load_record(folder).gallery() computes what is missing)"
         ) from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise RecordError(f"{path}: not a gallery that can be read ({error})") from None
+        damage = RecordError(f"{path}: not a gallery that can be read ({error})")
+        raise as_machine_error(path, error) or damage from None
     depth = sum(name.startswith("latents/") for name in arrays)
     expected = {*ONCE, *(f"{name}/{layer}" for name in EACH_LAYER for layer in range(1, max(1, depth) + 1))}
     if missing := sorted(expected - arrays.keys()):

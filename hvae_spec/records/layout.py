@@ -36,7 +36,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from hvae_spec.errors import RecordError
+from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
 from hvae_spec.records.result import (
     DONE,
@@ -145,7 +145,8 @@ class Record:
             raise RecordError(f"{self.folder}: no record there (it has no {SPEC})") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
             what = " ".join(str(error).split())[:150]
-            raise RecordError(f"{path}: not the spec of a record ({what}); {self._lost}") from None
+            damage = RecordError(f"{path}: not the spec of a record ({what}); {self._lost}")
+            raise as_machine_error(path, error) or damage from None
         if not isinstance(tree, dict):
             raise RecordError(f"{path}: not the spec of a record (not a mapping); {self._lost}")
         return tree
@@ -245,6 +246,8 @@ def _rows(path: Path, kind: Any, remedy: str) -> Any:
         lines = [line for line in path.read_bytes().splitlines() if line.strip()]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise as_machine_error(path, error) or RecordError(f"{path}: cannot be read ({error.strerror})") from None
     for rows in (lines, lines[:-1]):
         try:
             return kind.validate_json(b"[" + b",".join(rows) + b"]")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict
 
-from hvae_spec.errors import RecordError
+from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.files import write_json
 
 Format = Literal[1]
@@ -325,6 +325,7 @@ def read_file(path: Path, kind: type[AnyFile], remedy: str) -> AnyFile | None:
 
     Raises:
         RecordError: the file is damaged, or of another format.
+        MachineError: the system does not let it be read.
 
     """
     try:
@@ -332,7 +333,8 @@ def read_file(path: Path, kind: type[AnyFile], remedy: str) -> AnyFile | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
+        fault = RecordError(f"{path}: cannot be read ({error.strerror}); {remedy}")
+        raise as_machine_error(path, error) or fault from None
     try:
         found = kind.model_validate_json(content)
     except ValidationError as error:

@@ -1,10 +1,12 @@
 """Which images, and how grey values become observations x."""
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Count, Real, SpecModel
 from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
@@ -12,8 +14,12 @@ from hvae_spec.spec.fields import OPEN, Affects, AuthorsCode, Column, Measured, 
 
 DatasetName = Annotated[str, Named(DATASETS)]
 
-IMAGE_COUNTS = {name: counts for name in DATASETS if (counts := DATASETS[name].counts) is not None}
-"""The data sets of this package as their distributors publish them."""
+
+@kept_until_a_choice_joins
+def published_counts() -> Mapping[str, ImageCounts]:
+    """How large the data sets are as their distributors publish them, by name; the user's own images are not there."""
+    return {name: counts for name in DATASETS if (counts := DATASETS[name].counts) is not None}
+
 
 PAPER = ("mnist", "omniglot", "norb")
 """The paper's data sets."""
@@ -64,7 +70,7 @@ class DataSpec(SpecModel):
         Count | None,
         Column("train_images_limit", "training images"),
         Measured("train_images"),
-        Paper(by_dataset={name: counts[1] for name, counts in IMAGE_COUNTS.items() if name in PAPER}, where="Sec. 3"),
+        Paper(by_dataset={name: published_counts()[name].train for name in PAPER}, where="Sec. 3"),
     ] = None
     """Use only the first so many training images. Null: all."""
     test_images: Annotated[
@@ -73,7 +79,7 @@ class DataSpec(SpecModel):
         NoStepCost("an evaluation is measured as a rate of images"),
         Column("test_images_limit", "test images"),
         Measured("test_images"),
-        Paper(by_dataset={name: counts[2] for name, counts in IMAGE_COUNTS.items() if name in PAPER}, where="Sec. 3"),
+        Paper(by_dataset={name: published_counts()[name].test for name in PAPER}, where="Sec. 3"),
     ] = None
     """Use only the first so many test images. Null: all."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hvae_spec.errors import Place, Problem, SpecError
+from hvae_spec.errors import Place, Problem, SpecError, as_machine_error
 from hvae_spec.spec.base import Loc
 
 MAX_NODES = 20_000
@@ -248,6 +248,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         SpecError: there is no such file, or it is not text.
+        MachineError: the system does not let it be read.
 
     """
 
@@ -264,7 +265,7 @@ def read_text(path: Path) -> str:
     except IsADirectoryError:
         raise fail("a folder, not a file") from None
     except OSError as error:
-        raise fail(f"cannot be opened: {error.strerror}") from None
+        raise as_machine_error(path, error) or fail(f"cannot be opened: {error.strerror}") from None
     except ValueError as error:
         raise fail(f"cannot be opened: {error}") from None
     if len(content) > MAX_BYTES:

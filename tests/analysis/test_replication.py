@@ -9,7 +9,7 @@ import analysis
 from analysis.paper import published, replication
 from analysis.tables import MeanCell, latex
 from hvae_spec.reading import read
-from hvae_spec.spec.data import IMAGE_COUNTS
+from hvae_spec.spec.data import published_counts
 
 SPECS = Path(__file__).parents[2] / "specs"
 
@@ -34,7 +34,7 @@ def as_published(results, member, test_log_likelihood=None, **fields):
     """A finished member on the whole canonical data, its bound some number of its own."""
     number = int(member.digests.evaluation[:6], 16) / 2**24
     dataset = member.labels["dataset"]
-    data = results.data(dataset, *IMAGE_COUNTS[dataset][1:])
+    data = results.data(dataset, *published_counts()[dataset][1:])
     value = -90 - number if test_log_likelihood is None else test_log_likelihood
     fields = {"iw_samples": 5000, "data": data, "test_log_likelihood_mc_se": 0.01 * (1 + number), **fields}
     return results.result(member, value, **fields)

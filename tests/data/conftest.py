@@ -1,5 +1,8 @@
 import pytest
 
+from hvae_spec import registry
+from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
+
 
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
@@ -13,3 +16,13 @@ def data_dir(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.setattr(requests, "get", get)
     return tmp_path
+
+
+@pytest.fixture
+def joined():
+    """The name of a data set that has just joined, which neither comes with a package nor has registered files."""
+    DATASETS.add("joined", Dataset(ImageCounts(9, 100, 20)))
+    yield "joined"
+    del DATASETS._items["joined"]
+    for forget in registry._FORGET:
+        forget()

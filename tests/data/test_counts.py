@@ -4,22 +4,25 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from formats import characters, write_mat, write_mnist, write_norb
 
+from analysis.caveats import limits
 from hvae_spec.data.counts import image_counts
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads
-from hvae_spec.spec.data import IMAGE_COUNTS, DataSpec
+from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.data import DataSpec, published_counts
 
 
 def counts(name):
     return image_counts(DataSpec(dataset=name))
 
 
-@pytest.mark.parametrize("name", IMAGE_COUNTS)
+@pytest.mark.parametrize("name", published_counts())
 def test_without_files_the_published_sizes_hold(data_dir, name):
-    assert counts(name) == IMAGE_COUNTS[name]
+    assert counts(name) == published_counts()[name]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -43,14 +46,14 @@ def test_counts_follow_the_files_as_they_come_and_change(data_dir, suffix):
 def test_a_file_alone_is_not_enough(data_dir):
     write_mnist(data_dir)
     (data_dir / "mnist" / "t10k-images-idx3-ubyte").unlink()
-    assert counts("mnist") == IMAGE_COUNTS["mnist"]
+    assert counts("mnist") == published_counts()["mnist"]
 
 
 def test_damaged_headers_leave_the_published_sizes(data_dir):
     write_norb(data_dir)
     for path in (data_dir / "norb").iterdir():
         path.write_bytes(b"")
-    assert counts("norb") == IMAGE_COUNTS["norb"]
+    assert counts("norb") == published_counts()["norb"]
 
 
 def test_counting_the_images_of_idx_and_norb_files_imports_nothing_heavy(data_dir):
@@ -72,3 +75,13 @@ def test_a_published_set_without_images_is_refused_at_reading(data_dir):
         loads(text)
     (problem,) = caught.value.problems
     assert (problem.place.line, problem.place.column) == (2, 17)
+
+
+def test_a_data_set_that_joins_has_published_sizes(joined):
+    assert published_counts()[joined] == counts(joined) == (9, 100, 20)
+    members = pd.DataFrame({"dataset": [joined], "train_images": [50], "test_images": [20]})
+    assert list(limits(members)) == ["50 of 100 training images"]
+
+
+def test_the_users_own_images_have_no_published_sizes():
+    assert set(DATASETS) - set(published_counts()) == {"own"}

@@ -10,6 +10,9 @@ from formats import characters, write_mat, write_mnist
 from hvae_spec.data import registry
 from hvae_spec.data.__main__ import main
 from hvae_spec.data.cache import Source
+from hvae_spec.errors import MachineError
+from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.data import published_counts
 
 
 def rows(text):
@@ -42,6 +45,29 @@ def test_the_list_knows_the_genuine_file_and_the_damaged_one(data_dir, capsys, m
     out = capsys.readouterr().out
     assert rows(out)["omniglot"][4] == "yes"
     assert rows(out)["mnist"][4] == "damaged:"
+
+
+def test_the_list_tells_what_is_known_of_a_data_set_without_files(data_dir, capsys, joined):
+    assert main([]) == 0
+    found = rows(capsys.readouterr().out)[joined]
+    assert found == [joined, "unknown", "9", "100", "20", "its", "files", "are", "not", "registered"]
+    assert main(["fetch", joined]) == 2
+    assert "joined: cannot be downloaded, as its files are not registered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", published_counts())
+def test_a_published_data_set_has_files_or_comes_with_a_package(name):
+    assert bool(registry.SOURCES.get(name)) != (DATASETS[name].comes_with is not None)
+
+
+def test_the_list_does_not_call_a_file_damaged_that_may_not_be_read(data_dir, capsys, monkeypatch):
+    def refuse(path, source):
+        raise MachineError(f"{path}: cannot be read (Permission denied)")
+
+    write_mat(data_dir / "omniglot" / "chardata.mat", **characters()[0])
+    monkeypatch.setattr("hvae_spec.data.__main__.is_canonical", refuse)
+    assert main([]) == 0
+    assert rows(capsys.readouterr().out)["omniglot"][4] == "unknown:"
 
 
 def test_fetch_names_what_is_here_and_fails_with_one_message(data_dir, capsys):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvae_spec.data.images import every_fifth
-from hvae_spec.errors import DataError, MachineError
+from hvae_spec.errors import DataError, MachineError, as_machine_error
 from hvae_spec.spec.choices.dataset import ImageCounts
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -18,7 +18,8 @@ def header(path: Path) -> ImageCounts:
     """Pixels, training images and test images. One image is opened.
 
     Raises:
-        DataError: there are no images, or the first cannot be read.
+        DataError: there are no images, or the first is damaged.
+        MachineError: the system does not let the folder or the image be read.
 
     """
     parts = {name: sum(map(len, classes.values())) for name, classes in _parts(path).items()}
@@ -35,7 +36,8 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     bytes. Files are in the order of their paths, so without classes in that of their names.
 
     Raises:
-        DataError: there are no images, one cannot be read, or they differ in size.
+        DataError: there are no images, one is damaged, or they differ in size.
+        MachineError: the system does not let the folder or an image be read.
 
     """
     found: dict[str, NDArray[Any]] = {}
@@ -67,7 +69,7 @@ def _parts(path: Path) -> dict[str, dict[str, list[Path]]]:
         else:
             parts = {"train": _classes(path)}
     except OSError as error:
-        raise MachineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise as_machine_error(path, error) or MachineError(f"{path}: cannot be read ({error.strerror})") from None
     for name, classes in parts.items():
         if not classes:
             where = path / name if (path / "train").is_dir() else path
@@ -94,4 +96,5 @@ def _picture(file: Path) -> NDArray[np.uint8]:
                 raise DataError(f"{file}: more than 8 bits per pixel; put such images into a .npy or .npz file")
             return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: not an image, or damaged ({error})") from None
+        damage = DataError(f"{file}: not an image, or damaged ({error})")
+        raise as_machine_error(file, error) or damage from None

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_spec.errors import DataError
+from hvae_spec.errors import DataError, MachineError, as_machine_error
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _fault(path: Path, error: Exception) -> DataError | MachineError:
+    """What is wrong with a file that could not be read, or with the machine."""
     what = " ".join(str(error).split())[:150] or type(error).__name__
-    return DataError(f"{path}: not a MATLAB file, or incomplete ({what}); delete it to download it again")
+    damage = DataError(f"{path}: not a MATLAB file, or incomplete ({what}); delete it to download it again")
+    return as_machine_error(path, error) or damage
 
 
 def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
@@ -20,6 +22,7 @@ def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
 
     Raises:
         DataError: the file is damaged, or a matrix is not in it.
+        MachineError: the system does not let it be read.
 
     """
     import scipy.io
@@ -28,7 +31,7 @@ def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
     try:
         found = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
     except Exception as error:  # SciPy raises whatever the damage leads to
-        raise _damaged(path, error) from None
+        raise _fault(path, error) from None
     missing = [name for name in names if name not in found]
     if missing:
         there = ", ".join(sorted(found)) or "nothing"
@@ -55,7 +58,7 @@ def _check_length(path: Path) -> None:
                 tag = stream.read(8)
                 end = end + 8 + struct.unpack(f"{order}II", tag)[1] if len(tag) == 8 else size + 1
     except OSError as error:
-        raise _damaged(path, error) from None
+        raise _fault(path, error) from None
     if end > size:
         raise DataError(f"{path}: not a MATLAB file, or incomplete (it ends too early); delete it to download it again")
 
@@ -65,6 +68,7 @@ def arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
 
     Raises:
         DataError: the file is damaged, or a matrix is not in it, is sparse or holds no numbers.
+        MachineError: the system does not let it be read.
 
     """
     import scipy.io
@@ -73,7 +77,7 @@ def arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     try:
         found = scipy.io.loadmat(path, variable_names=names)
     except Exception as error:  # SciPy raises whatever the damage leads to
-        raise _damaged(path, error) from None
+        raise _fault(path, error) from None
     for name in names:
         if not isinstance(found[name], np.ndarray) or found[name].dtype.kind not in "uifb":
             raise DataError(f"{path}: {name!r} is no dense matrix of real numbers")

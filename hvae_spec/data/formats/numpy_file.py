@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_spec.errors import DataError
+from hvae_spec.errors import DataError, as_machine_error
 
 ARRAYS = ("train", "test", "train_labels", "test_labels")
 
@@ -19,13 +19,14 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
     Raises:
         DataError: it is no such file, it is damaged, or it holds no `train`.
+        MachineError: the system does not let it be read.
 
     """
     return _arrays(path, _shape)
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array of a file by name; that of a `.npy` is called `train`. Raises DataError as `shapes` does."""
+    """Every array of a file by name; that of a `.npy` is called `train`. Raises what `shapes` does."""
     return _arrays(path, lambda stream: np.load(stream, allow_pickle=False))
 
 
@@ -38,7 +39,8 @@ def _arrays(path: Path, read_one: Callable[[IO[bytes]], Any]) -> dict[str, Any]:
             found, names = _one(path, read_one) if path.suffix == ".npy" else _several(path, read_one)
     except Exception as error:  # NumPy and zipfile raise whatever the damage leads to
         what = " ".join(str(error).split())[:150] or type(error).__name__
-        raise DataError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})") from None
+        damage = DataError(f"{path}: not a {path.suffix} file of numbers, or incomplete ({what})")
+        raise as_machine_error(path, error) or damage from None
     if "train" not in found:
         raise DataError(f"{path}: holds no array 'train' (it holds {', '.join(names) or 'nothing'})")
     return found
