@@ -198,7 +198,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
 def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     rows = [row for entry in entries for row in entry.epochs]
     fields = dict.fromkeys(key for row in rows for key in row if key != "format")
-    frame = _labelled(labels, [len(entry.epochs) for entry in entries])
+    frame = _labeled(labels, [len(entry.epochs) for entry in entries])
     columns: dict[str, Any] = {}
     for name in fields:
         values: list[Any] = [row.get(name) for row in rows]
@@ -217,7 +217,7 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         before = len(rows)
         rows += _unit_rows(entry)
         counts.append(len(rows) - before)
-    frame = _labelled(labels, counts)
+    frame = _labeled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
     columns: dict[str, Any] = dict(zip(("epoch", "layer", "unit"), values[:, :3].astype(np.int64).T, strict=True))
     columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE}
@@ -233,7 +233,7 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         found = [(count, _number(bound), _number(mc_se)) for count, (bound, mc_se) in bounds.items()]
         rows += sorted(found)
         counts.append(len(rows) - before)
-    frame = _labelled(labels, counts)
+    frame = _labeled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 3)
     columns = {"iw_samples": values[:, 0].astype(np.int64), "bound": values[:, 1], "mc_se": values[:, 2]}
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
@@ -265,7 +265,7 @@ def _device(entry: Entry) -> str | None:
     return segments[-1].device if segments else None
 
 
-def _labelled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+def _labeled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
     """The labels of member m repeated `counts[m]` times."""
     return labels.take(np.repeat(np.arange(len(labels)), counts)).reset_index(drop=True)
 

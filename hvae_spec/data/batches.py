@@ -33,7 +33,7 @@ class Batches:
 
     Args:
         dataset: the images.
-        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`, whose `draw` makes x of grey values.
+        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`, whose `draw` makes x of gray values.
         redraw: `every_epoch` (each visit of an image draws it anew) or `once` (`draw_once`).
         batch_size: B.
         last_batch: `drop` or `keep` the smaller batch at the end of an epoch.

@@ -134,7 +134,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(
             ("training", "batch_size"),
-            "batch normalisation needs more than one image in a batch",
+            "batch normalization needs more than one image in a batch",
             "a batch_size of 2 or more, or model.batch_norm: false",
             ("training.batch_size", "model.batch_norm"),
         )
@@ -142,7 +142,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
         yield Inconsistency(
             ("training", "last_batch"),
             f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
-            "which batch normalisation cannot take",
+            "which batch normalization cannot take",
             "last_batch: drop, or another batch_size",
             ("training.batch_size", "training.last_batch", "model.batch_norm", "data.dataset", "data.train_images"),
         )

@@ -118,7 +118,10 @@ TRAINING = [
     ({"epochs": 2.5}, "damaged (epochs: 2.5 is not a whole number)"),
     ({"failure": 4}, "damaged (failure: 4 is not text)"),
     ({"data": 3}, "damaged (data: 3 is not a mapping)"),
-    ({"divergence": {"epoch": "x", "step": 1, "quantity": "q"}}, "damaged (divergence.epoch: 'x' is not a whole number)"),
+    (
+        {"divergence": {"epoch": "x", "step": 1, "quantity": "q"}},
+        "damaged (divergence.epoch: 'x' is not a whole number)",
+    ),
     ({"divergence": {"epoch": 1}}, "damaged (divergence.step is missing)"),
     ({"segments": [{}]}, "damaged (segments.0.first_epoch is missing)"),
     ({"format": 2}, "written by another version (format 2, not 1)"),

@@ -100,7 +100,7 @@ def test_new_seeds_run_alone_and_a_renamed_variant_runs_not_at_all(tmp_path):
     more = plan_of(GRID.replace("[0, 1, 2]", "[0, 1, 2, 3]"), tmp_path)
     assert {each.spec.seed for job in more.jobs for each in job.members} == {3}
     assert sum(len(job.members) for job in more.jobs) == 7
-    renamed = plan_of(GRID.replace("VAE+BN+WU:", "my favourite:"), tmp_path)
+    renamed = plan_of(GRID.replace("VAE+BN+WU:", "my favorite:"), tmp_path)
     assert renamed.jobs == []
 
 

@@ -1,7 +1,7 @@
 """The floor under a step: its matrix products alone, each at the best rate that this machine has for its shape.
 
 No program that multiplies these matrices with PyTorch can be faster; how near a step comes to it says what all the rest
-(batch normalisation, nonlinearities, noise, the optimizer, and launching it all) costs.
+(batch normalization, nonlinearities, noise, the optimizer, and launching it all) costs.
 """
 
 from collections import Counter

@@ -30,7 +30,7 @@ NEARLY_BEST = 1.03
 
 @dataclass(frozen=True)
 class StepTime:
-    """One optimisation step of a pack of some size."""
+    """One optimization step of a pack of some size."""
 
     members: int
     """M."""
@@ -74,7 +74,7 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and batch normalisation."""
+    """A shape's name in tables: data set, depth, inference and batch normalization."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
     return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{'+BN' if model.batch_norm else ''}"
