@@ -1,5 +1,5 @@
-"""Tidy frames of a results folder: one row a member; a member and epoch; a member, evaluation, layer and unit; a
-member and number of importance samples.
+"""Tidy frames of a results folder: one row per member; per member and epoch; per member, evaluation, layer and
+unit; per member and number of importance samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,20 +35,20 @@ class Frames:
     factors: tuple[str, ...]
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
-    """One row a member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
+    """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
     `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
     layer i, costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`.
     `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
     training started from."""
     epochs: pd.DataFrame
-    """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
+    """One row per member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
     curve at its points. The final evaluation is no point of it."""
     units: pd.DataFrame
-    """One row a member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
+    """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
     of the test curve and, in the last epoch, the final one."""
     bounds: pd.DataFrame
-    """One row a finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted bound
-    on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
+    """One row per finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted
+    bound on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
 
     @property
     def planned(self) -> "Frames":
@@ -56,7 +56,7 @@ class Frames:
         return self.select(self.members["planned"])
 
     def select(self, mask: "pd.Series[bool]") -> "Frames":
-        """The members for which `mask` (one entry a row of `.members`) is true, with their rows of the other frames."""
+        """The members for which `mask` (one entry per row of `.members`) is true, with their rows of the others."""
         members = self.members[mask]
         epochs, units, bounds = (
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
@@ -64,7 +64,7 @@ class Frames:
         return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
-        """The same members with these axes told by their variants' names: `VAE, batch_norm = True`."""
+        """The same members with these axes in their variants' names: `VAE, batch_norm = True`."""
         own = [factor for factor in self.factors if factor in axes]
         if not own:
             return self
@@ -83,7 +83,7 @@ class Frames:
         """The planned members apart by data set and by place on the further axes: one table or figure each.
 
         Args:
-            across: axes that do not tell groups apart.
+            across: axes that do not make groups of their own.
 
         """
         frames, keys = self.planned, ["dataset", *(factor for factor in self.factors if factor not in across)]
@@ -271,14 +271,14 @@ def _labeled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
 
 
 def _factor(entry: Entry, path: str) -> Any:
-    """A member's place on an axis; a record made before the grid had this axis tells it from its spec."""
+    """A member's place on an axis; of a record made before the grid had this axis, by its spec."""
     if path in entry.labels:
         return entry.labels[path]
     return reader.plain(at(entry.spec, path)) if entry.spec else None
 
 
 def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
-    """Columns `<prefix>1` ... `<prefix>L` of one list over layers a row; NaN above a shallower member's top."""
+    """Columns `<prefix>1` ... `<prefix>L` of one list over layers per row; NaN above a shallower member's top."""
     return {
         f"{prefix}{layer + 1}": _numbers(item[layer] if item and len(item) > layer else None for item in values)
         for layer in layers

@@ -112,7 +112,7 @@ class Model:
             return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
-        """E[x|z_1] for one sample z ~ q(z|x) an image, [N, D]."""
+        """E[x|z_1] for one sample z ~ q(z|x) per image, [N, D]."""
         z = self.encode(images, seed=seed)[0].to(self.device)
         with self._ready():
             return self._expected(z.movedim(-1, 0)[None])
@@ -152,7 +152,7 @@ class Model:
         return torch.inference_mode()
 
     def _expected(self, z: Tensor) -> Tensor:
-        """E[x|z_1] of one sample an image, z [1, U, 1, N] -> [N, D]."""
+        """E[x|z_1] of one sample per image, z [1, U, 1, N] -> [N, D]."""
         return self.hierarchy.generative.likelihood.mean(z)[0, :, 0].mT.cpu().contiguous()
 
     def _images(self, images: ArrayLike | Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Module):
-    """y = W x + b, with one W and b a member: a single batched product.
+    """y = W x + b, with one W and b per member: a single batched product.
 
     Args:
         members: M.

@@ -28,7 +28,7 @@ def parameters(member: MemberSpec, pixels: int) -> int:
 
 
 def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
-    """Multiply-adds once an image, and once a sample of an image."""
+    """Multiply-adds that are done once per image, and those done once per sample of an image."""
     once = sum(mapping.macs for mapping in mappings(member, pixels) if not mapping.per_sample)
     each = sum(mapping.macs for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each

@@ -51,7 +51,7 @@ class DataSpec(SpecModel):
     """Images of your own, for `dataset: own`: their name, file and range of values."""
     copies: Annotated[Count, AuthorsCode("2 for `norb`")] = 1
     """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
-    authors' code, whose set holds the first camera's images twice. (A test set twice over would tell nothing more, and
+    authors' code, whose set holds the first camera's images twice. (A test set twice over would say nothing more, and
     a standard error over its images too small by the root of 2.)"""
     redraw: Annotated[
         Literal["every_epoch", "once"],

@@ -35,7 +35,7 @@ class Trainer:
     updated no more, and it stays in the pack so that its neighbors' arithmetic does not change.
 
     Args:
-        specs: members of one shape (`tune.plan.grouping.shape` tells which belong together).
+        specs: members of one shape (`tune.plan.grouping.shape` says which belong together).
         dataset: their images.
         device: where to train. On a CUDA device a step is captured once as a graph and replayed.
         compiled: fuse the operations of a step with `torch.compile`. It costs the better part of a minute, and changes

@@ -153,7 +153,7 @@ def test_damaged_matlab_files_are_told(data_dir, name, file, damage):
     )
     path.write_bytes(damage(path.read_bytes()))
     assert "not a MATLAB file, or incomplete" in failure(name, path)
-    # A plan goes by the published sizes; loading tells what is wrong.
+    # A plan goes by the published sizes; loading says what is wrong.
     assert image_counts(DataSpec(dataset=name)) == IMAGE_COUNTS[name]
 
 

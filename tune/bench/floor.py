@@ -134,8 +134,8 @@ class Floor:
         return 2 * COPIED_BYTES / interleaved({"copy": lambda: target.copy_(source)}, 0.1, self.device)["copy"]
 
     def samples_per_second(self, member: MemberSpec) -> float:
-        """Images times samples of an evaluation: the forward products of what is computed once a sample, many rows at a
-        time.
+        """Images times samples of an evaluation: the forward products of what is computed once per sample, many rows at
+        a time.
         """
         precision = member.training.matmul_precision
         seconds = 0.0

@@ -38,7 +38,7 @@ MEMORY_SHARE = 0.5
 
 
 def synchronize(device: str) -> None:
-    """Wait until a CUDA device has done what it was told."""
+    """Wait until a CUDA device has done all that it was given."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
