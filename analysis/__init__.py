@@ -6,15 +6,13 @@
     frames.members.groupby(["depth", "variant"]).test_log_likelihood.mean()
     analysis.tables.log_likelihood(frames).tidy
 
-| where | what |
-|:--|:--|
-| `reader`, `columns`, `frames`, `caveats` | records to frames, and whose data they are of |
-| `statistics` | numbers and frames made of frames |
-| `tables` | tables made of statistics, and their renderings |
-| `paper` | the published numbers, and tables of ours beside them |
-| `figures` | figures, and figures as files; they know no tables |
-| `html` | all of it as one page |
-| `report` | all of it as files; the command |
+- `reader`, `columns`, `frames`, `caveats`: records to frames, and whose data they are of
+- `statistics`: numbers and frames made of frames
+- `tables`: tables made of statistics, and their renderings
+- `paper`: the published numbers, and tables of ours beside them
+- `figures`: figures, and figures as files; they know no tables
+- `html`: all of it as one page
+- `report`: all of it as files; the command
 
 A module imports from its own line and the lines above, never from those below, so no two folders import each other.
 Neither torch nor Ray is imported, and pandas only when something is loaded: `analysis.statistics`, `analysis.tables`

@@ -1,5 +1,5 @@
-"""Tidy frames of a results folder: one row a member; a member and epoch; a member, evaluation, layer and unit; a
-member and number of importance samples.
+"""Tidy frames of a results folder: one row per member; per member and epoch; per member, evaluation, layer and
+unit; per member and number of importance samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,20 +35,20 @@ class Frames:
     factors: tuple[str, ...]
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
-    """One row a member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
+    """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
     `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
     layer i, costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`.
     `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
     training started from."""
     epochs: pd.DataFrame
-    """One row a member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
+    """One row per member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
     curve at its points. The final evaluation is no point of it."""
     units: pd.DataFrame
-    """One row a member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
+    """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
     of the test curve and, in the last epoch, the final one."""
     bounds: pd.DataFrame
-    """One row a finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted bound
-    on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
+    """One row per finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted
+    bound on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
 
     @property
     def planned(self) -> "Frames":
@@ -56,7 +56,7 @@ class Frames:
         return self.select(self.members["planned"])
 
     def select(self, mask: "pd.Series[bool]") -> "Frames":
-        """The members for which `mask` (one entry a row of `.members`) is true, with their rows of the other frames."""
+        """The members for which `mask` (one entry per row of `.members`) is true, with their rows of the others."""
         members = self.members[mask]
         epochs, units, bounds = (
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
@@ -64,7 +64,7 @@ class Frames:
         return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
-        """The same members with these axes told by their variants' names: `VAE, batch_norm = True`."""
+        """The same members with these axes in their variants' names: `VAE, batch_norm = True`."""
         own = [factor for factor in self.factors if factor in axes]
         if not own:
             return self
@@ -83,7 +83,7 @@ class Frames:
         """The planned members apart by data set and by place on the further axes: one table or figure each.
 
         Args:
-            across: axes that do not tell groups apart.
+            across: axes that do not make groups of their own.
 
         """
         frames, keys = self.planned, ["dataset", *(factor for factor in self.factors if factor not in across)]
@@ -198,7 +198,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
 def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     rows = [row for entry in entries for row in entry.epochs]
     fields = dict.fromkeys(key for row in rows for key in row if key != "format")
-    frame = _labelled(labels, [len(entry.epochs) for entry in entries])
+    frame = _labeled(labels, [len(entry.epochs) for entry in entries])
     columns: dict[str, Any] = {}
     for name in fields:
         values: list[Any] = [row.get(name) for row in rows]
@@ -217,7 +217,7 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         before = len(rows)
         rows += _unit_rows(entry)
         counts.append(len(rows) - before)
-    frame = _labelled(labels, counts)
+    frame = _labeled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
     columns: dict[str, Any] = dict(zip(("epoch", "layer", "unit"), values[:, :3].astype(np.int64).T, strict=True))
     columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE}
@@ -233,7 +233,7 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         found = [(count, _number(bound), _number(mc_se)) for count, (bound, mc_se) in bounds.items()]
         rows += sorted(found)
         counts.append(len(rows) - before)
-    frame = _labelled(labels, counts)
+    frame = _labeled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 3)
     columns = {"iw_samples": values[:, 0].astype(np.int64), "bound": values[:, 1], "mc_se": values[:, 2]}
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
@@ -265,20 +265,20 @@ def _device(entry: Entry) -> str | None:
     return segments[-1].device if segments else None
 
 
-def _labelled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+def _labeled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
     """The labels of member m repeated `counts[m]` times."""
     return labels.take(np.repeat(np.arange(len(labels)), counts)).reset_index(drop=True)
 
 
 def _factor(entry: Entry, path: str) -> Any:
-    """A member's place on an axis; a record made before the grid had this axis tells it from its spec."""
+    """A member's place on an axis; of a record made before the grid had this axis, by its spec."""
     if path in entry.labels:
         return entry.labels[path]
     return reader.plain(at(entry.spec, path)) if entry.spec else None
 
 
 def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
-    """Columns `<prefix>1` ... `<prefix>L` of one list over layers a row; NaN above a shallower member's top."""
+    """Columns `<prefix>1` ... `<prefix>L` of one list over layers per row; NaN above a shallower member's top."""
     return {
         f"{prefix}{layer + 1}": _numbers(item[layer] if item and len(item) > layer else None for item in values)
         for layer in layers

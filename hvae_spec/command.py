@@ -49,7 +49,7 @@ def check_packages() -> None:
         spec = importlib.util.find_spec(name)
         places = [] if spec is None else list(spec.submodule_search_locations or [spec.origin or ""])
         if not places:
-            raise UserError(f"the package {name!r} of hvae-spec is missing: install hvae-spec anew")
+            raise UserError(f"the package {name!r} of hvae-spec is missing: install hvae-spec again")
         if Path(places[0]).resolve() != home / name:
             raise UserError(
                 f"{places[0]}: hides the package {name!r} of hvae-spec; rename it, or run the command in another folder"

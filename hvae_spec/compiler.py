@@ -1,4 +1,8 @@
-"""Spec -> model and batches: the only file that knows both pydantic and torch."""
+"""Spec -> model and batches: what the choices of a spec are in PyTorch.
+
+`hvae_spec.spec` knows no torch and `hvae_spec.nn` no spec. Besides this file, only what trains, evaluates or times
+members knows both; `tests/test_house.py` lists these files.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

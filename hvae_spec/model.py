@@ -30,7 +30,7 @@ class Model:
     """One deep hierarchical VAE and its spec.
 
     Images are arrays or tensors of observations, [N, D] or [N, height, width]: zeros and ones for a `bernoulli`
-    observation model, grey values in [0, 1] for a `gaussian` one. Latents are lists over layers, z_1 first.
+    observation model, gray values in [0, 1] for a `gaussian` one. Latents are lists over layers, z_1 first.
 
     Args:
         spec: the resolved spec.
@@ -51,7 +51,7 @@ class Model:
         return f"Model({self.spec.label}, {self.spec.model.depth} layers, {size:,} parameters)"
 
     def summary(self) -> str:
-        """The factorisation of p and q, and every mapping with its widths and number of parameters."""
+        """The factorization of p and q, and every mapping with its widths and number of parameters."""
         spec, depth = self.spec, self.spec.model.depth
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
@@ -112,7 +112,7 @@ class Model:
             return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
-        """E[x|z_1] for one sample z ~ q(z|x) an image, [N, D]."""
+        """E[x|z_1] for one sample z ~ q(z|x) per image, [N, D]."""
         z = self.encode(images, seed=seed)[0].to(self.device)
         with self._ready():
             return self._expected(z.movedim(-1, 0)[None])
@@ -152,7 +152,7 @@ class Model:
         return torch.inference_mode()
 
     def _expected(self, z: Tensor) -> Tensor:
-        """E[x|z_1] of one sample an image, z [1, U, 1, N] -> [N, D]."""
+        """E[x|z_1] of one sample per image, z [1, U, 1, N] -> [N, D]."""
         return self.hierarchy.generative.likelihood.mean(z)[0, :, 0].mT.cpu().contiguous()
 
     def _images(self, images: ArrayLike | Tensor) -> Tensor:
@@ -162,13 +162,13 @@ class Model:
             raise UserError(f"images of shape {list(x.shape)}: expected [N, {self.pixels}] or [N, height, width]")
         if float(x.min()) < 0 or float(x.max()) > 1:
             raise UserError(
-                "images must lie in [0, 1]: divide grey values by their maximum, then binarise them if need be"
+                "images must lie in [0, 1]: divide gray values by their maximum, then binarize them if need be"
             )
         return x
 
 
 def compile(spec: MemberSpec | Member | Experiment, device: str = "cpu") -> Model:
-    """A freshly initialised model of a spec.
+    """A freshly initialized model of a spec.
 
     Raises:
         UserError: an experiment with more than one member (pick one with `hvae_spec.members`).

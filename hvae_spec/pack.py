@@ -196,7 +196,7 @@ class PackRun:
         except (KeyError, RuntimeError, ValueError):
             raise CheckpointError(
                 f"{sources[0].weights}: weights of another model; delete {sources[0].folder} and run its grid again to "
-                "have it trained anew"
+                "have it trained again"
             ) from None
 
     def resume(self, trainer: Trainer) -> None:

@@ -33,7 +33,7 @@ class PackJob:
     """State of the source tree, for the records."""
     extends: tuple[Path, ...] = ()
     """Folders of the records of shorter trainings that the members' training goes on from, one per member; empty if it
-    starts anew."""
+    starts from nothing."""
     start_epoch: int = 0
     """Epochs that the records of `extends` have."""
     keep_optimizer: bool = True

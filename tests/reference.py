@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Reference:
-    """Member `member` of a compiled hierarchy, without batch normalisation or with recorded statistics."""
+    """Member `member` of a compiled hierarchy, without batch normalization or with recorded statistics."""
 
     def __init__(self, model, spec, member=0):
         self.weights = {name: value[member].double() for name, value in model.state_dict().items()}

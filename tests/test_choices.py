@@ -180,7 +180,7 @@ def test_an_observation_model_and_a_data_set_join_and_are_trained_and_evaluated(
     assert trainer.divergences == [None]
     x = draw_once(dataset, "test", "laplace")
     assert float(x.min()) >= 0
-    assert not torch.equal(x, x.round())  # grey values are dequantized
+    assert not torch.equal(x, x.round())  # gray values are dequantized
 
 
 def test_a_description_without_an_implementation_is_one_message(monkeypatch):

@@ -1,4 +1,4 @@
-"""A caller tells by its type what an error is about, and a command by the same type what to exit with."""
+"""A caller knows by its type what an error is about, and a command by the same type what to exit with."""
 
 import builtins
 import gzip

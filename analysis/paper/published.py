@@ -1,7 +1,7 @@
 """The paper's published numbers and the settings that they were obtained with, and which members answer which of them.
 
 Numbers stand in `published.csv`. Members are matched by their resolved settings (data set, depth, inference style,
-batch normalisation, warm-up, samples, fine-tuning), whatever their variants are called. A member of which no setting is
+batch normalization, warm-up, samples, fine-tuning), whatever their variants are called. A member of which no setting is
 known yet, because its cell has not begun, is matched by its variant's name.
 """
 

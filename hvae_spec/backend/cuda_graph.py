@@ -14,7 +14,7 @@ class CudaGraph:
     """Calls `function` on a CUDA device; from the fourth call with arguments of the same shapes on, replays its graph.
 
     The first calls run the function itself, so a call is a call: nothing is computed that was not asked for, and state
-    that the function updates in place (parameters, optimiser) advances once a call.
+    that the function updates in place (parameters, optimizer) advances once per call.
 
     Args:
         function: of tensors and plain values; reads and writes no other memory than its tensors and what it owns.
@@ -73,7 +73,7 @@ class CudaGraph:
 
 def _copies(arguments: Sequence[Any]) -> list[Any]:
     """The arguments with copies in the place of tensors, contiguous in memory, so that the function sees one layout
-    only: what `torch.compile` made of it would be compiled anew for another.
+    only: what `torch.compile` made of it would be compiled again for another.
     """
     return [
         value.clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else value

@@ -33,8 +33,8 @@ class Batches:
 
     Args:
         dataset: the images.
-        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`, whose `draw` makes x of grey values.
-        redraw: `every_epoch` (each visit of an image draws it anew) or `once` (`draw_once`).
+        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`, whose `draw` makes x of gray values.
+        redraw: `every_epoch` (each visit of an image draws it again) or `once` (`draw_once`).
         batch_size: B.
         last_batch: `drop` or `keep` the smaller batch at the end of an epoch.
         device: where the images are kept.

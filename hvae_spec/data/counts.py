@@ -95,7 +95,7 @@ def _own(own: OwnImages | None) -> ImageCounts:
 
 
 def _states(name: str) -> tuple[State, ...] | None:
-    """Where the files of images of a data set are, in the order of the catalogue; None if one of them is missing."""
+    """Where the files of images of a data set are, in the order of the catalog; None if one of them is missing."""
     found = []
     for candidates in _candidates(name, os.environ.get("HVAE_DATA_DIR"), os.environ.get("XDG_CACHE_HOME")):
         for path in candidates:

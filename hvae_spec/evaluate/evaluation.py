@@ -30,7 +30,7 @@ NORMALITY_IMAGES, NORMALITY_SAMPLES = 1000, 20
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What K samples an image tell about N images. Per-image values are float64, [N]."""
+    """What K samples per image say about N images. Per-image values are float64, [N]."""
 
     iw_samples: int
     """K."""
@@ -44,7 +44,7 @@ class Evaluation:
     effective_sample_size: Tensor
     """(sum w)^2 / sum w^2, between 1 and K."""
     kl: list[Tensor]
-    """KL(q||p) of every unit, averaged over images: one [U_i] a layer, z_1 first."""
+    """KL(q||p) of every unit, averaged over images: one [U_i] per layer, z_1 first."""
     kl_se: list[Tensor]
     """Monte Carlo standard error of `kl`."""
     fewer_samples: dict[int, tuple[float, float]]
@@ -64,7 +64,7 @@ class Evaluation:
     @property
     def log_likelihood_mc_se(self) -> float:
         """Monte Carlo standard error of the mean bound, by the jackknife, which errs on the safe side where few samples
-        carry the weight. With K = 1, which tells nothing of it, the spread over images, which bounds it from above.
+        carry the weight. With K = 1, which says nothing of it, the spread over images, which bounds it from above.
         """
         if self.iw_samples == 1:
             return self.log_likelihood_se
@@ -125,7 +125,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a member on images.
 
-    The inference network's sample-independent part runs once an image; samples are streamed through the rest.
+    The inference network's sample-independent part runs once per image; samples are streamed through the rest.
 
     Args:
         model: one member (M = 1), its batch-norm statistics recorded.
@@ -161,7 +161,7 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
     (Fig. 6a).
 
     The closed form of every conditional q(z_i|.), summed over units, averaged over the first `NORMALITY_IMAGES` images
-    of x [N, D] and over `NORMALITY_SAMPLES` samples an image of the latents that it depends on. Other arguments as in
+    of x [N, D] and over `NORMALITY_SAMPLES` samples per image of the latents that it depends on. Other arguments as in
     `evaluate`.
     """
     model, x = fuse_batch_norm(model), x[:NORMALITY_IMAGES]
@@ -265,7 +265,7 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
         if iw_samples > 1:
             variance = (squares - sums.square()).clamp(min=0).mean(0) / ((iw_samples - 1) * images)
         else:
-            # One sample an image: the spread over images bounds the Monte Carlo error from above.
+            # One sample per image: the spread over images bounds the Monte Carlo error from above.
             variance = sums.var(0, correction=0) / max(1, images - 1)
         kl_se.append(variance.sqrt())
     fewer = zip(FEWER_SAMPLES, joined("bounds"), joined("variances"), strict=False)

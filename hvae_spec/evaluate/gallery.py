@@ -13,7 +13,7 @@ IMAGES = 16
 """Test images that are kept and reconstructed, at most; rows of injected samples."""
 PRIOR_SAMPLES = 64
 INJECTIONS = 8
-"""Injected samples a row."""
+"""Injected samples per row."""
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
-"""Batch normalisation for each member (Sec. 2.3), without running statistics.
+"""Batch normalization for each member (Sec. 2.3), without running statistics.
 
-Training normalises with the batch's own statistics. Evaluation uses statistics that `recording` computed over the
+Training normalizes with the batch's own statistics. Evaluation uses statistics that `recording` computed over the
 training set beforehand; a moving average, which would lag behind the weights, is never kept.
 """
 

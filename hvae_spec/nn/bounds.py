@@ -1,4 +1,4 @@
-"""What the log weights of an image tell of its importance-weighted bound: with fewer samples, and how uncertain."""
+"""What the log weights of an image say of its importance-weighted bound: with fewer samples, and how uncertain."""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 FEWER_SAMPLES = (1, 5, 10, 50, 100, 500, 1000, 5000)
-"""Numbers of samples K' at which the bound is told besides K. Each divides the next."""
+"""Numbers of samples K' for which the bound is given besides K. Each divides the next."""
 
 
 def nested_bounds(log_w: Tensor, points: int) -> Iterator[tuple[Tensor, Tensor]]:

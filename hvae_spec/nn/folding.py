@@ -1,4 +1,4 @@
-"""Batch normalisation fuse_batch_norm into the linear maps before it, for evaluation."""
+"""Batch normalization folded into the linear maps before it, for evaluation."""
 
 import copy
 
@@ -13,8 +13,8 @@ from hvae_spec.nn.linear import Linear
 
 @torch.no_grad()
 def fuse_batch_norm(model: Hierarchy) -> Hierarchy:
-    """A copy of a model without batch normalisation, which computes what `model` does in evaluation mode: with recorded
-    statistics normalisation is an affine map, and two affine maps in a row are one.
+    """A copy of a model without batch normalization, which computes what `model` does in evaluation mode: with recorded
+    statistics normalization is an affine map, and two affine maps in a row are one.
     """
     model = copy.deepcopy(model)
     for module in list(model.modules()):

@@ -40,7 +40,7 @@ STANDARD_NORMAL = DiagonalGaussian(torch.tensor(0.0), torch.tensor(1.0))
 
 
 def precision_weighted_merge(first: DiagonalGaussian, second: DiagonalGaussian) -> DiagonalGaussian:
-    """The normalised product of two Gaussians, Eq. 21: precisions add, means are weighted by precision.
+    """The normalized product of two Gaussians, Eq. 21: precisions add, means are weighted by precision.
 
     Written with variances, v1 v2 / (v1 + v2) and (m1 v2 + m2 v1) / (v1 + v2), which is the same without reciprocals.
     """
@@ -62,16 +62,16 @@ class Style:
     members: int
     nonlinearity: Callable[[Tensor], Tensor]
     batch_norm_eps: float | None
-    """None: no batch normalisation."""
+    """None: no batch normalization."""
     variance_floor: float
 
     def norm(self, units: int) -> nn.Module:
-        """Batch normalisation of `units` units, or nothing."""
+        """Batch normalization of `units` units, or nothing."""
         return BatchNorm(self.members, units, self.batch_norm_eps) if self.batch_norm_eps is not None else nn.Identity()
 
 
 class MLP(nn.Module):
-    """d(y) = MLP(y), Eq. 7: hidden layers of the given widths, each linear, normalised, then nonlinear."""
+    """d(y) = MLP(y), Eq. 7: hidden layers of the given widths, each linear, normalized, then nonlinear."""
 
     def __init__(self, style: Style, inputs: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -95,15 +95,15 @@ class GaussianHead(nn.Module):
     """mu = Linear(d) and sigma2 = Softplus(Linear(d)) + floor, Eqs. 8-9, as one product with two heads.
 
     Args:
-        normalise: batch normalisation of the two heads (those of the latents; never those of p(x|z_1)).
+        normalize: batch normalization of the two heads (those of the latents; never those of p(x|z_1)).
 
     """
 
-    def __init__(self, style: Style, inputs: int, units: int, *, normalise: bool = True) -> None:
+    def __init__(self, style: Style, inputs: int, units: int, *, normalize: bool = True) -> None:
         super().__init__()
-        normalised = normalise and style.batch_norm_eps is not None
-        self.linear = Linear(style.members, inputs, 2 * units, bias=not normalised, heads=2)
-        self.norm = style.norm(2 * units) if normalise else nn.Identity()
+        normalized = normalize and style.batch_norm_eps is not None
+        self.linear = Linear(style.members, inputs, 2 * units, bias=not normalized, heads=2)
+        self.norm = style.norm(2 * units) if normalize else nn.Identity()
         self.variance_floor = style.variance_floor
 
     def forward(self, d: Tensor) -> DiagonalGaussian:

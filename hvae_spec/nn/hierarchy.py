@@ -96,7 +96,7 @@ class Hierarchy(nn.Module):
         return Trace(log_likelihood, ratios, [draw.z for draw in draws])
 
     def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
-        """Pass x [M, B, D] and noise [M, U_i, S, B] through everything that may be batch-normalised: all but the output
+        """Pass x [M, B, D] and noise [M, U_i, S, B] through everything that may be batch-normalized: all but the output
         layer of p(x|z_1), the largest of all.
         """
         draws = self.inference.sample(self.inference.encode(units_first(x)), noise)

@@ -34,7 +34,7 @@ INITIALIZATIONS.add("he_uniform", Initialization(lambda n_in, n_out: 2 / n_in, n
 
 @torch.no_grad()
 def initialize(model: nn.Module, scheme: str, variance_bias: float, generators: Sequence[torch.Generator]) -> None:
-    """Draw every linear map of every member anew.
+    """Draw the initial weights of every linear map of every member.
 
     Args:
         model: a member-batched model.

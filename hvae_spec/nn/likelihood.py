@@ -43,11 +43,11 @@ class Likelihood(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
-        """Observations from grey values.
+        """Observations from gray values.
 
         Args:
-            values: grey values 0 ... levels - 1, or intensities in [0, 1], which are floats and have `levels` 2.
-            levels: number of grey levels.
+            values: gray values 0 ... levels - 1, or intensities in [0, 1], which are floats and have `levels` 2.
+            levels: number of gray levels.
             uniform: noise on [0, 1), of the same shape.
 
         """
@@ -87,7 +87,7 @@ class GaussianLikelihood(Likelihood):
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__(style, units, widths, pixels)
-        self.head = GaussianHead(style, self.mlp.outputs, pixels, normalise=False)
+        self.head = GaussianHead(style, self.mlp.outputs, pixels, normalize=False)
 
     def distribution(self, z: Tensor) -> DiagonalGaussian:
         """p(x|z_1), over [M, D, S, B]."""
@@ -110,5 +110,5 @@ class GaussianLikelihood(Likelihood):
 
 def dequantize(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
     """Uniform dequantization: (value + u) / levels, which lies in [0, 1). Intensities stay as they are."""
-    grey = values.to(torch.float32)
-    return grey if values.is_floating_point() else (grey + uniform) / levels
+    gray = values.to(torch.float32)
+    return gray if values.is_floating_point() else (gray + uniform) / levels

@@ -1,8 +1,8 @@
 """A linear map for each member.
 
 Shapes throughout `hvae_spec.nn`:  M members, U units, S samples, B images;  activations [M, U, S, B].  What a unit
-gives for all images lies side by side in memory, as batch normalisation, whose statistics run over it, wants it: a
-compiler can then make one pass, and on a GPU one kernel, of a normalisation and all that surrounds it.
+gives for all images lies side by side in memory, as batch normalization, whose statistics run over it, wants it: a
+compiler can then make one pass, and on a GPU one kernel, of a normalization and all that surrounds it.
 Only `Linear`, `BatchNorm` and the noise know about M; everything above reads as the paper does.
 """
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Module):
-    """y = W x + b, with one W and b a member: a single batched product.
+    """y = W x + b, with one W and b per member: a single batched product.
 
     Args:
         members: M.
         inputs, outputs: widths of x and y.
-        bias: whether there is a b. A map that feeds batch normalisation has none, as it would have no effect.
-        heads: how many linear maps of equal width lie side by side in `outputs` (initialisation sees each alone).
+        bias: whether there is a b. A map that feeds batch normalization has none, as it would have no effect.
+        heads: how many linear maps of equal width lie side by side in `outputs` (initialization sees each alone).
 
     """
 

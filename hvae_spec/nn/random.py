@@ -1,4 +1,4 @@
-"""Random numbers: every member draws from its own stream, and every epoch starts its streams anew.
+"""Random numbers: every member draws from its own stream, and every epoch starts streams of its own.
 
 A stream is a function of (seed, purpose, epoch) alone. So a member draws the same numbers alone or in any pack, and a
 run that resumes at an epoch boundary needs no generator state to go on bit for bit as if it had never stopped.
@@ -82,12 +82,12 @@ class Streams:
         return parts.to(torch.float32).add_(2**15 + 0.5).mul_(2**-16)
 
     def permutations(self, size: int) -> Tensor:
-        """A permutation of `size` a member, [M, size]."""
+        """A permutation of `size` per member, [M, size]."""
         orders = [torch.randperm(size, generator=generator, device=self.device) for generator in self.generators]
         return torch.stack(orders)
 
     def noise(self, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
-        """Noise for one pass of a hierarchy: [M, U_i, S, B] for each layer, drawn in one call a member."""
+        """Noise for one pass of a hierarchy: [M, U_i, S, B] for each layer, drawn in one call per member."""
         return split_noise(self.normal(samples * images * sum(units)), samples, images, units)
 
 

@@ -18,7 +18,7 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
     try:
         file = read_file(path, IndexFile, "delete it")
     except RecordError:
-        file = None  # it can be made anew
+        file = None  # it can be made again
     known = {} if file is None else file.records
     found: dict[str, IndexedRecord] = {}
     for folder in results.folders:

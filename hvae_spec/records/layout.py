@@ -1,4 +1,4 @@
-"""Where things lie in a results folder. Every name of a file or folder stands here, and nowhere else.
+"""Where records lie in a results folder: the names of their files and folders, and how these are read and written.
 
 A results folder holds
 
@@ -21,7 +21,9 @@ A results folder holds
     packs/planned.json             which members go together
     packs/<id>/                    pack.json and the latest checkpoint of a pack that has begun and is not finished
     source/                        uncommitted changes of the source tree that something was trained with
+    retired/                       records that `--retrain` has moved out of the way
 
+The report (`analysis.report`) writes its tables and figures beside them.
 The models of the JSON files are in `hvae_spec.records.result`.
 """
 
@@ -348,7 +350,7 @@ class Results:
     @property
     def planned(self) -> PlannedFile | None:
         """The packs as last planned. Raises RecordError if the file is damaged."""
-        return read_file(self.root / "packs" / "planned.json", PlannedFile, "delete it to have packs planned anew")
+        return read_file(self.root / "packs" / "planned.json", PlannedFile, "delete it to have packs planned again")
 
     def write_planned(self, planned: PlannedFile) -> None:
         """Write packs/planned.json."""

@@ -62,7 +62,7 @@ def source_state(results: Results) -> Source | None:
 
 
 def now() -> str:
-    """The time, ISO 8601 in UTC, fine enough to tell one evaluation from the next."""
+    """The time, ISO 8601 in UTC, fine enough to distinguish one evaluation from the next."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -72,7 +72,7 @@ def host() -> str:
 
 
 def processor() -> str:
-    """The CPU's model name, as far as the system tells it."""
+    """The CPU's model name, as far as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

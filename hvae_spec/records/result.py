@@ -238,8 +238,8 @@ class PackFile(FileModel):
     compiled: Flag
     members: list[PackMemberState]
     extends: list[Text] = []
-    """Folders of the records that the members' training goes on from, in their order; empty if it starts anew. Those in
-    the results folder are named relative to it, so that it can be moved.
+    """Folders of the records that the members' training goes on from, in their order; empty if it starts from
+    nothing. Those in the results folder are named relative to it, so that it can be moved.
     """
 
 

@@ -82,7 +82,7 @@ def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None 
 
 
 def _first_of_each(problems: list[Problem]) -> list[Problem]:
-    """One problem a place and remedy: a mistake in the common part shows in many cells, and is told once."""
+    """One problem per place and remedy: a mistake in the common part shows in many cells, and is reported once."""
     return list({(problem.place, problem.expected): problem for problem in reversed(problems)}.values())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, UserError
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
@@ -41,6 +41,8 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
     if not data.is_own or data.own is not None:
         try:
             available = count_images(data)
+        except MachineError:
+            raise  # the spec is as it should be
         except UserError as error:
             remedy = "a .npz or .npy file, or a folder of images"
             found.append(Inconsistency(("data", "own", "file"), str(error), remedy, ("data.own",)))
@@ -134,7 +136,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(
             ("training", "batch_size"),
-            "batch normalisation needs more than one image in a batch",
+            "batch normalization needs more than one image in a batch",
             "a batch_size of 2 or more, or model.batch_norm: false",
             ("training.batch_size", "model.batch_norm"),
         )
@@ -142,7 +144,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
         yield Inconsistency(
             ("training", "last_batch"),
             f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
-            "which batch normalisation cannot take",
+            "which batch normalization cannot take",
             "last_batch: drop, or another batch_size",
             ("training.batch_size", "training.last_batch", "model.batch_norm", "data.dataset", "data.train_images"),
         )

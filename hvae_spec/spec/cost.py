@@ -17,9 +17,9 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     yield from model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down)
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
         widths = (above.units, *above.down, 2 * layer.units)
-        yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalised_head=True, per_sample=True)
+        yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalized_head=True, per_sample=True)
     first, heads = model.layers[0], OBSERVATIONS[model.observation].heads
-    yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), normalised_head=False, per_sample=True)
+    yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), normalized_head=False, per_sample=True)
 
 
 def parameters(member: MemberSpec, pixels: int) -> int:
@@ -28,7 +28,7 @@ def parameters(member: MemberSpec, pixels: int) -> int:
 
 
 def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
-    """Multiply-adds once an image, and once a sample of an image."""
+    """Multiply-adds that are done once per image, and those done once per sample of an image."""
     once = sum(mapping.macs for mapping in mappings(member, pixels) if not mapping.per_sample)
     each = sum(mapping.macs for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each

@@ -1,4 +1,4 @@
-"""Which images, and how grey values become observations x."""
+"""Which images, and how gray values become observations x."""
 
 import os
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ class OwnImages(SpecModel):
     and a folder for each class in them. Without test images, every fifth image is one."""
     range: tuple[Real, Real]
     """The smallest and the largest value that a pixel can have. Whole numbers (and image files, which have
-    `[0, 255]`) are grey levels; fractions are intensities, which a `gaussian` observation takes as they are."""
+    `[0, 255]`) are gray levels; fractions are intensities, which a `gaussian` observation takes as they are."""
     shape: tuple[Count, Count] | None = None
     """Height and width of flat images. Null: as in the file, else a square if that can be."""
 
 
 class DataSpec(SpecModel):
-    """A data set and the random draw that makes x from grey values."""
+    """A data set and the random draw that makes x from gray values."""
 
     dataset: Annotated[DatasetName, NoColumn("the label `dataset`"), Paper(is_varied=True, where="Sec. 3")]
     """`mnist` (28x28, 60,000 + 10,000), `omniglot` (28x28, 24,345 + 8,070), `norb` (small NORB, one camera, 32x32,
@@ -57,15 +57,15 @@ class DataSpec(SpecModel):
     """Images of your own, for `dataset: own`: their name, file and range of values."""
     copies: Annotated[Count, AuthorsCode("2 for `norb`")] = 1
     """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
-    authors' code, whose set holds the first camera's images twice. (A test set twice over would tell nothing more, and
+    authors' code, whose set holds the first camera's images twice. (A test set twice over would say nothing more, and
     a standard error over its images too small by the root of 2.)"""
     redraw: Annotated[
         Literal["every_epoch", "once"],
         Column("redraw", "training images drawn"),
         Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN}),
     ] = "every_epoch"
-    """When the training images are drawn from their grey values: Bernoulli binarisation for a `bernoulli` observation,
-    uniform dequantisation for a `gaussian` one. The test set is always drawn once, the same for every member."""
+    """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
+    uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member."""
     train_images: Annotated[
         Count | None,
         Column("train_images_limit", "training images"),

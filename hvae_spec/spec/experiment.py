@@ -64,7 +64,7 @@ class MemberSpec(SpecModel):
     objective: ObjectiveSpec = ObjectiveSpec()
     """Training bound."""
     training: TrainingSpec
-    """Optimisation."""
+    """Optimization."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
     seed: Annotated[
@@ -74,7 +74,7 @@ class MemberSpec(SpecModel):
         NoColumn("the label `seed`"),
         NoBearing("a replicate"),
     ] = 0
-    """Seed of initialisation, shuffling, binarisation and noise."""
+    """Seed of initialization, shuffling, binarization and noise."""
 
     @property
     def digests(self) -> "Digests":
@@ -243,7 +243,7 @@ class Experiment(SpecModel):
     objective: ObjectiveSpec = ObjectiveSpec()
     """Training bound."""
     training: TrainingSpec
-    """Optimisation."""
+    """Optimization."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
     grid: Grid = Grid()

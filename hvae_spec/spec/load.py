@@ -244,7 +244,7 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
     except ValidationError as error:
         _add(problems, problems_of(error, tree))
         faulty = [details["loc"] for details in error.errors()]
-        experiment = _mended(plain, error)
+        experiment = _without_faults(plain, error)
     cells: list[Cell] = []
     if experiment is not None:
         cells, more = check(experiment, tree, count_images, faulty)
@@ -278,12 +278,12 @@ _ENTRIES: dict[Loc, Any] = {("model", "layers"): _LAYER, ("grid", "exclude"): {}
 """What stands in for a faulty entry of a list."""
 
 
-def _mended(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
+def _without_faults(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
     """The experiment less its faulty values, so that the rest can still be checked; None if that cannot be."""
     rest = copy.deepcopy(plain)
     for _ in range(5):
         for details in error.errors():
-            _mend(rest, details["loc"])
+            _replace_fault(rest, details["loc"])
         try:
             return Experiment.model_validate(rest)
         except ValidationError as again:
@@ -291,7 +291,7 @@ def _mended(plain: dict[str, Any], error: ValidationError) -> Experiment | None:
     return None
 
 
-def _mend(tree: dict[str, Any], path: Loc) -> None:
+def _replace_fault(tree: dict[str, Any], path: Loc) -> None:
     """Replace the value at a path by its stand-in, or leave it out; most entries spoil their list."""
     path = next((choice for choice in CHOICES if path[: len(choice)] == choice), path)
     if len(path) > 1 and path[-1] == "[key]":

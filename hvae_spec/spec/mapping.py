@@ -33,7 +33,7 @@ class Mapping:
     name: str
     widths: tuple[int, ...]
     """Input, hidden layers, outputs (all heads)."""
-    normalised_head: bool
+    normalized_head: bool
     per_sample: bool
 
     def parameters(self, batch_norm: bool) -> int:
@@ -41,8 +41,8 @@ class Mapping:
         total = 0
         for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
             is_head = place == len(self.widths) - 2
-            normalised = batch_norm and (self.normalised_head or not is_head)
-            total += inputs * outputs + (2 * outputs if normalised else outputs)
+            normalized = batch_norm and (self.normalized_head or not is_head)
+            total += inputs * outputs + (2 * outputs if normalized else outputs)
         return total
 
     @property

@@ -43,7 +43,7 @@ _FLAGS = {
 def problems_of(error: ValidationError, tree: Node, item: Combination | None = None) -> list[Problem]:
     """A validation error as problems with their places: in a file, or in the file's settings that make one cell."""
     every = error.errors()
-    # A mistyped key is told once, not a second time as the key that is missing.
+    # A mistyped key is reported once, not a second time as the key that is missing.
     unknown = [details["loc"] for details in every if details["type"] == "extra_forbidden"]
     meant = {(*path[:-1], closest(str(path[-1]), known_keys(path[:-1]))) for path in unknown}
     told = [
@@ -77,7 +77,7 @@ def show(value: Any) -> str:
 
 
 def _is_echo(details: Any) -> bool:
-    """Whether pydantic calls a list too short only because its entries are faulty, which is told already."""
+    """Whether pydantic calls a list too short only because its entries are faulty, which is reported already."""
     return bool(details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"])
 
 
@@ -105,7 +105,7 @@ def _problem(details: Any, tree: Node, item: Combination | None) -> Problem:
     limits = {key: _limit(limit) for key, limit in details.get("ctx", {}).items()}
     template = _EXPECTED.get(kind)
     expected = template.format(**limits) if template else details["msg"].removeprefix("Input should be ")
-    return Problem("invalid", place, f"{name}: {show(value)} will not do", expected, _hint(kind, name, value))
+    return Problem("invalid", place, f"{name}: {show(value)} is not valid", expected, _hint(kind, name, value))
 
 
 def _limit(value: Any) -> str:

@@ -77,10 +77,10 @@ class ModelSpec(SpecModel):
     share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
     batch_norm: Annotated[Flag, Factor("+BN"), Paper(True, "Sec. 2.3")] = False
-    """Batch normalisation of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
-    the heads of p(x|z_1) are never normalised."""
+    """Batch normalization of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
+    the heads of p(x|z_1) are never normalized."""
     batch_norm_eps: Annotated[Positive, NUMBER, AuthorsCode("`1e-10`")] = 1e-5
-    """Added to the variance inside batch normalisation (the authors' code: 1e-10)."""
+    """Added to the variance inside batch normalization (the authors' code: 1e-10)."""
     nonlinearity: Annotated[
         Nonlinearity,
         Column("nonlinearity"),
@@ -98,7 +98,7 @@ class ModelSpec(SpecModel):
         Real, PerMember(), START, AuthorsCode("`1` (without effect where the head has batch normalization)")
     ] = 0.0
     """Initial bias of the heads that give variances, before the softplus (the authors' code: 1).
-    It has no effect on a head with batch normalisation."""
+    It has no effect on a head with batch normalization."""
     variance_floor: Annotated[NonNegative, NUMBER, AuthorsCode("`1e-5`, in the densities only")] = 1e-6
     """Added to every variance after the softplus, in densities and sampling alike, so that each bound stays a bound.
     (The authors' code adds 1e-5 in the densities only.)"""

@@ -1,4 +1,4 @@
-"""The fields of a spec as its JSON Schema tells them: keys, descriptions, and the closest to a mistyped one."""
+"""The fields of a spec as its JSON Schema gives them: keys, descriptions, and the closest to a mistyped one."""
 
 import difflib
 import re

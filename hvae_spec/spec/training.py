@@ -51,7 +51,7 @@ class FirstPhase(ObjectiveSpec):
     """The training that a fine-tuned model comes from: a member of its own, alike but for what is said here.
 
     Its weights are taken from its record, in this results folder or in one given by `--records`; its optimizer's state
-    is not kept, so that it starts anew. Its learning rate is constant.
+    is not, so that the optimizer starts from nothing. Its learning rate is constant.
     """
 
     epochs: Annotated[Count, EPOCHS]
@@ -80,7 +80,7 @@ class TrainingSpec(SpecModel):
     clip_value: Annotated[Positive | None, PerMember(), AuthorsCode("then `0.9`")] = None
     """Then limit each entry of the gradient to this magnitude (the authors' code: 0.9). Null: no clipping."""
     last_batch: Annotated[Literal["drop", "keep"], AuthorsCode("`drop`")] = "drop"
-    """The last, smaller batch of an epoch. Each epoch is shuffled anew, so dropping it (as the authors do) loses no
+    """The last, smaller batch of an epoch. Every epoch is shuffled again, so dropping it (as the authors do) loses no
     image for good and keeps every step alike."""
     matmul_precision: MatmulPrecision = "highest"
     """`torch.set_float32_matmul_precision`. `highest` is float32 on every device. `high` allows TF32 on a GPU. `medium`

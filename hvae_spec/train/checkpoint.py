@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from hvae_spec.errors import CheckpointError
+from hvae_spec.errors import CheckpointError, as_machine_error
 from hvae_spec.records.files import write_atomically
 from hvae_spec.records.result import CheckpointHeader, Segment, TrainingResult, fault_of
 from hvae_spec.train.optimizer import OPTIMIZER
@@ -85,12 +85,15 @@ def _shapes(trainer: Trainer) -> list[list[int]]:
 
 def _read(path: Path, device: str) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     try:
+        path.open("rb").close()  # safetensors would call a file that may not be read missing
         with safetensors.safe_open(path, "pt", device=device) as file:
             header = CheckpointHeader.model_validate_json((file.metadata() or {})[HEADER])
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except ValidationError as error:
         raise CheckpointError(f"{path}: a checkpoint that is {fault_of(error)}; {START_OVER}") from None
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        if (fault := as_machine_error(path, error)) is not None:
+            raise fault from None
         raise CheckpointError(f"{path}: a damaged checkpoint ({error}); {START_OVER}") from None
 
 

@@ -28,14 +28,14 @@ Objective = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Trainer:
-    """A pack in training: parameters, optimiser, epoch, and which members have diverged.
+    """A pack in training: parameters, optimizer, epoch, and which members have diverged.
 
     The loss is minus the sum over members of each one's bound, averaged over its own batch, so that a member's gradient
     is what it would be alone. Clipping is a member's own too. A member that diverges is frozen: its parameters are
-    updated no more, and it stays in the pack so that its neighbours' arithmetic does not change.
+    updated no more, and it stays in the pack so that its neighbors' arithmetic does not change.
 
     Args:
-        specs: members of one shape (`tune.plan.grouping.shape` tells which belong together).
+        specs: members of one shape (`tune.plan.grouping.shape` says which belong together).
         dataset: their images.
         device: where to train. On a CUDA device a step is captured once as a graph and replayed.
         compiled: fuse the operations of a step with `torch.compile`. It costs the better part of a minute, and changes
@@ -132,7 +132,7 @@ class Trainer:
         return rows
 
     def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
-        """One optimisation step on a batch x [M, B, D]. Returns the quantities named in `self.quantities`, [M, Q]."""
+        """One optimization step on a batch x [M, B, D]. Returns the quantities named in `self.quantities`, [M, Q]."""
         noise = self.streams.normal(mc_samples * iw_samples * x.shape[1] * sum(self.model.units))
         if self.graph is None:
             return self.update(x, noise, beta, iw_samples)

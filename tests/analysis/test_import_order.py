@@ -54,8 +54,8 @@ def test_figures_know_no_tables():
 
 def test_the_docstring_lists_the_parts_in_their_order():
     text = ast.get_docstring(ast.parse((ROOT / "__init__.py").read_text()))
-    lines = [line for line in text.splitlines() if line.startswith("| `")]
-    assert [tuple(re.findall(r"`(\w+)`", line.split("|")[1])) for line in lines] == list(ORDER)
+    lines = [line for line in text.splitlines() if line.startswith("- `")]
+    assert [tuple(re.findall(r"`(\w+)`", line.partition(":")[0])) for line in lines] == list(ORDER)
 
 
 @pytest.mark.parametrize("name", ["statistics", "tables", "figures"])

@@ -36,7 +36,7 @@ def test_digits(digits):
     assert (limited.train_sha256, limited.test_sha256) == (digits.train_sha256, digits.test_sha256)
 
 
-def test_binarisation_has_the_grey_values_as_probabilities():
+def test_binarization_has_the_gray_values_as_probabilities():
     values = torch.tensor([0, 4, 8, 16], dtype=torch.uint8).expand(40_000, 4)
     x = LIKELIHOODS["bernoulli"].draw(values, 17, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
     assert set(x.unique().tolist()) == {0.0, 1.0}
@@ -45,10 +45,10 @@ def test_binarisation_has_the_grey_values_as_probabilities():
     assert x[:, 3].min() == 1
 
 
-def test_every_binarised_draw_of_training_has_the_grey_values_as_probabilities(digits):
+def test_every_binarized_draw_of_training_has_the_gray_values_as_probabilities(digits):
     values = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 768)
-    grey = replace(digits, train=values.repeat(4000, 0), levels=256)
-    parts = batches(grey, batch_size=4000)
+    gray = replace(digits, train=values.repeat(4000, 0), levels=256)
+    parts = batches(gray, batch_size=4000)
     (x,) = parts.epoch(Streams([5]).begin("training", 1))
     p = torch.arange(256) / 255
     means = x[0].view(4000, 256, 3).mean((0, 2))
@@ -65,7 +65,7 @@ def test_coarse_noise_is_uniform_and_independent():
         assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 4 / 100_000**0.5
 
 
-def test_dequantisation_is_uniform_within_a_grey_level():
+def test_dequantization_is_uniform_within_a_gray_level():
     values = torch.arange(256, dtype=torch.uint8).expand(2000, 256)
     x = LIKELIHOODS["gaussian"].draw(values, 256, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
     within = x.double() * 256 - values
@@ -122,7 +122,7 @@ def test_intensities_are_probabilities_or_values_as_they_are():
     assert torch.equal(LIKELIHOODS["gaussian"].draw(p, 2, torch.rand(p.shape)), p)
 
 
-def test_training_binarises_intensities_exactly(digits):
+def test_training_binarizes_intensities_exactly(digits):
     p = np.linspace(0, 1, 101, dtype=np.float32)
     parts = batches(replace(digits, train=np.tile(p, (4000, 1)), levels=2), batch_size=4000)
     (x,) = parts.epoch(Streams([5]).begin("training", 1))

@@ -153,7 +153,7 @@ def test_damaged_matlab_files_are_told(data_dir, name, file, damage):
     )
     path.write_bytes(damage(path.read_bytes()))
     assert "not a MATLAB file, or incomplete" in failure(name, path)
-    # A plan goes by the published sizes; loading tells what is wrong.
+    # A plan goes by the published sizes; loading says what is wrong.
     assert image_counts(DataSpec(dataset=name)) == published_counts()[name]
 
 
@@ -183,8 +183,8 @@ def test_foreign_frey_files_are_told(data_dir, faces, words):
 def bicubic(side, size):
     """The matrix of anti-aliased bicubic interpolation (Keys 1981, a = -1/2): its rows are weights, which sum to 1."""
     scale = side / size
-    centres = (np.arange(size) + 0.5) * scale - 0.5
-    t = np.abs((np.arange(side) - centres[:, None]) / scale)
+    centers = (np.arange(size) + 0.5) * scale - 0.5
+    t = np.abs((np.arange(side) - centers[:, None]) / scale)
     near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
     weights = np.where(t < 1, near, np.where(t < 2, far, 0))
     return weights / weights.sum(1, keepdims=True)
@@ -270,7 +270,7 @@ def test_real_files(name, folder):
     assert dataset.train.max() <= dataset.levels - 1
     if dataset.canonical:
         assert image_counts(spec) == published_counts()[name]
-    # Neighbouring pixels look alike, so the pixels stand in their order: in another one this would be the root of 2.
+    # Neighboring pixels look alike, so the pixels stand in their order: in another one this would be the root of 2.
     images = dataset.train[:500].reshape(-1, *dataset.shape).astype(float)
     for axis in (1, 2):
         steps, spread = np.diff(images, axis=axis).std(), images.std()

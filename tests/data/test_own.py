@@ -14,7 +14,7 @@ from hvae_spec.reading import loads
 from hvae_spec.spec.data import DataSpec
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)
 
 
 def own(path, limits=(0, 255), **more):
@@ -36,10 +36,10 @@ def loaded(spec):
 
 def test_npz_with_a_test_set_and_classes(tmp_path):
     path = tmp_path / "a.npz"
-    np.savez_compressed(path, train=GREY[:9], test=GREY[9:], train_labels=np.arange(9), test_labels=np.arange(3))
+    np.savez_compressed(path, train=GRAY[:9], test=GRAY[9:], train_labels=np.arange(9), test_labels=np.arange(3))
     dataset = loaded(own(path))
-    assert np.array_equal(dataset.train, GREY[:9].reshape(9, 20))
-    assert np.array_equal(dataset.test, GREY[9:].reshape(3, 20))
+    assert np.array_equal(dataset.train, GRAY[:9].reshape(9, 20))
+    assert np.array_equal(dataset.test, GRAY[9:].reshape(3, 20))
     assert dataset.train_labels.tolist() == list(range(9))
     assert (dataset.levels, dataset.shape) == (256, (5, 4))
 
@@ -48,12 +48,12 @@ def test_npz_with_a_test_set_and_classes(tmp_path):
 def test_without_a_test_set_every_fifth_image_is_one(tmp_path, name):
     path = tmp_path / name
     if name == "a.npz":
-        np.savez(path, train=GREY)
+        np.savez(path, train=GRAY)
     else:
-        np.save(path, GREY)
+        np.save(path, GRAY)
     dataset = loaded(own(path))
-    assert np.array_equal(dataset.test, GREY[[0, 5, 10]].reshape(3, 20))
-    assert np.array_equal(dataset.train, np.delete(GREY, [0, 5, 10], axis=0).reshape(9, 20))
+    assert np.array_equal(dataset.test, GRAY[[0, 5, 10]].reshape(3, 20))
+    assert np.array_equal(dataset.train, np.delete(GRAY, [0, 5, 10], axis=0).reshape(9, 20))
 
 
 def test_whole_numbers_are_levels_and_fractions_are_intensities(tmp_path):
@@ -75,13 +75,13 @@ def test_whole_numbers_are_levels_and_fractions_are_intensities(tmp_path):
 
 def test_a_shape_folds_flat_images(tmp_path):
     path = tmp_path / "a.npy"
-    np.save(path, GREY.reshape(12, 20))
+    np.save(path, GRAY.reshape(12, 20))
     assert loaded(own(path)).shape == (1, 20)
     spec = own(path, shape=[5, 4])
     assert loaded(spec).shape == (5, 4)
     path.unlink()
     assert image_pixels(spec) == 20
-    np.save(path, GREY.reshape(12, 20))
+    np.save(path, GRAY.reshape(12, 20))
     with pytest.raises(UserError, match=r"20 pixels, not the 3 x 4"):
         load_dataset(own(path, shape=[3, 4]))
 
@@ -95,24 +95,24 @@ def pictures(folder, images, mode=None, suffix=".png"):
 
 @pytest.mark.parametrize("mode", [None, "RGB"])
 def test_a_folder_of_images(tmp_path, mode):
-    pictures(tmp_path / "all", GREY, mode)
+    pictures(tmp_path / "all", GRAY, mode)
     (tmp_path / "all" / "notes.txt").write_text("not an image")
     dataset = loaded(own(tmp_path / "all"))
-    assert np.array_equal(dataset.test, GREY[[0, 5, 10]].reshape(3, 20))
+    assert np.array_equal(dataset.test, GRAY[[0, 5, 10]].reshape(3, 20))
     assert (dataset.levels, dataset.shape) == (256, (5, 4))
 
 
 def test_folders_of_classes_and_of_a_test_set(tmp_path):
-    pictures(tmp_path / "d" / "train" / "cats", GREY[:3])
-    pictures(tmp_path / "d" / "train" / "dogs", GREY[3:7])
-    pictures(tmp_path / "d" / "test" / "dogs", GREY[7:])
+    pictures(tmp_path / "d" / "train" / "cats", GRAY[:3])
+    pictures(tmp_path / "d" / "train" / "dogs", GRAY[3:7])
+    pictures(tmp_path / "d" / "test" / "dogs", GRAY[7:])
     spec = own(tmp_path / "d")
     dataset = loaded(spec)
-    assert np.array_equal(dataset.train, GREY[:7].reshape(7, 20))
+    assert np.array_equal(dataset.train, GRAY[:7].reshape(7, 20))
     assert dataset.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert dataset.test_labels.tolist() == [1] * 5
     # One more image is counted.
-    pictures(tmp_path / "d" / "train" / "dogs", GREY[3:8])
+    pictures(tmp_path / "d" / "train" / "dogs", GRAY[3:8])
     os.utime(tmp_path / "d" / "train" / "dogs", (1e9, 1e9))  # some file systems know the time to a second only
     assert image_counts(spec).train == 8
     again = load_dataset(spec)
@@ -127,24 +127,24 @@ def arrays(path, **named):
 
 FAULTS = [
     (lambda p: p / "none.npz", (0, 255), "no such file or folder"),
-    (lambda p: arrays(p / "a.npz", images=GREY), (0, 255), "holds no array 'train' (it holds images)"),
-    (lambda p: arrays(p / "a.npz", train=GREY, test=GREY[:, :, :2]), (0, 255), "images of 5 x 4 in 'train'"),
-    (lambda p: arrays(p / "a.npz", train=GREY[0, 0]), (0, 255), "'train' has the shape [4]; expected [N, D]"),
-    (lambda p: arrays(p / "a.npz", train=GREY[None]), (0, 255), "'train' has the shape [1, 12, 5, 4]"),
-    (lambda p: arrays(p / "a.npz", train=GREY[:0]), (0, 255), "'train' has the shape [0, 5, 4]"),
+    (lambda p: arrays(p / "a.npz", images=GRAY), (0, 255), "holds no array 'train' (it holds images)"),
+    (lambda p: arrays(p / "a.npz", train=GRAY, test=GRAY[:, :, :2]), (0, 255), "images of 5 x 4 in 'train'"),
+    (lambda p: arrays(p / "a.npz", train=GRAY[0, 0]), (0, 255), "'train' has the shape [4]; expected [N, D]"),
+    (lambda p: arrays(p / "a.npz", train=GRAY[None]), (0, 255), "'train' has the shape [1, 12, 5, 4]"),
+    (lambda p: arrays(p / "a.npz", train=GRAY[:0]), (0, 255), "'train' has the shape [0, 5, 4]"),
     (lambda p: arrays(p / "a.npz", train=np.array([["a"]])), (0, 255), "expected numbers"),
     (lambda p: arrays(p / "a.npz", train=np.array([[None]])), (0, 255), "not a .npz file of numbers"),
-    (lambda p: arrays(p / "a.npz", train=GREY), (0, 9), "data.own.range promises 0 to 9"),
-    (lambda p: arrays(p / "a.npz", train=GREY / 0.0), (0, 9), "data.own.range promises 0 to 9"),
-    (lambda p: arrays(p / "a.npz", train=GREY), (0, 255.5), "must be two whole numbers"),
-    (lambda p: arrays(p / "a.npz", train=GREY, test=GREY / 2), (0, 255), "not both whole numbers"),
-    (lambda p: arrays(p / "a.npz", train=GREY, train_labels=np.arange(3)), (0, 255), "'train_labels' must be 12"),
+    (lambda p: arrays(p / "a.npz", train=GRAY), (0, 9), "data.own.range promises 0 to 9"),
+    (lambda p: arrays(p / "a.npz", train=GRAY / 0.0), (0, 9), "data.own.range promises 0 to 9"),
+    (lambda p: arrays(p / "a.npz", train=GRAY), (0, 255.5), "must be two whole numbers"),
+    (lambda p: arrays(p / "a.npz", train=GRAY, test=GRAY / 2), (0, 255), "not both whole numbers"),
+    (lambda p: arrays(p / "a.npz", train=GRAY, train_labels=np.arange(3)), (0, 255), "'train_labels' must be 12"),
     (lambda p: (p / "a.npz").write_bytes(b"PK" * 9) and p / "a.npz", (0, 255), "not a .npz file"),
     (lambda p: ((p / "a.npy").write_bytes(b"") and None) or p / "a.npy", (0, 255), "not a .npy file"),
     (lambda p: (p / "a.csv").write_text("1,2") and p / "a.csv", (0, 255), "expected a .npz or .npy file, or a folder"),
     (lambda p: p, (0, 255), "no images in it"),
-    (lambda p: pictures(p, [GREY[0], GREY[1].T]) or p, (0, 255), "4 x 5 pixels, but the images before it have 5 x 4"),
-    (lambda p: pictures(p, [GREY[0].astype(np.uint16)]) or p, (0, 255), "more than 8 bits per pixel"),
+    (lambda p: pictures(p, [GRAY[0], GRAY[1].T]) or p, (0, 255), "4 x 5 pixels, but the images before it have 5 x 4"),
+    (lambda p: pictures(p, [GRAY[0].astype(np.uint16)]) or p, (0, 255), "more than 8 bits per pixel"),
     (lambda p: (p / "a.png").write_bytes(b"x") and p, (0, 255), "not an image, or damaged"),
 ]
 
@@ -161,7 +161,7 @@ def test_what_is_wrong_is_told_with_the_file(data_dir, make, limits, words):
 
 def test_a_truncated_array_is_told(tmp_path):
     path = tmp_path / "a.npy"
-    np.save(path, GREY)
+    np.save(path, GRAY)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"not a \.npy file of numbers, or incomplete"):
         load_dataset(own(path))
@@ -171,7 +171,7 @@ def test_a_truncated_array_is_told(tmp_path):
 def test_no_damaged_byte_of_a_header_is_a_traceback(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     stored = tmp_path / "stored.npy"
-    np.save(stored, GREY)
+    np.save(stored, GRAY)
     sound, told = stored.read_bytes(), 0
     for place in range(128):
         for value in (0, ord("("), ord("'"), ord("9"), 255):
@@ -190,7 +190,7 @@ def test_no_damaged_byte_of_a_header_is_a_traceback(tmp_path, suffix):
 
 
 def test_images_that_were_moved_are_found_by_name(data_dir):
-    np.save(data_dir / "a.npy", GREY)
+    np.save(data_dir / "a.npy", GRAY)
     assert loaded(own("/gone/to/elsewhere/a.npy")).pixels == 20
 
 
@@ -209,7 +209,7 @@ training: {{epochs: 1, batch_size: 3}}
         ("own: {{name: mnist, file: {file}, range: [0, 255]}}", "mnist is the name of another data set", None),
         ("own: {{name: a, file: {file}, range: [1, 1]}}", "a range from 1 to 1 holds no values", None),
         ("own: {{name: a, file: {file}x, range: [0, 1]}}", "no such file or folder", None),
-        ("own: {{name: a b, file: {file}, range: [0, 1]}}", "data.own.name: the text 'a b' will not do", None),
+        ("own: {{name: a b, file: {file}, range: [0, 1]}}", "data.own.name: the text 'a b' is not valid", None),
         ("own: {{name: a, range: [0, 1]}}", "data.own.file is missing", None),
         ("own: {{name: a, file: {file}}}", "data.own.range is missing", None),
         ("own: {{name: a, file: {file}, range: [0]}}", "data.own.range.1 is missing", None),
@@ -222,8 +222,8 @@ training: {{epochs: 1, batch_size: 3}}
     ],
 )
 def test_a_spec_that_makes_no_sense_is_told_before_anything_runs(tmp_path, text, message, column):
-    np.save(tmp_path / "a.npy", GREY)
-    np.save(tmp_path / "one.npy", GREY[:1])
+    np.save(tmp_path / "a.npy", GRAY)
+    np.save(tmp_path / "one.npy", GRAY[:1])
     with pytest.raises(SpecError) as caught:
         loads(SPEC.format(own=text.format(file=tmp_path / "a.npy", one=tmp_path / "one.npy")))
     (problem,) = caught.value.problems

@@ -122,8 +122,8 @@ def test_the_sample_independent_part_runs_once_an_image(monkeypatch):
     assert sum(calls) == len(x)
 
 
-def test_an_images_bound_does_not_depend_on_its_neighbours():
-    """Batch normalisation must not see the test batch."""
+def test_an_images_bound_does_not_depend_on_its_neighbors():
+    """Batch normalization must not see the test batch."""
     model, x = trained(member(1))
     alone = evaluate(model, x[:1], 4000, seed=1)
     together = evaluate(model, x, 4000, seed=2)

@@ -76,7 +76,7 @@ def test_statistics_are_those_of_the_training_set_layer_by_layer(method):
     torch.testing.assert_close(evaluated, trained, rtol=1e-4, atol=1e-3)
 
 
-def test_output_heads_are_not_normalised_and_latent_heads_are():
+def test_output_heads_are_not_normalized_and_latent_heads_are():
     for observation in OBSERVATIONS:
         model = compiler.initialized([member(2, model__observation=observation)], 64)
         norms = {name for name, module in model.named_modules() if isinstance(module, BatchNorm)}

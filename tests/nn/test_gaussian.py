@@ -27,7 +27,7 @@ def test_log_prob_is_the_normal_density(mean, variance, z):
 
 
 @given(st.builds(gaussian, finite, variances), st.builds(gaussian, finite, variances), finite, finite)
-def test_merge_is_the_normalised_product(first, second, z1, z2):
+def test_merge_is_the_normalized_product(first, second, z1, z2):
     merged = precision_weighted_merge(first, second)
 
     def excess(z):

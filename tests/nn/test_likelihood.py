@@ -27,7 +27,7 @@ def test_the_probabilities_of_a_pixel_sum_to_one_and_have_the_mean_that_is_given
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_what_is_drawn_of_grey_values_has_their_intensity_as_its_mean(name):
+def test_what_is_drawn_of_gray_values_has_their_intensity_as_its_mean(name):
     generator = torch.Generator().manual_seed(0)
     values = torch.tensor([0, 5, 16], dtype=torch.uint8)
     uniform = torch.rand(20_000, 3, generator=generator)

@@ -1,7 +1,7 @@
 """A linear-Gaussian hierarchy has an exact likelihood, and here an exact posterior too.
 
 z_L ~ N(0, I), z_i = a_i * z_{i+1} + noise, x = W z_1 + b + noise, with orthogonal columns in W: the posterior then
-factorises over units, so that either inference network can represent it exactly.
+factorizes over units, so that either inference network can represent it exactly.
 """
 
 import math

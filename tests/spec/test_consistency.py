@@ -11,7 +11,7 @@ def grid(*lines: str) -> str:
     return SMALL + "grid:\n" + "".join(f"  {line}\n" for line in lines)
 
 
-# the bad text, where the problem starts, words of the message, its good neighbour
+# the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
     (
         edited(more="objective: {warm_up: 21}\n"),

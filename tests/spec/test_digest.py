@@ -27,7 +27,7 @@ SAME = [
     ("the name", edited(("name: small", "name: other"))),
     ("an empty section", SMALL + "objective:\nevaluation:\ngrid:\n"),
     ("a default", SMALL + "objective: {warm_up: 0, mc_samples: 1}\nevaluation: {iw_samples: 5000}\n"),
-    ("the default optimiser", edited(("epochs: 20", "epochs: 20, optimizer: {adam: {lr: 1e-3}}"))),
+    ("the default optimizer", edited(("epochs: 20", "epochs: 20, optimizer: {adam: {lr: 1e-3}}"))),
     ("the default nonlinearity", edited(("model:", "model:\n  nonlinearity: {leaky_relu: 0.1}"))),
     ("its plain name", edited(("model:", "model:\n  nonlinearity: leaky_relu"))),
     ("equal widths down", edited(("[32, 32]", "[32, 32], mlp_down: [32, 32]"))),

@@ -141,7 +141,7 @@ def test_files_that_are_no_text(tmp_path):
     assert "larger than" in the_problem(path).message
 
 
-def test_a_missing_file_names_its_neighbours(tmp_path):
+def test_a_missing_file_names_its_neighbors(tmp_path):
     (tmp_path / "grid.yaml").write_text(SMALL)
     assert "grid.yaml" in the_problem(tmp_path / "gird.yaml").expected
 

@@ -54,7 +54,7 @@ def test_fine_tuning_starts_from_the_record_wherever_it_is(tmp_path):
         record = record_of(tmp_path / "tuned", tuned(seed))
         assert record.training.continues == base.training.digest == member(seed=seed).digests.training
         assert record.training.extended_from is None
-        # The same from its parts: the base's weights, no optimiser state, other random numbers than before.
+        # The same from its parts: the base's weights, no optimizer state, other random numbers than before.
         trainer = Trainer([tuned(seed)], load_dataset(tuned().data))
         trainer.start_from([load_arrays(base.weights)])
         rows = [trainer.train_epoch()[0] for _ in range(4)]
@@ -101,7 +101,7 @@ def test_a_fine_tuned_member_can_be_extended(tmp_path):
     assert parts.training.continues == expected.training.continues == member().digests.training
 
 
-def test_weights_go_into_the_optimisers_rows():
+def test_weights_go_into_the_optimizers_rows():
     source = Trainer([member(seed=7)], load_dataset(member().data))
     target = Trainer([member(seed=0), member(seed=1)], load_dataset(member().data))
     weights = parameters_of(source.model)

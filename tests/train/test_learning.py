@@ -39,7 +39,7 @@ def test_the_five_layer_ladder_learns_as_well_as_a_plain_one():
         model = compiler.select(pack.model, spec.model, index)
         record_statistics(model, pack.batches, spec.seed, EPOCHS, "whole_set")
         ours.append(evaluate(model, x, SAMPLES).log_likelihood.mean().item())
-    grey = torch.tensor(dataset.train).float() / 255
-    trained = [train_plain(plain_ladder, grey, EPOCHS, WARM_UP, seed=seed) for seed in (0, 1)]
+    gray = torch.tensor(dataset.train).float() / 255
+    trained = [train_plain(plain_ladder, gray, EPOCHS, WARM_UP, seed=seed) for seed in (0, 1)]
     plain = [plain_log_likelihood(model, x, SAMPLES).mean().item() for model in trained]
     assert sum(ours) / 2 > sum(plain) / 2 - SEED_NOISE, (ours, plain)

@@ -66,7 +66,7 @@ def test_one_step_of_a_pack_equals_its_members_alone_tightly():
         torch.testing.assert_close(together[index], alone[0], rtol=1e-5, atol=1e-5)
 
 
-def test_the_optimiser_is_adam_on_the_member_mean_bound():
+def test_the_optimizer_is_adam_on_the_member_mean_bound():
     """One step against a plain PyTorch step with the loss averaged over the batch."""
     spec = member(training__optimizer__adam__lr=3e-3)
     fast = trainer([spec])
@@ -88,7 +88,7 @@ def test_the_optimiser_is_adam_on_the_member_mean_bound():
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_parameters_are_views_of_the_optimisers_rows():
+def test_parameters_are_views_of_the_optimizers_rows():
     pack = trainer(three())
     with torch.no_grad():
         pack.optimizer.rows.fill_(0.5)

@@ -5,7 +5,7 @@ from tune.plan.forecast import Forecaster
 
 
 def measurement(times, samples_per_second=1e9, epoch=0.0, compiling=0.0, gib=1.0):
-    """From milliseconds of a member-step by members; memory grows by `gib` a member."""
+    """From milliseconds of a member-step by members; memory grows by `gib` per member."""
     steps = tuple(StepTime(members, ms, int(members * gib * 2**30)) for members, ms in sorted(times.items()))
     return ShapeMeasurement("shape", steps, samples_per_second, epoch, compiling)
 

@@ -46,7 +46,7 @@ def spec_of(inference, share, batch_norm, observation, depth, **more):
 def ours(spec):
     model = compiler.initialized([spec], 64)
     with torch.no_grad():
-        for parameter in model.parameters():  # batch normalisation's scale and shift too
+        for parameter in model.parameters():  # batch normalization's scale and shift too
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
@@ -57,7 +57,7 @@ def copy_weights(model, plain):
 
     def linear(module, name, heads=slice(None)):
         module.weight.copy_(state[f"{name}.weight"][heads])
-        # A bias before batch normalisation has no effect, and ours has none.
+        # A bias before batch normalization has no effect, and ours has none.
         module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
 
     def norm(modules, name, heads=slice(None)):
@@ -116,7 +116,7 @@ def test_log_weights_and_gradients_equal_ours(case):
 
 
 def idle_biases(plain):
-    """Biases that feed batch normalisation."""
+    """Biases that feed batch normalization."""
     pairs = [pair for m in plain.modules() if isinstance(m, nn.Sequential) for pair in itertools.pairwise(m)]
     return sum(a.bias.numel() for a, b in pairs if isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm1d))
 
@@ -142,14 +142,14 @@ def test_evaluation_agrees_with_ours_within_monte_carlo_error(inference):
 
 
 def test_training_learns():
-    grey = torch.tensor(load_dataset(member().data).train).float() / 16
-    x = grey.round()[:100]
+    gray = torch.tensor(load_dataset(member().data).train).float() / 16
+    x = gray.round()[:100]
 
     def make():
         return LadderHVAE([4, 2], [[16], [8]], 64, batch_norm=True)
 
     before, after = (
-        plain_log_likelihood(train_plain(make, grey, epochs, 2, seed=0, batch_size=32), x, 50).mean()
+        plain_log_likelihood(train_plain(make, gray, epochs, 2, seed=0, batch_size=32), x, 50).mean()
         for epochs in (0, 8)
     )
     assert after > before + 5

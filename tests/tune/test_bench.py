@@ -49,7 +49,7 @@ def test_the_floors_products_are_the_counted_ones(settings):
     spec = member(**settings)
     counts = image_counts(spec.data)
     an_image = training_macs(spec, counts) / (spec.training.epochs * counts.train)
-    # Three a layer, but that nobody needs the gradient of the image.
+    # Three per layer, but that nobody needs the gradient of the image.
     unneeded = Matmul(64, spec.model.layers[0].mlp[0], 32)
     total = sum(product.macs for product in step_matmuls(spec))
     assert total == 32 * an_image - unneeded.macs
@@ -65,7 +65,7 @@ def test_a_floor_is_the_sum_of_its_products():
         a * b for m in mappings(spec, image_pixels(spec.data)) if m.per_sample for a, b in pairwise(m.widths)
     )
     assert floor.samples_per_second(spec) == pytest.approx(1e9 / a_sample)
-    assert len(floor.known) < len(step_matmuls(spec))  # one measurement a shape of product
+    assert len(floor.known) < len(step_matmuls(spec))  # one measurement per shape of product
 
 
 def test_products_are_measured():

@@ -1,4 +1,4 @@
-"""What a machine is told to have."""
+"""What a machine is said to have."""
 
 import os
 

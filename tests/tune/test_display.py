@@ -1,4 +1,4 @@
-"""What is told while a grid runs: times left, and packs that were split."""
+"""What is said while a grid runs: times left, and packs that were split."""
 
 import io
 from dataclasses import replace

@@ -68,7 +68,7 @@ def test_a_measurement_that_is_kept_is_found_for_this_many_threads_only():
 
 def test_compiling_is_worth_its_price_in_long_training_only():
     forecaster = Measured(measurement({1: 10.0}))
-    # 10 steps of 10 ms an epoch.
+    # 10 steps of 10 ms per epoch.
     assert not forecaster.is_worth_compiling(member(training__epochs=5900), 1, 1)
     assert forecaster.is_worth_compiling(member(training__epochs=6100), 1, 1)
     assert forecaster.is_worth_compiling(member(training__epochs=1600), 4, 1)

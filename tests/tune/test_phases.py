@@ -90,7 +90,7 @@ def test_members_whose_first_phase_diverged_fail_alone_with_the_reason(spec, tmp
     out = capsys.readouterr().out
     assert failure in out
     assert "add it to the grid" not in out + failure
-    # Once more: the healthy ones stand, the other is told again.
+    # Once more: the healthy ones stand, the other is reported again.
     before = {path: path.read_bytes() for path in (root / "members").glob("*/weights.safetensors")}
     assert run(spec, root, "--cpus", "1") == 1
     assert {path: path.read_bytes() for path in (root / "members").glob("*/weights.safetensors")} == before

@@ -100,7 +100,7 @@ def test_new_seeds_run_alone_and_a_renamed_variant_runs_not_at_all(tmp_path):
     more = plan_of(GRID.replace("[0, 1, 2]", "[0, 1, 2, 3]"), tmp_path)
     assert {each.spec.seed for job in more.jobs for each in job.members} == {3}
     assert sum(len(job.members) for job in more.jobs) == 7
-    renamed = plan_of(GRID.replace("VAE+BN+WU:", "my favourite:"), tmp_path)
+    renamed = plan_of(GRID.replace("VAE+BN+WU:", "my favorite:"), tmp_path)
     assert renamed.jobs == []
 
 
@@ -214,7 +214,7 @@ def test_a_plan_that_is_written_is_kept_without_a_folder_a_pack(tmp_path):
     finish_all(plan, plan.jobs[1], 1)
     again = plan_of(GRID, tmp_path, cores=1)
     assert all(job in again.jobs for job in plan.jobs[2:])
-    # The rest of a pack that has not begun but has lost a member is planned anew.
+    # The rest of a pack that has not begun but has lost a member is planned again.
     assert sum(len(job.members) for job in again.jobs) == 21 - len(plan.jobs[0].members) - 1
 
 
@@ -233,7 +233,7 @@ def test_a_damaged_list_of_packs_is_named(tmp_path, damage, words):
     path.write_text(damage)
     with pytest.raises(RecordError) as caught:
         plan_of(GRID, tmp_path)
-    assert str(caught.value) == f"{path}: {words}; delete it to have packs planned anew"
+    assert str(caught.value) == f"{path}: {words}; delete it to have packs planned again"
 
 
 def test_measurements_decide_how_large_packs_are_and_memory_limits_them(tmp_path):
@@ -245,7 +245,7 @@ def test_measurements_decide_how_large_packs_are_and_memory_limits_them(tmp_path
     many = text.replace("[0, 1, 2]", str(list(range(16))))
     sizes = {len(job.members) for job in plan_of(many, tmp_path, cores=1, forecaster=best_at_eight).jobs}
     assert sizes == {8}
-    # A GiB a member: of 8.5 GiB for the two packs of one GPU each has 4.25, and may evaluate with a 64th of 8.5.
+    # A GiB per member: of 8.5 GiB for the two packs of one GPU each has 4.25, and may evaluate with a 64th of 8.5.
     on_gpu = Measured(best_at_eight.eager, device="cuda")
     plan = plan_of(many, tmp_path, gpus=1, packs_per_gpu=2, memory=8.5 * 2**30, forecaster=on_gpu)
     assert plan.workers == 2
@@ -284,7 +284,7 @@ def test_workers_end_at_about_the_same_time(tmp_path, workers, seeds):
 
 
 def test_what_is_compiled(tmp_path, monkeypatch):
-    """Ten steps an epoch of 3 x 10 ms a pack of three: 600 seconds are 2,000 epochs."""
+    """Ten steps per epoch of 3 x 10 ms for a pack of three: 600 seconds are 2,000 epochs."""
     monkeypatch.setattr(devices, "can_compile", lambda kind: True)
 
     def compiled(epochs, **options):
@@ -326,7 +326,7 @@ def test_a_measured_plan_tells_times_hours_and_memory(tmp_path):
     text = text.replace("[1, 2]", "[2]").replace("  exclude: [{variant: Ladder, depth: 1}]\n", "")
     plan = plan_of(text, tmp_path, cores=4, pack_size=3, forecaster=forecaster)
     out = shown(plan)
-    # Twelve members in four packs: 1,000 epochs of 10 steps of 10 ms a member, 1 second for each three evaluations.
+    # Twelve members in four packs: 1,000 epochs of 10 steps of 10 ms per member, 1 second for each three evaluations.
     assert len(plan.jobs) == 4
     one = 2 + 3 * 1000 * 10 * 0.010 + 1
     assert "Together 0:05:03 with 4 packs at a time (100% of the workers' time used)" in out

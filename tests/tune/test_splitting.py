@@ -87,7 +87,7 @@ def begin(one, epochs, monkeypatch):
 
 @pytest.fixture
 def limited(monkeypatch):
-    """Memory for packs of at most so many members; tells which were run."""
+    """Memory for packs of at most so many members; records which were run."""
     ran = []
 
     def limit(most):

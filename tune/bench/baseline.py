@@ -34,7 +34,7 @@ NONLINEARITIES: dict[str, Callable[..., nn.Module]] = {
 
 
 def mlp(inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], eps: float | None) -> nn.Sequential:
-    """Hidden layers: linear, batch normalisation unless `eps` is None, nonlinearity."""
+    """Hidden layers: linear, batch normalization unless `eps` is None, nonlinearity."""
     modules: list[nn.Module] = []
     for wide, width in pairwise([inputs, *widths]):
         modules += [nn.Linear(wide, width), *norm(width, eps), nonlinearity()]
@@ -42,7 +42,7 @@ def mlp(inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module
 
 
 def norm(units: int, eps: float | None) -> list[nn.Module]:
-    """Batch normalisation, or nothing."""
+    """Batch normalization, or nothing."""
     return [] if eps is None else [nn.BatchNorm1d(units, eps=eps)]
 
 
@@ -58,10 +58,10 @@ class GaussianLayer(nn.Module):
         nonlinearity: Callable[[], nn.Module],
         eps: float | None,
         floor: float,
-        normalise_heads: bool = True,
+        normalize_heads: bool = True,
     ) -> None:
         super().__init__()
-        last, head_eps = [inputs, *widths][-1], eps if normalise_heads else None
+        last, head_eps = [inputs, *widths][-1], eps if normalize_heads else None
         self.floor = floor
         self.mlp = mlp(inputs, widths, nonlinearity, eps)
         self.mu = nn.Sequential(nn.Linear(last, units), *norm(units, head_eps))
@@ -79,7 +79,7 @@ def log_normal(z: Tensor, mu: Tensor, sigma2: Tensor) -> Tensor:
 
 
 def draw(gaussian: Gaussian, noise: Tensor | None) -> Tensor:
-    """A reparametrised sample."""
+    """A reparametrized sample."""
     mu, sigma2 = gaussian
     return mu + sigma2.sqrt() * (torch.randn_like(mu) if noise is None else noise)
 
@@ -104,13 +104,13 @@ class GaussianDecoder(nn.Module):
     """p(x|z_1) = N(x | mu(z_1), sigma2(z_1))."""
 
     @staticmethod
-    def draw(grey: Tensor) -> Tensor:
-        """x from intensities in [0, 1]: with noise below the last of 256 grey levels."""
-        return (255 * grey + torch.rand_like(grey)) / 256
+    def draw(gray: Tensor) -> Tensor:
+        """x from intensities in [0, 1]: with noise below the last of 256 gray levels."""
+        return (255 * gray + torch.rand_like(gray)) / 256
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.gaussian = GaussianLayer(units, widths, pixels, **style, normalise_heads=False)
+        self.gaussian = GaussianLayer(units, widths, pixels, **style, normalize_heads=False)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
@@ -131,10 +131,10 @@ class PlainHVAE(nn.Module):
         down: hidden widths of the generative mapping out of each z_i; None for those of `widths`.
         top_down: hidden widths of the ladder's inference mapping out of each z_i; None for those of `down`.
         share_top_down: the top-down mappings of inference, if it has some, are the generative ones.
-        batch_norm: whether to normalise hidden layers and the latents' heads.
+        batch_norm: whether to normalize hidden layers and the latents' heads.
         observation: one of `DECODERS`.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
-        eps: of batch normalisation.
+        eps: of batch normalization.
         floor: added to variances.
 
     """
@@ -283,29 +283,29 @@ def plain_step(
     optimizer.step()
 
 
-def plain_batches(grey: Tensor, batch_size: int, draw_pixels: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
-    """One epoch of shuffled batches of grey values in [0, 1], [N, D], freshly drawn (by `torch.bernoulli`, say)."""
-    order = torch.randperm(len(grey), device=grey.device)
-    for step in range(len(grey) // batch_size):
-        yield draw_pixels(grey[order[step * batch_size : (step + 1) * batch_size]])
+def plain_batches(gray: Tensor, batch_size: int, draw_pixels: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """One epoch of shuffled batches of gray values in [0, 1], [N, D], freshly drawn (by `torch.bernoulli`, say)."""
+    order = torch.randperm(len(gray), device=gray.device)
+    for step in range(len(gray) // batch_size):
+        yield draw_pixels(gray[order[step * batch_size : (step + 1) * batch_size]])
 
 
 def train_plain(
-    make: Callable[[], PlainHVAE], grey: Tensor, epochs: int, warm_up: int, *, seed: int, batch_size: int = 256
+    make: Callable[[], PlainHVAE], gray: Tensor, epochs: int, warm_up: int, *, seed: int, batch_size: int = 256
 ) -> PlainHVAE:
-    """Train on grey values in [0, 1], [N, D], with Adam at its defaults; ready for evaluation."""
+    """Train on gray values in [0, 1], [N, D], with Adam at its defaults; ready for evaluation."""
     torch.manual_seed(seed)
     model = make()
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
-        for x in plain_batches(grey, batch_size, model.decoder.draw):
+        for x in plain_batches(gray, batch_size, model.decoder.draw):
             plain_step(model, adam, x, beta=min(1.0, epoch / warm_up) if warm_up else 1.0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.reset_running_stats()
             module.momentum = None  # the plain average over what follows
     with torch.no_grad():
-        for images in grey.split(5000):
+        for images in gray.split(5000):
             model.log_weight(model.decoder.draw(images))
     return model.eval()
 

@@ -76,13 +76,13 @@ def evaluation(member: MemberSpec, device: str) -> timing.Call:
 def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     """Seconds to shuffle and draw all batches of an epoch in the plain program: the second time."""
     dataset = timing.dataset(member)
-    grey = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
+    gray = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
     draw = _plain(baseline.DECODERS, member.model.observation, "observation model").draw
     if member.data.redraw == "once":
-        grey, draw = draw(grey), same
+        gray, draw = draw(gray), same
 
     def epoch() -> None:
-        for _ in plain_batches(grey, member.training.batch_size, draw):
+        for _ in plain_batches(gray, member.training.batch_size, draw):
             pass
 
     with timing.settings(threads, member.training.matmul_precision):
@@ -90,9 +90,9 @@ def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
         return timing.timed(epoch, 1, device)
 
 
-def same(grey: torch.Tensor) -> torch.Tensor:
+def same(gray: torch.Tensor) -> torch.Tensor:
     """What was drawn once."""
-    return grey
+    return gray
 
 
 def rounding(member: MemberSpec, device: str) -> tuple[float, float]:

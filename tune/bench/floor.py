@@ -1,7 +1,7 @@
 """The floor under a step: its matrix products alone, each at the best rate that this machine has for its shape.
 
 No program that multiplies these matrices with PyTorch can be faster; how near a step comes to it says what all the rest
-(batch normalisation, nonlinearities, noise, the optimizer, and launching it all) costs.
+(batch normalization, nonlinearities, noise, the optimizer, and launching it all) costs.
 """
 
 from collections import Counter
@@ -134,8 +134,8 @@ class Floor:
         return 2 * COPIED_BYTES / interleaved({"copy": lambda: target.copy_(source)}, 0.1, self.device)["copy"]
 
     def samples_per_second(self, member: MemberSpec) -> float:
-        """Images times samples of an evaluation: the forward products of what is computed once a sample, many rows at a
-        time.
+        """Images times samples of an evaluation: the forward products of what is computed once per sample, many rows at
+        a time.
         """
         precision = member.training.matmul_precision
         seconds = 0.0

@@ -15,7 +15,7 @@ def print_tables(found: dict[str, Any], console: Console) -> None:
         highlight=False,
     )
     sizes = sorted({row["members"] for row in found["shapes"]})
-    table = Table(title="Training: ms a member-step, by members of the pack")
+    table = Table(title="Training: ms per member-step, by members of the pack")
     for heading in ("shape", *map(str, sizes), "plain loop", "floor", "plain / best", "best / floor"):
         table.add_column(heading, justify="left" if heading == "shape" else "right")
     for name, compiled in dict.fromkeys((row["name"], row["compiled"]) for row in found["shapes"]):

@@ -1,4 +1,4 @@
-"""Packs on Ray: one trial a pack. Ray schedules and retries; what is done, and how far, only the records know.
+"""Packs on Ray: one trial per pack. Ray schedules and retries; what is done, and how far, only the records know.
 
 (Ray's own experiment state is written to a temporary folder and never read.)
 """
@@ -113,8 +113,8 @@ def run_on_ray(
 
     Args:
         jobs: packs, the costliest first.
-        listener: told of everything that happens.
-        interruption: tells when to stop.
+        listener: informed of everything that happens.
+        interruption: says when to stop.
         cores: CPU cores that a local Ray may use.
         gpus: CUDA devices that a local Ray may use.
         workers: packs that run at a time, as far as that is known.
@@ -240,7 +240,7 @@ def _leave_if_orphaned(driver: tuple[str, int]) -> None:
 
 
 def _callback(packs: Outcomes, interruption: Interruption) -> Any:
-    """A Tune callback that tells what becomes of packs. Its methods run in Tune's loop: quick, and never raising."""
+    """A Tune callback that reports what becomes of packs. Its methods run in Tune's loop: quick, and never raising."""
     from ray.tune import Callback
 
     class Tell(Callback):

@@ -28,7 +28,7 @@ class Interruption:
         return self
 
     def arm(self) -> dict[signal.Signals, Any]:
-        """Take the signals, anew if a library has taken them since. Returns the handlers that had them."""
+        """Take the signals, again if a library has taken them since. Returns the handlers that had them."""
         return {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __exit__(self, *_: object) -> None:

@@ -30,7 +30,7 @@ NEARLY_BEST = 1.03
 
 @dataclass(frozen=True)
 class StepTime:
-    """One optimisation step of a pack of some size."""
+    """One optimization step of a pack of some size."""
 
     members: int
     """M."""
@@ -56,13 +56,13 @@ class ShapeMeasurement:
     """What a pack pays before its first fast step, for being compiled."""
 
     def best(self) -> StepTime:
-        """The smallest pack that is about as fast a member-step as any."""
+        """The smallest pack that is about as fast per member-step as any."""
         fastest = min(step.ms_per_member_step for step in self.steps)
         return next(step for step in self.steps if step.ms_per_member_step <= NEARLY_BEST * fastest)
 
     def at(self, members: int) -> float:
-        """Milliseconds a member-step of a pack of any size: linear in log2 M between the sizes that were measured, and
-        constant beyond them.
+        """Milliseconds per member-step of a pack of any size: linear in log2 M between the sizes that were measured,
+        and constant beyond them.
         """
         if members <= self.steps[0].members:
             return self.steps[0].ms_per_member_step
@@ -74,7 +74,7 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and batch normalisation."""
+    """A shape's name in tables: data set, depth, inference and batch normalization."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
     return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{'+BN' if model.batch_norm else ''}"

@@ -38,7 +38,7 @@ MEMORY_SHARE = 0.5
 
 
 def synchronize(device: str) -> None:
-    """Wait until a CUDA device has done what it was told."""
+    """Wait until a CUDA device has done all that it was given."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
@@ -156,7 +156,7 @@ class Pack:
             self.bytes = torch.cuda.max_memory_allocated(device) - base
 
     def step(self) -> None:
-        """One optimisation step."""
+        """One optimization step."""
         self.trainer.step(next(self.batches), self.beta, *self.samples)
 
     def epoch_seconds(self) -> float:
@@ -239,7 +239,7 @@ def evaluation_images(member: MemberSpec, device: str) -> torch.Tensor:
 
 
 def evaluation(member: MemberSpec, device: str, *, compiled: bool = False) -> Call:
-    """The evaluation of one freshly initialised member, as a call."""
+    """The evaluation of one freshly initialized member, as a call."""
     images = dataset(member, most=1024)
     model = compiler.initialized([member], images.pixels).to(device)
     batches = compiler.batches(member, images, device)

@@ -1,4 +1,4 @@
-"""What this machine has, told without torch."""
+"""What this machine has, found without torch."""
 
 import glob
 import importlib.util

@@ -92,7 +92,7 @@ class Forecaster:
         return self.measurements[key]
 
     def unmeasured(self, jobs: Iterable[PackJob]) -> list[Measurable]:
-        """What is to be measured next for these packs, less what has been: their shapes not compiled, which tells how
+        """What is to be measured next for these packs, less what has been: their shapes not compiled, which shows how
         large packs should be and whether they should be compiled; then their shapes compiled, where they are.
         """
         found: dict[bool, dict[str, Measurable]] = {False: {}, True: {}}

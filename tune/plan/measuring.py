@@ -25,7 +25,7 @@ def measure_all(missing: Sequence[Measurable], forecaster: Forecaster, console: 
             task = partial(measure, device=forecaster.device, threads=what.threads, compiled=what.compiled)
             plain = forecaster.measurement(what.member, what.threads, compiled=False)
             if what.compiled and plain is not None:
-                # Every size is compiled anew, for half a minute or more: one will do.
+                # Every size is compiled separately, for half a minute or more: one will do.
                 task = partial(task, sizes=(plain.best().members,))
             measurement = process.submit(task, what.member).result()
             save_measurement(what.member, forecaster.device, what.threads, what.compiled, measurement)

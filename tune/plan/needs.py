@@ -26,7 +26,7 @@ class Need:
     """`evaluation`: it is trained, or another member of the plan trains it. `divergence`: a shorter training of it
     diverged, so that it need not be tried."""
     extends: Path | None = None
-    """Folder of the record that its training goes on from; None if it starts anew."""
+    """Folder of the record that its training goes on from; None if it starts from nothing."""
     start_epoch: int = 0
     """Epochs of that record."""
     hindered: str = ""
@@ -34,7 +34,7 @@ class Need:
     adopted: Record | None = None
     """The record of another results folder that is copied for its sake."""
     retired: Record | None = None
-    """A finished record that is moved out of the way, to be made anew."""
+    """A finished record that is moved out of the way, to be made again."""
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Plan:
 
     def prepare(self) -> None:
         """Write down what is planned, before anything runs: records of other folders are copied, records that are to be
-        made anew moved out of the way, divergences of shorter trainings taken over, the grid and its packs written.
+        made again moved out of the way, divergences of shorter trainings taken over, the grid and its packs written.
 
         Raises:
             OSError: the disk is full or not writable.

@@ -24,7 +24,7 @@ class Dataset:
     counts: ImageCounts | None
     """As its distributor publishes it; None for the user's own images, whose counts are those of the file."""
     levels: int = 256
-    """Grey levels (the user's own images may have others)."""
+    """Gray levels (the user's own images may have others)."""
     comes_with: str | None = None
     """The package that holds its images; None if they are files of their own."""
 

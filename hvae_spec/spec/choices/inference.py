@@ -59,7 +59,7 @@ class BottomUp(InferenceModel):
         below, source = pixels, "x"
         for index, layer in enumerate(layers, start=1):
             widths = (below, *layer.mlp, 2 * layer.units)
-            yield Mapping(f"q(z_{index}|{source})", widths, normalised_head=True, per_sample=index > 1)
+            yield Mapping(f"q(z_{index}|{source})", widths, normalized_head=True, per_sample=index > 1)
             below, source = layer.units, f"z_{index}"
 
 
@@ -92,11 +92,11 @@ class Ladder(InferenceModel):
         below = pixels
         for index, layer in enumerate(layers, start=1):
             widths = (below, *layer.mlp, 2 * layer.units)
-            yield Mapping(f"d_{index}", widths, normalised_head=True, per_sample=False)
+            yield Mapping(f"d_{index}", widths, normalized_head=True, per_sample=False)
             below = layer.units
         for index, (layer, above) in enumerate(pairwise([] if shared else layers), start=1):
             widths = (above.units, *above.top_down, 2 * layer.units)
-            yield Mapping(f"t_{index}", widths, normalised_head=True, per_sample=True)
+            yield Mapping(f"t_{index}", widths, normalized_head=True, per_sample=True)
 
 
 INFERENCES: Registry[InferenceModel] = Registry("inference model")
