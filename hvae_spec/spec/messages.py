@@ -105,7 +105,7 @@ def _problem(details: Any, tree: Node, item: Combination | None) -> Problem:
     limits = {key: _limit(limit) for key, limit in details.get("ctx", {}).items()}
     template = _EXPECTED.get(kind)
     expected = template.format(**limits) if template else details["msg"].removeprefix("Input should be ")
-    return Problem("invalid", place, f"{name}: {show(value)} will not do", expected, _hint(kind, name, value))
+    return Problem("invalid", place, f"{name}: {show(value)} is not valid", expected, _hint(kind, name, value))
 
 
 def _limit(value: Any) -> str:

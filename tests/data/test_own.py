@@ -209,7 +209,7 @@ training: {{epochs: 1, batch_size: 3}}
         ("own: {{name: mnist, file: {file}, range: [0, 255]}}", "mnist is the name of another data set", None),
         ("own: {{name: a, file: {file}, range: [1, 1]}}", "a range from 1 to 1 holds no values", None),
         ("own: {{name: a, file: {file}x, range: [0, 1]}}", "no such file or folder", None),
-        ("own: {{name: a b, file: {file}, range: [0, 1]}}", "data.own.name: the text 'a b' will not do", None),
+        ("own: {{name: a b, file: {file}, range: [0, 1]}}", "data.own.name: the text 'a b' is not valid", None),
         ("own: {{name: a, range: [0, 1]}}", "data.own.file is missing", None),
         ("own: {{name: a, file: {file}}}", "data.own.range is missing", None),
         ("own: {{name: a, file: {file}, range: [0]}}", "data.own.range.1 is missing", None),
