@@ -43,7 +43,7 @@ PAIRS = {
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
-    "objective term": (TERMS, objective.TERMS),
+    "objective term": (TERMS, objective.TERMS, baseline.TERMS),
     "data set": (PUBLISHED, LOADERS),
 }
 
