@@ -1,10 +1,12 @@
 """A single model, for notebooks: compile a spec or load a record, then look, sample, encode and evaluate."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from pydantic import BaseModel
 from torch import Tensor
 
 from hvae_spec import compiler
@@ -19,7 +21,8 @@ from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.arrays import load_arrays
-from hvae_spec.records.layout import RESULT, STATISTICS, Record
+from hvae_spec.records.layout import RESULT, STATISTICS, EvaluationRecord, Record
+from hvae_spec.records.result import DONE, EvaluationResult
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import Experiment, MemberSpec
@@ -122,7 +125,7 @@ class Model:
     ) -> Evaluation:
         """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed`.
 
-        The defaults are the spec's, and give a record's own numbers again on the test images.
+        The defaults are the spec's. Of a loaded record they give, on the test images, its latest evaluation's numbers.
         """
         x = self._images(images)
         settings = self.spec.evaluation
@@ -183,7 +186,8 @@ def compile(spec: MemberSpec | Member | Experiment, device: str = "cpu") -> Mode
 
 
 def load_record(folder: str | Path, device: str = "cpu") -> Model:
-    """The trained model of a record's folder, with the batch-norm statistics of its latest evaluation.
+    """The trained model of a record's folder, with the batch-norm statistics and the settings (K, test images) of its
+    latest finished evaluation, whose numbers `evaluate` gives again.
 
     Raises:
         RecordError: there is no finished record there, or it is damaged.
@@ -195,15 +199,44 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     spec, training = record.spec, record.training
     if training is None or training.status != "trained":
         raise RecordError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
-    model = Model(spec, device)
+    evaluation, result = _latest(record.evaluations)
+    model = Model(spec if result is None else _measured(spec, result), device)
     model.hierarchy = load_model(record, training, model.pixels, model.device)
     model.epoch = training.epochs
-    evaluations = [one for one in record.evaluations if one.statistics.exists()]
-    if evaluations and (result := evaluations[-1].result) is not None:
-        remedy = f"delete {evaluations[-1].folder} to have the member evaluated again"
+    if evaluation is not None and result is not None and evaluation.statistics.exists():
+        remedy = f"delete {evaluation.folder} to have the member evaluated again"
         sha256 = result.arrays_sha256.get(STATISTICS)
-        compiler.set_statistics(model.hierarchy, load_arrays(evaluations[-1].statistics, sha256, remedy))
+        compiler.set_statistics(model.hierarchy, load_arrays(evaluation.statistics, sha256, remedy))
     return model
+
+
+def _latest(evaluations: Sequence[EvaluationRecord]) -> tuple[EvaluationRecord, EvaluationResult] | tuple[None, None]:
+    """The latest evaluation that is finished, and its result; the latest that diverged where none is finished."""
+    for status in DONE:
+        for evaluation in reversed(evaluations):
+            if (result := evaluation.result) is not None and result.status == status:
+                return evaluation, result
+    return None, None
+
+
+def _measured(spec: MemberSpec, result: EvaluationResult) -> MemberSpec:
+    """A record's spec with the settings of one of its evaluations, which may not be the first."""
+    if spec.digests.evaluation == result.digest:
+        return spec
+    evaluation = {"iw_samples": result.iw_samples, "batch_norm_statistics": result.batch_norm_statistics}
+    data = {"test_images": None if result.data is None else result.data.test_images}
+    changes: dict[str, BaseModel] = {
+        "evaluation": spec.evaluation.model_copy(update=_known(evaluation)),
+        "data": spec.data.model_copy(update=_known(data)),
+    }
+    return spec.model_copy(update=changes)
+
+
+def _known(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that a result tells: one that diverged has no number of samples, one without batch normalization no
+    statistics.
+    """
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _because(reason: str | None) -> str:

@@ -2,15 +2,21 @@
 
 import ast
 import inspect
+import json
 import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import analysis
+from analysis import report
 from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_counts
@@ -18,22 +24,28 @@ from hvae_spec.data.dataset import LOADERS, load_dataset
 from hvae_spec.data.images import RawImages
 from hvae_spec.errors import UserError
 from hvae_spec.json_schema import json_schema
+from hvae_spec.model import load_record
 from hvae_spec.nn import inference, initialization, likelihood, nonlinearity, objective
-from hvae_spec.registry import Registry
+from hvae_spec.records.layout import Results
+from hvae_spec.registry import _FORGET, Registry
+from hvae_spec.spec.base import Fraction
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
-from hvae_spec.spec.choices.optimizer import OPTIMIZERS
-from hvae_spec.spec.choices.term import TERMS
+from hvae_spec.spec.choices.optimizer import NUMBER, OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
+from hvae_spec.spec.choices.term import TERMS, Term
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.equations import equations
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.fields import Column, PerMember, paths_stating
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.train import optimizer
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
 from tune.bench import baseline, comparison
+from tune.run import main
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = [name for name in DATASETS if DATASETS[name].counts is not None]
@@ -43,7 +55,7 @@ PAIRS = {
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
-    "objective term": (TERMS, objective.TERMS),
+    "objective term": (TERMS, objective.TERMS, baseline.TERMS),
     "data set": (PUBLISHED, LOADERS),
 }
 
@@ -181,6 +193,159 @@ def test_an_observation_model_and_a_data_set_join_and_are_trained_and_evaluated(
     x = draw_once(dataset, "test", "laplace")
     assert float(x.min()) >= 0
     assert not torch.equal(x, x.round())  # gray values are dequantized
+
+
+def tempered(trace, beta):
+    return 0.1 * trace.log_likelihood
+
+
+class SGD(OptimizerSettings):
+    """Gradient descent with momentum."""
+
+    momentum: Annotated[Fraction, PerMember(), NUMBER, Column("sgd_momentum")] = 0.5
+
+
+class SGDSection(OptimizerSection):
+    """The same by name."""
+
+    sgd: SGD
+
+
+def sgd(groups, settings):
+    options = [
+        {"params": list(rows), "lr": one.lr, "momentum": one.momentum}
+        for rows, one in zip(groups, settings, strict=True)
+    ]
+    return torch.optim.SGD(options)
+
+
+class Mirrored(type(INFERENCES["vae"])):
+    """The bottom-up model under another name."""
+
+    label = short = "Mirrored"
+
+
+JOINING = {
+    "nonlinearity": (
+        [
+            (NONLINEARITIES, "mish", Nonlinearity("a * tanh(log(1 + exp(a)))")),
+            (nonlinearity.NONLINEARITIES, "mish", torch.nn.functional.mish),
+        ],
+        {"model.nonlinearity": "mish"},
+    ),
+    "observation": (
+        [
+            (OBSERVATIONS, "laplace", Observation("p(x|z_1) = Laplace(μ(z_1), b(z_1))", heads=2)),
+            (likelihood.LIKELIHOODS, "laplace", LaplaceLikelihood),
+        ],
+        {"model.observation": "laplace"},
+    ),
+    "objective term": (
+        [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],
+        {},
+    ),
+    "optimizer": (
+        [
+            (OPTIMIZERS, "sgd", Optimizer(SGDSection(sgd=SGD()), numbers_per_parameter=1)),
+            (optimizer.OPTIMIZERS, "sgd", sgd),
+        ],
+        {"training.optimizer": {"sgd": {"lr": 0.01, "momentum": 0.7}}},
+    ),
+    "initialization": (
+        [
+            (INITIALIZATIONS, "lecun_normal", Initialization("W ~ N(0, 1 / n_in), b = 0")),
+            (
+                initialization.INITIALIZATIONS,
+                "lecun_normal",
+                initialization.Initialization(lambda n_in, n_out: 1 / n_in, normal=True),
+            ),
+        ],
+        {"model.initialization": "lecun_normal"},
+    ),
+    "inference": (
+        [(INFERENCES, "mirrored", Mirrored()), (inference.INFERENCES, "mirrored", inference.BottomUp)],
+        {"model.inference": "mirrored"},
+    ),
+    "data set": (
+        [
+            (DATASETS, "noise", Dataset(ImageCounts(9, 100, 20), levels=2, comes_with="numpy")),
+            (LOADERS, "noise", noise),
+        ],
+        {"data.dataset": "noise"},
+    ),
+}
+"""For each kind of choice, one that joins: its entries in the registries, and the settings that choose it."""
+
+
+@pytest.fixture
+def join():
+    """A function that enters an item in a registry for the time of a test."""
+    entered = []
+
+    def enter(registry, name, item):
+        assert registry.add(name, item) is item
+        entered.append((registry, name))
+
+    yield enter
+    for registry, name in entered:
+        del registry._items[name]
+    forget_what_is_kept()
+
+
+def forget_what_is_kept():
+    for forget in _FORGET:
+        forget()
+
+
+@pytest.mark.parametrize("kind", JOINING)
+def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write", lambda root: SimpleNamespace(table="", footnotes=[], files=[]))
+    assert set(JOINING) == set(PAIRS)
+    before, schema = member().digests, json_schema()  # and what is kept for them
+    entries, settings = JOINING[kind]
+    for entry in entries:
+        join(*entry)
+    name = entries[0][1]
+    assert (json_schema() != schema) == (name in json.dumps(json_schema()))
+    assert member().digests == before
+    spec = {
+        "name": "joined",
+        "data": {"dataset": "digits", "train_images": 64, "test_images": 16},
+        "model": {"layers": [{"units": 3, "mlp": [6]}, {"units": 2, "mlp": [4]}]},
+        "training": {"epochs": 2, "batch_size": 32},
+        "evaluation": {"iw_samples": 4, "every": 1},
+    }
+    for path, value in settings.items():
+        section, key = path.split(".")
+        spec[section][key] = value
+    (tmp_path / "joined.yaml").write_text(yaml.safe_dump(spec))
+    options = ["--serial", "--cpus", "1", "--device", "cpu", "--results", str(tmp_path / "results")]
+    assert main([str(tmp_path / "joined.yaml"), *options]) == 0
+    frames = analysis.load(tmp_path / "results")
+    assert list(frames.members["status"]) == ["finished"]
+    (row,) = frames.members.to_dict("records")
+    assert math.isfinite(row["test_log_likelihood"])
+    assert len(frames.epochs) == 2
+    # The settings of an optimizer are columns of their own: of those that had joined when analysis was imported.
+    columns = {path.split(".")[1] for path in settings} & set(row)
+    assert {row[column] for column in columns} <= {name}
+    assert columns or kind in ("optimizer", "objective term")
+    assert main([str(tmp_path / "joined.yaml"), *options, "--plan"]) == 0
+    (record,) = Results(tmp_path / "results").records
+    assert not settings or name in json.dumps(record.spec.model_dump(mode="json"))
+    assert load_record(record.folder).sample(2).shape == (2, 9 if kind == "data set" else 64)
+
+
+def test_what_is_kept_is_found_anew_when_a_choice_joins(join):
+    before = paths_stating(MemberSpec, PerMember)
+    for entry in JOINING["optimizer"][0]:
+        join(*entry)
+    found = paths_stating(MemberSpec, PerMember) - before
+    assert found == {("training", "optimizer", "sgd", name) for name in ("lr", "momentum")}
+    one, two = (member(training__optimizer={"sgd": {"lr": lr}}) for lr in (0.1, 0.2))
+    # A learning rate is part of the schedule, of which the trajectory's digest has nothing.
+    assert one.digests.trajectory == two.digests.trajectory
+    assert one.digests.training != two.digests.training
 
 
 def test_a_description_without_an_implementation_is_one_message(monkeypatch):

@@ -154,6 +154,25 @@ def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
     assert not any(name.endswith((".mean", ".variance")) for name in weights)
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_record_gives_the_numbers_of_its_latest_evaluation_again(tmp_path, batch_norm):
+    norm = {"model__batch_norm": batch_norm}
+    run_pack(job(tmp_path, specs(**norm)))
+    others = {"iw_samples": 7, "batch_norm_statistics": "batch_average"}
+    more = specs(data__test_images=10, **norm, **{f"evaluation__{name}": value for name, value in others.items()})
+    run_pack(job(tmp_path, more, kind="evaluate"))
+    for record, spec in zip(Results(tmp_path).records, more, strict=True):
+        latest = record.evaluation(spec.digests.evaluation)
+        assert record.evaluations[-1] == latest
+        model = hvae_spec.load_record(record.folder)
+        assert model.spec.digests == spec.digests
+        evaluation = model.evaluate(model.test_images())
+        assert (evaluation.iw_samples, len(evaluation.log_likelihood)) == (7, 10)
+        per_image = load_file(latest.folder / "test.safetensors")
+        assert torch.equal(evaluation.log_likelihood, per_image["test_log_likelihood"])
+        assert [kl.tolist() for kl in evaluation.kl] == latest.result.unit_kl
+
+
 @pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
 def test_damaged_arrays_are_named(tmp_path, file):
     run_pack(job(tmp_path, specs()))
@@ -389,6 +408,13 @@ def test_a_final_bound_that_is_not_finite_belongs_to_its_evaluation(tmp_path, mo
     monkeypatch.undo()
     run_pack(job(tmp_path, specs(evaluation__every=None, evaluation__iw_samples=7), kind="evaluate"))
     assert [one.result.status for one in records[1].evaluations] == ["diverged", "finished"]
+    # A later one that diverges has no numbers to give again: the finished one is what a record is loaded with.
+    monkeypatch.setattr(member_evaluation, "evaluate", broken)
+    run_pack(job(tmp_path, specs(evaluation__every=None, evaluation__iw_samples=9), kind="evaluate"))
+    assert [one.result.status for one in records[1].evaluations] == ["diverged", "finished", "diverged"]
+    model = hvae_spec.load_record(records[1].folder)
+    assert model.spec.evaluation.iw_samples == 7
+    assert bool(model.evaluate(model.test_images()).log_likelihood.isfinite().all())
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,18 @@ class RunOptions:
     keep_optimizer: Literal["yes", "no"]
 
 
+OF_A_RECORD = ("spec", "print_spec", "device", "records")
+"""What applies to a member's folder in the place of a spec."""
+
+
+def not_of_a_record(options: RunOptions) -> list[str]:
+    """The options that were given and do not apply to a member's folder, as they are written."""
+    without = parse([options.spec], "")
+    names = (item.name for item in fields(RunOptions) if item.name not in OF_A_RECORD)
+    given = [name for name in names if getattr(options, name) != getattr(without, name)]
+    return ["--set" if name == "overrides" else f"--{name.replace('_', '-')}" for name in given]
+
+
 def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
     """The options that a command line gives."""
     parser = spec_parser(
@@ -82,7 +94,8 @@ def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
         default=[],
         metavar="DIR",
         help="another results folder: members that are finished there are not trained again, their records are copied; "
-        "and fine-tuned members may find their first phase there (repeatable)",
+        "and fine-tuned members may find their first phase there; of a member's folder, look there for what its "
+        "training started from (repeatable)",
     )
     parser.add_argument(
         "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"

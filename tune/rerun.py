@@ -1,7 +1,7 @@
 """A member's pack, run again as it is recorded, and how far its numbers are from the recorded ones."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,9 +35,15 @@ class Difference:
     """Numbers that were compared."""
 
 
-def rerun(folder: Path, device: str, console: Console) -> int:
+def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] = ()) -> int:
     """Run a record's pack again in a scratch folder and print how its numbers differ. Returns the exit code: 0 if none
     does, 1 if any does.
+
+    Args:
+        folder: the record's.
+        device: where to run it.
+        console: what to print to.
+        records: further results folders, where first phases and trainings that were extended may be.
 
     Raises:
         RecordError: the folder is no record that has finished training, or a file in it is damaged.
@@ -50,7 +56,7 @@ def rerun(folder: Path, device: str, console: Console) -> int:
             f"{folder}: not trained, so there is nothing to compare with; give a finished member's folder"
         )
     with tempfile.TemporaryDirectory(prefix="hvae-rerun-") as scratch:
-        job = recorded_job(record, training, Path(scratch), device)
+        job = recorded_job(record, training, Path(scratch), device, records)
         count = len(job.members)
         console.print(
             f"Running the pack of {folder.name} again ({count} member{'s' * (count > 1)}, {job.threads} threads"
@@ -77,8 +83,11 @@ def rerun(folder: Path, device: str, console: Console) -> int:
     return 1
 
 
-def recorded_job(record: Record, training: TrainingResult, scratch: Path, device: str) -> PackJob:
+def recorded_job(
+    record: Record, training: TrainingResult, scratch: Path, device: str, records: Sequence[Path] = ()
+) -> PackJob:
     """The pack that a record was trained in, with all of its members that are still there, to be run in another folder.
+    What it started from may also be in other results folders, `records`.
 
     Raises:
         RecordError: the record says nothing of its pack, or the record that it was extended from is gone.
@@ -87,6 +96,7 @@ def recorded_job(record: Record, training: TrainingResult, scratch: Path, device
     results, state = Results(record.folder.parent.parent), training.pack
     if state is None:
         raise RecordError(f"{record.folder}: its result says nothing of a pack; it cannot be run again as it was")
+    folders = [results.root, *(folder.resolve() for folder in records)]
     mates = [record if digest == training.digest else results.find(digest) for digest in state.trainings]
     missing = sum(mate is None for mate in mates)
     if missing:
@@ -102,17 +112,23 @@ def recorded_job(record: Record, training: TrainingResult, scratch: Path, device
         members.append(_member(spec, mate.folder.name))
         found = mate.training
         if found is not None and found.extended_from is not None:
-            source = results.find(found.extended_from)
-            shorter = None if source is None else source.training
-            if source is None or shorter is None:
-                raise RecordError(
-                    f"{mate.folder}: the training that it was extended from is no longer in {results.root}"
-                )
-            extends.append(source.folder)
-            start = shorter.epochs
-    run = RunInfo(scratch, device, sources=(results.root,))
+            source, start = _extended(mate, found.extended_from, folders)
+            extends.append(source)
+    run = RunInfo(scratch, device, sources=tuple(folders))
     job = run.job(members, threads=state.threads, compiled=state.compiled, extends=extends, start_epoch=start)
     return replace(job, pack_id=state.id)
+
+
+def _extended(record: Record, digest: str, folders: Sequence[Path]) -> tuple[Path, int]:
+    """The folder of the training that a record was extended from, and its epochs."""
+    for folder in folders:
+        source = Results(folder).find(digest)
+        if source is not None and (shorter := source.training) is not None:
+            return source.folder, shorter.epochs
+    raise RecordError(
+        f"{record.folder}: the training that it was extended from is not in {', '.join(map(str, folders))}; name the "
+        "results folder that holds it with --records"
+    )
 
 
 def _member(spec: MemberSpec, folder: str) -> Member:

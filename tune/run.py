@@ -12,18 +12,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from hvae_spec.errors import MachineError, UserError
 from hvae_spec.reading import read
-from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.provenance import source_state
+from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
+from hvae_spec.spec.yaml import dump
 from tune.cli import check_device, run_interruptible
 from tune.execute.phases import check_first_phases, check_sources, rounds
 from tune.execute.signals import Interruption
-from tune.options import RunOptions, parse
+from tune.options import RunOptions, not_of_a_record, parse
 from tune.plan import devices
 from tune.plan.devices import Machine
 from tune.plan.forecast import Forecaster
@@ -78,21 +79,35 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
 
 
 def _one_record(options: RunOptions, console: Console) -> int:
-    """What the command does for a member's folder: print its spec, or run its pack again."""
+    """What the command does for a member's folder: print its spec, or run its pack again.
+
+    Raises:
+        UserError: an option was given that does not apply to it.
+
+    """
     folder = Path(options.spec)
+    if extra := not_of_a_record(options):
+        raise UserError(
+            f"{folder}: {', '.join(extra)} cannot be given with a member's folder, which is run again as it is "
+            "recorded; to train it otherwise, print its spec (--print-spec) and run that"
+        )
     if not options.print_spec:
         from tune.rerun import rerun
 
-        return rerun(folder, options.device, console)
+        return rerun(folder, options.device, console, options.records)
     tree = Record(folder).spec.model_dump(mode="json")
     seed = tree.pop("seed")
-    _print({"name": folder.resolve().name, **tree, "grid": {"seeds": [seed]}})
+    name = folder.resolve().name
+    if len(name) > MAX_NAME:
+        # The end is what differs among members.
+        name = f"{name[: MAX_NAME - SHORT - 1]}-{name[-SHORT:]}"
+    _print({"name": name, **tree, "grid": {"seeds": [seed]}})
     return 0
 
 
 def _print(spec: dict[str, Any]) -> None:
     """Print a spec as YAML that can be read again."""
-    sys.stdout.write(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    sys.stdout.write(dump(spec))
 
 
 def _check_folder(results: Results) -> None:

@@ -22,6 +22,7 @@ class MeanCell:
     """
 
     mean: float
+    """Of the finished members."""
     se: float
     """NaN with fewer than two finished members."""
     n: int
@@ -29,7 +30,9 @@ class MeanCell:
     planned: int
     """Number of all members of the cell."""
     diverged: int
+    """Number of members that diverged."""
     failed: int
+    """Number of members that failed."""
     decimals: int = 2
     """Of means that are below 1,000; larger ones have one."""
     mark: str = ""
@@ -81,6 +84,7 @@ class PlainCell:
     """
 
     content: str
+    """What it shows."""
     details: tuple[str, ...] = ()
     """What follows, on lines of its own where there is space for them."""
 
@@ -100,10 +104,13 @@ class Table:
     row_heading: str
     """Heading of the row labels."""
     rows: tuple[str, ...]
+    """Labels of the rows, from the top."""
     columns: tuple[str, ...]
+    """Headings of the columns, from the left."""
     cells: Mapping[tuple[str, str], MeanCell | PlainCell]
     """By row and column; what is not here is not in the grid."""
     footnotes: tuple[str, ...]
+    """What is said below it."""
 
     @property
     def title(self) -> str:
@@ -118,6 +125,7 @@ class TableSet:
     name: str
     """File name without its ending."""
     tables: tuple[Table, ...]
+    """One for each data set, place on the further axes and so on."""
     tidy: pd.DataFrame
     """The numbers behind the tables: labels, and for means over seeds `mean`, `se`, `n`, `planned` and the number of
     members of each status."""

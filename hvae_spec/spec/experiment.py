@@ -22,6 +22,8 @@ from hvae_spec.spec.training import TrainingSpec
 
 ESTIMATOR = 1
 """Version of the estimators: an evaluation that another version made is not the same evaluation."""
+MAX_NAME = 100
+"""Characters of an experiment's name."""
 Section = TypeVar("Section", bound=BaseModel)
 Loc = tuple[str, ...]
 
@@ -234,7 +236,7 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
 class Experiment(SpecModel):
     """A spec file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
     """Names the results folder `results/<name>`: letters, digits, `.`, `_` and `-`."""
     data: DataSpec
     """Data set and random draw."""

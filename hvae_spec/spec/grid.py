@@ -77,7 +77,9 @@ class Member:
     """One (cell, seed): the resolved spec together with what the grid calls it and where its record is."""
 
     spec: MemberSpec
+    """All that is needed to train and evaluate it."""
     digests: Digests
+    """Of `spec`."""
     labels: dict[str, Any]
     """What tables and figures call this member: dataset, depth, variant, seed, and its place on every further axis."""
     folder: str

@@ -103,6 +103,26 @@ _resolver("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?",
 _resolver("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.")
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer, which quotes text also where this module, but not PyYAML, would read a number (`1e3`)."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Core.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Core.yaml_implicit_resolvers}
+}
+
+
+def dump(tree: Any) -> str:
+    """A tree as YAML, which `parse` reads as the same tree.
+
+    >>> print(dump({"name": "1e3", "lr": 1e-3}), end="")
+    name: '1e3'
+    lr: 0.001
+    """
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
 def _scalar(node: yaml.ScalarNode) -> Any:
     kind, text = node.tag.rsplit(":", 1)[-1], node.value
     if kind == "null":

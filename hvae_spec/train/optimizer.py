@@ -20,6 +20,8 @@ from hvae_spec.train.schedules import learning_rate
 OPTIMIZER = "optimizer"
 """Names of the optimizer's state begin with this, the member's index and a slash each."""
 
+OUTSIDE_GROUPS = {"clip_norm", "clip_value"}
+"""Training settings in which the members of one parameter group may differ."""
 Groups = list[dict[str, Any]]
 """Parameter groups as `torch.optim` takes them: tensors under `params`, options beside them."""
 OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer in torch")
@@ -61,7 +63,8 @@ class PackOptimizer:
         """Each member's row, [P]."""
         alike: dict[str, dict[str, list[int]]] = {}
         for m, training in enumerate(settings):
-            same = training.model_dump_json(include={"optimizer", "lr_decay"})
+            # What is left out is applied member by member (`step`); all else, also a field yet to come, parts groups.
+            same = training.model_dump_json(exclude=OUTSIDE_GROUPS)
             alike.setdefault(training.optimizer.choice, {}).setdefault(same, []).append(m)
         self.groups = {name: list(groups.values()) for name, groups in alike.items()}
         """Members of the same settings, by the optimizer's name."""

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from analysis import columns
 from analysis.frames import Frames
@@ -35,6 +37,8 @@ from hvae_spec.spec.fields import (
     without,
 )
 from hvae_spec.spec.grid import parse_path
+from hvae_spec.train.optimizer import OUTSIDE_GROUPS, PackOptimizer
+from hvae_spec.train.schedules import disagreement, schedule
 from tests.members import SMALL
 from tune.measure.cache import step_shape
 from tune.plan.grouping import shape
@@ -223,6 +227,25 @@ def test_a_measured_speed_is_its_own_unless_it_costs_no_time(own_images, item):
     exempt = item.fact(NoStepCost)
     assert (step_shape(one) == step_shape(other)) == (exempt is not None)
     assert exempt is None or exempt.reason
+
+
+@every_field
+def test_the_schedule_sees_it_if_that_is_what_it_affects_and_names_it(own_images, item):
+    one, other = members_of(item)
+    affects, parting = item.fact(Affects), disagreement(one, other, 20)
+    assert (parting is not None) == (affects == Affects("schedule"))
+    if parting is not None:
+        epoch, named = parting
+        assert schedule(one, epoch) != schedule(other, epoch)
+        assert f"{item.dotted}.".startswith(f"{named}.")
+
+
+@pytest.mark.parametrize("item", [item for item in LEAVES if item.path[0] == "training"], ids=lambda item: item.dotted)
+def test_members_of_one_parameter_group_share_it_unless_it_is_applied_member_by_member(item):
+    settings = [member.training for member in members_of(item)]
+    groups = PackOptimizer(settings, [nn.Parameter(torch.zeros(2, 3))]).groups["adam"]
+    assert (groups == [[0, 1]]) == (item.path[1] in OUTSIDE_GROUPS)
+    assert item.path[1] not in OUTSIDE_GROUPS or item.fact(PerMember) is not None
 
 
 def test_images_of_another_size_are_another_speed(own_images):

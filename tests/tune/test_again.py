@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from analysis import report
 from hvae_spec import pack
 from hvae_spec.reading import read
-from hvae_spec.records.layout import Results
+from hvae_spec.records.layout import Record, Results
 from tests.tune.planned import labeled
 from tests.tune.test_run import contents
 from tune.run import main
@@ -205,6 +205,56 @@ def test_the_printed_spec_of_a_record_is_that_member(finished, tmp_path, capsys)
         assert (member.spec, member.digests) == (planned.spec, planned.digests)
         assert run(tmp_path / "printed.yaml", tmp_path / "out", "--records", str(root), "--plan") == 0
         assert "1 finished, 0 diverged, 0 to run." in told(capsys)
+
+
+def test_the_printed_spec_of_a_record_with_a_long_name_can_be_read(copy, tmp_path, capsys):
+    _, root = copy
+    folder = Results(root).folders[0]
+    long = folder.rename(folder.with_name(f"{'x' * 150}-{folder.name[-12:]}"))
+    assert main([str(long), "--print-spec"]) == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    reading = read(tmp_path / "printed.yaml")
+    assert reading.experiment.name == f"{'x' * 87}-{folder.name[-12:]}"
+    assert reading.members[0].spec == Record(long).spec
+
+
+def test_a_name_that_looks_like_a_number_is_printed_as_text(tmp_path, capsys):
+    (tmp_path / "number.yaml").write_text(SPEC.replace("name: again", "name: '1e3'").replace("Gentle", "'0o7'"))
+    assert main([str(tmp_path / "number.yaml"), "--print-spec"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "printed.yaml").write_text(text)
+    assert read(tmp_path / "printed.yaml").experiment == read(tmp_path / "number.yaml").experiment
+    assert text.startswith("name: '1e3'\n")
+
+
+@pytest.mark.parametrize("more", [[], ["--print-spec"]])
+def test_options_that_do_not_apply_to_a_record_are_refused(finished, more, capsys):
+    folder = Results(finished[1]).folders[0]
+    options = ["--plan", "--results", "x", *setting(training__epochs=7), "--profile", "p", "--keep-optimizer", "no"]
+    assert main([str(folder), "--device", "cpu", *options, *more]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert err.startswith(
+        f"{folder}: --set, --profile, --plan, --results, --keep-optimizer cannot be given with a member"
+    )
+
+
+def test_a_record_that_was_extended_from_one_of_another_folder_is_run_again_with_that(finished, tmp_path, capsys):
+    spec, there = finished
+    root = tmp_path / "out"
+    assert run(spec, root, *setting(training__epochs=5), "--records", str(there)) == 0
+    for folder in Results(root).folders:
+        if Record(folder).training.epochs == 3:
+            shutil.rmtree(folder)
+    record = Results(root).records[0]
+    assert record.training.extended_from is not None
+    told(capsys)
+    assert main([str(record.folder), "--device", "cpu"]) == 2
+    err = capsys.readouterr().err
+    assert f"the training that it was extended from is not in {root}; name the results folder" in err
+    assert len(err.splitlines()) == 1
+    assert main([str(record.folder), "--device", "cpu", "--records", str(there)]) == 0
+    assert "Equal bit for bit." in told(capsys)
 
 
 def test_a_record_that_is_run_again_is_equal_bit_for_bit_and_untouched(copy, capsys):

@@ -6,7 +6,9 @@ from itertools import pairwise
 import pytest
 
 from hvae_spec.data.counts import image_counts, image_pixels
+from hvae_spec.errors import UserError
 from hvae_spec.reading import read
+from hvae_spec.spec.choices.term import TERMS, Term
 from hvae_spec.spec.cost import mappings, training_macs
 from tests.members import member
 from tune.bench import __main__ as bench
@@ -92,6 +94,16 @@ def test_shapes_of_one_name_are_told_apart(spec):
         "digits L2 ladder+BN (Prob. ladder+BN+WU, batch_size 16)",
         "digits L2 ladder+BN (Prob. ladder+BN+WU, batch_size 32)",
     ]
+
+
+def test_an_objective_with_a_term_that_the_plain_program_lacks_is_not_compared(spec, monkeypatch, capsys):
+    monkeypatch.setitem(TERMS._items, "sparsity", Term("-Σ_i |z_i|"))
+    with pytest.raises(
+        UserError, match="the plain program has no term of the objective sparsity: add it to tune/bench/"
+    ):
+        comparison.step(member(), "cpu")
+    assert bench.main([str(spec), "--no-ray", "--compile=never", "--device=cpu", "--threads=1", "--members=1"]) == 2
+    assert "sparsity" in capsys.readouterr().err
 
 
 def test_rounding_is_no_worse_than_the_plain_models():

@@ -261,6 +261,8 @@ class LadderHVAE(PlainHVAE):
 MODELS: dict[str, type[PlainHVAE]] = {"vae": BottomUpHVAE, "ladder": LadderHVAE}
 """Models by the name of their inference model."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam}
+TERMS = ("likelihood", "prior")
+"""Terms of the objective, which are those that `PlainHVAE.log_weight` adds up."""
 
 
 def bound(log_w: Tensor, iw_samples: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The plain program (`tune.bench.baseline`) at a member's shape: step, evaluation, batches as calls, and rounding."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     model = member.model
     name, parameters = name_and_parameters(model.nonlinearity)
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
-    _plain(baseline.DECODERS, model.observation, "observation model")
-    _plain(baseline.NONLINEARITIES, name, "nonlinearity")
+    _check(baseline.DECODERS, model.observation, "observation model")
+    _check(baseline.NONLINEARITIES, name, "nonlinearity")
     return kind(
         [layer.units for layer in model.layers],
         [layer.mlp for layer in model.layers],
@@ -49,19 +49,25 @@ def _plain(known: Mapping[str, Any], name: str, kind: str) -> Any:
         UserError: it has nothing.
 
     """
+    _check(known, name, kind)
+    return known[name]
+
+
+def _check(known: Container[str], name: str, kind: str) -> None:
+    """Raise UserError if the plain program has nothing for a choice."""
     if name not in known:
         raise UserError(f"the plain program has no {kind} {name}: add it to tune/bench/baseline.py to compare with it")
-    return known[name]
 
 
 def step(member: MemberSpec, device: str) -> timing.Call:
     """A step of plain training, as a call."""
     model = plain_model(member).to(device)
-    chosen = member.training.optimizer
+    chosen, objective = member.training.optimizer, member.objective
+    for term in objective.terms:
+        _check(baseline.TERMS, term, "term of the objective")
     optimizer = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")(model.parameters(), lr=chosen.settings.lr)
     images = min(member.training.batch_size, image_counts(member.data).train)
     x = torch.rand(images, image_pixels(member.data), device=device).round()
-    objective = member.objective
     return lambda: plain_step(model, optimizer, x, mc_samples=objective.mc_samples, iw_samples=objective.iw_samples)
 
 
