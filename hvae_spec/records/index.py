@@ -35,7 +35,7 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
 
 def write_index(results: Results, records: Mapping[str, IndexedRecord]) -> None:
     """Write the index. Raises OSError if the folder is not writable."""
-    write_file(results.root / "members" / "index.json", IndexFile(records=dict(records)))
+    write_file(results.root / "members" / "index.json", IndexFile(records=dict(sorted(records.items()))))
 
 
 def spec_of(entry: IndexedRecord) -> MemberSpec | None:

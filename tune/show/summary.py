@@ -69,14 +69,18 @@ def _print_cells(plan: Plan, console: Console) -> None:
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes if axis != "data.dataset"))
     labels = ("data set", "depth", "variant", *(axis.rsplit(".", 1)[-1] for axis in axes))
     title = f"{plan.reading.experiment.name}: {len(cells)} cells, {len(plan.statuses)} members"
-    columns = (*labels, "parameters", "seeds", "finished", "diverged", "failed", "to run")
+    asked = {need.member.digests.evaluation: need.what for need in plan.needs}
+    again = ("to evaluate",) if "evaluation" in asked.values() else ()
+    columns = (*labels, "parameters", "seeds", "finished", "diverged", "failed", *again, "to run")
     table = _table(title, columns, left=("data set", "variant"))
     for cell in cells[:CELLS]:
         statuses = [plan.statuses[member.digests.evaluation] for member in cell.members]
         places = [str(cell.axes.get(axis, "")) for axis in axes]
+        wanted = [asked[member.digests.evaluation] for member in cell.members]
         counts = [statuses.count(status) for status in ("finished", "diverged", "failed")]
-        to_run = len(statuses) - counts[0] - counts[1]
-        numbers = [str(count or "") for count in (*counts, to_run)]
+        counts[1] += wanted.count("divergence")
+        counts += [wanted.count("evaluation")] * len(again) + [wanted.count("training")]
+        numbers = [str(count or "") for count in counts]
         size = f"{parameters(cell.member, image_pixels(cell.member.data)):,}"
         table.add_row(cell.dataset, str(cell.depth), cell.variant, *places, size, str(len(statuses)), *numbers)
     console.print(table)
