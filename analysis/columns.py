@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from analysis import reader
 from analysis.reader import Entry
+from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     Column,
@@ -80,6 +81,12 @@ def setting(spec: dict[str, Any], item: SpecField) -> Any:
 def expected(value: Any, item: SpecField) -> Any:
     """What `setting` is where a field has a value as in the YAML, or a field of layers the values of a list."""
     return layers_text(value[_lowest(item) - 1 :]) if item.is_in_list and isinstance(value, list) else as_entry(value)
+
+
+def inference_model(name: str, depth: int) -> InferenceModel:
+    """The description of an inference model; with a single layer, of the simpler one which it then is the same as."""
+    described = INFERENCES[name]
+    return INFERENCES[described.with_one_layer] if depth == 1 and described.with_one_layer else described
 
 
 def as_entry(value: Any) -> Any:
