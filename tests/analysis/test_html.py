@@ -13,6 +13,7 @@ from analysis.html import page as html_page
 from analysis.html import run_info
 from analysis.html.elements import typeset
 from hvae_spec.records.result import EvaluationResult, TrainingResult
+from hvae_spec.spec.choices.term import TERMS, Term
 
 VOID = {"meta", "img", "br"}
 SECTIONS = ["run", "tables", "figures", "architectures", "provenance"]
@@ -209,6 +210,25 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     assert "p(x, z) = p(x|z1) p(z1|z2) p(z2|z3) p(z3)" in found.text
     assert "q(z|x) = q(z1|x) q(z2|z1) q(z3|z2)" in found.text
     assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, x)" in found.text
+
+
+def test_variants_that_differ_in_their_objective_alone_have_it_each(results, small_spec, monkeypatch):
+    monkeypatch.setitem(TERMS._items, "extra", Term("log r(z)", field="mc_samples"))
+    more = "Prob. ladder+BN+WU: {}\n    penalized: {objective.mc_samples: 2}"
+    results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", more), with_curves=False)
+    text = source(results)
+    assert "<h3>Prob. ladder+BN+WU, penalized (digits, L = 2)</h3>" in text
+    found = Page(text).text
+    first, second = found.index("VAE+BN+WU, Prob. ladder+BN+WU: log w ="), found.index("penalized: log w =")
+    assert "log r(z)" not in found[first:second]
+    assert "log r(z)" in found[second:]
+
+
+def test_an_objective_that_all_share_stands_once_without_names(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    text = page(results).text
+    assert text.count("log w =") == 1
+    assert "is 1 in every test: log w =" in text
 
 
 @pytest.mark.parametrize(
