@@ -54,9 +54,9 @@ def lost(frames: Frames) -> Rows:
 
 
 def data(frames: Frames) -> Rows:
-    """Every data set in use: whose files, how many images, their checksum."""
+    """Every data set in use: whose files, how many images, their checksums."""
     members = frames.planned.members.dropna(subset=["data_sha256"])
-    columns = ["dataset", "data_canonical", "train_images", "test_images", "data_sha256"]
+    columns = ["dataset", "data_canonical", "train_images", "test_images", "data_sha256", "test_sha256"]
     rows = [
         (
             str(row["dataset"]),
@@ -64,20 +64,28 @@ def data(frames: Frames) -> Rows:
             f"{row['train_images']:,.0f}",
             f"{row['test_images']:,.0f}",
             str(row["data_sha256"]),
+            str(row["test_sha256"]),
         )
         for row in members[columns].drop_duplicates().to_dict("records")
     ]
-    return [("data set", "files", "training images", "test images", "SHA-256"), *rows]
+    checksums = ("SHA-256 of training data", "SHA-256 of test data")
+    return [("data set", "files", "training images", "test images", *checksums), *rows]
 
 
 def machines(frames: Frames) -> Rows:
-    """Machines, versions and source revisions, and how many of the planned members each combination has trained.
+    """Machines, versions and source revisions, and of how many of the planned members each combination has trained some
+    epochs or made the evaluation. A member that two of them had a part in counts in both.
 
     Raises:
         UserError: a record is damaged.
 
     """
-    counts = Counter(_origin(training.segments[-1]) for training in _trainings(frames) if training.segments)
+    folders = frames.planned.members[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
+    counts = Counter(
+        origin
+        for folder, evaluation in folders
+        for origin in dict.fromkeys(map(_origin, _segments(folder, evaluation)))
+    )
     rows = [(*origin, f"{count:,}") for origin, count in counts.most_common()]
     return [("machine", "device", "versions", "source revision", "members"), *rows]
 
@@ -95,6 +103,13 @@ def finished_between(frames: Frames) -> tuple[str, str] | None:
 def _trainings(frames: Frames) -> list[TrainingResult]:
     found = (Record(Path(folder)).training for folder in frames.planned.members["folder"])
     return [training for training in found if training is not None]
+
+
+def _segments(folder: str, evaluation_folder: str) -> list[Segment]:
+    """What a member was made with: the segments of its training, and that of its evaluation."""
+    training, evaluation = Record(Path(folder)).training, EvaluationRecord(Path(evaluation_folder)).result
+    measured = None if evaluation is None else evaluation.segment
+    return [*([] if training is None else training.segments), *([] if measured is None else [measured])]
 
 
 def _origin(segment: Segment) -> tuple[str, str, str, str]:

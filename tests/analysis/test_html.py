@@ -134,6 +134,29 @@ def test_what_was_run_and_where_it_came_from(results, small_spec):
         assert phrase in text, phrase
 
 
+def test_every_machine_that_had_a_part_in_a_member_counts_it(results, small_spec):
+    for member in results.grid(spec=small_spec, with_curves=False):
+        training, evaluation = results.files(member, results.result(member))
+        extended = evaluation.segment.model_copy(update={"host": "there" if member.seed else "here", "first_epoch": 11})
+        measured = evaluation.segment.model_copy(update={"host": "elsewhere" if member.seed == 1 else "here"})
+        results.record_of(member).finish(
+            training.model_copy(update={"segments": [*training.segments, extended, extended]})
+        )
+        results.evaluation_of(member).finish(evaluation.model_copy(update={"segment": measured}))
+    rows = run_info.machines(analysis.load(results.root))[1:]
+    assert [(row[0], row[-1]) for row in rows] == [("here", "6"), ("there", "4"), ("elsewhere", "2")]
+
+
+def test_test_sets_of_other_files_are_told_apart_by_their_checksum(results, small_spec):
+    results.grid(
+        lambda m: results.result(m, data=results.data(test_sha256=("cd" if m.seed else "ef") * 32)),
+        spec=small_spec,
+        with_curves=False,
+    )
+    rows = run_info.data(analysis.load(results.root))[1:]
+    assert [row[-2:] for row in rows] == [("ab" * 32, "ef" * 32), ("ab" * 32, "cd" * 32)]
+
+
 def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_spec):
     decay = "{training.lr_decay: {factor: 0.75, every: 2}}"
     results.plan(small_spec)
