@@ -6,27 +6,32 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.columns import SETTINGS
+from analysis.columns import setting_fields
 from analysis.frames import Frames
 from hvae_spec.records.layout import EvaluationRecord, Record
 from hvae_spec.records.result import Segment, TrainingResult
-from hvae_spec.spec.fields import NotInReport
+from hvae_spec.registry import kept_until_a_choice_joins
+from hvae_spec.spec.fields import NotInReport, SpecField
 
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
 OWNERS = {True: "the distributor's", False: "not the distributor's"}
 NONE = "none"
 """Stands for a setting that a spec leaves null."""
-LISTED = {name: item for name, item in SETTINGS.items() if item.fact(NotInReport) is None}
-"""Columns of the settings that a report lists, and their fields."""
 LOST_SHOWN = 100
 """Members that are listed one by one at most."""
+
+
+@kept_until_a_choice_joins
+def listed() -> dict[str, SpecField]:
+    """Columns of the settings that a report lists, and their fields."""
+    return {name: item for name, item in setting_fields().items() if item.fact(NotInReport) is None}
 
 
 def common_settings(frames: Frames) -> Rows:
     """Settings that all planned members share, as far as they have begun. What all leave null is left out."""
     members = frames.planned.members
-    values = {item.words: _values(members, name) for name, item in LISTED.items()}
+    values = {item.words: _values(members, name) for name, item in listed().items()}
     own = [(words, found[0]) for words, found in values.items() if len(found) == 1 and found != [NONE]]
     return [("setting", "value"), *own]
 
@@ -34,7 +39,7 @@ def common_settings(frames: Frames) -> Rows:
 def variant_settings(frames: Frames) -> Rows:
     """Settings in which the variants differ, or in which members of one variant do (along a further axis)."""
     members = frames.planned.members
-    unlike = {name: item.words for name, item in LISTED.items() if len(_values(members, name)) > 1}
+    unlike = {name: item.words for name, item in listed().items() if len(_values(members, name)) > 1}
     rows = [
         (str(name), *(" / ".join(_values(own, column)) or "not begun" for column in unlike))
         for name, own in members.groupby("variant", observed=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import not_canonical
-from analysis.columns import SETTINGS, expected, inference_model
+from analysis.columns import expected, inference_model, setting_fields
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
@@ -143,7 +143,7 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
         members = members[members["status"] == "finished"]
     found = ["not the distributor's data files"] if not_canonical(members) else []
     left_open = []
-    for item in SETTINGS.values():
+    for item in setting_fields().values():
         if _has_no_bearing(item, quantity):
             continue
         wanted, is_open = _wanted(item, members, variant)
