@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 
 from analysis import reader
 from analysis.reader import Entry
+from hvae_spec.registry import kept_until_a_choice_joins
+from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     Column,
@@ -25,16 +27,34 @@ from hvae_spec.spec.fields import (
 )
 from hvae_spec.spec.grid import parse_path
 
-SHARING: dict[str, list[SpecField]] = {}
-"""The fields of each column: one, or those of alternatives of a choice, of which a spec has one."""
-for _item in settings(MemberSpec):
-    if _item.fact(NoColumn) is None:
-        SHARING.setdefault(_item.column, []).append(_item)
-SETTINGS = {name: items[0] for name, items in SHARING.items()}
-"""Columns of `.members` read from the resolved spec, and their fields."""
-FACTORS = tuple(item.dotted for item in SETTINGS.values() if item.fact(Factor) is not None)
-"""What the paper's variants differ in, as dotted paths."""
-_NO_BACKGROUND = paths_stating(MemberSpec, Factor) | paths_affecting(MemberSpec, "nothing")
+
+@kept_until_a_choice_joins
+def sharing() -> dict[str, list[SpecField]]:
+    """The fields of each column: one, or those of alternatives of a choice, of which a spec has one."""
+    found: dict[str, list[SpecField]] = {}
+    for item in settings(MemberSpec):
+        if item.fact(NoColumn) is None:
+            found.setdefault(item.column, []).append(item)
+    return found
+
+
+@kept_until_a_choice_joins
+def setting_fields() -> dict[str, SpecField]:
+    """Columns of `.members` read from the resolved spec, and their fields."""
+    return {name: items[0] for name, items in sharing().items()}
+
+
+def __getattr__(name: str) -> Any:
+    """`SHARING` and `SETTINGS`: what `sharing` and `setting_fields` give now."""
+    if name == "SHARING":
+        return sharing()
+    if name == "SETTINGS":
+        return setting_fields()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+FACTORS = tuple(item.dotted for item in setting_fields().values() if item.fact(Factor) is not None)
+"""What the paper's variants differ in, as dotted paths. A choice that joins is none of the paper's."""
 
 
 def _and_what_it_is_else(item: SpecField) -> Iterator[SpecField]:
@@ -43,14 +63,17 @@ def _and_what_it_is_else(item: SpecField) -> Iterator[SpecField]:
     same = item.fact(SameAs)
     if same is not None:
         path = (*item.path[:-1], same.name)
-        yield from _and_what_it_is_else(next(other for other in SETTINGS.values() if other.path == path))
+        yield from _and_what_it_is_else(next(other for other in setting_fields().values() if other.path == path))
 
 
-_STANDING_IN = {name: tuple(_and_what_it_is_else(item)) for name, item in SETTINGS.items()}
+@kept_until_a_choice_joins
+def _standing_in() -> dict[str, tuple[SpecField, ...]]:
+    """The fields that give the value of each column, one after another where it is null."""
+    return {name: tuple(_and_what_it_is_else(item)) for name, item in setting_fields().items()}
 
 
 def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The columns of `SETTINGS` and `background`, one value per member, None where nothing is known.
+    """The columns of `setting_fields` and `background`, one value per member, None where nothing is known.
 
     A field of stochastic layers is one text over the layers (`units` is `64-32`, `widths` is `512,512-256,256`, or
     `linear` without hidden layers). One that may be null for "as another" is None where it is so in all layers
@@ -60,7 +83,7 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
     """
     specs = _specs(entries)
     return {
-        **{name: [setting(spec, item) for spec in specs] for name, item in SETTINGS.items()},
+        **{name: [setting(spec, item) for spec in specs] for name, item in setting_fields().items()},
         "background": [_background(spec) for spec in specs],
     }
 
@@ -68,10 +91,10 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
 def setting(spec: dict[str, Any], item: SpecField) -> Any:
     """A field's value in a spec tree as one entry of a column; None if it is null, or there is no spec."""
     if not item.is_in_list:
-        found = (_value(spec, one.path, one) for one in SHARING[item.column])
+        found = (_value(spec, one.path, one) for one in sharing()[item.column])
         return as_entry(next((value for value in found if value is not None), None))
     layers = (_value(spec, item.path[:-1], item) or [])[_lowest(item) - 1 :]
-    names = _STANDING_IN[item.column]
+    names = _standing_in()[item.column]
     values = [_first(layer, names) for layer in layers]
     is_as_other = len(names) > 1 and values == [_first(layer, names[1:]) for layer in layers]
     return None if is_as_other else layers_text(values)
@@ -80,6 +103,12 @@ def setting(spec: dict[str, Any], item: SpecField) -> Any:
 def expected(value: Any, item: SpecField) -> Any:
     """What `setting` is where a field has a value as in the YAML, or a field of layers the values of a list."""
     return layers_text(value[_lowest(item) - 1 :]) if item.is_in_list and isinstance(value, list) else as_entry(value)
+
+
+def inference_model(name: str, depth: int) -> InferenceModel:
+    """The description of an inference model; with a single layer, of the simpler one which it then is the same as."""
+    described = INFERENCES[name]
+    return INFERENCES[described.with_one_layer] if depth == 1 and described.with_one_layer else described
 
 
 def as_entry(value: Any) -> Any:
@@ -153,5 +182,6 @@ def _background(spec: dict[str, Any]) -> str | None:
     """
     if not spec:
         return None
-    rest = {**without(spec, _NO_BACKGROUND), "seed": None}
+    no_background = paths_stating(MemberSpec, Factor) | paths_affecting(MemberSpec, "nothing")
+    rest = {**without(spec, no_background), "seed": None}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, default=str).encode()).hexdigest()

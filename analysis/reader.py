@@ -22,9 +22,6 @@ from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
 
-MEASURED = frozenset(".".join(path) for path in paths_affecting(MemberSpec, "evaluation"))
-"""Dotted paths of the fields that affect evaluations alone."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -152,7 +149,8 @@ def _entry(
 ) -> Entry:
     trained, result = record.training, evaluation.result
     epochs = record.epochs
-    for path in MEASURED & member.measured.keys() if spec else ():
+    paths = {".".join(path) for path in paths_affecting(MemberSpec, "evaluation")}
+    for path in paths & member.measured.keys() if spec else ():
         # The record's spec is that of the member that was trained; this one may be measured in another way.
         set_path(spec, path, member.measured[path])
     if trained is None:

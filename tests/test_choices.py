@@ -85,7 +85,7 @@ def names_of_choices():
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path for package in ("hvae_spec", "tune") for path in (ROOT / package).rglob("*.py")),
+    sorted(path for package in ("hvae_spec", "tune", "analysis") for path in (ROOT / package).rglob("*.py")),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_no_code_asks_for_a_choice_by_its_name(path):

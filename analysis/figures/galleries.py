@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from analysis.figures.style import greatest_depth, title_text
 from analysis.frames import Frames
+from hvae_spec.errors import RecordError
 from hvae_spec.records.gallery_file import load_gallery
 from hvae_spec.records.layout import GALLERY, EvaluationRecord
-
-SHAPES = {560: (28, 20)}
-"""Height and width of the images that are not square, by their number of pixels (the Frey faces)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def galleries(frames: Frames) -> list[Gallery]:
         frames: the frames of one group (see `Frames.groups`).
 
     Raises:
-        UserError: a gallery is damaged.
+        UserError: a gallery is damaged, or its images are not of the shape that the result states.
         ValueError: the frames hold several groups (see `Frames.groups`).
 
     """
@@ -53,10 +51,15 @@ def galleries(frames: Frames) -> list[Gallery]:
 
 def _gallery(folder: Path, variant: str, seed: int, depth: int) -> Gallery:
     arrays = load_gallery(folder)
-    pixels = arrays["images"].shape[1]
     result = EvaluationRecord(folder).result
-    stated = None if result is None or result.data is None else result.data.shape
-    shape = stated if stated is not None and stated[0] * stated[1] == pixels else image_shape(pixels)
+    shape = None if result is None or result.data is None else result.data.shape
+    pixels = arrays["images"].shape[1]
+    if shape is None or math.prod(shape) != pixels:
+        stated = "no shape" if shape is None else f"a shape of {shape[0]} x {shape[1]}"
+        raise RecordError(
+            f"{folder / GALLERY}: images of {pixels} pixels, for which the result states {stated}; delete {folder} to "
+            "have the member evaluated again"
+        )
     return Gallery(variant, seed, depth, arrays, shape)
 
 
@@ -65,21 +68,6 @@ def gallery_title(frames: Frames, shown: list[Gallery]) -> str:
     seeds = sorted({gallery.seed for gallery in shown})
     words = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     return title_text(frames, f"L = {shown[0].depth}", words)
-
-
-def image_shape(pixels: int) -> tuple[int, int]:
-    """Height and width of images whose record does not hold them: that of a known data set, a square, or else one row.
-
-    Args:
-        pixels: number of pixels of an image.
-
-    Examples:
-        >>> image_shape(784), image_shape(560), image_shape(7)
-        ((28, 28), (28, 20), (1, 7))
-
-    """
-    side = math.isqrt(pixels)
-    return SHAPES.get(pixels) or ((side, side) if side * side == pixels else (1, pixels))
 
 
 def mosaic(images: NDArray[Any], shape: tuple[int, int], columns: int, gap: float = 0.5) -> NDArray[Any]:

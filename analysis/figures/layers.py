@@ -30,7 +30,7 @@ from analysis.frames import Frames
 from analysis.statistics import cells
 from hvae_spec.records.layout import ACTIVE
 
-STATUS_PREFERENCE = ("finished", "running", "diverged", "failed", "pending")
+STATUS_PREFERENCE = ("finished", "trained", "running", "diverged", "failed", "pending")
 """The order in which a member is chosen where one stands for all."""
 
 
@@ -109,8 +109,8 @@ def unit_kl(frames: Frames) -> Figure | None:
     """KL of every unit over epochs, units sorted, a panel per variant and layer (Fig. 5 of the paper).
 
     The models are those of greatest depth with at least two evaluations; each variant is shown by its first seed that
-    has finished, or else is running, or else has diverged. The colors are on a logarithmic scale; a unit is active
-    above the line in the color bar.
+    has finished, or else is trained, or else is running, or else has diverged. The colors are on a logarithmic scale; a
+    unit is active above the line in the color bar.
     """
     depth = greatest_depth(frames, frames.units)
     if depth is None:

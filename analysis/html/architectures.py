@@ -1,11 +1,16 @@
-"""The architectures of a grid: each model once, with the variants that share it, at its greatest depth."""
+"""The architectures of a grid: each model once, with the variants that share it, at its greatest depth; and what they
+are trained for: each objective once.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.frames import Frames
 from hvae_spec.records.layout import Record
+from hvae_spec.spec import equations
 from hvae_spec.spec.experiment import MemberSpec
 
 
@@ -32,8 +37,7 @@ def architectures(frames: Frames) -> list[Architecture]:
         UserError: the spec of a record cannot be read.
 
     """
-    members = frames.planned.members
-    members = members[members["folder"].map(lambda folder: (Path(folder) / "spec.yaml").exists()).astype(bool)]
+    members = _begun(frames)
     deepest = members.groupby(["dataset", "variant"], observed=True)["depth"].transform("max")
     cells = members[members["depth"] == deepest].drop_duplicates(["dataset", "variant", *frames.factors])
     found: dict[str, tuple[MemberSpec, dict[str, None]]] = {}
@@ -42,3 +46,27 @@ def architectures(frames: Frames) -> list[Architecture]:
         key = json.dumps([row["dataset"], member.content["model"]], sort_keys=True)
         found.setdefault(key, (member, {}))[1][str(row["variant"])] = None
     return [Architecture(member.data.name, tuple(names), member) for member, names in found.values()]
+
+
+def objectives(frames: Frames) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The different objectives of the planned members that have begun, as their equations, and the variants that have
+    them.
+
+    Args:
+        frames: a grid.
+
+    Raises:
+        UserError: the spec of a record cannot be read.
+
+    """
+    found: dict[tuple[str, ...], dict[str, None]] = {}
+    for row in _begun(frames).drop_duplicates(["dataset", "depth", "variant", *frames.factors]).to_dict("records"):
+        lines = equations.objective(Record(Path(row["folder"])).spec.objective)
+        found.setdefault(lines, {})[str(row["variant"])] = None
+    return {lines: tuple(names) for lines, names in found.items()}
+
+
+def _begun(frames: Frames) -> pd.DataFrame:
+    """The planned members that have a spec."""
+    members = frames.planned.members
+    return members[[Record(Path(folder)).has_spec for folder in members["folder"]]]

@@ -14,7 +14,7 @@ from analysis.caveats import not_canonical
 from analysis.figures.drawing import RESOLUTION, Drawing
 from analysis.frames import Frames
 from analysis.html import run_info
-from analysis.html.architectures import Architecture, architectures
+from analysis.html.architectures import Architecture, architectures, objectives
 from analysis.html.elements import caption, equation, footnote_list, row_table, typeset
 from analysis.tables import TableSet, html_table
 from hvae_spec.data.counts import image_pixels
@@ -153,14 +153,18 @@ def _architectures(frames: Frames) -> str:
     found = architectures(frames)
     if not found:
         return ""
-    # Each objective once: most grids have one.
-    objectives = dict.fromkeys(equations.objective(item.member.objective) for item in found)
+    # Each objective once. Most grids have one, which needs no names of variants.
+    maximized = objectives(frames)
+    bounds = [
+        (*([f"<p>{escape(', '.join(names))}:</p>"] if len(maximized) > 1 else []), *map(equation, lines))
+        for lines, names in maximized.items()
+    ]
     return "\n".join(
         (
             "<p>Each model once, at its greatest depth, with the variants that share it; models of less depth lack the "
             "upper layers. The bound that is maximized, with M Monte Carlo and K importance samples; β rises linearly "
             "from 0 to 1 in the epochs of warm-up, and is 1 in every test:</p>",
-            *(equation(line) for lines in objectives for line in lines),
+            *(line for bound in bounds for line in bound),
             *map(_architecture, found),
         )
     )

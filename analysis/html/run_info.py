@@ -6,27 +6,32 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.columns import SETTINGS
+from analysis.columns import setting_fields
 from analysis.frames import Frames
 from hvae_spec.records.layout import EvaluationRecord, Record
 from hvae_spec.records.result import Segment, TrainingResult
-from hvae_spec.spec.fields import NotInReport
+from hvae_spec.registry import kept_until_a_choice_joins
+from hvae_spec.spec.fields import NotInReport, SpecField
 
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
 OWNERS = {True: "the distributor's", False: "not the distributor's"}
 NONE = "none"
 """Stands for a setting that a spec leaves null."""
-LISTED = {name: item for name, item in SETTINGS.items() if item.fact(NotInReport) is None}
-"""Columns of the settings that a report lists, and their fields."""
 LOST_SHOWN = 100
 """Members that are listed one by one at most."""
+
+
+@kept_until_a_choice_joins
+def listed() -> dict[str, SpecField]:
+    """Columns of the settings that a report lists, and their fields."""
+    return {name: item for name, item in setting_fields().items() if item.fact(NotInReport) is None}
 
 
 def common_settings(frames: Frames) -> Rows:
     """Settings that all planned members share, as far as they have begun. What all leave null is left out."""
     members = frames.planned.members
-    values = {item.words: _values(members, name) for name, item in LISTED.items()}
+    values = {item.words: _values(members, name) for name, item in listed().items()}
     own = [(words, found[0]) for words, found in values.items() if len(found) == 1 and found != [NONE]]
     return [("setting", "value"), *own]
 
@@ -34,7 +39,7 @@ def common_settings(frames: Frames) -> Rows:
 def variant_settings(frames: Frames) -> Rows:
     """Settings in which the variants differ, or in which members of one variant do (along a further axis)."""
     members = frames.planned.members
-    unlike = {name: item.words for name, item in LISTED.items() if len(_values(members, name)) > 1}
+    unlike = {name: item.words for name, item in listed().items() if len(_values(members, name)) > 1}
     rows = [
         (str(name), *(" / ".join(_values(own, column)) or "not begun" for column in unlike))
         for name, own in members.groupby("variant", observed=True)
@@ -54,9 +59,9 @@ def lost(frames: Frames) -> Rows:
 
 
 def data(frames: Frames) -> Rows:
-    """Every data set in use: whose files, how many images, their checksum."""
+    """Every data set in use: whose files, how many images, their checksums."""
     members = frames.planned.members.dropna(subset=["data_sha256"])
-    columns = ["dataset", "data_canonical", "train_images", "test_images", "data_sha256"]
+    columns = ["dataset", "data_canonical", "train_images", "test_images", "data_sha256", "test_sha256"]
     rows = [
         (
             str(row["dataset"]),
@@ -64,20 +69,28 @@ def data(frames: Frames) -> Rows:
             f"{row['train_images']:,.0f}",
             f"{row['test_images']:,.0f}",
             str(row["data_sha256"]),
+            str(row["test_sha256"]),
         )
         for row in members[columns].drop_duplicates().to_dict("records")
     ]
-    return [("data set", "files", "training images", "test images", "SHA-256"), *rows]
+    checksums = ("SHA-256 of training data", "SHA-256 of test data")
+    return [("data set", "files", "training images", "test images", *checksums), *rows]
 
 
 def machines(frames: Frames) -> Rows:
-    """Machines, versions and source revisions, and how many of the planned members each combination has trained.
+    """Machines, versions and source revisions, and of how many of the planned members each combination has trained some
+    epochs or made the evaluation. A member that two of them had a part in counts in both.
 
     Raises:
         UserError: a record is damaged.
 
     """
-    counts = Counter(_origin(training.segments[-1]) for training in _trainings(frames) if training.segments)
+    folders = frames.planned.members[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
+    counts = Counter(
+        origin
+        for folder, evaluation in folders
+        for origin in dict.fromkeys(map(_origin, _segments(folder, evaluation)))
+    )
     rows = [(*origin, f"{count:,}") for origin, count in counts.most_common()]
     return [("machine", "device", "versions", "source revision", "members"), *rows]
 
@@ -95,6 +108,13 @@ def finished_between(frames: Frames) -> tuple[str, str] | None:
 def _trainings(frames: Frames) -> list[TrainingResult]:
     found = (Record(Path(folder)).training for folder in frames.planned.members["folder"])
     return [training for training in found if training is not None]
+
+
+def _segments(folder: str, evaluation_folder: str) -> list[Segment]:
+    """What a member was made with: the segments of its training, and that of its evaluation."""
+    training, evaluation = Record(Path(folder)).training, EvaluationRecord(Path(evaluation_folder)).result
+    measured = None if evaluation is None else evaluation.segment
+    return [*([] if training is None else training.segments), *([] if measured is None else [measured])]
 
 
 def _origin(segment: Segment) -> tuple[str, str, str, str]:

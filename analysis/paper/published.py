@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import not_canonical
-from analysis.columns import SETTINGS, expected
+from analysis.columns import expected, inference_model, setting_fields
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
@@ -105,14 +105,16 @@ def _variant(row: Mapping[Any, Any]) -> str | None:
     if pd.isna(row["inference"]):
         return next((name for name in VARIANTS if _bare(name) == _bare(row["variant"])), None)
     tuned = not (pd.isna(row["first_phase_epochs"]) and pd.isna(row["continues"]))
-    ladder = row["inference"] == "ladder" and row["depth"] > 1
+    # An inference model that the paper does not have has another label, and with it none of the paper's names.
+    inference = inference_model(row["inference"], row["depth"])
     warm_up = row["warm_up"] if pd.isna(row["first_phase_warm_up"]) else row["first_phase_warm_up"]
     samples = row["training_mc_samples"], row["training_iw_samples"]
     if row["units"] == IWAE_UNITS:
-        return IWAE if samples == (1, IWAE_SAMPLES) and not ladder and not row["batch_norm"] else None
-    if (samples != (1, 1) and not tuned) or (ladder and row["share_top_down"]):
+        is_plain = inference.label == VARIANTS[0] and not row["batch_norm"]
+        return IWAE if samples == (1, IWAE_SAMPLES) and is_plain else None
+    if (samples != (1, 1) and not tuned) or (inference.top_down and row["share_top_down"]):
         return None
-    name = ("Prob. ladder" if ladder else "VAE") + "+BN" * bool(row["batch_norm"]) + "+WU" * (warm_up > 0)
+    name = inference.label + "+BN" * bool(row["batch_norm"]) + "+WU" * (warm_up > 0)
     return name if name in VARIANTS else None
 
 
@@ -141,7 +143,7 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
         members = members[members["status"] == "finished"]
     found = ["not the distributor's data files"] if not_canonical(members) else []
     left_open = []
-    for item in SETTINGS.values():
+    for item in setting_fields().values():
         if _has_no_bearing(item, quantity):
             continue
         wanted, is_open = _wanted(item, members, variant)

@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.caveats import canonical
-from analysis.columns import FACTORS
+from analysis.columns import FACTORS, inference_model
 from analysis.frames import Frames
 
 CONFIDENCE = 0.95
 """Of the intervals of effects."""
 EFFECTS = ("batch normalization", "warm-up", "ladder")
 """The names of the effects."""
+BATCH_NORM, WARM_UP, LADDER = EFFECTS
+LADDER_STEP = ("VAE", "Prob. ladder")
+"""The labels of the inference models from the one of which to the other the effect of the ladder is."""
 
 
 def paired_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:
@@ -110,17 +113,22 @@ def _effect(a: Mapping[str, Any], b: Mapping[str, Any], depth: int) -> str | Non
     """What a variant with the settings b adds to one with the settings a at a depth; None unless they differ in exactly
     one factor, and only the second has it.
     """
-    steps = {
-        "batch normalization": (bool(a["batch_norm"]), bool(b["batch_norm"])),
-        "warm-up": (float(a["warm_up"]), float(b["warm_up"])),
-        # With one layer the ladder is the VAE.
-        "ladder": (a["inference"] == "ladder" and depth > 1, b["inference"] == "ladder" and depth > 1),
+    # With one layer the ladder is the VAE. There may be further inference models, which differ from both.
+    first, second = (inference_model(settings["inference"], depth) for settings in (a, b))
+    steps: dict[str, tuple[object, object]] = {
+        BATCH_NORM: (bool(a["batch_norm"]), bool(b["batch_norm"])),
+        WARM_UP: (float(a["warm_up"]), float(b["warm_up"])),
+        LADDER: (first, second),
     }
     different = [name for name, (before, after) in steps.items() if before != after]
     if a["background"] != b["background"] or len(different) != 1:
         return None
-    before, after = steps[different[0]]
-    return different[0] if after and not before else None
+    is_added = {
+        BATCH_NORM: steps[BATCH_NORM] == (False, True),
+        WARM_UP: not a["warm_up"],
+        LADDER: (first.label, second.label) == LADDER_STEP,
+    }
+    return different[0] if is_added[different[0]] else None
 
 
 def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, Any]:

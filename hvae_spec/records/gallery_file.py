@@ -33,7 +33,7 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
         folder: of the evaluation, or of a member's record, which stands for its latest evaluation.
 
     Raises:
-        RecordError: the record has none (its member has not finished, or finished before galleries were kept), or it is
+        RecordError: the record has none (its member has not finished, or it is of a version that kept none), or it is
             damaged.
         MachineError: the system does not let it be read.
 
@@ -49,8 +49,8 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = safetensors.numpy.load_file(path)
     except FileNotFoundError:
         raise RecordError(
-            f"{path}: no gallery; the member has not finished, or diverged, or was trained by an earlier version "
-            "(then hvae_spec.load_record(folder).gallery() computes what is missing)"
+            f"{path}: no gallery; the member has not finished, or diverged, or its record is of an earlier version "
+            "(0.2 or before; load it with that version)"
         ) from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         damage = RecordError(f"{path}: not a gallery that can be read ({error})")

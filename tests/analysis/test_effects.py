@@ -12,6 +12,7 @@ from analysis import tables
 from analysis.columns import FACTORS
 from analysis.figures.drawing import render
 from analysis.statistics import holm, paired_effects
+from hvae_spec.spec.choices.inference import INFERENCES, Ladder
 
 SPEC = """
 name: small
@@ -150,6 +151,29 @@ def test_variants_that_differ_in_more_than_one_factor_make_no_pair(results):
     spec = SPEC.replace("    warm: {model.inference: vae}", "    warm: {model.inference: vae, training.batch_size: 64}")
     results.grid(outcome(results), spec=spec, with_curves=False)
     assert {effect for effect, _ in rows(results)} == {"batch normalization"}
+
+
+class Merged(Ladder):
+    label, short = "Merged", "merged"
+
+
+def test_an_inference_model_that_the_paper_does_not_have_makes_no_effect(results, monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "merged", Merged())
+    # Merged with warm-up differs from `normal` in the warm-up and in q(z|x), and from `warm` in q(z|x).
+    spec = SPEC.replace("    ladder: {}", "    merged: {model.inference: merged}").replace(
+        "variant: ladder", "variant: merged"
+    )
+    results.grid(outcome(results), spec=spec, with_curves=False)
+    found = rows(results)
+    assert {effect for effect, _ in found} == {"batch normalization", "warm-up"}
+    assert "merged" not in {row["with"] for row in found.values()}
+
+
+def test_variants_of_one_other_inference_model_have_the_effects_of_the_other_factors(results, monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "merged", Merged())
+    results.grid(outcome(results), spec=SPEC.replace("inference: vae", "inference: merged"), with_curves=False)
+    # The ladder is no step from it.
+    assert {effect for effect, _ in rows(results)} == {"batch normalization", "warm-up"}
 
 
 def test_a_grid_without_the_papers_factors_has_no_effects(results):

@@ -6,6 +6,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 
 import analysis
 from analysis import figures
+from analysis.figures.layers import STATUS_PREFERENCE
+from hvae_spec.records.result import STATUSES
 
 
 def the_group(results):
@@ -256,6 +258,18 @@ def test_unit_kl_prefers_members_that_have_finished_and_names_what_it_shows(resu
     running = next(m for m in planned if m.labels["variant"] == "Prob. ladder+BN+WU" and m.seed == 2)
     (results.root / "members" / running.folder / "training.json").unlink()
     assert "seeds 1, 2 (running)" in figures.unit_kl(the_group(results)).get_suptitle().replace("\n", " ")
+
+
+def test_unit_kl_prefers_a_member_that_is_trained_to_one_that_diverged(results, small_spec):
+    results.grid(
+        lambda m: {**results.result(m), "status": "trained"} if m.seed == 0 else results.diverged(m, 6), spec=small_spec
+    )
+    title = figures.unit_kl(the_group(results)).get_suptitle()
+    assert title.replace("\n", " ") == "digits, L = 2, seed 0 (trained)"
+
+
+def test_every_status_has_its_place_where_one_member_stands_for_all():
+    assert set(STATUS_PREFERENCE) == set(STATUSES)
 
 
 def test_unit_kl_has_a_panel_per_variant_and_layer_with_units_sorted(results):

@@ -3,7 +3,7 @@ import pytest
 
 import analysis
 from analysis import figures
-from analysis.figures.galleries import galleries, image_shape, mosaic
+from analysis.figures.galleries import galleries, mosaic
 from analysis.figures.pca import principal_components
 from hvae_spec.errors import UserError
 
@@ -55,11 +55,6 @@ def test_a_damaged_gallery_is_an_error_that_names_it(results, small_spec):
         figures.latents(the_group(results))
 
 
-@pytest.mark.parametrize(("pixels", "shape"), [(784, (28, 28)), (64, (8, 8)), (560, (28, 20)), (7, (1, 7))])
-def test_images_have_the_shape_of_their_data_set(pixels, shape):
-    assert image_shape(pixels) == shape
-
-
 def test_a_record_holds_the_shape_of_its_images(results, small_spec):
     def outcome(member):
         return results.result(member, data=results.data(shape=(4, 16) if member.seed == 0 else (4, 4)))
@@ -67,8 +62,14 @@ def test_a_record_holds_the_shape_of_its_images(results, small_spec):
     with_galleries(results, small_spec, outcome)
     frames = the_group(results)
     assert [item.shape for item in galleries(frames)] == [(4, 16)] * 2
-    # A shape that does not fit is not believed.
-    assert [item.shape for item in galleries(frames.select(frames.members["seed"] == 1))] == [(8, 8)] * 2
+    with pytest.raises(UserError, match=r"gallery\.safetensors: images of 64 pixels, .* a shape of 4 x 4; delete .*"):
+        galleries(frames.select(frames.members["seed"] == 1))
+
+
+def test_a_gallery_whose_result_states_no_shape_is_an_error(results, small_spec):
+    with_galleries(results, small_spec, lambda member: results.result(member, data=None))
+    with pytest.raises(UserError, match=r"images of 64 pixels, for which the result states no shape"):
+        galleries(the_group(results))
 
 
 def test_a_mosaic_puts_every_image_where_it_belongs():

@@ -13,6 +13,7 @@ from analysis.html import page as html_page
 from analysis.html import run_info
 from analysis.html.elements import typeset
 from hvae_spec.records.result import EvaluationResult, TrainingResult
+from hvae_spec.spec.choices.term import TERMS, Term
 
 VOID = {"meta", "img", "br"}
 SECTIONS = ["run", "tables", "figures", "architectures", "provenance"]
@@ -133,6 +134,29 @@ def test_what_was_run_and_where_it_came_from(results, small_spec):
         assert phrase in text, phrase
 
 
+def test_every_machine_that_had_a_part_in_a_member_counts_it(results, small_spec):
+    for member in results.grid(spec=small_spec, with_curves=False):
+        training, evaluation = results.files(member, results.result(member))
+        extended = evaluation.segment.model_copy(update={"host": "there" if member.seed else "here", "first_epoch": 11})
+        measured = evaluation.segment.model_copy(update={"host": "elsewhere" if member.seed == 1 else "here"})
+        results.record_of(member).finish(
+            training.model_copy(update={"segments": [*training.segments, extended, extended]})
+        )
+        results.evaluation_of(member).finish(evaluation.model_copy(update={"segment": measured}))
+    rows = run_info.machines(analysis.load(results.root))[1:]
+    assert [(row[0], row[-1]) for row in rows] == [("here", "6"), ("there", "4"), ("elsewhere", "2")]
+
+
+def test_test_sets_of_other_files_are_told_apart_by_their_checksum(results, small_spec):
+    results.grid(
+        lambda m: results.result(m, data=results.data(test_sha256=("cd" if m.seed else "ef") * 32)),
+        spec=small_spec,
+        with_curves=False,
+    )
+    rows = run_info.data(analysis.load(results.root))[1:]
+    assert [row[-2:] for row in rows] == [("ab" * 32, "ef" * 32), ("ab" * 32, "cd" * 32)]
+
+
 def test_a_setting_that_some_members_lack_is_no_setting_of_all(results, small_spec):
     decay = "{training.lr_decay: {factor: 0.75, every: 2}}"
     results.plan(small_spec)
@@ -209,6 +233,25 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     assert "p(x, z) = p(x|z1) p(z1|z2) p(z2|z3) p(z3)" in found.text
     assert "q(z|x) = q(z1|x) q(z2|z1) q(z3|z2)" in found.text
     assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, x)" in found.text
+
+
+def test_variants_that_differ_in_their_objective_alone_have_it_each(results, small_spec, monkeypatch):
+    monkeypatch.setitem(TERMS._items, "extra", Term("log r(z)", field="mc_samples"))
+    more = "Prob. ladder+BN+WU: {}\n    penalized: {objective.mc_samples: 2}"
+    results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", more), with_curves=False)
+    text = source(results)
+    assert "<h3>Prob. ladder+BN+WU, penalized (digits, L = 2)</h3>" in text
+    found = Page(text).text
+    first, second = found.index("VAE+BN+WU, Prob. ladder+BN+WU: log w ="), found.index("penalized: log w =")
+    assert "log r(z)" not in found[first:second]
+    assert "log r(z)" in found[second:]
+
+
+def test_an_objective_that_all_share_stands_once_without_names(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    text = page(results).text
+    assert text.count("log w =") == 1
+    assert "is 1 in every test: log w =" in text
 
 
 @pytest.mark.parametrize(

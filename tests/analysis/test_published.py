@@ -2,6 +2,7 @@ import pytest
 
 import analysis
 from analysis.paper import published
+from hvae_spec.spec.choices.inference import INFERENCES, Ladder
 
 TABLE_3 = """
 omniglot 1 -114.45 -108.79 -104.63 -
@@ -100,6 +101,23 @@ def test_members_are_known_by_their_settings(results):
     members = analysis.load(results.root).members.set_index("variant")
     assert published.fine_tuning(members)["tuned"] == "M=10 K=1"
     assert published.fine_tuning(members).drop("tuned").unique().tolist() == ["none"]
+
+
+class Merged(Ladder):
+    label, short = "Merged", "merged"
+
+
+def test_an_inference_model_that_the_paper_does_not_have_has_no_published_number(results, monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "merged", Merged())
+    spec = ODD.replace("model.inference: ladder", "model.inference: merged")
+    spec = spec.replace("small iwae: {", "small iwae: {model.inference: merged, objective.iw_samples: 50, ")
+    results.grid(spec=spec + "  depth: [1, 2]\n", with_curves=False)
+    members = analysis.load(results.root).members
+    members = members.assign(paper=published.variants(members)).set_index(["variant", "depth"])["paper"]
+    assert [members[name, 2] for name in ("merged", "shared", "small iwae")] == [None] * 3
+    assert [members[name, 2] for name in ("plain", "with", "iwae")] == ["VAE", "VAE+BN+WU", "IWAE"]
+    # With one layer it is the VAE, as it says.
+    assert members["merged", 1] == "VAE+BN+WU"
 
 
 def test_a_member_that_has_not_begun_is_known_by_its_cell_or_else_by_its_name(results, spec):
