@@ -44,15 +44,6 @@ def setting_fields() -> dict[str, SpecField]:
     return {name: items[0] for name, items in sharing().items()}
 
 
-def __getattr__(name: str) -> Any:
-    """`SHARING` and `SETTINGS`: what `sharing` and `setting_fields` give now."""
-    if name == "SHARING":
-        return sharing()
-    if name == "SETTINGS":
-        return setting_fields()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 FACTORS = tuple(item.dotted for item in setting_fields().values() if item.fact(Factor) is not None)
 """What the paper's variants differ in, as dotted paths. A choice that joins is none of the paper's."""
 

@@ -264,7 +264,7 @@ def test_a_column_of_the_members_frame_shows_it(item):
         return
     column = owner(item).column
     assert one[column] != other[column]
-    differing = [name for name in columns.SETTINGS if not pd.isna([one[name], other[name]]).all()]
+    differing = [name for name in columns.setting_fields() if not pd.isna([one[name], other[name]]).all()]
     assert [name for name in differing if one[name] != other[name]] == [column]
 
 
@@ -302,10 +302,10 @@ def test_a_difference_in_it_is_named_beside_a_published_number(item, quantity):
 
 
 def test_only_settings_of_alternatives_share_a_column():
-    for items in columns.SHARING.values():
+    for items in columns.sharing().values():
         assert len({(item.path[:-2], item.path[-1]) for item in items}) == 1
         assert len({item.path for item in items}) == len(items)
-    words = [item.words for item in columns.SETTINGS.values()]
+    words = [item.words for item in columns.setting_fields().values()]
     assert len(words) == len(set(words))
 
 
@@ -316,16 +316,16 @@ def test_columns_by_which_users_read_frames_stay():
         "learning_rate adam_beta1 adam_beta2 adam_eps clip_norm clip_value lr_decay_factor lr_decay_every "
         "first_phase_epochs first_phase_warm_up nonlinearity units widths widths_down widths_top_down"
     )
-    assert set(named.split()) <= set(columns.SETTINGS)
+    assert set(named.split()) <= set(columns.setting_fields())
 
 
 def test_a_field_that_a_record_does_not_have_yet_is_as_by_default():
     tree = MemberSpec.model_validate(SMALL).model_dump(mode="json")
     older = without(tree, frozenset({("model", "variance_floor"), ("model", "layers", "mlp_down"), ("evaluation",)}))
-    assert columns.setting(older, columns.SETTINGS["variance_floor"]) == 1e-6
-    assert columns.setting(older, columns.SETTINGS["widths_down"]) is None
-    assert columns.setting(older, columns.SETTINGS["planned_iw_samples"]) == 5000
-    assert columns.setting({}, columns.SETTINGS["variance_floor"]) is None
+    assert columns.setting(older, columns.setting_fields()["variance_floor"]) == 1e-6
+    assert columns.setting(older, columns.setting_fields()["widths_down"]) is None
+    assert columns.setting(older, columns.setting_fields()["planned_iw_samples"]) == 5000
+    assert columns.setting({}, columns.setting_fields()["variance_floor"]) is None
 
 
 def test_a_fact_of_a_section_holds_for_what_is_in_it():
