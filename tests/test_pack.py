@@ -445,12 +445,6 @@ def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch
     assert calls == ["batch_average"] * 2
 
 
-def test_memory_is_no_part_of_an_evaluation(tmp_path):
-    run_pack(job(tmp_path / "little", specs(evaluation__memory_gib=1e-6)))
-    run_pack(job(tmp_path / "usual", specs()))
-    assert contents(tmp_path / "little") == contents(tmp_path / "usual")
-
-
 DECAY = {"training__lr_decay": {"factor": 0.5, "every": 2}, "training__clip_norm": 1}
 
 

@@ -133,7 +133,7 @@ def evaluate(
         iw_samples: K.
         seed: the member's seed.
         epoch: epochs trained so far; selects the noise together with the seed.
-        memory_gib: memory for activations; None: the device's share (`EvaluationSpec.memory_gib`). It decides how
+        memory_gib: memory for activations on a GPU; None: a share of it (`EvaluationSpec.memory_gib`). It decides how
             many blocks are computed together, at least one. Noise is drawn block by block, so that it changes no draw.
         compiled: fuse the operations with `torch.compile`, for long evaluations: it costs half a minute for each shape.
         progress: called with the fraction done.

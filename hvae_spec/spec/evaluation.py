@@ -42,4 +42,5 @@ class EvaluationSpec(SpecModel):
         Positive | None, Affects("nothing"), NoBearing("it changes speed and memory, and no number")
     ] = None
     """Memory that an evaluation may use for activations, in GiB: how many blocks of samples are computed together.
-    Null: 1 on a CPU, a 64th of a GPU's memory, so that packs can share it. It changes no draw, and on a CPU no bit."""
+    Null: a 64th of a GPU's memory, so that packs can share it. It changes no draw. On a CPU, where more blocks at a
+    time are no faster, one is computed at a time whatever this is."""
