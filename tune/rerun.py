@@ -11,7 +11,6 @@ from rich.table import Table
 
 from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
-from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import TrainingResult
@@ -67,7 +66,7 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
         from hvae_spec.pack import run_one_member
 
         again = run_one_member(job, job.trainings.index(training.digest))
-        differences = list(compare(record, again))
+        differences, elsewhere = list(compare(record, again)), list(_elsewhere(training, again.training))
     table = Table(title=f"{folder.name}: run again, less the record")
     for name in ("quantity", "numbers", "largest difference"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
@@ -77,7 +76,7 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
     if all(one.largest == 0 for one in differences):
         console.print("Equal bit for bit.")
         return 0
-    for line in _elsewhere(training):
+    for line in elsewhere:
         console.print(line, highlight=False)
     console.print(ROUNDING)
     return 1
@@ -142,6 +141,8 @@ def compare(record: Record, again: Record) -> Iterator[Difference]:
     gaps = [np.abs(ours[name].astype(np.float64) - theirs[name]).max() for name in theirs]
     yield Difference("weights", float(max(gaps)), sum(array.size for array in theirs.values()))
     rows = list(zip(again.epochs, record.epochs, strict=False))
+    if len(again.epochs) != len(record.epochs):
+        yield Difference("epochs", abs(len(again.epochs) - len(record.epochs)), len(record.epochs))
     for name in CURVES:
         pairs = [(row.get(name), other.get(name)) for row, other in rows if name in row and name in other]
         if pairs:
@@ -159,13 +160,15 @@ def _gap(one: object, two: object) -> float:
     return abs(float(str(one)) - float(str(two)))
 
 
-def _elsewhere(training: TrainingResult) -> Iterator[str]:
-    """In what this machine differs from that of the record."""
-    last = training.segments[-1] if training.segments else None
-    if last is None:
+def _elsewhere(training: TrainingResult, again: TrainingResult | None) -> Iterator[str]:
+    """In what the last segments of a training and of the same one run again differ: machine, versions and images."""
+    if again is None or not training.segments or not again.segments:
         return
-    here = {"host": provenance.host(), "device": provenance.processor(), **provenance.versions()}
+    last, now = training.segments[-1], again.segments[-1]
+    here = {"host": now.host, "device": now.device_name, **now.versions}
     there = {"host": last.host, "device": last.device_name, **last.versions}
     for name, value in there.items():
         if here.get(name, value) != value:
-            yield f"The record's {name.replace('_', ' ')} is {value}, here it is {here[name]}."
+            yield f"The record's {name} is {value}, here it is {here[name]}."
+    if again.data != training.data:
+        yield "The images are not those that the record was made with."
