@@ -49,6 +49,7 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
 
     """
     record = Record(folder.resolve())
+    Results(record.folder.parent.parent).check_version()
     training = record.training
     if training is None or training.status != "trained" or training.pack is None:
         raise RecordError(

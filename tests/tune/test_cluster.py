@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvae_spec.errors import MachineError
 from tests.tune.test_run import SPEC, spoiled, statuses
 from tune.execute import cluster
 from tune.execute.cluster import next_chunk
+from tune.execute.signals import Interrupted
 from tune.plan.schedule import simulate
 
 
@@ -79,3 +81,23 @@ def test_chunks_of_two_run_everything_and_halves_run_in_the_place_of_packs_witho
     assert "6 of 6 members finished." in done.stdout
     assert set(statuses(root)) == {"finished"}
     assert {path.name for path in (root / "packs").iterdir()} == {"planned.json"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "words"),
+    [
+        (SystemExit(15), Interrupted, "SIGTERM"),
+        (Exception("The current node timed out during startup.\nMore."), MachineError, "timed out during startup.)"),
+    ],
+)
+def test_ray_that_does_not_start_ends_in_one_line(monkeypatch, raised, expected, words):
+    import ray
+
+    def init(**_):
+        raise raised
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(expected) as error, cluster.ray_running(1, 0, None):
+        pass
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1

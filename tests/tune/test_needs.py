@@ -330,6 +330,18 @@ def test_a_plan_without_the_index_or_with_a_damaged_one_is_the_same(tmp_path):
     assert path.read_text() == content
 
 
+def test_a_damaged_grid_is_rewritten(tmp_path):
+    (member,) = members()
+    finish(tmp_path, member)
+    plan_of(spec(), tmp_path).prepare()
+    whole = (tmp_path / "grid.json").read_text()
+    (tmp_path / "grid.json").write_text("{")
+    plan = plan_of(spec(), tmp_path)
+    assert plan.notes == [f"{tmp_path / 'grid.json'}: damaged (not a JSON object); it is rewritten"]
+    plan.prepare()
+    assert (tmp_path / "grid.json").read_text() == whole
+
+
 def test_a_record_of_a_choice_that_is_not_known_here_hinders_nothing(tmp_path):
     (member,) = members()
     finish(tmp_path, member)

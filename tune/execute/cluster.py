@@ -23,7 +23,7 @@ from hvae_spec.errors import MachineError, UserError
 from hvae_spec.pack_job import PackJob, Progress
 from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes
-from tune.execute.signals import Interruption
+from tune.execute.signals import Interrupted, Interruption
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -54,6 +54,8 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
 
     Raises:
         UserError: there is no cluster at the address.
+        MachineError: Ray does not start here.
+        Interrupted: SIGTERM came while it started.
 
     """
     os.environ.update(QUIET | ({} if address else LOOPBACK))
@@ -69,8 +71,16 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
         options |= {"address": address}
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except SystemExit as stop:  # while it starts, Ray has a signal handler of its own
+        if stop.code == signal.SIGTERM:
+            raise Interrupted(signal.SIGTERM) from None
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if address is None:
+            raise MachineError(
+                f"Ray did not start ({reason}); run the same command again, or with --serial, which does without Ray"
+            ) from None
         raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from hvae_spec.backend.memory import EVALUATION_SHARE
 from hvae_spec.data.counts import image_pixels
+from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
@@ -219,8 +220,12 @@ def make_plan(
             )
         )
     jobs.sort(key=lambda job: -forecaster.of(job).seconds)
-    notes = [
-        *changes(ledger.index, results.grid, needs),
+    try:
+        before, notes = results.grid, []
+    except RecordError as error:  # it is about to be written anew
+        before, notes = None, [f"{str(error).partition(';')[0]}; it is rewritten"]
+    notes += [
+        *changes(ledger.index, before, needs),
         *_notes(ledger, needs, retrain, _going_on(jobs, with_checkpoint)),
     ]
     return Plan(

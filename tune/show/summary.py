@@ -41,6 +41,8 @@ def to_do(plan: Plan) -> str:
     parts = [f"{plan.counts['finished']} finished", f"{plan.counts['diverged'] + counts['divergence']} diverged"]
     if counts["evaluation"]:
         parts += [f"{plan.counts['trained']} trained", f"{counts['evaluation']} to evaluate"]
+    if plan.counts["failed"]:
+        parts.append(f"{plan.counts['failed']} failed")
     parts.append(f"{counts['training']} to run" + f" ({continued} from a shorter training)" * bool(continued))
     return ", ".join(parts)
 
