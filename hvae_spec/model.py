@@ -203,9 +203,9 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     model = Model(spec if result is None else _measured(spec, result), device)
     model.hierarchy = load_model(record, training, model.pixels, model.device)
     model.epoch = training.epochs
-    if evaluation is not None and result is not None and evaluation.statistics.exists():
+    if evaluation is not None and result is not None and STATISTICS in result.arrays_sha256:
         remedy = f"delete {evaluation.folder} to have the member evaluated again"
-        sha256 = result.arrays_sha256.get(STATISTICS)
+        sha256 = result.arrays_sha256[STATISTICS]
         compiler.set_statistics(model.hierarchy, load_arrays(evaluation.statistics, sha256, remedy))
     return model
 

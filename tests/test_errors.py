@@ -74,7 +74,7 @@ def test_a_folder_that_is_no_record_is_a_record_error(tmp_path):
 
 def test_weights_that_are_none_are_a_checkpoint_error(tmp_path):
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(CheckpointError, match="no such file; the member has not finished, or it diverged"):
+    with pytest.raises(CheckpointError, match=r"no such file; delete .* to have the member trained again"):
         load_arrays(path)
     path.write_bytes(b"{}")
     with pytest.raises(CheckpointError, match="not arrays that can be read"):

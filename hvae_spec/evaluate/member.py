@@ -135,7 +135,7 @@ class MemberEvaluation:
             # The last update, or what the test set meets, may be what breaks a member.
             quantity = "test log-likelihood"
             divergence = Divergence(epoch=training.epochs, step=training.steps, quantity=quantity)
-            result = EvaluationResult(status="diverged", divergence=divergence, **common)
+            result = EvaluationResult(status="diverged", divergence=divergence, arrays_sha256=statistics, **common)
         else:
             per_image = {
                 "test_log_likelihood": evaluation.log_likelihood,

@@ -42,7 +42,7 @@ def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arra
             raise CheckpointError(f"{path}: damaged (its SHA-256 is not the one in the record); {remedy}")
         arrays: Arrays = safetensors.numpy.load(content)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; the member has not finished, or it diverged") from None
+        raise CheckpointError(f"{path}: no such file; {remedy}") from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         damage = CheckpointError(f"{path}: not arrays that can be read ({error}); {remedy}")
         raise as_machine_error(path, error) or damage from None
