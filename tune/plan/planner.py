@@ -132,7 +132,7 @@ class Plan:
         for need in self.needs:
             if need.adopted is not None:
                 fresh[need.member.folder] = indexed(need.adopted.spec, need.member.digests)
-        write_index(self.results, {**fresh, **kept})
+        write_index(self.results, {**kept, **fresh})
         self.results.write_planned(planned_file(self.jobs))
 
 
