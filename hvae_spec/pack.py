@@ -15,6 +15,7 @@ import torch
 
 from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
+from hvae_spec.backend.waiting import considerate
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import CheckpointError, RecordError, UserError
@@ -61,7 +62,7 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
     pack = Results(job.results).pack(job.pack_id)
     pack.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with denormals_flushed(), filelock.FileLock(pack.lock, timeout=LOCK_SECONDS):
+        with denormals_flushed(), considerate(job.threads), filelock.FileLock(pack.lock, timeout=LOCK_SECONDS):
             PackRun(job, report).run()
         # All members have their results: nothing of the pack is needed any more.
         shutil.rmtree(pack.folder, ignore_errors=True)
@@ -71,7 +72,7 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
 
 def run_one_member(job: PackJob, m: int) -> Record:
     """Train a pack and evaluate the member with index m alone. Returns its record. Raises UserError as `run_pack`."""
-    with denormals_flushed():
+    with denormals_flushed(), considerate(job.threads):
         run = PackRun(job)
         run.train()
         run.evaluate_members([m])

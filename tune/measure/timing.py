@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from hvae_spec import compiler
+from hvae_spec.backend.waiting import considerate
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
@@ -50,13 +51,14 @@ def cuda_name(device: str) -> str:
 
 @contextmanager
 def settings(threads: int, precision: str) -> Iterator[None]:
-    """Threads, precision of products and denormal numbers as in a pack's worker, within this context."""
+    """Threads and how they wait, precision of products and denormal numbers as in a pack's worker, in this context."""
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     try:
-        yield
+        with considerate(threads):
+            yield
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before[0])
