@@ -103,3 +103,26 @@ def test_a_pack_that_lost_members_is_told_and_the_rest_takes_its_place(tmp_path,
     display.reduced(gone.pack_id, None, ["its first phase failed"])
     assert display.states[gone.pack_id].status == "failed"
     assert f"1 of {len(others) + 2} packs" in display.overall()
+
+
+def test_a_pack_that_is_several_times_slower_than_measured_is_told_once(tmp_path, clock_hand):
+    plan = plan_of(GRID, tmp_path, pack_size=1, forecaster=Measured(measurement({1: 10.0})), compiling="never")
+    display = display_of(plan)
+    job = plan.jobs[0]
+    display.started(job.pack_id)
+    for epoch, ms in ((1, 90.0), (1, 90.0), (2, 29.0)):  # the first epoch warms up; 2.9 times as long is nothing yet
+        display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=ms))
+    assert "as long as measured" not in told(display)
+    for epoch in (3, 3, 4, 5):
+        display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=45.0))
+    assert told(display).count("45 ms a step, 4.5 times as long as measured on this machine") == 1
+
+
+def test_nothing_is_slow_where_nothing_is_measured(tmp_path, clock_hand):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    job = plan.jobs[0]
+    display.started(job.pack_id)
+    for epoch in range(1, 4):
+        display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=1e6))
+    assert "as long as measured" not in told(display)

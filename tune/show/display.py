@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,11 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from hvae_spec.pack_job import PackJob, Progress
+from tune.plan.forecast import Forecast
 from tune.plan.planner import Plan
 from tune.plan.schedule import makespan
 
 PLAIN_SECONDS = 15.0
 """Time between lines of overall progress where there is no terminal."""
+SLOW = 3.0
+"""How many times as long as measured a pack's steps take before that is told."""
+SLOW_EPOCHS = 2
+"""For how many epochs: the first of a run also warms up."""
 
 
 @dataclass
@@ -31,6 +36,27 @@ class PackState:
     first_done: float | None = None
     """Fraction done when this run took the pack up."""
     first_seen: float = 0.0
+    measured_ms: float | None = None
+    """Per member-step, if its shape was measured on this machine."""
+    slow_epochs: set[int] = field(default_factory=set)
+    """In which the steps took several times as long."""
+
+    @classmethod
+    def of(cls, job: PackJob, forecast: Forecast) -> "PackState":
+        """A pack that waits, with what was forecast of it."""
+        return cls(job, forecast.seconds, measured_ms=forecast.ms_per_member_step if forecast.measured else None)
+
+    def slowness(self) -> float | None:
+        """How many times as long as measured its steps take, once, when they have for `SLOW_EPOCHS` epochs; else
+        None.
+        """
+        if self.measured_ms is None or self.progress is None or self.progress.phase != "training":
+            return None
+        times = self.progress.ms_per_step / self.measured_ms
+        if not times > SLOW or self.progress.epoch in self.slow_epochs:
+            return None
+        self.slow_epochs.add(self.progress.epoch)
+        return times if len(self.slow_epochs) == SLOW_EPOCHS else None
 
     @property
     def done(self) -> float:
@@ -80,7 +106,7 @@ class Display:
     def __init__(self, plan: Plan, console: Console) -> None:
         self.plan, self.console = plan, console
         forecasts = {job.pack_id: plan.forecaster.of(job) for job in plan.jobs}
-        self.states = {job.pack_id: PackState(job, forecasts[job.pack_id].seconds) for job in plan.jobs}
+        self.states = {job.pack_id: PackState.of(job, forecasts[job.pack_id]) for job in plan.jobs}
         self.clock = Clock(self.states, all(forecast.measured for forecast in forecasts.values()))
         self.start = self.told = time.monotonic()
         self.diverged: set[str] = set()
@@ -118,6 +144,9 @@ class Display:
             if words not in self.diverged:
                 self.diverged.add(words)
                 self.line(words, "yellow")
+        if (times := state.slowness()) is not None:
+            speed = f"{progress.ms_per_step:.3g} ms a step, {times:.1f} times as long as measured on this machine"
+            self.line(f"{state.job.name}: {speed}; does other work want its cores?", "yellow")
         if self.live is None and now - self.told >= PLAIN_SECONDS:
             self.told = now
             self.line(self.overall())
@@ -139,7 +168,7 @@ class Display:
     def split(self, pack_id: str, halves: list[PackJob]) -> None:
         """A pack ran out of memory."""
         state = self.states.pop(pack_id)
-        self.states |= {half.pack_id: PackState(half, self.plan.forecaster.of(half).seconds) for half in halves}
+        self.states |= {half.pack_id: PackState.of(half, self.plan.forecaster.of(half)) for half in halves}
         sizes = " + ".join(str(len(half.members)) for half in halves)
         words = f"out of memory with {len(state.job.members)} members: split into {sizes}"
         self.line(f"{state.job.name}: {words}", "yellow")
@@ -150,7 +179,7 @@ class Display:
             self._close(pack_id, "failed")
         else:
             del self.states[pack_id]
-            self.states[rest.pack_id] = PackState(rest, self.plan.forecaster.of(rest).seconds)
+            self.states[rest.pack_id] = PackState.of(rest, self.plan.forecaster.of(rest))
         for reason in reasons:
             self.line(reason, "red")
 
