@@ -109,7 +109,7 @@ def _problem(details: Any, tree: Node, item: Combination | None) -> Problem:
 
 
 def _limit(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:.9g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _unknown_key(path: Loc, tree: Node, item: Combination | None) -> Problem:
