@@ -21,6 +21,8 @@ Loc = tuple[str | int, ...]
 
 LARGEST_COUNT = 10**9
 LARGEST_SEED = 2**63 - 1
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What names must match that become parts of the names of files and folders."""
 SMALLEST = 1.1754944e-38
 """The smallest positive number that float32 holds with all its digits. Smaller ones lose them, and then are 0."""
 LARGEST = 3.4028235e38

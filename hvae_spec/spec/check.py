@@ -76,8 +76,8 @@ def check(
 def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None = None) -> Problem:
     where = "" if item is None or item.variant is None else f" (variant {item.variant!r} at depth {item.depth})"
     path = origin(inconsistency.path, item)
-    is_setting = path[:2] == ("grid", "variants") or path[:2] == ("grid", "axes")
-    # A dotted path of the grid is shown itself where it is the trouble, and its value where that is.
+    is_setting = path[:2] in (("grid", "variants"), ("grid", "axes")) or path[:1] == ("profiles",)
+    # A name or a dotted path of the grid is shown itself where it is the trouble, and its value where that is.
     place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
     return Problem("inconsistent", place, inconsistency.message + where, inconsistency.remedy)
 

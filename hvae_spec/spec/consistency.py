@@ -1,6 +1,7 @@
 """Inconsistencies: valid values that contradict each other or the data, found before anything runs."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -220,6 +221,9 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     yield from _repeated(("grid", "seeds"), grid.seeds, "seed")
     for axis, values in grid.axes.items():
         yield from _repeated(("grid", "axes", axis), values, "value")
+    yield from _alike(("grid", "variants"), {name: _as_seen(name) for name in grid.variants}, "look alike")
+    profiles = {name: name.lower() for name in experiment.profiles}
+    yield from _alike(("profiles",), profiles, "would share a results folder where case does not count")
     yield from _overlaps(experiment)
     count, size = count_cells(experiment), count_cells(experiment) * len(grid.seeds)
     if count > MAX_CELLS or size > MAX_MEMBERS:
@@ -229,6 +233,21 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
             f"at most {MAX_CELLS:,} cells and {MAX_MEMBERS:,} members in one file",
             stops=True,
         )
+
+
+def _as_seen(name: str) -> str:
+    """A name as it is seen: accents may be parts of letters or stand after them, and blanks in a row are one."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def _alike(path: Loc, names: dict[str, str], trouble: str) -> Iterator[Inconsistency]:
+    """Names that share a form with one before them."""
+    first: dict[str, str] = {}
+    for name, form in names.items():
+        if form in first:
+            message = f"{first[form]!r} and {name!r} {trouble}"
+            yield Inconsistency((*path, name), message, "names that differ in what is seen")
+        first.setdefault(form, name)
 
 
 def _overlaps(experiment: Experiment) -> Iterator[Inconsistency]:

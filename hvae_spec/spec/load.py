@@ -118,7 +118,9 @@ def _base_remedy(written: str) -> str:
     if "\\" in written:
         return "a path with / between folders"
     if written.startswith("~"):
-        return f"a path relative to this file, or in the home folder of a user; {written.split('/', maxsplit=1)[0]} has none here"
+        return (
+            f"a path relative to this file, or in the home folder of a user ({written.partition('/')[0]} has none here)"
+        )
     return "a path relative to this file, or an absolute one"
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hvae_spec.errors import Problem, shorten
-from hvae_spec.spec.base import Loc
+from hvae_spec.errors import Place, Problem, shorten
+from hvae_spec.spec.base import FILE_NAME, Loc
 from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.choice import OneOf
-from hvae_spec.spec.experiment import Experiment, MemberSpec
+from hvae_spec.spec.experiment import NO_BLANK_ENDS, Experiment, MemberSpec
 from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.grid import Combination
 from hvae_spec.spec.replacement import Faulty, is_valid, replacement
@@ -33,10 +33,14 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
-    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', starting with a letter or digit",
     "string_too_short": "some text",
     "string_too_long": "at most {max_length} characters",
 }
+_PATTERNS = {
+    FILE_NAME: "letters, digits, '.', '_' and '-', starting with a letter or digit",
+    NO_BLANK_ENDS: "a name without blanks at its ends",
+}
+"""The patterns of text, in words."""
 MAX_TRIED = 30
 """Faulty values of one spec that replacements are tried for, each of which validates the spec again."""
 
@@ -132,10 +136,12 @@ def _problem(details: Any, source: _Source, *, tried: bool) -> Problem:
         message = f"{name}: {show(value, written)} is not a choice"
         return at_look_alike(Problem("invalid", place, message, f"one of {', '.join(options)}", suggestion), text)
     limits = {key: _limit(limit) for key, limit in details.get("ctx", {}).items()}
-    template = _EXPECTED.get(kind)
+    template = _PATTERNS.get(limits.get("pattern", ""), _EXPECTED.get(kind))
     expected = template.format(**limits) if template else details["msg"].removeprefix("Input should be ")
     faulty = Faulty(kind, path, value, text, alone=place.text.strip() == text)
-    suggestion = source.replacement(faulty) if tried and not is_key else ""
+    suggestion = "" if is_key or not tried else source.replacement(faulty)
+    if is_key and limits.get("pattern") == NO_BLANK_ENDS and value.strip() not in ("", *source.node(path[:-2]).keys):
+        suggestion = inline(value.strip())
     message = f"{name}: {show(value, written)} is not valid"
     return at_look_alike(Problem("invalid", place, message, expected, suggestion), text)
 
@@ -153,8 +159,7 @@ def _unknown_key(path: Loc, source: _Source) -> Problem:
     if chosen is not None and key in chosen.registry:
         return Problem("invalid", place, f"{parent}: {key} takes no number", f"{path[-2]}: {key}", key)
     message = f"unknown key {shorten(repr(key), 80)}" + (f" in {shorten(parent, 120)}" if parent else "")
-    # In a profile or a --set it is the end of a dotted path.
-    is_dotted = not place.text[place.column - 1 :].lstrip("'\"").startswith(key)
+    is_dotted = _is_dotted(place, source.tree)
     taken = () if is_dotted else [name for name, at in source.node(path[:-1]).keys.items() if at.source == place.source]
     near = closest(key, [other for other in known if other not in taken])
     suggestion = (f"{parent}.{near}" if near and parent and is_dotted else near) or elsewhere(key)
@@ -164,6 +169,14 @@ def _unknown_key(path: Loc, source: _Source) -> Problem:
         message += ": dotted paths are for variants, axes and --set"
         expected, suggestion = _nested(key, source)
     return at_look_alike(Problem("invalid", place, message, expected, suggestion), key)
+
+
+def _is_dotted(place: Place, tree: Node) -> bool:
+    """Whether a key stands at the place of a dotted path that ends in it, in a --set or a profile."""
+    profiles = tree.child("profiles")
+    settings = profiles.value.values() if profiles and isinstance(profiles.value, dict) else ()
+    is_override = place.source.startswith("--set ") and place.column == 1
+    return is_override or any(place in profile.keys.values() for profile in settings)
 
 
 def _nested(key: str, source: _Source) -> tuple[str, str]:

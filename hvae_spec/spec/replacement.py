@@ -51,7 +51,7 @@ class Faulty:
             if ":" in text:
                 pair = re.sub(r":\s*", ": ", text, count=1)
                 yield pair if self.alone else f"{{{pair}}}"
-            if self.path[0] not in ("grid", "profiles"):
+            elif self.path[0] not in ("grid", "profiles"):
                 # A choice that has settings.
                 yield f"{{{text}: {{}}}}"
 
@@ -93,12 +93,14 @@ def is_valid(text: str, path: Loc, root: type[BaseModel], tree: Any) -> bool:
         return False
     try:
         found, problems = parse(text, "")
+        if problems:
+            return False
         root.model_validate(_with(tree, path, found.plain()))
     except ValidationError as error:
         return not any(details["loc"][: len(path)] == path for details in error.errors())
     except (SpecError, LookupError, TypeError):
         return False
-    return not problems
+    return True
 
 
 def _with(tree: Any, path: Loc, value: Any) -> Any:

@@ -67,8 +67,8 @@ def _all_paths() -> dict[str, list[str]]:
 
 
 def elsewhere(key: str) -> str:
-    """Where a key that is unknown here belongs: its full path, or paths."""
-    return " or ".join(_all_paths().get(key, ()))
+    """Where a key that is unknown in its section belongs: its full path, or paths."""
+    return " or ".join(path for path in _all_paths().get(key, ()) if "." in path)
 
 
 def closest(word: str, known: Iterable[str]) -> str:
