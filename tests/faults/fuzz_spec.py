@@ -14,6 +14,7 @@ import copy
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -242,12 +243,15 @@ def trouble_with(suggestion: str, problem: Problem, attempt: Trial, found: Seque
     is_key = any(words in problem.message for words in KEYS) or problem.message.startswith(
         ("grid.variants: ", "profiles: ")
     )
-    if is_key and "." in suggestion and "unknown key" in problem.message:
+    is_pair = suggestion.endswith("}") and is_key
+    if is_key and not is_pair and "." in suggestion and "unknown key" in problem.message:
         return "" if _is_field(suggestion) else "no field of the spec"
     edited = _edited(suggestion, problem, attempt, is_key=is_key)
     if edited is None:
         return ""
     for other in edited.problems():
+        if other.place.text in attempt.overrides:
+            continue  # of another override, which is as it was
         here = (other.place.line, other.place.column) == (problem.place.line, problem.place.column)
         if here and _subject(other) == _subject(problem):
             return f"then {other}"
@@ -276,7 +280,7 @@ def _edited(suggestion: str, problem: Problem, attempt: Trial, *, is_key: bool) 
         if problem.place.text == override and problem.place.source.startswith("--set "):
             dotted, equals, value = override.partition("=")
             if problem.place.column == 1:
-                changed = suggestion + equals + value
+                changed = _with_key(dotted, suggestion, problem) + equals + value
             else:
                 padded = _replaced(" " * (len(dotted) + 1) + value, problem, suggestion, is_key=is_key)
                 changed = None if padded is None else dotted + equals + padded[len(dotted) + 1 :]
@@ -287,13 +291,25 @@ def _edited(suggestion: str, problem: Problem, attempt: Trial, *, is_key: bool) 
     return None
 
 
+def _with_key(dotted: str, new: str, problem: Problem) -> str:
+    """The path of an override with a suggested key in place of the unknown one, or a suggested path in its place."""
+    unknown = re.match(r"unknown key '(.*?)'(?: in (.*))?", problem.message)
+    if unknown is None:
+        return new
+    return new + dotted.strip().removeprefix(".".join(filter(None, (unknown[2], unknown[1]))))
+
+
 def _replaced(text: str, problem: Problem, new: str, *, is_key: bool) -> str | None:
-    """A text with another key or value in the place of a problem; None if none of the kind begins there."""
+    """A text with another key or value in the place of a problem, or another pair in place of both; None if none of the
+    kind begins there.
+    """
     best: tuple[int, int] | None = None
-    for node, is_node_key in _nodes(yaml.compose(text, yaml.SafeLoader)):
+    for node, value in _nodes(yaml.compose(text, yaml.SafeLoader)):
         mark = node.start_mark
-        if (mark.line + 1, mark.column + 1) == (problem.place.line, problem.place.column) and is_node_key == is_key:
-            best = (mark.index, node.end_mark.index)
+        here = (mark.line + 1, mark.column + 1) == (problem.place.line, problem.place.column)
+        if here and (value is not None) == is_key:
+            last = value if value is not None and new.endswith("}") else node
+            best = (mark.index, last.end_mark.index)
     if best is None or "&" in text[slice(*best)]:
         return None
     start, end = best
@@ -303,15 +319,15 @@ def _replaced(text: str, problem: Problem, new: str, *, is_key: bool) -> str | N
     return text[:start] + new + text[end:]
 
 
-def _nodes(node: Any, *, is_key: bool = False) -> Iterator[tuple[yaml.Node, bool]]:
-    """All nodes below one, each with whether it is a key; values after what they are in."""
+def _nodes(node: Any, value: Any = None) -> Iterator[tuple[yaml.Node, yaml.Node | None]]:
+    """All nodes below one, a key with its value; values after what they are in."""
     if node is None:
         return
-    yield node, is_key
+    yield node, value
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _nodes(key, is_key=True)
-            yield from _nodes(value)
+        for key, child in node.value:
+            yield from _nodes(key, child)
+            yield from _nodes(child)
     elif isinstance(node, yaml.SequenceNode):
         for child in node.value:
             yield from _nodes(child)
