@@ -22,6 +22,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ class Trial:
         return []
 
 
+@cache
+def _sources() -> list[tuple[str, Any]]:
+    """The shipped specs that build on no other, each as text and as plain dictionaries and lists."""
+    texts = [path.read_text() for path in sorted(SPECS.glob("*.yaml"))]
+    return [(text, yaml.safe_load(text)) for text in texts if "base:" not in text]
+
+
 def trial(seed: int, number: int) -> Trial:
     """The trial of a number."""
     rng = random.Random(f"{seed} {number}")
@@ -97,9 +105,8 @@ def trial(seed: int, number: int) -> Trial:
     if kind == "override":
         overrides = tuple(_override(rng) for _ in range(rng.choice((1, 1, 2))))
         return Trial(path=rng.choice(sorted(SPECS.glob("*.yaml"))), overrides=overrides)
-    texts = [text for path in sorted(SPECS.glob("*.yaml")) if "base:" not in (text := path.read_text())]
-    text = rng.choice(texts)
-    return Trial(_of_characters(rng, text) if kind == "characters" else _of_values(rng, [yaml.safe_load(text)]))
+    text, tree = rng.choice(_sources())
+    return Trial(_of_characters(rng, text) if kind == "characters" else _of_values(rng, copy.deepcopy(tree)))
 
 
 def _of_characters(rng: random.Random, text: str) -> str:
@@ -123,8 +130,7 @@ def _of_characters(rng: random.Random, text: str) -> str:
     return text
 
 
-def _of_values(rng: random.Random, trees: list[Any]) -> str:
-    tree = copy.deepcopy(rng.choice(trees))
+def _of_values(rng: random.Random, tree: Any) -> str:
     for _ in range(rng.choice((1, 1, 2, 3, 5))):
         path, kind = rng.choice(list(_points(tree))), rng.random()
         odd = copy.deepcopy(rng.choice(ODD))
@@ -253,7 +259,9 @@ def trouble_with(suggestion: str, problem: Problem, attempt: Trial, found: Seque
         if other.place.text in attempt.overrides:
             continue  # of another override, which is as it was
         here = (other.place.line, other.place.column) == (problem.place.line, problem.place.column)
-        if here and _subject(other) == _subject(problem):
+        # Where a path is mistaken in two of its words, the other is reported next.
+        named = is_key and repr(suggestion.rsplit(".", maxsplit=1)[-1]) not in other.message
+        if here and _subject(other) == _subject(problem) and (not named or other.message == problem.message):
             return f"then {other}"
         if other.kind == "unreadable" and not any(one.kind == "unreadable" for one in found):
             return f"then {other}"
