@@ -183,11 +183,9 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> None:
         return SpecError([Problem("invalid", place, message, expected)])
 
     path = dotted.strip()
-    if not equals:
-        problem = Problem("invalid", place, "an override without a value", "path.to.field=value")
-        raise SpecError([at_look_alike(problem, text)])
-    if not path or not path.isprintable() or "" in path.split("."):
-        raise fail("an override without a path", "path.to.field=value")
+    if not equals or not path or not path.isprintable() or "" in path.split("."):
+        message = f"an override without a {'path' if equals else 'value'}"
+        raise SpecError([at_look_alike(Problem("invalid", place, message, "path.to.field=value"), dotted)])
     if path == "base" or path.startswith("base."):
         raise fail("`base` cannot be overridden", "a field of the spec")
     value, found = parse(" " * (len(dotted) + 1) + value_text, source, shown=text)

@@ -159,6 +159,8 @@ def test_full_width_equals_and_a_whole_file_of_text(tmp_path):
     (tmp_path / "a.yaml").write_text(SMALL)
     with pytest.raises(SpecError, match=r"without a value: U\+FF1D \(FULLWIDTH EQUALS SIGN\) is not '='"):
         load(tmp_path / "a.yaml", ["training.epochs＝3"])
+    with pytest.raises(SpecError, match=r":1:10: an override without a path: U\+200B \(ZERO WIDTH SPACE\)"):
+        load(tmp_path / "a.yaml", ["training.\u200bepochs=3"])
 
 
 def test_characters_and_what_they_are_taken_for():
