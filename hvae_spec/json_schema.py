@@ -13,6 +13,7 @@ from hvae_spec.spec.experiment import Experiment
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a spec file, `base` included: a spec that builds on another may leave anything to it."""
     schema = Experiment.model_json_schema()
+    _close(schema)
     base = {"type": "string", "description": "Another spec, relative to this file, that this one builds on."}
     # A section may be split between a file and its base, so only a file without one must have every key.
     sections = {key: schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] for key, node in _sections(schema).items()}
@@ -25,6 +26,18 @@ def json_schema() -> dict[str, Any]:
         "required": [],
         "anyOf": [{"required": ["base"]}, {"required": schema["required"], "properties": whole}],
     }
+
+
+def _close(node: Any) -> None:
+    """Refuse, in every mapping whose keys have a pattern, keys of another form, which pydantic's schema lets pass."""
+    if isinstance(node, dict):
+        if "patternProperties" in node:
+            node["additionalProperties"] = False
+        for child in node.values():
+            _close(child)
+    elif isinstance(node, list):
+        for child in node:
+            _close(child)
 
 
 def _sections(schema: dict[str, Any]) -> dict[str, Any]:

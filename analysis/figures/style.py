@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.caveats import limits, not_canonical
+from analysis.figures.glyphs import drawable
 from analysis.frames import Frames
 
 MARKERS = "osD^vP*Xhp"
@@ -75,14 +76,15 @@ def legend_entry(style: VariantStyle, label: str) -> Line2D:
 
 
 def escape_mathtext(text: str) -> str:
-    r"""`text` with its dollar signs shown as such; matplotlib would read mathematics between two of them.
+    r"""`text` with its dollar signs shown as such; matplotlib would read mathematics between two of them. What the font
+    lacks is shown by its code points (see `drawable`).
 
     Examples:
         >>> print(escape_mathtext("$5 or $6"))
         \$5 or \$6
 
     """
-    return text.replace("$", r"\$")
+    return drawable(text).replace("$", r"\$")
 
 
 def offset(place: int, count: int, step: float = 0.06) -> float:
@@ -144,7 +146,7 @@ def wrap(name: str, width: int = 14) -> str:
 
     """
     lines = [""]
-    for part in re.split(r"(?<=\s)|(?=\+)", name):
+    for part in re.split(r"(?<=\s)|(?=\+)", drawable(name)):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part

@@ -10,6 +10,13 @@ from analysis.tables.table import ABSENT, PlainCell, Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+_GREEK = {
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta"},
+    **{"ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma"},
+    **{"τ": "tau", "υ": "upsilon", "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta"},
+    **{"Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi"},
+    "Ω": "Omega",
+}
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
@@ -19,9 +26,15 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
     "–": "--",
     "→": r"$\to$",
+    **{character: f"$\\{name}$" for character, name in _GREEK.items()},
 }
+_LATIN = range(0x180)
+_PUNCTUATION = "–—‘’“”„†‡•…"
+"""With `_LATIN`, the characters that LaTeX sets as they are, with its own fonts."""
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -57,7 +70,16 @@ def latex(tables: Sequence[Table], label: str) -> str:
 
     """
     parts = [_latex_table(table, f"{label}-{number}") for number, table in enumerate(tables, start=1)]
-    return "% \\usepackage{booktabs}\n" + "\n".join(parts)
+    heading = "% \\usepackage{booktabs}\n"
+    beyond = sorted({character for part in parts for character in part if not _is_in_latex(character)})
+    if beyond:
+        heading += f"% {' '.join(beyond)}: LuaLaTeX or XeLaTeX, and a font that has them\n"
+    return heading + "\n".join(parts)
+
+
+def _is_in_latex(character: str) -> bool:
+    """Whether a character is one that LaTeX can set without a font that the document chooses."""
+    return ord(character) in _LATIN or character in _PUNCTUATION
 
 
 def _latex_table(table: Table, label: str) -> str:
@@ -80,7 +102,11 @@ def _latex_table(table: Table, label: str) -> str:
 
 
 def _latex_row_label(row: str) -> str:
-    return f"${row}$" if re.fullmatch(r"z_\d", row) else escape_latex(row)
+    layer = re.fullmatch(r"z_(\d+)", row)
+    if layer:
+        return f"$z_{{{layer[1]}}}$" if len(layer[1]) > 1 else f"${row}$"
+    # After the end of a row LaTeX takes a bracket or an asterisk for an option.
+    return "{}" * row.startswith(("[", "*")) + escape_latex(row)
 
 
 def _latex_cell(table: Table, row: str, column: str) -> str:
@@ -148,22 +174,23 @@ def _text(table: Table, row: str, column: str, separator: str = ", ") -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""`text` so that Markdown shows it unchanged, in a table too.
+    r"""`text` so that Markdown shows it unchanged, in a table too: no emphasis, link, HTML, mathematics or entity.
 
     Examples:
         >>> print(escape_markdown("z_1 | a"))
         z\_1 \| a
 
     """
-    return re.sub(r"([\\`*_|<>])", r"\\\1", text)
+    return re.sub(r"[\\`*_|<>$~]|\[(?=[^\]]*\][(\[])|&(?=#?\w+;)", r"\\\g<0>", text)
 
 
 def escape_latex(text: str) -> str:
     r"""`text` so that LaTeX shows it unchanged.
 
     Examples:
-        >>> print(escape_latex("50% ± 1"))
-        50\% $\pm$ 1
+        >>> print(escape_latex("50% ± 1, β--γ"))
+        50\% $\pm$ 1, $\beta$-{}-$\gamma$
 
     """
-    return "".join(_LATEX.get(character, character) for character in text)
+    # Two hyphens in a row would be a dash.
+    return re.sub("(-(?=-))|.", lambda found: "-{}" if found[1] else _LATEX.get(found[0], found[0]), text)

@@ -1,7 +1,7 @@
 """Whether an experiment is consistent: paths that name no field, cells that cannot be, exclusions of nothing."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import Problem, shorten
 from hvae_spec.spec import grid as grids
 from hvae_spec.spec.base import Loc
+from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.consistency import (
     CountImages,
     Inconsistency,
@@ -21,8 +22,8 @@ from hvae_spec.spec.consistency import (
 from hvae_spec.spec.experiment import Experiment, Grid
 from hvae_spec.spec.grid import Cell, Combination, UnknownPathError
 from hvae_spec.spec.messages import origin, problems_of, show
-from hvae_spec.spec.suggest import closest, closest_path, known_keys
-from hvae_spec.spec.yaml import Node
+from hvae_spec.spec.suggest import closest, closest_paths, known_keys
+from hvae_spec.spec.yaml import Node, inline
 
 
 def check(
@@ -75,8 +76,8 @@ def check(
 def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None = None) -> Problem:
     where = "" if item is None or item.variant is None else f" (variant {item.variant!r} at depth {item.depth})"
     path = origin(inconsistency.path, item)
-    is_setting = path[:2] == ("grid", "variants") or path[:2] == ("grid", "axes")
-    # A dotted path of the grid is shown itself where it is the trouble, and its value where that is.
+    is_setting = path[:2] in (("grid", "variants"), ("grid", "axes")) or path[:1] == ("profiles",)
+    # A name or a dotted path of the grid is shown itself where it is the trouble, and its value where that is.
     place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
     return Problem("inconsistent", place, inconsistency.message + where, inconsistency.remedy)
 
@@ -98,7 +99,7 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
             try:
                 grids.set_path(copy.deepcopy(full), path, None)
             except UnknownPathError as error:
-                problems.append(_unknown_path(error, tree, (*parent, path)))
+                problems.append(_unknown_path(error, tree, (*parent, path), full))
                 unknown.add((parent, path))
     if not unknown:
         return [], experiment
@@ -112,7 +113,7 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
     )
 
 
-def _unknown_path(error: UnknownPathError, tree: Node, path: Loc) -> Problem:
+def _unknown_path(error: UnknownPathError, tree: Node, path: Loc, full: dict[str, Any]) -> Problem:
     shown = shorten(repr(error.path), 80)
     place = tree.locate_key(path)
     parts = error.path.split(".")
@@ -127,7 +128,22 @@ def _unknown_path(error: UnknownPathError, tree: Node, path: Loc) -> Problem:
         expected = f"{inside}, which has nothing inside it"
     elif error.known[0] == "0":
         expected = f"an index from 0 to {len(error.known) - 1} in {inside}"
-    return Problem("invalid", place, f"{shown} is not a field of the spec", expected, closest_path(error))
+    near = _meant_paths(error, full, beside=tree.nearest(path[:-1]).keys)
+    problem = Problem("invalid", place, f"{shown} is not a field of the spec", expected, " or ".join(near))
+    return at_look_alike(problem, error.path)
+
+
+def _meant_paths(error: UnknownPathError, full: dict[str, Any], beside: Collection[str]) -> list[str]:
+    """The fields that a mistaken path was probably meant to name, less those that are set `beside` it."""
+    found: list[str] = []
+    for near in closest_paths(error):
+        try:
+            grids.set_path(copy.deepcopy(full), near, None)
+            found.append(near)
+        except UnknownPathError as again:
+            # Another of its words may be mistaken too.
+            found += _meant_paths(again, full, beside) if again.position > error.position else []
+    return [path for path in dict.fromkeys(found) if path not in beside]
 
 
 def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[str, Any]]) -> list[Problem]:
@@ -157,15 +173,20 @@ def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[st
                 message = f"{shown} is no factor of the grid"
                 if key == "variant":
                     message = "the grid has no variants"
-                expected, near = f"one of {', '.join(known)}", closest(key, known)
-                problems.append(Problem("invalid", tree.locate_key((*path, key)), message, expected, near))
+                expected = f"one of {', '.join(known)}"
+                near = closest(key, [other for other in known if other not in entry])
+                problem = Problem("invalid", tree.locate_key((*path, key)), message, expected, near)
+                problems.append(at_look_alike(problem, key))
             elif not any(grids.same(value, other) for other in known[key]):
-                options = [str(other) for other in known[key]]
+                node = tree.nearest((*path, key))
+                text = value if isinstance(value, str) else node.written
+                options = {str(other): inline(other) for other in known[key]}
                 # A name like a number needs quotes to be text.
-                near = repr(str(value)) if str(value) in known[key] else closest(str(value), options)
-                message = f"the excluded cell does not exist: no {key} is {show(value)}"
-                place = tree.locate((*path, key))
-                problems.append(Problem("inconsistent", place, message, f"one of {', '.join(options)}", near))
+                near = options.get(text) or options.get(closest(text or str(value), options), "")
+                message = f"the excluded cell does not exist: no {key} is {show(value, node.written)}"
+                expected = f"one of {', '.join(options.values())}"
+                problem = Problem("inconsistent", node.place, message, expected, near)
+                problems.append(at_look_alike(problem, text))
         strict = all(_is_held(tree, path, key) for key in known)
         if strict and len(problems) == before and not any(grids.matches(entry, label) for label in labels):
             message = "the excluded cell does not exist in this combination"

@@ -1,16 +1,19 @@
 """Inconsistencies: valid values that contradict each other or the data, found before anything runs."""
 
+import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hvae_spec.errors import MachineError, UserError
-from hvae_spec.spec.base import Loc
+from hvae_spec.spec.base import SMALLEST, Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
+from hvae_spec.spec.training import TrainingSpec
 
 CountImages = Callable[[DataSpec], ImageCounts]
 """Counts the images that are available to a spec, without reading them. Raises UserError: a user's own images cannot be
@@ -75,6 +78,13 @@ def _own_images_problems(data: DataSpec) -> Iterator[Inconsistency]:
             ("data.own.name",),
         )
     low, high = data.own.range
+    if math.isinf(high - low):
+        yield Inconsistency(
+            ("data", "own", "range"),
+            f"a range from {low:g} to {high:g} is wider than any number",
+            "the smallest and then the largest value that a pixel can have",
+            ("data.own.range",),
+        )
     if low >= high:
         yield Inconsistency(
             ("data", "own", "range"),
@@ -132,6 +142,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             f"a warm_up of at most {first.epochs}, or epochs of at least {first.warm_up}",
             ("training.first_phase",),
         )
+    yield from _learning_rate_problems(training)
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(
@@ -154,6 +165,23 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             f"a batch of {batch_size} images is larger than the training set ({train} images)",
             f"a batch_size of at most {train}",
             ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images"),
+        )
+
+
+def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
+    """A learning rate that is annealed until float32 takes it for 0, so that the rest of the training does nothing."""
+    decay, lr = training.lr_decay, training.optimizer.settings.lr
+    if decay is None or decay.factor == 1:
+        return
+    # Of logarithms, as the rate itself may be too small for float64.
+    times = int(math.log(SMALLEST / lr) / math.log(decay.factor))
+    last = decay.every * (times + 1)
+    if training.epochs > last:
+        yield Inconsistency(
+            ("training", "lr_decay"),
+            f"the learning rate is below {SMALLEST:.9g} after epoch {last}, where float32 loses it",
+            f"a factor nearer 1, fewer multiplications, or at most {last} epochs",
+            ("training.optimizer", "training.lr_decay", "training.epochs"),
         )
 
 
@@ -193,6 +221,9 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     yield from _repeated(("grid", "seeds"), grid.seeds, "seed")
     for axis, values in grid.axes.items():
         yield from _repeated(("grid", "axes", axis), values, "value")
+    yield from _alike(("grid", "variants"), {name: _as_seen(name) for name in grid.variants}, "look alike")
+    profiles = {name: name.lower() for name in experiment.profiles}
+    yield from _alike(("profiles",), profiles, "would share a results folder where case does not count")
     yield from _overlaps(experiment)
     count, size = count_cells(experiment), count_cells(experiment) * len(grid.seeds)
     if count > MAX_CELLS or size > MAX_MEMBERS:
@@ -202,6 +233,21 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
             f"at most {MAX_CELLS:,} cells and {MAX_MEMBERS:,} members in one file",
             stops=True,
         )
+
+
+def _as_seen(name: str) -> str:
+    """A name as it is seen: accents may be parts of letters or stand after them, and blanks in a row are one."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def _alike(path: Loc, names: dict[str, str], trouble: str) -> Iterator[Inconsistency]:
+    """Names that share a form with one before them."""
+    first: dict[str, str] = {}
+    for name, form in names.items():
+        if form in first:
+            message = f"{first[form]!r} and {name!r} {trouble}"
+            yield Inconsistency((*path, name), message, "names that differ in what is seen")
+        first.setdefault(form, name)
 
 
 def _overlaps(experiment: Experiment) -> Iterator[Inconsistency]:

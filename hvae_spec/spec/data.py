@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict
 
 from hvae_spec.registry import kept_until_a_choice_joins
-from hvae_spec.spec.base import Count, Real, SpecModel
+from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Real, SpecModel
 from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.fields import OPEN, Affects, AuthorsCode, Column, Measured, NoBearing, NoColumn, NoStepCost, Paper
@@ -24,7 +24,7 @@ def published_counts() -> Mapping[str, ImageCounts]:
 PAPER = ("mnist", "omniglot", "norb")
 """The paper's data sets."""
 
-OwnName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)]
+OwnName = Annotated[str, Field(pattern=FILE_NAME, max_length=40)]
 OwnFile = Annotated[
     str, Strict(), Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))
 ]
@@ -39,7 +39,7 @@ class OwnImages(SpecModel):
     """A `.npz` with arrays `train` and `test` (and `train_labels`, `test_labels` if there are classes), a `.npy` with
     one array, or a folder of images. Arrays are [N, D] or [N, height, width]. A folder may hold `train/` and `test/`,
     and a folder for each class in them. Without test images, every fifth image is one."""
-    range: tuple[Real, Real]
+    range: Annotated[tuple[Real, Real], InFloat64("images are scaled in float64, to 0, 1, ... or to [0, 1]")]
     """The smallest and the largest value that a pixel can have. Whole numbers (and image files, which have
     `[0, 255]`) are gray levels; fractions are intensities, which a `gaussian` observation takes as they are."""
     shape: tuple[Count, Count] | None = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field
 
 from hvae_spec.registry import kept_until_a_choice_joins
-from hvae_spec.spec.base import Count, Seed, SpecModel
+from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.data import DataSpec
@@ -24,6 +24,8 @@ ESTIMATOR = 1
 """Version of the estimators: an evaluation that another version made is not the same evaluation."""
 MAX_NAME = 100
 """Characters of an experiment's name."""
+NO_BLANK_ENDS = r"^\S(.*\S)?$"
+"""What names of variants must match: in tables and figures blanks at the ends are not seen."""
 Section = TypeVar("Section", bound=BaseModel)
 Loc = tuple[str, ...]
 
@@ -33,9 +35,11 @@ def _or_none(empty: dict[str, Any] | tuple[()], schema: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: empty if value is None else value, json_schema_input_type=schema | None)
 
 
-VariantName = Annotated[str, Field(min_length=1, max_length=200)]
+VariantName = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_BLANK_ENDS)]
+ProfileName = Annotated[str, Field(pattern=FILE_NAME, max_length=MAX_NAME)]
 Settings = Annotated[dict[str, Any], _or_none({}, dict[str, Any])]
 Variants = Annotated[dict[VariantName, Settings], _or_none({}, dict[VariantName, Settings])]
+Profiles = Annotated[dict[ProfileName, Settings], _or_none({}, dict[ProfileName, Settings])]
 Values = Annotated[list[Any], Field(min_length=1)]
 Axes = Annotated[dict[str, Values], _or_none({}, dict[str, Values])]
 Exclusions = Annotated[tuple[dict[str, Any], ...], _or_none((), tuple[dict[str, Any], ...])]
@@ -236,7 +240,7 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
 class Experiment(SpecModel):
     """A spec file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
+    name: Annotated[str, Field(pattern=FILE_NAME, max_length=MAX_NAME)]
     """Names the results folder `results/<name>`: letters, digits, `.`, `_` and `-`."""
     data: DataSpec
     """Data set and random draw."""
@@ -250,6 +254,6 @@ class Experiment(SpecModel):
     """Measurement."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
-    profiles: Variants = Field(default_factory=dict)
+    profiles: Profiles = Field(default_factory=dict)
     """Named sets of overrides, chosen by `--profile`: dotted paths into the spec and their values. A profile's results
     go to `results/<name>-<profile>`."""

@@ -307,6 +307,7 @@ def _sections(info: FieldInfo) -> Iterator[type[BaseModel]]:
     return _sections_in(info.annotation) if chosen is None else iter(chosen.sections.values())
 
 
+@kept_until_a_choice_joins
 def choices_with_settings(model: type[BaseModel]) -> dict[Path, OneOf]:
     """The fields that hold a choice with its settings, by path: of the mapping there, one key names the choice."""
     stated = ((item.path, fact(item.infos[-1], OneOf)) for item in fields(model))

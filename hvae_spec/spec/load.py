@@ -6,6 +6,7 @@ at the files.
 
 import copy
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from hvae_spec.errors import Place, Problem, SpecError, shorten
 from hvae_spec.spec.base import LARGEST_COUNT, Loc
+from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.check import check
 from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
@@ -93,7 +95,7 @@ def _with_bases(path: Path, above: tuple[Path, ...], problems: list[Problem]) ->
 
     if not isinstance(base.value, str) or not base.value:
         raise fail("`base` must be a file name", "a path relative to this file")
-    target = path.parent / base.value
+    target = path.parent / os.path.expanduser(base.value)
     try:
         loop = target.resolve() in {other.resolve() for other in (*above, path)} or len(above) >= MAX_BASES
         exists = target.is_file()
@@ -103,8 +105,23 @@ def _with_bases(path: Path, above: tuple[Path, ...], problems: list[Problem]) ->
         place, message = base.place, f"{base.value} builds on itself, or on too many others"
         raise SpecError([*problems, Problem("inconsistent", place, message, "a base that ends somewhere")])
     if not exists:
-        raise fail(f"no such file: {target}", "a path relative to this file")
+        raise fail(f"no such file: {target}", _base_remedy(base.value))
     return _merge(_with_bases(target, (*above, path), problems), tree, ())
+
+
+def _base_remedy(written: str) -> str:
+    """What is expected in place of a `base` that is not there."""
+    if "://" in written:
+        return "a file on this machine; addresses are not followed"
+    if "$" in written or re.search("%[A-Za-z_]+%", written):
+        return "a path without variables of the shell, which are not replaced here"
+    if "\\" in written:
+        return "a path with / between folders"
+    if written.startswith("~"):
+        return (
+            f"a path relative to this file, or in the home folder of a user ({written.partition('/')[0]} has none here)"
+        )
+    return "a path relative to this file, or an absolute one"
 
 
 def _anchor(node: Node, folder: Path, key: str = "") -> None:
@@ -166,10 +183,9 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> None:
         return SpecError([Problem("invalid", place, message, expected)])
 
     path = dotted.strip()
-    if not equals:
-        raise fail("an override without a value", "path.to.field=value")
-    if not path or not path.isprintable() or "" in path.split("."):
-        raise fail("an override without a path", "path.to.field=value")
+    if not equals or not path or not path.isprintable() or "" in path.split("."):
+        message = f"an override without a {'path' if equals else 'value'}"
+        raise SpecError([at_look_alike(Problem("invalid", place, message, "path.to.field=value"), dotted)])
     if path == "base" or path.startswith("base."):
         raise fail("`base` cannot be overridden", "a field of the spec")
     value, found = parse(" " * (len(dotted) + 1) + value_text, source, shown=text)
@@ -234,8 +250,9 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
     problems = list(found)
     if not isinstance(tree.value, dict) or not tree.value:
         message = "a spec is a mapping" if tree.value else "an empty spec"
-        problems.append(Problem("invalid", tree.place, message, "name, data, model, training and what else is needed"))
-        raise SpecError(problems)
+        problem = Problem("invalid", tree.place, message, "name, data, model, training and what else is needed")
+        text = tree.value if isinstance(tree.value, str) else ""
+        raise SpecError([*problems, at_look_alike(problem, text)])
     plain = tree.plain()
     experiment: Experiment | None
     faulty: list[Loc] = []

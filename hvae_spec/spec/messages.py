@@ -1,18 +1,21 @@
 """What pydantic finds wrong with a spec, in words for its author: the place, what was expected, and a suggestion."""
 
-import re
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from hvae_spec.errors import Problem, shorten
-from hvae_spec.spec.base import Loc
+from hvae_spec.errors import Place, Problem, shorten
+from hvae_spec.spec.base import FILE_NAME, Loc
+from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.choice import OneOf
-from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.experiment import NO_BLANK_ENDS, Experiment, MemberSpec
 from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.grid import Combination
+from hvae_spec.spec.replacement import Faulty, is_valid, replacement
 from hvae_spec.spec.suggest import closest, describe, elsewhere, known_keys
-from hvae_spec.spec.yaml import Node
+from hvae_spec.spec.yaml import Node, inline
 
 _EXPECTED = {
     "greater_than": "a number greater than {gt}",
@@ -30,14 +33,16 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
-    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', starting with a letter or digit",
     "string_too_short": "some text",
     "string_too_long": "at most {max_length} characters",
 }
-_FLAGS = {
-    **dict.fromkeys(("no", "off", "n", "0", "false"), "false"),
-    **dict.fromkeys(("yes", "on", "y", "1", "true"), "true"),
+_PATTERNS = {
+    FILE_NAME: "letters, digits, '.', '_' and '-', starting with a letter or digit",
+    NO_BLANK_ENDS: "a name without blanks at its ends",
 }
+"""The patterns of text, in words."""
+MAX_TRIED = 30
+"""Faulty values of one spec that replacements are tried for, each of which validates the spec again."""
 
 
 def problems_of(error: ValidationError, tree: Node, item: Combination | None = None) -> list[Problem]:
@@ -51,7 +56,32 @@ def problems_of(error: ValidationError, tree: Node, item: Combination | None = N
         for details in every
         if not _is_echo(details) and not (details["type"] == "missing" and details["loc"] in meant)
     ]
-    return [_problem(details, tree, item) for details in told]
+    source = _Source(tree, item)
+    return [_problem(details, source, tried=number < MAX_TRIED) for number, details in enumerate(told)]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What was validated: a whole spec, or one cell of its grid."""
+
+    tree: Node
+    item: Combination | None
+
+    def node(self, path: Loc) -> Node:
+        """The value at a path, as it was written, or the nearest one above it."""
+        return self.tree.nearest(origin(path, self.item))
+
+    def is_valid(self, text: str, path: Loc) -> bool:
+        """Whether YAML would be valid in place of the value at a path."""
+        return is_valid(text, path, *self._validated)
+
+    def replacement(self, faulty: Faulty) -> str:
+        """What a faulty value was probably meant to be; empty if nothing is probable."""
+        return replacement(faulty, *self._validated)
+
+    @cached_property
+    def _validated(self) -> tuple[type[BaseModel], Any]:
+        return (Experiment, self.tree.plain()) if self.item is None else (MemberSpec, self.item.tree)
 
 
 def origin(path: Loc, item: Combination | None) -> Loc:
@@ -63,17 +93,17 @@ def origin(path: Loc, item: Combination | None) -> Loc:
     return path
 
 
-def show(value: Any) -> str:
-    """A value as a message quotes it."""
+def show(value: Any, written: str = "") -> str:
+    """A value as a message quotes it: a number by its author's characters, where these are known."""
     if value is None:
         return "an empty value"
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"the text {shorten(repr(value), 80)}" if isinstance(value, str) else shorten(repr(value), 80)
+    if isinstance(value, str):
+        return f"the text {shorten(repr(value), 80)}"
+    return shorten(written or (str(value).lower() if isinstance(value, bool) else repr(value)), 80)
 
 
 def _is_echo(details: Any) -> bool:
@@ -81,84 +111,86 @@ def _is_echo(details: Any) -> bool:
     return bool(details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"])
 
 
-def _problem(details: Any, tree: Node, item: Combination | None) -> Problem:
-    kind, value = details["type"], details.get("input")
-    path: Loc = details["loc"]
-    if len(path) > 1 and path[-1] == "[key]":
-        place = tree.locate_key(origin(path[:-1], item))
-        name, value = ".".join(map(str, path[:-2])), path[-2]
-    else:
-        place, name = tree.locate(origin(path, item)), ".".join(map(str, path)) or "the spec"
-    name = shorten(name, 120)
+def _problem(details: Any, source: _Source, *, tried: bool) -> Problem:
+    """One fault in words. Only where it is `tried` is a replacement of the value looked for."""
+    kind, value, path = details["type"], details.get("input"), details["loc"]
+    is_key = len(path) > 1 and path[-1] == "[key]"
+    name = shorten(".".join(map(str, path[:-2] if is_key else path)) or "the spec", 120)
     if kind == "extra_forbidden":
-        return _unknown_key(path, tree, item)
+        return _unknown_key(path, source)
+    node = source.node(path)
+    place, written = node.place, node.written
+    if is_key:
+        place, value, written = source.tree.locate_key(origin(path[:-1], source.item)), path[-2], ""
     if kind == "missing":
         what = describe(path)
         return Problem("invalid", place, f"{name} is missing", f"{path[-1]}: {what}" if what else str(path[-1]))
     if kind == "no_choice":
         return Problem("invalid", place, f"{name} is empty", f"one of {', '.join(details['ctx']['options'])}")
+    text = value if isinstance(value, str) else written
     if kind in ("literal_error", "unknown_choice"):
         expected = details["ctx"]["expected"].replace(" or ", ", ")
         options = details["ctx"].get("options") or [option.strip("'\" ") for option in expected.split(", ")]
-        near = closest(str(value), options)
-        return Problem("invalid", place, f"{name}: {show(value)} is not a choice", f"one of {', '.join(options)}", near)
+        near = closest(text or str(value), options)
+        suggestion = near if near and tried and source.is_valid(near, path) else ""
+        message = f"{name}: {show(value, written)} is not a choice"
+        return at_look_alike(Problem("invalid", place, message, f"one of {', '.join(options)}", suggestion), text)
     limits = {key: _limit(limit) for key, limit in details.get("ctx", {}).items()}
-    template = _EXPECTED.get(kind)
+    template = _PATTERNS.get(limits.get("pattern", ""), _EXPECTED.get(kind))
     expected = template.format(**limits) if template else details["msg"].removeprefix("Input should be ")
-    return Problem("invalid", place, f"{name}: {show(value)} is not valid", expected, _hint(kind, name, value))
+    faulty = Faulty(kind, path, value, text, alone=place.text.strip() == text)
+    suggestion = "" if is_key or not tried else source.replacement(faulty)
+    if is_key and limits.get("pattern") == NO_BLANK_ENDS and value.strip() not in ("", *source.node(path[:-2]).keys):
+        suggestion = inline(value.strip())
+    message = f"{name}: {show(value, written)} is not valid"
+    return at_look_alike(Problem("invalid", place, message, expected, suggestion), text)
 
 
 def _limit(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:.9g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _unknown_key(path: Loc, tree: Node, item: Combination | None) -> Problem:
+def _unknown_key(path: Loc, source: _Source) -> Problem:
     known, key, parent = known_keys(path[:-1]), str(path[-1]), ".".join(map(str, path[:-1]))
-    place = tree.locate_key(origin(path, item))
+    place = source.tree.locate_key(origin(path, source.item))
     chosen = _choice_at(path[:-1])
     if chosen is not None and key in known:
         return Problem("invalid", place, f"{parent}: {key} beside another one", f"one of {', '.join(known)}")
     if chosen is not None and key in chosen.registry:
         return Problem("invalid", place, f"{parent}: {key} takes no number", f"{path[-2]}: {key}", key)
     message = f"unknown key {shorten(repr(key), 80)}" + (f" in {shorten(parent, 120)}" if parent else "")
-    near = closest(key, known)
-    is_dotted = near and parent and place.source.startswith("--set")
-    suggestion = (f"{parent}.{near}" if is_dotted else near) or elsewhere(key)
+    is_dotted = _is_dotted(place, source.tree)
+    taken = () if is_dotted else [name for name, at in source.node(path[:-1]).keys.items() if at.source == place.source]
+    near = closest(key, [other for other in known if other not in taken])
+    suggestion = (f"{parent}.{near}" if near and parent and is_dotted else near) or elsewhere(key)
+    expected = f"one of {', '.join(known)}"
     if not parent and "." in key:
         # A dotted path, as variants and --set have them, where the file nests.
         message += ": dotted paths are for variants, axes and --set"
-        suggestion = key.replace(".", ": {") + ": ..." + "}" * key.count(".")
-    return Problem("invalid", place, message, f"one of {', '.join(known)}", suggestion)
+        expected, suggestion = _nested(key, source)
+    return at_look_alike(Problem("invalid", place, message, expected, suggestion), key)
+
+
+def _is_dotted(place: Place, tree: Node) -> bool:
+    """Whether a key stands at the place of a dotted path that ends in it, in a --set or a profile."""
+    profiles = tree.child("profiles")
+    settings = profiles.value.values() if profiles and isinstance(profiles.value, dict) else ()
+    is_override = place.source.startswith("--set ") and place.column == 1
+    return is_override or any(place in profile.keys.values() for profile in settings)
+
+
+def _nested(key: str, source: _Source) -> tuple[str, str]:
+    """What is expected in place of a dotted path at the root of a file, and what was probably meant."""
+    section, *inner = key.split(".")
+    value = source.tree.value[key]
+    if inner[-1] not in known_keys((section, *inner[:-1])):
+        return f"one of {', '.join(known_keys(()))}", ""
+    within = ": {".join(inner) + f": {value.written or inline(value.plain())}" + "}" * (len(inner) - 1)
+    if section in source.tree.keys:
+        return f"`{within}` within {section}", ""
+    return f"a section {section}", f"{section}: {{{within}}}"
 
 
 def _choice_at(path: Loc) -> OneOf | None:
     """The choice with settings that stands at a path, if one does."""
     return next((chosen for place, chosen in choices_with_settings(Experiment).items() if place == path), None)
-
-
-def _hint(kind: str, name: str, value: Any) -> str:
-    """What a value of the wrong type was probably meant to be."""
-    hint = ""
-    if kind == "bool_type":
-        hint = _FLAGS.get(str(value).lower(), "")
-    elif kind in ("int_type", "float_type"):
-        hint = _number_hint(kind, value)
-    elif kind == "tuple_type" and name == "grid.seeds" and type(value) is int and 0 < value <= 10:
-        hint = str(list(range(value)))
-    elif kind in ("tuple_type", "list_type") and isinstance(value, int | float | str):
-        hint = f"[{shorten(str(value), 80)}]"
-    elif kind == "string_type" and isinstance(value, int | float):
-        hint = repr(shorten(str(value).lower(), 80))
-    elif kind in ("dict_type", "model_type") and isinstance(value, str) and ":" in value:
-        hint = shorten(value.replace(":", ": ", 1), 80)
-    return hint
-
-
-def _number_hint(kind: str, value: Any) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    if isinstance(value, str):
-        digits = value.replace("_", "").replace(",", "").strip()
-        fraction = "" if kind == "int_type" else r"(\.[0-9]{0,19})?([eE][-+]?[0-9]{1,3})?"
-        return digits if re.fullmatch("[-+]?[0-9]{1,19}" + fraction, digits) else ""
-    return ""

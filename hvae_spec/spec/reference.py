@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hvae_spec.spec.base import LARGEST_COUNT
+from hvae_spec.spec.base import BELOW_ONE, LARGEST, LARGEST_COUNT, SMALLEST
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
@@ -228,7 +228,12 @@ def _list_type(schema: dict[str, Any], node: dict[str, Any]) -> str:
 def _range(node: dict[str, Any]) -> str:
     """` above 0, below 1`. A bound that only keeps numbers representable is left out."""
     bounds = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
-    own = [f"{word} {node[key]:g}" for key, word in bounds.items() if key in node and node[key] < LARGEST_COUNT]
+    representable = (SMALLEST, BELOW_ONE, LARGEST, -LARGEST)
+    own = [
+        f"{word} {node[key]:g}"
+        for key, word in bounds.items()
+        if key in node and node[key] < LARGEST_COUNT and node[key] not in representable
+    ]
     return " " + ", ".join(own) if own else ""
 
 

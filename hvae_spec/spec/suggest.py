@@ -67,8 +67,8 @@ def _all_paths() -> dict[str, list[str]]:
 
 
 def elsewhere(key: str) -> str:
-    """Where a key that is unknown here belongs: its full path, or paths."""
-    return " or ".join(_all_paths().get(key, ()))
+    """Where a key that is unknown in its section belongs: its full path, or paths."""
+    return " or ".join(path for path in _all_paths().get(key, ()) if "." in path)
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -78,14 +78,16 @@ def closest(word: str, known: Iterable[str]) -> str:
     return lowered[close[0]] if close else ""
 
 
-def closest_path(error: UnknownPathError) -> str:
-    """The dotted path of a field that a mistaken one was probably meant to be, if any is near."""
+def closest_paths(error: UnknownPathError) -> list[str]:
+    """The dotted paths that a mistaken one was probably meant to be, if any is near. Further words of it may be
+    mistaken too.
+    """
     parts = error.path.split(".")
     if error.position == len(parts) or error.known[:1] == ["0"]:
-        return ""
+        return []
     last, near = parts[-1], closest(parts[error.position], error.known)
     if near and len(parts) > 1:
-        return ".".join([*parts[: error.position], near, *parts[error.position + 1 :]])
+        return [".".join([*parts[: error.position], near, *parts[error.position + 1 :]])]
     every = [path for paths in _all_paths().values() for path in paths if "." in path and not path.startswith("grid.")]
     places = [path for path in every if path.rsplit(".", 1)[-1] == last]
-    return " or ".join(places) or closest(error.path, every)
+    return places or list(filter(None, [closest(error.path, every)]))

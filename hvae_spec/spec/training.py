@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from hvae_spec.spec.base import Count, Positive, SpecModel
+from hvae_spec.spec.base import Count, InFloat64, Positive, SpecModel
 from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Adam, AdamSection, OptimizerSection
 from hvae_spec.spec.fields import (
@@ -37,6 +37,7 @@ class LearningRateDecay(SpecModel):
         float,
         Strict(),
         Field(gt=0, le=1),
+        InFloat64("the learning rate that it leads to is what must count"),
         Column("lr_decay_factor", "learning rate decay factor"),
         Paper(None, "Table 1", fine_tuning=0.75),
     ]

@@ -13,12 +13,15 @@ import yaml
 
 from hvae_spec.errors import Place, Problem, SpecError, as_machine_error
 from hvae_spec.spec.base import Loc
+from hvae_spec.spec.characters import explanation, name, plain, plain_form, remedy
 
 MAX_NODES = 20_000
 MAX_DEPTH = 50
 MAX_BYTES = 500_000
 MAX_DIGITS = 400
 _STRING = "tag:yaml.org,2002:str"
+_NOT_YAML = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|(?:^|(?<=[ \t]))#.*""")
+"""What is quoted or a comment, within a line."""
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Node:
     """A dict or list of `Node`, or a plain scalar."""
     place: Place
     keys: dict[str, Place] = field(default_factory=dict)
+    written: str = ""
+    """The characters of a plain scalar, which its value may not show: `1.10`, `12e4567`."""
 
     def plain(self) -> Any:
         """The value without its places."""
@@ -123,6 +128,16 @@ def dump(tree: Any) -> str:
     return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
+def inline(value: Any) -> str:
+    """A value as YAML that can stand on a line, also within brackets.
+
+    >>> print(inline(["1.0", True, "a, b", None]))
+    ['1.0', true, 'a, b', null]
+    """
+    text = yaml.dump([value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return str(text).strip()[1:-1]
+
+
 def _scalar(node: yaml.ScalarNode) -> Any:
     kind, text = node.tag.rsplit(":", 1)[-1], node.value
     if kind == "null":
@@ -164,6 +179,15 @@ class _Reader:
     def refuse(self, mark: Any, message: str, expected: str = "") -> None:
         self.problems.append(Problem("unreadable", self.at(mark), message, expected))
 
+    def find(self, character: str, node: yaml.ScalarNode) -> Place:
+        """The place of a character in a scalar; that of the scalar, where the character is written as an escape."""
+        start, end = node.start_mark, node.end_mark
+        for line in range(start.line, min(end.line + 1, len(self.lines))):
+            column = self.lines[line].find(character, start.column if line == start.line else 0)
+            if column >= 0 and (line, column) < (end.line, end.column):
+                return self.place(line, column)
+        return self.at(start)
+
     def read(self, node: yaml.Node) -> Node:
         """The node as a located value."""
         place = self.at(node.start_mark)
@@ -181,7 +205,7 @@ class _Reader:
 
     def read_open(self, node: yaml.Node, place: Place) -> Node:
         if isinstance(node, yaml.ScalarNode):
-            return Node(self.read_scalar(node), place)
+            return Node(self.read_scalar(node), place, written="" if node.style else node.value)
         if isinstance(node, yaml.SequenceNode):
             return Node([self.read(child) for child in node.value], place)
         values: dict[str, Node] = {}
@@ -192,8 +216,9 @@ class _Reader:
                 continue
             key = key_node.value
             if not key.isprintable():
-                self.read_scalar(key_node)
-                continue
+                key = self.read_scalar(key_node)
+                if ":" in key:  # what looks like a space ends no key, so that the value is part of it
+                    continue
             if key == "<<":
                 self.refuse(key_node.start_mark, "YAML merge keys are not supported", "`base: other.yaml`, or the keys")
             elif key in values:
@@ -207,14 +232,15 @@ class _Reader:
         text = node.value
         if not text.isprintable():
             character = next(c for c in text if not c.isprintable())
-            self.refuse(
-                node.start_mark, f"text with an unprintable character, {character!r}", "printable text, one line"
-            )
-        elif node.tag.endswith((":int", ":float")) and len(text) > MAX_DIGITS:
+            message = f"text with an unprintable character, {name(character)}"
+            expected = "printable text, one line" if plain_form(character) is None else remedy(character)
+            self.problems.append(Problem("unreadable", self.find(character, node), message, expected))
+            # What was meant, so that nothing is said of what follows from this.
+            return "".join(filter(str.isprintable, plain(text))).strip()
+        if node.tag.endswith((":int", ":float")) and len(text) > MAX_DIGITS:
             self.refuse(node.start_mark, f"a number of {len(text):,} digits", f"at most {MAX_DIGITS} digits")
-        else:
-            return _scalar(node)
-        return None
+            return None
+        return _scalar(node)
 
 
 def parse(text: str, source: str, shown: str | None = None) -> tuple[Node, list[Problem]]:
@@ -243,7 +269,10 @@ def parse(text: str, source: str, shown: str | None = None) -> tuple[Node, list[
     except yaml.reader.ReaderError as error:
         before = _lines(text[: error.position])
         place = reader.place(len(before) - 1, len(before[-1]))
-        problem = Problem("unreadable", place, f"a character that YAML forbids, {chr(error.character)!r}", "plain text")
+        character = chr(error.character)
+        expected = "plain text" if plain_form(character) is None else remedy(character)
+        message = f"a character that YAML forbids, {character!r}, {name(character)}"
+        problem = Problem("unreadable", place, message, expected)
     except yaml.YAMLError as error:
         problem = Problem("unreadable", reader.place(0, 0), f"not readable as YAML: {' '.join(str(error).split())}")
     except RecursionError:
@@ -251,8 +280,10 @@ def parse(text: str, source: str, shown: str | None = None) -> tuple[Node, list[
     raise SpecError([problem])
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Place, str]:
-    """Where a syntax error is, and what it is. What is never closed is shown where it was opened."""
+def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Place, str, str]:
+    """Where a syntax error is, what it is, and a remedy if one is known. What is never closed is shown where it was
+    opened, and what a look-alike is to blame for, where that is.
+    """
     mark = error.problem_mark or error.context_mark
     if error.context_mark and mark and mark.index >= len(text.rstrip()):
         mark = error.context_mark
@@ -260,7 +291,26 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Pl
     message = "not readable as YAML: " + ", ".join(filter(None, [error.context, error.problem]))
     if "\t" in place.text[: place.column]:
         message += " (a tab: YAML indents with spaces)"
-    return place, " ".join(message.split())
+    message = " ".join(message.split())
+    first = place.line - 1 if error.context_mark is None else min(place.line - 1, error.context_mark.line + 1)
+    blamed = _look_alike(reader, max(first, 1), place)
+    if blamed is None:
+        return place, message, ""
+    character = blamed.text[blamed.column - 1]
+    return blamed, f"{message}: {explanation(character)}", remedy(character)
+
+
+def _look_alike(reader: _Reader, first: int, last: Place) -> Place | None:
+    """The last place, from a line on up to another place, of a character that is taken for one of YAML's; those in
+    straight quotes and comments are no trouble.
+    """
+    for line in range(last.line, first - 1, -1):
+        shown = _NOT_YAML.sub(lambda found: " " * len(found[0]), reader.lines[line - 1])
+        columns = range(last.column if line == last.line else len(shown))
+        found = [column for column in columns if column < len(shown) and plain_form(shown[column]) is not None]
+        if found:
+            return reader.place(line - 1, found[-1])
+    return None
 
 
 def read_text(path: Path) -> str:

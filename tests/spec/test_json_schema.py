@@ -74,6 +74,9 @@ def test_sound_files_are_accepted(text):
         "base: a.yaml\nmodel: {layers: [{units: 3}]}",
         SMALL + "objective: {iw_samples: 0}",
         SMALL + "grid: {seeds: 3}",
+        SMALL + "grid: {variants: {' A': {}}}",
+        SMALL + "grid: {variants: {A: 3}}",
+        SMALL + "profiles: {a b: {}}",
     ],
 )
 def test_faulty_files_are_not(text):

@@ -38,7 +38,7 @@ def test_a_profile_makes_the_members_that_the_same_overrides_make(path):
     ("profile", "words"),
     [
         ("slow", ["has no profile 'slow'", "one of quick, broken, silly"]),
-        ("broken", ["small.yaml:", "unknown key 'epoch' in training", "did you mean epochs?"]),
+        ("broken", ["small.yaml:", "unknown key 'epoch' in training", "did you mean training.epochs?"]),
         ("silly", ["small.yaml:", "warm-up of 1000 epochs is longer than training"]),
     ],
 )
