@@ -25,7 +25,7 @@ PLAIN = {"±": "+-", "−": "-", "–": "-", "·": "*", "×": "x", "β": "beta",
 class Descriptor(io.FileIO):
     """What is written to a file descriptor for as long as that works. What comes after is dropped.
 
-    It is a copy, so that the number itself can be turned elsewhere (as `tune.execute.cluster` does with Ray's messages).
+    It is a copy, so that the number itself can be turned elsewhere, as `tune.execute.cluster` does with Ray's messages.
     """
 
     def __init__(self, number: int) -> None:

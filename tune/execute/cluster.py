@@ -9,10 +9,13 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +29,7 @@ from hvae_spec.records.files import write_atomically
 from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes, disk_fault
 from tune.execute.session import session_folder
-from tune.execute.signals import Interrupted, Interruption
+from tune.execute.signals import Interrupted, Interruption, leave
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -45,6 +48,8 @@ CHUNK = 512
 """About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
+WATCH_SECONDS, DEAD_SECONDS = 2.0, 45.0
+"""How often Ray's control service is looked for, and after what time without an answer it is dead."""
 GOES_ON = "The same command goes on from the last checkpoints."
 WAITS_FOR = "Ray to start, or to end its workers"
 """What an interruption waits for."""
@@ -100,16 +105,45 @@ def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> It
             ) from None
         if "token" in reason or "AuthToken" in log.read_text(errors="replace"):
             reason = (
-                "it asks for a token, and the one that was given is missing or not its own; set RAY_AUTH_MODE=token, and "
-                "have the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+                "it asks for a token, and the one that was given is missing or not its own; set RAY_AUTH_MODE=token, "
+                "and have the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
             )
         raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        yield ray
+        with _messages_in(log), _watched(ray.get_runtime_context().gcs_address):
+            yield ray
+            ray.shutdown()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _watched(address: str) -> Iterator[None]:
+    """Within this context, this process ends with one line when Ray's control service (GCS) is gone. Ray itself ends it
+    without one, 15 seconds later; until then its calls wait.
+    """
+    is_over = threading.Event()
+
+    def watch() -> None:
+        host, _, port = address.rpartition(":")
+        answered = time.monotonic()
+        while not is_over.wait(WATCH_SECONDS):
+            with suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), timeout=WATCH_SECONDS).close()
+                answered = time.monotonic()
+            if time.monotonic() - answered > DEAD_SECONDS:
+                sys.stderr.write(f"Ray's control service (GCS) at {address} cannot be reached any more. {GOES_ON}\n")
+                leave(RayDiedError.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Interrupted(BaseException):
@@ -51,7 +51,7 @@ class Interruption:
             if not self.is_deferred:
                 raise Interrupted(number)
         elif number == signal.SIGINT and self.pressed > 2:
-            os._exit(128 + number)
+            leave(128 + number)
         elif number == signal.SIGINT:
             words = f"\nWaiting for {self.waits_for}. Ctrl-C once more leaves at once; what is written is safe.\n"
             # Past the buffer of sys.stderr: this may have come in the middle of a write to it.
@@ -78,6 +78,14 @@ class Interruption:
         finally:
             self.is_deferred, self.waits_for = False, before
         self.check()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once, whatever its other threads wait for; what it holds is freed by the system."""
+    with contextlib.suppress(OSError):
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")  # the live view hides the cursor
+    os._exit(code)
 
 
 @contextmanager
