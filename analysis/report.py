@@ -1,14 +1,19 @@
 """Tables and figures of a results folder: `python -m analysis.report results/mnist_grid`."""
 
 import argparse
+import contextlib
+import logging
+import os
+import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_spec.command import run_command
-from hvae_spec.errors import MachineError
+from hvae_spec.command import path_argument, run_command
+from hvae_spec.errors import MachineError, UserError, refusal, shorten
 from hvae_spec.records.files import write_atomically
 
 if TYPE_CHECKING:
@@ -47,6 +52,8 @@ or have failed are counted, never averaged.
   report.html                               all of it, with settings, data and machines, on one page
 
 A grid with several data sets or further axes gets a figure for each, named after it."""
+FAILURE = "report_failure.txt"
+"""The traceback of a report that could not be written, in the results folder."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         UserError: the folder holds no results, a file in it is damaged, or a table or figure cannot be written.
 
     """
-    # Pandas and seaborn take a second to import; `--help` and the start of a grid run do not need them.
+    # Pandas and seaborn take a second to import, which `--help` does not need.
+    _import_matplotlib()
     from analysis import frames
     from analysis.figures import drawing
     from analysis.html.page import page
@@ -100,11 +108,79 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
             *_write_figures(drawings, target / "figures"),
             _write_page(target / "report.html", page(loaded, summary(loaded), table_sets, drawings)),
         ]
+        (target / FAILURE).unlink(missing_ok=True)
     except OSError as error:
-        message = f"{target}: the report cannot be written ({error}); choose another folder with --out"
-        raise MachineError(message) from None
+        raise MachineError(
+            f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(target)} --out DIR` writes "
+            "it into another folder"
+        ) from None
     shown = table_sets[0].tables
     return Report(rendering.terminal(shown), rendering.all_footnotes(shown), summary(loaded), tuple(files))
+
+
+def check() -> None:
+    """Draw something small, so that what would keep a report from being drawn shows before hours of training.
+
+    Raises:
+        MachineError: nothing can be drawn.
+
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where its caches are, say, is no concern of a grid's
+    try:
+        _import_matplotlib()
+        from analysis import frames, tables  # noqa: F401 - all that a report imports
+        from analysis.figures import drawing
+        from analysis.html import page  # noqa: F401
+
+        drawing.check()
+    except Exception as error:
+        raise MachineError(
+            f"a report could not be drawn ({_in_words(error)}): see to the settings of matplotlib (a file matplotlibrc "
+            "here or at MATPLOTLIBRC, or in the folder MPLCONFIGDIR), or to its installation"
+        ) from None
+
+
+def _import_matplotlib() -> None:
+    """Import it even with a backend (MPLBACKEND) that is not there: files have no need of one."""
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib as mpl
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with contextlib.suppress(ValueError):
+            mpl.rcParams["backend"] = backend
+
+
+def failure(results: Path, error: Exception) -> str:
+    """What is said, in one line, of a report that could not be written. Of an error that is none of a user's, the
+    traceback goes into the results folder.
+
+    Args:
+        results: the results folder.
+        error: what `write` raised.
+
+    """
+    told = f"the members are safe, and `{_command(results)}` writes it again"
+    if isinstance(error, UserError):
+        return f"{error}\n{told}" if "\n" in str(error) else f"{error}; {told}"
+    lines = "".join(traceback.format_exception(error))
+    try:
+        write_atomically(results / FAILURE, lines)
+        told += f" (traceback: {results / FAILURE})"
+    except OSError:
+        pass  # the disk may be what is at fault
+    return f"{results}: the report could not be written ({_in_words(error)}); {told}"
+
+
+def _command(results: Path) -> str:
+    return shlex.join(["python", "-m", "analysis.report", str(results)])
+
+
+def _in_words(error: Exception) -> str:
+    """An error in one line."""
+    return shorten(f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": "))
 
 
 def summary(frames: "Frames") -> str:
@@ -167,19 +243,29 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis
     parser = argparse.ArgumentParser(
         prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=Path, help="results folder of a grid, e.g. results/mnist_grid")
+    parser.add_argument("results", type=path_argument, help="results folder of a grid, e.g. results/mnist_grid")
     help_out = "folder for tables/, figures/ and report.html (default: the results folder)"
-    parser.add_argument("--out", type=Path, metavar="DIR", help=help_out)
-    options = parser.parse_args(arguments)
-    return run_command(lambda: _report(options.results, options.out))
+    parser.add_argument("--out", type=path_argument, metavar="DIR", help=help_out)
+
+    def run() -> int:
+        options = parser.parse_args(arguments)
+        return _report(options.results, options.out)
+
+    return run_command(run)
 
 
 def _report(results: Path, out: Path | None) -> int:
     """Write and print the report."""
-    report = write(results, out)
     from rich.console import Console
 
-    Console().print(report)
+    check()
+    try:
+        report = write(results, out)
+    except UserError:
+        raise
+    except Exception as error:
+        raise MachineError(failure(results if out is None else out, error)) from None
+    Console(markup=False, emoji=False).print(report)
     for path in report.files:
         # Not printed by rich, which would break a long path.
         sys.stdout.write(f"{path}\n")

@@ -1,11 +1,15 @@
 """What every command shares: its exit codes, errors as one message, and that nothing hides its packages."""
 
+import argparse
 import importlib.util
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hvae_spec.errors import MachineError, UserError
+from hvae_spec.errors import MachineError, UserError, refusal
+from hvae_spec.output import unbreakable
 
 PACKAGES = ("hvae_spec", "tune", "analysis")
 INTERRUPTED = 130
@@ -13,7 +17,8 @@ INTERRUPTED = 130
 
 
 def run_command(run: Callable[[], int]) -> int:
-    """Run a command and turn the errors that its user can fix into one message on stderr.
+    """Run a command and turn the errors that its user can fix into one message on stderr. Its output never stops it
+    (`hvae_spec.output`), and modules in the working folder hide none that it uses.
 
     Args:
         run: the command; it returns its exit code.
@@ -23,17 +28,19 @@ def run_command(run: Callable[[], int]) -> int:
         130 after Ctrl-C.
 
     """
-    try:
-        check_packages()
-        return run()
-    except UserError as error:
-        message, code = str(error), error.exit_code
-    except OSError as error:
-        message, code = f"{error.filename or 'a file'}: {error.strerror or error}", MachineError.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    sys.stderr.write(f"{message}\n")
-    return code
+    with unbreakable():
+        try:
+            check_packages()
+            with working_folder_left_out():
+                return run()
+        except UserError as error:
+            message, code = str(error), error.exit_code
+        except OSError as error:
+            message, code = refusal("a file", error), MachineError.exit_code
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        sys.stderr.write(f"{message}\n")
+        return code
 
 
 def check_packages() -> None:
@@ -54,3 +61,33 @@ def check_packages() -> None:
             raise UserError(
                 f"{places[0]}: hides the package {name!r} of hvae-spec; rename it, or run the command in another folder"
             )
+
+
+@contextmanager
+def working_folder_left_out() -> Iterator[None]:
+    """Within this context, nothing is imported from the working folder, which `python -m` puts first: a file there may
+    have the name of any module that is first needed when hours of training are over. The project's own folder stays.
+    """
+    home = Path(__file__).resolve().parents[1]
+    before = list(sys.path)
+    if sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd() != home:
+        del sys.path[0]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def path_argument(text: str) -> Path:
+    """The value of an option that takes a path: `~` is the user's home also where no shell has put it in.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such user.
+
+    """
+    path = Path(os.path.expanduser(text))
+    if text.startswith("~") and path.parts[0] == Path(text).parts[0] and not path.exists():
+        raise argparse.ArgumentTypeError(
+            f"{text}: there is no home folder for {path.parts[0]}; write the whole path (./{text} is a folder here)"
+        )
+    return path

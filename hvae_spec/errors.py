@@ -44,13 +44,18 @@ class MachineError(UserError):
     exit_code = 1
 
 
+DISK_FAULTS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM))
+"""Errors of the system that keep every further file from being written."""
 INPUT_FAULTS = frozenset(
     (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 )
 """Errors of the system that are about a wrong path, or (a seek to where no file has content) about damage."""
 REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "give yourself permission to read it, and to enter its folder"),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on its disk"),
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room in your quota",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EROFS: "have its disk mounted for writing",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
 }
 """What fixes what the system refuses."""
@@ -75,6 +80,23 @@ def as_machine_error(path: str | os.PathLike[str], error: Exception) -> MachineE
     number = error.errno or errno.EACCES
     remedy = REMEDIES.get(number, "see to the disk or the network that it is on, and try again")
     return MachineError(f"{os.fspath(where)}: cannot be read ({error.strerror or os.strerror(number)}); {remedy}")
+
+
+def refusal(path: str | os.PathLike[str], error: OSError) -> str:
+    """What is said where the system refused something else than to read an input: the file, the reason, and what fixes
+    it, as far as that is known.
+
+    Args:
+        path: what it was about; where the error knows better, that is named.
+        error: what the system said.
+
+    """
+    where = error.filename if isinstance(error.filename, str | os.PathLike) else path
+    said = f"{harmless(os.fspath(where))}: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{said}; give yourself permission to use it, and to enter its folder"
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{said}; {remedy}, and run the same command again" if remedy else said
 
 
 @dataclass(frozen=True, order=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hvae_spec.command import run_command
+from hvae_spec.output import code_of_output
 from hvae_spec.spec.experiment import Experiment
 
 
@@ -46,11 +47,11 @@ def _sections(schema: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spec.json_schema") -> int:
     """The command. Returns its exit code."""
-    argparse.ArgumentParser(prog=prog, description="Print the JSON Schema of a spec file.").parse_args(arguments)
 
     def show() -> int:
+        argparse.ArgumentParser(prog=prog, description="Print the JSON Schema of a spec file.").parse_args(arguments)
         sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
-        return 0
+        return code_of_output()
 
     return run_command(show)
 

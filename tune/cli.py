@@ -6,7 +6,9 @@ import re
 import sys
 from collections.abc import Callable
 
-from hvae_spec.command import run_command
+from rich.console import Console
+
+from hvae_spec.command import path_argument, run_command
 from hvae_spec.errors import UserError
 from tune.execute.signals import Interrupted, Interruption
 
@@ -16,7 +18,7 @@ def spec_parser(prog: str, description: str, epilog: str | None = None) -> argpa
     parser = argparse.ArgumentParser(
         prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("spec", metavar="SPEC", help="the YAML file")
+    parser.add_argument("spec", type=_path_as_text, metavar="SPEC", help="the YAML file")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -45,6 +47,15 @@ def check_device(device: str) -> None:
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:0 and so on")
+
+
+def console() -> Console:
+    """Where a command prints: as wide as its terminal, or 120 columns. Names are printed as they are, not as markup."""
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+
+
+def _path_as_text(text: str) -> str:
+    return str(path_argument(text))
 
 
 def positive_integer(text: str) -> int:

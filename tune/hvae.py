@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from hvae_spec.command import run_command
 from hvae_spec.errors import UserError
+from hvae_spec.output import code_of_output
 
 
 class Command(NamedTuple):
@@ -31,10 +32,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code; an unknown command is 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if not given or given[0] in ("-h", "--help"):
-        sys.stdout.write(overview())
-        return 0 if given else UserError.exit_code
-    return run_command(lambda: _dispatch(given[0], given[1:]))
+    return run_command(lambda: _dispatch(given[0], given[1:]) if given else _overview() or UserError.exit_code)
 
 
 def overview() -> str:
@@ -44,7 +42,14 @@ def overview() -> str:
     return usage + "\n".join(lines) + "\n\n`hvae COMMAND --help` describes a command.\n"
 
 
+def _overview() -> int:
+    sys.stdout.write(overview())
+    return code_of_output()
+
+
 def _dispatch(name: str, arguments: list[str]) -> int:
+    if name in ("-h", "--help"):
+        return _overview()
     command = COMMANDS.get(name)
     if command is None:
         from hvae_spec.spec.suggest import closest

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from hvae_spec.command import path_argument
 from tune.cli import add_device, positive_integer, spec_parser
 from tune.plan.planner import COMPILING, Compiling
 
@@ -18,7 +19,10 @@ examples:
 Run the same command again to go on after any kind of interruption, or after adding seeds, depths or variants: members
 that are done are never repeated, and packs that were running continue from their last checkpoint.
 
-exit codes: 0 all members finished; 1 some failed; 2 bad input; 3 some diverged and none failed; 130, 143 interrupted.
+exit codes: 0 all members finished; 1 some failed, or the machine did, or the report could not be written; 2 bad input;
+3 some diverged and none failed; 130, 143 interrupted; 141 nobody reads what --plan or --print-spec prints.
+A run goes on where nobody reads its output any more, and where its terminal is closed. Ctrl-C ends it as soon as that
+is safe; the third one ends it at once.
 Data are looked for in HVAE_DATA_DIR, then in a per-user cache, and downloaded there if need be.
 """
 
@@ -86,10 +90,10 @@ def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
         "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
     )
     add_device(parser)
-    parser.add_argument("--results", type=Path, metavar="DIR", help="results folder (default: results/<name>)")
+    parser.add_argument("--results", type=path_argument, metavar="DIR", help="results folder (default: results/<name>)")
     parser.add_argument(
         "--records",
-        type=Path,
+        type=path_argument,
         action="append",
         default=[],
         metavar="DIR",

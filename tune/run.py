@@ -6,7 +6,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,16 +14,18 @@ from typing import Any
 
 from rich.console import Console
 
-from hvae_spec.errors import MachineError, UserError
+from hvae_spec.errors import MachineError, UserError, refusal
+from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
+from hvae_spec.records.files import write_json
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
 from hvae_spec.spec.yaml import dump
-from tune.cli import check_device, run_interruptible
+from tune.cli import check_device, console, run_interruptible
 from tune.execute.phases import check_first_phases, check_sources, rounds
-from tune.execute.signals import Interruption
+from tune.execute.signals import Interruption, hangups_ignored
 from tune.options import RunOptions, not_of_a_record, parse
 from tune.plan import devices
 from tune.plan.devices import Machine
@@ -32,15 +34,13 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.show.summary import print_adopted, print_plan, report
+from tune.show.summary import check_report, print_adopted, print_plan, report
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
     """The command. Returns the exit code."""
-    options = parse(arguments, prog)
-    console = Console(width=None if sys.stdout.isatty() else 120, soft_wrap=False)
     return run_interruptible(
-        lambda interruption: run(options, console, interruption),
+        lambda interruption: run(parse(arguments, prog), console(), interruption),
         advice="The same command goes on from the last checkpoints.",
     )
 
@@ -57,8 +57,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         return _one_record(options, console)
     reading = read(options.spec, options.overrides, options.profile)
     if options.print_spec:
-        _print(reading.experiment.model_dump(mode="json", exclude={"profiles"}))
-        return 0
+        return _print(reading.experiment.model_dump(mode="json", exclude={"profiles"}))
     results = Results(options.results or Path("results") / reading.experiment.name)
     _check_folder(results)
     options = _with_device(options)
@@ -66,16 +65,20 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     check_sources(options.records)
     if options.plan:
         print_plan(_plan(options, machine, results, reading, console), console)
-        return 0
+        return code_of_output()
     from tune.execute.data_check import check_data
 
-    with locked(results.root):
+    with hangups_ignored(), locked(results.root):
         plan = _plan(options, machine, results, reading, console)
         check_data(plan)
+        check_report()
         print_adopted(plan, console)
         plan.prepare()
         _run(plan, options, machine, console, interruption)
-        return report(plan, console)
+        code = report(plan, console)
+        if (lost := fault()) is not None:
+            sys.stderr.write(f"standard output: {lost.strerror}, so that some of it is lost; the run is complete\n")
+        return code
 
 
 def _one_record(options: RunOptions, console: Console) -> int:
@@ -101,13 +104,13 @@ def _one_record(options: RunOptions, console: Console) -> int:
     if len(name) > MAX_NAME:
         # The end is what differs among members.
         name = f"{name[: MAX_NAME - SHORT - 1]}-{name[-SHORT:]}"
-    _print({"name": name, **tree, "grid": {"seeds": [seed]}})
-    return 0
+    return _print({"name": name, **tree, "grid": {"seeds": [seed]}})
 
 
-def _print(spec: dict[str, Any]) -> None:
-    """Print a spec as YAML that can be read again."""
+def _print(spec: dict[str, Any]) -> int:
+    """Print a spec as YAML that can be read again. Returns the exit code."""
     sys.stdout.write(dump(spec))
+    return code_of_output()
 
 
 def _check_folder(results: Results) -> None:
@@ -115,9 +118,15 @@ def _check_folder(results: Results) -> None:
     try:
         is_file = results.root.exists() and not results.root.is_dir()
     except OSError as error:
-        raise MachineError(f"{results.root}: cannot be used as a results folder ({error.strerror})") from None
+        raise _unusable(results.root, error) from None
     if is_file:
         raise UserError(f"{results.root}: cannot be used as a results folder (it is a file)")
+
+
+def _unusable(root: Path, error: OSError) -> MachineError:
+    return MachineError(
+        f"{root}: cannot be used as a results folder ({refusal(root, error)}); another one is chosen with --results"
+    )
 
 
 def _with_device(options: RunOptions) -> RunOptions:
@@ -238,15 +247,16 @@ def locked(root: Path) -> Iterator[None]:
             f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it"
         ) from None
     except OSError as error:
-        raise MachineError(f"{root}: cannot be used as a results folder ({error.strerror})") from None
+        raise _unusable(root, error) from None
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     try:
-        (root / ".holder.json").write_text(json.dumps(holder))
+        write_json(root / ".holder.json", holder)
         for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
             shutil.rmtree(scratch, ignore_errors=True)
         yield
     finally:
-        (root / ".holder.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            (root / ".holder.json").unlink(missing_ok=True)
         lock.release()
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from hvae_spec.command import run_command
+from hvae_spec.output import code_of_output
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
-from tune.cli import positive_integers, positive_number, spec_parser
+from tune.cli import console, positive_integers, positive_number, spec_parser
 from tune.plan.devices import Machine
 from tune.plan.forecast import NOMINAL, NOMINAL_FLOPS, Forecaster
 from tune.plan.needs import Ledger
@@ -36,8 +36,7 @@ class SimulationOptions:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.simulation") -> int:
     """The command. Returns the exit code."""
-    options = parse(arguments, prog)
-    return run_command(lambda: simulation(options))
+    return run_command(lambda: simulation(parse(arguments, prog)))
 
 
 def parse(arguments: Sequence[str] | None, prog: str) -> SimulationOptions:
@@ -105,11 +104,11 @@ def simulation(options: SimulationOptions) -> int:
             f"{schedule.utilization:.1%}",
             f"{measured / len(forecasts):.0%}",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+    terminal = console()
+    terminal.print(table)
     if not all_measured:
-        console.print(NOMINAL)
-    return 0
+        terminal.print(NOMINAL)
+    return code_of_output()
 
 
 if __name__ == "__main__":

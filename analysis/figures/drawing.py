@@ -1,11 +1,17 @@
 """Every figure of a grid, as the files that a report writes."""
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from analysis.columns import FACTORS
 from analysis.figures import FIGURES, caption
+from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
 
 RESOLUTION = 200
@@ -36,16 +42,39 @@ def render(frames: Frames) -> Iterator[Drawing]:
     """
     for name, figure_of in FIGURES.items():
         for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
-            figure = figure_of(group.frames)
-            if figure is None:
-                continue
-            files = {}
-            # Without a date, the same records give the same file.
-            for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
-                stream = io.BytesIO()
-                figure.savefig(stream, format=ending, dpi=RESOLUTION, metadata=metadata)
-                # The layout of the first file serves for both, which takes half the time.
-                figure.set_layout_engine("none")
-                files[ending] = stream.getvalue()
-            stem = f"{name}-{group.slug}" if group.slug else name
-            yield Drawing(name, stem, group.title, caption(name), files["png"], files["pdf"])
+            files = _files(partial(figure_of, group.frames))
+            if files is not None:
+                stem = f"{name}-{group.slug}" if group.slug else name
+                yield Drawing(name, stem, group.title, caption(name), *files)
+
+
+def check() -> None:
+    """Draw a figure of letters and symbols. Raises whatever drawing would raise later."""
+
+    def figure() -> Figure:
+        with mpl.rc_context(STYLE):
+            drawn = empty_figure(*SIZE)
+            add_title(drawn, "log p(x) ± β, 日")
+            drawn.subplots().set_xlabel("$z_i$")
+        return drawn
+
+    _files(figure)
+
+
+def _files(make: Callable[[], Figure | None]) -> tuple[bytes, bytes] | None:
+    """A figure as PNG and as PDF, whatever the settings of matplotlib are; None if there is nothing to draw."""
+    with mpl.rc_context(DEFAULTS), warnings.catch_warnings():
+        # A character that no font has is drawn as a box; tables and the page have it in full.
+        warnings.filterwarnings("ignore", "Glyph .* missing from ", UserWarning)
+        figure = make()
+        if figure is None:
+            return None
+        files = []
+        # Without a date, the same records give the same file.
+        for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+            stream = io.BytesIO()
+            figure.savefig(stream, format=ending, dpi=RESOLUTION, metadata=metadata)
+            # The layout of the first file serves for both, which takes half the time.
+            figure.set_layout_engine("none")
+            files.append(stream.getvalue())
+        return files[0], files[1]

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -17,6 +18,12 @@ from analysis.frames import Frames
 MARKERS = "osD^vP*Xhp"
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo", "|||", "OO")
 """Hatches of bars, which distinguish them without colors."""
+DEFAULTS = {
+    name: value
+    for name, value in mpl.rcParamsDefault.items()
+    if not name.startswith("backend") and name not in ("interactive", "toolbar")
+}
+"""Settings of matplotlib as it comes, less those of windows: a report looks the same whatever its user has set."""
 STYLE = {
     **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.9", "axes.axisbelow": True}),
     **sns.plotting_context("paper", font_scale=1.1),

@@ -12,6 +12,7 @@ from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError
+from hvae_spec.output import code_of_output
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.data import DataSpec, published_counts
 
@@ -37,14 +38,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
     commands.add_parser("list", help="list the data sets (the default)")
     fetching = commands.add_parser("fetch", help="download a data set")
     fetching.add_argument("name", help=f"one of {', '.join(SOURCES)}")
-    options = parser.parse_args(arguments)
-    name: str | None = options.name if options.command == "fetch" else None
-    return run_command(lambda: _list() if name is None else fetch(name))
+
+    def run() -> int:
+        options = parser.parse_args(arguments)
+        return fetch(options.name) if options.command == "fetch" else _list()
+
+    return run_command(run)
 
 
 def _list() -> int:
     show([listing(name) for name in published_counts()])
-    return 0
+    return code_of_output()
 
 
 def listing(name: str) -> Listing:
@@ -57,8 +61,8 @@ def listing(name: str) -> Listing:
     if not sources:
         return Listing(name, "unknown", "its files are not registered", 0, "", counts)
     paths = [path for source in sources if (path := find(source))]
-    folder = search_folders()[0] / sources[0].dataset
-    where = ", ".join(dict.fromkeys(str(path.parent) for path in paths)) or f"looked for in {folder}"
+    looked = [f"looked for in {folder / sources[0].dataset}" for folder in search_folders()[:1]]
+    where = ", ".join(dict.fromkeys(str(path.parent) for path in paths)) or "".join(looked)
     size = sum(path.stat().st_size for path in paths)
     if len(paths) < len(sources):
         here = f"{len(paths)} of {len(sources)} files" if paths else "no"
@@ -91,15 +95,17 @@ def show(listings: Sequence[Listing]) -> None:
         size = f"{row.size / 1e6:,.1f} MB" if row.size else ""
         numbers = [f"{count:,}" for count in row.counts]
         table.add_row(row.name, row.here, size, row.canonical, *numbers, row.where)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 160
     console.print(table)
     folders = [str(folder) for folder in search_folders()]
-    text = (
-        f"Files are looked for in {' and '.join(folders)}. "
-        "`fetch NAME`, or a run, downloads what is missing into the last of these."
-    )
+    text = "Files are looked for nowhere: this user has no home folder, and HVAE_DATA_DIR is not set."
+    if folders:
+        text = (
+            f"Files are looked for in {' and '.join(folders)}. "
+            "`fetch NAME`, or a run, downloads what is missing into the last of these."
+        )
     console.print(text, markup=False, highlight=False)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvae_spec.errors import DataError
+from hvae_spec.errors import DISK_FAULTS, DataError, MachineError, refusal
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,24 @@ class Source:
     compressed. Empty: the file is not compressed."""
 
 
-def search_folders() -> list[Path]:
-    """Folders that are searched for data, first one first: `HVAE_DATA_DIR` if it is set, and the per-user cache."""
+def user_cache() -> Path | None:
+    """The folder of what is kept for a user; None where a user has no home (a container's, say)."""
     import platformdirs
 
-    named = os.environ.get("HVAE_DATA_DIR")
-    cache = Path(platformdirs.user_cache_dir("hvae_spec")) / "data"
-    return [Path(named).expanduser(), cache] if named else [cache]
+    try:
+        folder = Path(platformdirs.user_cache_dir("hvae_spec"))
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None
+
+
+def search_folders() -> list[Path]:
+    """Folders that are searched for data, first one first: `HVAE_DATA_DIR` if it is set, and the per-user cache if
+    there is one. The last one is where downloads go.
+    """
+    named, cache = os.environ.get("HVAE_DATA_DIR"), user_cache()
+    folders = [Path(os.path.expanduser(named))] if named else []
+    return folders if cache is None else [*folders, cache / "data"]
 
 
 def find(source: Source) -> Path | None:
@@ -47,10 +58,17 @@ def locate(source: Source) -> Path:
     A file that is there is taken as it is, with or without its `.gz`; a download must match its digest.
 
     Raises:
-        DataError: it is nowhere and no URL yields it.
+        DataError: it is nowhere, and no URL yields it or there is no folder to put it into.
+        MachineError: the folder that it is downloaded into cannot be written.
 
     """
-    return find(source) or download(source, search_folders()[-1] / source.dataset)
+    found, folders = find(source), search_folders()
+    if found is None and not folders:
+        raise DataError(
+            f"{source.dataset}: {source.name} is missing, and this user has no home folder to keep it in; "
+            f"set HVAE_DATA_DIR to the folder that holds {source.dataset}/{source.name}, or into which it is downloaded"
+        )
+    return found or download(source, folders[-1] / source.dataset)
 
 
 def download(source: Source, folder: Path) -> Path:
@@ -58,6 +76,7 @@ def download(source: Source, folder: Path) -> Path:
 
     Raises:
         DataError: no URL yields it.
+        MachineError: the folder cannot be written.
 
     """
     import pooch
@@ -73,6 +92,11 @@ def download(source: Source, folder: Path) -> Path:
         except ValueError:
             failures.append(f"  {url}: its content does not match the expected digest ({source.digest[:20]}...)")
         except (OSError, requests.RequestException) as error:
+            if error.errno in DISK_FAULTS:
+                raise MachineError(
+                    f"{source.dataset}: {source.name} cannot be downloaded ({refusal(folder, error)}); the environment "
+                    "variable XDG_CACHE_HOME names another folder"
+                ) from None
             failures.append(f"  {url}: {_reason(error)}")
     places = "\n".join(f"  {parent / source.dataset / source.name}" for parent in search_folders())
     raise DataError(

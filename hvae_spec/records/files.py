@@ -1,5 +1,6 @@
 """Whole files or none: every write goes to a temporary name, is flushed to disk, and is then renamed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
     Raises:
-        OSError: the disk is full or not writable; the old content stands.
+        OSError: the disk is full or not writable; it names the file, whose old content stands.
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,8 +28,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
         # The rename itself must outlive a power cut, or a result could vanish whose checkpoint is gone already.
         _flush_names(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk is reported without a name, and the temporary one says nothing
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 

@@ -90,14 +90,14 @@ def test_chunks_of_two_run_everything_and_halves_run_in_the_place_of_packs_witho
         (Exception("The current node timed out during startup.\nMore."), MachineError, "timed out during startup.)"),
     ],
 )
-def test_ray_that_does_not_start_ends_in_one_line(monkeypatch, raised, expected, words):
+def test_ray_that_does_not_start_ends_in_one_line(monkeypatch, tmp_path, raised, expected, words):
     import ray
 
     def init(**_):
         raise raised
 
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(expected) as error, cluster.ray_running(1, 0, None):
+    with pytest.raises(expected) as error, cluster.ray_running(1, 0, None, tmp_path):
         pass
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) == 1

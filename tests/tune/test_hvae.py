@@ -78,7 +78,11 @@ def refuse(error):
     [
         (DataError("a.npy: damaged"), 2, "a.npy: damaged\n"),
         (MachineError("out: cannot be written"), 1, "out: cannot be written\n"),
-        (OSError(28, "No space left on device", "out/a"), 1, "out/a: No space left on device\n"),
+        (
+            OSError(28, "No space left on device", "out/a"),
+            1,
+            "out/a: No space left on device; make room on its disk, and run the same command again\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
+from hvae_spec.output import code_of_output
 from hvae_spec.reading import read
 from hvae_spec.records import provenance
 from hvae_spec.spec.experiment import MemberSpec
@@ -19,6 +18,7 @@ from tune.bench.tables import print_tables
 from tune.cli import (
     add_device,
     check_device,
+    console,
     positive_integer,
     positive_integers,
     positive_number,
@@ -71,15 +71,15 @@ class BenchOptions:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.bench") -> int:
     """The command. Returns the exit code."""
-    options = parse(arguments, prog)
 
     def run(_: Interruption) -> int:
+        options = parse(arguments, prog)
         found = bench(options)
         if options.json:
             sys.stdout.write(json.dumps(found, indent=2) + "\n")
         else:
-            print_tables(found, Console(width=None if sys.stdout.isatty() else 120))
-        return 0
+            print_tables(found, console())
+        return code_of_output()
 
     return run_interruptible(run)
 

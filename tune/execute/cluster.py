@@ -5,13 +5,17 @@
 
 import math
 import os
+import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
+import threading
+import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -19,11 +23,13 @@ from typing import Any
 
 import psutil
 
-from hvae_spec.errors import MachineError, UserError
+from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.pack_job import PackJob, Progress
+from hvae_spec.records.files import write_atomically
 from tune.execute.listener import Listener
-from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes
-from tune.execute.signals import Interrupted, Interruption
+from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes, disk_fault
+from tune.execute.session import session_folder
+from tune.execute.signals import Interrupted, Interruption, leave
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -42,6 +48,11 @@ CHUNK = 512
 """About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
+WATCH_SECONDS, DEAD_SECONDS = 2.0, 45.0
+"""How often Ray's control service is looked for, and after what time without an answer it is dead."""
+GOES_ON = "The same command goes on from the last checkpoints."
+WAITS_FOR = "Ray to start, or to end its workers"
+"""What an interruption waits for."""
 
 
 class RayDiedError(MachineError):
@@ -49,8 +60,14 @@ class RayDiedError(MachineError):
 
 
 @contextmanager
-def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
+def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> Iterator[Any]:
     """Ray, started on this machine or joined at an address, and left again at the end.
+
+    Args:
+        cores: CPU cores that a local Ray may use.
+        gpus: CUDA devices that a local Ray may use.
+        address: an existing cluster to use instead.
+        scratch: an empty folder, which a local Ray uses for its files.
 
     Raises:
         UserError: there is no cluster at the address.
@@ -66,28 +83,98 @@ def ray_running(cores: int, gpus: int, address: str | None) -> Iterator[Any]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         options |= {"address": "local", "num_cpus": cores, "num_gpus": gpus, "include_dashboard": False}
+        options |= {"_temp_dir": str(scratch / "r")}  # in a folder of the folder, as Ray opens its own to all users
+        # Ray would keep one in the user's home, which there need not be.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     else:
         _check_address(address)
         options |= {"address": address}
+    log = scratch / "driver.log"
     try:
-        ray.init(**options)
+        with _messages_in(log), _away_from_working_folder(scratch):
+            ray.init(**options)
     except SystemExit as stop:  # while it starts, Ray has a signal handler of its own
         if stop.code == signal.SIGTERM:
             raise Interrupted(signal.SIGTERM) from None
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = _first_line(error)
         if address is None:
             raise MachineError(
                 f"Ray did not start ({reason}); run the same command again, or with --serial, which does without Ray"
             ) from None
+        if "token" in reason or "AuthToken" in log.read_text(errors="replace"):
+            reason = (
+                "it asks for a token, and the one that was given is missing or not its own; set RAY_AUTH_MODE=token, "
+                "and have the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            )
         raise UserError(f"--address {address}: no Ray cluster can be joined there ({reason})") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        yield ray
+        with _messages_in(log), _watched(ray.get_runtime_context().gcs_address):
+            yield ray
+            ray.shutdown()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _watched(address: str) -> Iterator[None]:
+    """Within this context, this process ends with one line when Ray's control service (GCS) is gone. Ray itself ends it
+    without one, 15 seconds later; until then its calls wait.
+    """
+    is_over = threading.Event()
+
+    def watch() -> None:
+        host, _, port = address.rpartition(":")
+        answered = time.monotonic()
+        while not is_over.wait(WATCH_SECONDS):
+            with suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), timeout=WATCH_SECONDS).close()
+                answered = time.monotonic()
+            if time.monotonic() - answered > DEAD_SECONDS:
+                sys.stderr.write(f"Ray's control service (GCS) at {address} cannot be reached any more. {GOES_ON}\n")
+                leave(RayDiedError.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextmanager
+def _messages_in(log: Path) -> Iterator[None]:
+    """Within this context, what Ray's compiled parts have to say goes into a file, and not to the terminal."""
+    terminal = os.dup(2)
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+@contextmanager
+def _away_from_working_folder(folder: Path) -> Iterator[None]:
+    """Within this context, another folder is the working folder, unless that is the project's own. Ray has its workers
+    look there for modules first, and a user's may have any name.
+    """
+    here, home = Path.cwd(), Path(__file__).resolve().parents[2]
+    if here == home:
+        yield
+        return
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths if path)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 def _check_address(address: str) -> None:
@@ -132,7 +219,8 @@ def run_on_ray(
         address: an existing cluster to use instead.
 
     """
-    with interruption.deferred(), ray_running(cores, gpus, address) as ray:
+    folder = session_folder() if address is None else _shared_folder(jobs[0].results)
+    with interruption.deferred(WAITS_FOR), folder as scratch, ray_running(cores, gpus, address, scratch) as ray:
         interruption.arm()  # Ray has put handlers of its own in place
         if address is not None:
             _check_shared_storage(ray, jobs[0].results)
@@ -145,7 +233,7 @@ def run_on_ray(
             left = list(group)
             while left:
                 chunk, left = next_chunk(left, workers)
-                left = _run_trials(chunk, listener, interruption, resources) + left
+                left = _run_trials(chunk, listener, interruption, resources, scratch) + left
 
 
 def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[PackJob]]:
@@ -168,7 +256,7 @@ def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[P
 
 
 def _run_trials(
-    jobs: list[PackJob], listener: Listener, interruption: Interruption, resources: dict[str, float]
+    jobs: list[PackJob], listener: Listener, interruption: Interruption, resources: dict[str, float], scratch: Path
 ) -> list[PackJob]:
     """Run packs. Returns those that are to run in the place of packs that ran out of memory."""
     from ray import tune as ray_tune
@@ -179,27 +267,44 @@ def _run_trials(
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(_run_trial, jobs=by_id, driver=driver, variables=_variables()), resources
     )
-    results = jobs[0].results
-    scratch = Path(tempfile.mkdtemp(prefix=".ray-", dir=results))
+    faults: list[MachineError] = []
+    tuner = ray_tune.Tuner(
+        trainable,
+        param_space={"pack": ray_tune.grid_search(list(by_id))},
+        tune_config=ray_tune.TuneConfig(
+            reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name
+        ),
+        run_config=ray_tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch.resolve()),
+            failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
+            callbacks=[_callback(packs, interruption, faults)],
+            verbose=0,
+        ),
+    )
     try:
-        tuner = ray_tune.Tuner(
-            trainable,
-            param_space={"pack": ray_tune.grid_search(list(by_id))},
-            tune_config=ray_tune.TuneConfig(
-                reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_trial_name
-            ),
-            run_config=ray_tune.RunConfig(
-                name="trials",
-                storage_path=str(scratch.resolve()),
-                failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
-                callbacks=[_callback(packs, interruption)],
-                verbose=0,
-            ),
-        )
         tuner.fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except UserError:
+        raise
+    except Exception as error:
+        raise faults[0] if faults else disk_fault(error) or RayDiedError(f"{_first_line(error)}. {GOES_ON}") from None
+    if faults:
+        raise faults[0]
     return packs.halves
+
+
+@contextmanager
+def _shared_folder(results: Path) -> Iterator[Path]:
+    """A folder for what Tune writes that every node of a cluster sees; gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=".ray-", dir=results))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _local_raylets() -> list[psutil.Process]:
@@ -213,7 +318,8 @@ def _trial_name(trial: Any) -> str:
 
 def _variables() -> dict[str, str]:
     """What a worker must know of the driver's environment."""
-    return {name: os.environ[name] for name in ("HVAE_DATA_DIR",) if name in os.environ}
+    named = os.environ.get("HVAE_DATA_DIR")
+    return {"HVAE_DATA_DIR": os.path.abspath(os.path.expanduser(named))} if named else {}
 
 
 def _run_trial(
@@ -227,7 +333,6 @@ def _run_trial(
     os.environ.update(variables)
     job = jobs[config["pack"]]
     markers = Markers(job)
-    markers.clear()
 
     def report(progress: Progress) -> None:
         _leave_if_orphaned(driver)
@@ -235,11 +340,19 @@ def _run_trial(
         ray_tune.report({"progress": asdict(progress)})
 
     try:
-        if not fits(job, report):
-            markers.out_of_memory.touch()
-    except Exception:
-        markers.failure.write_text(traceback.format_exc())
-        raise
+        try:
+            markers.clear()
+            if not fits(job, report):
+                markers.out_of_memory.touch()
+        except Exception as error:
+            if disk_fault(error) is None:
+                write_atomically(markers.failure, traceback.format_exc())
+            raise
+    except OSError as error:
+        if (fault := disk_fault(error)) is None:
+            raise
+        # The driver is told through Ray, as there may be no disk to write to.
+        ray_tune.report({"fault": str(fault)})
 
 
 def _leave_if_orphaned(driver: tuple[str, int]) -> None:
@@ -249,8 +362,16 @@ def _leave_if_orphaned(driver: tuple[str, int]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _callback(packs: Outcomes, interruption: Interruption) -> Any:
-    """A Tune callback that reports what becomes of packs. Its methods run in Tune's loop: quick, and never raising."""
+def _callback(packs: Outcomes, interruption: Interruption, faults: list[MachineError]) -> Any:
+    """A Tune callback that reports what becomes of packs. Its methods run in Tune's loop: quick, and never raising but
+    to end it.
+
+    Args:
+        packs: is told what becomes of them.
+        interruption: says when to stop.
+        faults: gets what ends the run.
+
+    """
     from ray.tune import Callback
 
     class Tell(Callback):
@@ -264,9 +385,12 @@ def _callback(packs: Outcomes, interruption: Interruption) -> Any:
 
         def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.interruption.check()
+            if faults:
+                raise faults[0]
             # Tune would wait for a dead Ray for ever.
             if any(not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE for raylet in self.raylets):
-                raise RayDiedError("Ray has died on this machine. The same command goes on from the last checkpoints.")
+                faults.append(RayDiedError(f"Ray has died on this machine. {GOES_ON}"))
+                raise faults[0]
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.packs.started(trial.config["pack"])
@@ -274,17 +398,27 @@ def _callback(packs: Outcomes, interruption: Interruption) -> Any:
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
+            if "fault" in result:
+                faults.append(MachineError(result["fault"]))
             if "progress" in result:
                 self.packs.listener.progressed(Progress(**result["progress"]))
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.packs.raised(trial.config["pack"])
+            self.judge(self.packs.raised, trial)
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.packs.returned(trial.config["pack"])
+            self.judge(self.packs.returned, trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.packs.given_up(trial.config["pack"])
+            self.judge(self.packs.given_up, trial)
+
+        def judge(self, what: Callable[[str], None], trial: Any) -> None:
+            if faults:
+                return  # nothing can be written, and the run ends
+            try:
+                what(trial.config["pack"])
+            except OSError as error:
+                faults.append(disk_fault(error) or MachineError(refusal("a file", error)))
 
     return Tell(packs, interruption)
 

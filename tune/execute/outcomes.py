@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import DISK_FAULTS, MachineError, UserError, refusal
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.records.provenance import now
@@ -11,6 +11,15 @@ from tune.execute.listener import Listener
 
 ATTEMPTS = 3
 """How often a pack is tried before it is recorded as failed. Each attempt goes on from the last checkpoint."""
+
+
+def disk_fault(error: BaseException) -> MachineError | None:
+    """What ends a whole run, and not a pack alone: a disk that is full or may not be written, on which nothing can be
+    recorded either. None if the error is none of these.
+    """
+    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        return MachineError(refusal("a file", error))
+    return None
 
 
 def record_failure(job: PackJob, traceback: str) -> None:
@@ -66,7 +75,7 @@ class Markers:
     def traceback(self) -> str:
         """Why the pack failed."""
         if self.failure.exists():
-            return self.failure.read_text()
+            return self.failure.read_text(encoding="utf-8", errors="replace")
         return "the worker exited without an error message (killed, or out of memory)\n"
 
 

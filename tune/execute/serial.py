@@ -6,7 +6,7 @@ from collections import deque
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from tune.execute.listener import Listener
-from tune.execute.outcomes import ATTEMPTS, record_failure
+from tune.execute.outcomes import ATTEMPTS, disk_fault, record_failure
 from tune.execute.splitting import ALONE, fits, split
 
 
@@ -39,6 +39,8 @@ def _run(job: PackJob, listener: Listener) -> list[PackJob]:
             listener.failed(job.pack_id, str(error), final=True)
             return []
         except Exception as error:
+            if (fault := disk_fault(error)) is not None:
+                raise fault from None
             final = attempt == ATTEMPTS
             reason = f"{type(error).__name__}: {error}"
             if final:

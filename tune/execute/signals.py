@@ -1,9 +1,14 @@
-"""SIGINT and SIGTERM, turned into an exception at a moment when it can be raised safely."""
+"""SIGINT and SIGTERM, turned into an exception at a moment when it can be raised safely; and SIGHUP, which a run
+survives.
+"""
 
+import contextlib
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Interrupted(BaseException):
@@ -16,12 +21,16 @@ class Interrupted(BaseException):
 
 class Interruption:
     """Watches for SIGINT and SIGTERM while it is entered, and raises Interrupted: at once, or, within `deferred`, when
-    `check` is next called. After the first signal, further ones do nothing.
+    `check` is next called. A second SIGINT says what is waited for, and a third one ends the process at once; further
+    SIGTERMs do nothing.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.is_deferred = False
+        self.waits_for = "files to be closed"
+        """What an interruption waits for at present, in words."""
+        self.pressed = 0
 
     def __enter__(self) -> "Interruption":
         self.before = self.arm()
@@ -36,10 +45,18 @@ class Interruption:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: object) -> None:
+        self.pressed += number == signal.SIGINT
         if self.number is None:
             self.number = number
             if not self.is_deferred:
                 raise Interrupted(number)
+        elif number == signal.SIGINT and self.pressed > 2:
+            leave(128 + number)
+        elif number == signal.SIGINT:
+            words = f"\nWaiting for {self.waits_for}. Ctrl-C once more leaves at once; what is written is safe.\n"
+            # Past the buffer of sys.stderr: this may have come in the middle of a write to it.
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), words.encode())
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""
@@ -47,11 +64,35 @@ class Interruption:
             raise Interrupted(self.number)
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """For code that must not be torn: Ray's compiled parts turn what a signal handler raises into other errors."""
-        self.is_deferred = True
+    def deferred(self, waits_for: str) -> Iterator[None]:
+        """For code that must not be torn: Ray's compiled parts turn what a signal handler raises into other errors.
+
+        Args:
+            waits_for: what an interruption waits for meanwhile, in words.
+
+        """
+        self.is_deferred, before = True, self.waits_for
+        self.waits_for = waits_for
         try:
             yield
         finally:
-            self.is_deferred = False
+            self.is_deferred, self.waits_for = False, before
         self.check()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once, whatever its other threads wait for; what it holds is freed by the system."""
+    with contextlib.suppress(OSError):
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")  # the live view hides the cursor
+    os._exit(code)
+
+
+@contextmanager
+def hangups_ignored() -> Iterator[None]:
+    """Within this context a terminal that is closed ends neither this process nor those that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -4,6 +4,7 @@ What is measured is the program's own step and evaluation, on images of noise, s
 is in the images changes no time). Loading a measurement needs no torch.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from hvae_spec.data.cache import user_cache
 from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
@@ -104,9 +104,10 @@ def device_name(device: str) -> str:
     return timing.cuda_name(device)
 
 
-def cache_path() -> Path:
-    """Where measurements are kept."""
-    return Path(platformdirs.user_cache_dir("hvae_spec")) / "measurements.json"
+def cache_path() -> Path | None:
+    """Where measurements are kept; None where a user has no home, and nothing is kept."""
+    cache = user_cache()
+    return None if cache is None else cache / "measurements.json"
 
 
 def load_measurement(member: MemberSpec, device: str, threads: int, compiled: bool) -> ShapeMeasurement | None:
@@ -123,10 +124,9 @@ def save_measurement(
 ) -> None:
     """Keep a measurement. Where nothing can be written, it is not kept."""
     content = _read_cache() | {_key(member, device, threads, compiled): asdict(measurement)}
-    try:
-        write_json(cache_path(), content)
-    except OSError:
-        return
+    if (path := cache_path()) is not None:
+        with contextlib.suppress(OSError):
+            write_json(path, content)
 
 
 def _key(member: MemberSpec, device: str, threads: int, compiled: bool) -> str:
@@ -136,8 +136,9 @@ def _key(member: MemberSpec, device: str, threads: int, compiled: bool) -> str:
 
 
 def _read_cache() -> dict[str, Any]:
+    path = cache_path()
     try:
-        content = json.loads(cache_path().read_text())
+        content = {} if path is None else json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from tune.plan import cgroup
+
 MEMORY_SHARE = 0.9
 """Of a device's memory that packs may take."""
 PACKS_UNDER_MPS = 16
@@ -47,14 +49,17 @@ def gpus(device: str) -> int:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """CPU cores that this process may use: those that it may run on, and no more than a container has time of."""
+    there = len(os.sched_getaffinity(0))
+    return max(1, int(min(there, cgroup.core_limit())))
 
 
 def memory(kind: str) -> float | None:
-    """Bytes that packs may take on one device: the smallest GPU, or the machine for `cpu`. None if unknown."""
+    """Bytes that packs may take on one device: the smallest GPU, or for `cpu` the machine, or a container's share of
+    it. None if unknown.
+    """
     if kind == "cpu":
-        return MEMORY_SHARE * psutil.virtual_memory().total
+        return MEMORY_SHARE * min(psutil.virtual_memory().total, cgroup.memory_limit())
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()

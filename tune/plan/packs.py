@@ -48,7 +48,7 @@ class RunInfo:
             compiled,
             self.command,
             self.source,
-            tuple(extends),
+            tuple(path.resolve() for path in extends),
             start_epoch,
             self.keep_optimizer,
             self.sources,

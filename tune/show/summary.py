@@ -1,5 +1,6 @@
 """What a command prints before and after a grid runs: the plan, and the truth about its results."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
@@ -152,24 +153,22 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB"
 
 
-def report(plan: Plan, console: Console) -> int:
-    """Print the final table and what was written. Returns the exit code, judged by the records alone."""
+def check_report() -> None:
+    """Make sure that a report can be drawn when everything has run. Raises MachineError if it cannot."""
     from analysis import report as analysis_report
 
+    analysis_report.check()
+
+
+def report(plan: Plan, console: Console) -> int:
+    """Print the final table and what was written. Returns the exit code: judged by the records alone, but for a report
+    that could not be written, which is said in one line.
+    """
     results = Results(plan.results.root)
     members = plan.reading.members
     records = [results.record(member.digests.training, member.folder) for member in members]
     statuses = [record.status(member.digests.evaluation) for record, member in zip(records, members, strict=True)]
-    written = analysis_report.write(results.root)
-    console.print(written.table)
-    for footnote in written.footnotes:
-        console.print(footnote, highlight=False)
-    alone = [path for path in written.files if path.parent == results.root]
-    for folder in dict.fromkeys(path.parent for path in written.files if path.parent != results.root):
-        names = dict.fromkeys(path.stem for path in written.files if path.parent == folder)
-        console.print(f"  {folder}: {', '.join(names)}", highlight=False)
-    for path in alone:
-        console.print(f"  {path}", soft_wrap=True, highlight=False)
+    is_written = _write_report(results, console)
     finished, failed, diverged = (statuses.count(status) for status in ("finished", "failed", "diverged"))
     missing = len(statuses) - finished - failed - diverged
     parts = [f"{finished} of {len(statuses)} members finished"]
@@ -181,4 +180,27 @@ def report(plan: Plan, console: Console) -> int:
     for record, status in islice(others, MEMBERS):
         console.print(f"  {status}: {record.folder}", soft_wrap=True, highlight=False)
     _more(len(others), MEMBERS, "members that have not finished", console)
-    return 1 if failed or missing else 3 if diverged else 0
+    return 1 if failed or missing or not is_written else 3 if diverged else 0
+
+
+def _write_report(results: Results, console: Console) -> bool:
+    """Write the report and print its table and where it is. False if it could not be written: every other line is then
+    still printed, and the records are as they are.
+    """
+    from analysis import report as analysis_report
+
+    try:
+        written = analysis_report.write(results.root)
+    except Exception as error:  # whatever it is, the hours of training before it are not lost
+        sys.stderr.write(f"{analysis_report.failure(results.root, error)}\n")
+        return False
+    console.print(written.table)
+    for footnote in written.footnotes:
+        console.print(footnote, highlight=False)
+    alone = [path for path in written.files if path.parent == results.root]
+    for folder in dict.fromkeys(path.parent for path in written.files if path.parent != results.root):
+        names = dict.fromkeys(path.stem for path in written.files if path.parent == folder)
+        console.print(f"  {folder}: {', '.join(names)}", highlight=False)
+    for path in alone:
+        console.print(f"  {path}", soft_wrap=True, highlight=False)
+    return True
