@@ -49,7 +49,7 @@ def test_neither_the_place_of_the_images_nor_what_is_idle_makes_another_member(f
     assert member.digests == digest
     assert member.folder.startswith("mine-L1-")
     assert member.labels["dataset"] == "mine"
-    for change in ("data.own.name=b", "data.own.range=[0, 256]", "data.copies=2", "data.own.shape=[4, 3]"):
+    for change in ("data.own.name=b", "data.own.range=[0, 256]", "data.copies=2", "data.own.shape=[3, 4]"):
         assert read(other / "a.yaml", [change]).members[0].digests != digest
     digits = read(other / "a.yaml", ["data.dataset=digits"]).members[0].digests
     assert read(other / "a.yaml", ["data={dataset: digits}"]).members[0].digests == digits
