@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from hvae_spec.data.cache import search_folders
 from hvae_spec.data.formats import folder, numpy_file
+from hvae_spec.data.formats.parts import PARTS
 from hvae_spec.data.formats.regular import LARGEST_IMAGE, NOWHERE
 from hvae_spec.data.images import RawImages, every_fifth
 from hvae_spec.errors import DataError, MachineError, as_machine_error
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.data import OwnImages
 
-PARTS = ("train", "test")
 LARGEST_LEVELS = 2**24
 """Whole numbers up to here are exact as float32."""
 UNIT = 1 + 1e-6
@@ -159,12 +159,13 @@ def _of_folder(path: Path) -> _Stored:
 
 
 def _of_arrays(path: Path) -> _Stored:
-    parts = numpy_file.read(path)
+    parts, others = numpy_file.read(path)
     images = {part: parts[part] for part in PARTS if part in parts}
     labels = {part: _labels(path, f"{part}_labels", parts, len(array)) for part, array in images.items()}
     are_labeled = any(name.endswith("_labels") for name in parts)
     classes = {int(label): str(label) for label in np.unique(np.concatenate(list(labels.values())))}
-    return _Stored(images, labels, classes if are_labeled else {}, "the array 'test'")
+    remarks = (f"passed over: {', '.join(others)}",) if others else ()
+    return _Stored(images, labels, classes if are_labeled else {}, "the array 'test'", remarks)
 
 
 def _check_sizes(path: Path, name: str, sizes: tuple[int, ...]) -> None:

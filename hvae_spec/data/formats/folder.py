@@ -1,7 +1,6 @@
 """A folder of image files: `train/` and `test/`, or all in one; a folder in them for each class, or none."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,16 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_spec.data.formats.image_file import OTHER_SUFFIXES, SUFFIXES, gray_values
+from hvae_spec.data.formats.parts import PARTS, is_another_part
 from hvae_spec.data.formats.regular import LARGEST_OWN
 from hvae_spec.errors import DataError, as_machine_error
 
-PARTS = ("train", "test")
-"""The folders of training and test images. Case does not matter."""
-ANOTHER_PART = re.compile(
-    r"(train|training|test|testing|val|valid|validation|dev|eval|evaluation)s?([ _-]?(set|split|data|images|\d+))?"
-)
-"""A folder of such a name holds no class, but a part of the images."""
 ACCEPTED = "expected `train` and `test`, in each of them its images or a folder of images for each class"
+"""Case does not matter in the names of the parts."""
 HIDDEN = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
 """What systems leave behind, besides what begins with a dot."""
 
@@ -174,7 +169,7 @@ def _parts(top: _Level) -> dict[str, Classes]:
             found[name] = folder
     others = [folder for folder in top.folders if folder not in found.values()]
     for folder in others:
-        if ANOTHER_PART.fullmatch(folder.name.lower()) and (image := _any_image(folder)):
+        if is_another_part(folder.name) and (image := _any_image(folder)):
             raise DataError(f"{folder}: no name of a part that is read (it holds {image.name}); {ACCEPTED}")
     if not found:
         return {"train": _classes(top)}

@@ -1,6 +1,9 @@
 """An image file as gray values of 8 bits, or the reason why it cannot be that without loss."""
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,8 @@ def gray_values(file: Path) -> NDArray[np.uint8]:
                 _check(file, image)
                 if image.format == "PNG":
                     _check_png(file)
-                image.load()
+                with _silent() if image.format == "TIFF" else nullcontext():
+                    image.load()
                 _check_opaque(file, image)
                 # The gray of four inks is that of the colors they make.
                 upright = ImageOps.exif_transpose(image.convert("RGB") if image.mode == "CMYK" else image)
@@ -52,17 +56,35 @@ def gray_values(file: Path) -> NDArray[np.uint8]:
     except UnidentifiedImageError:
         raise DataError(f"{file}: not an image, or damaged; save it again as a PNG of 8 bits, or remove it") from None
     except Image.DecompressionBombError:
-        raise _too_large(file, "far more") from None
+        raise _too_large(file) from None
     except Exception as error:  # Pillow raises whatever the damage leads to
         what = " ".join(str(error).split())[:150] or type(error).__name__
         damage = DataError(f"{file}: not an image, or damaged ({what}); save it again as a PNG of 8 bits, or remove it")
         raise as_machine_error(file, error) or damage from None
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Leave out what libtiff writes to the process's stderr of damage, which Pillow raises as well."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _check(file: Path, image: Image.Image) -> None:
     """Refuse what an image's header says that cannot be read without loss, or not at all."""
     if image.width * image.height > LARGEST_IMAGE:
-        raise _too_large(file, f"{image.width:,} x {image.height:,}")
+        raise _too_large(file)
     if getattr(image, "is_animated", False):
         raise DataError(f"{file}: has several frames or pages; save each as a file of its own")
     if _is_deep(file, image):
@@ -72,8 +94,8 @@ def _check(file: Path, image: Image.Image) -> None:
         )
 
 
-def _too_large(file: Path, pixels: str) -> DataError:
-    return DataError(f"{file}: {pixels} pixels, more than the {LARGEST_IMAGE:,} that an image may have; scale it down")
+def _too_large(file: Path) -> DataError:
+    return DataError(f"{file}: more than {LARGEST_IMAGE:,} pixels; scale it down")
 
 
 def _is_deep(file: Path, image: Image.Image) -> bool:

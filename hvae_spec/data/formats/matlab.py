@@ -47,8 +47,13 @@ def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
         MachineError: the system does not let it be read.
 
     """
+    found = {}
     with _opened(path) as (stream, order, size):
-        return _checked(path, {matrix.name: matrix for matrix, _ in _matrices(stream, order, size)}, names)
+        for matrix, content in _matrices(stream, order, size):
+            found[matrix.name] = matrix
+            if matrix.name in names and matrix.is_real:
+                content.promise(matrix.shape)
+    return _checked(path, found, names)
 
 
 def arrays(path: Path, *names: str) -> dict[str, NDArray[np.generic]]:
@@ -163,8 +168,8 @@ class _Content:
         (word,) = struct.unpack(f"{self.order}I", flags[:4])
         return _Matrix(name.decode("latin-1"), shape, word & 0xFF in NUMERIC and not word & COMPLEX)
 
-    def numbers(self, shape: tuple[int, ...]) -> NDArray[np.generic]:
-        """The numbers of the matrix that follow, as they are stored."""
+    def promise(self, shape: tuple[int, ...]) -> tuple[np.dtype[np.generic], int, bytearray]:
+        """The type in which the numbers of a matrix are stored, their bytes, and these if they are within the tag."""
         kind, size, within = self.tag()
         if kind not in TYPES:
             raise ValueError("a matrix holds no numbers")
@@ -173,6 +178,11 @@ class _Content:
             raise ValueError(f"a matrix of {' x '.join(map(str, shape))} numbers promises {size:,} bytes of them")
         if size > LARGEST_PUBLISHED:
             raise ValueError(f"a matrix promises {size:,} bytes, more than any published file has")
+        return dtype, size, within
+
+    def numbers(self, shape: tuple[int, ...]) -> NDArray[np.generic]:
+        """The numbers of the matrix that follow, as they are stored."""
+        dtype, size, within = self.promise(shape)
         content = within or self._padded(size)
         self.end()
         return np.frombuffer(content, dtype).reshape(shape, order="F")

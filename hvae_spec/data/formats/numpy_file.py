@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_spec.data.formats.parts import is_another_part
 from hvae_spec.data.formats.regular import LARGEST_OWN, file_size
 from hvae_spec.errors import DataError, UserError, as_machine_error
 
@@ -29,11 +30,14 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         MachineError: the system does not let it be read.
 
     """
-    return _arrays(path, lambda array: array.header()[0])
+    return _arrays(path, lambda array: array.header()[0])[0]
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array of a file by name; that of a `.npy` is called `train`. Raises what `shapes` does."""
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays of a file by name, that of a `.npy` called `train`, and the names of others that are not read.
+
+    Raises what `shapes` does.
+    """
     return _arrays(path, lambda array: array.values())
 
 
@@ -71,7 +75,7 @@ class _Stored:
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
-def _arrays(path: Path, read_one: Callable[[_Stored], Any]) -> dict[str, Any]:
+def _arrays(path: Path, read_one: Callable[[_Stored], Any]) -> tuple[dict[str, Any], list[str]]:
     size = file_size(path)
     if path.suffix not in (".npy", ".npz"):
         raise DataError(f"{path}: expected a .npz or .npy file, or a folder of images")
@@ -87,7 +91,11 @@ def _arrays(path: Path, read_one: Callable[[_Stored], Any]) -> dict[str, Any]:
         raise as_machine_error(path, error) or damage from None
     if "train" not in found:
         raise DataError(f"{path}: holds no array 'train' (it holds {', '.join(names) or 'nothing'})")
-    return found
+    others = [name for name in names if name not in found]
+    for name in others:
+        if is_another_part(name.removesuffix("_labels")):
+            raise DataError(f"{path}: {name!r} is no name of an array that is read; expected {', '.join(ARRAYS)}")
+    return found, others
 
 
 def _one(path: Path, size: int, read_one: Callable[[_Stored], Any]) -> tuple[dict[str, Any], list[str]]:
@@ -102,6 +110,9 @@ def _several(path: Path, size: int, read_one: Callable[[_Stored], Any]) -> tuple
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         known = {name: members[name] for name in ARRAYS if name in members}
         _check_size(path, sum(info.file_size for info in known.values()), min(LARGEST_OWN, max(UNFOLDED, FOLD * size)))
+        for name, info in members.items():
+            if name not in known:
+                archive.open(info).close()  # which compares its name with the one in front of it
         for name, info in known.items():
             found[name] = read_one(_Stored(partial(archive.open, info), info.file_size))
     return found, sorted(members)
