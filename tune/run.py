@@ -34,7 +34,7 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.show.summary import check_report, print_adopted, print_plan, report
+from tune.show.summary import check_report, print_adopted, print_found, print_plan, report
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -63,15 +63,18 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     options = _with_device(options)
     machine = _machine(options)
     check_sources(options.records)
+    from tune.execute.data_check import check_data, found_images
+
     if options.plan:
-        print_plan(_plan(options, machine, results, reading, console), console)
+        plan = _plan(options, machine, results, reading, console)
+        print_plan(plan, console, found_images(plan))
         return code_of_output()
-    from tune.execute.data_check import check_data
 
     with hangups_ignored(), locked(results.root):
         plan = _plan(options, machine, results, reading, console)
-        check_data(plan)
+        found = check_data(plan)
         check_report()
+        print_found(found, console)
         print_adopted(plan, console)
         plan.prepare()
         _run(plan, options, machine, console, interruption)

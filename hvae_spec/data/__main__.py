@@ -9,7 +9,7 @@ from pathlib import Path
 from hvae_spec.command import run_command
 from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.canonical import is_canonical
-from hvae_spec.data.counts import image_counts
+from hvae_spec.data.counts import check_headers, image_counts
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError
 from hvae_spec.output import code_of_output
@@ -113,7 +113,7 @@ def fetch(name: str) -> int:
     """Download the files of a data set that are missing. Returns the exit code.
 
     Raises:
-        DataError: there is no such data set, its files are not known, or one cannot be had.
+        DataError: there is no such data set, its files are not known, or one cannot be had or is damaged.
 
     """
     from rich.console import Console
@@ -132,6 +132,7 @@ def fetch(name: str) -> int:
     for path, source in zip(paths, SOURCES[name], strict=True):
         note = "" if is_canonical(path, source) else " (not the file that its distributor published)"
         console.print(f"{path}{note}", soft_wrap=True, markup=False, highlight=False)
+    check_headers(name)
     return 0
 
 

@@ -43,11 +43,13 @@ def search_folders() -> list[Path]:
 
 
 def find(source: Source) -> Path | None:
-    """The path of a data file, with or without its `.gz`; None if it is nowhere."""
+    """The path of a data file, with or without its `.gz`; None if it is nowhere. What is there but is no file is found,
+    too, so that whoever reads it says so.
+    """
     for folder in search_folders():
         path = folder / source.dataset / source.name
         for candidate in (path, path.with_suffix("") if path.suffix == ".gz" else path):
-            if candidate.is_file():
+            if candidate.exists():
                 return candidate
     return None
 

@@ -2,10 +2,10 @@
 
 import hashlib
 from pathlib import Path
-from typing import IO
 
 from hvae_spec.data.cache import Source
-from hvae_spec.data.formats.compressed import opened
+from hvae_spec.data.formats.compressed import Readable, opened
+from hvae_spec.data.formats.regular import published_size
 from hvae_spec.errors import MachineError, as_machine_error
 
 BLOCK = 1 << 20
@@ -21,11 +21,11 @@ class Digesting:
 
     """
 
-    def __init__(self, stream: IO[bytes], like: str) -> None:
+    def __init__(self, stream: Readable, like: str) -> None:
         self.stream, self.algorithm = stream, like.partition(":")[0]
         self.state = hashlib.new(self.algorithm)
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """The next bytes."""
         block = self.stream.read(size)
         self.state.update(block)
@@ -37,7 +37,7 @@ class Digesting:
         return f"{self.algorithm}:{self.state.hexdigest()}"
 
 
-def _digest(stream: IO[bytes], like: str) -> str:
+def _digest(stream: Readable, like: str) -> str:
     content = Digesting(stream, like)
     while content.read(BLOCK):
         pass
@@ -48,6 +48,7 @@ def is_canonical(path: Path, source: Source) -> bool:
     """Whether a file is the published one, or has its content. Raises UserError if it is damaged or
     cannot be read.
     """
+    published_size(path)
     if path.name == source.name:
         try:
             with path.open("rb") as stream:

@@ -10,9 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from hvae_spec.data.cache import search_folders
-from hvae_spec.data.formats.compressed import opened
+from hvae_spec.data.formats.compressed import Readable, opened
 from hvae_spec.data.formats.idx import idx_shape
 from hvae_spec.data.formats.norb_matrix import norb_shape
+from hvae_spec.data.formats.regular import NOWHERE
 from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError, MachineError, UserError, as_machine_error
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
@@ -54,8 +55,22 @@ def stated_counts(spec: DataSpec) -> ImageCounts:
         try:
             os.stat(file)
         except (OSError, ValueError) as error:
-            raise as_machine_error(file, error) or DataError(f"{file}: no such file or folder") from None
+            raise as_machine_error(file, error) or DataError(f"{file}: {NOWHERE}") from None
     return available_counts(spec)
+
+
+def check_headers(name: str) -> None:
+    """Whether the headers of the files of a published data set, where they are here, are those of such files.
+
+    Raises:
+        DataError: a file is damaged, or none of that data set.
+        MachineError: the system does not let it be read.
+
+    """
+    count = _HEADERS.get(name)
+    states = None if count is None else _states(name)
+    if count is not None and states is not None:
+        count(*states)
 
 
 def image_pixels(spec: DataSpec) -> int:
@@ -124,17 +139,26 @@ def _candidates(name: str, *_environment: str | None) -> tuple[tuple[str, ...], 
     )
 
 
+def _header(path: Path, read: Callable[[Readable], tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape that the header of a file states. Raises UserError, which names the file."""
+    with opened(path) as stream:
+        try:
+            return read(stream)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+
 @lru_cache(maxsize=64)
 def _mnist_counts(train: State, test: State) -> ImageCounts:
-    with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
-        (count, height, width), (tests, *_) = idx_shape(images, 3), idx_shape(others, 3)
+    (count, height, width), (tests, *_) = (
+        _header(Path(file[0]), lambda stream: idx_shape(stream, 3)) for file in (train, test)
+    )
     return ImageCounts(height * width, count, tests)
 
 
 @lru_cache(maxsize=64)
 def _norb_counts(train: State, test: State) -> ImageCounts:
-    with opened(Path(train[0])) as images, opened(Path(test[0])) as others:
-        (_, (count, *_)), (_, (tests, *_)) = norb_shape(images), norb_shape(others)
+    (count, *_), (tests, *_) = (_header(Path(file[0]), lambda stream: norb_shape(stream)[1]) for file in (train, test))
     return ImageCounts(published_counts()["norb"].pixels, count, tests)
 
 
@@ -168,14 +192,16 @@ _HEADERS: dict[str, Callable[..., ImageCounts]] = {
 }
 
 
-def _signature(path: str) -> tuple[int, ...]:
-    """What changes when a file does, or when something is added to a folder or to the folders in it."""
+def _signature(path: str, levels: int = 3) -> tuple[int, ...]:
+    """What changes when a file does, or when something is added to a folder or to the folders in it, of which the parts
+    and the classes are so many levels.
+    """
     try:
         status = os.stat(path)
-        below = _folders(path, status.st_mtime_ns) if stat.S_ISDIR(status.st_mode) else ()
+        below = _folders(path, status.st_mtime_ns) if levels and stat.S_ISDIR(status.st_mode) else ()
     except OSError as error:
         raise as_machine_error(path, error) or MachineError(f"{path}: cannot be read ({error.strerror})") from None
-    times = tuple(time for folder in below for time in _signature(folder))
+    times = tuple(time for folder in below for time in _signature(folder, levels - 1))
     return (status.st_mtime_ns, status.st_size, *times)
 
 

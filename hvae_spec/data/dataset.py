@@ -82,5 +82,5 @@ def load_dataset(spec: DataSpec) -> Dataset:
 def _sha256(*arrays: NDArray[Any]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

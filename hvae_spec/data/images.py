@@ -17,7 +17,8 @@ class RawImages:
     `train` [N, D] and `test` [N', D] are whole numbers 0 ... levels - 1 (gray levels), or float32 intensities in [0, 1]
     with `levels` 2, so that value / (levels - 1) is the intensity of either; `train_labels` and `test_labels` are
     classes; `shape` is (height, width); `canonical` says whether the images are those that the distributor published,
-    by their digest, and is None where there is nothing to compare with (a user's own images).
+    by their digest, and is None where there is nothing to compare with (a user's own images); `found` says in sentences
+    what was found where that is for the user to judge.
     """
 
     train: NDArray[Any]
@@ -27,6 +28,7 @@ class RawImages:
     levels: int
     shape: tuple[int, int]
     canonical: bool | None
+    found: tuple[str, ...] = ()
 
 
 def every_fifth(count: int) -> NDArray[np.bool_]:

@@ -47,8 +47,8 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
         except MachineError:
             raise  # the spec is as it should be
         except UserError as error:
-            remedy = "a .npz or .npy file, or a folder of images"
-            found.append(Inconsistency(("data", "own", "file"), str(error), remedy, ("data.own",)))
+            # What would fix it depends on what is wrong with the file, and is part of the message.
+            found.append(Inconsistency(("data", "own", "file"), str(error), "", ("data.own",)))
     if available is not None and not found:
         found += _empty_sets(data, available)
         if not found:

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Real, SpecModel
@@ -30,8 +31,19 @@ OwnFile = Annotated[
 ]
 
 
+GRAY_RANGE = (0, 255)
+"""The range of image files."""
+
+
+def _range_may_be_left_out(schema: dict[str, Any]) -> None:
+    """An editor cannot know whether a name is that of a folder."""
+    schema["required"].remove("range")
+
+
 class OwnImages(SpecModel):
     """Images of the user's own: an array file or a folder of images."""
+
+    model_config = ConfigDict(json_schema_extra=_range_may_be_left_out)
 
     name: OwnName
     """What tables, figures and records call the data set: letters, digits, `.`, `_` and `-`."""
@@ -40,10 +52,20 @@ class OwnImages(SpecModel):
     one array, or a folder of images. Arrays are [N, D] or [N, height, width]. A folder may hold `train/` and `test/`,
     and a folder for each class in them. Without test images, every fifth image is one."""
     range: Annotated[tuple[Real, Real], InFloat64("images are scaled in float64, to 0, 1, ... or to [0, 1]")]
-    """The smallest and the largest value that a pixel can have. Whole numbers (and image files, which have
-    `[0, 255]`) are gray levels; fractions are intensities, which a `gaussian` observation takes as they are."""
+    """The smallest and the largest value that a pixel can have. Whole numbers within two whole numbers are gray levels,
+    also if they are stored as floats; other numbers are intensities, which a `gaussian` observation takes as they are.
+    May be left out for image files, which have `[0, 255]`."""
     shape: tuple[Count, Count] | None = None
     """Height and width of flat images. Null: as in the file, else a square if that can be."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_of_image_files(cls, value: Any) -> Any:
+        """`range` where a folder of image files leaves it out: only array files have suffixes of their own."""
+        if not isinstance(value, dict) or value.get("range") is not None or not isinstance(value.get("file"), str):
+            return value
+        is_array = PurePath(value["file"]).suffix in (".npy", ".npz")
+        return value if is_array else {**value, "range": GRAY_RANGE}
 
 
 class DataSpec(SpecModel):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.errors import SpecError, UserError
+from hvae_spec.data.own import in_both
+from hvae_spec.errors import DataError, SpecError, UserError
 from hvae_spec.reading import loads
 from hvae_spec.spec.data import DataSpec
 
@@ -84,6 +85,92 @@ def test_a_shape_folds_flat_images(tmp_path):
     np.save(path, GRAY.reshape(12, 20))
     with pytest.raises(UserError, match=r"20 pixels, not the 3 x 4"):
         load_dataset(own(path, shape=[3, 4]))
+    np.save(path, GRAY)
+    with pytest.raises(UserError, match=r"5 x 4 pixels, not the 4 x 5 of data.own.shape"):
+        load_dataset(own(path, shape=[4, 5]))
+
+
+def stored(path, values, **more):
+    np.savez(path, train=values, **more)
+    return path
+
+
+FLOATS = RNG.random((10, 9)).astype(np.float32)
+WHOLE = RNG.integers(0, 256, (10, 9))
+
+
+@pytest.mark.parametrize("limits", [(0, 255), (0, 2), (0, 1000.5), (-1, 1)])
+def test_fractions_up_to_1_in_a_wide_range_are_refused(tmp_path, limits):
+    for values in (FLOATS, FLOATS + 5e-7, FLOATS.astype(np.float16), np.round(FLOATS)):
+        with pytest.raises(DataError, match=r"all nearly the same gray within .* write range: \[0, 1\]"):
+            load_dataset(own(stored(tmp_path / "a.npz", values), limits))
+    with pytest.raises(DataError, match=r"'test' has fractions from"):
+        load_dataset(own(stored(tmp_path / "a.npz", 200 * FLOATS + 1, test=FLOATS), limits=(0, 1000)))
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [(FLOATS, (0, 1)), (FLOATS, (0, 1.9)), (FLOATS * 1.001 / FLOATS.max(), (0, 2)), (2 * FLOATS - 1, (-1, 1))],
+)
+def test_fractions_that_their_range_is_for_are_intensities(tmp_path, values, limits):
+    dataset = loaded(own(stored(tmp_path / "a.npz", values), limits))
+    low, high = limits
+    assert dataset.test == pytest.approx((values[::5] - low) / (high - low), abs=1e-6)
+    assert (dataset.levels, dataset.train.dtype) == (2, np.float32)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-3, 300)])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_whole_numbers_stored_as_floats_are_gray_levels(tmp_path, kind, low, high):
+    dataset = loaded(own(stored(tmp_path / "a.npz", WHOLE.astype(kind)), (low, high)))
+    whole = loaded(own(stored(tmp_path / "b.npz", WHOLE), (low, high)))
+    assert dataset.levels == whole.levels == high - low + 1
+    assert dataset.train.dtype == whole.train.dtype
+    assert np.array_equal(dataset.train, np.delete(WHOLE, [0, 5], axis=0) - low)
+    assert (dataset.train_sha256, dataset.test_sha256) == (whole.train_sha256, whole.test_sha256)
+    assert dataset.found[-1] == f"values: floats that are all whole, so they are the gray levels {low}, ..., {high}"
+    assert not [line for line in whole.found if "floats" in line]
+
+
+def test_they_are_not_where_one_part_is_not_whole_or_the_range_is_not(tmp_path):
+    whole = WHOLE.astype(np.float32)
+    dataset = load_dataset(own(stored(tmp_path / "a.npz", whole, test=whole + np.float32(0.5)), (0, 256)))
+    assert (dataset.levels, dataset.train.dtype) == (2, np.float32)
+    assert dataset.test == pytest.approx((whole + 0.5) / 256)
+    dataset = load_dataset(own(stored(tmp_path / "a.npz", whole), (0, 255.5)))
+    assert dataset.test == pytest.approx(whole[::5] / 255.5)
+    assert load_dataset(own(stored(tmp_path / "a.npz", whole, test=WHOLE), (0, 255))).levels == 256
+    with pytest.raises(DataError, match="'train' and 'test' are not both whole numbers, or not both fractions"):
+        load_dataset(own(stored(tmp_path / "a.npz", WHOLE, test=whole + np.float32(0.5)), (0, 256)))
+
+
+def test_values_of_less_than_half_the_range_are_told_not_refused(tmp_path):
+    dataset = load_dataset(own(stored(tmp_path / "a.npz", WHOLE % 17), (0, 255)))
+    assert dataset.found[-1] == "values: from 0 to 16, less than half of data.own.range, [0, 255]"
+    assert np.array_equal(dataset.test, WHOLE[::5] % 17)
+    assert not [line for line in load_dataset(own(stored(tmp_path / "a.npz", WHOLE), (0, 255))).found if "half" in line]
+
+
+def test_test_images_that_stand_in_the_training_set_are_counted(tmp_path):
+    images = GRAY.reshape(12, 20)
+    for order in ("C", "F"):
+        path = stored(tmp_path / "a.npz", np.asarray(images[:9], order=order), test=images[[3, 3, 10, 8]])
+        assert in_both(load_dataset(own(path))) == 3
+    assert in_both(load_dataset(own(stored(tmp_path / "a.npz", images)))) == 0
+
+
+@pytest.mark.parametrize(("low", "kind"), [(0, np.uint8), (0, np.int64), (-7, np.int16)])
+def test_many_images_are_scaled_as_few_are(tmp_path, monkeypatch, low, kind):
+    """Rows at a time, whether whole numbers or fractions."""
+    whole = (RNG.integers(0, 200, (50, 9)) + low).astype(kind)
+    for values in (whole, whole + 0.25):
+        path = stored(tmp_path / "a.npz", values)
+        dataset = load_dataset(own(path, (low, low + 255)))
+        monkeypatch.setattr("hvae_spec.data.own.AT_ONCE", 20)
+        again = load_dataset(own(path, (low, low + 255)))
+        monkeypatch.undo()
+        assert (dataset.train_sha256, dataset.test_sha256) == (again.train_sha256, again.test_sha256)
+    assert dataset.test == pytest.approx((whole[::5] + 0.25 - low) / 255)
 
 
 def pictures(folder, images, mode=None, suffix=".png"):
@@ -138,6 +225,7 @@ FAULTS = [
     (lambda p: arrays(p / "a.npz", train=GRAY / 0.0), (0, 9), "data.own.range promises 0 to 9"),
     (lambda p: arrays(p / "a.npz", train=GRAY), (0, 255.5), "must be two whole numbers"),
     (lambda p: arrays(p / "a.npz", train=GRAY, test=GRAY / 2), (0, 255), "not both whole numbers"),
+    (lambda p: arrays(p / "a.npz", train=GRAY[:, 0], test=GRAY[:, 0] / 2), (0, 255), "not both whole numbers"),
     (lambda p: arrays(p / "a.npz", train=GRAY, train_labels=np.arange(3)), (0, 255), "'train_labels' must be 12"),
     (lambda p: (p / "a.npz").write_bytes(b"PK" * 9) and p / "a.npz", (0, 255), "not a .npz file"),
     (lambda p: ((p / "a.npy").write_bytes(b"") and None) or p / "a.npy", (0, 255), "not a .npy file"),

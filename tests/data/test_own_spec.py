@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hvae_spec.data.counts import image_counts
+from hvae_spec.errors import SpecError
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.data import DataSpec
@@ -49,10 +50,69 @@ def test_neither_the_place_of_the_images_nor_what_is_idle_makes_another_member(f
     assert member.digests == digest
     assert member.folder.startswith("mine-L1-")
     assert member.labels["dataset"] == "mine"
-    for change in ("data.own.name=b", "data.own.range=[0, 256]", "data.copies=2", "data.own.shape=[4, 3]"):
+    for change in ("data.own.name=b", "data.own.range=[0, 256]", "data.copies=2", "data.own.shape=[3, 4]"):
         assert read(other / "a.yaml", [change]).members[0].digests != digest
     digits = read(other / "a.yaml", ["data.dataset=digits"]).members[0].digests
     assert read(other / "a.yaml", ["data={dataset: digits}"]).members[0].digests == digits
+
+
+@pytest.fixture
+def images(folder):
+    """A folder of image files, `images/all`, of which the third test image stands in the training set, too."""
+    from PIL import Image
+
+    (folder / "images" / "all").mkdir()
+    for number in range(15):
+        gray = np.random.default_rng(min(number, 10)).integers(0, 256, (3, 4), dtype=np.uint8)
+        Image.fromarray(gray).save(folder / "images" / "all" / f"{number:02d}.png")
+    return folder
+
+
+def test_the_range_of_image_files_may_be_left_out(images):
+    given = read(images / "a.yaml", [f"data.own.file={images}/images/all"]).members[0]
+    (images / "b.yaml").write_text(SPEC.replace("images/a.npy, range: [0, 255]", "images/all"))
+    left_out = read(images / "b.yaml").members[0]
+    assert left_out.spec.data.own.range == (0, 255)
+    assert left_out.digests == given.digests
+    # It is what it was before it could be left out.
+    assert given.digests.trajectory.startswith("0e7e4bf8e45d")
+    assert read(images / "b.yaml", ["data.own.range=[0, 256]"]).members[0].digests != given.digests
+    with pytest.raises(SpecError, match=r"data.own.range is missing"):
+        read(images / "b.yaml", [f"data.own.file={images}/images/a.npy"])
+
+
+def test_a_plan_and_a_run_say_what_was_found(images, tmp_path, capsys):
+    from tune.run import main
+
+    expected = [
+        "mine: 12 training and 3 test images of 3 x 4 pixels, 256 gray levels",
+        "  test set: every fifth of the images, as no others are set apart",
+        "  passed over: 1 .txt file",
+        "  1 of the 3 test images stand in the training set, too",
+    ]
+    (images / "images" / "all" / "notes.txt").write_text("")
+    settings = ["--set", f"data.own.file={images}/images/all", "--set", "data.train_images=5"]
+    command = [str(images / "a.yaml"), "--serial", *settings]
+    for more in (["--plan"], ["--results", str(tmp_path / "r")]):
+        assert main([*command, *more]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        start = lines.index(expected[0])
+        assert lines[start : start + 4] == expected
+
+
+def test_a_plan_refuses_what_a_run_would_refuse(images, data_dir, capsys):
+    from formats import write_mnist
+
+    from tune.run import main
+
+    np.save(images / "images" / "a.npy", np.random.default_rng(0).random((20, 3, 4)))
+    assert main([str(images / "a.yaml"), "--plan"]) == 2
+    assert "write range: [0, 1]" in capsys.readouterr().err
+    write_mnist(data_dir)
+    (data_dir / "mnist" / "t10k-images-idx3-ubyte").write_bytes(b"damaged")
+    command = [str(images / "a.yaml"), "--set", "data={dataset: mnist}", "--set", "model.observation=bernoulli"]
+    assert main([*command, "--plan"]) == 2
+    assert "t10k-images-idx3-ubyte: not an IDX file of bytes" in capsys.readouterr().err
 
 
 def test_the_digest_goes_by_the_published_sizes_not_by_what_is_here(folder, data_dir):

@@ -1,9 +1,11 @@
-"""The images that a run is about to use, against those that the records in its folder were made with."""
+"""The images that a run is about to use: what was found, and whether the records in its folder were made with them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from hvae_spec.data.counts import check_headers
 from hvae_spec.data.dataset import Dataset, load_dataset
+from hvae_spec.data.own import in_both
 from hvae_spec.errors import DataError
 from hvae_spec.records.index import spec_of
 from hvae_spec.records.layout import Record
@@ -12,10 +14,48 @@ from hvae_spec.spec.data import DataSpec
 from tune.plan.planner import Plan
 
 
-def check_data(plan: Plan) -> None:
+def found_images(plan: Plan) -> list[str]:
+    """What was found where a plan's images of the user's own are, in lines, a heading and indented ones for each data
+    set. They are read as a whole; of published data sets that are here, the headers.
+
+    Raises:
+        DataError: images are missing or damaged, or not what the spec says of them.
+
+    """
+    lines = []
+    for data in {_key(cell.member.data): cell.member.data for cell in plan.reading.cells}.values():
+        if data.is_own:
+            lines += _found(_load(data))
+        else:
+            check_headers(data.dataset)
+    return lines
+
+
+def _load(data: DataSpec) -> Dataset:
+    """The images that a spec names; those of the user's own are all read, however many it uses."""
+    return load_dataset(DataSpec(dataset=data.dataset, own=data.own) if data.is_own else data)
+
+
+def _found(dataset: Dataset) -> list[str]:
+    """What was found where images of the user's own are; nothing of others."""
+    if not dataset.found:
+        return []
+    counts, (height, width) = dataset.counts, dataset.shape
+    kind = "intensities" if dataset.train.dtype.kind == "f" else f"{dataset.levels:,} gray levels"
+    images = f"{counts.train:,} training and {counts.test:,} test images of {height} x {width} pixels, {kind}"
+    lines = [f"{dataset.name}: {images}", *(f"  {line}" for line in dataset.found)]
+    if both := in_both(dataset):
+        lines.append(f"  {both:,} of the {counts.test:,} test images stand in the training set, too")
+    return lines
+
+
+def check_data(plan: Plan) -> list[str]:
     """Load every data set that is needed once, so that what is missing is downloaded, or named, before anything runs,
     and compare it with the images of earlier results: before weights are evaluated again, before a training goes on
     from another one, and before a cell gets more seeds.
+
+    Returns:
+        What was found where images of the user's own are, as `found_images` has it.
 
     Raises:
         DataError: a data set is missing or damaged, or is not what the records were made with.
@@ -25,7 +65,7 @@ def check_data(plan: Plan) -> None:
     for job in plan.jobs:
         data = job.members[0].spec.data
         if _key(data) not in loaded:
-            loaded[_key(data)] = load_dataset(data)
+            loaded[_key(data)] = _load(data)
     seen: set[Path] = set()
     first: dict[str, tuple[Record, DataState]] = {}
     for data, record in _records(plan):
@@ -39,6 +79,7 @@ def check_data(plan: Plan) -> None:
             else:
                 # Nothing of these data is run, but records of other folders may come to stand beside each other.
                 _compare_records(record, state, *first.setdefault(_key(data), (record, state)))
+    return [line for dataset in loaded.values() for line in _found(dataset)]
 
 
 def _key(data: DataSpec) -> str:

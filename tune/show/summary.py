@@ -22,9 +22,10 @@ CELLS, PACKS, MEMBERS = 100, 20, 20
 """Most rows that are printed of each."""
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """Print cells, packs, what is done, what becomes of other records, and a forecast."""
+def print_plan(plan: Plan, console: Console, found: Sequence[str] = ()) -> None:
+    """Print cells, which images were found, packs, what is done, what becomes of other records, and a forecast."""
     _print_cells(plan, console)
+    print_found(found, console)
     print_adopted(plan, console)
     for note in plan.notes:
         console.print(note, soft_wrap=True, highlight=False, markup=False)
@@ -33,6 +34,12 @@ def print_plan(plan: Plan, console: Console) -> None:
         _print_forecast(plan, console)
     console.print(to_do(plan) + ".", soft_wrap=True, highlight=False)
     console.print(f"Results: {plan.results.root}", soft_wrap=True, highlight=False)
+
+
+def print_found(found: Sequence[str], console: Console) -> None:
+    """Print what was found where images of the user's own are."""
+    for line in found:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def to_do(plan: Plan) -> str:

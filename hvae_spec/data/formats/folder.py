@@ -1,100 +1,223 @@
 """A folder of image files: `train/` and `test/`, or all in one; a folder in them for each class, or none."""
 
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from hvae_spec.data.images import every_fifth
-from hvae_spec.errors import DataError, MachineError, as_machine_error
-from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.data.formats.image_file import OTHER_SUFFIXES, SUFFIXES, gray_values
+from hvae_spec.data.formats.parts import PARTS, is_another_part
+from hvae_spec.data.formats.regular import LARGEST_OWN
+from hvae_spec.errors import DataError, as_machine_error
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+ACCEPTED = "expected `train` and `test`, in each of them its images or a folder of images for each class"
+"""Case does not matter in the names of the parts."""
+HIDDEN = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
+"""What systems leave behind, besides what begins with a dot."""
+
+Classes = dict[str, list[Path]]
+"""Image files by the name of the class's folder; the class is nameless where there is none."""
 
 
-def header(path: Path) -> ImageCounts:
-    """Pixels, training images and test images. One image is opened.
+@dataclass(frozen=True)
+class Contents:
+    """The image files of a folder, of which none has been opened."""
+
+    path: Path
+    parts: dict[str, Classes]
+    """The classes of `train`, and of `test` if there is a folder of that name."""
+    passed_over: Counter[str]
+    """What is not read, in words, and how often: `hidden folder`."""
+    test: Path | None = None
+    """The folder of test images, if there is one."""
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes of all parts, in alphabetical order; a label is an index of it."""
+        return sorted({name for classes in self.parts.values() for name in classes})
+
+    def labels(self, part: str) -> NDArray[np.int64]:
+        """The labels of the images of a part, [N]."""
+        names = self.classes
+        labels = [names.index(name) for name, files in self.parts[part].items() for _ in files]
+        return np.array(labels, dtype=np.int64)
+
+    def files(self, part: str) -> list[Path]:
+        """The image files of a part: by class, in the order of their names."""
+        return [file for files in self.parts[part].values() for file in files]
+
+
+def header(path: Path) -> tuple[tuple[int, int], dict[str, int]]:
+    """Height and width of the images, and how many each part has. One image is opened.
 
     Raises:
-        DataError: there are no images, or the first is damaged.
+        DataError: there are no images, it is not clear what is meant, or the first image cannot be read.
         MachineError: the system does not let the folder or the image be read.
 
     """
-    parts = {name: sum(map(len, classes.values())) for name, classes in _parts(path).items()}
-    first = next(files[0] for files in _parts(path)["train"].values())
-    height, width = _picture(first).shape
-    if "test" in parts:
-        return ImageCounts(height * width, parts["train"], parts["test"])
-    tests = int(every_fifth(parts["train"]).sum())
-    return ImageCounts(height * width, parts["train"] - tests, tests)
+    contents = _contents(path)
+    return _first(contents), {part: len(contents.files(part)) for part in contents.parts}
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
-    """`train` and `train_labels`, and `test` and `test_labels` if there is a folder of that name; [N, height, width]
-    bytes. Files are in the order of their paths, so without classes in that of their names.
+def read(path: Path) -> tuple[Contents, dict[str, NDArray[np.uint8]]]:
+    """What a folder holds, and the images of each part, [N, height, width].
 
     Raises:
-        DataError: there are no images, one is damaged, or they differ in size.
+        DataError: what `header` raises, an image cannot be read, or they differ in size.
         MachineError: the system does not let the folder or an image be read.
 
     """
-    found: dict[str, NDArray[Any]] = {}
-    parts = _parts(path)
-    names = sorted({name for classes in parts.values() for name in classes})
-    shape = None
-    for part, classes in parts.items():
-        pictures, labels = [], []
-        for name, files in classes.items():
-            for file in files:
-                picture = _picture(file)
-                shape = shape or picture.shape
-                if picture.shape != shape:
-                    raise DataError(
-                        f"{file}: {picture.shape[0]} x {picture.shape[1]} pixels, but the images before it have "
-                        f"{shape[0]} x {shape[1]}; all must be of one size"
-                    )
-                pictures.append(picture)
-                labels.append(names.index(name))
-        found[part], found[f"{part}_labels"] = np.stack(pictures), np.array(labels, dtype=np.int64)
-    return found
+    contents = _contents(path)
+    shape = _first(contents)
+    found = {}
+    for part in contents.parts:
+        files = contents.files(part)
+        found[part] = np.empty((len(files), *shape), dtype=np.uint8)
+        for number, file in enumerate(files):
+            image = gray_values(file)
+            if image.shape != shape:
+                raise DataError(
+                    f"{file}: {image.shape[0]} x {image.shape[1]} pixels, but the images before it have "
+                    f"{shape[0]} x {shape[1]}; all must be of one size"
+                )
+            found[part][number] = image
+    return contents, found
 
 
-def _parts(path: Path) -> dict[str, dict[str, list[Path]]]:
-    """The image files of each part (`train`, `test`) by class, a class by the name of its folder."""
-    try:
-        if (path / "train").is_dir():
-            parts = {name: _classes(path / name) for name in ("train", "test") if (path / name).is_dir()}
-        else:
-            parts = {"train": _classes(path)}
-    except OSError as error:
-        raise as_machine_error(path, error) or MachineError(f"{path}: cannot be read ({error.strerror})") from None
+def _first(contents: Contents) -> tuple[int, int]:
+    """Height and width of the first image, which all others must have; all together must fit into memory."""
+    height, width = gray_values(contents.files("train")[0]).shape
+    size = sum(len(contents.files(part)) for part in contents.parts) * height * width
+    if size > LARGEST_OWN:
+        raise DataError(
+            f"{contents.path}: its images have {size:,} pixels, but at most {LARGEST_OWN:,} are read into memory; use "
+            "fewer or smaller images"
+        )
+    return height, width
+
+
+def _contents(path: Path) -> Contents:
+    """The image files of a folder, by part and class.
+
+    Raises:
+        DataError: there are none, or it is not clear what is meant.
+        MachineError: the system does not let it be seen.
+
+    """
+    top = _Level(path)
+    places = {name: folder for folder in top.folders if (name := folder.name.lower()) in PARTS}
+    parts = _parts(top)
     for name, classes in parts.items():
-        if not classes:
-            where = path / name if (path / "train").is_dir() else path
+        if not any(classes.values()):
+            where = places.get(name, path)
             raise DataError(f"{where}: no images in it ({', '.join(sorted(SUFFIXES))})")
-    return parts
+    full = {name: {each: files for each, files in classes.items() if files} for name, classes in parts.items()}
+    return Contents(path, full, top.passed_over, places.get("test"))
 
 
-def _classes(path: Path) -> dict[str, list[Path]]:
-    children = sorted(path.iterdir())
-    folders = [child for child in children if child.is_dir()]
-    found = {child.name: _images(sorted(child.iterdir())) for child in folders}
-    return {name: files for name, files in {"": _images(children), **found}.items() if files}
+@dataclass
+class _Level:
+    """What a folder holds, of which the images and the folders are looked at, and the rest is counted."""
+
+    path: Path
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Shared with the levels below it."""
+    images: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    self._take(entry.name, is_folder=entry.is_dir(), is_file=entry.is_file())
+        except OSError as error:
+            fault = DataError(f"{error.filename or self.path}: cannot be read ({error.strerror})")
+            raise as_machine_error(self.path, error) or fault from None
+
+    def _take(self, name: str, *, is_folder: bool, is_file: bool) -> None:
+        path, suffix = self.path / name, Path(name).suffix.lower()
+        if _is_hidden(name):
+            self.passed_over["hidden folder" if is_folder else "hidden file"] += 1
+        elif is_folder:
+            self.folders.append(path)
+        elif suffix in OTHER_SUFFIXES:
+            raise DataError(f"{path}: images of this format are not read; save it as a PNG, or remove it")
+        elif suffix not in SUFFIXES:
+            self.passed_over[f"{suffix} file" if suffix else "other file"] += 1
+        elif not is_file:
+            raise DataError(f"{path}: expected an image file, but it is none (a link to nothing, a pipe or a device)")
+        else:
+            self.images.append(path)
+
+    def below(self, folder: Path) -> "_Level":
+        """A folder in it."""
+        return _Level(folder, self.passed_over)
 
 
-def _images(children: list[Path]) -> list[Path]:
-    return [child for child in children if child.suffix.lower() in SUFFIXES and not child.name.startswith(".")]
+def _parts(top: _Level) -> dict[str, Classes]:
+    """The classes of each part that a folder has."""
+    found: dict[str, Path] = {}
+    for folder in top.folders:
+        name = folder.name.lower()
+        if name in found:
+            raise DataError(f"{folder}: beside {found[name].name!r}, but there can be only one {name!r}; join the two")
+        if name in PARTS:
+            found[name] = folder
+    others = [folder for folder in top.folders if folder not in found.values()]
+    for folder in others:
+        if is_another_part(folder.name) and (image := _any_image(folder)):
+            raise DataError(f"{folder}: no name of a part that is read (it holds {image.name}); {ACCEPTED}")
+    if not found:
+        return {"train": _classes(top)}
+    for folder in others:
+        if image := _any_image(folder):
+            there = " and ".join(repr(each.name) for each in found.values())
+            raise DataError(f"{folder}: beside {there}, but part of neither (it holds {image.name}); {ACCEPTED}")
+    if "train" not in found:
+        return {"train": {"": top.images}, "test": _classes(top.below(found["test"]))}
+    if top.images:
+        raise DataError(f"{top.images[0]}: an image beside {found['train'].name!r} that belongs to no part; {ACCEPTED}")
+    return {name: _classes(top.below(found[name])) for name in PARTS if name in found}
 
 
-def _picture(file: Path) -> NDArray[np.uint8]:
-    """Gray values 0 ... 255, [height, width]; colors become their luma."""
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{file}: more than 8 bits per pixel; put such images into a .npy or .npz file")
-            return np.asarray(image.convert("L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        damage = DataError(f"{file}: not an image, or damaged ({error})")
-        raise as_machine_error(file, error) or damage from None
+def _classes(level: _Level) -> Classes:
+    """The images of a part, by class."""
+    below = {folder: level.below(folder) for folder in level.folders}
+    for folder, inner in below.items():
+        for deeper in inner.folders:
+            if image := _any_image(deeper):
+                raise DataError(
+                    f"{image}: an image too deep to be read; images are looked for in {level.path} and in its folders, "
+                    f"one for each class, not in folders of {folder.name!r}"
+                )
+    if level.images:
+        for folder, inner in below.items():
+            if inner.images:
+                raise DataError(
+                    f"{level.images[0]}: an image beside folders of classes ({folder.name!r}), of which it is in none; "
+                    "move it into one"
+                )
+        return {"": level.images}
+    level.passed_over["empty folder"] += sum(not inner.images for inner in below.values())
+    return {folder.name: inner.images for folder, inner in below.items()}
+
+
+def _any_image(folder: Path) -> Path | None:
+    """The path of an image in a folder, or in the folders in it however deep; None if there is none."""
+    return next(_images_in(folder), None)
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not _is_hidden(name):
+                yield Path(place, name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in HIDDEN

@@ -1,13 +1,13 @@
 """IDX files of unsigned bytes, MNIST's format: big-endian sizes, then the bytes. NumPy waits until they are read."""
 
 import hashlib
-import io
 import math
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvae_spec.data.formats.compressed import Readable, opened
+from hvae_spec.data.formats.regular import LARGEST_PUBLISHED
 from hvae_spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def idx_shape(stream: Readable, dimensions: int) -> tuple[int, ...]:
     """The shape that the header of an IDX file of unsigned bytes states; the bytes follow.
 
     Raises:
-        DataError: it is no such file. The message lacks the file's name.
+        DataError: it is no such file, or promises more than any has. The message lacks the file's name.
 
     """
     magic = stream.read(4)
@@ -27,7 +27,13 @@ def idx_shape(stream: Readable, dimensions: int) -> tuple[int, ...]:
     if magic != bytes([0, 0, 8, dimensions]) or len(sizes) < 4 * dimensions:
         expected = f"an IDX file of bytes with {dimensions} dimension{'s' if dimensions > 1 else ''}"
         raise DataError(f"not {expected} (it begins with {magic.hex() or 'nothing'})")
-    return struct.unpack(f">{dimensions}I", sizes)
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    if math.prod(shape) > LARGEST_PUBLISHED:
+        raise DataError(
+            f"damaged or incomplete, as its header promises {' x '.join(map(str, shape))} bytes, more than any "
+            "published file has; delete it to download it again"
+        )
+    return shape
 
 
 def read_idx(path: Path, dimensions: int) -> tuple["NDArray[np.uint8]", str]:
@@ -40,18 +46,19 @@ def read_idx(path: Path, dimensions: int) -> tuple["NDArray[np.uint8]", str]:
     import numpy as np
 
     with opened(path) as stream:
-        content = stream.read()
-    try:
-        shape = idx_shape(io.BytesIO(content), dimensions)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    header = 4 + 4 * dimensions
-    sizes, there = " x ".join(map(str, shape)), len(content) - header
-    if there < math.prod(shape):
+        try:
+            shape = idx_shape(stream, dimensions)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        content = stream.read(math.prod(shape) + 1)
+    sizes = " x ".join(map(str, shape))
+    if len(content) < math.prod(shape):
         raise DataError(
-            f"{path}: incomplete, as its header promises {sizes} bytes, but {there:,} follow; delete it to download it "
-            "again"
+            f"{path}: incomplete, as its header promises {sizes} bytes, but {len(content):,} follow; delete it to "
+            "download it again"
         )
-    if there > math.prod(shape):
+    if len(content) > math.prod(shape):
         raise DataError(f"{path}: more follows than the {sizes} bytes its header promises")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape), hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(bytes([0, 0, 8, dimensions]) + struct.pack(f">{dimensions}I", *shape))
+    digest.update(content)
+    return np.frombuffer(content, np.uint8).reshape(shape), digest.hexdigest()

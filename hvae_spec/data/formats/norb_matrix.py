@@ -1,12 +1,16 @@
 """The headers of small NORB's binary matrices."""
 
+import math
 import struct
 
 from hvae_spec.data.formats.compressed import Readable
+from hvae_spec.data.formats.regular import LARGEST_PUBLISHED
 from hvae_spec.errors import DataError
 
 NORB_TYPES = {0x1E3D4C55: "u1", 0x1E3D4C54: "<i4"}
 """The types of numbers in small-NORB's binary matrices that the loader reads, by magic number."""
+BYTES = {"u1": 1, "<i4": 4}
+"""Bytes of a number of each type."""
 
 
 def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
@@ -16,7 +20,7 @@ def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
     written.
 
     Raises:
-        DataError: it is no such file. The message lacks the file's name.
+        DataError: it is no such file, or promises more than any has. The message lacks the file's name.
 
     """
     start = stream.read(8)
@@ -31,4 +35,10 @@ def norb_shape(stream: Readable) -> tuple[str, tuple[int, ...]]:
     shape = struct.unpack(f"<{len(sizes) // 4}i", sizes)[:dimensions]
     if min(shape) < 0:
         raise DataError(f"not a small-NORB binary matrix: its dimensions are {' x '.join(map(str, shape))}")
-    return NORB_TYPES[magic], shape
+    kind = NORB_TYPES[magic]
+    if math.prod(shape) * BYTES[kind] > LARGEST_PUBLISHED:
+        raise DataError(
+            f"damaged or incomplete, as its header promises {' x '.join(map(str, shape))} numbers, more than any "
+            "published file has; delete it to download it again"
+        )
+    return kind, shape
