@@ -75,6 +75,8 @@ NONE = [
     grid("variants: {A: {objective.warm_up: 5, objective.warmup: 5}}"),
     grid("variants: {A: {}, ' A': {model.batch_norm: true}}"),
     SMALL + "evaluation: {profiles: {}}\n",
+    edited(("model:", "model:\n  nonlinearity:\n  - tanh")),
+    grid("variants: {'[1, 2]': {}, A: {model.batch_norm: true}}, exclude: [{variant: [1, 2]}]"),
 ]
 
 
