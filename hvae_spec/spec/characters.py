@@ -43,8 +43,8 @@ def first_look_alike(text: str) -> str | None:
 
 
 def name(character: str) -> str:
-    """`U+00A0 (NO-BREAK SPACE)`; control characters have no name."""
-    known = unicodedata.name(character, "")
+    """`U+00A0 (NO-BREAK SPACE)`; of control characters, only a tab has a name."""
+    known = "TAB" if character == "\t" else unicodedata.name(character, "")
     return f"U+{ord(character):04X}" + f" ({known})" * bool(known)
 
 

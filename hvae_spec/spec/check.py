@@ -182,7 +182,7 @@ def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[st
                 text = value if isinstance(value, str) else node.written
                 options = {str(other): inline(other) for other in known[key]}
                 # A name like a number needs quotes to be text.
-                near = options.get(text) or options.get(closest(text or str(value), options), "")
+                near = options.get(text) or options.get(closest(text, options), "")
                 message = f"the excluded cell does not exist: no {key} is {show(value, node.written)}"
                 expected = f"one of {', '.join(options.values())}"
                 problem = Problem("inconsistent", node.place, message, expected, near)

@@ -131,7 +131,9 @@ def _problem(details: Any, source: _Source, *, tried: bool) -> Problem:
     if kind in ("literal_error", "unknown_choice"):
         expected = details["ctx"]["expected"].replace(" or ", ", ")
         options = details["ctx"].get("options") or [option.strip("'\" ") for option in expected.split(", ")]
-        near = closest(text or str(value), options)
+        # A list in brackets can be replaced where it stands; one of lines that begin with dashes cannot.
+        is_block = isinstance(value, list | dict) and not place.text.startswith(("[", "{"), place.column - 1)
+        near = "" if is_block else closest(text or str(value), options)
         suggestion = near if near and tried and source.is_valid(near, path) else ""
         message = f"{name}: {show(value, written)} is not a choice"
         return at_look_alike(Problem("invalid", place, message, f"one of {', '.join(options)}", suggestion), text)

@@ -289,13 +289,13 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, reader: _Reader) -> tuple[Pl
         mark = error.context_mark
     place = reader.at(mark) if mark else reader.place(0, 0)
     message = "not readable as YAML: " + ", ".join(filter(None, [error.context, error.problem]))
+    message, expected = " ".join(message.split()), ""
     if "\t" in place.text[: place.column]:
-        message += " (a tab: YAML indents with spaces)"
-    message = " ".join(message.split())
+        message, expected = f"{message} (a tab, U+0009)", "spaces: YAML indents with them"
     first = place.line - 1 if error.context_mark is None else min(place.line - 1, error.context_mark.line + 1)
     blamed = _look_alike(reader, max(first, 1), place)
     if blamed is None:
-        return place, message, ""
+        return place, message, expected
     character = blamed.text[blamed.column - 1]
     return blamed, f"{message}: {explanation(character)}", remedy(character)
 

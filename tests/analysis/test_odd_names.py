@@ -37,7 +37,8 @@ def test_names_are_text_in_frames_and_in_csv_files_read_as_documented(frames):
     assert frames.members["variant"].tolist() == [one for one in ODD for _ in range(2)]
     assert set(frames.epochs["variant"]) == set(frames.units["variant"]) == set(ODD)
     text = frames.members.to_csv(index=False)
-    read = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""], dtype={"variant": str})
+    names = {"dataset": str, "variant": str}
+    read = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""], dtype=names)
     assert read["variant"].tolist() == frames.members["variant"].tolist()
     assert read["divergence_epoch"].isna().all()
     assert read["test_log_likelihood"].tolist() == frames.members["test_log_likelihood"].tolist()

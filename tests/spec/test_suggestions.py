@@ -75,6 +75,8 @@ NONE = [
     grid("variants: {A: {objective.warm_up: 5, objective.warmup: 5}}"),
     grid("variants: {A: {}, ' A': {model.batch_norm: true}}"),
     SMALL + "evaluation: {profiles: {}}\n",
+    edited(("model:", "model:\n  nonlinearity:\n  - tanh")),
+    grid("variants: {'[1, 2]': {}, A: {model.batch_norm: true}}, exclude: [{variant: [1, 2]}]"),
 ]
 
 
@@ -166,7 +168,7 @@ def test_full_width_equals_and_a_whole_file_of_text(tmp_path):
 def test_characters_and_what_they_are_taken_for():
     assert plain("Ａ：\u00a0“x”\u200b２−１ é 基") == 'A: "x"2-1 é 基'
     assert first_look_alike("é 基 β ½ ²") is None
-    assert name("\x1b") == "U+001B"
+    assert (name("\x1b"), name("\t")) == ("U+001B", "U+0009 (TAB)")
     assert explanation("：") == "U+FF1A (FULLWIDTH COLON) is not ':'"
     assert explanation("\u200b") == "U+200B (ZERO WIDTH SPACE) shows nothing"
     assert remedy("\u200b") == "text without it"
