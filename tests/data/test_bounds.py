@@ -17,7 +17,8 @@ from hvae_spec.data.formats import compressed
 from hvae_spec.data.formats.idx import read_idx
 from hvae_spec.errors import DataError
 from hvae_spec.spec.data import DataSpec, published_counts
-from tests.faults.fuzz_data import fuzz, npy
+from tests.faults.fuzz_data import fuzz
+from tests.faults.hostile_data import npy
 
 
 def own(path):
