@@ -1,4 +1,4 @@
-"""How many images a data set has, from the headers of its files, so that plans read no images.
+"""How many images a data set has, from the headers of its files, so that a spec is read without them.
 
 Everything is remembered by a file's path, modification time and size: a plan asks thousands of times.
 """

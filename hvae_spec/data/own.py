@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,7 +275,8 @@ def _classes(labels: Mapping[str, NDArray[np.int64]], names: dict[int, str]) -> 
     """How many images of each class there are, in words."""
     if not names:
         return []
-    counts = {name: [int((labels[part] == label).sum()) for part in PARTS] for label, name in names.items()}
+    found = [Counter(labels[part].tolist()) for part in PARTS]
+    counts = {name: [of[label] for of in found] for label, name in names.items()}
     shown = [f"{name} ({train:,} + {test:,})" for name, (train, test) in list(counts.items())[:SHOWN]]
     more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
     lines = [f"classes (training + test images): {', '.join(shown)}{more}"]

@@ -17,7 +17,8 @@ from hvae_spec.data.formats import compressed
 from hvae_spec.data.formats.idx import read_idx
 from hvae_spec.errors import DataError
 from hvae_spec.spec.data import DataSpec, published_counts
-from tests.faults.fuzz_data import fuzz, npy
+from tests.faults.fuzz_data import fuzz
+from tests.faults.hostile_data import npy
 
 
 def own(path):
@@ -172,6 +173,7 @@ def test_a_compressed_file_is_not_unfolded_without_end(tmp_path, monkeypatch):
             stream.read(1000)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_damaged_files_of_every_format_are_refused_or_read_right(tmp_path, monkeypatch):
     """A sample of `python -m tests.faults.fuzz_data`."""
     monkeypatch.setenv("HVAE_DATA_DIR", str(tmp_path))

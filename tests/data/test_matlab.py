@@ -63,6 +63,16 @@ def test_what_is_no_matrix_of_numbers_is_refused(tmp_path, name):
         arrays(path, name)
 
 
+@pytest.mark.parametrize(("tag", "other"), [((6, 8), 9), ((5, 8), 1), ((5, 8), 6)])
+def test_what_a_matrix_states_in_elements_of_another_type_is_damage(tmp_path, tag, other):
+    path = file(tmp_path, {"ff": np.zeros((560, 4), np.uint8)})
+    content, kind = path.read_bytes(), struct.pack("<II", *tag)
+    assert content.count(kind) == 1
+    path.write_bytes(content.replace(kind, struct.pack("<II", other, 8)))
+    with pytest.raises(DataError, match=f"an element has the type {other} and promises 8 bytes"):
+        shapes(path, "ff")
+
+
 def test_complex_numbers_and_more_dimensions_are_refused(tmp_path):
     path = file(tmp_path, {"z": np.ones((2, 2)) * 1j, "cube": np.zeros((2, 2, 2))})
     with pytest.raises(DataError, match="'z' is no dense matrix of real numbers"):

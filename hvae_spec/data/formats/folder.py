@@ -42,8 +42,8 @@ class Contents:
 
     def labels(self, part: str) -> NDArray[np.int64]:
         """The labels of the images of a part, [N]."""
-        names = self.classes
-        labels = [names.index(name) for name, files in self.parts[part].items() for _ in files]
+        indices = {name: index for index, name in enumerate(self.classes)}
+        labels = [indices[name] for name, files in self.parts[part].items() for _ in files]
         return np.array(labels, dtype=np.int64)
 
     def files(self, part: str) -> list[Path]:

@@ -26,6 +26,8 @@ ORDERS = {b"IM": "<", b"MI": ">"}
 """Orders of bytes by the last two of the header."""
 MATRIX, COMPRESSED = 14, 15
 """Types of elements that hold others."""
+FLAGS, SIZES, NAMES = 6, 5, (1, 16)
+"""Types of elements of what a matrix states: whole numbers of 32 bits without and with a sign, and text."""
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """Types of numbers as they are stored, by the type of their element."""
 NUMERIC = range(6, 16)
@@ -145,11 +147,11 @@ class _Content:
             raise ValueError("an element has no valid tag")
         return kind & 0xFFFF, kind >> 16, start[4 : 4 + (kind >> 16)]
 
-    def element(self, most: int) -> bytearray:
-        """The bytes, at most so many, of the next element, which ends at a multiple of 8 bytes."""
-        _, size, within = self.tag()
-        if size > most:
-            raise ValueError(f"an element promises {size:,} bytes")
+    def element(self, most: int, *kinds: int) -> bytearray:
+        """The bytes, at most so many, of the next element, which has one of some types and ends at a multiple of 8."""
+        kind, size, within = self.tag()
+        if kind not in kinds or size > most:
+            raise ValueError(f"an element has the type {kind} and promises {size:,} bytes")
         return within or self._padded(size)
 
     def _padded(self, size: int) -> bytearray:
@@ -159,7 +161,8 @@ class _Content:
 
     def matrix(self) -> _Matrix:
         """What the matrix that follows states before its numbers."""
-        flags, sizes, name = self.element(8), self.element(4 * MOST_DIMENSIONS), self.element(LONGEST_NAME)
+        flags, sizes = self.element(8, FLAGS), self.element(4 * MOST_DIMENSIONS, SIZES)
+        name = self.element(LONGEST_NAME, *NAMES)
         if len(flags) != 8 or len(sizes) < 8 or len(sizes) % 4:
             raise ValueError("a matrix states no flags or no sizes")
         shape = struct.unpack(f"{self.order}{len(sizes) // 4}i", sizes)
