@@ -29,7 +29,7 @@ class Descriptor(io.FileIO):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(os.dup(number), "w")
+        super().__init__(os.dup(number), "w", closefd=False)  # a library may keep the stream
         self.error: OSError | None = None
         """Why nothing is written any more."""
 

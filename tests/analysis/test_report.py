@@ -1,4 +1,5 @@
 import io
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from analysis import report
 from analysis.figures import FIGURES as FIGURE_NAMES
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, UserError
 
 
 def tables_of(*quantities):
@@ -188,3 +189,111 @@ def test_records_that_are_no_longer_planned_are_mentioned(results, small_spec):
     results.grid(spec=small_spec)
     results.plan(small_spec.replace("seeds: [0, 1, 2]", "seeds: [0]"))
     assert report.write(results.root).summary == "2 members: 2 finished; 4 more that the grid no longer plans"
+
+
+AMBIENT = {
+    "savefig.dpi": 30,
+    "savefig.transparent": True,
+    "font.size": 25,
+    "axes.grid": True,
+    "lines.linewidth": 9,
+    "text.usetex": True,
+    "figure.dpi": 20,
+}
+"""Settings that a user may have made, of which a report must know nothing; with LaTeX it could not be drawn here."""
+
+
+def test_a_report_neither_depends_on_a_user_s_settings_of_plots_nor_changes_them(results, tmp_path):
+    import matplotlib as mpl
+    import seaborn as sns
+
+    results.grid()
+    report.write(results.root, tmp_path / "plain")
+    with mpl.rc_context():
+        sns.set_theme("poster", "dark", "pastel", font="serif")
+        mpl.rcParams.update(AMBIENT)
+        before = dict(mpl.rcParams)
+        report.write(results.root, tmp_path / "themed")
+        assert dict(mpl.rcParams) == before
+    sns.set_color_codes("reset")
+    for path in sorted((tmp_path / "plain").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "themed" / path.relative_to(tmp_path / "plain")).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MPLBACKEND": "nonsense"},
+        {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "DISPLAY": ""},
+        {"MPLCONFIGDIR": "/proc/none", "PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc"},
+    ],
+)
+def test_a_report_is_written_in_any_environment(results, tmp_path, environment):
+    results.grid()
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: no such font\n")
+    code = (
+        "import analysis.report as r; r.check()\n"
+        "import analysis.figures.drawing as d; d.FIGURES = dict(list(d.FIGURES.items())[:1])"
+    )
+    command = [sys.executable, "-c", f"{code}\nraise SystemExit(r.main(['{results.root}']))"]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    assert (results.root / "figures" / "log_likelihood.png").read_bytes().startswith(b"\x89PNG")
+    narrow = environment.get("PYTHONIOENCODING") or environment.get("LC_ALL")
+    assert ("-80.00 +- 0.00" if narrow else "-80.00 ± 0.00").encode() in done.stdout
+
+
+def test_a_character_that_no_font_has_is_no_warning():
+    from analysis.figures import drawing
+
+    drawing.check()  # its title has one, and warnings are errors here
+
+
+def test_a_report_that_cannot_be_drawn_is_one_line_before_anything_runs(monkeypatch):
+    from analysis.figures import drawing
+
+    def broken():
+        raise RuntimeError("no fonts\nat all")
+
+    monkeypatch.setattr(drawing, "check", broken)
+    with pytest.raises(MachineError, match=r"a report could not be drawn \(RuntimeError: no fonts at all\): see to"):
+        report.check()
+
+
+def test_whatever_a_report_raises_is_one_line_with_what_writes_it_again(results, monkeypatch, capsys):
+    results.grid()
+
+    def broken(frames):
+        raise ZeroDivisionError("in a\nfigure")
+
+    monkeypatch.setattr("analysis.figures.drawing.render", broken)
+    assert report.main([str(results.root)]) == 1
+    again = f"`python -m analysis.report {results.root}` writes it again"
+    traceback = results.root / report.FAILURE
+    assert capsys.readouterr().err == (
+        f"{results.root}: the report could not be written (ZeroDivisionError: in a figure); the members are safe, and "
+        f"{again} (traceback: {traceback})\n"
+    )
+    assert "in broken" in traceback.read_text()
+    monkeypatch.setattr("analysis.figures.drawing.render", lambda frames: iter(()))
+    assert report.main([str(results.root)]) == 0
+    assert not traceback.exists()
+
+
+def test_a_report_that_a_full_disk_stops_names_the_file_and_another_folder(results, monkeypatch, without_figures):
+    results.grid()
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(report, "write_atomically", full)
+    with pytest.raises(MachineError) as error:
+        report.write(results.root)
+    assert str(error.value) == (
+        f"{results.root}: the report cannot be written ({results.root}/tables/test_log_likelihood.md: No space left on "
+        "device; make room on its disk, and run the same command again); "
+        f"`python -m analysis.report {results.root} --out DIR` writes it into another folder"
+    )
+    assert error.value.exit_code == 1

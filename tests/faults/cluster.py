@@ -1,6 +1,6 @@
-"""Takes nodes of a Ray cluster away while a grid runs on it, and adds others; kills the cluster's control service (GCS),
-and the driver. The nodes are processes of this machine (`ray.cluster_utils.Cluster`). What a run has not finished, the
-same command finishes, on the same cluster or on another one.
+"""Takes nodes of a Ray cluster away while a grid runs on it, and adds others; kills the cluster's control service
+(GCS), and the driver. The nodes are processes of this machine (`ray.cluster_utils.Cluster`). What a run has not
+finished, the same command finishes, on the same cluster or on another one.
 """
 
 import argparse
@@ -28,15 +28,15 @@ def _replace(cluster: Any, node: Any, run: Run) -> None:
     cluster.add_node(num_cpus=1)
 
 
+def _kill_gcs(cluster: Any, node: Any, run: Run) -> None:
+    cluster.head_node.kill_gcs_server()
+
+
 FAULTS: dict[str, tuple[str, Callable[[Any, Any, Run], object], int]] = {
     "removed": ("A node of a cluster killed", _remove, 0),
     "replaced": ("A node of a cluster killed, and another one added", _replace, 0),
     "added": ("A node added to a cluster", lambda cluster, node, run: cluster.add_node(num_cpus=1), 0),
-    "gcs": (
-        "A cluster's control service (GCS) killed",
-        lambda cluster, node, run: cluster.head_node.kill_gcs_server(),
-        1,
-    ),
+    "gcs": ("A cluster's control service (GCS) killed", _kill_gcs, 1),
     "driver": ("SIGKILL of the driver of a run on a cluster", lambda cluster, node, run: run.process.kill(), -9),
 }
 """By name: what is done in words, how, and the exit code."""

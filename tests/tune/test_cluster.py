@@ -1,5 +1,6 @@
 """What is submitted to Ray when, and packs on Ray that run out of memory."""
 
+import re
 import subprocess
 import sys
 
@@ -101,3 +102,35 @@ def test_ray_that_does_not_start_ends_in_one_line(monkeypatch, tmp_path, raised,
         pass
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+DEAD_SERVICE = """
+import socket, sys, time
+from pathlib import Path
+from hvae_spec.command import run_command
+from tune.execute import cluster
+cluster.WATCH_SECONDS, cluster.DEAD_SECONDS = 0.05, 0.3
+def run():
+    server = socket.create_server(("127.0.0.1", 0))
+    with cluster._messages_in(Path(sys.argv[1])), cluster._watched("127.0.0.1:%d" % server.getsockname()[1]):
+        time.sleep(0.6)
+        print("alive", flush=True)
+        server.close()
+        time.sleep(60)
+    return 7
+sys.exit(run_command(run))
+"""
+
+
+def test_a_control_service_that_dies_ends_the_run_with_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", DEAD_SERVICE, str(tmp_path / "log")],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == "alive\n"
+    assert re.fullmatch(
+        r"Ray's control service \(GCS\) at 127\.0\.0\.1:\d+ cannot be reached any more\. The same command goes on from "
+        r"the last checkpoints\.\n",
+        done.stderr,
+    )

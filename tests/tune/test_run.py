@@ -1,5 +1,6 @@
 """The command, as a user runs it: in a process of its own."""
 
+import errno
 import json
 import os
 import re
@@ -411,3 +412,76 @@ def test_help_names_every_flag():
     again = ("--records", "--print-spec", "--retrain", "--keep-optimizer {yes,no}")
     for flag in (*flags, *again, "--packs-per-gpu", "--compile {auto,always,never}", "exit codes"):
         assert flag in done.stdout
+
+
+BROKEN_REPORT = """
+import analysis.figures.drawing as drawing
+def broken(frames):
+    raise ZeroDivisionError("in a figure")
+drawing.render = broken
+import sys, tune.run
+sys.exit(tune.run.main(sys.argv[1:]))
+"""
+
+
+def test_a_report_that_fails_after_all_members_is_one_line_and_the_rest_is_said(spec, tmp_path):
+    root = tmp_path / "out"
+    options = ("--serial", "--results", root, "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]")
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN_REPORT, *map(str, (spec, *options))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{root}: the report could not be written (ZeroDivisionError: in a figure); the members are safe, and "
+        f"`python -m analysis.report {root}` writes it again (traceback: {root}/report_failure.txt)\n"
+    )
+    assert "1 of 1 members finished." in done.stdout
+    assert statuses(root) == ["finished"]
+
+
+FULL_DISK = """
+import errno, os, pathlib, sys
+import hvae_spec.records.files as files
+replace = os.replace
+def full(source, target):
+    if str(target).endswith({name!r}):
+        raise OSError(errno.{error}, os.strerror(errno.{error}), str(source))
+    return replace(source, target)
+os.replace = full
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "remedy", "options"),
+    [
+        ("checkpoint.safetensors", "ENOSPC", "make room on its disk", ["--serial"]),
+        ("training.json", "EDQUOT", "make room in your quota", ["--serial"]),
+        ("grid.json", "EROFS", "have its disk mounted for writing", ["--serial"]),
+        pytest.param("weights.safetensors", "ENOSPC", "make room on its disk", ["--cpus", "2"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_refuses_ends_the_run_with_the_file_and_a_remedy(spec, tmp_path, name, error, remedy, options):
+    root = tmp_path / "out"
+    arguments = (spec, *options, "--results", root, "--set", "grid.depth=[1]")
+    done = tune_run(*arguments, env=spoiled(tmp_path, FULL_DISK.format(name=name, error=error)))
+    assert done.returncode == 1
+    assert re.fullmatch(
+        rf"{root}/\S*{name}: {os.strerror(getattr(errno, error))}; {remedy}, and run the same command again\n",
+        done.stderr,
+    )
+    assert not list(root.rglob("failure.txt"))
+    assert not list(root.rglob("*.tmp"))
+    again = tune_run(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert statuses(root) == ["finished"] * 2
+
+
+def test_a_run_needs_no_home_and_no_cache(spec, tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "USER", "LOGNAME")}
+    options = ("--serial", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]", "--results")
+    for name, home in (("root", "/proc"), ("none", "~")):
+        done = tune_run(spec, *options, tmp_path / name, env={**env, "HOME": home})
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    assert not (tmp_path / "~").exists()
+    assert not Path("~").exists()

@@ -135,6 +135,7 @@ def _watched(address: str) -> Iterator[None]:
                 answered = time.monotonic()
             if time.monotonic() - answered > DEAD_SECONDS:
                 sys.stderr.write(f"Ray's control service (GCS) at {address} cannot be reached any more. {GOES_ON}\n")
+                sys.stderr.flush()
                 leave(RayDiedError.exit_code)
 
     thread = threading.Thread(target=watch, daemon=True)
