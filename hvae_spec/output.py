@@ -72,7 +72,9 @@ def _stream(stream: Any, number: int) -> io.TextIOWrapper:
         return io.TextIOWrapper(io.BufferedWriter(Descriptor(number)), "utf-8", "replace")
     stream.flush()
     buffer = io.BufferedWriter(Descriptor(stream.fileno()))
-    return io.TextIOWrapper(buffer, stream.encoding, "hvae_spec.plain", line_buffering=stream.line_buffering)
+    return io.TextIOWrapper(
+        buffer, stream.encoding, "hvae_spec.plain", line_buffering=stream.line_buffering or stream.write_through
+    )
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -166,3 +166,12 @@ def test_names_are_printed_as_they_are(spec, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "[/b] :x: [red]" in done.stdout
     assert done.stderr == ""
+
+
+def test_what_is_said_on_standard_error_is_said_at_once():
+    code = (
+        "import os, sys; from hvae_spec.output import unbreakable\n"
+        "with unbreakable():\n    sys.stderr.write('a line\\n')\n    os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "a line\n"
