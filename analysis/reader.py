@@ -119,8 +119,8 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
     spec = specs.get(record.folder.name)
     try:
         tree = _full(record, spec) if record.has_spec or spec is not None else {}
-    except RecordError:  # `_entry` says what is wrong
-        tree = {}
+    except RecordError as error:
+        return _entry(record, evaluation, member, {}, planned=True, fault=str(error))
     return _entry(record, evaluation, member, tree, planned=True)
 
 
@@ -129,7 +129,7 @@ def _unplanned(record: Record, planned: bool) -> Entry:
     spec = record.spec
     digests = spec.digests
     evaluation = (record.evaluations or [record.evaluation(digests.evaluation)])[-1]
-    result = evaluation.readable
+    result = evaluation.result
     digest = digests.evaluation if result is None else result.digest
     labels = dict(result.labels) if result is not None else {}
     if not set(LABELS) <= labels.keys():
@@ -162,9 +162,15 @@ def _full(record: Record, spec: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _entry(
-    record: Record, evaluation: EvaluationRecord, member: PlannedMember, spec: dict[str, Any], *, planned: bool
+    record: Record,
+    evaluation: EvaluationRecord,
+    member: PlannedMember,
+    spec: dict[str, Any],
+    *,
+    planned: bool,
+    fault: str = "",
 ) -> Entry:
-    fault = record.damage(member.digest)
+    fault = record.damage(member.digest) or fault
     trained, result = (None, None) if fault else record.outcome(member.digest)
     if not fault and trained is None and record.has_spec:
         fault = _fault_of_spec(record)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hvae_spec.errors import RecordError
-from hvae_spec.records.arrays import read_whole
+from hvae_spec.records.arrays import check_whole
 from hvae_spec.records.layout import LABELS, Record, Results
 from hvae_spec.records.result import DONE, Source, Status
 from hvae_spec.spec.grid import Member
@@ -93,7 +93,7 @@ class PackJob:
             try:
                 found = record.training
                 if found is not None and found.status == "trained":
-                    read_whole(record.weights, found.weights_sha256, record.lost)
+                    check_whole(record.weights, found.weights_sha256, record.lost)
                     return record
             except RecordError as error:
                 damage.append(str(error))

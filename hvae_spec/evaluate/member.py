@@ -16,7 +16,7 @@ from safetensors.torch import save
 from hvae_spec import compiler
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.errors import CheckpointError, RecordError
+from hvae_spec.errors import RecordError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
@@ -62,16 +62,17 @@ def stored_statistics(record: Record, method: str, train_sha256: str) -> Arrays 
     """The batch-norm statistics of an earlier evaluation of the same weights that were recorded in the same way from
     the same images; None if there are none, or none that are whole.
     """
-    for evaluation in record.evaluations:
-        result = evaluation.readable
-        if (
-            result is not None
-            and result.batch_norm_statistics == method
-            and result.data is not None
-            and result.data.train_sha256 == train_sha256
-        ):
-            with contextlib.suppress(CheckpointError):
-                return load_arrays(evaluation.statistics, result.arrays_sha256.get(STATISTICS), evaluation.again)
+    for path in sorted(record.folder.glob(f"evaluations/*/{STATISTICS}")):
+        evaluation = EvaluationRecord(path.parent)
+        with contextlib.suppress(RecordError):
+            result = evaluation.result
+            if (
+                result is not None
+                and result.batch_norm_statistics == method
+                and result.data is not None
+                and result.data.train_sha256 == train_sha256
+            ):
+                return load_arrays(path, result.arrays_sha256.get(STATISTICS), evaluation.again)
     return None
 
 

@@ -44,6 +44,18 @@ def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arra
     return arrays
 
 
+def check_whole(path: Path, sha256: str | None, remedy: str) -> None:
+    """Make sure that a file is still what was written, as far as a record has its digest.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+        MachineError: the system does not let it be read.
+
+    """
+    if sha256 is not None:
+        read_whole(path, sha256, remedy)
+
+
 def read_whole(path: Path, sha256: str | None, remedy: str) -> bytes:
     """The content of a file, which must have the digest that a record has of it (None: not known).
 

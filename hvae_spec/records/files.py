@@ -59,11 +59,11 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(finite(content), indent=2) + "\n")
 
 
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write one JSON object per line, atomically. Returns the file's SHA-256."""
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Write one JSON object per line, atomically. Returns the file's content."""
     content = "".join(json.dumps(finite(row)) + "\n" for row in rows).encode()
     write_atomically(path, content)
-    return sha256_of(content)
+    return content
 
 
 def remove_unfinished(root: Path) -> None:

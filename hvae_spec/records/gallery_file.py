@@ -58,10 +58,11 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
             "(0.2 or before; load it with that version)"
         ) from None
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        damage = RecordError(f"{path}: not a gallery that can be read ({error})")
+        damage = RecordError(f"{path}: not a gallery that can be read ({error}); {EvaluationRecord(path.parent).again}")
         raise as_machine_error(path, error) or damage from None
     depth = sum(name.startswith("latents/") for name in arrays)
     expected = {*ONCE, *(f"{name}/{layer}" for name in EACH_LAYER for layer in range(1, max(1, depth) + 1))}
     if missing := sorted(expected - arrays.keys()):
-        raise RecordError(f"{path}: not a gallery (it lacks {', '.join(missing)})")
+        remedy = EvaluationRecord(path.parent).again
+        raise RecordError(f"{path}: not a gallery (it lacks {', '.join(missing)}); {remedy}")
     return arrays

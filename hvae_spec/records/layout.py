@@ -39,8 +39,8 @@ import yaml
 from pydantic import ValidationError
 
 from hvae_spec.errors import RecordError, as_machine_error
-from hvae_spec.records.arrays import read_whole
-from hvae_spec.records.curves import Curves, read_curves
+from hvae_spec.records.arrays import check_whole
+from hvae_spec.records.curves import Curves, digest_of, read_curves
 from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
 from hvae_spec.records.result import (
     DONE,
@@ -76,6 +76,8 @@ EARLIER = (
 """What is said of a results folder of an earlier version, behind its path."""
 RUN_AGAIN = "delete it to have it made again"
 NO_LONGER = "delete it, and the member can no longer be trained further"
+SPEC_HEAD = b"# SHA-256 of the lines below: "
+"""Begins the first line of spec.yaml."""
 IS_SHORT = re.compile(f"[0-9a-f]{{{SHORT}}}")
 
 # The C loader reads the same YAML ten times faster, where PyYAML was built with it.
@@ -92,14 +94,6 @@ class EvaluationRecord:
     def result(self) -> EvaluationResult | None:
         """What was measured; None while the evaluation is not done. Raises RecordError if the file is damaged."""
         return read_file(self.folder / RESULT, EvaluationResult, f"{RUN_AGAIN}: the member is evaluated again")
-
-    @property
-    def readable(self) -> EvaluationResult | None:
-        """What was measured; None while the evaluation is not done, and where its result is damaged."""
-        try:
-            return self.result
-        except RecordError:
-            return None
 
     @property
     def again(self) -> str:
@@ -146,7 +140,7 @@ class Record:
 
     @property
     def spec(self) -> MemberSpec:
-        """The resolved spec. Raises RecordError if there is none that can be read, or it is that of another training."""
+        """The resolved spec. Raises RecordError if there is none that can be read, or that of another training."""
         path = self.folder / SPEC
         try:
             spec = MemberSpec.model_validate(self.spec_tree)
@@ -202,9 +196,9 @@ class Record:
 
     @property
     def evaluations(self) -> list[EvaluationRecord]:
-        """All evaluations that have a result, the latest last."""
+        """All evaluations that have a result, the latest last. Raises RecordError if one is damaged."""
         found = [EvaluationRecord(path.parent) for path in (self.folder / "evaluations").glob(f"*/{RESULT}")]
-        return sorted(found, key=lambda one: ((one.readable or _NO_RESULT).finished_at or "", one.folder.name))
+        return sorted(found, key=lambda one: ((one.result or _NO_RESULT).finished_at or "", one.folder.name))
 
     def status(self, evaluation: str) -> Status:
         """The status of the member whose evaluation has this digest."""
@@ -244,7 +238,7 @@ class Record:
         return training, result
 
     def _check_spec(self, training: TrainingResult) -> None:
-        """Make sure that spec.yaml is that of a training, without parsing it where its digest is known."""
+        """Make sure that spec.yaml is that of a training, without parsing it if it is as it was written."""
         path, name = self.folder / SPEC, self.folder.name.rsplit("-", 1)[-1]
         if IS_SHORT.fullmatch(name) and name != training.digest[:SHORT]:
             raise RecordError(f"{self.folder / TRAINING}: of another training, {training.digest[:SHORT]}; {self.lost}")
@@ -255,7 +249,8 @@ class Record:
         except OSError as error:
             fault = RecordError(f"{path}: cannot be read ({error.strerror}); {self.lost}")
             raise as_machine_error(path, error) or fault from None
-        if sha256_of(content) != training.spec_sha256:
+        head, _, text = content.partition(b"\n")
+        if head != SPEC_HEAD + sha256_of(text).encode():
             _ = self.spec  # one of which nothing but the layout was changed is still the same
 
     def damaged_arrays(self, evaluation: str) -> list[str]:
@@ -278,7 +273,7 @@ class Record:
         found = []
         for path, sha256, remedy in arrays:
             try:
-                read_whole(path, sha256, remedy)
+                check_whole(path, sha256, remedy)
             except RecordError as error:
                 found.append(str(error))
         return found
@@ -328,8 +323,8 @@ class Record:
     def begin(self, spec: MemberSpec, *, anew: bool = False) -> None:
         """Make the folder and write the resolved spec, if it is not there and whole, or if the training begins anew."""
         if anew or not self._has(spec):
-            text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
-            write_atomically(self.folder / SPEC, text)
+            text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False).encode()
+            write_atomically(self.folder / SPEC, SPEC_HEAD + sha256_of(text).encode() + b"\n" + text)
 
     def _has(self, spec: MemberSpec) -> bool:
         """Whether the record's spec can be read, and is that of the same training."""
@@ -339,13 +334,12 @@ class Record:
             return False
 
     def write_curves(self, epochs: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-        """Replace the learning curves and unit KLs. Returns the digests of the files and of spec.yaml, by the names that
-        the training's result has for them.
+        """Replace the learning curves and unit KLs. Returns the digests of the files, by the names that the training's
+        result has for them.
         """
         return {
-            "spec_sha256": sha256_of((self.folder / SPEC).read_bytes()),
-            "epochs_sha256": write_json_lines(self.folder / EPOCHS, epochs),
-            "units_sha256": write_json_lines(self.folder / UNITS, units),
+            "epochs_sha256": digest_of(write_json_lines(self.folder / EPOCHS, epochs)),
+            "units_sha256": digest_of(write_json_lines(self.folder / UNITS, units)),
         }
 
     def finish(self, result: TrainingResult) -> None:

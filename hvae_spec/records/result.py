@@ -133,10 +133,9 @@ class TrainingResult(FileModel):
     """Training digest of the shorter training of the same trajectory that this one goes on from."""
     weights_sha256: Text | None = None
     optimizer_sha256: Text | None = None
-    spec_sha256: Text | None = None
-    """Of spec.yaml; null in records that were made before this was kept, as the next two."""
     epochs_sha256: Text | None = None
-    """Of epochs.jsonl."""
+    """Of epochs.jsonl less its times (`hvae_spec.records.curves.digest_of`). Null in records that were made before this was
+    kept, as the next."""
     units_sha256: Text | None = None
     """Of units.jsonl."""
     segments: list[Segment] = []

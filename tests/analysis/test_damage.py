@@ -54,7 +54,7 @@ def gap(results, *epochs):
     """What is said of damaged curves: one line for each fault. They cost these epochs, and no result."""
     frames = analysis.load(results.root)
     assert frames.members["status"].tolist()[0] == "finished"
-    curve = frames.epochs.set_index("epoch")["beta"]
+    curve = frames.epochs.set_index("epoch").reindex(columns=["beta"])["beta"]
     assert curve.index.tolist() == list(range(1, 11))
     assert curve[curve.isna()].index.tolist() == list(epochs)
     assert not any("\n" in fault for fault in frames.faults)
@@ -159,10 +159,10 @@ def test_curves_that_were_changed_are_named(results, finished):
     digests = record.write_curves(*results.curves(finished, -80.0))
     record.finish(record.training.model_copy(update=digests))
     assert analysis.load(results.root).faults == ()
-    for name in ("epochs.jsonl", "units.jsonl"):
+    for name, number, other in (("epochs.jsonl", "5.0", "5.5"), ("units.jsonl", "0.001", "0.002")):
         path = record.folder / name
         whole = path.read_text()
-        path.write_text(whole.replace("0.0", "0.1", 1))
+        path.write_text(whole.replace(number, other, 1))
         (fault,) = gap(results)
         assert fault.startswith(f"{path}: changed since it was written (its SHA-256 is not the one in training.json)")
         path.write_text(whole)

@@ -23,8 +23,8 @@ TIMES = frozenset(
         *("started_at", "finished_at"),
     )
 )
-OF_TIMES = frozenset(("checksum", "epochs_sha256"))
-"""Digests of what holds times."""
+CHECKSUM = "checksum"
+"""Of what holds times."""
 PASSING = (".lock", "packs/planned.json")
 """Files that say nothing of results: the lock, and which packs the last command still had to run."""
 
@@ -128,7 +128,7 @@ def timeless(value: Any) -> Any:
         return [timeless(item) for item in value]
     if not isinstance(value, dict):
         return value
-    kept = {key: timeless(item) for key, item in value.items() if key not in TIMES | OF_TIMES and key != "segments"}
+    kept = {key: timeless(item) for key, item in value.items() if key not in TIMES | {CHECKSUM} and key != "segments"}
     if "segments" in value:
         kept["segments"] = _covered((one["first_epoch"], one["last_epoch"]) for one in value["segments"])
     return kept

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hvae_spec.errors import RecordError
-from hvae_spec.records.arrays import read_whole
+from hvae_spec.records.arrays import check_whole
 from hvae_spec.records.index import read_index, spec_of
 from hvae_spec.records.layout import NO_LONGER, Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
@@ -146,7 +146,7 @@ class Ledger:
             try:
                 found, _ = record.outcome(evaluation)
                 if found is not None and found.status == "trained":
-                    read_whole(record.weights, found.weights_sha256, record.lost)
+                    check_whole(record.weights, found.weights_sha256, record.lost)
                     return record
             except RecordError as error:
                 self.faults[f"{error} (it is not taken)"] = None
@@ -184,8 +184,8 @@ class Ledger:
 def damaged_start(record: Record, training: TrainingResult) -> str:
     """What is wrong with the arrays that a longer training goes on from; empty if nothing is."""
     try:
-        read_whole(record.weights, training.weights_sha256, record.lost)
-        read_whole(record.optimizer, training.optimizer_sha256, NO_LONGER)
+        check_whole(record.weights, training.weights_sha256, record.lost)
+        check_whole(record.optimizer, training.optimizer_sha256, NO_LONGER)
     except RecordError as error:
         return str(error)
     return ""
@@ -203,7 +203,7 @@ def inherited_divergence(need: Need) -> TrainingResult:
         raise RecordError(f"{need.extends}: the record of the shorter training is gone; run the same command again")
     digests = need.member.digests
     # Its curves are in the shorter one's record.
-    others: dict[str, object] = dict.fromkeys(("spec_sha256", "epochs_sha256", "units_sha256"))
+    others: dict[str, object] = dict.fromkeys(("epochs_sha256", "units_sha256"))
     names = {"digest": digests.training, "trajectory": digests.trajectory, "extended_from": source.digest}
     changes = others | names
     return source.model_copy(update=changes)
