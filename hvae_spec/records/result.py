@@ -134,8 +134,8 @@ class TrainingResult(FileModel):
     weights_sha256: Text | None = None
     optimizer_sha256: Text | None = None
     epochs_sha256: Text | None = None
-    """Of epochs.jsonl less its times (`hvae_spec.records.curves.digest_of`). Null in records that were made before this was
-    kept, as the next."""
+    """Of epochs.jsonl less its times (`hvae_spec.records.curves.digest_of`). Null in records that were made before
+    this was kept, as the next."""
     units_sha256: Text | None = None
     """Of units.jsonl."""
     segments: list[Segment] = []

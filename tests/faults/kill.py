@@ -22,6 +22,7 @@ from tests.faults.trials import (
     KILLED,
     SPECS,
     differences,
+    draw_once,
     lines,
     prepare,
     renew,
@@ -83,6 +84,8 @@ class Campaign:
             code = run(run_spec(spec, self.state, *(scenario.before or ())), self.log)
             if code:
                 raise SystemExit(f"the run before ended with {code}: {lines(self.log)}")
+            if scenario.with_report:
+                draw_once(self.state)
             if scenario.elsewhere:
                 options, self.state = ("--records", str(self.state)), None
         self.command = run_spec(spec, self.root, *options)
@@ -95,7 +98,7 @@ class Campaign:
         self.expected = snapshot(self.root)
         self.operations = self.names.read_text().splitlines()
         self.trials = self.survived = self.kills = 0
-        say(f"undisturbed: exit code {self.code}, {self.seconds:.2f} s, {len(self.operations)} operations", flush=True)
+        say(f"undisturbed: exit code {self.code}, {self.seconds:.2f} s, {len(self.operations)} operations")
 
     def judge(self, killed_at: str) -> None:
         """Let a killed run go on, and compare."""
@@ -105,7 +108,7 @@ class Campaign:
         if code == self.code and not unlike:
             self.survived += 1
         else:
-            say(f"LOST, killed at {killed_at}: exit code {code}, unlike: {unlike[:4]} [{lines(self.log)}]", flush=True)
+            say(f"LOST, killed at {killed_at}: exit code {code}, unlike: {unlike[:4]} [{lines(self.log)}]")
             shutil.copytree(self.root, self.scratch / f"lost-{self.trials}", dirs_exist_ok=True)
         if self.trials % 50 == 0:
             say(f"{self.trials} trials, {self.kills} kills, {self.survived} survived")

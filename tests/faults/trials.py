@@ -58,6 +58,15 @@ def prepare(*, with_report: bool, cache: Path) -> None:
         report.write = lambda results, out=None: empty  # type: ignore[assignment]
 
 
+def draw_once(root: Path) -> None:
+    """Draw the figures of a finished grid here, so that its reports, in every child, only write them."""
+    from analysis import frames
+    from analysis.figures import drawing
+
+    drawings = list(drawing.render(frames.load(root)))
+    drawing.render = lambda frames: iter(drawings)
+
+
 def run_spec(spec: Path, root: Path, *options: str) -> Callable[[], int]:
     """The command that runs a grid in this process, one pack after another."""
     fixed = ("--serial", "--cpus", "1", "--device", "cpu", "--results", str(root))
