@@ -213,9 +213,13 @@ class Record:
         return "trained" if result is None else result.status
 
     def damage(self, evaluation: str) -> str:
-        """What is wrong with the member whose status is `damaged`, and what fixes it; empty if it is not."""
+        """What is wrong with the files that say what a member is and what became of it, and what fixes it; empty if
+        nothing is. Unlike `status` this looks at spec.yaml, too.
+        """
         try:
-            self.outcome(evaluation)
+            training, _ = self.outcome(evaluation)
+            if training is not None and training.status != "failed":
+                self._check_spec()
         except RecordError as error:
             return str(error)
         return ""
@@ -231,17 +235,16 @@ class Record:
         result = found.result
         if training is None:
             return None, result
-        if training.status != "failed":
-            self._check_spec(training)
+        name = self.folder.name.rsplit("-", 1)[-1]
+        if IS_SHORT.fullmatch(name) and name != training.digest[:SHORT]:
+            raise RecordError(f"{self.folder / TRAINING}: of another training, {training.digest[:SHORT]}; {self.lost}")
         if result is not None and (result.training, result.digest) != (training.digest, evaluation):
             raise RecordError(f"{found.folder / RESULT}: of another member or evaluation; {found.again}")
         return training, result
 
-    def _check_spec(self, training: TrainingResult) -> None:
-        """Make sure that spec.yaml is that of a training, without parsing it if it is as it was written."""
-        path, name = self.folder / SPEC, self.folder.name.rsplit("-", 1)[-1]
-        if IS_SHORT.fullmatch(name) and name != training.digest[:SHORT]:
-            raise RecordError(f"{self.folder / TRAINING}: of another training, {training.digest[:SHORT]}; {self.lost}")
+    def _check_spec(self) -> None:
+        """Make sure that spec.yaml is that of the training, without parsing it if it is as it was written."""
+        path = self.folder / SPEC
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -303,12 +306,20 @@ class Record:
     @property
     def epochs(self) -> list[EpochRow]:
         """Learning curves: one row per epoch, as far as they can be read."""
-        return self.curves(self.spec.training.epochs).epochs
+        return self.curves(self._limit).epochs
 
     @property
     def units(self) -> list[UnitsRow]:
         """One row per point of the test curve, as far as they can be read."""
-        return self.curves(self.spec.training.epochs).units
+        return self.curves(self._limit).units
+
+    @property
+    def _limit(self) -> int | None:
+        """The epochs that its spec has; None if that cannot be read."""
+        try:
+            return self.spec.training.epochs
+        except RecordError:
+            return None
 
     @property
     def weights(self) -> Path:

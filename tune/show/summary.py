@@ -175,6 +175,9 @@ def report(plan: Plan, console: Console) -> int:
         found = [damage] if damage else record.damaged_arrays(member.digests.evaluation)
         statuses.append("damaged" if found else status)
         faults += found
+        if not damage:
+            curves = record.curves(member.spec.training.epochs)
+            faults += [f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults]
     written = analysis_report.write(results.root)
     console.print(written.table)
     for footnote in written.footnotes:
@@ -185,7 +188,7 @@ def report(plan: Plan, console: Console) -> int:
         console.print(f"  {folder}: {', '.join(names)}", highlight=False)
     for path in alone:
         console.print(f"  {path}", soft_wrap=True, highlight=False)
-    print_faults(list(dict.fromkeys([*faults, *written.faults])), console)
+    print_faults(list(dict.fromkeys(faults)), console)
     counts = Counter(statuses)
     finished, failed, diverged, damaged = (counts[end] for end in ("finished", "failed", "diverged", "damaged"))
     missing = len(statuses) - finished - failed - diverged - damaged
