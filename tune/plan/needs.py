@@ -175,7 +175,7 @@ class Ledger:
             elif not record.optimizer.exists():
                 hindered = NO_OPTIMIZER if result.optimizer_sha256 is None else GONE
             elif damage := damaged_start(record, result):
-                hindered = damage
+                self.faults[f"{damage} (no training goes on from it)"] = None
             else:
                 best = replace(best, extends=folder, start_epoch=result.epochs)
         return replace(best, hindered="" if best.extends else hindered)
