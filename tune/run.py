@@ -17,7 +17,7 @@ from rich.console import Console
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
-from hvae_spec.records.files import write_json
+from hvae_spec.records.files import remove_unfinished, write_json
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.experiment import MAX_NAME
@@ -34,7 +34,7 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.show.summary import check_report, print_adopted, print_found, print_plan, report
+from tune.show.summary import check_report, print_adopted, print_faults, print_found, print_plan, report
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -76,6 +76,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         check_report()
         print_found(found, console)
         print_adopted(plan, console)
+        print_faults(plan.faults, console)
         plan.prepare()
         _run(plan, options, machine, console, interruption)
         code = report(plan, console)
@@ -256,6 +257,7 @@ def locked(root: Path) -> Iterator[None]:
         write_json(root / ".holder.json", holder)
         for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
             shutil.rmtree(scratch, ignore_errors=True)
+        remove_unfinished(root)
         yield
     finally:
         with suppress(OSError):

@@ -1,12 +1,13 @@
 """The images that a run is about to use: what was found, and whether the records in its folder were made with them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hvae_spec.data.counts import check_headers
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.data.own import in_both
-from hvae_spec.errors import DataError
+from hvae_spec.errors import DataError, RecordError
 from hvae_spec.records.index import spec_of
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
@@ -102,14 +103,17 @@ def _records(plan: Plan) -> Iterator[tuple[DataSpec, Record]]:
 
 
 def _images_of(record: Record) -> Iterator[DataState]:
-    """The images that a record's training and its evaluations were made with."""
-    training = record.training
-    if training is not None and training.data is not None:
-        yield training.data
-        for evaluation in record.evaluations:
-            result = evaluation.result
-            if result is not None and result.data is not None:
-                yield result.data
+    """The images that a record's training and its evaluations were made with, as far as they can be read: the plan
+    names what is damaged.
+    """
+    with suppress(RecordError):
+        training = record.training
+        if training is not None and training.data is not None:
+            yield training.data
+            for evaluation in record.evaluations:
+                result = evaluation.result
+                if result is not None and result.data is not None:
+                    yield result.data
 
 
 def _compare_records(record: Record, state: DataState, other: Record, its: DataState) -> None:
