@@ -20,9 +20,10 @@ MEANING = (
     "no traceback; the exit code says so; other members are as they were; all ends as undisturbed, or the file is "
     "named with what fixes it"
 )
-CAN_BE_DELETED = ("optimizer.safetensors", "training.json")
-"""Files whose loss costs no result: a longer training has to start anew, or the member trains again, in a pack of its
-own."""
+CAN_BE_DELETED = "optimizer.safetensors"
+"""A file whose loss costs no result: a longer training has to start anew."""
+PACK = "pack"
+"""What a training's result says of the members that it was trained with, which may be others if some are damaged."""
 REMEDIES = ("delete", "run tune.run again", "rewritten", "rows are used", "goes on", "go on", "starts over", "anew")
 """Words of what fixes damage, or of what is done about it."""
 FOUND = 1
@@ -113,7 +114,7 @@ def campaign(scratch: Path, at: int | None) -> tuple[int, int]:
     command = run_spec(SPECS / "mini.yaml", root)
     if run(command, log) != 0:
         raise SystemExit(f"undisturbed, the grid fails: {log.read_text()}")
-    expected = snapshot(root)
+    expected = snapshot(root, PACK)
     if at is not None:
         renew(root, None)
         if run(command, log, Operations(root, at)) != KILLED:
@@ -142,23 +143,27 @@ def campaign(scratch: Path, at: int | None) -> tuple[int, int]:
 def _fault(root: Path, name: Path, expected: dict[str, str], ran: tuple[int, str], read: tuple[int, str]) -> str:
     """What is wrong with the end of a trial; empty if nothing is."""
     (code, said), (read_code, said_by_reader) = ran, read
-    if "Traceback" in said + said_by_reader:
-        return f"a traceback [{said[-400:]}{said_by_reader[-400:]}]"
-    unlike = [other for other in differences(expected, snapshot(root)) if other != name.as_posix()]
-    own = "/".join(name.parts[:2]) + "/"
-    strangers = [other for other in unlike if not (name.parts[0] == "members" and other.startswith(own))]
-    if name.parts[0] != "packs" and strangers:
+    words = said + said_by_reader
+    if "Traceback" in words:
+        return f"a traceback [{words[-600:]}]"
+    unlike = differences(expected, snapshot(root, PACK))
+    strangers = [other for other in unlike if not _depends(other, name) and not (code and other.startswith("packs/"))]
+    if strangers:
         return f"others are changed: {strangers[:3]}"
-    is_same = not differences(expected, snapshot(root))
-    is_named = name.name in said + said_by_reader and any(remedy in said + said_by_reader for remedy in REMEDIES)
-    if is_same and code == 0 and read_code == 0:
+    if (code, read_code) == (0, 0) and all(other.endswith(CAN_BE_DELETED) for other in unlike):
         return ""
-    if name.name in CAN_BE_DELETED and code == 0 and read_code == 0 and not unlike:
-        return ""
-    if not is_named:
+    if name.name not in words or not any(remedy in words for remedy in REMEDIES):
         return f"not named; exit codes {code} and {read_code}; unlike: {unlike[:3]} [{said[-300:]}]"
-    is_curve = name.suffix == ".jsonl"
-    return "" if code == (0 if is_curve or is_same else FOUND) else f"exit code {code} [{said[-300:]}]"
+    is_result_whole = name.suffix == ".jsonl" or not unlike
+    return "" if code == (0 if is_result_whole else FOUND) else f"exit code {code} [{said[-300:]}]"
+
+
+def _depends(other: str, name: Path) -> bool:
+    """Whether a file may be another one for damage to a file: it is of the same member, or of the one that starts from
+    it, which has the same seed.
+    """
+    seed = next((seed for seed in ("-s0-", "-s1-") if seed in str(name)), "")
+    return other == name.as_posix() or (bool(seed) and other.startswith("members/") and seed in other)
 
 
 if __name__ == "__main__":

@@ -131,13 +131,16 @@ def renew(root: Path, state: Path | None) -> None:
         shutil.copytree(state, root)
 
 
-def timeless(value: Any) -> Any:
-    """A JSON value without times, and with segments as the epochs that they cover, as a kill divides them."""
+def timeless(value: Any, *without: str) -> Any:
+    """A JSON value without times and further keys, and with segments as the epochs that they cover, as a kill divides
+    them.
+    """
     if isinstance(value, list):
-        return [timeless(item) for item in value]
+        return [timeless(item, *without) for item in value]
     if not isinstance(value, dict):
         return value
-    kept = {key: timeless(item) for key, item in value.items() if key not in TIMES | {CHECKSUM} and key != "segments"}
+    left_out = TIMES | {CHECKSUM, "segments", *without}
+    kept = {key: timeless(item, *without) for key, item in value.items() if key not in left_out}
     if "segments" in value:
         kept["segments"] = _covered((one["first_epoch"], one["last_epoch"]) for one in value["segments"])
     return kept
@@ -154,8 +157,14 @@ def _covered(ranges: Iterable[tuple[int, int]]) -> list[list[int]]:
     return joined
 
 
-def snapshot(root: Path) -> dict[str, str]:
-    """All that a results folder holds but times: files by their paths, and folders of packs that are left over."""
+def snapshot(root: Path, *without: str) -> dict[str, str]:
+    """All that a results folder holds but times: files by their paths, and folders of packs that are left over.
+
+    Args:
+        root: the folder.
+        without: further keys of JSON files that are left out.
+
+    """
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -163,17 +172,17 @@ def snapshot(root: Path) -> dict[str, str]:
             if path.parent == root / "packs":
                 found[name] = "left over"
         elif name not in PASSING:
-            found[name] = _content(path)
+            found[name] = _content(path, *without)
     return found
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, *without: str) -> str:
     content = path.read_bytes()
     try:
         if path.suffix == ".json":
-            return json.dumps(timeless(json.loads(content)), sort_keys=True)
+            return json.dumps(timeless(json.loads(content), *without), sort_keys=True)
         if path.suffix == ".jsonl":
-            return json.dumps([timeless(json.loads(line)) for line in content.splitlines()])
+            return json.dumps([timeless(json.loads(line), *without) for line in content.splitlines()])
     except ValueError:
         pass
     return hashlib.sha256(content).hexdigest()
