@@ -2,7 +2,7 @@
 unit; per member and number of importance samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,9 @@ class Frames:
     bounds: pd.DataFrame
     """One row per finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted
     bound on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
+    faults: tuple[str, ...] = ()
+    """What is damaged in the folder, each with what fixes it or what it costs: records, which have the status `damaged`
+    or are left out, and rows of curves, which are NaN in `epochs`."""
 
     @property
     def planned(self) -> "Frames":
@@ -122,7 +125,7 @@ def load(path: str | Path) -> Frames:
     """The frames of a results folder, whatever the state of its grid.
 
     Raises:
-        RecordError: there is no such folder, it holds no results, or a file in it is damaged.
+        RecordError: there is no such folder, it holds no results, or its grid.json is damaged.
 
     """
     contents = reader.read(path)
@@ -131,7 +134,8 @@ def load(path: str | Path) -> Frames:
     members = _members(entries, contents.variants, factors)
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
-    return Frames(contents.name, factors, members, epochs, units, bounds)
+    faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
+    return Frames(contents.name, factors, members, epochs, units, bounds, tuple(faults))
 
 
 def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
@@ -190,15 +194,15 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "digest": [entry.digest for entry in entries],
     }
     # A member without a result has got as far as its learning curve has.
-    reached = np.array([len(entry.epochs) for entry in entries], dtype=float)
+    reached = np.array([max((row["epoch"] for row in entry.epochs), default=0) for entry in entries], dtype=float)
     columns["epochs"] = np.where(np.isnan(columns["epochs"]), reached, columns["epochs"])
     return pd.DataFrame(columns)
 
 
 def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
-    rows = [row for entry in entries for row in entry.epochs]
+    rows = [row for entry in entries for row in _epoch_rows(entry)]
     fields = dict.fromkeys(key for row in rows for key in row if key != "format")
-    frame = _labeled(labels, [len(entry.epochs) for entry in entries])
+    frame = _labeled(labels, [len(entry.epochs) + len(entry.lost) for entry in entries])
     columns: dict[str, Any] = {}
     for name in fields:
         values: list[Any] = [row.get(name) for row in rows]
@@ -208,6 +212,12 @@ def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
             columns[name] = _numbers(values)
     columns["epoch"] = np.array([row["epoch"] for row in rows], dtype=np.int64)
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+def _epoch_rows(entry: Entry) -> list[Mapping[str, Any]]:
+    """A member's rows of learning curves; of those that are lost, the epoch alone."""
+    rows: list[Mapping[str, Any]] = [*entry.epochs, *({"epoch": epoch} for epoch in entry.lost)]
+    return sorted(rows, key=lambda row: int(row["epoch"]))
 
 
 def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:

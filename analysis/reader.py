@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hvae_spec.errors import RecordError, as_machine_error
+from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
@@ -43,11 +44,17 @@ class Entry:
     evaluation: EvaluationResult | None = field(repr=False)
     epochs: list[EpochRow] = field(repr=False)
     units: list[UnitsRow] = field(repr=False)
+    lost: tuple[int, ...] = ()
+    """Epochs whose row of learning curves is damaged or missing."""
+    faults: tuple[str, ...] = ()
+    """What of its record is damaged, each with its remedy or with what it costs."""
 
     @property
     def result(self) -> dict[str, Any]:
         """Fields of the training's result and of the evaluation's by name; empty while there is neither."""
         found: dict[str, Any] = {} if self.training is None else dict(self.training)
+        if self.status == "damaged":
+            found["failure"] = self.faults[0]
         if self.evaluation is not None:
             found |= {name: value for name, value in self.evaluation if value is not None}
         return found
@@ -61,18 +68,21 @@ class Contents:
     variants: tuple[str, ...]
     """Names of the grid's variants in the order of the spec."""
     entries: tuple[Entry, ...]
+    faults: tuple[str, ...] = ()
+    """What is damaged of records that are left out."""
 
 
 def read(path: str | Path) -> Contents:
     """What the results folder at `path` holds.
 
     Raises:
-        RecordError: there is no such folder, it holds no results, or a file in it is damaged.
+        RecordError: there is no such folder, it holds no results, or its grid.json is damaged.
         MachineError: the system does not let something in it be read.
 
     """
     root = Path(path)
     results = Results(root)
+    faults: list[str] = []
     try:
         if not root.is_dir():
             message = "no such results folder; `python -m tune.run` makes one, by default results/<name>"
@@ -86,24 +96,31 @@ def read(path: str | Path) -> Contents:
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
         shorts = {training[:12] for training in known}
-        entries += [
-            _unplanned(record, planned=not planned)
-            for record in others
-            if record.folder.name.rsplit("-", 1)[-1] not in shorts and record.has_spec
-        ]
+        for record in others:
+            if record.folder.name.rsplit("-", 1)[-1] in shorts or not record.has_spec:
+                continue
+            try:
+                entries.append(_unplanned(record, planned=not planned))
+            except RecordError as error:  # its place in the grid is not known
+                faults.append(str(error))
     except OSError as error:
         raise as_machine_error(root, error) or RecordError(f"{root}: cannot be read ({error})") from None
+    if faults and not entries:
+        raise RecordError(faults[0])
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     name = root.name if grid is None else grid.name
-    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries))
+    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries), tuple(faults))
 
 
 def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str, Any]]) -> Entry:
     record = results.record(member.training, Path(member.folder).name)
     evaluation = record.evaluation(member.digest)
     spec = specs.get(record.folder.name)
-    tree = _full(record, spec) if record.has_spec or spec is not None else {}
+    try:
+        tree = _full(record, spec) if record.has_spec or spec is not None else {}
+    except RecordError as error:
+        return _entry(record, evaluation, member, {}, planned=True, fault=str(error))
     return _entry(record, evaluation, member, tree, planned=True)
 
 
@@ -145,16 +162,28 @@ def _full(record: Record, spec: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _entry(
-    record: Record, evaluation: EvaluationRecord, member: PlannedMember, spec: dict[str, Any], *, planned: bool
+    record: Record,
+    evaluation: EvaluationRecord,
+    member: PlannedMember,
+    spec: dict[str, Any],
+    *,
+    planned: bool,
+    fault: str = "",
 ) -> Entry:
-    trained, result = record.training, evaluation.result
-    epochs = record.epochs
+    fault = record.damage(member.digest) or fault
+    trained, result = (None, None) if fault else record.outcome(member.digest)
+    if not fault and trained is None and record.has_spec:
+        fault = _fault_of_spec(record)
+    limit = spec["training"]["epochs"] if spec else None
+    curves = Curves([], []) if fault else record.curves(limit)
     paths = {".".join(path) for path in paths_affecting(MemberSpec, "evaluation")}
     for path in paths & member.measured.keys() if spec else ():
         # The record's spec is that of the member that was trained; this one may be measured in another way.
         set_path(spec, path, member.measured[path])
-    if trained is None:
-        status: Status = "running" if epochs else "pending"
+    if fault:
+        status: Status = "damaged"
+    elif trained is None:
+        status = "running" if curves.epochs else "pending"
     elif trained.status != "trained":
         status = trained.status
     else:
@@ -170,9 +199,20 @@ def _entry(
         spec,
         trained,
         result if status not in ("running", "pending") else None,
-        epochs,
-        record.units,
+        curves.epochs,
+        curves.units,
+        curves.lost,
+        (fault,) if fault else tuple(f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults),
     )
+
+
+def _fault_of_spec(record: Record) -> str:
+    """What is wrong with the spec of a member that has not ended; empty if nothing is."""
+    try:
+        _ = record.spec
+    except RecordError as error:
+        return f"{str(error).partition('; delete')[0]}; run tune.run again, which rewrites it as the member goes on"
+    return ""
 
 
 def _check_labels(path: Path, labels: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,13 +61,18 @@ class Report:
     """`57 members: 55 finished, 1 diverged, 1 failed`"""
     files: tuple[Path, ...]
     """Tables first, then figures."""
+    faults: tuple[str, ...] = ()
+    """What is damaged (see `Frames.faults`)."""
+    is_whole: bool = True
+    """Whether everything that the report is made of could be read, but for rows of curves."""
 
     def __rich__(self) -> "RichGroup":
         """The table, its footnotes and the summary, for `rich.print(report)`."""
         from rich.console import Group as RichGroup
         from rich.text import Text
 
-        return RichGroup(self.table, *(Text(line) for line in (*self.footnotes, self.summary)))
+        faults = [f"Damaged: {fault}" for fault in self.faults]
+        return RichGroup(self.table, *(Text(line) for line in (*self.footnotes, *faults, self.summary)))
 
 
 def write(results: str | Path, out: str | Path | None = None) -> Report:
@@ -81,16 +86,20 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         The table to print, and the paths of all files.
 
     Raises:
-        UserError: the folder holds no results, a file in it is damaged, or a table or figure cannot be written.
+        UserError: the folder holds no results, its grid.json is damaged, or a table or figure cannot be written.
 
     """
     # Pandas and seaborn take a second to import; `--help` and the start of a grid run do not need them.
     from analysis import frames
     from analysis.figures import drawing
+    from analysis.figures.galleries import damaged_galleries
     from analysis.html.page import page
     from analysis.tables import rendering
 
     loaded = frames.load(results)
+    galleries = damaged_galleries(loaded)
+    loaded = replace(loaded, faults=(*loaded.faults, *galleries))
+    is_whole = not galleries and not (loaded.planned.members["status"] == "damaged").any()
     target = Path(results if out is None else out)
     table_sets = tuple(_table_sets(loaded))
     drawings = tuple(drawing.render(loaded))
@@ -104,7 +113,14 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         message = f"{target}: the report cannot be written ({error}); choose another folder with --out"
         raise MachineError(message) from None
     shown = table_sets[0].tables
-    return Report(rendering.terminal(shown), rendering.all_footnotes(shown), summary(loaded), tuple(files))
+    return Report(
+        rendering.terminal(shown),
+        rendering.all_footnotes(shown),
+        summary(loaded),
+        tuple(files),
+        loaded.faults,
+        is_whole,
+    )
 
 
 def summary(frames: "Frames") -> str:
@@ -163,7 +179,9 @@ def _write_page(path: Path, content: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis.report") -> int:
-    """The command. Returns 0, or the exit code of an error with one message on stderr."""
+    """The command. Returns 0; 1 if a record is damaged, without which the report is written; or the exit code of an
+    error with one message on stderr.
+    """
     parser = argparse.ArgumentParser(
         prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -183,7 +201,7 @@ def _report(results: Path, out: Path | None) -> int:
     for path in report.files:
         # Not printed by rich, which would break a long path.
         sys.stdout.write(f"{path}\n")
-    return 0
+    return 0 if report.is_whole else 1
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import (
-    DONE,
     FORMAT,
     Divergence,
     EpochRow,
@@ -38,7 +37,7 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.cost import evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.checkpoint import load_checkpoint, optimizer_of, save_checkpoint
+from hvae_spec.train.checkpoint import DamagedCheckpointError, load_checkpoint, optimizer_of, save_checkpoint
 from hvae_spec.train.trainer import Trainer
 
 CHECKPOINT_SECONDS = 1.0
@@ -47,6 +46,7 @@ CHECKPOINT_SHARE = 0.05
 """Largest share of the time that writing checkpoints may take."""
 REPORT_SECONDS = 0.3
 """Shortest time between reports of progress."""
+GOES_BACK = "the pack goes on from the one before, if there is one"
 LOCK_SECONDS = 180.0
 """How long to wait for another process that still works on the pack (a worker whose driver was killed lingers)."""
 
@@ -55,7 +55,7 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
     """Bring every member of a pack to its result, from wherever an earlier run left it.
 
     Raises:
-        UserError: its data are missing, or its checkpoint is damaged.
+        UserError: its data are missing, or its checkpoint is of other members or of another version.
 
     """
     pack = Results(job.results).pack(job.pack_id)
@@ -98,13 +98,15 @@ class PackRun:
         self.specs = [member.spec for member in job.members]
         self.records = [job.record(member) for member in job.members]
         self.first = self.specs[0]
-        self.checkpoint = Results(job.results).pack(job.pack_id).checkpoint
+        self.pack = Results(job.results).pack(job.pack_id)
         self.curves: list[list[EpochRow]] = [[] for _ in self.specs]
         self.units: list[list[UnitsRow]] = [[] for _ in self.specs]
         self.segments: list[Segment] = []
         """Of earlier runs of this pack; this one's is made when it is written."""
         self.extended: list[TrainingResult] = []
         """The shorter trainings that the members go on from, one per member; none if they started anew."""
+        self.notes: list[str] = []
+        """What was found damaged and is done without."""
         self.seconds = {"training": 0.0, "curve": 0.0}
         self.saved_at, self.save_seconds, self.reported_at = time.monotonic(), 0.0, 0.0
         self.began, self.first_epoch = provenance.now(), 1
@@ -131,21 +133,19 @@ class PackRun:
         if self.job.kind == "evaluate":
             missing = next(record for record in self.records if not _is_done(record))
             raise RecordError(f"{missing.folder}: not trained, so it cannot be evaluated; run the same command again")
-        with self.timed("training"):
-            trainer = Trainer(self.specs, self.dataset, self.device, compiled=self.job.compiled)
-        self.trainer = trainer
-        has_checkpoint = self.job.has_checkpoint
         begun = [m for m, record in enumerate(self.records) if not _is_done(record)]
-        for m in begun:
-            self.records[m].begin(self.specs[m], anew=not has_checkpoint)
-        if has_checkpoint:
-            self.resume(trainer)
-        else:
-            self.checkpoint.unlink(missing_ok=True)
+        trainer = self.resumed(begun) if self.job.has_checkpoint else None
+        if trainer is None:
+            for path in self.pack.checkpoints:
+                path.unlink()
+            for m in begun:
+                self.records[m].begin(self.specs[m], anew=True)
+            trainer = self.new_trainer()
             if self.job.extends:
                 self.extend(trainer)
             elif self.first.training.first_phase is not None:
                 self.start(trainer)
+        self.trainer = trainer
         # A curve that has begun goes on with the settings and the test images that it began with.
         self.curve_spec = self.records[begun[0]].spec if begun else self.first
         self.test = draw_once(self.dataset_of(self.curve_spec), "test", self.first.model.observation)
@@ -165,6 +165,11 @@ class PackRun:
         for m in range(len(self.specs)):
             self.record_training(trainer, m)
 
+    def new_trainer(self) -> Trainer:
+        """The members at the very start."""
+        with self.timed("training"):
+            return Trainer(self.specs, self.dataset, self.device, compiled=self.job.compiled)
+
     def start(self, trainer: Trainer) -> None:
         """Start from the weights of the members' first phases."""
         found = (self.job.first_phase(member, self.job.folders) for member in self.job.members)
@@ -175,7 +180,9 @@ class PackRun:
         sources = [Record(folder) for folder in self.job.extends]
         self.start_from(trainer, sources, is_extension=True)
         for m, source in enumerate(sources):
-            self.curves[m], self.units[m] = source.epochs, source.units
+            curves = source.curves(self.first.training.epochs)
+            self.curves[m], self.units[m] = curves.epochs, curves.units
+            self.notes += curves.faults
         self.extended = [_trained(source) for source in sources]
 
     def start_from(self, trainer: Trainer, sources: Sequence[Record], *, is_extension: bool) -> None:
@@ -199,14 +206,33 @@ class PackRun:
                 "have it trained again"
             ) from None
 
-    def resume(self, trainer: Trainer) -> None:
-        """Go on from the pack's checkpoint."""
-        header = load_checkpoint(self.checkpoint, trainer, self.job.trainings)
+    def resumed(self, begun: Sequence[int]) -> Trainer | None:
+        """The members as the pack's latest checkpoint has them, or the one before where that is damaged. None if both
+        are: then the pack starts over.
+
+        Args:
+            begun: indices of the members that are not done.
+
+        """
+        trainer = self.new_trainer()
+        for path in self.pack.checkpoints:
+            try:
+                header = load_checkpoint(path, trainer, self.job.trainings)
+                break
+            except DamagedCheckpointError as error:
+                path.unlink()
+                self.notes.append(f"{error}; {'the pack starts over' if path == self.pack.previous else GOES_BACK}")
+        else:
+            return None
         self.seconds, self.segments, self.extended = dict(header.seconds), header.segments, header.extended
-        for m, record in enumerate(self.records):
+        for m in begun:
+            record = self.records[m]
+            record.begin(self.specs[m])
             # Curves are written before their checkpoint, so they may be ahead of it.
-            self.curves[m] = [row for row in record.epochs if row["epoch"] <= trainer.epoch]
-            self.units[m] = [row for row in record.units if row["epoch"] <= trainer.epoch]
+            curves = record.curves(self.first.training.epochs).until(trainer.epoch)
+            self.curves[m], self.units[m] = curves.epochs, curves.units
+            self.notes += curves.faults
+        return trainer
 
     def alive(self, trainer: Trainer) -> list[int]:
         """Members that have not diverged."""
@@ -249,7 +275,8 @@ class PackRun:
             if not _is_done(record):
                 record.write_curves(curve, units)
         segments = self.all_segments(trainer)
-        save_checkpoint(self.checkpoint, trainer, self.job.trainings, self.seconds, segments, self.extended)
+        self.pack.keep_previous()
+        save_checkpoint(self.pack.checkpoint, trainer, self.job.trainings, self.seconds, segments, self.extended)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 
@@ -283,8 +310,7 @@ class PackRun:
         record, divergence = self.records[m], trainer.divergences[m]
         if _is_done(record):
             return
-        record.write_curves(self.curves[m], self.units[m])
-        digests: dict[str, str] = {}
+        digests = record.write_curves(self.curves[m], self.units[m])
         if divergence is None:
             digests["weights_sha256"] = save_arrays(record.weights, compiler.parameters_of(trainer.model, m))
             if self.job.keep_optimizer:
@@ -339,7 +365,7 @@ class PackRun:
             self.trainer = None  # what training held of a GPU's memory is the evaluation's now
         damaged = []
         for m, (member, record) in enumerate(zip(self.job.members, self.records, strict=True)):
-            if self.job.status(member) not in DONE and (only is None or m in only):
+            if self.job.status(member) in ("trained", "failed") and (only is None or m in only):
                 try:
                     self.evaluate_member(member, record, batches)
                 except RecordError as error:  # the other members are none the worse for it
@@ -403,6 +429,7 @@ class PackRun:
                 (last[0]["ms_per_step"] or math.nan) if last else math.nan,
                 self.done(epoch, part if trainer is None else 0.0),
                 () if trainer is None else tuple(self.diverged_in_words(trainer)),
+                tuple(self.notes),
             )
         )
 
@@ -414,8 +441,11 @@ class PackRun:
 
 
 def _is_done(record: Record) -> bool:
-    """Whether a training has ended in a result that stands."""
-    training = record.training
+    """Whether a training has ended in a result that stands. One that is damaged is left alone, too."""
+    try:
+        training = record.training
+    except RecordError:
+        return True
     return training is not None and training.status != "failed"
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from hvae_spec.errors import RecordError
-from hvae_spec.records.layout import EPOCHS, LABELS, Record, Results
+from hvae_spec.records.arrays import check_whole
+from hvae_spec.records.layout import LABELS, Record, Results
 from hvae_spec.records.result import DONE, Source, Status
 from hvae_spec.spec.grid import Member
 
@@ -56,16 +57,16 @@ class PackJob:
 
     @property
     def is_done(self) -> bool:
-        """Whether every member has its result, as the records have it."""
-        return all(self.status(member) in DONE for member in self.members)
+        """Whether every member has its result, as the records have it. Damaged ones are left alone."""
+        return all(self.status(member) in (*DONE, "damaged") for member in self.members)
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the pack goes on from a checkpoint. One that led up to curves which are gone does not count: a record
-        was deleted, or moved out of the way, to be made anew.
+        """Whether the pack goes on from a checkpoint. One that led up to records which are gone does not count: a
+        record was deleted, or moved out of the way, to be made anew.
         """
-        there = Results(self.results).pack(self.pack_id).checkpoint.exists()
-        return there and all((self.record(member).folder / EPOCHS).exists() for member in self.members)
+        there = bool(Results(self.results).pack(self.pack_id).checkpoints)
+        return there and all(self.record(member).folder.exists() for member in self.members)
 
     @property
     def folders(self) -> list[Results]:
@@ -78,7 +79,8 @@ class PackJob:
         None if it starts from initial weights.
 
         Raises:
-            RecordError: the first phase is trained in none of them; with the reason, if it diverged or failed.
+            RecordError: the first phase is trained in none of them, or is damaged; with the reason, if it diverged or
+                failed.
 
         """
         first = member.spec.first_phase
@@ -86,10 +88,17 @@ class PackJob:
             return None
         training = first.digests.training
         records = [record for folder in folders if (record := folder.find(training)) is not None]
+        damage = []
         for record in records:
-            found = record.training
-            if found is not None and found.status == "trained":
-                return record
+            try:
+                found = record.training
+                if found is not None and found.status == "trained":
+                    check_whole(record.weights, found.weights_sha256, record.lost)
+                    return record
+            except RecordError as error:
+                damage.append(str(error))
+        for fault in damage:
+            raise RecordError(f"{member.folder}: its first phase is damaged: {fault}")
         for record in records:
             if record.reason:
                 raise RecordError(f"{member.folder}: its first phase {record.reason}: {record.folder}")
@@ -132,6 +141,8 @@ class Progress:
     """Fraction of the pack's multiply-adds, training and final evaluation together."""
     diverged: tuple[str, ...] = ()
     """What diverged so far, in words."""
+    notes: tuple[str, ...] = ()
+    """What was found damaged and is done without, in words."""
 
 
 ReportProgress = Callable[[Progress], None]

@@ -44,15 +44,21 @@ def contents(root):
     """Everything that a results folder holds of its members, less times."""
     found = {}
     for record in Results(root).records:
-        name = record.folder.name
-        found[name, "training"] = record.training.model_dump(exclude=TIMES | WHEN)
-        found[name, "epochs"] = [{k: v for k, v in row.items() if k not in TIMES} for row in record.epochs]
-        found[name, "units"] = record.units
-        for evaluation in record.evaluations:
-            result = evaluation.result.model_dump(exclude=TIMES | WHEN)
-            found[name, evaluation.folder.name] = result
-        for path in record.folder.rglob("*.safetensors"):
-            found[name, path.relative_to(record.folder).as_posix()] = path.read_bytes()
+        found |= contents_of(record)
+    return found
+
+
+def contents_of(record):
+    """Everything that a record holds, less times."""
+    found, name = {}, record.folder.name
+    found[name, "training"] = record.training.model_dump(exclude=TIMES | WHEN)
+    found[name, "epochs"] = [{k: v for k, v in row.items() if k not in TIMES} for row in record.epochs]
+    found[name, "units"] = record.units
+    for evaluation in record.evaluations:
+        result = evaluation.result.model_dump(exclude=TIMES | WHEN)
+        found[name, evaluation.folder.name] = result
+    for path in record.folder.rglob("*.safetensors"):
+        found[name, path.relative_to(record.folder).as_posix()] = path.read_bytes()
     return found
 
 
@@ -306,26 +312,24 @@ def test_a_pack_whose_members_all_diverged_ends_early(tmp_path, monkeypatch):
     assert len(record.epochs) == 2
 
 
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
-    parts = job(tmp_path, specs())
-    folder = tmp_path / "packs" / "pack"
-    folder.mkdir(parents=True)
-    path = folder / "checkpoint.safetensors"
-    path.write_bytes(b"not a checkpoint")
-    foreign = job(tmp_path, specs(training__optimizer__adam__lr=0.5))
-    for one in (*parts.members, *foreign.members):
-        parts.record(one).write_curves([], [])
-    with pytest.raises(CheckpointError, match="damaged checkpoint") as caught:
-        run_pack(parts)
-    assert str(path) in str(caught.value)
-    path.unlink()
+def killed_in_epoch(parts, epoch):
+    """Run a pack that dies in an epoch; the epochs before it have checkpoints."""
 
     def die(progress):
-        if progress.epoch == 3:
+        if progress.epoch == epoch:
             raise Killed
 
     with pytest.raises(Killed):
         run_pack(parts, die)
+    return Results(parts.results).pack(parts.pack_id)
+
+
+def test_a_foreign_checkpoint_is_named(tmp_path):
+    parts = job(tmp_path, specs())
+    path = killed_in_epoch(parts, 3).checkpoint
+    foreign = job(tmp_path, specs(training__optimizer__adam__lr=0.5))
+    for one in foreign.members:
+        foreign.record(one).begin(one.spec)
     with pytest.raises(CheckpointError, match="other members"):
         run_pack(foreign)
     with safe_open(path, "pt") as file:
@@ -337,6 +341,106 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
     save_file(tensors, path, {"pack": json.dumps(header | {"format": 2})})
     with pytest.raises(CheckpointError, match=r"written by another version \(format 2, not 1\); delete it"):
         run_pack(parts)
+    assert path.exists()  # another version can still use it
+
+
+def flipped(content):
+    """One bit of one number is another."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[: len(content) // 2], flipped])
+def test_a_damaged_checkpoint_costs_one_interval(tmp_path, damage):
+    """The one before it is whole; the result is that of an undisturbed run bit for bit."""
+    parts, said = job(tmp_path / "parts", specs()), []
+    pack = killed_in_epoch(parts, 5)
+    pack.checkpoint.write_bytes(damage(pack.checkpoint.read_bytes()))
+    run_pack(parts, said.append)
+    first = next(progress for progress in said if progress.phase == "training")
+    assert first.epoch == 4  # the checkpoint of epoch 4 is damaged, that of epoch 3 is not
+    (note,) = said[-1].notes
+    assert note.startswith(f"{pack.checkpoint}: a damaged checkpoint (")
+    assert note.endswith("; the pack goes on from the one before, if there is one")
+    run_pack(job(tmp_path / "whole", specs()))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert [(one.first_epoch, one.last_epoch) for one in Results(tmp_path / "parts").records[0].training.segments] == [
+        (1, 3),
+        (4, 5),
+    ]
+
+
+def test_a_pack_whose_checkpoints_are_both_damaged_starts_over(tmp_path):
+    parts, said = job(tmp_path / "parts", specs()), []
+    pack = killed_in_epoch(parts, 4)
+    for path in pack.checkpoints:
+        path.write_bytes(b"")
+    run_pack(parts, said.append)
+    assert said[0].epoch == 1
+    assert [note.partition(":")[0] for note in said[-1].notes] == [str(pack.checkpoint), str(pack.previous)]
+    assert said[-1].notes[1].endswith("; the pack starts over")
+    run_pack(job(tmp_path / "whole", specs()))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_spec_of_a_running_member_is_written_again(tmp_path):
+    parts = job(tmp_path / "parts", specs())
+    killed_in_epoch(parts, 4)
+    first, second = (parts.record(one).folder / "spec.yaml" for one in parts.members)
+    first.write_text("{")
+    second.unlink()
+    run_pack(parts)
+    run_pack(job(tmp_path / "whole", specs()))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert [record.spec for record in Results(tmp_path / "parts").records] == specs()
+
+
+def test_lost_rows_of_a_running_member_are_a_gap_in_its_record(tmp_path):
+    """They cost themselves: neither its other rows, nor its weights, nor the other members."""
+    parts, said = job(tmp_path / "parts", specs()), []
+    killed_in_epoch(parts, 5)
+    path = parts.record(parts.members[0]).folder / "epochs.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:40], *lines[3:]]) + "\n")
+    run_pack(parts, said.append)
+    assert said[-1].notes == (f"{path}:2: not a JSON object", f"{path}: epochs 2 to 3 are missing")
+    run_pack(job(tmp_path / "whole", specs()))
+    again, whole = contents(tmp_path / "parts"), contents(tmp_path / "whole")
+    name = path.parent.name
+    assert again.pop((name, "epochs")) == [row for row in whole.pop((name, "epochs")) if row["epoch"] not in (2, 3)]
+    for content in (again, whole):
+        del content[name, "training"]["epochs_sha256"]
+    assert again == whole
+    record = Record(path.parent)
+    assert record.curves().lost == (2, 3)
+    assert record.curves().faults == (f"{path}: epochs 2 to 3 are missing",)
+
+
+def test_a_damaged_record_in_a_pack_is_left_alone_and_the_others_finish(tmp_path):
+    parts = job(tmp_path / "parts", specs())
+    killed_in_epoch(parts, 4)
+    damaged = parts.record(parts.members[0])
+    (damaged.folder / "training.json").write_text("{")
+    run_pack(parts)
+    assert parts.is_done
+    assert [parts.status(one) for one in parts.members] == ["damaged", "finished"]
+    run_pack(job(tmp_path / "whole", specs()))
+    again, whole = contents_of(parts.record(parts.members[1])), contents(tmp_path / "whole")
+    assert all(whole[key] == value for key, value in again.items())
+
+
+def test_damaged_statistics_of_an_earlier_evaluation_are_recorded_anew(tmp_path):
+    run_pack(job(tmp_path / "parts", specs()))
+    for record in Results(tmp_path / "parts").records:
+        (path,) = record.folder.rglob("statistics.safetensors")
+        path.write_bytes(flipped(path.read_bytes()))
+    more = specs(evaluation__iw_samples=7)
+    run_pack(job(tmp_path / "parts", more, kind="evaluate"))
+    run_pack(job(tmp_path / "whole", more))
+    for record, expected in zip(Results(tmp_path / "parts").records, Results(tmp_path / "whole").records, strict=True):
+        digest = record.evaluations[-1].result.digest
+        one, two = record.evaluation(digest).result, expected.evaluation(digest).result
+        assert one.arrays_sha256 == two.arrays_sha256
+        assert one.test_log_likelihood == two.test_log_likelihood
 
 
 def test_denormal_numbers_are_flushed_to_zero(tmp_path):

@@ -55,6 +55,8 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
         raise RecordError(
             f"{folder}: not trained, so there is nothing to compare with; give a finished member's folder"
         )
+    if faults := record.curves(record.spec.training.epochs).faults:
+        raise RecordError(f"{faults[0]}, so they cannot be compared; {record.lost}")
     with tempfile.TemporaryDirectory(prefix="hvae-rerun-") as scratch:
         job = recorded_job(record, training, Path(scratch), device, records)
         count = len(job.members)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from hvae_spec.errors import MachineError, UserError
 from hvae_spec.reading import read
+from hvae_spec.records.files import remove_unfinished
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.experiment import MAX_NAME
@@ -32,7 +33,7 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.show.summary import print_adopted, print_plan, report
+from tune.show.summary import print_adopted, print_faults, print_plan, report
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -73,6 +74,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         plan = _plan(options, machine, results, reading, console)
         check_data(plan)
         print_adopted(plan, console)
+        print_faults(plan.faults, console)
         plan.prepare()
         _run(plan, options, machine, console, interruption)
         return report(plan, console)
@@ -244,6 +246,7 @@ def locked(root: Path) -> Iterator[None]:
         (root / ".holder.json").write_text(json.dumps(holder))
         for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
             shutil.rmtree(scratch, ignore_errors=True)
+        remove_unfinished(root)
         yield
     finally:
         (root / ".holder.json").unlink(missing_ok=True)

@@ -170,12 +170,28 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
         if quantity not in epochs:
             continue
         curve = mean_over_seeds(epochs.dropna(subset=[quantity]), ["epoch"], quantity).sort_values("epoch")
+        curve = _with_gaps(curve, epochs, everywhere=quantity == "train_bound")
         appearance: dict[str, Any] = {"color": style.color, "lw": 1.3, "ms": 3, "markevery": _marker_interval(curve)}
         axes.plot(curve["epoch"], curve["mean"], f"{line}{style.marker}", **appearance)
         if (curve["n"] > 1).any():
             band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
             axes.fill_between(curve["epoch"], *band, color=style.color, alpha=0.2, lw=0)
         yield curve
+
+
+def _with_gaps(curve: pd.DataFrame, epochs: pd.DataFrame, *, everywhere: bool) -> pd.DataFrame:
+    """A curve without the epochs in which a member's row is lost: there the line ends, as the mean would be of others.
+
+    Args:
+        curve: the mean by epoch.
+        epochs: the members' rows.
+        everywhere: whether every epoch has a value, and not only the points of the test curve.
+
+    """
+    lost = set(epochs[epochs["beta"].isna()]["epoch"])
+    if everywhere:
+        curve = pd.concat([curve, pd.DataFrame({"epoch": sorted(lost - set(curve["epoch"]))})]).sort_values("epoch")
+    return curve.assign(**{name: curve[name].mask(curve["epoch"].isin(lost)) for name in ("mean", "se")})
 
 
 def _draw_final(axes: Axes, finished: pd.DataFrame, style: VariantStyle) -> pd.DataFrame:

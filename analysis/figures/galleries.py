@@ -29,24 +29,40 @@ class Gallery:
 
 
 def galleries(frames: Frames) -> list[Gallery]:
-    """One gallery per variant, at the greatest depth that has any, in the order of the grid.
+    """One gallery per variant, at the greatest depth that has any, in the order of the grid: that of the least seed
+    whose gallery is not damaged.
 
     Args:
         frames: the frames of one group (see `Frames.groups`).
 
     Raises:
-        UserError: a gallery is damaged, or its images are not of the shape that the result states.
         ValueError: the frames hold several groups (see `Frames.groups`).
 
     """
+    return _galleries(frames)[0]
+
+
+def damaged_galleries(frames: Frames) -> list[str]:
+    """What is wrong with the galleries that the figures of a grid would show, and what fixes it."""
+    return list(dict.fromkeys(fault for group in frames.groups() for fault in _galleries(group.frames)[1]))
+
+
+def _galleries(frames: Frames) -> tuple[list[Gallery], list[str]]:
+    """The galleries, and what is wrong with those that could have been in their place."""
     members = frames.members[frames.members["status"] == "finished"]
     members = members[members["evaluation_folder"].map(lambda folder: (Path(folder) / GALLERY).exists()).astype(bool)]
     depth = greatest_depth(frames, members)
     members = members[members["depth"] == depth].sort_values(["variant", "seed"], kind="stable")
-    return [
-        _gallery(Path(row["evaluation_folder"]), str(row["variant"]), int(row["seed"]), int(row["depth"]))
-        for row in members.drop_duplicates("variant").to_dict("records")
-    ]
+    found: dict[str, Gallery] = {}
+    faults: list[str] = []
+    for row in members.to_dict("records"):
+        variant = str(row["variant"])
+        if variant not in found:
+            try:
+                found[variant] = _gallery(Path(row["evaluation_folder"]), variant, int(row["seed"]), int(row["depth"]))
+            except RecordError as error:
+                faults.append(str(error))
+    return list(found.values()), faults
 
 
 def _gallery(folder: Path, variant: str, seed: int, depth: int) -> Gallery:

@@ -30,7 +30,7 @@ from analysis.frames import Frames
 from analysis.statistics import cells
 from hvae_spec.records.layout import ACTIVE
 
-STATUS_PREFERENCE = ("finished", "trained", "running", "diverged", "failed", "pending")
+STATUS_PREFERENCE = ("finished", "trained", "running", "diverged", "failed", "damaged", "pending")
 """The order in which a member is chosen where one stands for all."""
 
 

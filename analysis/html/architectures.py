@@ -67,6 +67,7 @@ def objectives(frames: Frames) -> dict[tuple[str, ...], tuple[str, ...]]:
 
 
 def _begun(frames: Frames) -> pd.DataFrame:
-    """The planned members that have a spec."""
+    """The planned members that have a spec that can be read."""
     members = frames.planned.members
+    members = members[members["status"] != "damaged"]
     return members[[Record(Path(folder)).has_spec for folder in members["folder"]]]

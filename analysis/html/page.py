@@ -36,6 +36,10 @@ SECTIONS = {
 """The sections of a page in their order: identifier and heading."""
 
 
+FAULTS = 20
+"""Damaged files that are named at most."""
+
+
 @cache
 def _style() -> str:
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
@@ -101,6 +105,9 @@ def _warnings(frames: Frames) -> str:
     if unfinished:
         count = f"{unfinished} of {len(members)} members are not finished"
         lines.append(f"{count}; they are counted, but excluded from the means.")
+    lines += [f"Damaged: {fault}" for fault in frames.faults[:FAULTS]]
+    if (more := len(frames.faults) - FAULTS) > 0:
+        lines.append(f"{more} more damaged files.")
     return "".join(f'<p class="warning">{escape(line)}</p>\n' for line in lines)
 
 

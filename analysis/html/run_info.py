@@ -85,7 +85,7 @@ def machines(frames: Frames) -> Rows:
         UserError: a record is damaged.
 
     """
-    folders = frames.planned.members[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
+    folders = _whole(frames)[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
     counts = Counter(
         origin
         for folder, evaluation in folders
@@ -97,7 +97,7 @@ def machines(frames: Frames) -> Rows:
 
 def finished_between(frames: Frames) -> tuple[str, str] | None:
     """When the first and the last planned member was done, ISO 8601; None if none is."""
-    folders = frames.planned.members["evaluation_folder"]
+    folders = _whole(frames)["evaluation_folder"]
     results = [EvaluationRecord(Path(folder)).result for folder in folders]
     done = [*(result.finished_at for result in results if result is not None)]
     done += [training.finished_at for training in _trainings(frames) if training.status != "trained"]
@@ -105,8 +105,14 @@ def finished_between(frames: Frames) -> tuple[str, str] | None:
     return (times[0], times[-1]) if times else None
 
 
+def _whole(frames: Frames) -> pd.DataFrame:
+    """The planned members whose records can be read."""
+    members = frames.planned.members
+    return members[members["status"] != "damaged"]
+
+
 def _trainings(frames: Frames) -> list[TrainingResult]:
-    found = (Record(Path(folder)).training for folder in frames.planned.members["folder"])
+    found = (Record(Path(folder)).training for folder in _whole(frames)["folder"])
     return [training for training in found if training is not None]
 
 
@@ -135,10 +141,10 @@ def _place(frames: Frames, row: dict[Any, Any]) -> str:
 
 
 def _fate(row: dict[Any, Any]) -> str:
-    """`in epoch 3: log p(x|z_1)`; the last line of a failure; how far a running member has come."""
+    """`in epoch 3: log p(x|z_1)`; the last line of a failure, or what is damaged; how far a running member has come."""
     if row["status"] == "diverged":
         return f"in epoch {row['divergence_epoch']:.0f}: {row['divergence_quantity']}"
-    if row["status"] == "failed":
+    if row["status"] in ("failed", "damaged"):
         return (str(row["failure"] or "").strip().splitlines() or [""])[-1]
     if row["status"] == "running":
         planned = row["planned_epochs"]

@@ -48,6 +48,11 @@ def grid_footnotes(frames: Frames, group: Frames) -> tuple[str, ...]:
     status = group.members["status"]
     if status.isin(["diverged", "failed"]).any():
         footnotes.append("Diverged and failed members are excluded from the means.")
+    damaged = int((status == "damaged").sum())
+    if damaged:
+        footnotes.append(
+            f"Left out: {damaged} member{'s' * (damaged > 1)} whose record{'s are' if damaged > 1 else ' is'} damaged."
+        )
     left_out = int((~frames.members["planned"]).sum())
     if left_out:
         footnotes.append(f"Left out: {left_out} record{'s' * (left_out > 1)} that the grid no longer plans.")

@@ -3,6 +3,7 @@
 Right after training and at any later time it is this one way, from the stored weights, so that both give the same.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_n
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.nn.hierarchy import Hierarchy
-from hvae_spec.records.arrays import load_arrays, save_arrays
+from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import DataState, Divergence, EvaluationResult, Segment, TrainingResult
@@ -57,20 +58,21 @@ def load_model(record: Record, training: TrainingResult, pixels: int, device: to
         ) from None
 
 
-def stored_statistics(record: Record, method: str, train_sha256: str) -> EvaluationRecord | None:
-    """An earlier evaluation of the same weights whose batch-norm statistics were recorded in the same way from the same
-    images; None if there is none.
+def stored_statistics(record: Record, method: str, train_sha256: str) -> Arrays | None:
+    """The batch-norm statistics of an earlier evaluation of the same weights that were recorded in the same way from
+    the same images; None if there are none, or none that are whole.
     """
-    for evaluation in record.evaluations:
-        result = evaluation.result
-        if (
-            result is not None
-            and result.batch_norm_statistics == method
-            and result.data is not None
-            and result.data.train_sha256 == train_sha256
-            and evaluation.statistics.exists()
-        ):
-            return evaluation
+    for path in sorted(record.folder.glob(f"evaluations/*/{STATISTICS}")):
+        evaluation = EvaluationRecord(path.parent)
+        with contextlib.suppress(RecordError):
+            result = evaluation.result
+            if (
+                result is not None
+                and result.batch_norm_statistics == method
+                and result.data is not None
+                and result.data.train_sha256 == train_sha256
+            ):
+                return load_arrays(path, result.arrays_sha256.get(STATISTICS), evaluation.again)
     return None
 
 
@@ -174,10 +176,7 @@ class MemberEvaluation:
         if earlier is None:
             record_statistics(model, self.batches, spec.seed, epoch, method)
         else:
-            result = earlier.result
-            sha256 = None if result is None else result.arrays_sha256.get(STATISTICS)
-            remedy = f"delete {earlier.folder} to have the member evaluated again"
-            compiler.set_statistics(model, load_arrays(earlier.statistics, sha256, remedy))
+            compiler.set_statistics(model, earlier)
         return {STATISTICS: save_arrays(target.statistics, compiler.statistics_of(model))}
 
 

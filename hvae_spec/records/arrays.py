@@ -36,14 +36,41 @@ def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arra
 
     """
     remedy = remedy or f"delete {path.parent} to have the member trained again"
+    content = read_whole(path, sha256, remedy)
+    try:
+        arrays: Arrays = safetensors.numpy.load(content)
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: not arrays that can be read ({error}); {remedy}") from None
+    return arrays
+
+
+def check_whole(path: Path, sha256: str | None, remedy: str) -> None:
+    """Make sure that a file is still what was written, as far as a record has its digest.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+        MachineError: the system does not let it be read.
+
+    """
+    if sha256 is not None:
+        read_whole(path, sha256, remedy)
+
+
+def read_whole(path: Path, sha256: str | None, remedy: str) -> bytes:
+    """The content of a file, which must have the digest that a record has of it (None: not known).
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+        MachineError: the system does not let it be read.
+
+    """
     try:
         content = path.read_bytes()
-        if sha256 is not None and sha256_of(content) != sha256:
-            raise CheckpointError(f"{path}: damaged (its SHA-256 is not the one in the record); {remedy}")
-        arrays: Arrays = safetensors.numpy.load(content)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; {remedy}") from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        damage = CheckpointError(f"{path}: not arrays that can be read ({error}); {remedy}")
+    except OSError as error:
+        damage = CheckpointError(f"{path}: not arrays that can be read ({error.strerror}); {remedy}")
         raise as_machine_error(path, error) or damage from None
-    return arrays
+    if sha256 is not None and sha256_of(content) != sha256:
+        raise CheckpointError(f"{path}: damaged (its SHA-256 is not the one in the record); {remedy}")
+    return content

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+TEMPORARY = ".tmp"
+"""Ending of the names of files that are being written. They begin with a dot, and no reader takes them for anything."""
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
@@ -18,7 +21,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
     try:
         with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
@@ -53,12 +56,20 @@ def copy_folder(source: Path, target: Path, temporary: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically. Not-a-number and infinity become null, as JSON has neither."""
-    write_atomically(path, json.dumps(_finite(content), indent=2) + "\n")
+    write_atomically(path, json.dumps(finite(content), indent=2) + "\n")
 
 
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object per line, atomically."""
-    write_atomically(path, "".join(json.dumps(_finite(row)) + "\n" for row in rows))
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Write one JSON object per line, atomically. Returns the file's content."""
+    content = "".join(json.dumps(finite(row)) + "\n" for row in rows).encode()
+    write_atomically(path, content)
+    return content
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what writers that were killed have left below a folder: temporary files that were never renamed."""
+    for path in root.rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
 
 
 def sha256_of(content: bytes) -> str:
@@ -75,11 +86,12 @@ def _flush_names(folder: Path) -> None:
         os.close(number)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON has it: null for what is not finite, text for keys, lists for tuples."""
     if isinstance(value, float) and value - value != 0:
         return None
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -18,7 +18,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from hvae_spec.errors import RecordError, as_machine_error
-from hvae_spec.records.layout import GALLERY, Record
+from hvae_spec.records.files import sha256_of
+from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record
 
 ONCE = ("labels", "images", "reconstructions", "prior_samples")
 """Arrays that are there once."""
@@ -44,19 +45,24 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
             # A member's folder: that of its latest evaluation.
             evaluations = Record(Path(folder)).evaluations
             path = evaluations[-1].folder / GALLERY if evaluations else path
-        with path.open("rb"):
-            pass  # safetensors says of a file that it may not read that there is none
-        arrays: dict[str, NDArray[Any]] = safetensors.numpy.load_file(path)
+        evaluation = EvaluationRecord(path.parent)
+        result = evaluation.result
+        content = path.read_bytes()
+        sha256 = None if result is None else result.arrays_sha256.get(GALLERY)
+        if sha256 is not None and sha256_of(content) != sha256:
+            raise RecordError(f"{path}: damaged (its SHA-256 is not the one in the record); {evaluation.again}")
+        arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(content)
     except FileNotFoundError:
         raise RecordError(
             f"{path}: no gallery; the member has not finished, or diverged, or its record is of an earlier version "
             "(0.2 or before; load it with that version)"
         ) from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        damage = RecordError(f"{path}: not a gallery that can be read ({error})")
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        damage = RecordError(f"{path}: not a gallery that can be read ({error}); {EvaluationRecord(path.parent).again}")
         raise as_machine_error(path, error) or damage from None
     depth = sum(name.startswith("latents/") for name in arrays)
     expected = {*ONCE, *(f"{name}/{layer}" for name in EACH_LAYER for layer in range(1, max(1, depth) + 1))}
     if missing := sorted(expected - arrays.keys()):
-        raise RecordError(f"{path}: not a gallery (it lacks {', '.join(missing)})")
+        remedy = EvaluationRecord(path.parent).again
+        raise RecordError(f"{path}: not a gallery (it lacks {', '.join(missing)}); {remedy}")
     return arrays

@@ -19,7 +19,7 @@ A results folder holds
             gallery.safetensors    latents, reconstructions and samples for figures (hvae_spec.records.gallery_file)
             failure.txt            the traceback, if its pack failed
     packs/planned.json             which members go together
-    packs/<id>/                    pack.json and the latest checkpoint of a pack that has begun and is not finished
+    packs/<id>/                    pack.json and the last two checkpoints of a pack that has begun and is not finished
     source/                        uncommitted changes of the source tree that something was trained with
     retired/                       records that `--retrain` has moved out of the way
 
@@ -27,8 +27,8 @@ The report (`analysis.report`) writes its tables and figures beside them.
 The models of the JSON files are in `hvae_spec.records.result`.
 """
 
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,11 +39,11 @@ import yaml
 from pydantic import ValidationError
 
 from hvae_spec.errors import RecordError, as_machine_error
+from hvae_spec.records.arrays import check_whole
+from hvae_spec.records.curves import Curves, digest_of, read_curves
 from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
 from hvae_spec.records.result import (
     DONE,
-    EPOCH_ROWS,
-    UNITS_ROWS,
     EpochRow,
     EvaluationResult,
     GridFile,
@@ -68,13 +68,17 @@ SPEC, EPOCHS, UNITS = "spec.yaml", "epochs.jsonl", "units.jsonl"
 TRAINING, RESULT, FAILURE = "training.json", "result.json", "failure.txt"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 STATISTICS, TEST, GALLERY = "statistics.safetensors", "test.safetensors", "gallery.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "previous.safetensors"
 EARLIER = (
     "holds records of an earlier version (0.2 or before), which this version cannot use; choose another folder with "
     "--results, or read them with the version that made them"
 )
 """What is said of a results folder of an earlier version, behind its path."""
 RUN_AGAIN = "delete it to have it made again"
+NO_LONGER = "delete it, and the member can no longer be trained further"
+SPEC_HEAD = b"# SHA-256 of the lines below: "
+"""Begins the first line of spec.yaml."""
+IS_SHORT = re.compile(f"[0-9a-f]{{{SHORT}}}")
 
 # The C loader reads the same YAML ten times faster, where PyYAML was built with it.
 _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -90,6 +94,11 @@ class EvaluationRecord:
     def result(self) -> EvaluationResult | None:
         """What was measured; None while the evaluation is not done. Raises RecordError if the file is damaged."""
         return read_file(self.folder / RESULT, EvaluationResult, f"{RUN_AGAIN}: the member is evaluated again")
+
+    @property
+    def again(self) -> str:
+        """What fixes an array of it that is damaged."""
+        return f"delete {self.folder} to have the member evaluated again"
 
     @property
     def statistics(self) -> Path:
@@ -108,8 +117,11 @@ class EvaluationRecord:
             (self.folder / FAILURE).unlink(missing_ok=True)
 
     def fail(self, result: EvaluationResult, traceback: str) -> None:
-        """Record a failure with its traceback. An evaluation that is done stays as it is."""
-        done = self.result
+        """Record a failure with its traceback. An evaluation that is done, or is damaged, stays as it is."""
+        try:
+            done = self.result
+        except RecordError:
+            return
         if done is None or done.status not in DONE:
             write_atomically(self.folder / FAILURE, traceback)
             self.finish(result)
@@ -128,14 +140,20 @@ class Record:
 
     @property
     def spec(self) -> MemberSpec:
-        """The resolved spec. Raises RecordError if the record has none that can be read."""
+        """The resolved spec. Raises RecordError if there is none that can be read, or that of another training."""
         path = self.folder / SPEC
         try:
-            return MemberSpec.model_validate(self.spec_tree)
+            spec = MemberSpec.model_validate(self.spec_tree)
         except ValidationError as error:
             first = error.errors()[0]
             what = in_words(first, ".".join(map(str, first["loc"])))
-            raise RecordError(f"{path}: not the spec of a record ({what}); {self._lost}") from None
+            raise RecordError(f"{path}: not the spec of a record ({what}); {self.lost}") from None
+        name, digest = self.folder.name.rsplit("-", 1)[-1], spec.digests.training
+        if IS_SHORT.fullmatch(name) and name != digest[:SHORT]:
+            raise RecordError(
+                f"{path}: changed since it was written (it is the spec of {digest[:SHORT]}, not of {name}); {self.lost}"
+            )
+        return spec
 
     @property
     def spec_tree(self) -> dict[str, Any]:
@@ -147,20 +165,30 @@ class Record:
             raise RecordError(f"{self.folder}: no record there (it has no {SPEC})") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
             what = " ".join(str(error).split())[:150]
-            damage = RecordError(f"{path}: not the spec of a record ({what}); {self._lost}")
+            damage = RecordError(f"{path}: not the spec of a record ({what}); {self.lost}")
             raise as_machine_error(path, error) or damage from None
         if not isinstance(tree, dict):
-            raise RecordError(f"{path}: not the spec of a record (not a mapping); {self._lost}")
+            raise RecordError(f"{path}: not the spec of a record (not a mapping); {self.lost}")
         return tree
 
     @property
-    def _lost(self) -> str:
+    def lost(self) -> str:
+        """What fixes a record that is damaged."""
         return f"delete {self.folder} to have the member trained again"
 
     @property
     def training(self) -> TrainingResult | None:
         """What became of the training; None while it is not done. Raises RecordError if the file is damaged."""
-        return read_file(self.folder / TRAINING, TrainingResult, self._lost)
+        return read_file(self.folder / TRAINING, TrainingResult, self.lost)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training has come to its end, with a result that can be read."""
+        try:
+            training = self.training
+        except RecordError:
+            return False
+        return training is not None and training.status == "trained"
 
     def evaluation(self, digest: str) -> EvaluationRecord:
         """The evaluation with this digest, whether it is there or not."""
@@ -168,19 +196,90 @@ class Record:
 
     @property
     def evaluations(self) -> list[EvaluationRecord]:
-        """All evaluations that have a result, the latest last."""
+        """All evaluations that have a result, the latest last. Raises RecordError if one is damaged."""
         found = [EvaluationRecord(path.parent) for path in (self.folder / "evaluations").glob(f"*/{RESULT}")]
         return sorted(found, key=lambda one: ((one.result or _NO_RESULT).finished_at or "", one.folder.name))
 
     def status(self, evaluation: str) -> Status:
-        """The status of the member whose evaluation has this digest. Raises RecordError if a file is damaged."""
-        result = self.evaluation(evaluation).result
-        training = self.training
+        """The status of the member whose evaluation has this digest."""
+        try:
+            training, result = self.outcome(evaluation)
+        except RecordError:
+            return "damaged"
         if training is None:
             return "running" if (self.folder / EPOCHS).exists() else "pending"
         if training.status != "trained":
             return training.status
         return "trained" if result is None else result.status
+
+    def damage(self, evaluation: str) -> str:
+        """What is wrong with the files that say what a member is and what became of it, and what fixes it; empty if
+        nothing is. Unlike `status` this looks at spec.yaml, too.
+        """
+        try:
+            training, _ = self.outcome(evaluation)
+            if training is not None and training.status != "failed":
+                self._check_spec()
+        except RecordError as error:
+            return str(error)
+        return ""
+
+    def outcome(self, evaluation: str) -> tuple[TrainingResult | None, EvaluationResult | None]:
+        """What became of the training, and of the evaluation with this digest, each None while it is not done.
+
+        Raises:
+            RecordError: a file is damaged, or is not of this member.
+
+        """
+        training, found = self.training, self.evaluation(evaluation)
+        result = found.result
+        if training is None:
+            return None, result
+        name = self.folder.name.rsplit("-", 1)[-1]
+        if IS_SHORT.fullmatch(name) and name != training.digest[:SHORT]:
+            raise RecordError(f"{self.folder / TRAINING}: of another training, {training.digest[:SHORT]}; {self.lost}")
+        if result is not None and (result.training, result.digest) != (training.digest, evaluation):
+            raise RecordError(f"{found.folder / RESULT}: of another member or evaluation; {found.again}")
+        return training, result
+
+    def _check_spec(self) -> None:
+        """Make sure that spec.yaml is that of the training, without parsing it if it is as it was written."""
+        path = self.folder / SPEC
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise RecordError(f"{path}: no such file; {self.lost}") from None
+        except OSError as error:
+            fault = RecordError(f"{path}: cannot be read ({error.strerror}); {self.lost}")
+            raise as_machine_error(path, error) or fault from None
+        head, _, text = content.partition(b"\n")
+        if head != SPEC_HEAD + sha256_of(text).encode():
+            _ = self.spec  # one of which nothing but the layout was changed is still the same
+
+    def damaged_arrays(self, evaluation: str) -> list[str]:
+        """What is wrong with the arrays of a finished member, and what fixes it. Reads all of them. The optimizer's
+        state may be missing: it can be deleted to save room.
+
+        Raises:
+            RecordError: a result is damaged.
+
+        """
+        training, result = self.outcome(evaluation)
+        again = self.evaluation(evaluation)
+        arrays: list[tuple[Path, str | None, str]] = []
+        if training is not None and training.status == "trained":
+            arrays.append((self.weights, training.weights_sha256, self.lost))
+            if self.optimizer.exists():
+                arrays.append((self.optimizer, training.optimizer_sha256, NO_LONGER))
+        if result is not None:
+            arrays += [(again.folder / name, sha256, again.again) for name, sha256 in result.arrays_sha256.items()]
+        found = []
+        for path, sha256, remedy in arrays:
+            try:
+                check_whole(path, sha256, remedy)
+            except RecordError as error:
+                found.append(str(error))
+        return found
 
     @property
     def reason(self) -> str | None:
@@ -192,15 +291,35 @@ class Record:
             return f"diverged in epoch {training.divergence.epoch} ({training.divergence.quantity})"
         return f"failed ({training.failure})"
 
+    def curves(self, limit: int | None = None) -> Curves:
+        """Learning curves and unit KLs, as far as they can be read, and what is wrong with them.
+
+        Args:
+            limit: the epochs that its spec has; None: not known.
+
+        Raises:
+            RecordError: `training.json` is damaged.
+
+        """
+        return read_curves(self.folder / EPOCHS, self.folder / UNITS, self.training, limit)
+
     @property
     def epochs(self) -> list[EpochRow]:
-        """Learning curves: one row per epoch. Raises RecordError if the file is damaged."""
-        return _rows(self.folder / EPOCHS, EPOCH_ROWS, self._lost)
+        """Learning curves: one row per epoch, as far as they can be read."""
+        return self.curves(self._limit).epochs
 
     @property
     def units(self) -> list[UnitsRow]:
-        """One row per point of the test curve. Raises RecordError if the file is damaged."""
-        return _rows(self.folder / UNITS, UNITS_ROWS, self._lost)
+        """One row per point of the test curve, as far as they can be read."""
+        return self.curves(self._limit).units
+
+    @property
+    def _limit(self) -> int | None:
+        """The epochs that its spec has; None if that cannot be read."""
+        try:
+            return self.spec.training.epochs
+        except RecordError:
+            return None
 
     @property
     def weights(self) -> Path:
@@ -213,15 +332,26 @@ class Record:
         return self.folder / OPTIMIZER
 
     def begin(self, spec: MemberSpec, *, anew: bool = False) -> None:
-        """Make the folder and write the resolved spec, if it is not there yet, or if the training begins anew."""
-        if anew or not (self.folder / SPEC).exists():
-            text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
-            write_atomically(self.folder / SPEC, text)
+        """Make the folder and write the resolved spec, if it is not there and whole, or if the training begins anew."""
+        if anew or not self._has(spec):
+            text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False).encode()
+            write_atomically(self.folder / SPEC, SPEC_HEAD + sha256_of(text).encode() + b"\n" + text)
 
-    def write_curves(self, epochs: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the learning curves and unit KLs."""
-        write_json_lines(self.folder / EPOCHS, epochs)
-        write_json_lines(self.folder / UNITS, units)
+    def _has(self, spec: MemberSpec) -> bool:
+        """Whether the record's spec can be read, and is that of the same training."""
+        try:
+            return self.spec.digests.training == spec.digests.training
+        except RecordError:
+            return False
+
+    def write_curves(self, epochs: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """Replace the learning curves and unit KLs. Returns the digests of the files, by the names that the training's
+        result has for them.
+        """
+        return {
+            "epochs_sha256": digest_of(write_json_lines(self.folder / EPOCHS, epochs)),
+            "units_sha256": digest_of(write_json_lines(self.folder / UNITS, units)),
+        }
 
     def finish(self, result: TrainingResult) -> None:
         """Write the outcome of the training, which makes it complete."""
@@ -230,49 +360,17 @@ class Record:
             (self.folder / FAILURE).unlink(missing_ok=True)
 
     def fail(self, result: TrainingResult, traceback: str) -> None:
-        """Record a failure with its traceback. A training that is done stays as it is."""
-        done = self.training
+        """Record a failure with its traceback. A training that is done, or whose result is damaged, stays as it is."""
+        try:
+            done = self.training
+        except RecordError:
+            return
         if done is None or done.status == "failed":
             write_atomically(self.folder / FAILURE, traceback)
             self.finish(result)
 
 
 _NO_RESULT = EvaluationResult(digest="", training="", labels={}, status="failed")
-
-
-def _rows(path: Path, kind: Any, remedy: str) -> Any:
-    """The rows of a JSON-lines file; none if there is no such file. A torn last line is left out: a copy may have been
-    made of a run that goes on.
-    """
-    try:
-        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise as_machine_error(path, error) or RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    for rows in (lines, lines[:-1]):
-        try:
-            return kind.validate_json(b"[" + b",".join(rows) + b"]")
-        except ValidationError as error:
-            fault = error.errors()[0]
-            if fault["type"] != "json_invalid":
-                number, *place = fault["loc"]
-                name = ".".join(map(str, place))
-                what = in_words(fault, name)
-                if fault["type"] == "value_error":
-                    what = str(fault["ctx"]["error"])
-                raise RecordError(f"{path}:{int(number) + 1}: {what}; {remedy}") from None
-            if len(rows) == len(lines) and _is_json(lines[-1]):
-                break
-    bad = next((number for number, line in enumerate(lines, start=1) if not _is_json(line)), 1)
-    raise RecordError(f"{path}:{bad}: not a JSON object; {remedy}")
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -350,7 +448,7 @@ class Results:
     @property
     def planned(self) -> PlannedFile | None:
         """The packs as last planned. Raises RecordError if the file is damaged."""
-        return read_file(self.root / "packs" / "planned.json", PlannedFile, "delete it to have packs planned again")
+        return read_file(self.root / "packs" / "planned.json", PlannedFile, "run tune.run again to rewrite it")
 
     def write_planned(self, planned: PlannedFile) -> None:
         """Write packs/planned.json."""
@@ -388,18 +486,33 @@ class PackFolder:
         return self.folder / CHECKPOINT
 
     @property
+    def previous(self) -> Path:
+        """Path of the one before, with which the pack goes on if the latest is damaged."""
+        return self.folder / PREVIOUS
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Those that are there, the latest first."""
+        return [path for path in (self.checkpoint, self.previous) if path.exists()]
+
+    @property
     def content(self) -> PackFile | None:
         """What the pack is; None if a crash came before it was written. Raises RecordError if the file is damaged."""
-        remedy = f"delete {self.folder} to have its members start over"
-        return read_file(self.folder / "pack.json", PackFile, remedy)
+        return read_file(self.folder / "pack.json", PackFile, "it is not used")
 
     def write(self, content: PackFile) -> None:
         """Write pack.json."""
         write_file(self.folder / "pack.json", content)
 
+    def keep_previous(self) -> None:
+        """Keep the latest checkpoint as the previous one, before a new one is written."""
+        if self.checkpoint.exists():
+            os.replace(self.checkpoint, self.previous)
+
     def forget(self) -> None:
         """Take back that the pack has begun, so that no later run goes on with it."""
-        (self.folder / "pack.json").unlink(missing_ok=True)
+        for path in (self.folder / "pack.json", *self.checkpoints):
+            path.unlink(missing_ok=True)
 
     @property
     def lock(self) -> Path:

@@ -56,8 +56,9 @@ def source_state(results: Results) -> Source | None:
     if not diff:
         return Source(commit=commit, dirty=False)
     path = Path("source") / f"{commit[:12]}-{sha256_of(diff)[:12]}.diff"
-    if not (results.root / path).exists():
-        write_atomically(results.root / path, diff)
+    there = results.root / path
+    if not there.exists() or there.read_bytes() != diff:
+        write_atomically(there, diff)
     return Source(commit=commit, dirty=True, diff=path.as_posix())
 
 

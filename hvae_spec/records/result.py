@@ -1,28 +1,34 @@
 """The files of a results folder: every one is one pydantic model here, which is its only definition.
 
 All carry `format`. A file of another format is refused in one line, never guessed at. Numbers that JSON has no word for
-(not a number, infinity) are null in a file.
+(not a number, infinity) are null in a file. Results, which cannot be made again without training or evaluating, have a
+`checksum` beside the fields of their models: the SHA-256 of all others, so that damage which leaves a file readable is
+found as well.
 """
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from hvae_spec.errors import RecordError, as_machine_error
-from hvae_spec.records.files import write_json
+from hvae_spec.records.files import finite, sha256_of, write_json
 
 Format = Literal[1]
 FORMAT: Format = 1
+CHECKSUM = "checksum"
 TrainingStatus = Literal["trained", "diverged", "failed"]
 EvaluationStatus = Literal["finished", "diverged", "failed"]
-Status = Literal["finished", "diverged", "failed", "trained", "running", "pending"]
-"""What has become of a member: the outcome of its evaluation, or, if it has none, that of its training. `running` has
-begun and not ended (it may have been interrupted); `pending` has not begun."""
+Status = Literal["finished", "diverged", "failed", "damaged", "trained", "running", "pending"]
+"""What has become of a member: the outcome of its evaluation, or, if it has none, that of its training. `damaged` has a
+file that cannot be read or is not what was written; `running` has begun and not ended (it may have been interrupted);
+`pending` has not begun."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 DONE: tuple[Status, ...] = ("finished", "diverged")
-"""Statuses that a rerun of the grid leaves alone. A `failed` member is tried again."""
+"""Statuses of members that are done. A rerun of the grid leaves them alone, and those that are damaged; a `failed`
+member is tried again."""
 
 Number = Annotated[float, Strict()] | None
 Whole = Annotated[int, Strict()]
@@ -34,6 +40,7 @@ class FileModel(BaseModel):
     """A file, or a part of one. Fields that a later version adds are passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    has_checksum: ClassVar[bool] = False
 
 
 class Divergence(FileModel):
@@ -99,6 +106,7 @@ class PackState(FileModel):
 class TrainingResult(FileModel):
     """`training.json`: what became of a training. Written last: its presence means that the training is done."""
 
+    has_checksum = True
     format: Format = FORMAT
     digest: Text
     """The training digest."""
@@ -125,6 +133,11 @@ class TrainingResult(FileModel):
     """Training digest of the shorter training of the same trajectory that this one goes on from."""
     weights_sha256: Text | None = None
     optimizer_sha256: Text | None = None
+    epochs_sha256: Text | None = None
+    """Of epochs.jsonl less its times (`hvae_spec.records.curves.digest_of`). Null in records that were made before
+    this was kept, as the next."""
+    units_sha256: Text | None = None
+    """Of units.jsonl."""
     segments: list[Segment] = []
     finished_at: Text | None = None
 
@@ -132,6 +145,7 @@ class TrainingResult(FileModel):
 class EvaluationResult(FileModel):
     """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
 
+    has_checksum = True
     format: Format = FORMAT
     digest: Text
     """The evaluation digest."""
@@ -341,12 +355,28 @@ def read_file(path: Path, kind: type[AnyFile], remedy: str) -> AnyFile | None:
         raise RecordError(f"{path}: {fault_of(error)}; {remedy}") from None
     if "format" not in found.model_fields_set:
         raise RecordError(f"{path}: written by an earlier version (it has no format); {remedy}")
+    if kind.has_checksum and not _is_as_written(content):
+        raise RecordError(f"{path}: damaged (its content is not that of its checksum); {remedy}")
     return found
 
 
 def write_file(path: Path, content: FileModel) -> None:
     """Write a JSON file atomically."""
-    write_json(path, content.model_dump())
+    tree = finite(content.model_dump())
+    write_json(path, {**tree, CHECKSUM: _checksum(tree)} if content.has_checksum else tree)
+
+
+def _checksum(tree: dict[str, Any]) -> str:
+    return sha256_of(json.dumps(tree, sort_keys=True).encode())
+
+
+def _is_as_written(content: bytes) -> bool:
+    """Whether the content of a JSON file agrees with its checksum. Files of before there was one have none."""
+    try:
+        tree = json.loads(content)
+        return CHECKSUM not in tree or tree.pop(CHECKSUM) == _checksum(tree)
+    except (ValueError, RecursionError):  # in fields that the model passes over
+        return False
 
 
 KINDS = {

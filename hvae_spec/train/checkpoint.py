@@ -1,5 +1,6 @@
 """The state of a pack at the end of an epoch, in one safetensors file (no pickle)."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,13 @@ from hvae_spec.records.result import CheckpointHeader, Segment, TrainingResult, 
 from hvae_spec.train.optimizer import OPTIMIZER
 from hvae_spec.train.trainer import Trainer
 
-HEADER = "pack"
+HEADER, DIGEST = "pack", "sha256"
+"""Names in the file's metadata: what it says beside its tensors, and the digest of both."""
 START_OVER = "delete it to start this pack over"
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that cannot be read, or is not what was written. The one before may be whole."""
 
 
 def save_checkpoint(
@@ -50,7 +56,17 @@ def save_checkpoint(
 
 
 def _write(path: Path, header: CheckpointHeader, tensors: dict[str, torch.Tensor]) -> None:
-    write_atomically(path, safetensors.torch.save(_copies(tensors), {HEADER: header.model_dump_json()}))
+    copies, text = _copies(tensors), header.model_dump_json()
+    write_atomically(path, safetensors.torch.save(copies, {HEADER: text, DIGEST: _digest(text, copies)}))
+
+
+def _digest(header: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of what a checkpoint says and of its tensors with their names, types and shapes."""
+    whole = hashlib.sha256(header.encode())
+    for name, value in sorted(tensors.items()):
+        whole.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        whole.update(value.numpy().data)
+    return whole.hexdigest()
 
 
 def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -62,17 +78,21 @@ def load_checkpoint(path: Path, trainer: Trainer, trainings: Sequence[str]) -> C
     """Put a pack back into the state of its checkpoint, and return what the checkpoint says beside it.
 
     Raises:
+        DamagedCheckpointError: the file cannot be read, or is not what was written. The pack may be changed.
         CheckpointError: the file is not a checkpoint of these members.
 
     """
-    header, tensors = _read(path, str(trainer.device))
+    header, tensors = _read(path)
     if header.trainings != list(trainings):
         raise CheckpointError(f"{path}: a checkpoint of other members; {START_OVER}")
     if header.shapes != _shapes(trainer):
         raise CheckpointError(
             f"{path}: a checkpoint of an earlier version, which laid out weights differently; {START_OVER}"
         )
-    trainer.optimizer.restore(tensors)
+    try:
+        trainer.optimizer.restore({name: value.to(trainer.device) for name, value in tensors.items()})
+    except (KeyError, RuntimeError, ValueError) as error:  # one of before there was a digest
+        raise DamagedCheckpointError(f"{path}: a damaged checkpoint ({error})") from None
     trainer.epoch = header.epoch
     trainer.divergences = list(header.divergences)
     return header
@@ -83,18 +103,24 @@ def _shapes(trainer: Trainer) -> list[list[int]]:
     return [list(parameter.shape[1:]) for parameter in trainer.parameters]
 
 
-def _read(path: Path, device: str) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
+    """What a checkpoint says and its tensors, on the CPU."""
     try:
         path.open("rb").close()  # safetensors would call a file that may not be read missing
-        with safetensors.safe_open(path, "pt", device=device) as file:
-            header = CheckpointHeader.model_validate_json((file.metadata() or {})[HEADER])
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: a checkpoint that is {fault_of(error)}; {START_OVER}") from None
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = metadata[HEADER]
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         if (fault := as_machine_error(path, error)) is not None:
             raise fault from None
-        raise CheckpointError(f"{path}: a damaged checkpoint ({error}); {START_OVER}") from None
+        raise DamagedCheckpointError(f"{path}: a damaged checkpoint ({error})") from None
+    if metadata.get(DIGEST, digest := _digest(text, tensors)) != digest:
+        raise DamagedCheckpointError(f"{path}: a damaged checkpoint (its content is not that of its digest)")
+    try:
+        return CheckpointHeader.model_validate_json(text), tensors
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: a checkpoint that is {fault_of(error)}; {START_OVER}") from None
 
 
 def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
@@ -106,10 +132,11 @@ def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
         trainings: training digests of the members to keep, in their new order.
 
     Raises:
+        DamagedCheckpointError: the file cannot be read, or is not what was written.
         CheckpointError: the file is not a checkpoint with these members.
 
     """
-    header, tensors = _read(path, "cpu")
+    header, tensors = _read(path)
     if not set(trainings) <= set(header.trainings):
         raise CheckpointError(f"{path}: a checkpoint of other members; {START_OVER}")
     places = [header.trainings.index(training) for training in trainings]

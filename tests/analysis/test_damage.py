@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
 import analysis
 import hvae_spec
 from analysis import report
+from analysis.figures.curves import learning_curves
 from hvae_spec.errors import RecordError, UserError
 
 
@@ -37,6 +39,28 @@ def changed(row, fields):
     return {name: value for name, value in {**row, **fields}.items() if value is not ...}
 
 
+def named(results):
+    """What is said of the damage: one line. It costs its member, and nobody else."""
+    frames = analysis.load(results.root)
+    assert frames.members["status"].tolist()[0] == "damaged"
+    assert set(frames.members["status"].tolist()[1:]) <= {"pending"}
+    (message,) = frames.faults
+    assert len(message.splitlines()) == 1
+    assert frames.members["failure"].tolist()[0] == message
+    return message
+
+
+def gap(results, *epochs):
+    """What is said of damaged curves: one line for each fault. They cost these epochs, and no result."""
+    frames = analysis.load(results.root)
+    assert frames.members["status"].tolist()[0] == "finished"
+    curve = frames.epochs.set_index("epoch").reindex(columns=["beta"])["beta"]
+    assert curve.index.tolist() == list(range(1, 11))
+    assert curve[curve.isna()].index.tolist() == list(epochs)
+    assert not any("\n" in fault for fault in frames.faults)
+    return frames.faults
+
+
 def refused(results):
     """The message with which the folder is refused: one line, by every reader of it."""
     with pytest.raises(RecordError) as error:
@@ -58,44 +82,159 @@ def finished(results):
 
 
 @pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"epo', "not a JSON object"),
+        ("[2]", "not a JSON object"),
+        ("7", "not a JSON object"),
+        ("", None),
+        (epoch(...), "epoch is missing"),
+        (epoch("a"), "epoch: 'a' is not a whole number"),
+        (epoch(None), "epoch: None is not a whole number"),
+        (epoch(True), "epoch: True is not a whole number"),
+        (epoch(3), "epoch 3, again"),
+        (epoch(11), "epoch 11, of which the training has none"),
+        (epoch(0), "epoch 0, of which the training has none"),
+        (epoch(4, train_bound="x"), "train_bound: 'x' is not a number"),
+        (epoch(4, train_bound=...), "train_bound is missing"),
+        (epoch(4, kl_per_layer=3), "kl_per_layer: 3 is not a list"),
+        (epoch(4, kl_per_layer=["x"]), "kl_per_layer.0: 'x' is not a number"),
+        (epoch(4, format=2), "format: 2 is not 1"),
+        ('{"epoch": 4, "train_bound": -9.5}', "format is missing"),
+        (epoch(4) + "," + epoch(4), "not a JSON object"),
+    ],
+)
+def test_a_damaged_row_of_curves_is_a_gap_and_is_named(results, finished, line, words):
+    folder = results.record_of(finished).folder
+    path = folder / "epochs.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], line, *lines[4:]]) + "\n")
+    tail = f"; the other rows are used; delete {folder} to have the member trained again"
+    at = f"{path}:4: {words}{tail}"
+    assert gap(results, 4) == ((at,) if words else ()) + (f"{path}: epoch 4 is missing{tail}",)
+
+
+@pytest.mark.parametrize(
+    ("kept", "words", "lost"),
+    [
+        (range(1, 10), "epoch 10 is missing", [10]),
+        ([1, 2, 5, 6, 7, 9, 10], "epochs 3 to 4, 8 are missing", [3, 4, 8]),
+        ([], "epochs 1 to 10 are missing", range(1, 11)),
+    ],
+)
+def test_rows_that_are_gone_are_a_gap(results, finished, kept, words, lost):
+    """A line that is no longer there damages no other; the number of epochs in training.json says so."""
+    path = results.record_of(finished).folder / "epochs.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("".join(lines[number - 1] + "\n" for number in kept))
+    (fault,) = gap(results, *lost)
+    assert fault.startswith(f"{path}: {words}; ")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (units(epoch=1.5), "epoch: 1.5 is not a whole number"),
+        (units(kl=3), "kl: 3 is not a list"),
+        (units(kl=[["x"]]), "kl.0.0: 'x' is not a number"),
+        (units(kl_se=...), "kl_se is missing"),
+        (units(format=7), "format: 7 is not 1"),
+        (units(kl=[[0.1, 0.2]]), "kl and kl_se are not of the same units"),
+        (units(kl=[[0.1], [0.2]]), "kl and kl_se are not of the same units"),
+    ],
+)
+def test_a_damaged_row_of_units_is_named(results, finished, line, words):
+    path = results.record_of(finished).folder / "units.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], line, *lines[2:]]) + "\n")
+    faults = gap(results)
+    assert faults[0].startswith(f"{path}:2: {words}; ")
+    assert faults[1].startswith(f"{path}: epoch 4 is missing; ")
+    assert sorted(analysis.load(results.root).units["epoch"].unique()) == [2, 6, 8, 10]
+
+
+def test_curves_that_were_changed_are_named(results, finished):
+    """Each row can be read; only the digest in training.json knows."""
+    record = results.record_of(finished)
+    digests = record.write_curves(*results.curves(finished, -80.0))
+    record.finish(record.training.model_copy(update=digests))
+    assert analysis.load(results.root).faults == ()
+    for name, number, other in (("epochs.jsonl", "5.0", "5.5"), ("units.jsonl", "0.001", "0.002")):
+        path = record.folder / name
+        whole = path.read_text()
+        path.write_text(whole.replace(number, other, 1))
+        (fault,) = gap(results)
+        assert fault.startswith(f"{path}: changed since it was written (its SHA-256 is not the one in training.json)")
+        path.write_text(whole)
+
+
+def test_a_curve_with_a_gap_is_drawn_with_one_and_the_report_says_so(results, finished):
+    path = results.record_of(finished).folder / "epochs.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], *lines[5:]]) + "\n")
+    written = report.write(results.root)
+    assert written.is_whole  # no result is lost
+    assert f"{path}: epoch 5 is missing" in (results.root / "report.html").read_text()
+    figure = learning_curves(analysis.load(results.root).select(analysis.load(results.root).members["depth"] == 1))
+    bound, test = figure.axes[0].lines[:2]
+    assert [x for x, y in zip(*bound.get_data(), strict=True) if np.isnan(y)] == [5]
+    assert test.get_xdata().tolist() == [2, 4, 6, 8, 10]
+    assert not np.isnan(test.get_ydata()).any()
+
+
+@pytest.mark.parametrize(
     ("name", "content", "place"),
     [
-        ("epochs.jsonl", [epoch(1), '{"epo', epoch(3)], "epochs.jsonl:2: not a JSON object"),
-        ("epochs.jsonl", [epoch(1), "[2]", epoch(3)], "epochs.jsonl:2: "),
-        ("epochs.jsonl", [epoch(1), "[2]"], "epochs.jsonl:2: "),
-        ("epochs.jsonl", [epoch(1), "7", epoch(3)], "epochs.jsonl:2: "),
-        ("epochs.jsonl", [epoch(1), epoch(...)], "epochs.jsonl:2: epoch is missing"),
-        ("epochs.jsonl", [epoch(1), epoch("a")], "epochs.jsonl:2: epoch: 'a' is not a whole number"),
-        ("epochs.jsonl", [epoch(None)], "epochs.jsonl:1: epoch: None is not a whole number"),
-        ("epochs.jsonl", [epoch(True)], "epochs.jsonl:1: epoch: True is not a whole number"),
-        ("epochs.jsonl", [epoch(train_bound="x")], "epochs.jsonl:1: train_bound: 'x' is not a number"),
-        ("epochs.jsonl", [epoch(train_bound=...)], "epochs.jsonl:1: train_bound is missing"),
-        ("epochs.jsonl", [epoch(kl_per_layer=3)], "epochs.jsonl:1: kl_per_layer: 3 is not a list"),
-        ("epochs.jsonl", [epoch(kl_per_layer=["x"])], "epochs.jsonl:1: kl_per_layer.0: 'x' is not a number"),
-        ("epochs.jsonl", [epoch(), epoch(format=2)], "epochs.jsonl:2: format: 2 is not 1"),
-        ("epochs.jsonl", ['{"epoch": 1, "train_bound": -9.5}'], "epochs.jsonl:1: format is missing"),
-        ("units.jsonl", [units(epoch=1.5)], "units.jsonl:1: epoch: 1.5 is not a whole number"),
-        ("units.jsonl", [units(), units(kl=3)], "units.jsonl:2: kl: 3 is not a list"),
-        ("units.jsonl", [units(kl=[["x"]])], "units.jsonl:1: kl.0.0: 'x' is not a number"),
-        ("units.jsonl", [units(kl_se=...)], "units.jsonl:1: kl_se is missing"),
-        ("units.jsonl", [units(format=7)], "units.jsonl:1: format: 7 is not 1"),
-        ("units.jsonl", [units(kl=[[0.1, 0.2]])], "units.jsonl:1: kl and kl_se are not of the same units"),
-        ("units.jsonl", [units(), units(kl=[[0.1], [0.2]])], "units.jsonl:2: kl and kl_se are not of the same units"),
-        ("spec.yaml", ["model: {layers: 5}"], "spec.yaml: not the spec of a record ("),
-        ("spec.yaml", ["{a: ["], "spec.yaml: not the spec of a record ("),
-        ("spec.yaml", ["- 1"], "spec.yaml: not the spec of a record (not a mapping)"),
-        ("training.json", ["{"], "training.json: damaged (not a JSON object)"),
-        ("training.json", [""], "training.json: damaged (not a JSON object)"),
-        ("training.json", ["[1]"], "training.json: damaged (not a JSON object)"),
-        ("training.json", ["{}"], "training.json: damaged (digest is missing)"),
+        ("spec.yaml", "model: {layers: 5}", "spec.yaml: not the spec of a record ("),
+        ("spec.yaml", "{a: [", "spec.yaml: not the spec of a record ("),
+        ("spec.yaml", "- 1", "spec.yaml: not the spec of a record (not a mapping)"),
+        ("spec.yaml", None, "spec.yaml: no such file"),
+        ("training.json", "{", "training.json: damaged (not a JSON object)"),
+        ("training.json", "", "training.json: damaged (not a JSON object)"),
+        ("training.json", "[1]", "training.json: damaged (not a JSON object)"),
+        ("training.json", "{}", "training.json: damaged (digest is missing)"),
     ],
 )
 def test_a_damaged_file_of_a_record_is_named_with_what_fixes_it(results, finished, name, content, place):
     folder = results.record_of(finished).folder
-    (folder / name).write_text("".join(line + "\n" for line in content))
-    message = refused(results)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content + "\n")
+    message = named(results)
     assert message.startswith(str(folder / place))
     assert message.endswith(f"; delete {folder} to have the member trained again")
+
+
+def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results):
+    planned = results.plan()
+    for member in planned:
+        results.record(member, results.result(member))
+    path = results.evaluation_of(planned[0]).folder / "result.json"
+    path.write_text(path.read_text().replace('"test_log_likelihood": -80.0', '"test_log_likelihood": -70.0'))
+    written = report.write(results.root)
+    assert not written.is_whole
+    assert written.summary == f"{len(planned)} members: {len(planned) - 1} finished, 1 damaged"
+    (fault,) = written.faults
+    assert fault.startswith(f"{path}: damaged (its content is not that of its checksum); delete it")
+    assert fault in (results.root / "report.html").read_text()
+    assert "Left out: 1 member whose record is damaged." in written.footnotes
+    (row,) = analysis.load(results.root).members.query("status == 'damaged'").to_dict("records")
+    assert np.isnan(row["test_log_likelihood"])
+    assert report.main([str(results.root)]) == 1
+
+
+def test_a_spec_that_was_changed_is_named(results, finished):
+    record = results.record_of(finished)
+    path = record.folder / "spec.yaml"
+    path.write_text("# a comment changes nothing\n" + path.read_text())
+    assert analysis.load(results.root).faults == ()
+    tree = finished.spec.model_dump(mode="json")
+    tree["training"]["epochs"] = 11
+    path.write_text(yaml.safe_dump(tree))
+    assert named(results).startswith(f"{path}: changed since it was written (it is the spec of ")
+    with pytest.raises(RecordError, match="changed since it was written"):
+        hvae_spec.load_record(record.folder)
 
 
 @pytest.mark.parametrize("change", [{"objective": {"warm_up": "x"}}, {"model": {"layers": [{"mlp": 3}]}}])
@@ -105,7 +244,7 @@ def test_a_spec_that_is_none_is_named(results, finished, change):
     folder = results.record_of(finished).folder
     (folder / "spec.yaml").write_text(yaml.safe_dump({**tree, **change}))
     (section,) = change
-    assert refused(results).startswith(f"{folder / 'spec.yaml'}: not the spec of a record ({section}.")
+    assert named(results).startswith(f"{folder / 'spec.yaml'}: not the spec of a record ({section}.")
 
 
 TRAINING = [
@@ -135,7 +274,7 @@ def test_a_damaged_training_is_named_with_what_fixes_it(results, finished, chang
     folder = results.record_of(finished).folder
     path = folder / "training.json"
     path.write_text(json.dumps(changed(json.loads(path.read_text()), change)))
-    message = refused(results)
+    message = named(results)
     assert message.startswith(f"{path}: {fault}")
     assert message.endswith(f"; delete {folder} to have the member trained again")
 
@@ -166,7 +305,7 @@ EVALUATION = [
 def test_a_damaged_evaluation_is_named_with_what_fixes_it(results, finished, change, fault):
     path = results.evaluation_of(finished).folder / "result.json"
     path.write_text(json.dumps(changed(json.loads(path.read_text()), change)))
-    message = refused(results)
+    message = named(results)
     assert message.startswith(f"{path}: {fault}")
     # The training stands, so that nothing is trained again.
     assert message.endswith("; delete it to have it made again: the member is evaluated again")
@@ -179,7 +318,7 @@ def test_damaged_words_about_the_data_are_named(results, finished, name, field):
     content = json.loads((folder / name).read_text())
     content["data"][field] = "x"
     (folder / name).write_text(json.dumps(content))
-    assert refused(results).startswith(f"{folder / name}: damaged (data.{field}: 'x' is not ")
+    assert named(results).startswith(f"{folder / name}: damaged (data.{field}: 'x' is not ")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_tidy_numbers_are_those_of_the_table(results):
     assert len(rows) == 11
     assert list(rows[0]) == [
         *("dataset", "depth", "variant", "mean", "se", "n", "planned"),
-        *("finished", "diverged", "failed", "trained", "running", "pending", "data_canonical"),
+        *("finished", "diverged", "failed", "damaged", "trained", "running", "pending", "data_canonical"),
     ]
     assert {(float(row["mean"]), round(float(row["se"]), 6), row["n"], row["planned"]) for row in rows} == {
         (-81.0, 0.57735, "3", "3")

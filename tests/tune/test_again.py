@@ -518,3 +518,60 @@ def test_one_damaged_record_does_not_hinder_the_evaluation_of_others(copy, capsy
     failures = [one.result for record in Results(root).records for one in record.evaluations if one.result.failure]
     assert [failure.training for failure in failures] == [broken.training.digest]
     assert str(broken.weights) in failures[0].failure
+
+
+def test_a_damaged_start_costs_its_own_member_the_start_and_no_other(copy, capsys):
+    """Of four members that train further, one has a damaged optimizer's state: it trains from the beginning."""
+    spec, root = copy
+    broken = Results(root).records[1]
+    content = broken.optimizer.read_bytes()
+    broken.optimizer.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    longer = setting(training__epochs=4)
+    assert run(spec, root, *longer, "--plan") == 0
+    out = told(capsys)
+    assert f"Damaged: {broken.optimizer}: damaged (its SHA-256 is not the one in the record); delete it, and the" in out
+    assert "0 finished, 0 diverged, 4 to run (3 from a shorter training)." in out
+    assert run(spec, root, *longer) == 0
+    longest = [record.training for record in Results(root).records if record.training.epochs == 4]
+    assert sorted(training.extended_from is None for training in longest) == [False, False, False, True]
+
+
+def test_damage_is_named_at_the_end_and_the_exit_code_says_so(copy, capsys):
+    spec, root = copy
+    first, second, third, _ = Results(root).records
+    first.weights.write_bytes(b"")
+    (second.folder / "spec.yaml").unlink()
+    (result,) = third.folder.glob("evaluations/*/result.json")
+    result.write_text(result.read_text().replace('"status": "finished"', '"status": "diverged"'))
+    before = {path: path.read_bytes() for path in root.joinpath("members").rglob("*") if path.is_file()}
+    assert run(spec, root) == 1
+    out = told(capsys)
+    assert "1 of 4 members finished, 3 damaged." in out
+    assert f"{first.weights}: damaged (its SHA-256 is not the one in the record); delete {first.folder} to" in out
+    assert (
+        f"{second.folder / 'spec.yaml'}: no such file; delete {second.folder} to have the member trained again" in out
+    )
+    assert f"{result}: damaged (its content is not that of its checksum); delete it to have it made again" in out
+    assert {path: path.read_bytes() for path in before} == before
+    # The remedies fix it.
+    shutil.rmtree(first.folder)
+    shutil.rmtree(second.folder)
+    result.unlink()
+    assert run(spec, root) == 0
+    assert "4 of 4 members finished." in told(capsys)
+
+
+def test_what_killed_writers_have_left_is_removed_by_the_next_run(copy):
+    spec, root = copy
+    left = [root / ".grid.json.0a1b2c3d.tmp", Results(root).records[0].folder / ".weights.safetensors.0a1b2c3d.tmp"]
+    for path in left:
+        path.write_bytes(b"half of a")
+    (root / "packs" / "0123456789ab").mkdir()
+    (root / "packs" / "0123456789ab" / "lock").touch()
+    (root / "mine.tmp").touch()
+    assert run(spec, root, "--plan") == 0
+    assert all(path.exists() for path in left)  # a plan writes nothing
+    assert run(spec, root) == 0
+    assert not any(path.exists() for path in left)
+    assert [path.name for path in (root / "packs").iterdir()] == ["planned.json"]
+    assert (root / "mine.tmp").exists()

@@ -7,7 +7,6 @@ import json
 import pytest
 from rich.console import Console
 
-from hvae_spec.errors import RecordError
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import Record, Results
 from tests.tune.planned import finish, plan_of, reading_of, record_of, train
@@ -369,9 +368,12 @@ def test_a_damaged_record_is_named_with_what_mends_it(tmp_path, file):
     if file == "evaluation":
         path = record.evaluation(member.digests.evaluation).folder / "result.json"
     path.write_text("{")
-    with pytest.raises(RecordError) as caught:
-        plan_of(spec(), tmp_path)
-    assert str(caught.value).startswith(f"{path}: damaged (not a JSON object); delete ")
+    plan = plan_of(spec(seeds=[0, 1]), tmp_path)
+    assert [(need.status, need.what) for need in plan.needs] == [("damaged", "nothing"), ("pending", "training")]
+    (fault,) = plan.faults
+    assert fault.startswith(f"{path}: damaged (not a JSON object); delete ")
+    assert len(plan.jobs) == 1  # the other member trains
+    assert plan_of(spec(epochs=30), tmp_path).needs[0].extends == (record.folder if file == "evaluation" else None)
 
 
 def test_every_combination_of_what_is_there_asks_for_the_least(tmp_path):

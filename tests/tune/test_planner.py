@@ -6,8 +6,8 @@ import time
 import pytest
 from rich.console import Console
 
-from hvae_spec.errors import RecordError
 from hvae_spec.reading import read
+from hvae_spec.records.layout import Results
 from hvae_spec.records.result import EvaluationResult, TrainingResult
 from hvae_spec.spec.cost import parameters
 from tests.members import member
@@ -201,9 +201,10 @@ def test_a_damaged_pack_file_is_named(tmp_path, damage, words):
     folder.mkdir(parents=True)
     (folder / "checkpoint.safetensors").write_bytes(b"")
     (folder / "pack.json").write_text(damage)
-    with pytest.raises(RecordError) as caught:
-        plan_of(GRID, tmp_path)
-    assert str(caught.value) == (f"{folder / 'pack.json'}: {words}; delete {folder} to have its members start over")
+    plan = plan_of(GRID, tmp_path)
+    assert plan.faults == [f"{folder / 'pack.json'}: {words}; its members go on as they are planned now"]
+    plan.prepare()
+    assert not folder.exists()
 
 
 def test_a_plan_that_is_written_is_kept_without_a_folder_a_pack(tmp_path):
@@ -231,9 +232,10 @@ def test_a_damaged_list_of_packs_is_named(tmp_path, damage, words):
     path = tmp_path / "packs" / "planned.json"
     path.parent.mkdir()
     path.write_text(damage)
-    with pytest.raises(RecordError) as caught:
-        plan_of(GRID, tmp_path)
-    assert str(caught.value) == f"{path}: {words}; delete it to have packs planned again"
+    plan = plan_of(GRID, tmp_path)
+    assert plan.faults == [f"{path}: {words}; packs are planned anew"]
+    plan.prepare()
+    assert Results(tmp_path).planned is not None
 
 
 def test_measurements_decide_how_large_packs_are_and_memory_limits_them(tmp_path):

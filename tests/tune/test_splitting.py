@@ -225,7 +225,8 @@ def test_a_crash_while_splitting_loses_no_member_and_no_epoch(tmp_path, monkeypa
                 pass
         needs = Ledger(Results(root)).needs(one.members)
         missing = {need.member.digests.evaluation: need for need in needs}
-        found, with_checkpoint, _ = begun_packs(Results(root), missing, RunInfo(root, "cpu"), None)
+        begun = begun_packs(Results(root), missing, RunInfo(root, "cpu"), None)
+        found, with_checkpoint = begun.jobs, begun.with_checkpoint
         assert sorted(training for other in found for training in other.trainings) == sorted(one.trainings)
         assert with_checkpoint == ({other.pack_id for other in found} if has_checkpoint else set())
         if survived:

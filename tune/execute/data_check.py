@@ -1,10 +1,11 @@
 """The images that a run is about to use, against those that the records in its folder were made with."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hvae_spec.data.dataset import Dataset, load_dataset
-from hvae_spec.errors import DataError
+from hvae_spec.errors import DataError, RecordError
 from hvae_spec.records.index import spec_of
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
@@ -61,14 +62,17 @@ def _records(plan: Plan) -> Iterator[tuple[DataSpec, Record]]:
 
 
 def _images_of(record: Record) -> Iterator[DataState]:
-    """The images that a record's training and its evaluations were made with."""
-    training = record.training
-    if training is not None and training.data is not None:
-        yield training.data
-        for evaluation in record.evaluations:
-            result = evaluation.result
-            if result is not None and result.data is not None:
-                yield result.data
+    """The images that a record's training and its evaluations were made with, as far as they can be read: the plan
+    names what is damaged.
+    """
+    with suppress(RecordError):
+        training = record.training
+        if training is not None and training.data is not None:
+            yield training.data
+            for evaluation in record.evaluations:
+                result = evaluation.result
+                if result is not None and result.data is not None:
+                    yield result.data
 
 
 def _compare_records(record: Record, state: DataState, other: Record, its: DataState) -> None:

@@ -15,15 +15,14 @@ ATTEMPTS = 3
 
 def record_failure(job: PackJob, traceback: str) -> None:
     """Record every member of a pack that has no result as failed, with the traceback in its folder: its training, or,
-    if it is trained, its evaluation.
+    if it is trained, its evaluation. What is damaged stays as it is.
     """
     lines = [line for line in traceback.strip().splitlines() if line.strip()]
     failure = lines[-1] if lines else "unknown"
     time = now()
     for member in job.members:
         record, digests = job.record(member), member.digests
-        training = record.training
-        if training is not None and training.status == "trained":
+        if record.is_trained:
             evaluation = EvaluationResult(
                 digest=digests.evaluation,
                 training=digests.training,

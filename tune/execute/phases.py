@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
-from hvae_spec.records.layout import Results
+from hvae_spec.records.layout import TRAINING, Results
 from tune.execute.listener import Listener
 from tune.execute.outcomes import record_failure
 from tune.plan.packs import pack_id
@@ -35,17 +35,18 @@ def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
     folders = [plan.results, *map(Results, sources)]
     planned = {need.member.digests.training for need in plan.needs}
 
-    def outcomes(training: str) -> set[str]:
+    def has_ended(training: str) -> bool:
         records = (folder.find(training) for folder in folders)
-        return {found.status for record in records if record is not None and (found := record.training) is not None}
+        return any(record is not None and (record.folder / TRAINING).exists() for record in records)
 
     for need in plan.needs:
         member = need.member
         first = member.spec.first_phase
         if first is None or need.what != "training" or need.extends or member.folder in plan.going_on:
             continue
-        if first.digests.training in planned or outcomes(first.digests.training):
-            # One that diverged or failed: `rounds` records the member as failed, with the reason, and the others run.
+        if first.digests.training in planned or has_ended(first.digests.training):
+            # One that diverged, failed or is damaged: `rounds` records the member as failed, with the reason, and the
+            # others run.
             continue
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "
@@ -76,18 +77,13 @@ def rounds(jobs: Sequence[PackJob], listener: Listener) -> Iterator[list[PackJob
 def _is_ready(job: PackJob) -> bool:
     """Whether a pack needs nothing that another pack makes."""
     if job.kind == "evaluate":
-        return all(_is_trained(job, m) for m in range(len(job.members)))
+        return all(job.record(member).is_trained for member in job.members)
     return job.members[0].spec.first_phase is None or bool(job.extends)
-
-
-def _is_trained(job: PackJob, m: int) -> bool:
-    training = job.record(job.members[m]).training
-    return training is not None and training.status == "trained"
 
 
 def _as_far_as_trained(job: PackJob, listener: Listener) -> PackJob | None:
     """A pack of evaluations less the members whose training came to nothing, as their records say already."""
-    left = [member for m, member in enumerate(job.members) if _is_trained(job, m)]
+    left = [member for member in job.members if job.record(member).is_trained]
     if len(left) == len(job.members):
         return job
     rest = replace(job, pack_id=pack_id(left, job.kind), members=tuple(left)) if left else None

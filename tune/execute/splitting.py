@@ -4,6 +4,7 @@ from where the pack was.
 
 import gc
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, ReportProgress
 from hvae_spec.records.layout import Results
-from hvae_spec.train.checkpoint import cut_checkpoint
+from hvae_spec.train.checkpoint import DamagedCheckpointError, cut_checkpoint
 from tune.plan.packs import pack_id, write_pack
 
 ALONE = (
@@ -49,7 +50,7 @@ def split(job: PackJob) -> list[PackJob]:
     run goes on with, as it is the larger one.
 
     Raises:
-        UserError: its checkpoint is damaged.
+        UserError: its checkpoint is of other members or of another version.
 
     """
     middle = (len(job.members) + 1) // 2
@@ -62,10 +63,13 @@ def split(job: PackJob) -> list[PackJob]:
     results = Results(job.results)
     pack = results.pack(job.pack_id)
     for half in halves if job.kind == "train" else []:
-        checkpoint = results.pack(half.pack_id).checkpoint
-        checkpoint.unlink(missing_ok=True)
-        if pack.checkpoint.exists():
-            cut_checkpoint(pack.checkpoint, checkpoint, half.trainings)
+        folder = results.pack(half.pack_id)
+        for path in folder.checkpoints:
+            path.unlink()
+        for whole in pack.checkpoints:
+            with suppress(DamagedCheckpointError):
+                cut_checkpoint(whole, folder.checkpoint, half.trainings)
+                break
         write_pack(half)
     pack.forget()
     shutil.rmtree(pack.folder, ignore_errors=True)

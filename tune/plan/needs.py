@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from hvae_spec.errors import RecordError
+from hvae_spec.records.arrays import check_whole
 from hvae_spec.records.index import read_index, spec_of
-from hvae_spec.records.layout import Record, Results
+from hvae_spec.records.layout import NO_LONGER, Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
 from hvae_spec.spec.grid import Member
 from hvae_spec.train.schedules import disagreement
 
 NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
+GONE = "its optimizer.safetensors is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Need:
     """The record of another results folder that is copied for its sake."""
     retired: Record | None = None
     """A finished record that is moved out of the way, to be made again."""
+    damage: str = ""
+    """What is wrong with its record, and what fixes it. The member is left as it is."""
 
 
 @dataclass
@@ -47,6 +51,8 @@ class Ledger:
     """Of the results folder, by the name of a record's folder."""
     by_trajectory: dict[str, list[tuple[Path, IndexedRecord]]] = field(default_factory=dict)
     """Of all folders."""
+    faults: dict[str, None] = field(default_factory=dict)
+    """What is wrong with records that members could have been taken from, or gone on from, and are not; each once."""
 
     def __post_init__(self) -> None:
         for source in (self.results, *self.sources):
@@ -64,9 +70,6 @@ class Ledger:
         Args:
             members: the grid's.
             retrain: train members again whose curves have other settings than asked for.
-
-        Raises:
-            RecordError: a record is damaged.
 
         """
         first: dict[str, Need] = {}
@@ -121,27 +124,32 @@ class Ledger:
         if record is not None:
             member = replace(member, folder=record.folder.name)
             status = record.status(digests.evaluation)
-            if status in DONE:
-                return Need(member, status, "nothing")
-            training = record.training
-            if training is not None and training.status == "trained":
+            if status in DONE or status == "damaged":
+                return Need(member, status, "nothing", damage=record.damage(digests.evaluation))
+            if record.is_trained:
                 return Need(member, status, "evaluation")
         else:
             status = "pending"
-        elsewhere = self._elsewhere(digests.training)
+        elsewhere = self._elsewhere(digests.training, digests.evaluation)
         if elsewhere is not None:
             there = elsewhere.status(digests.evaluation)
             what: Literal["nothing", "evaluation"] = "nothing" if there == "finished" else "evaluation"
             return Need(member, "finished" if what == "nothing" else "trained", what, adopted=elsewhere)
         return self._to_train(member, status)
 
-    def _elsewhere(self, training: str) -> Record | None:
-        """A trained record of another results folder."""
+    def _elsewhere(self, training: str, evaluation: str) -> Record | None:
+        """A trained record of another results folder, less those that are damaged."""
         for source in self.sources:
             record = source.find(training)
-            found = None if record is None else record.training
-            if record is not None and found is not None and found.status == "trained":
-                return record
+            if record is None:
+                continue
+            try:
+                found, _ = record.outcome(evaluation)
+                if found is not None and found.status == "trained":
+                    check_whole(record.weights, found.weights_sha256, record.lost)
+                    return record
+            except RecordError as error:
+                self.faults[f"{error} (it is not taken)"] = None
         return None
 
     def _to_train(self, member: Member, status: Status) -> Need:
@@ -152,7 +160,11 @@ class Ledger:
             if shorter is None or shorter.training.epochs >= epochs:
                 continue
             record = Record(folder)
-            result = record.training
+            try:
+                result = record.training
+            except RecordError as error:
+                self.faults[f"{error} (no training goes on from it)"] = None
+                continue
             if result is None or result.status == "failed" or result.epochs <= best.start_epoch:
                 continue
             parted = disagreement(shorter, member.spec, result.epochs)
@@ -161,10 +173,22 @@ class Ledger:
             elif result.divergence is not None:
                 return Need(member, status, "divergence", folder, result.epochs)
             elif not record.optimizer.exists():
-                hindered = NO_OPTIMIZER
+                hindered = NO_OPTIMIZER if result.optimizer_sha256 is None else GONE
+            elif damage := damaged_start(record, result):
+                self.faults[f"{damage} (no training goes on from it)"] = None
             else:
                 best = replace(best, extends=folder, start_epoch=result.epochs)
         return replace(best, hindered="" if best.extends else hindered)
+
+
+def damaged_start(record: Record, training: TrainingResult) -> str:
+    """What is wrong with the arrays that a longer training goes on from; empty if nothing is."""
+    try:
+        check_whole(record.weights, training.weights_sha256, record.lost)
+        check_whole(record.optimizer, training.optimizer_sha256, NO_LONGER)
+    except RecordError as error:
+        return str(error)
+    return ""
 
 
 def inherited_divergence(need: Need) -> TrainingResult:
@@ -178,7 +202,10 @@ def inherited_divergence(need: Need) -> TrainingResult:
     if source is None:
         raise RecordError(f"{need.extends}: the record of the shorter training is gone; run the same command again")
     digests = need.member.digests
-    changes = {"digest": digests.training, "trajectory": digests.trajectory, "extended_from": source.digest}
+    # Its curves are in the shorter one's record.
+    others: dict[str, object] = dict.fromkeys(("epochs_sha256", "units_sha256"))
+    names = {"digest": digests.training, "trajectory": digests.trajectory, "extended_from": source.digest}
+    changes = others | names
     return source.model_copy(update=changes)
 
 

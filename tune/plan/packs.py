@@ -13,7 +13,7 @@ from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import PackFile, PackMemberState, PlannedFile, PlannedPack, Source
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
-from tune.plan.needs import Need
+from tune.plan.needs import Need, damaged_start
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,25 @@ def planned_file(jobs: Iterable[PackJob]) -> PlannedFile:
     )
 
 
-def begun_packs(
-    results: Results, missing: Mapping[str, Need], run: RunInfo, pack_size: int | None
-) -> tuple[list[PackJob], frozenset[str], list[PackFolder]]:
+@dataclass(frozen=True)
+class Begun:
+    """What earlier runs have left of packs."""
+
+    jobs: list[PackJob]
+    """Packs that are to go on as they are."""
+    with_checkpoint: frozenset[str]
+    """The ids of those with a checkpoint."""
+    stale: list[PackFolder]
+    """Folders of packs that lead to nothing: their records are gone, are made anew, or are all done."""
+    unknown: list[PackFolder]
+    """Folders that do not say what their packs are."""
+    faults: list[str]
+    """Files that are damaged and done without."""
+
+
+def begun_packs(results: Results, missing: Mapping[str, Need], run: RunInfo, pack_size: int | None) -> Begun:
     """Packs of an earlier run that are to go on as they are: those with a checkpoint that hold a member which is still
-    wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two. Also
-    the ids of those with a checkpoint, and the folders of packs whose checkpoints led up to records that are gone or
-    are made anew.
+    wanted, and those that were planned and not reached, unless a smaller size is asked for. No member is in two.
 
     Of two packs with a member in common that both have a checkpoint, or both none, the larger one goes on: the smaller
     may be the half of one that ran out of memory, and its other half may not have been written yet.
@@ -105,41 +117,68 @@ def begun_packs(
         run: what the packs have in common.
         pack_size: largest number of members in a pack.
 
-    Raises:
-        RecordError: a pack's file is damaged.
-
     """
+    faults: list[str] = []
     # Of members that share a training, the pack holds the one that it is trained as.
     sharing = sorted(missing.values(), key=lambda need: need.what == "training")
     by_training = {need.member.digests.training: need.member for need in sharing}
     retired = {need.member.digests.training for need in missing.values() if need.retired is not None}
-    found = (_read_pack(folder, results, by_training, run) for folder in results.packs)
-    there = [job for job in found if job is not None]
-    stale = [
-        results.pack(job.pack_id)
-        for job in there
-        if retired & set(job.trainings) or (results.pack(job.pack_id).checkpoint.exists() and not job.has_checkpoint)
-    ]
+    there: list[PackJob] = []
+    stale: list[PackFolder] = []
+    unknown: list[PackFolder] = []
+    for folder in results.packs:
+        try:
+            found = _read_pack(folder, results, by_training, run)
+        except RecordError as error:
+            found = None
+            faults.append(f"{str(error).partition(';')[0]}; its members go on as they are planned now")
+        if found is None:
+            unknown.append(folder)
+            continue
+        there.append(found)
+        if retired & set(found.trainings) or _leads_nowhere(found, folder):
+            stale.append(folder)
     there = [job for job in there if not retired & set(job.trainings)]
     with_checkpoint = {job.pack_id for job in there if job.has_checkpoint}
     # What an extension goes on from may be gone; with a checkpoint it is no longer needed.
-    there = [job for job in there if job.pack_id in with_checkpoint or all(map(_is_trained, job.extends))]
+    there = [job for job in there if job.pack_id in with_checkpoint or all(map(_can_be_extended, job.extends))]
     there.sort(key=lambda job: (job.pack_id not in with_checkpoint, -len(job.members), job.pack_id))
     jobs: list[PackJob] = []
     left = set(missing)
-    for job in [*there, *_planned_packs(results, missing, run)]:
+    try:
+        planned = results.planned
+    except RecordError as error:
+        planned = None
+        faults.append(f"{str(error).partition(';')[0]}; packs are planned anew")
+    for job in [*there, *_planned_packs(planned, missing, run)]:
         wanted = {member.digests.evaluation for member in job.members} & missing.keys()
         fits = pack_size is None or len(job.members) <= pack_size
         is_whole = (len(wanted) == len(job.members) or job.kind == "evaluate") and fits
         if wanted and wanted <= left and (job.pack_id in with_checkpoint or is_whole):
             jobs.append(job)
             left -= wanted
-    return jobs, frozenset(with_checkpoint & {job.pack_id for job in jobs}), stale
+    with_checkpoint = {job.pack_id for job in jobs if job.has_checkpoint}
+    stale = [folder for folder in stale if folder.folder.name not in with_checkpoint]
+    return Begun(jobs, frozenset(with_checkpoint), stale, unknown, faults)
 
 
-def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) -> Iterator[PackJob]:
+def _leads_nowhere(job: PackJob, folder: PackFolder) -> bool:
+    """Whether a pack's checkpoint led up to records that are gone, or nothing is left to train in it."""
+    is_lost = bool(folder.checkpoints) and not job.has_checkpoint
+    return is_lost or all(_is_done(job.record(member)) for member in job.members)
+
+
+def _is_done(record: Record) -> bool:
+    """Whether a training is done, or damaged and left alone."""
+    try:
+        training = record.training
+    except RecordError:
+        return True
+    return training is not None and training.status != "failed"
+
+
+def _planned_packs(planned: PlannedFile | None, missing: Mapping[str, Need], run: RunInfo) -> Iterator[PackJob]:
     """Packs of planned.json whose members are still missing: all that are trained together, any that are evaluated."""
-    planned = results.planned
     for pack in [] if planned is None else planned.packs:
         needs = [missing[digest] for digest in pack.members if digest in missing]
         what = "training" if pack.kind == "train" else "evaluation"
@@ -157,9 +196,11 @@ def _planned_packs(results: Results, missing: Mapping[str, Need], run: RunInfo) 
         )
 
 
-def _is_trained(folder: Path) -> bool:
-    training = Record(folder).training
-    return training is not None and training.status == "trained"
+def _can_be_extended(folder: Path) -> bool:
+    record = Record(folder)
+    if not record.is_trained or (training := record.training) is None:
+        return False
+    return not damaged_start(record, training)
 
 
 def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, Member], run: RunInfo) -> PackJob | None:
@@ -177,21 +218,19 @@ def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, M
         try:
             spec = MemberSpec.model_validate(entry.spec)
         except ValidationError as error:
-            raise RecordError(
-                f"{folder.folder}/pack.json: not a pack ({error.errors()[0]['msg']}); delete {folder.folder} to have "
-                "its members start over"
-            ) from None
+            raise RecordError(f"{folder.folder}/pack.json: not a pack ({error.errors()[0]['msg']})") from None
         digests = spec.digests
         name = results.record(digests.training, entry.folder).folder.name
         planned = by_training.get(digests.training)
         members.append(Member(spec, digests, entry.labels, name) if planned is None else planned)
     extends = tuple(run.results / path for path in content.extends)
-    first = Record(extends[0]).training if extends else None
+    first = Record(extends[0]) if extends else None
+    training = first.training if first is not None and first.is_trained else None
     job = run.job(
         members,
         threads=content.threads,
         compiled=content.compiled,
         extends=extends,
-        start_epoch=0 if first is None else first.epochs,
+        start_epoch=0 if training is None else training.epochs,
     )
     return replace(job, pack_id=folder.folder.name)

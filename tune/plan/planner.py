@@ -62,7 +62,7 @@ class Plan:
     begun: frozenset[str]
     """Those of them, by id, that go on from a checkpoint."""
     stale: list[PackFolder]
-    """What is left of packs that led up to records which are gone, or are made anew."""
+    """What is left of packs that lead to nothing: their records are gone, are made anew, or are all done."""
     workers: int
     """Packs that run at a time."""
     forecaster: Forecaster
@@ -72,6 +72,8 @@ class Plan:
     notes: list[str]
     """What becomes of records that the plan does not name, of curves with other settings, and what hinders trainings
     from going on."""
+    faults: list[str]
+    """What is damaged, each with its remedy: members whose records are stay as they are."""
 
     @cached_property
     def going_on(self) -> frozenset[str]:
@@ -162,19 +164,19 @@ def make_plan(
         retrain: train members again whose curves have other settings than asked for.
 
     Raises:
-        UserError: a record or a pack's file in the results folder is damaged.
+        UserError: the results folder is of an earlier version.
 
     """
     results, gpus = ledger.results, machine.gpus
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
     needs = ledger.needs(reading.members, retrain)
     missing = {need.member.digests.evaluation: need for need in needs if need.what in ("training", "evaluation")}
-    begun, with_checkpoint, stale = begun_packs(results, missing, run, packing.pack_size)
-    for job in begun:
+    begun = begun_packs(results, missing, run, packing.pack_size)
+    for job in begun.jobs:
         for member in job.members:
             missing.pop(member.digests.evaluation, None)
     slots = 1 if packing.serial else max(1, gpus * machine.packs_per_gpu or machine.cores)
-    workers = max(1, min(slots, len(missing) + len(begun)))
+    workers = max(1, min(slots, len(missing) + len(begun.jobs)))
     threads = max(1, machine.cores // workers)
     sharing = -(-workers // gpus) if gpus else 1
     compiling = packing.compiling if devices.can_compile(forecaster.device) else "never"
@@ -204,9 +206,9 @@ def make_plan(
         (f"{need.what} from {need.start_epoch}: {shapes[digest]}", need.member) for digest, need in missing.items()
     ]
     # Packs that share a GPU share its speed: cutting them smaller helps no more than there are GPUs.
-    begun_seconds = [forecaster.of(job).seconds for job in begun]
+    begun_seconds = [forecaster.of(job).seconds for job in begun.jobs]
     groups = group(fresh, size_of, seconds_of, workers=min(gpus or workers, workers), begun=begun_seconds)
-    jobs = list(begun)
+    jobs = list(begun.jobs)
     for members in groups:
         own = [missing[member.digests.evaluation] for member in members]
         jobs.append(
@@ -226,10 +228,23 @@ def make_plan(
         before, notes = None, [f"{str(error).partition(';')[0]}; it is rewritten"]
     notes += [
         *changes(ledger.index, before, needs),
-        *_notes(ledger, needs, retrain, _going_on(jobs, with_checkpoint)),
+        *_notes(ledger, needs, retrain, _going_on(jobs, begun.with_checkpoint)),
     ]
+    faults = dict.fromkeys([*(need.damage for need in needs if need.damage), *ledger.faults, *begun.faults])
+    unknown = [folder for folder in begun.unknown if folder.folder.name not in {job.pack_id for job in jobs}]
     return Plan(
-        reading, results, needs, jobs, with_checkpoint, stale, workers, forecaster, machine, ledger.index, notes
+        reading,
+        results,
+        needs,
+        jobs,
+        begun.with_checkpoint,
+        [*begun.stale, *unknown],
+        workers,
+        forecaster,
+        machine,
+        ledger.index,
+        notes,
+        list(faults),
     )
 
 

@@ -83,7 +83,8 @@ class Display:
         self.states = {job.pack_id: PackState(job, forecasts[job.pack_id].seconds) for job in plan.jobs}
         self.clock = Clock(self.states, all(forecast.measured for forecast in forecasts.values()))
         self.start = self.told = time.monotonic()
-        self.diverged: set[str] = set()
+        self.said: set[str] = set()
+        """What packs reported in words: each is printed once."""
         self.live: Live | None = None
 
     def __enter__(self) -> "Display":
@@ -114,9 +115,9 @@ class Display:
         if state.first_done is None:
             state.first_done, state.first_seen = progress.done, now
         state.progress = progress
-        for words in progress.diverged:
-            if words not in self.diverged:
-                self.diverged.add(words)
+        for words in (*progress.diverged, *progress.notes):
+            if words not in self.said:
+                self.said.add(words)
                 self.line(words, "yellow")
         if self.live is None and now - self.told >= PLAIN_SECONDS:
             self.told = now

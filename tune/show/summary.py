@@ -10,6 +10,7 @@ from rich.table import Table
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
+from hvae_spec.records.result import Status
 from hvae_spec.spec.cost import parameters
 from tune.measure.cache import shape_name
 from tune.plan.forecast import NOMINAL
@@ -27,6 +28,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     print_adopted(plan, console)
     for note in plan.notes:
         console.print(note, soft_wrap=True, highlight=False, markup=False)
+    print_faults(plan.faults, console)
     if plan.jobs:
         _print_packs(plan, console)
         _print_forecast(plan, console)
@@ -41,8 +43,7 @@ def to_do(plan: Plan) -> str:
     parts = [f"{plan.counts['finished']} finished", f"{plan.counts['diverged'] + counts['divergence']} diverged"]
     if counts["evaluation"]:
         parts += [f"{plan.counts['trained']} trained", f"{counts['evaluation']} to evaluate"]
-    if plan.counts["failed"]:
-        parts.append(f"{plan.counts['failed']} failed")
+    parts += [f"{plan.counts[status]} {status}" for status in ("failed", "damaged") if plan.counts[status]]
     parts.append(f"{counts['training']} to run" + f" ({continued} from a shorter training)" * bool(continued))
     return ", ".join(parts)
 
@@ -52,6 +53,13 @@ def print_adopted(plan: Plan, console: Console) -> None:
     taken = Counter((need.status, need.adopted.folder.parent.parent) for need in plan.needs if need.adopted is not None)
     for (status, folder), count in taken.items():
         console.print(f"{count} {status} in {folder}: taken from there.", soft_wrap=True, highlight=False)
+
+
+def print_faults(faults: Sequence[str], console: Console) -> None:
+    """Print what is damaged."""
+    for fault in faults[:MEMBERS]:
+        console.print(f"Damaged: {fault}", soft_wrap=True, highlight=False, markup=False)
+    _more(len(faults), MEMBERS, "damaged files", console)
 
 
 def _table(title: str, columns: Iterable[str], left: Iterable[str] = ()) -> Table:
@@ -159,7 +167,17 @@ def report(plan: Plan, console: Console) -> int:
     results = Results(plan.results.root)
     members = plan.reading.members
     records = [results.record(member.digests.training, member.folder) for member in members]
-    statuses = [record.status(member.digests.evaluation) for record, member in zip(records, members, strict=True)]
+    statuses: list[Status] = []
+    faults: list[str] = []
+    for record, member in zip(records, members, strict=True):
+        status = record.status(member.digests.evaluation)
+        damage = record.damage(member.digests.evaluation)
+        found = [damage] if damage else record.damaged_arrays(member.digests.evaluation)
+        statuses.append("damaged" if found else status)
+        faults += found
+        if not damage:
+            curves = record.curves(member.spec.training.epochs)
+            faults += [f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults]
     written = analysis_report.write(results.root)
     console.print(written.table)
     for footnote in written.footnotes:
@@ -170,15 +188,19 @@ def report(plan: Plan, console: Console) -> int:
         console.print(f"  {folder}: {', '.join(names)}", highlight=False)
     for path in alone:
         console.print(f"  {path}", soft_wrap=True, highlight=False)
-    finished, failed, diverged = (statuses.count(status) for status in ("finished", "failed", "diverged"))
-    missing = len(statuses) - finished - failed - diverged
+    print_faults(list(dict.fromkeys(faults)), console)
+    counts = Counter(statuses)
+    finished, failed, diverged, damaged = (counts[end] for end in ("finished", "failed", "diverged", "damaged"))
+    missing = len(statuses) - finished - failed - diverged - damaged
     parts = [f"{finished} of {len(statuses)} members finished"]
     parts += [
-        f"{count} {word}" for count, word in ((diverged, "diverged"), (failed, "failed"), (missing, "missing")) if count
+        f"{count} {word}"
+        for count, word in ((diverged, "diverged"), (failed, "failed"), (damaged, "damaged"), (missing, "missing"))
+        if count
     ]
     console.print(", ".join(parts) + ".")
     others = [(record, status) for record, status in zip(records, statuses, strict=True) if status != "finished"]
     for record, status in islice(others, MEMBERS):
         console.print(f"  {status}: {record.folder}", soft_wrap=True, highlight=False)
     _more(len(others), MEMBERS, "members that have not finished", console)
-    return 1 if failed or missing else 3 if diverged else 0
+    return 1 if failed or damaged or missing else 3 if diverged else 0
