@@ -138,8 +138,8 @@ def inline(value: Any) -> str:
     return str(text).strip()[1:-1]
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
-    kind, text = node.tag.rsplit(":", 1)[-1], node.value
+def _scalar(tag: str, text: str) -> Any:
+    kind = tag.rsplit(":", 1)[-1]
     if kind == "null":
         return None
     if kind == "bool":
@@ -214,11 +214,9 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.refuse(key_node.start_mark, "a key must be text", "a plain key")
                 continue
-            key = key_node.value
-            if not key.isprintable():
-                key = self.read_scalar(key_node)
-                if ":" in key:  # what looks like a space ends no key, so that the value is part of it
-                    continue
+            key = self.read_text(key_node)
+            if key != key_node.value and ":" in key:
+                continue  # what looks like a space ends no key, so that the value is part of it
             if key == "<<":
                 self.refuse(key_node.start_mark, "YAML merge keys are not supported", "`base: other.yaml`, or the keys")
             elif key in values:
@@ -228,19 +226,27 @@ class _Reader:
                 values[key], keys[key] = self.read(value_node), self.at(key_node.start_mark)
         return Node(values, place, keys)
 
+    def read_text(self, node: yaml.ScalarNode) -> str:
+        """The text of a scalar. If something in it is refused, it is what was meant, so that nothing is said of what
+        follows from that.
+        """
+        text = str(node.value)
+        if text.isprintable():
+            return text
+        character = next(c for c in text if not c.isprintable())
+        message = f"text with an unprintable character, {name(character)}"
+        expected = "printable text, one line" if plain_form(character) is None else remedy(character)
+        self.problems.append(Problem("unreadable", self.find(character, node), message, expected))
+        return "".join(filter(str.isprintable, plain(text))).strip()
+
     def read_scalar(self, node: yaml.ScalarNode) -> Any:
-        text = node.value
-        if not text.isprintable():
-            character = next(c for c in text if not c.isprintable())
-            message = f"text with an unprintable character, {name(character)}"
-            expected = "printable text, one line" if plain_form(character) is None else remedy(character)
-            self.problems.append(Problem("unreadable", self.find(character, node), message, expected))
-            # What was meant, so that nothing is said of what follows from this.
-            return "".join(filter(str.isprintable, plain(text))).strip()
-        if node.tag.endswith((":int", ":float")) and len(text) > MAX_DIGITS:
+        text, tag = self.read_text(node), node.tag
+        if text != node.value and not node.style:
+            tag = _Core("").resolve(yaml.ScalarNode, text, (True, False))
+        if tag.endswith((":int", ":float")) and len(text) > MAX_DIGITS:
             self.refuse(node.start_mark, f"a number of {len(text):,} digits", f"at most {MAX_DIGITS} digits")
             return None
-        return _scalar(node)
+        return _scalar(tag, text)
 
 
 def parse(text: str, source: str, shown: str | None = None) -> tuple[Node, list[Problem]]:

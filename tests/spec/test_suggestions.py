@@ -146,6 +146,13 @@ def test_a_look_alike_is_named_where_it_stands(edit, character, words, expected)
     assert named.suggestion == ""
 
 
+@pytest.mark.parametrize(
+    "edit", [("units: 8", "units: 8\u00a0"), ("units: 8", "units\u200b: 8"), ("20, b", "2\u200b0, b")]
+)
+def test_nothing_is_said_of_what_follows_from_a_look_alike(edit):
+    assert [problem.kind for problem in problems(edited(edit))] == ["unreadable"]
+
+
 def test_look_alikes_in_quotes_comments_and_names_are_no_trouble():
     text = "# No-break\u00a0space, full-width：colon\n" + SMALL
     assert problems(text) == []
