@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from formats import idx, write_mnist, write_norb
 
 from hvae_spec.data.__main__ import main
 from hvae_spec.data.counts import check_headers, image_counts
@@ -17,6 +16,7 @@ from hvae_spec.data.formats import compressed
 from hvae_spec.data.formats.idx import read_idx
 from hvae_spec.errors import DataError
 from hvae_spec.spec.data import DataSpec, published_counts
+from tests.data.formats import idx, write_mnist, write_norb
 from tests.faults.fuzz_data import fuzz
 from tests.faults.hostile_data import npy
 

@@ -3,12 +3,12 @@ import hashlib
 import numpy as np
 import pytest
 import requests
-from formats import idx
 
 from hvae_spec.data import cache
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.spec.data import DataSpec
+from tests.data.formats import idx
 
 
 class Response:

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from formats import characters, write_mat, write_mnist, write_norb
 
 from analysis.caveats import limits
 from hvae_spec.data.counts import image_counts
@@ -14,6 +13,7 @@ from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.data import DataSpec, published_counts
+from tests.data.formats import characters, write_mat, write_mnist, write_norb
 
 
 def counts(name):

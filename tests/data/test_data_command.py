@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from formats import characters, write_mat, write_mnist
 
 from hvae_spec.data import registry
 from hvae_spec.data.__main__ import main
@@ -13,6 +12,7 @@ from hvae_spec.data.cache import Source
 from hvae_spec.errors import MachineError
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.data import published_counts
+from tests.data.formats import characters, write_mat, write_mnist
 
 
 def rows(text):

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
-from formats import NORB, characters, idx, norb, norb_images, write, write_mat, write_mnist, write_norb
 
 from hvae_spec.data import registry
 from hvae_spec.data.counts import image_counts
@@ -16,6 +15,7 @@ from hvae_spec.data.dataset import load_dataset
 from hvae_spec.data.formats.idx import read_idx
 from hvae_spec.errors import UserError
 from hvae_spec.spec.data import DataSpec, published_counts
+from tests.data.formats import NORB, characters, idx, norb, norb_images, write, write_mat, write_mnist, write_norb
 
 
 def load(name):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_spec import SMALL
 
 from hvae_spec.errors import Problem, SpecError
 from hvae_spec.reading import load, loads
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.yaml import parse
+from tests.spec.small_spec import SMALL
 
 FULL = Path("specs/quickstart.yaml").read_text()
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

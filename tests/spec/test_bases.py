@@ -1,10 +1,10 @@
 """A spec that builds on another: merging, chains, loops, and faults located in the file that holds them."""
 
 import pytest
-from small_spec import SMALL
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import load
+from tests.spec.small_spec import SMALL
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Well-formed specs that are inconsistent: each contradiction is found, and its consistent neighbor passes."""
 
 import pytest
-from small_spec import SMALL, edited, place_of, problems
+
+from tests.spec.small_spec import SMALL, edited, place_of, problems
 
 TWO_MAPS = "- {units: 4, mlp: [16, 16], mlp_top_down: [8]}"
 LADDER = "model:\n  inference: ladder\n  share_top_down: true"

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from small_spec import SMALL, edited
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
 from hvae_spec.spec.experiment import Digests, MemberSpec
 from hvae_spec.spec.grid import members
+from tests.spec.small_spec import SMALL, edited
 
 
 def digest(text: str) -> str:

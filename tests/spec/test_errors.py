@@ -5,9 +5,9 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_spec import edited, problems
 
 from hvae_spec.errors import LINE_WIDTH, Place, Problem, SpecError, harmless
+from tests.spec.small_spec import edited, problems
 
 
 def shown(problem: Problem) -> tuple[str, str]:

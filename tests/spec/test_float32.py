@@ -6,13 +6,13 @@ import jsonschema
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from small_spec import SMALL, edited, problems
 
 from hvae_spec.errors import SpecError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.reading import load, loads
 from hvae_spec.spec.base import BELOW_ONE, LARGEST, SMALLEST, InFloat64, SpecModel
 from hvae_spec.spec.yaml import parse
+from tests.spec.small_spec import SMALL, edited, problems
 
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

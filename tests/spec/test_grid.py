@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_spec import SMALL
 
 from hvae_spec.data.counts import stated_counts
 from hvae_spec.reading import loads, read
 from hvae_spec.spec.grid import UnknownPathError, cells, members, parse_path, set_path, slug
 from hvae_spec.spec.load import validate
 from hvae_spec.spec.yaml import parse
+from tests.spec.small_spec import SMALL
 
 GRID = """\
 grid:

@@ -1,7 +1,8 @@
 """Wrong types, values and keys: each at its place, with what was expected and what was probably meant."""
 
 import pytest
-from small_spec import SMALL, edited, place_of, problems
+
+from tests.spec.small_spec import SMALL, edited, place_of, problems
 
 
 def grid(*lines: str) -> str:

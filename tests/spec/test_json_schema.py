@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from small_spec import SMALL, edited
 
 from hvae_spec.json_schema import json_schema
 from hvae_spec.spec.yaml import parse
+from tests.spec.small_spec import SMALL, edited
 
 SPECS = sorted(Path("specs").glob("*.yaml"))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())

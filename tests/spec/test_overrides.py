@@ -1,10 +1,10 @@
 """`--set dotted.path=value`: typed and checked like the file, and located in the override itself."""
 
 import pytest
-from small_spec import SMALL
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import load, read
+from tests.spec.small_spec import SMALL
 
 GRID = "specs/mnist_grid.yaml"
 

@@ -1,10 +1,10 @@
 """`--profile NAME`: overrides that a spec itself holds."""
 
 import pytest
-from small_spec import SMALL
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import load, read
+from tests.spec.small_spec import SMALL
 
 PROFILES = """
 profiles:

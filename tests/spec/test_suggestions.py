@@ -1,12 +1,12 @@
 """Suggestions are made of the author's characters, and are valid where they stand; look-alikes of YAML's are named."""
 
 import pytest
-from small_spec import SMALL, edited, place_of, problems
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import load, loads
 from hvae_spec.spec.characters import explanation, first_look_alike, name, plain, remedy
 from hvae_spec.spec.yaml import inline, parse
+from tests.spec.small_spec import SMALL, edited, place_of, problems
 
 
 def grid(text):

@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from small_spec import SMALL, edited, problems
 
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import load
 from hvae_spec.spec.yaml import MAX_BYTES, parse, read_text
+from tests.spec.small_spec import SMALL, edited, problems
 
 
 @pytest.mark.parametrize(
