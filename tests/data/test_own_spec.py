@@ -101,8 +101,7 @@ def test_a_plan_and_a_run_say_what_was_found(images, tmp_path, capsys):
 
 
 def test_a_plan_refuses_what_a_run_would_refuse(images, data_dir, capsys):
-    from formats import write_mnist
-
+    from tests.data.formats import write_mnist
     from tune.run import main
 
     np.save(images / "images" / "a.npy", np.random.default_rng(0).random((20, 3, 4)))
@@ -116,7 +115,7 @@ def test_a_plan_refuses_what_a_run_would_refuse(images, data_dir, capsys):
 
 
 def test_the_digest_goes_by_the_published_sizes_not_by_what_is_here(folder, data_dir):
-    from formats import characters, write_mat
+    from tests.data.formats import characters, write_mat
 
     overrides = ["data={dataset: omniglot, train_images: 24345}", "model.observation=bernoulli"]
     published = read(folder / "a.yaml", overrides).members[0].digests
