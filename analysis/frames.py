@@ -52,6 +52,8 @@ class Frames:
     faults: tuple[str, ...] = ()
     """What is damaged in the folder, each with what fixes it or what it costs: records, which have the status `damaged`
     or are left out, and rows of curves, which are NaN in `epochs`."""
+    left_out: tuple[str, ...] = ()
+    """Of these, the records that are left out, as their place in the grid cannot be read."""
 
     @property
     def planned(self) -> "Frames":
@@ -135,7 +137,7 @@ def load(path: str | Path) -> Frames:
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
-    return Frames(contents.name, factors, members, epochs, units, bounds, tuple(faults))
+    return Frames(contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults)
 
 
 def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":

@@ -107,7 +107,7 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
     loaded = frames.load(results)
     galleries = damaged_galleries(loaded)
     loaded = replace(loaded, faults=(*loaded.faults, *galleries))
-    is_whole = not galleries and not (loaded.planned.members["status"] == "damaged").any()
+    is_whole = not galleries and not loaded.left_out and not (loaded.planned.members["status"] == "damaged").any()
     target = Path(results if out is None else out)
     table_sets = tuple(_table_sets(loaded))
     drawings = tuple(drawing.render(loaded))
@@ -120,8 +120,8 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         (target / FAILURE).unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(
-            f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(target)} --out DIR` writes "
-            "it into another folder"
+            f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(Path(results))} --out DIR` "
+            "writes it into another folder"
         ) from None
     shown = table_sets[0].tables
     return Report(
@@ -169,22 +169,25 @@ def _import_matplotlib() -> None:
             mpl.rcParams["backend"] = backend
 
 
-def failure(results: Path, error: Exception) -> str:
+def failure(results: Path, error: Exception, out: Path | None = None) -> str:
     """What is said, in one line, of a report that could not be written. Of an error that is none of a user's, the
-    traceback goes into the results folder.
+    traceback goes into the report's folder.
 
     Args:
         results: the results folder.
         error: what `write` raised.
+        out: the folder that the report was to be written to, if it is another one.
 
     """
-    told = f"the members are safe, and `{_command(results)}` writes it again"
+    target = results if out is None else out
+    again = _command(results) + ("" if out is None else f" --out {shlex.quote(str(out))}")
+    told = f"the members are safe, and `{again}` writes it again"
     if isinstance(error, UserError):
         return f"{error}\n{told}" if "\n" in str(error) else f"{error}; {told}"
     lines = "".join(traceback.format_exception(error))
     try:
-        write_atomically(results / FAILURE, lines)
-        told += f" (traceback: {results / FAILURE})"
+        write_atomically(target / FAILURE, lines)
+        told += f" (traceback: {target / FAILURE})"
     except OSError:
         pass  # the disk may be what is at fault
     return f"{results}: the report could not be written ({_in_words(error)}); {told}"
@@ -282,7 +285,7 @@ def _report(results: Path, out: Path | None) -> int:
     except UserError:
         raise
     except Exception as error:
-        raise MachineError(failure(results if out is None else out, error)) from None
+        raise MachineError(failure(results, error, out)) from None
     Console(markup=False, emoji=False).print(report)
     for path in report.files:
         # Not printed by rich, which would break a long path.

@@ -37,10 +37,20 @@ def run_command(run: Callable[[], int]) -> int:
             message, code = str(error), error.exit_code
         except OSError as error:
             message, code = refusal("a file", error), MachineError.exit_code
+            if not _has_working_folder():
+                message = "the folder in which this command was started is gone; start it in another one"
         except KeyboardInterrupt:
             return INTERRUPTED
         sys.stderr.write(f"{message}\n")
         return code
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def check_packages() -> None:

@@ -11,7 +11,7 @@ from hvae_spec import pack as packs
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.files import remove_unfinished
-from hvae_spec.records.layout import Results
+from hvae_spec.records.layout import FOLDERS, Results
 from hvae_spec.spec.grid import Member
 from tests.faults.operations import Operations, watched
 from tests.faults.trials import differences, snapshot
@@ -67,7 +67,7 @@ def test_a_kill_in_a_members_last_moments_changes_nothing(tmp_path):
             run_pack(parts)
         if not parts.is_done:  # a plan runs no pack that is done
             run_pack(parts)
-        remove_unfinished(operations.root)
+        remove_unfinished(operations.root, FOLDERS)
         unlike = differences(expected, snapshot(operations.root))
         # What is left of a pack that is done is removed by the next plan (`tests.tune.test_planner`).
         assert [name for name in unlike if not name.startswith("packs/")] == [], names[number - 1]

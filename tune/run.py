@@ -18,7 +18,7 @@ from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
 from hvae_spec.records.files import remove_unfinished, write_json
-from hvae_spec.records.layout import SHORT, Record, Results
+from hvae_spec.records.layout import FOLDERS, SHORT, Record, Results
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
@@ -257,7 +257,7 @@ def locked(root: Path) -> Iterator[None]:
         write_json(root / ".holder.json", holder)
         for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
             shutil.rmtree(scratch, ignore_errors=True)
-        remove_unfinished(root)
+        remove_unfinished(root, FOLDERS)
         yield
     finally:
         with suppress(OSError):

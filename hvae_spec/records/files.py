@@ -4,14 +4,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-TEMPORARY = ".tmp"
-"""Ending of the names of files that are being written. They begin with a dot, and no reader takes them for anything."""
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Names of files that are being written. No reader takes them for anything."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -22,7 +23,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
@@ -70,10 +71,20 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> bytes:
     return content
 
 
-def remove_unfinished(root: Path) -> None:
-    """Remove what writers that were killed have left below a folder: temporary files that were never renamed."""
-    for path in root.rglob(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(root: Path, folders: Iterable[str]) -> None:
+    """Remove what writers that were killed have left: temporary files that were never renamed. What cannot be removed
+    stays.
+
+    Args:
+        root: a folder.
+        folders: those in it that are looked into, with all that is below; in `root` itself only files are.
+
+    """
+    below = (path for name in folders for path in (root / name).rglob(".*.tmp"))
+    for path in (*root.glob(".*.tmp"), *below):
+        with contextlib.suppress(OSError):
+            if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                path.unlink()
 
 
 def sha256_of(content: bytes) -> str:

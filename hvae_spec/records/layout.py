@@ -64,6 +64,8 @@ LABELS = ("dataset", "depth", "variant", "seed")
 """Labels that every member has; all others are its places on further axes."""
 SHORT = 12
 """Letters of a digest that name a folder."""
+FOLDERS = ("members", "packs", "source", "tables", "figures")
+"""Folders of a results folder in which runs and reports write."""
 SPEC, EPOCHS, UNITS = "spec.yaml", "epochs.jsonl", "units.jsonl"
 TRAINING, RESULT, FAILURE = "training.json", "result.json", "failure.txt"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"

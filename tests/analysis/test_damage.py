@@ -224,6 +224,30 @@ def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results):
     assert report.main([str(results.root)]) == 1
 
 
+def test_a_record_whose_place_in_the_grid_is_unknown_is_missed(results):
+    planned = results.plan()
+    for member in planned:
+        results.record(member, results.result(member))
+    for path in (results.root / "grid.json", results.root / "members" / "index.json"):
+        path.unlink(missing_ok=True)
+    (results.record_of(planned[0]).folder / "spec.yaml").write_text("{")
+    written = report.write(results.root)
+    assert not written.is_whole
+    assert len(written.faults) == 1
+
+
+def test_the_command_that_repeats_a_report_names_the_results_and_the_other_folder(
+    results, tmp_path, monkeypatch, capsys
+):
+    for member in results.plan():
+        results.record(member, results.result(member))
+    monkeypatch.setattr(report, "summary", lambda frames: 1 / 0)
+    assert report.main([str(results.root), "--out", str(tmp_path / "other")]) == 1
+    told = capsys.readouterr().err
+    assert f"`python -m analysis.report {results.root} --out {tmp_path / 'other'}` writes it again" in told
+    assert f"traceback: {tmp_path / 'other' / 'report_failure.txt'}" in told
+
+
 def test_a_spec_that_was_changed_is_named(results, finished):
     record = results.record_of(finished)
     path = record.folder / "spec.yaml"

@@ -141,3 +141,16 @@ def test_an_interrupted_copy_is_no_record_and_is_made_good(base, tmp_path, monke
         if survived:
             break
     assert survived > len(whole)
+
+
+def test_a_record_whose_spec_is_damaged_is_not_taken_and_named(spec, base, tmp_path, capsys):  # noqa: F811
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    damaged = Results(source).records[0].folder / "spec.yaml"
+    damaged.write_text("{")
+    assert run(spec, tmp_path / "out", "--records", str(source), "--plan") == 0
+    out = capsys.readouterr().out
+    assert f"2 finished in {source}: taken from there." in out
+    assert "2 finished, 0 diverged, 4 to run." in out
+    assert str(damaged) in out
+    assert "(it is not taken)" in " ".join(out.split())

@@ -50,8 +50,17 @@ def test_the_folder_of_a_run_that_was_killed_is_removed_by_the_next_one(parent):
         assert folder.name != left
 
 
+def test_a_folder_of_ones_own_that_is_called_alike_is_left_alone(parent):
+    for name in ("hvae_results", ".hvae_results", "hvae-run-001"):
+        os.makedirs(os.path.join(parent, name, "members"))
+    with session_folder():
+        pass
+    assert sorted(os.listdir(parent)) == [".hvae_results", "hvae-run-001", "hvae_results"]
+
+
 def test_a_folder_of_others_is_left_alone(parent, monkeypatch):
     os.mkdir(os.path.join(parent, "hvae12345678"))
+    open(os.path.join(parent, "hvae12345678", session.MARK), "x").close()
     monkeypatch.setattr(session.os, "getuid", lambda: 4321)
     with session_folder():
         assert "hvae12345678" in os.listdir(parent)

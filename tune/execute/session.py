@@ -15,6 +15,8 @@ PREFIX = "hvae"
 LONGEST = 25
 """Bytes that the path of the parent folder may have: a socket's may have 107, and Ray adds 67 to that of its folder,
 `/r/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store`, which is itself 14 more than its parent's."""
+MARK = "of_hvae_spec"
+"""A file in every such folder, without which none is removed: a user's own may have a name like theirs."""
 ATTEMPTS, PAUSE = 20, 0.1
 """How often, and after how many seconds, a folder is removed that processes which are ending still write to."""
 
@@ -32,9 +34,10 @@ def session_folder() -> Iterator[Path]:
     _remove_abandoned(parent)
     try:
         new = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
-        # The lock ends with this process, however it ends; only a folder that has one gets the name that is looked for.
+        # The lock ends with this process, however it ends; only a folder that has one gets the mark that is looked for.
         lock = os.open(new, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (new / MARK).touch()
         folder = new.rename(parent / new.name.removeprefix("."))
     except OSError as error:
         raise MachineError(
@@ -68,9 +71,10 @@ def _parent() -> Path:
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of this user's runs that have ended without removing them."""
-    for folder in parent.glob(f"{PREFIX}????????"):
+    for mark in (*parent.glob(f"{PREFIX}????????/{MARK}"), *parent.glob(f".{PREFIX}????????/{MARK}")):
+        folder = mark.parent
         with suppress(OSError):
-            if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
             lock = os.open(folder, os.O_RDONLY)
             try:

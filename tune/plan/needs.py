@@ -143,13 +143,17 @@ class Ledger:
             record = source.find(training)
             if record is None:
                 continue
+            damage = record.damage(evaluation)
             try:
                 found, _ = record.outcome(evaluation)
-                if found is not None and found.status == "trained":
-                    check_whole(record.weights, found.weights_sha256, record.lost)
-                    return record
+                if found is None or found.status != "trained":
+                    continue
+                check_whole(record.weights, found.weights_sha256, record.lost)
             except RecordError as error:
-                self.faults[f"{error} (it is not taken)"] = None
+                damage = str(error)
+            if not damage:
+                return record
+            self.faults[f"{damage} (it is not taken)"] = None
         return None
 
     def _to_train(self, member: Member, status: Status) -> Need:

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hvae_spec.data.counts import image_pixels
+from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
-from hvae_spec.records.layout import Results
+from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import Status
 from hvae_spec.spec.cost import parameters
+from hvae_spec.spec.grid import Member
 from tune.measure.cache import shape_name
 from tune.plan.forecast import NOMINAL
 from tune.plan.planner import Plan
@@ -182,18 +184,13 @@ def report(plan: Plan, console: Console) -> int:
     results = Results(plan.results.root)
     members = plan.reading.members
     records = [results.record(member.digests.training, member.folder) for member in members]
+    is_written = _write_report(results, console)
     statuses: list[Status] = []
     faults: list[str] = []
     for record, member in zip(records, members, strict=True):
-        status = record.status(member.digests.evaluation)
-        damage = record.damage(member.digests.evaluation)
-        found = [damage] if damage else record.damaged_arrays(member.digests.evaluation)
-        statuses.append("damaged" if found else status)
+        status, found = _checked(record, member)
+        statuses.append(status)
         faults += found
-        if not damage:
-            curves = record.curves(member.spec.training.epochs)
-            faults += [f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults]
-    is_written = _write_report(results, console)
     print_faults(list(dict.fromkeys(faults)), console)
     counts = Counter(statuses)
     finished, failed, diverged, damaged = (counts[end] for end in ("finished", "failed", "diverged", "damaged"))
@@ -210,6 +207,23 @@ def report(plan: Plan, console: Console) -> int:
         console.print(f"  {status}: {record.folder}", soft_wrap=True, highlight=False)
     _more(len(others), MEMBERS, "members that have not finished", console)
     return 1 if failed or damaged or missing or not is_written else 3 if diverged else 0
+
+
+def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
+    """A member's status, `damaged` if a file of its result is not as it was written, and what is wrong with its files.
+    One that cannot be read is wrong, too, and takes nothing from the other members.
+    """
+    evaluation = member.digests.evaluation
+    try:
+        status, damage = record.status(evaluation), record.damage(evaluation)
+        found = [damage] if damage else record.damaged_arrays(evaluation)
+        if damage:
+            return "damaged", found
+        curves = record.curves(member.spec.training.epochs)
+        faults = [f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults]
+        return "damaged" if found else status, found + faults
+    except UserError as error:
+        return "damaged", [str(error)]
 
 
 def _write_report(results: Results, console: Console) -> bool:
