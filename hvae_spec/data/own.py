@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def own_header(path: Path, shape: tuple[int, int] | None) -> ImageCounts:
         sizes, counts = folder.header(path)
     else:
         found = numpy_file.shapes(path)
+        _check_labels(path, found)
         for name, each in found.items():
             _check_sizes(path, name, each)
         sizes = found["train"][1:]
@@ -167,6 +168,21 @@ def _of_arrays(path: Path) -> _Stored:
     classes = {int(label): str(label) for label in np.unique(np.concatenate(list(labels.values())))}
     remarks = (f"passed over: {', '.join(others)}",) if others else ()
     return _Stored(images, labels, classes if are_labeled else {}, "the array 'test'", remarks)
+
+
+def _check_labels(path: Path, names: Collection[str]) -> None:
+    """Whether every part of an array file has labels, or none has, and no labels are without their images."""
+    labeled = [part for part in PARTS if f"{part}_labels" in names]
+    for part in PARTS:
+        if part in labeled and part not in names:
+            raise DataError(
+                f"{path}: holds '{part}_labels', but no '{part}' that they belong to; add it, or leave them out"
+            )
+        if labeled and part in names and part not in labeled:
+            raise DataError(
+                f"{path}: holds '{labeled[0]}_labels', but '{part}' is without labels; add '{part}_labels', "
+                f"or leave out '{labeled[0]}_labels'"
+            )
 
 
 def _check_sizes(path: Path, name: str, sizes: tuple[int, ...]) -> None:

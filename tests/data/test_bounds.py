@@ -96,6 +96,18 @@ def test_arrays_that_could_be_a_part_are_refused_and_others_are_named(tmp_path, 
         load_dataset(own(tmp_path / "a.npz"))
 
 
+@pytest.mark.parametrize("second", ["train.npy", "train"])
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_two_arrays_of_one_name_are_refused(tmp_path, second):
+    np.save(tmp_path / "a.npy", np.zeros((10, 4), np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("train.npy", second):
+            archive.write(tmp_path / "a.npy", name)
+    for use in (image_counts, load_dataset):
+        with pytest.raises(DataError, match=r"a\.npz: holds more than one array 'train'"):
+            use(own(tmp_path / "a.npz"))
+
+
 def test_an_array_whose_name_was_damaged_is_not_passed_over(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, train=np.zeros((10, 4), np.uint8), test=np.ones((2, 4), np.uint8))

@@ -17,6 +17,8 @@ from hvae_spec.spec.data import DataSpec
 
 GRAY = np.random.default_rng(0).integers(0, 256, (20, 6, 4), dtype=np.uint8)
 PICTURE = Image.fromarray(GRAY[0])
+WIDE_TRAIN, WIDE_TEST = ("".join(chr(ord(letter) + 0xFEE0) for letter in name) for name in ("train", "test"))
+"""Names in letters of full width."""
 
 
 def own(path, **more):
@@ -40,8 +42,17 @@ def flat(numbers):
     return GRAY[list(numbers)].reshape(-1, 24)
 
 
-@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Train", "Test"), ("TRAIN", "test")])
-def test_parts_are_known_whatever_their_case(tmp_path, train, test):
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        ("Train", "Test"),
+        ("TRAIN", "test"),
+        ("train ", " test"),
+        (WIDE_TRAIN, WIDE_TEST),
+    ],
+)
+def test_parts_are_known_whatever_their_case_width_and_blanks(tmp_path, train, test):
     pictures(tmp_path / train / "cat", range(4))
     pictures(tmp_path / train / "dog", range(4, 7))
     pictures(tmp_path / test / "dog", range(7, 9))
@@ -61,6 +72,33 @@ def test_loose_images_beside_a_test_folder_are_the_training_images(tmp_path):
     dataset = loaded(tmp_path)
     assert np.array_equal(dataset.train, flat(range(5)))
     assert np.array_equal(dataset.test, flat(range(5, 8)))
+
+
+CLASSES = [
+    ("training_shoes", "testing_kits"),
+    ("dev_board", "test_board"),
+    ("train_a", "train_b"),
+    ("strain", "contest"),
+    ("train/train", "train/test", "train/bus", "train/car", "train/exam"),
+]
+
+
+@pytest.mark.parametrize("names", CLASSES)
+def test_classes_that_only_sound_like_parts_are_classes(tmp_path, names):
+    for name in names:
+        pictures(tmp_path / name, range(5))
+    found = loaded(tmp_path).found[1]
+    expected = ", ".join(f"{name} (4 + 1)" for name in sorted(name.rpartition("/")[2] for name in names))
+    assert found == f"classes (training + test images): {expected}"
+
+
+def test_folders_without_images_are_counted_wherever_they_are(tmp_path):
+    pictures(tmp_path / "train" / "cat", range(5))
+    pictures(tmp_path / "test" / "cat", range(5, 8))
+    pictures(tmp_path / "test" / "cat" / "deep" / ".hidden", [9])
+    (tmp_path / "val").mkdir()
+    (tmp_path / "train" / "dog").mkdir()
+    assert loaded(tmp_path).found[2] == "passed over: 3 empty folders"
 
 
 def test_what_is_hidden_is_passed_over_and_counted(tmp_path):
@@ -103,7 +141,46 @@ def _alone(*names):
     return make
 
 
+def _unread(name):
+    """A part or a folder of which the only image is in a format that is not read."""
+
+    def make(folder):
+        pictures(folder / "train", range(5)) if name == "val" else pictures(folder / "train/cat", range(5))
+        pictures(folder / "test", range(5, 8))
+        (folder / name).mkdir(parents=True)
+        (folder / name / "c.heic").write_bytes(b"")
+
+    return make
+
+
+def _linked(folder):
+    """An image two links below a class."""
+    pictures(folder / "train" / "cat", range(5))
+    pictures(folder.parent / f"{folder.name}-elsewhere", [7])
+    (folder / "train" / "cat" / "d").mkdir()
+    (folder / "train" / "cat" / "d" / "back").symlink_to(folder / "train" / "cat" / "d")
+    (folder / "train" / "cat" / "d" / "l").symlink_to(folder.parent / f"{folder.name}-elsewhere")
+
+
 REFUSED = [
+    *(
+        (_alone(*names), f"{names[1]}: beside {names[0].rpartition('/')[2]!r}, so the two look like parts")
+        for names in (
+            ("mnist_train", "mnist_test"),
+            ("mnist-Train", "mnist test", "notes"),
+            ("train_a", "test_a"),
+            ("trainA", "testA", "trainB", "testB"),
+            ("cats train 1", "cats test 2"),
+            ("mnist_train", "mnist_val"),
+            ("train/train", "train/test"),
+            ("train/train", "train/test", "train/unlabeled"),
+            ("train/mnist_training", "train/mnist_testing"),
+        )
+    ),
+    (_alone(" val", "cat"), " val: no name of a part that is read"),
+    (_unread("val"), "val: no name of a part that is read (it holds c.heic)"),
+    (_unread("train/cat/deep"), "train/cat/deep/c.heic: an image too deep to be read"),
+    (_linked, "train/cat/d/l/07.png: an image too deep to be read"),
     (_both, "train: beside 'Train', but there can be only one 'train'"),
     *(
         (_beside(name), f"{name}: no name of a part that is read (it holds 07.png); expected `train` and `test`")
@@ -196,6 +273,31 @@ def tiff(bits, samples, pixel, photometric=2):
     return b"II*\0" + struct.pack("<IH", 8, 9) + b"".join(entries) + bytes(4) + rest + pixel
 
 
+def samples(count, photometric, extra, sample_format=1):
+    """A TIFF file of one pixel of samples of 8 bits, which are 0, 100, 100, ..., of which some are extra ones."""
+    tags = {256: (1,), 257: (1,), 258: (8,) * count, 259: (1,), 262: (photometric,), 273: (0,), 277: (count,)}
+    tags |= {278: (1,), 279: (count,), 338: extra, 339: (sample_format,) * count}
+    tags = {tag: values for tag, values in tags.items() if values}
+    end = 8 + 2 + len(tags) * 12 + 4
+    entries, rest = b"", b""
+    for values in tags.values():
+        rest += struct.pack(f"<{len(values)}H", *values) if len(values) > 2 else b""
+    tags[273] = (end + len(rest),)
+    at = end
+    for tag, values in tags.items():
+        packed = struct.pack(f"<{len(values)}H", *values)
+        entries += struct.pack("<HHI", tag, 3, len(values))
+        entries += packed.ljust(4, b"\0") if len(values) <= 2 else struct.pack("<I", at)
+        at += len(packed) if len(values) > 2 else 0
+    start = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return start + rest + bytes([0, *[100] * (count - 1)])
+
+
+def premultiplied(opacity):
+    """A gray TIFF of one pixel, 100, multiplied by its opacity."""
+    return samples(2, 1, (1,))[:-2] + bytes([100, opacity])
+
+
 def saved(path, image, **options):
     image.save(path, **options)
     return path
@@ -212,6 +314,17 @@ LOSSY = [
     (lambda p: saved(p / "a.png", INK), "partly transparent"),
     (lambda p: saved(p / "a.tif", INK), "partly transparent"),
     (lambda p: saved(p / "a.webp", INK, lossless=True), "partly transparent"),
+    (lambda p: saved(p / "a.bmp", INK), "partly transparent"),
+    (lambda p: written(p / "a.tif", premultiplied(128)), "partly transparent"),
+    (lambda p: written(p / "a.tif", samples(4, 2, (0,))), "4 channels, of which only 3 could be read"),
+    (lambda p: written(p / "a.tif", samples(2, 1, (0,))), "2 channels, of which only 1 could be read"),
+    (lambda p: written(p / "a.tif", samples(5, 2, (0, 0))), "5 channels, of which only 3 could be read"),
+    (lambda p: written(p / "a.tif", samples(1, 1, (), 2)), "not whole numbers without a sign"),
+    (lambda p: written(p / "a.pgm", b"P5 2 1 255\n\1\2" * 3), "several frames or pages"),
+    (lambda p: written(p / "a.pgm", b"P5 2 1 15\n\1\2" * 2), "several frames or pages"),
+    (lambda p: written(p / "a.ppm", b"P6 1 1 255\n\1\2\3" * 2), "several frames or pages"),
+    (lambda p: written(p / "a.pbm", b"P4 9 2\n\1\2\3\4" * 2), "several frames or pages"),
+    (lambda p: written(p / "a.pgm", b"P2 2 1 255\n1 2\n" * 2), "several frames or pages"),
     (lambda p: saved(p / "a.png", INK.convert("LA")), "partly transparent"),
     (lambda p: saved(p / "a.png", PICTURE.quantize(16), transparency=b"\0" + b"\xff" * 15), "partly transparent"),
     (lambda p: saved(p / "a.gif", PICTURE.convert("P"), transparency=int(GRAY[0, 0, 0])), "partly transparent"),
@@ -284,6 +397,17 @@ def test_opaque_images_are_read_exactly_in_every_mode(tmp_path, mode, suffix):
     image = OPAQUE if mode == "RGBA" else PICTURE.convert(mode)
     options = {"lossless": True} if suffix == "webp" else {}
     assert np.array_equal(gray_values(saved(tmp_path / f"a.{suffix}", image, **options)), GRAY[0])
+
+
+def test_what_could_be_more_but_is_not_is_read_exactly(tmp_path):
+    assert gray_values(written(tmp_path / "a.tif", premultiplied(255))).tolist() == [[100]]
+    assert np.array_equal(gray_values(saved(tmp_path / "opaque.bmp", OPAQUE)), GRAY[0])
+    content = bytearray((tmp_path / "opaque.bmp").read_bytes())
+    content[-PICTURE.width * PICTURE.height * 4 + 3 :: 4] = bytes(PICTURE.width * PICTURE.height)
+    assert np.array_equal(gray_values(written(tmp_path / "unused.bmp", content)), GRAY[0])
+    assert gray_values(written(tmp_path / "a.pgm", b"P5 2 1 255\n\1\2\n")).tolist() == [[1, 2]]
+    assert gray_values(written(tmp_path / "a.pbm", b"P4 9 1\n\0\x80")).tolist() == [[255] * 8 + [0]]
+    assert gray_values(written(tmp_path / "plain.pgm", b"P2 2 1 255\n1 # P2\n2\n")).tolist() == [[1, 2]]
 
 
 def test_gray_values_of_few_bits_are_spread_over_all(tmp_path):

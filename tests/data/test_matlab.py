@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
+from hvae_spec.data.formats import matlab
 from hvae_spec.data.formats.matlab import arrays, shapes
 from hvae_spec.errors import DataError
 
@@ -120,6 +121,22 @@ def test_no_more_is_unfolded_than_a_matrix_may_have(tmp_path):
     path.write_bytes(content[:128] + struct.pack("<II", 15, len(element)) + element)
     with pytest.raises(DataError, match="a matrix promises 2,800,000,000 bytes, more than any published file has"):
         shapes(path, "ff")
+
+
+def test_two_matrices_of_one_name_are_refused(tmp_path):
+    path = file(tmp_path, {"x": np.eye(2)}, do_compression=True)
+    path.write_bytes(path.read_bytes() + path.read_bytes()[128:])
+    for use in (shapes, arrays):
+        with pytest.raises(DataError, match="it has more than one matrix 'x'"):
+            use(path, "x")
+
+
+def test_all_matrices_together_have_no_more_bytes_than_one_may(tmp_path, monkeypatch):
+    path = file(tmp_path, {"x": np.eye(2), "y": np.eye(2)})
+    monkeypatch.setattr(matlab, "LARGEST_PUBLISHED", 63)
+    assert arrays(path, "x")["x"].tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(DataError, match="its matrices promise 64 bytes, more than any published file has"):
+        arrays(path, "x", "y")
 
 
 def test_a_damaged_byte_of_compressed_numbers_is_noticed_by_their_checksum(tmp_path):

@@ -227,6 +227,21 @@ FAULTS = [
     (lambda p: arrays(p / "a.npz", train=GRAY, test=GRAY / 2), (0, 255), "not both whole numbers"),
     (lambda p: arrays(p / "a.npz", train=GRAY[:, 0], test=GRAY[:, 0] / 2), (0, 255), "not both whole numbers"),
     (lambda p: arrays(p / "a.npz", train=GRAY, train_labels=np.arange(3)), (0, 255), "'train_labels' must be 12"),
+    (
+        lambda p: arrays(p / "a.npz", train=GRAY, test=GRAY, train_labels=np.arange(12)),
+        (0, 255),
+        "holds 'train_labels', but 'test' is without labels; add 'test_labels'",
+    ),
+    (
+        lambda p: arrays(p / "a.npz", train=GRAY, test=GRAY, test_labels=np.arange(12)),
+        (0, 255),
+        "holds 'test_labels', but 'train' is without labels; add 'train_labels'",
+    ),
+    (
+        lambda p: arrays(p / "a.npz", train=GRAY, train_labels=np.arange(12), test_labels=np.arange(12)),
+        (0, 255),
+        "holds 'test_labels', but no 'test' that they belong to",
+    ),
     (lambda p: (p / "a.npz").write_bytes(b"PK" * 9) and p / "a.npz", (0, 255), "not a .npz file"),
     (lambda p: ((p / "a.npy").write_bytes(b"") and None) or p / "a.npy", (0, 255), "not a .npy file"),
     (lambda p: (p / "a.csv").write_text("1,2") and p / "a.csv", (0, 255), "expected a .npz or .npy file, or a folder"),

@@ -100,6 +100,20 @@ def test_a_plan_and_a_run_say_what_was_found(images, tmp_path, capsys):
         assert lines[start : start + 4] == expected
 
 
+def test_what_names_of_folders_and_files_hold_does_not_reach_the_terminal(images, capsys):
+    from tune.run import main
+
+    folder = images / "images" / "all"
+    (folder / "a\x1b[31m\nb").mkdir()
+    for file in sorted(folder.glob("*.png")):
+        file.rename(folder / "a\x1b[31m\nb" / file.name)
+    (folder / "notes.\x1b[32m").write_text("")
+    assert main([str(images / "a.yaml"), "--serial", "--plan", "--set", f"data.own.file={folder}"]) == 0
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert "  classes (training + test images): a?[31m?b (12 + 3)\n  passed over: 1 .?[32m file\n" in output
+
+
 def test_a_plan_refuses_what_a_run_would_refuse(images, data_dir, capsys):
     from tests.data.formats import write_mnist
     from tune.run import main

@@ -7,7 +7,7 @@ from pathlib import Path
 from hvae_spec.data.counts import check_headers
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.data.own import in_both
-from hvae_spec.errors import DataError, RecordError
+from hvae_spec.errors import DataError, RecordError, harmless
 from hvae_spec.records.index import spec_of
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
@@ -47,7 +47,7 @@ def _found(dataset: Dataset) -> list[str]:
     lines = [f"{dataset.name}: {images}", *(f"  {line}" for line in dataset.found)]
     if both := in_both(dataset):
         lines.append(f"  {both:,} of the {counts.test:,} test images stand in the training set, too")
-    return lines
+    return [harmless(line) for line in lines]
 
 
 def check_data(plan: Plan) -> list[str]:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_spec.data.formats.image_file import OTHER_SUFFIXES, SUFFIXES, gray_values
-from hvae_spec.data.formats.parts import PARTS, is_another_part
+from hvae_spec.data.formats.parts import PARTS, is_another_part, plain, splits
 from hvae_spec.data.formats.regular import LARGEST_OWN
-from hvae_spec.errors import DataError, as_machine_error
+from hvae_spec.errors import DataError, MachineError, as_machine_error
 
 ACCEPTED = "expected `train` and `test`, in each of them its images or a folder of images for each class"
-"""Case does not matter in the names of the parts."""
-HIDDEN = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir"))
+"""What names are those of the parts, `plain` says."""
+HIDDEN = frozenset(("__macosx", "thumbs.db", "desktop.ini", "@eadir", "lost+found"))
 """What systems leave behind, besides what begins with a dot."""
 
 Classes = dict[str, list[Path]]
@@ -109,7 +109,7 @@ def _contents(path: Path) -> Contents:
 
     """
     top = _Level(path)
-    places = {name: folder for folder in top.folders if (name := folder.name.lower()) in PARTS}
+    places = {name: folder for folder in top.folders if (name := plain(folder.name)) in PARTS}
     parts = _parts(top)
     for name, classes in parts.items():
         if not any(classes.values()):
@@ -135,8 +135,7 @@ class _Level:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     self._take(entry.name, is_folder=entry.is_dir(), is_file=entry.is_file())
         except OSError as error:
-            fault = DataError(f"{error.filename or self.path}: cannot be read ({error.strerror})")
-            raise as_machine_error(self.path, error) or fault from None
+            raise _unreadable(self.path, error) from None
 
     def _take(self, name: str, *, is_folder: bool, is_file: bool) -> None:
         path, suffix = self.path / name, Path(name).suffix.lower()
@@ -162,7 +161,7 @@ def _parts(top: _Level) -> dict[str, Classes]:
     """The classes of each part that a folder has."""
     found: dict[str, Path] = {}
     for folder in top.folders:
-        name = folder.name.lower()
+        name = plain(folder.name)
         if name in found:
             raise DataError(f"{folder}: beside {found[name].name!r}, but there can be only one {name!r}; join the two")
         if name in PARTS:
@@ -177,6 +176,7 @@ def _parts(top: _Level) -> dict[str, Classes]:
         if image := _any_image(folder):
             there = " and ".join(repr(each.name) for each in found.values())
             raise DataError(f"{folder}: beside {there}, but part of neither (it holds {image.name}); {ACCEPTED}")
+    top.passed_over["empty folder"] += len(others)
     if "train" not in found:
         return {"train": {"": top.images}, "test": _classes(top.below(found["test"]))}
     if top.images:
@@ -194,6 +194,7 @@ def _classes(level: _Level) -> Classes:
                     f"{image}: an image too deep to be read; images are looked for in {level.path} and in its folders, "
                     f"one for each class, not in folders of {folder.name!r}"
                 )
+        level.passed_over["empty folder"] += len(inner.folders) if inner.images else 1
     if level.images:
         for folder, inner in below.items():
             if inner.images:
@@ -202,8 +203,24 @@ def _classes(level: _Level) -> Classes:
                     "move it into one"
                 )
         return {"": level.images}
-    level.passed_over["empty folder"] += sum(not inner.images for inner in below.values())
-    return {folder.name: inner.images for folder, inner in below.items()}
+    classes = {folder.name: inner.images for folder, inner in below.items()}
+    _check_no_split(level.path, [name for name, images in classes.items() if images])
+    return classes
+
+
+def _check_no_split(path: Path, classes: list[str]) -> None:
+    """Refuse classes that are plainly parts of the images: `mnist_train` beside `mnist_test`, or in a part another
+    `train` and `test`. Among more other classes these two may be what they say, a vehicle and an examination.
+    """
+    pairs = splits(classes)
+    paired = {name for pair in pairs for name in pair}
+    for one, other in pairs:
+        is_bare = is_another_part(one) or plain(one) in PARTS
+        if not is_bare or 2 * len(paired) >= len(classes):
+            raise DataError(
+                f"{path / other}: beside {one!r}, so the two look like parts of the images, but would be read as "
+                f"classes; {ACCEPTED}. If they are classes, give them other names"
+            )
 
 
 def _any_image(folder: Path) -> Path | None:
@@ -212,11 +229,23 @@ def _any_image(folder: Path) -> Path | None:
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+    def refuse(error: OSError) -> None:
+        raise _unreadable(folder, error)
+
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(place)
+        # A link may lead back to where it is.
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _is_hidden(name))
+        seen.add(real)
         for name in sorted(files):
-            if Path(name).suffix.lower() in SUFFIXES and not _is_hidden(name):
+            if Path(name).suffix.lower() in SUFFIXES | OTHER_SUFFIXES and not _is_hidden(name):
                 yield Path(place, name)
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError | MachineError:
+    path = Path(error.filename or folder)
+    return as_machine_error(path, error) or DataError(f"{path}: cannot be read ({error.strerror})")
 
 
 def _is_hidden(name: str) -> bool:

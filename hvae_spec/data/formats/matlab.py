@@ -49,12 +49,17 @@ def shapes(path: Path, *names: str) -> dict[str, tuple[int, int]]:
         MachineError: the system does not let it be read.
 
     """
-    found = {}
+    found: dict[str, _Matrix] = {}
+    promised = 0
     with _opened(path) as (stream, order, size):
         for matrix, content in _matrices(stream, order, size):
+            if matrix.name in names:
+                if matrix.name in found:
+                    raise ValueError(f"it has more than one matrix {matrix.name!r}")
+                if matrix.is_real:
+                    promised += content.promise(matrix.shape)[1]
             found[matrix.name] = matrix
-            if matrix.name in names and matrix.is_real:
-                content.promise(matrix.shape)
+        _check_promise("its matrices promise", promised)
     return _checked(path, found, names)
 
 
@@ -179,8 +184,7 @@ class _Content:
         dtype = np.dtype(self.order + TYPES[kind])
         if size != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"a matrix of {' x '.join(map(str, shape))} numbers promises {size:,} bytes of them")
-        if size > LARGEST_PUBLISHED:
-            raise ValueError(f"a matrix promises {size:,} bytes, more than any published file has")
+        _check_promise("a matrix promises", size)
         return dtype, size, within
 
     def numbers(self, shape: tuple[int, ...]) -> NDArray[np.generic]:
@@ -189,6 +193,12 @@ class _Content:
         content = within or self._padded(size)
         self.end()
         return np.frombuffer(content, dtype).reshape(shape, order="F")
+
+
+def _check_promise(what: str, size: int) -> None:
+    """Raises ValueError if matrices promise more bytes than are unfolded."""
+    if size > LARGEST_PUBLISHED:
+        raise ValueError(f"{what} {size:,} bytes, more than any published file has")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import math
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -108,6 +109,11 @@ def _several(path: Path, size: int, read_one: Callable[[_Stored], Any]) -> tuple
     found: dict[str, Any] = {}
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            names = Counter(info.filename.removesuffix(".npy") for info in archive.infolist())
+            raise DataError(
+                f"{path}: holds more than one array {names.most_common(1)[0][0]!r}; save it again with one of each name"
+            )
         known = {name: members[name] for name in ARRAYS if name in members}
         _check_size(path, sum(info.file_size for info in known.values()), min(LARGEST_OWN, max(UNFOLDED, FOLD * size)))
         for name, info in members.items():
