@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import RecordError, as_machine_error
-from hvae_spec.records.curves import Curves
+from hvae_spec.errors import MachineError, RecordError, as_machine_error
+from hvae_spec.records.curves import CHANGED, Curves
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
@@ -97,11 +97,12 @@ def read(path: str | Path) -> Contents:
         others = [Record(folder) for folder in results.folders]
         shorts = {training[:12] for training in known}
         for record in others:
-            if record.folder.name.rsplit("-", 1)[-1] in shorts or not record.has_spec:
+            if record.folder.name.rsplit("-", 1)[-1] in shorts:
                 continue
             try:
-                entries.append(_unplanned(record, planned=not planned))
-            except RecordError as error:  # its place in the grid is not known
+                if record.has_spec:
+                    entries.append(_unplanned(record, planned=not planned))
+            except (RecordError, MachineError, OSError) as error:  # its place in the grid is not known
                 faults.append(str(error))
     except OSError as error:
         raise as_machine_error(root, error) or RecordError(f"{root}: cannot be read ({error})") from None
@@ -119,7 +120,7 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
     spec = specs.get(record.folder.name)
     try:
         tree = _full(record, spec) if record.has_spec or spec is not None else {}
-    except RecordError as error:
+    except (RecordError, MachineError, OSError) as error:
         return _entry(record, evaluation, member, {}, planned=True, fault=str(error))
     return _entry(record, evaluation, member, tree, planned=True)
 
@@ -170,7 +171,7 @@ def _entry(
     planned: bool,
     fault: str = "",
 ) -> Entry:
-    fault = record.damage(member.digest) or fault
+    fault = _damage(record, member.digest) or fault
     trained, result = (None, None) if fault else record.outcome(member.digest)
     if not fault and trained is None and record.has_spec:
         fault = _fault_of_spec(record)
@@ -183,7 +184,7 @@ def _entry(
     if fault:
         status: Status = "damaged"
     elif trained is None:
-        status = "running" if curves.epochs else "pending"
+        status = "running" if curves.epochs or curves.faults else "pending"
     elif trained.status != "trained":
         status = trained.status
     else:
@@ -202,15 +203,29 @@ def _entry(
         curves.epochs,
         curves.units,
         curves.lost,
-        (fault,) if fault else tuple(f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults),
+        (fault,) if fault else tuple(_in_full(fault, record, trained) for fault in curves.faults),
     )
+
+
+def _in_full(fault: str, record: Record, trained: TrainingResult | None) -> str:
+    """A fault of curves, with what is done and with what fixes it. Nothing does while the training is not done."""
+    used = "; all of its rows are used, and may be wrong" if CHANGED in fault else "; the other rows are used"
+    return f"{fault}{used}" if trained is None or trained.status == "failed" else f"{fault}{used}; {record.lost}"
+
+
+def _damage(record: Record, evaluation: str) -> str:
+    """`Record.damage`, of which what the system does not let be read is a part, so that it costs no other record."""
+    try:
+        return record.damage(evaluation)
+    except MachineError as error:
+        return str(error)
 
 
 def _fault_of_spec(record: Record) -> str:
     """What is wrong with the spec of a member that has not ended; empty if nothing is."""
     try:
         _ = record.spec
-    except RecordError as error:
+    except (RecordError, MachineError) as error:
         return f"{str(error).partition('; delete')[0]}; run tune.run again, which rewrites it as the member goes on"
     return ""
 

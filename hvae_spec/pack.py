@@ -25,9 +25,11 @@ from hvae_spec.evaluate.member import MemberEvaluation, data_state
 from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
+from hvae_spec.records.curves import Checkpointed, digests_of_rows
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import (
     FORMAT,
+    CurveDigests,
     Divergence,
     EpochRow,
     PackState,
@@ -119,7 +121,8 @@ class PackRun:
         keep_freed_memory()
         self.trainer: Trainer | None = None
         self.curve_spec = self.first
-        """The spec that the test curve goes by."""
+        """The spec that the test curve goes by. A curve that has begun goes on with the settings and the test images
+        that it began with."""
 
     def run(self) -> None:
         """Train what is not trained, then evaluate what is not evaluated."""
@@ -142,13 +145,12 @@ class PackRun:
             for m in begun:
                 self.records[m].begin(self.specs[m], anew=True)
             trainer = self.new_trainer()
+            self.curve_spec = self.begun_spec(begun)
             if self.job.extends:
                 self.extend(trainer)
             elif self.first.training.first_phase is not None:
                 self.start(trainer)
         self.trainer = trainer
-        # A curve that has begun goes on with the settings and the test images that it began with.
-        self.curve_spec = self.records[begun[0]].spec if begun else self.first
         self.test = draw_once(self.dataset_of(self.curve_spec), "test", self.first.model.observation)
         self.first_epoch = trainer.epoch + 1
         epochs, every = self.first.training.epochs, self.curve_spec.evaluation.every
@@ -180,11 +182,12 @@ class PackRun:
         """Go on from the shorter trainings of the same members."""
         sources = [Record(folder) for folder in self.job.extends]
         self.start_from(trainer, sources, is_extension=True)
-        for m, source in enumerate(sources):
-            curves = source.curves(self.first.training.epochs)
+        self.extended = [_trained(source) for source in sources]
+        for m, (source, result) in enumerate(zip(sources, self.extended, strict=True)):
+            # What is written here is sealed by a digest of its own, so nothing doubtful may be in it.
+            curves = source.curves(result.epochs, only_whole=True)
             self.curves[m], self.units[m] = curves.epochs, curves.units
             self.notes += curves.faults
-        self.extended = [_trained(source) for source in sources]
 
     def start_from(self, trainer: Trainer, sources: Sequence[Record], *, is_extension: bool) -> None:
         """Take weights, and for an extension the optimizer's state, from records."""
@@ -226,14 +229,24 @@ class PackRun:
         else:
             return None
         self.seconds, self.segments, self.extended = dict(header.seconds), header.segments, header.extended
+        self.curve_spec = self.begun_spec(begun)
         for m in begun:
-            record = self.records[m]
-            record.begin(self.specs[m])
-            # Curves are written before their checkpoint, so they may be ahead of it.
-            curves = record.curves(self.first.training.epochs).until(trainer.epoch)
+            record, divergence = self.records[m], trainer.divergences[m]
+            measured = {"evaluation": self.curve_spec.evaluation, "data": self.curve_spec.data}
+            record.begin(self.specs[m].model_copy(update=measured))
+            last = trainer.epoch if divergence is None else divergence.epoch
+            known = Checkpointed(last, header.curves[m] if header.curves else None)
+            curves = record.curves(self.first.training.epochs, known)
             self.curves[m], self.units[m] = curves.epochs, curves.units
             self.notes += curves.faults
         return trainer
+
+    def begun_spec(self, begun: Sequence[int]) -> MemberSpec:
+        """The spec that the curves of the members with these indices began with: of the first whose spec is whole."""
+        for m in begun:
+            with contextlib.suppress(RecordError):
+                return self.records[m].spec
+        return self.specs[begun[0]] if begun else self.first
 
     def alive(self, trainer: Trainer) -> list[int]:
         """Members that have not diverged."""
@@ -272,12 +285,16 @@ class PackRun:
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""
         start = time.monotonic()
+        digests: list[CurveDigests | None] = []
         for record, curve, units in zip(self.records, self.curves, self.units, strict=True):
-            if not _is_done(record):
+            if _is_done(record):
+                digests.append(None)
+            else:
                 record.write_curves(curve, units)
-        segments = self.all_segments(trainer)
+                digests.append(digests_of_rows(curve, units))
+        segments, seconds = self.all_segments(trainer), self.seconds
         self.pack.keep_previous()
-        save_checkpoint(self.pack.checkpoint, trainer, self.job.trainings, self.seconds, segments, self.extended)
+        save_checkpoint(self.pack.checkpoint, trainer, self.job.trainings, seconds, segments, self.extended, digests)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 

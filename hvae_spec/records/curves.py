@@ -1,26 +1,52 @@
 """The learning curves of a record, as far as they can be read: damaged and missing rows are gaps, and are named."""
 
 import json
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hvae_spec.errors import RecordError, as_machine_error
-from hvae_spec.records.files import sha256_of
-from hvae_spec.records.result import EPOCH_ROWS, UNITS_ROWS, EpochRow, TrainingResult, UnitsRow, in_words
+from hvae_spec.errors import as_machine_error
+from hvae_spec.records.files import finite, sha256_of
+from hvae_spec.records.result import EPOCH_ROWS, UNITS_ROWS, CurveDigests, EpochRow, TrainingResult, UnitsRow, in_words
 
 TIMES = re.compile(rb'"(seconds|ms_per_step)": [^,}]*')
-CHANGED = "changed since it was written (its SHA-256 is not the one in training.json); its rows may be wrong"
+CHANGED = "changed since it was written (its SHA-256 is not the one in training.json)"
+ROW_DIGITS = 16
+"""Hexadecimal digits of a row's digest that a checkpoint keeps."""
 
 
 def digest_of(content: bytes) -> str:
     """SHA-256 of a file of rows less the times in it, so that it is the same whenever the training is."""
     return sha256_of(TIMES.sub(b"", content))
+
+
+def digests_of_rows(epochs: Iterable[EpochRow], units: Iterable[UnitsRow]) -> CurveDigests:
+    """Of every row as it is written."""
+    return CurveDigests(
+        epochs={row["epoch"]: _digest_of_row(json.dumps(finite(row)).encode()) for row in epochs},
+        units={row["epoch"]: _digest_of_row(json.dumps(finite(row)).encode()) for row in units},
+    )
+
+
+def _digest_of_row(line: bytes) -> str:
+    return sha256_of(line)[:ROW_DIGITS]
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """What a pack's checkpoint knows of a member's curves. The files may be ahead of it, as they are written first."""
+
+    epoch: int
+    """The last epoch that the member has trained; rows of later ones are passed over."""
+    digests: CurveDigests | None = None
+    """Of its rows; None in checkpoints that were made before this was kept."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +60,35 @@ class Curves:
     faults: tuple[str, ...] = ()
     """What is damaged or missing, one line for each: the file, its line or the epochs, and what is wrong."""
 
-    def until(self, epoch: int) -> "Curves":
-        """The rows of the first epochs."""
-        epochs = [row for row in self.epochs if row["epoch"] <= epoch]
-        units = [row for row in self.units if row["epoch"] <= epoch]
-        return Curves(epochs, units, tuple(lost for lost in self.lost if lost <= epoch), self.faults)
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a file of rows beside its content."""
+
+    sha256: str | None
+    """Its digest in training.json."""
+    limit: int | None
+    """The epochs that there can be."""
+    checkpoint: Checkpointed | None
+    rows: Mapping[int, str] | None
+    """The checkpoint's digests of its rows."""
+    only_whole: bool
+
+    @property
+    def last(self) -> float:
+        """Rows of later epochs are passed over."""
+        return math.inf if self.checkpoint is None else self.checkpoint.epoch
 
 
-def read_curves(epochs: Path, units: Path, training: TrainingResult | None, limit: int | None) -> Curves:
+def read_curves(
+    epochs: Path,
+    units: Path,
+    training: TrainingResult | None,
+    limit: int | None,
+    checkpoint: Checkpointed | None = None,
+    *,
+    only_whole: bool = False,
+) -> Curves:
     """The curves of a record.
 
     Args:
@@ -49,10 +96,11 @@ def read_curves(epochs: Path, units: Path, training: TrainingResult | None, limi
         units: path of units.jsonl.
         training: what became of the training; None while it is not done.
         limit: the epochs that its spec has; None if its spec cannot be read.
+        checkpoint: what the checkpoint from which the training goes on knows of them; None for who only looks.
+        only_whole: leave out all rows of a file that is not what was written.
 
     Raises:
-        RecordError: a file cannot be read at all.
-        MachineError: the system does not let it be read.
+        MachineError: the system does not let a file be read that the training, as it goes on, would replace.
 
     """
     done = None if training is None or training.status == "failed" else training
@@ -60,17 +108,25 @@ def read_curves(epochs: Path, units: Path, training: TrainingResult | None, limi
         return Curves([], [])  # the divergence of a shorter training, in whose record the curves are
     faults: list[str] = []
     sha256 = (None, None) if done is None else (done.epochs_sha256, done.units_sha256)
-    rows: list[EpochRow] = _rows(epochs, EPOCH_ROWS, sha256[0], limit, faults)
+    digests = None if checkpoint is None else checkpoint.digests
+    own = (None, None) if digests is None else (digests.epochs, digests.units)
+    rows: list[EpochRow] = _rows(epochs, EPOCH_ROWS, _Known(sha256[0], limit, checkpoint, own[0], only_whole), faults)
     last = max((row["epoch"] for row in rows), default=0)
     if done is not None:
         last = done.epochs if done.divergence is None else done.divergence.epoch
         last = last if limit is None else min(last, limit)
+    elif checkpoint is not None:
+        last = checkpoint.epoch
     there = {row["epoch"] for row in rows}
     lost = tuple(epoch for epoch in range(1, last + 1) if epoch not in there)
     faults += _missing(epochs, lost)
-    points: list[UnitsRow] = _rows(units, UNITS_ROWS, sha256[1], limit, faults)
+    points: list[UnitsRow] = _rows(units, UNITS_ROWS, _Known(sha256[1], limit, checkpoint, own[1], only_whole), faults)
     there = {row["epoch"] for row in points}
-    faults += _missing(units, (row["epoch"] for row in rows if "test_elbo" in row and row["epoch"] not in there))
+    due = {row["epoch"] for row in rows if "test_elbo" in row} | set(own[1] or ())
+    if done is None and checkpoint is None:
+        # The file is written after epochs.jsonl, and may not be as far yet.
+        due = {epoch for epoch in due if epoch < max(there, default=0)}
+    faults += _missing(units, sorted(due - there))
     return Curves(rows, points, lost, tuple(faults))
 
 
@@ -82,42 +138,76 @@ def _missing(path: Path, epochs: Iterable[int]) -> list[str]:
     return [f"{path}: epoch{'' if is_one else 's'} {words} {'is' if is_one else 'are'} missing"] if runs else []
 
 
-def _rows(path: Path, kind: TypeAdapter[Any], sha256: str | None, limit: int | None, faults: list[str]) -> list[Any]:
+def _rows(path: Path, kind: TypeAdapter[Any], known: _Known, faults: list[str]) -> list[Any]:
     """The rows of a JSON-lines file that can be read, by epoch, each epoch once; adds what is wrong to `faults`."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        content = b""
-    except OSError as error:
-        raise as_machine_error(path, error) or RecordError(f"{path}: cannot be read ({error.strerror})") from None
+    content = _content(path, known, faults)
     lines = [line for line in content.split(b"\n") if line.strip()]
-    bad: list[str] = []
+    bad: dict[int, str] = {}
     try:
         found: list[Any] = kind.validate_json(b"[" + b",".join(lines) + b"]")
         numbers: Sequence[int] = range(1, len(lines) + 1)
     except ValidationError:
         found, numbers = [], []
     if len(found) != len(lines):
-        found, numbers = _one_by_one(path, lines, kind, bad)
-    by_epoch: dict[int, Any] = {}
+        found, numbers = _one_by_one(lines, kind, bad)
+    kept: dict[int, Any] = {}
     for number, row in zip(numbers, found, strict=True):
         epoch = row["epoch"]
-        if epoch in by_epoch or epoch < 1 or (limit is not None and epoch > limit):
-            what = "again" if epoch in by_epoch else "of which the training has none"
-            bad.append(f"{path}:{number}: epoch {epoch}, {what}")
+        if epoch > known.last:
+            continue
+        if epoch < 1 or (known.limit is not None and epoch > known.limit):
+            bad[number] = f"epoch {epoch}, of which the training has none"
+        elif known.rows is not None and known.rows.get(epoch) != _digest_of_row(lines[number - 1]):
+            bad[number] = f"epoch {epoch}, changed since it was written"
         else:
-            by_epoch[epoch] = row
-    # A file that was replaced as a whole may be of as many rows as it should have.
-    if sha256 is not None and not bad and content and digest_of(content) != sha256:
-        bad.append(f"{path}: {CHANGED}")
-    faults += bad
-    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+            kept[number] = row
+    bad |= _out_of_place({number: row["epoch"] for number, row in kept.items()})
+    # As rows are in order, one that cannot be read is at least of the epoch that its line's number is.
+    said = [f"{path}:{number}: {bad[number]}" for number in sorted(bad) if number <= known.last]
+    rows = [row for number, row in kept.items() if number not in bad]
+    if known.sha256 is not None and content and digest_of(content) != known.sha256:
+        if known.only_whole:
+            said.append(f"{path}: {CHANGED}; none of its rows are used")
+            rows = []
+        elif not said:  # a file that was replaced as a whole may be of as many rows as it should have
+            said.append(f"{path}: {CHANGED}")
+    faults += said
+    return sorted(rows, key=lambda row: row["epoch"])
 
 
-def _one_by_one(
-    path: Path, lines: Sequence[bytes], kind: TypeAdapter[Any], bad: list[str]
-) -> tuple[list[Any], list[int]]:
-    """The rows of the lines that can be read, and the numbers of these lines; adds what is wrong to `bad`."""
+def _content(path: Path, known: _Known, faults: list[str]) -> bytes:
+    """What is in a file; nothing if it cannot be read, which is added to `faults`."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        if known.checkpoint is not None and (fault := as_machine_error(path, error)) is not None:
+            raise fault from None
+        faults.append(f"{path}: cannot be read ({error.strerror})")
+        return b""
+
+
+def _out_of_place(epochs: Mapping[int, int]) -> dict[int, str]:
+    """What is wrong with rows, by the number of their line, of which one has the epoch of another: which one it is is
+    not known.
+
+    Args:
+        epochs: the epoch of every row by the number of its line, in their order.
+
+    """
+    counts = Counter(epochs.values())
+    found = {
+        number: f"epoch {epoch}, out of order"
+        for pair in pairwise(epochs.items())
+        if pair[0][1] > pair[1][1]
+        for number, epoch in pair
+    }
+    return found | {number: f"epoch {epoch}, more than once" for number, epoch in epochs.items() if counts[epoch] > 1}
+
+
+def _one_by_one(lines: Sequence[bytes], kind: TypeAdapter[Any], bad: dict[int, str]) -> tuple[list[Any], list[int]]:
+    """The rows of the lines that can be read, and the numbers of these lines; adds what is wrong with the others."""
     found, numbers = [], []
     for number, line in enumerate(lines, start=1):
         try:
@@ -125,9 +215,9 @@ def _one_by_one(
             found.append(row)
             numbers.append(number)
         except ValidationError as error:
-            bad.append(f"{path}:{number}: {_fault(error, line)}")
+            bad[number] = _fault(error, line)
         except ValueError:
-            bad.append(f"{path}:{number}: not a JSON object")
+            bad[number] = "not a JSON object"
     return found, numbers
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import RecordError
+from hvae_spec.errors import MachineError, RecordError
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import IndexedRecord, IndexFile, read_file, write_file
 from hvae_spec.spec.experiment import Digests, MemberSpec
@@ -17,7 +17,7 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
     path = results.root / "members" / "index.json"
     try:
         file = read_file(path, IndexFile, "delete it")
-    except RecordError:
+    except (RecordError, MachineError):
         file = None  # it can be made again
     known = {} if file is None else file.records
     found: dict[str, IndexedRecord] = {}
@@ -26,7 +26,7 @@ def read_index(results: Results) -> dict[str, IndexedRecord]:
         if entry is None:
             try:
                 spec = Record(folder).spec
-            except RecordError:
+            except (RecordError, MachineError):
                 continue
             entry = indexed(spec, spec.digests)
         found[folder.name] = entry

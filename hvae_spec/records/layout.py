@@ -40,7 +40,7 @@ from pydantic import ValidationError
 
 from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.arrays import check_whole
-from hvae_spec.records.curves import Curves, digest_of, read_curves
+from hvae_spec.records.curves import Checkpointed, Curves, digest_of, read_curves
 from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
 from hvae_spec.records.result import (
     DONE,
@@ -293,17 +293,25 @@ class Record:
             return f"diverged in epoch {training.divergence.epoch} ({training.divergence.quantity})"
         return f"failed ({training.failure})"
 
-    def curves(self, limit: int | None = None) -> Curves:
+    def curves(
+        self, limit: int | None = None, checkpoint: Checkpointed | None = None, *, only_whole: bool = False
+    ) -> Curves:
         """Learning curves and unit KLs, as far as they can be read, and what is wrong with them.
 
         Args:
             limit: the epochs that its spec has; None: not known.
+            checkpoint: what the checkpoint from which the training goes on knows of them.
+            only_whole: leave out all rows of a file that is not what was written.
 
         Raises:
             RecordError: `training.json` is damaged.
+            MachineError: the system does not let a file be read that the training, as it goes on, would replace.
 
         """
-        return read_curves(self.folder / EPOCHS, self.folder / UNITS, self.training, limit)
+        training = self.training
+        return read_curves(
+            self.folder / EPOCHS, self.folder / UNITS, training, limit, checkpoint, only_whole=only_whole
+        )
 
     @property
     def epochs(self) -> list[EpochRow]:

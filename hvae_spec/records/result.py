@@ -1,9 +1,9 @@
 """The files of a results folder: every one is one pydantic model here, which is its only definition.
 
 All carry `format`. A file of another format is refused in one line, never guessed at. Numbers that JSON has no word for
-(not a number, infinity) are null in a file. Results, which cannot be made again without training or evaluating, have a
-`checksum` beside the fields of their models: the SHA-256 of all others, so that damage which leaves a file readable is
-found as well.
+(not a number, infinity) are null in a file. Results, which cannot be made again without training or evaluating, and the
+index, from which numbers of the report are taken, have a `checksum` beside the fields of their models: the SHA-256 of
+all others, so that damage which leaves a file readable is found as well.
 """
 
 import json
@@ -289,9 +289,17 @@ class IndexFile(FileModel):
     what is missing in it is read from the records.
     """
 
+    has_checksum = True
     format: Format = FORMAT
     records: dict[str, IndexedRecord]
     """By the name of the record's folder."""
+
+
+class CurveDigests(FileModel):
+    """SHA-256 of every row of a member's curves (`hvae_spec.records.curves.digests_of_rows`), by its epoch."""
+
+    epochs: dict[int, Text]
+    units: dict[int, Text]
 
 
 class CheckpointHeader(FileModel):
@@ -308,6 +316,9 @@ class CheckpointHeader(FileModel):
     segments: list[Segment]
     extended: list[TrainingResult] = []
     """The shorter trainings that the members go on from, one per member; none if they started anew."""
+    curves: list[CurveDigests | None] = []
+    """Of the curves that lead up to the checkpoint, one per member, null for members that were done. Empty in
+    checkpoints that were made before this was kept."""
 
 
 EPOCH_ROWS: TypeAdapter[list[EpochRow]] = TypeAdapter(list[EpochRow])

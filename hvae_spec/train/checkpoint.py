@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from hvae_spec.errors import CheckpointError, as_machine_error
 from hvae_spec.records.files import write_atomically
-from hvae_spec.records.result import CheckpointHeader, Segment, TrainingResult, fault_of
+from hvae_spec.records.result import CheckpointHeader, CurveDigests, Segment, TrainingResult, fault_of
 from hvae_spec.train.optimizer import OPTIMIZER
 from hvae_spec.train.trainer import Trainer
 
@@ -31,6 +31,7 @@ def save_checkpoint(
     seconds: dict[str, float],
     segments: Sequence[Segment],
     extended: Sequence[TrainingResult] = (),
+    curves: Sequence[CurveDigests | None] = (),
 ) -> None:
     """Write parameters, optimizer state, epoch and divergences. Random streams need no state (`hvae_spec.nn.random`).
 
@@ -41,6 +42,7 @@ def save_checkpoint(
         seconds: time spent so far, by what it was spent on.
         segments: the epochs so far, and with what they were trained.
         extended: the shorter trainings that the members go on from, one per member; none if they started anew.
+        curves: digests of the curves that lead up to it, one per member, None for members that are done.
 
     """
     header = CheckpointHeader(
@@ -51,6 +53,7 @@ def save_checkpoint(
         seconds=seconds,
         segments=list(segments),
         extended=list(extended),
+        curves=list(curves),
     )
     _write(path, header, trainer.optimizer.state())
 
@@ -111,11 +114,13 @@ def _read(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         text = metadata[HEADER]
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        digest = _digest(text, tensors)
+    # A damaged type may be one that torch has and NumPy has not: a TypeError.
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         if (fault := as_machine_error(path, error)) is not None:
             raise fault from None
         raise DamagedCheckpointError(f"{path}: a damaged checkpoint ({error})") from None
-    if metadata.get(DIGEST, digest := _digest(text, tensors)) != digest:
+    if metadata.get(DIGEST, digest) != digest:
         raise DamagedCheckpointError(f"{path}: a damaged checkpoint (its content is not that of its digest)")
     try:
         return CheckpointHeader.model_validate_json(text), tensors
@@ -147,6 +152,7 @@ def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
         "trainings": list(trainings),
         "divergences": [header.divergences[place] for place in places],
         "extended": [header.extended[place] for place in places] if header.extended else [],
+        "curves": [header.curves[place] for place in places] if header.curves else [],
     }
     _write(target, header.model_copy(update=changes), part)
 
