@@ -1,7 +1,7 @@
 """Cells of a grid: what they resolve to, what they are called, and setting values by path."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_spec.data.counts import stated_counts
@@ -102,7 +102,6 @@ def leaves(node, path=()):
         yield from leaves(child, (*path, key))
 
 
-@settings(deadline=None)
 @given(st.sampled_from([path for path in leaves(tree()) if len(path) > 1]), st.integers())
 def test_what_is_set_is_there_and_nothing_else_changes(path, value):
     dotted = ".".join(map(str, path))
