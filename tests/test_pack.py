@@ -415,6 +415,72 @@ def test_lost_rows_of_a_running_member_are_a_gap_in_its_record(tmp_path):
     assert record.curves().faults == (f"{path}: epochs 2 to 3 are missing",)
 
 
+def changed_digit(path, line):
+    """Another digit in the first number of a line after its epoch."""
+    lines = path.read_text().splitlines()
+    head, mark, tail = lines[line - 1].partition('": -' if path.name == "epochs.jsonl" else '"kl": [[')
+    lines[line - 1] = head + mark + ("8" if tail[0] != "8" else "7") + tail[1:]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(("file", "line", "epoch"), [("epochs.jsonl", 3, 3), ("units.jsonl", 1, 2)])
+def test_a_row_of_a_running_member_that_was_changed_is_a_gap(tmp_path, file, line, epoch):
+    """The row can be read; only the digest in the checkpoint knows. It is not sealed by the digest of the record."""
+    parts, said = job(tmp_path, specs()), []
+    killed_in_epoch(parts, 5)
+    record = parts.record(parts.members[0])
+    path = record.folder / file
+    before = record.epochs if file == "epochs.jsonl" else record.units
+    changed_digit(path, line)
+    run_pack(parts, said.append)
+    assert said[-1].notes == (
+        f"{path}:{line}: epoch {epoch}, changed since it was written",
+        f"{path}: epoch {epoch} is missing",
+    )
+    after = record.epochs if file == "epochs.jsonl" else record.units
+    assert after[: len(before) - 1] == [row for row in before if row["epoch"] != epoch]
+    assert record.training.status == "trained"
+
+
+def test_the_last_rows_of_a_running_member_that_are_gone_are_named_as_it_goes_on(tmp_path):
+    parts, said = job(tmp_path, specs()), []
+    killed_in_epoch(parts, 5)
+    folder = parts.record(parts.members[0]).folder
+    epochs, units = folder / "epochs.jsonl", folder / "units.jsonl"
+    epochs.write_text("".join(epochs.read_text().splitlines(keepends=True)[:2]))
+    units.unlink()
+    run_pack(parts, said.append)
+    assert said[-1].notes == (f"{epochs}: epochs 3 to 4 are missing", f"{units}: epochs 2, 4 are missing")
+
+
+def test_a_curve_keeps_its_settings_though_the_first_spec_is_damaged(tmp_path):
+    parts, every = job(tmp_path / "parts", specs()), {"evaluation__every": 1}
+    killed_in_epoch(parts, 4)
+    first = parts.record(parts.members[0])
+    (first.folder / "spec.yaml").write_text("{")
+    longer = job(tmp_path / "parts", specs(**every))
+    killed_in_epoch(longer, 5)  # and is the same to the run after the next
+    run_pack(longer)
+    assert first.spec.evaluation.every == 2
+    for record in Results(tmp_path / "parts").records:
+        assert [row["epoch"] for row in record.units] == [2, 4]
+
+
+def test_a_checkpoint_of_another_type_of_numbers_is_damaged(tmp_path):
+    """A type that NumPy does not have."""
+    parts, said = job(tmp_path, specs()), []
+    pack = killed_in_epoch(parts, 4)
+    content = pack.checkpoint.read_bytes()
+    with safe_open(pack.checkpoint, "pt") as file:
+        tensors = {name: file.get_tensor(name).bfloat16() for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    save_file(tensors, pack.checkpoint, metadata)
+    assert pack.checkpoint.read_bytes() != content
+    run_pack(parts, said.append)
+    assert said[-1].notes[0].startswith(f"{pack.checkpoint}: a damaged checkpoint (")
+    assert parts.is_done
+
+
 def test_a_damaged_record_in_a_pack_is_left_alone_and_the_others_finish(tmp_path):
     parts = job(tmp_path / "parts", specs())
     killed_in_epoch(parts, 4)
@@ -591,6 +657,33 @@ def test_an_interrupted_extension_goes_on_bit_for_bit(tmp_path):
     run_pack(job(tmp_path / "whole", whole))
     parts, expected = contents(tmp_path / "parts"), contents(tmp_path / "whole")
     assert all(parts[key] == value for key, value in expected.items() if key[1] != "training")
+
+
+def test_curves_that_were_changed_are_not_carried_into_a_longer_training(tmp_path):
+    short, said = job(tmp_path, specs(training__epochs=2)), []
+    run_pack(short)
+    changed, beyond = (short.record(one).folder for one in short.members)
+    changed_digit(changed / "epochs.jsonl", 1)
+    rows = (beyond / "epochs.jsonl").read_text()
+    (beyond / "epochs.jsonl").write_text(rows.replace('"epoch": 2', '"epoch": 4'))
+    longer = job(tmp_path, specs(), extends=(changed, beyond), start_epoch=2)
+    run_pack(longer, said.append)
+    doubt = "changed since it was written (its SHA-256 is not the one in training.json); none of its rows are used"
+    assert said[-1].notes == (
+        f"{changed / 'epochs.jsonl'}: {doubt}",
+        f"{changed / 'epochs.jsonl'}: epochs 1 to 2 are missing",
+        f"{beyond / 'epochs.jsonl'}:2: epoch 4, of which the training has none",
+        f"{beyond / 'epochs.jsonl'}: {doubt}",
+        f"{beyond / 'epochs.jsonl'}: epochs 1 to 2 are missing",
+    )
+    run_pack(job(tmp_path / "whole", specs()))
+    expected = contents(tmp_path / "whole")
+    for one in longer.members:
+        record = longer.record(one)
+        again = [{k: v for k, v in row.items() if k not in TIMES} for row in record.epochs]
+        assert again == expected[record.folder.name, "epochs"][2:]
+        assert record.units == expected[record.folder.name, "units"]
+        assert record.curves().lost == (1, 2)
 
 
 def test_without_the_optimizers_state_nothing_goes_on_from_a_record(tmp_path):

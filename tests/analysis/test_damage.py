@@ -1,6 +1,9 @@
 """Damaged records and grids are errors of one line that names the file, what is wrong with it, and what fixes it."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,10 @@ import analysis
 import hvae_spec
 from analysis import report
 from analysis.figures.curves import learning_curves
+from analysis.reader import read
 from hvae_spec.errors import RecordError, UserError
+from hvae_spec.records.index import indexed, read_index, write_index
+from hvae_spec.records.layout import Results
 
 
 def epoch(number=1, **fields):
@@ -92,7 +98,6 @@ def finished(results):
         (epoch("a"), "epoch: 'a' is not a whole number"),
         (epoch(None), "epoch: None is not a whole number"),
         (epoch(True), "epoch: True is not a whole number"),
-        (epoch(3), "epoch 3, again"),
         (epoch(11), "epoch 11, of which the training has none"),
         (epoch(0), "epoch 0, of which the training has none"),
         (epoch(4, train_bound="x"), "train_bound: 'x' is not a number"),
@@ -112,6 +117,90 @@ def test_a_damaged_row_of_curves_is_a_gap_and_is_named(results, finished, line, 
     tail = f"; the other rows are used; delete {folder} to have the member trained again"
     at = f"{path}:4: {words}{tail}"
     assert gap(results, 4) == ((at,) if words else ()) + (f"{path}: epoch 4 is missing{tail}",)
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "words", "lost"),
+    [
+        (4, 3, {3: "epoch 3, more than once", 4: "epoch 3, more than once"}, [3, 4]),
+        (2, 4, {2: "epoch 4, more than once", 3: "epoch 3, out of order", 4: "epoch 4, more than once"}, [2, 3, 4]),
+    ],
+)
+def test_of_two_rows_of_one_epoch_neither_is_used(results, finished, line, number, words, lost):
+    """Which of them has the epoch that it says is not known."""
+    path = results.record_of(finished).folder / "epochs.jsonl"
+    lines = path.read_text().splitlines()
+    lines[line - 1] = lines[line - 1].replace(f'"epoch": {line}', f'"epoch": {number}')
+    path.write_text("\n".join(lines) + "\n")
+    faults = gap(results, *lost)
+    found = {int(fault.split(":")[1]): fault.split(": ")[1].split(";")[0] for fault in faults[:-1]}
+    assert found == words
+    assert faults[-1].startswith(f"{path}: epochs {lost[0]} to {lost[-1]} are missing; ")
+
+
+@pytest.mark.parametrize("name", ["epochs.jsonl", "units.jsonl"])
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path)])
+def test_curves_that_cannot_be_read_cost_no_other_member(results, name, make):
+    first, second, *_ = results.plan()
+    for member in (first, second):
+        results.record(member, results.result(member))
+    path = results.record_of(first).folder / name
+    path.unlink()
+    make(path)
+    frames = analysis.load(results.root)
+    assert frames.members["status"].tolist()[:2] == ["finished", "finished"]
+    assert frames.faults[0].startswith(f"{path}: cannot be read (")
+    assert len(frames.epochs.query("digest == @second.digests.evaluation").dropna(subset=["beta"])) == 10
+
+
+@pytest.mark.parametrize("name", ["epochs.jsonl", "units.jsonl", "spec.yaml", "training.json"])
+def test_what_the_disk_does_not_give_costs_its_record_alone(results, monkeypatch, name):
+    first, second, *_ = results.plan()
+    for member in (first, second):
+        results.record(member, results.result(member))
+    broken, read_bytes = results.record_of(first).folder / name, Path.read_bytes
+
+    def failing(path):
+        if path == broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    frames = analysis.load(results.root)
+    whole = name.endswith("jsonl")
+    assert frames.members["status"].tolist()[:2] == ["finished" if whole else "damaged", "finished"]
+    assert str(broken) in frames.faults[0]
+    assert len(frames.epochs.query("digest == @second.digests.evaluation")) == 10
+
+
+def test_a_running_member_whose_units_are_not_as_far_yet_is_whole(results):
+    """A kill, or a look, between the two writes of its curves."""
+    member = results.plan()[0]
+    results.record(member, None)
+    record = results.record_of(member)
+    epochs, units = results.curves(member, -80.0, 8)
+    for there in (units, units[:-1], units[:-2], []):
+        record.write_curves(epochs, there)
+        frames = analysis.load(results.root)
+        assert frames.faults == ()
+        assert frames.members["status"].tolist()[0] == "running"
+    record.write_curves([row for row in epochs if row["epoch"] != 3], [units[0], *units[2:]])
+    faults = analysis.load(results.root).faults  # nothing is to be deleted: the training goes on
+    assert faults == (
+        f"{record.folder / 'epochs.jsonl'}: epoch 3 is missing; the other rows are used",
+        f"{record.folder / 'units.jsonl'}: epoch 4 is missing; the other rows are used",
+    )
+
+
+def test_an_index_of_which_a_value_was_changed_is_not_used(results, finished):
+    entry = indexed(finished.spec, finished.digests)
+    write_index(Results(results.root), {finished.folder: entry})
+    path = results.root / "members" / "index.json"
+    whole, before = path.read_text(), read(results.root).entries[0].spec
+    path.write_text(whole.replace('"epochs": 10', '"epochs": 70'))
+    assert path.read_text() != whole
+    assert read_index(Results(results.root)) == {finished.folder: entry}
+    assert read(results.root).entries[0].spec == before
 
 
 @pytest.mark.parametrize(
@@ -164,7 +253,10 @@ def test_curves_that_were_changed_are_named(results, finished):
         whole = path.read_text()
         path.write_text(whole.replace(number, other, 1))
         (fault,) = gap(results)
-        assert fault.startswith(f"{path}: changed since it was written (its SHA-256 is not the one in training.json)")
+        assert fault == (
+            f"{path}: changed since it was written (its SHA-256 is not the one in training.json); "
+            f"all of its rows are used, and may be wrong; delete {record.folder} to have the member trained again"
+        )
         path.write_text(whole)
 
 
