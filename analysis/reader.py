@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hvae_spec.errors import MachineError, RecordError, as_machine_error
-from hvae_spec.records.curves import CHANGED, Curves
+from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
@@ -203,14 +203,8 @@ def _entry(
         curves.epochs,
         curves.units,
         curves.lost,
-        (fault,) if fault else tuple(_in_full(fault, record, trained) for fault in curves.faults),
+        (fault,) if fault else tuple(record.in_full(fault) for fault in curves.faults),
     )
-
-
-def _in_full(fault: str, record: Record, trained: TrainingResult | None) -> str:
-    """A fault of curves, with what is done and with what fixes it. Nothing does while the training is not done."""
-    used = "; all of its rows are used, and may be wrong" if CHANGED in fault else "; the other rows are used"
-    return f"{fault}{used}" if trained is None or trained.status == "failed" else f"{fault}{used}; {record.lost}"
 
 
 def _damage(record: Record, evaluation: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,7 +105,7 @@ def read_curves(
 
     """
     done = None if training is None or training.status == "failed" else training
-    if done is not None and done.epochs_sha256 is None and not epochs.exists():
+    if done is not None and done.epochs_sha256 is None and not os.path.lexists(epochs):
         return Curves([], [])  # the divergence of a shorter training, in whose record the curves are
     faults: list[str] = []
     sha256 = (None, None) if done is None else (done.epochs_sha256, done.units_sha256)

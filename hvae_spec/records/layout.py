@@ -40,7 +40,7 @@ from pydantic import ValidationError
 
 from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.arrays import check_whole
-from hvae_spec.records.curves import Checkpointed, Curves, digest_of, read_curves
+from hvae_spec.records.curves import CHANGED, Checkpointed, Curves, digest_of, read_curves
 from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
 from hvae_spec.records.result import (
     DONE,
@@ -292,6 +292,12 @@ class Record:
         if training.divergence is not None:
             return f"diverged in epoch {training.divergence.epoch} ({training.divergence.quantity})"
         return f"failed ({training.failure})"
+
+    def in_full(self, fault: str) -> str:
+        """A fault of curves, with what is done and with what fixes it. Nothing does while the training is not done."""
+        trained = self.training
+        used = "; all of its rows are used, and may be wrong" if CHANGED in fault else "; the other rows are used"
+        return fault + used + ("" if trained is None or trained.status == "failed" else f"; {self.lost}")
 
     def curves(
         self, limit: int | None = None, checkpoint: Checkpointed | None = None, *, only_whole: bool = False

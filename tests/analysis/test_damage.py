@@ -13,6 +13,7 @@ import analysis
 import hvae_spec
 from analysis import report
 from analysis.figures.curves import learning_curves
+from analysis.reader import read
 from hvae_spec.errors import RecordError, UserError
 from hvae_spec.records.index import indexed, read_index, write_index
 from hvae_spec.records.layout import Results
@@ -159,12 +160,12 @@ def test_what_the_disk_does_not_give_costs_its_record_alone(results, monkeypatch
         results.record(member, results.result(member))
     broken, read_bytes = results.record_of(first).folder / name, Path.read_bytes
 
-    def read(path):
+    def failing(path):
         if path == broken:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(Path, "read_bytes", failing)
     frames = analysis.load(results.root)
     whole = name.endswith("jsonl")
     assert frames.members["status"].tolist()[:2] == ["finished" if whole else "damaged", "finished"]
@@ -195,11 +196,11 @@ def test_an_index_of_which_a_value_was_changed_is_not_used(results, finished):
     entry = indexed(finished.spec, finished.digests)
     write_index(Results(results.root), {finished.folder: entry})
     path = results.root / "members" / "index.json"
-    whole, before = path.read_text(), analysis.load(results.root).members["model.depth"].tolist()[0]
-    path.write_text(whole.replace('"depth": 1', '"depth": 7'))
+    whole, before = path.read_text(), read(results.root).entries[0].spec
+    path.write_text(whole.replace('"epochs": 10', '"epochs": 70'))
     assert path.read_text() != whole
     assert read_index(Results(results.root)) == {finished.folder: entry}
-    assert analysis.load(results.root).members["model.depth"].tolist()[0] == before
+    assert read(results.root).entries[0].spec == before
 
 
 @pytest.mark.parametrize(

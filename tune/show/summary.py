@@ -220,7 +220,7 @@ def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
         if damage:
             return "damaged", found
         curves = record.curves(member.spec.training.epochs)
-        faults = [f"{fault}; the other rows are used; {record.lost}" for fault in curves.faults]
+        faults = [record.in_full(fault) for fault in curves.faults]
         return "damaged" if found else status, found + faults
     except UserError as error:
         return "damaged", [str(error)]
