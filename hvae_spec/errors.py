@@ -115,11 +115,11 @@ class Place:
     @property
     def quotation(self) -> tuple[str, str]:
         """The offending line, shortened around the column, and the padding that puts a caret under the column."""
-        line, column = harmless(self.text), min(self.column - 1, len(self.text))
-        start = min(max(0, column - LINE_WIDTH // 2), max(0, len(line) - LINE_WIDTH))
-        window = line[start : start + LINE_WIDTH]
-        head, tail = "..." if start else "", "..." if start + LINE_WIDTH < len(line) else ""
-        before = head + line[start:column]
+        length, column = len(self.text), min(self.column - 1, len(self.text))
+        start = min(max(0, column - LINE_WIDTH // 2), max(0, length - LINE_WIDTH))
+        window = harmless(self.text[start : start + LINE_WIDTH])
+        head, tail = "..." if start else "", "..." if start + LINE_WIDTH < length else ""
+        before = head + window[: column - start]
         return head + window + tail, " " * sum(_cells(character) for character in before)
 
 
@@ -136,6 +136,8 @@ class Problem:
     message: str
     expected: str = ""
     suggestion: str = ""
+    spoils: tuple[Place, ...] = ()
+    """Places of which nothing more is said, as it would follow from this mistake."""
 
     def __str__(self) -> str:
         lines = [f"{self.place}: {shorten(self.message)}"]

@@ -141,7 +141,8 @@ def title_text(frames: Frames, *details: str) -> str:
 
 
 def wrap(name: str, width: int = 14) -> str:
-    r"""A long name on several lines, broken after spaces and before plus signs.
+    r"""A long name on several lines, broken after spaces and before plus signs, but not within a code point such
+    as `U+57FA`.
 
     Args:
         name: the name of a variant.
@@ -153,7 +154,7 @@ def wrap(name: str, width: int = 14) -> str:
 
     """
     lines = [""]
-    for part in re.split(r"(?<=\s)|(?=\+)", drawable(name)):
+    for part in re.split(r"(?<=\s)|(?<!\bU)(?=\+)", drawable(name)):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part

@@ -7,6 +7,7 @@ at the files.
 import copy
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import Place, Problem, SpecError, shorten
+from hvae_spec.errors import Place, Problem, SpecError, as_machine_error, shorten
 from hvae_spec.spec.base import LARGEST_COUNT, Loc
 from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.check import check
@@ -93,19 +94,22 @@ def _with_bases(path: Path, above: tuple[Path, ...], problems: list[Problem]) ->
     def fail(message: str, expected: str) -> SpecError:
         return SpecError([*problems, Problem("invalid", base.place, message, expected)])
 
+    if base.place in _told(problems):
+        raise SpecError(problems)
     if not isinstance(base.value, str) or not base.value:
         raise fail("`base` must be a file name", "a path relative to this file")
     target = path.parent / os.path.expanduser(base.value)
     try:
         loop = target.resolve() in {other.resolve() for other in (*above, path)} or len(above) >= MAX_BASES
-        exists = target.is_file()
-    except (OSError, RuntimeError, ValueError):
-        loop, exists = False, False
+        is_folder = not loop and stat.S_ISDIR(target.stat().st_mode)
+    except (OSError, RuntimeError, ValueError) as error:
+        machine = as_machine_error(target, error)
+        raise machine or fail(f"no such file: {target}", _base_remedy(base.value)) from None
     if loop:
         place, message = base.place, f"{base.value} builds on itself, or on too many others"
         raise SpecError([*problems, Problem("inconsistent", place, message, "a base that ends somewhere")])
-    if not exists:
-        raise fail(f"no such file: {target}", _base_remedy(base.value))
+    if is_folder:
+        raise fail(f"a folder, not a file: {target}", "a YAML spec")
     return _merge(_with_bases(target, (*above, path), problems), tree, ())
 
 
@@ -117,7 +121,7 @@ def _base_remedy(written: str) -> str:
         return "a path without variables of the shell, which are not replaced here"
     if "\\" in written:
         return "a path with / between folders"
-    if written.startswith("~"):
+    if written.startswith("~") and os.path.expanduser(written) == written:
         return (
             f"a path relative to this file, or in the home folder of a user ({written.partition('/')[0]} has none here)"
         )
@@ -240,7 +244,7 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
 
     Args:
         tree: the spec.
-        found: problems of the text, known already; nothing more is said of their places.
+        found: problems of the text, known already; nothing more is said of their places and of those they spoil.
         count_images: counts the images that a member's data set has.
 
     Raises:
@@ -252,7 +256,8 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
         message = "a spec is a mapping" if tree.value else "an empty spec"
         problem = Problem("invalid", tree.place, message, "name, data, model, training and what else is needed")
         text = tree.value if isinstance(tree.value, str) else ""
-        raise SpecError([*problems, at_look_alike(problem, text)])
+        _add(problems, [at_look_alike(problem, text)])
+        raise SpecError(problems)
     plain = tree.plain()
     experiment: Experiment | None
     faulty: list[Loc] = []
@@ -273,8 +278,13 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
 
 def _add(problems: list[Problem], more: list[Problem]) -> None:
     """Add the problems whose places have none yet: what follows from a mistake is not one of its own."""
-    places = {problem.place for problem in problems}
+    places = _told(problems)
     problems += [problem for problem in more if problem.place not in places]
+
+
+def _told(problems: list[Problem]) -> set[Place]:
+    """The places of which enough is said."""
+    return {place for problem in problems for place in (problem.place, *problem.spoils)}
 
 
 _LAYER: dict[str, Any] = {"units": 1, "mlp": [1]}

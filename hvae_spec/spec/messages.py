@@ -80,6 +80,13 @@ class _Source:
         return replacement(faulty, *self._validated)
 
     @cached_property
+    def dotted(self) -> frozenset[Place]:
+        """The places of the dotted paths of profiles."""
+        profiles = self.tree.child("profiles")
+        settings = profiles.value.values() if profiles and isinstance(profiles.value, dict) else ()
+        return frozenset(place for profile in settings for place in profile.keys.values())
+
+    @cached_property
     def _validated(self) -> tuple[type[BaseModel], Any]:
         return (Experiment, self.tree.plain()) if self.item is None else (MemberSpec, self.item.tree)
 
@@ -161,9 +168,9 @@ def _unknown_key(path: Loc, source: _Source) -> Problem:
     if chosen is not None and key in chosen.registry:
         return Problem("invalid", place, f"{parent}: {key} takes no number", f"{path[-2]}: {key}", key)
     message = f"unknown key {shorten(repr(key), 80)}" + (f" in {shorten(parent, 120)}" if parent else "")
-    is_dotted = _is_dotted(place, source.tree)
-    taken = () if is_dotted else [name for name, at in source.node(path[:-1]).keys.items() if at.source == place.source]
-    near = closest(key, [other for other in known if other not in taken])
+    is_dotted = place in source.dotted or (place.source.startswith("--set ") and place.column == 1)
+    beside = {} if is_dotted else source.node(path[:-1]).keys
+    near = closest(key, [other for other in known if other not in beside or beside[other].source != place.source])
     suggestion = (f"{parent}.{near}" if near and parent and is_dotted else near) or elsewhere(key)
     expected = f"one of {', '.join(known)}"
     if not parent and "." in key:
@@ -171,14 +178,6 @@ def _unknown_key(path: Loc, source: _Source) -> Problem:
         message += ": dotted paths are for variants, axes and --set"
         expected, suggestion = _nested(key, source)
     return at_look_alike(Problem("invalid", place, message, expected, suggestion), key)
-
-
-def _is_dotted(place: Place, tree: Node) -> bool:
-    """Whether a key stands at the place of a dotted path that ends in it, in a --set or a profile."""
-    profiles = tree.child("profiles")
-    settings = profiles.value.values() if profiles and isinstance(profiles.value, dict) else ()
-    is_override = place.source.startswith("--set ") and place.column == 1
-    return is_override or any(place in profile.keys.values() for profile in settings)
 
 
 def _nested(key: str, source: _Source) -> tuple[str, str]:

@@ -40,9 +40,9 @@ class Faulty:
         if self.kind == "bool_type":
             yield _FLAGS.get(text.lower(), "")
         elif self.kind in ("int_type", "float_type"):
-            yield from _numbers(self.value, text)
+            yield from filter(_has_no_leading_zero, _numbers(self.kind, self.value, text))
         elif self.kind in ("tuple_type", "list_type") and isinstance(self.value, int | float | str):
-            yield from _lists(self.path, self.value, text)
+            yield from filter(_has_no_leading_zero, _lists(self.path, self.value, text))
         elif self.kind == "string_type" and isinstance(self.value, int | float):
             yield inline(self.written)
         elif self.kind == "string_pattern_mismatch":
@@ -56,11 +56,26 @@ class Faulty:
                 yield f"{{{text}: {{}}}}"
 
 
-def _numbers(value: Any, text: str) -> Iterator[str]:
+def _numbers(kind: str, value: Any, text: str) -> Iterator[str]:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         yield str(int(value))
-    if isinstance(value, str):
-        yield re.sub(r"[_,\s]", "", text)
+    if not isinstance(value, str):
+        return
+    is_grouped = re.fullmatch(r"[-+]?[0-9]{1,3}(?:([,\s])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?", text)
+    is_decimal = kind == "float_type" and re.fullmatch(r"[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?", text)
+    if is_grouped and is_decimal and not text.lstrip("-+").startswith("0"):
+        return  # `1,500` may be either
+    if is_decimal:
+        yield text.replace(",", ".")
+    elif is_grouped:
+        yield re.sub(r"[,\s]", "", text)
+    else:
+        yield text.replace("_", "")
+
+
+def _has_no_leading_zero(candidate: str) -> bool:
+    """Whether no number in YAML begins with a zero that it does not need: it is read otherwise than it looks."""
+    return re.search(r"(?<![\w.'\"])(?<![eE][-+])0[0-9]", candidate) is None
 
 
 def _lists(path: Loc, value: Any, text: str) -> Iterator[str]:

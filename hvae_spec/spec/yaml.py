@@ -4,7 +4,10 @@ Scalars follow YAML 1.2's core schema: `1e-3` is a number, `no` and `12:30` are 
 Duplicate keys, tags and merge keys are refused, aliases are allowed but bounded.
 """
 
+import os
 import re
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,13 @@ MAX_DEPTH = 50
 MAX_BYTES = 500_000
 MAX_DIGITS = 400
 _STRING = "tag:yaml.org,2002:str"
-_NOT_YAML = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|(?:^|(?<=[ \t]))#.*""")
-"""What is quoted or a comment, within a line."""
+_DOUBLE_QUOTED = r""""(?:[^"\\]+|\\.)*+"""
+_NOT_DOUBLE_QUOTED = r"'[^']*'|(?:^|(?<=[ \t]))#.*"
+_NOT_YAML = re.compile(rf"{_DOUBLE_QUOTED}(?:\"|(?P<open>.*))|{_NOT_DOUBLE_QUOTED}")
+"""What is quoted or a comment, within a line, or all that follows a double quote that the line does not close: no later
+one is closed then either, and to look would take time quadratic in the line's length.
+"""
+_NOT_YAML_AFTER_OPEN_QUOTE = re.compile(_NOT_DOUBLE_QUOTED)
 
 
 @dataclass
@@ -156,11 +164,32 @@ def _lines(text: str) -> list[str]:
     return re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
 
 
+def _ends(node: Node) -> list[Place]:
+    """The places of a value and of the last one within it, and so on: what a further line may have been meant for."""
+    places = [node.place]
+    while isinstance(node.value, dict | list) and node.value:
+        node = next(reversed(node.value.values() if isinstance(node.value, dict) else node.value))
+        places.append(node.place)
+    return places
+
+
+def _without_quotes(line: str) -> str:
+    """A line with blanks in place of what is quoted or a comment."""
+
+    def blanks(found: re.Match[str]) -> str:
+        if found.groupdict().get("open") is not None:
+            return _NOT_YAML_AFTER_OPEN_QUOTE.sub(blanks, found[0])
+        return " " * len(found[0])
+
+    return _NOT_YAML.sub(blanks, line)
+
+
 class _Reader:
     """One source text on its way from YAML nodes to `Node` values; collects problems as it goes."""
 
     def __init__(self, shown: str, source: str) -> None:
         self.lines, self.source = _lines(shown), source
+        self.last = max((number for number, text in enumerate(self.lines) if text), default=-1)
         self.problems: list[Problem] = []
         self.count = 0
         self.open: set[int] = set()
@@ -168,7 +197,7 @@ class _Reader:
 
     def place(self, line: int, column: int) -> Place:
         """A place from a line and a column that count from 0. The end of the text is shown at its last written line."""
-        if line >= len(self.lines) or not any(self.lines[line:]):
+        if line > self.last:
             line = max((number for number, text in enumerate(self.lines) if text.strip()), default=0)
             column = len(self.lines[line])
         return Place(self.source, line + 1, min(column, len(self.lines[line])) + 1, self.lines[line])
@@ -176,15 +205,17 @@ class _Reader:
     def at(self, mark: Any) -> Place:
         return self.place(mark.line, mark.column)
 
-    def refuse(self, mark: Any, message: str, expected: str = "") -> None:
-        self.problems.append(Problem("unreadable", self.at(mark), message, expected))
+    def refuse(self, mark: Any, message: str, expected: str = "", spoils: tuple[Place, ...] = ()) -> None:
+        self.problems.append(Problem("unreadable", self.at(mark), message, expected, spoils=spoils))
 
     def find(self, character: str, node: yaml.ScalarNode) -> Place:
         """The place of a character in a scalar; that of the scalar, where the character is written as an escape."""
         start, end = node.start_mark, node.end_mark
         for line in range(start.line, min(end.line + 1, len(self.lines))):
-            column = self.lines[line].find(character, start.column if line == start.line else 0)
-            if column >= 0 and (line, column) < (end.line, end.column):
+            text = self.lines[line]
+            first = start.column if line == start.line else 0
+            column = text.find(character, first, end.column if line == end.line else len(text))
+            if column >= 0:
                 return self.place(line, column)
         return self.at(start)
 
@@ -212,13 +243,19 @@ class _Reader:
         keys: dict[str, Place] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self.refuse(key_node.start_mark, "a key must be text", "a plain key")
+                self.refuse(key_node.start_mark, "a key must be text", "a plain key", spoils=(place,))
                 continue
-            key = self.read_text(key_node)
+            meant = plain(key_node.value)
+            spoiled = [place] if ":" in meant else []
+            if values and not key_node.style and meant.startswith(" "):
+                # What looks like an indent is none, so that the key was meant to be within what stands before it.
+                spoiled += _ends(next(reversed(values.values())))
+            key = self.read_text(key_node, spoiled)
             if key != key_node.value and ":" in key:
                 continue  # what looks like a space ends no key, so that the value is part of it
             if key == "<<":
-                self.refuse(key_node.start_mark, "YAML merge keys are not supported", "`base: other.yaml`, or the keys")
+                expected = "`base: other.yaml`, or the keys"
+                self.refuse(key_node.start_mark, "YAML merge keys are not supported", expected, spoils=(place,))
             elif key in values:
                 message = f"key {key!r} is given twice (first on line {keys[key].line})"
                 self.refuse(key_node.start_mark, message, "each key once")
@@ -226,9 +263,9 @@ class _Reader:
                 values[key], keys[key] = self.read(value_node), self.at(key_node.start_mark)
         return Node(values, place, keys)
 
-    def read_text(self, node: yaml.ScalarNode) -> str:
-        """The text of a scalar. If something in it is refused, it is what was meant, so that nothing is said of what
-        follows from that.
+    def read_text(self, node: yaml.ScalarNode, spoiled: Sequence[Place] = ()) -> str:
+        """The text of a scalar. If something in it is refused, it is what was meant, and nothing more is said of the
+        scalar or of the places that are `spoiled` with it.
         """
         text = str(node.value)
         if text.isprintable():
@@ -236,7 +273,8 @@ class _Reader:
         character = next(c for c in text if not c.isprintable())
         message = f"text with an unprintable character, {name(character)}"
         expected = "printable text, one line" if plain_form(character) is None else remedy(character)
-        self.problems.append(Problem("unreadable", self.find(character, node), message, expected))
+        spoils = (self.at(node.start_mark), *spoiled)
+        self.problems.append(Problem("unreadable", self.find(character, node), message, expected, spoils=spoils))
         return "".join(filter(str.isprintable, plain(text))).strip()
 
     def read_scalar(self, node: yaml.ScalarNode) -> Any:
@@ -311,7 +349,7 @@ def _look_alike(reader: _Reader, first: int, last: Place) -> Place | None:
     straight quotes and comments are no trouble.
     """
     for line in range(last.line, first - 1, -1):
-        shown = _NOT_YAML.sub(lambda found: " " * len(found[0]), reader.lines[line - 1])
+        shown = _without_quotes(reader.lines[line - 1])
         columns = range(last.column if line == last.line else len(shown))
         found = [column for column in columns if column < len(shown) and plain_form(shown[column]) is not None]
         if found:
@@ -320,10 +358,10 @@ def _look_alike(reader: _Reader, first: int, last: Place) -> Place | None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a spec file.
+    """The text of a spec file, or of a pipe that a command writes into.
 
     Raises:
-        SpecError: there is no such file, or it is not text.
+        SpecError: there is no such file, it is not text, or it is a pipe that nothing is written into.
         MachineError: the system does not let it be read.
 
     """
@@ -332,7 +370,10 @@ def read_text(path: Path) -> str:
         return SpecError([Problem("unreadable", Place(str(path), 1, 1), message, expected)])
 
     try:
-        with path.open("rb") as stream:
+        # A pipe is opened without waiting for a command that writes into it, and then read until that ends.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+            os.set_blocking(stream.fileno(), True)
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         near = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
@@ -344,6 +385,8 @@ def read_text(path: Path) -> str:
         raise as_machine_error(path, error) or fail(f"cannot be opened: {error.strerror}") from None
     except ValueError as error:
         raise fail(f"cannot be opened: {error}") from None
+    if is_pipe and not content:
+        raise fail("a pipe that nothing is written into")
     if len(content) > MAX_BYTES:
         raise fail(f"larger than {MAX_BYTES:,} bytes")
     try:

@@ -128,6 +128,8 @@ def test_variants_of_one_depth_stand_apart_and_keep_off_the_next(count):
         ("VAE", "VAE"),
         ("Prob. ladder+BN+WU", "Prob. ladder\n+BN+WU"),
         ("averyverylongname", "averyverylongname"),
+        ("基线", "[U+57FA\nU+7EBF]"),
+        ("VAE+基+BN", "VAE+[U+57FA]\n+BN"),
     ],
 )
 def test_long_names_are_wrapped(name, wrapped):

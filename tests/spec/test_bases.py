@@ -1,5 +1,7 @@
 """A spec that builds on another: merging, chains, loops, and faults located in the file that holds them."""
 
+import os
+
 import pytest
 
 from hvae_spec.errors import SpecError
@@ -86,11 +88,23 @@ def test_a_base_is_a_file_name(write, base):
     assert "must be a file name" in problem.message
 
 
-@pytest.mark.parametrize("base", ["nowhere.yaml", ".", "x" * 5000, "b.yaml/c.yaml"])
+@pytest.mark.parametrize("base", ["nowhere.yaml", "x" * 5000, "b.yaml/c.yaml"])
 def test_a_base_must_exist(write, base):
     problem = fault(write("b.yaml", f"base: {base}\n" + SMALL))
     assert (problem.kind, problem.place.line, problem.place.column) == ("invalid", 1, 7)
     assert "no such file" in problem.message
+
+
+def test_a_base_that_is_a_folder_or_an_empty_pipe_is_called_one(write, tmp_path):
+    (tmp_path / "a").mkdir()
+    problem = fault(write("b.yaml", "base: a\n"))
+    assert (problem.message, problem.place.column) == (f"a folder, not a file: {tmp_path / 'a'}", 7)
+    os.mkfifo(tmp_path / "pipe")
+    assert fault(write("b.yaml", "base: pipe\n")).message == "a pipe that nothing is written into"
+
+
+def test_of_a_base_with_a_no_break_space_nothing_else_is_said(write):
+    assert "U+00A0" in fault(write("b.yaml", 'base: "a\u00a0.yaml"\n')).message
 
 
 def test_loops_are_found(write):

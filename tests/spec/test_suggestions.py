@@ -153,6 +153,74 @@ def test_nothing_is_said_of_what_follows_from_a_look_alike(edit):
     assert [problem.kind for problem in problems(edited(edit))] == ["unreadable"]
 
 
+FOLLOWS = [
+    edited(("{epochs: 20, batch_size: 32}", "\n  epochs:\u00a020")),
+    edited(("{epochs: 20, batch_size: 32}", "\n\u00a0\u00a0epochs: 20")),
+    edited(("training: {epochs: 20, batch_size: 32}", "training:\n  first_phase:\n\u3000\u3000epochs: 20")),
+    edited(("epochs: 20", "epochs:\u00a020")),
+    edited(("name: small", 'name: "a\u00a0b"')),
+    edited(("epochs: 20", "epochs: '20\u00a0'")),
+    edited(("epochs: 20", "epochs: '\u300020'")),
+    grid("seeds: [0, 1, '2\u00a0']"),
+    grid("seeds: [0, 1, 2\u3000]"),
+    grid("variants: {A: {objective.iw_samples: '1\u3000'}}"),
+    SMALL + 'profiles: {"a\u00a0b": {}}\n',
+    "name:\u00a0small",
+    edited(("training: {epochs: 20, batch_size: 32}", "training: {<<: {epochs: 20}}")),
+]
+
+
+@pytest.mark.parametrize("text", FOLLOWS, ids=range(len(FOLLOWS)))
+def test_nothing_follows_from_what_is_unreadable(text):
+    (problem,) = problems(text)
+    assert problem.kind == "unreadable"
+    odd = next((character for character in text if not character.isascii()), "<")
+    assert (problem.place.line, problem.place.column) == place_of(text[: text.index(odd) + 1], odd)
+    assert problem.suggestion == ""
+
+
+def test_what_does_not_follow_from_an_unreadable_value_is_said_beside_it():
+    text = edited(("name: small", 'name: "a\u00a0b"'), ("units: 8", "units: x"), ("20, batch", "20, epocs: 3, batch"))
+    assert [(one.kind, one.place.line) for one in problems(text)] == [
+        ("unreadable", 1),
+        ("invalid", 5),
+        ("invalid", 7),
+    ]
+
+
+# Where, what is written, what is suggested
+COMMAS = [
+    ("lr", "0,001", "0.001"),
+    ("lr", "1,5", "1.5"),
+    ("lr", "1,5e-3", "1.5e-3"),
+    ("lr", "1,500", ""),
+    ("lr", "1,500,000", "1500000"),
+    ("lr", "1_000", "1000"),
+    ("lr", "00,5", ""),
+    ("lr", "1e-05", "1e-05"),
+    ("epochs", "1,5", ""),
+    ("epochs", "1 5", ""),
+    ("epochs", "1,500", "1500"),
+    ("epochs", "1 500", "1500"),
+    ("epochs", "1,000,000", "1000000"),
+    ("epochs", "0,001", ""),
+    ("epochs", "007", ""),
+    ("mlp", "1,000", ""),
+    ("mlp", "32, 16", "[32, 16]"),
+]
+
+
+@pytest.mark.parametrize(("field", "written", "suggestion"), COMMAS)
+def test_a_suggested_number_is_no_other_one(field, written, suggestion):
+    edits = {
+        "lr": ("epochs: 20", f"epochs: 20, optimizer: {{adam: {{lr: '{written}'}}}}"),
+        "epochs": ("epochs: 20", f"epochs: '{written}'"),
+        "mlp": ("[32, 32]", f"'{written}'"),
+    }
+    (problem,) = problems(edited(edits[field]))
+    assert problem.suggestion == suggestion
+
+
 def test_look_alikes_in_quotes_comments_and_names_are_no_trouble():
     text = "# No-break\u00a0space, full-width：colon\n" + SMALL
     assert problems(text) == []
@@ -259,7 +327,8 @@ def test_a_base_may_lie_in_a_home_folder(tmp_path, monkeypatch):
         ("$HOME/a.yaml", "variables of the shell"),
         ("https://x.org/a.yaml", "addresses are not followed"),
         ("..\\a.yaml", "a path with / between folders"),
-        ("nowhere.yaml", "a path relative to this file"),
+        ("nowhere.yaml", "a path relative to this file, or an absolute one"),
+        ("~/nowhere.yaml", "a path relative to this file, or an absolute one"),
     ],
 )
 def test_a_base_that_is_not_there_says_what_is_expected(tmp_path, base, expected):

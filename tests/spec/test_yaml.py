@@ -1,6 +1,9 @@
 """YAML text as a tree with places: scalars of YAML 1.2, and what is refused with its place."""
 
 import math
+import os
+import threading
+import time
 
 import pytest
 
@@ -139,6 +142,43 @@ def test_files_that_are_no_text(tmp_path):
     assert "UTF-8" in the_problem(path).message
     path.write_text("#" * (MAX_BYTES + 1))
     assert "larger than" in the_problem(path).message
+
+
+def test_a_pipe_is_read_if_something_is_written_into_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert the_problem(tmp_path / "pipe").message == "a pipe that nothing is written into"
+    # As a shell's process substitution has it, of a command that takes its time.
+    reading, writing = os.pipe()
+    late = threading.Timer(0.2, lambda: (os.write(writing, SMALL.encode()), os.close(writing)))
+    late.start()
+    assert load(f"/dev/fd/{reading}").name == "small"
+    late.join()
+    os.close(reading)
+
+
+UNKNOWN = [f"k{number}: 1" for number in range(12_000)]
+BIG = [
+    ('a: "' + '\\"' * 100_000, 1),
+    (SMALL + "\n".join(UNKNOWN), 12_000),
+    (SMALL + "profiles: {p: {" + ", ".join(UNKNOWN[:5000]) + "}}\n" + "\n".join(UNKNOWN[:5000]), 5000),
+    (SMALL + "grid: {seeds: [" + ",\n".join(map(str, range(18_000))) + "]}" + "\n" * 350_000, 0),
+    (SMALL + "grid: {seeds: [" + ", ".join(["\u00e9"] * 5000) + "]}\n", 5000),
+]
+"""Specs that quadratic time would be a matter of minutes for, and how many problems they have."""
+
+
+@pytest.mark.parametrize(("text", "count"), BIG, ids=range(len(BIG)))
+def test_the_time_to_refuse_a_big_spec_is_no_more_than_proportional_to_its_size(text, count):
+    before = time.process_time()
+    shown = [str(problem) for problem in problems(text)]
+    assert time.process_time() - before < 6
+    assert len(shown) == count
+
+
+def test_a_look_alike_after_a_quote_that_is_not_closed_is_named():
+    (problem,) = problems(edited(("name: small", "name: 5\" 'x\uff1a' a\uff1a b: c")))
+    assert (problem.place.line, problem.place.column) == (1, len("name: 5\" 'x:' a") + 1)
+    assert "U+FF1A" in problem.message
 
 
 def test_a_missing_file_names_its_neighbors(tmp_path):
