@@ -36,8 +36,10 @@ from hvae_spec.spec.suggest import known_keys
 from tests.faults.outcome import Outcome, write
 
 SPECS = Path(__file__).parents[2] / "specs"
-TIME_LIMIT = 30
-"""Seconds of wall time that a trial may take. On a quiet machine the slowest takes two."""
+TIME_LIMIT = 10
+"""Seconds of a core that a trial may take. The slowest takes two."""
+SILENCE = 300
+"""Seconds after which a process that has reported nothing hangs, however busy the machine is."""
 CHUNK = 500
 """Trials that one process runs, one after another."""
 KINDS = ("characters", "structure", "structure", "override")
@@ -344,11 +346,19 @@ def _nodes(node: Any, value: Any = None) -> Iterator[tuple[yaml.Node, yaml.Node 
 
 def check(seed: int, number: int) -> list[str]:
     """In what the trial of a number is not survived, exceptions and files that it wrote among it."""
+    signal.signal(signal.SIGPROF, _end)
+    signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT)
     try:
         lines = faults(trial(seed, number), twice=number % 10 == 0)
     except Exception:
         lines = [traceback.format_exc()]
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return lines + [f"wrote {name}" for name in os.listdir()]
+
+
+def _end(number: int, frame: object) -> None:
+    raise TimeoutError(f"more than {TIME_LIMIT} seconds of a core")
 
 
 def _serve(seed: int, first: int, last: int, results: Connection) -> None:
@@ -423,8 +433,8 @@ def campaign(trials: int, seed: int, workers: int, report: Callable[[int, list[s
         for worker in active:
             if worker.results in ready:
                 number, lines = worker.receive()
-            elif time.monotonic() - worker.since > TIME_LIMIT:
-                number, lines = worker.lose(f"took more than {TIME_LIMIT} seconds")
+            elif time.monotonic() - worker.since > SILENCE:
+                number, lines = worker.lose(f"no word for {SILENCE} seconds")
             else:
                 continue
             if lines:

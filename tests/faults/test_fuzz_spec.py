@@ -5,6 +5,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from hvae_spec.reading import loads
 from tests.faults import fuzz_spec
 from tests.faults.fuzz_spec import Trial, campaign, faults, trial, trouble_with
@@ -46,14 +48,17 @@ def test_overrides_are_tried_with_their_suggestions():
     assert "is not valid" in trouble_with("10.5", value, attempt, [key, value])
 
 
+@pytest.mark.slow
 def test_what_hangs_crashes_raises_or_writes_is_lost_and_the_rest_goes_on(monkeypatch):
     def read(number, text):
         if number == 3:
-            time.sleep(60)
+            time.sleep(600)
         if number == 4:
             os._exit(1)
         if number == 5:
             raise KeyError("x")
+        while number == 7:
+            pass
         if number == 6:
             Path("written").touch()
         return loads(text)
@@ -64,9 +69,11 @@ def test_what_hangs_crashes_raises_or_writes_is_lost_and_the_rest_goes_on(monkey
         return before(seed, number)
 
     monkeypatch.setattr(fuzz_spec, "check", check)
-    monkeypatch.setattr(fuzz_spec, "TIME_LIMIT", 2)
+    monkeypatch.setattr(fuzz_spec, "SILENCE", 10)
+    monkeypatch.setattr(fuzz_spec, "TIME_LIMIT", 3)
     found = lost(9)
-    assert found.pop(3) == ["took more than 2 seconds"]
+    assert found.pop(3) == ["no word for 10 seconds"]
+    assert "TimeoutError: more than 3 seconds of a core" in found.pop(7)[0]
     assert found.pop(4) == ["the process ended"]
     assert "KeyError" in found.pop(5)[0]
     assert found.pop(6) == ["wrote written"]
