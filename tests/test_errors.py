@@ -117,8 +117,6 @@ READERS = {
     GALLERY: lambda path: load_gallery(path.parent),
     "grid.json": lambda path: read_file(path, GridFile, "delete it"),
     "spec.yaml": lambda path: Record(path.parent).spec,
-    "epochs.jsonl": lambda path: Record(path.parent).epochs,
-    "members/index.json": lambda path: read(path.parents[1]),
 }
 
 

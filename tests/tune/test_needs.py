@@ -2,12 +2,11 @@
 
 import io
 import itertools
-import json
 
 import pytest
 from rich.console import Console
 
-from hvae_spec.records.index import read_index
+from hvae_spec.records.index import read_index, write_index
 from hvae_spec.records.layout import Record, Results
 from tests.tune.planned import finish, plan_of, reading_of, record_of, train
 from tune.execute.phases import rounds
@@ -345,10 +344,9 @@ def test_a_record_of_a_choice_that_is_not_known_here_hinders_nothing(tmp_path):
     (member,) = members()
     finish(tmp_path, member)
     plan_of(spec(), tmp_path).prepare()
-    path = tmp_path / "members" / "index.json"
-    content = json.loads(path.read_text())
-    content["records"][member.folder]["spec"]["model"]["nonlinearity"] = "mine"
-    path.write_text(json.dumps(content))
+    index = read_index(Results(tmp_path))
+    index[member.folder].spec["model"]["nonlinearity"] = "mine"
+    write_index(Results(tmp_path), index)
     (longer,) = plan_of(spec(epochs=30), tmp_path).needs
     assert (longer.what, longer.extends) == ("training", None)
     assert plan_of(spec(epochs=30), tmp_path).notes == ["a spec of another version: 1 member leaves the tables"]

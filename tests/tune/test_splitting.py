@@ -166,7 +166,8 @@ def test_a_part_of_a_checkpoint_holds_its_members_state_exactly(tmp_path, monkey
     assert part.epoch == whole.epoch == 2
     assert its_header.trainings == [digests[place] for place in chosen]
     assert its_header.divergences == [header.divergences[place] for place in chosen]
-    theirs = {"trainings": header.trainings, "divergences": header.divergences}
+    assert its_header.curves == [header.curves[place] for place in chosen]
+    theirs = {"trainings": header.trainings, "divergences": header.divergences, "curves": header.curves}
     assert its_header.model_copy(update=theirs) == header
     for mine, theirs in zip(part.parameters, whole.parameters, strict=True):
         assert torch.equal(mine, theirs[chosen])
