@@ -77,7 +77,8 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
 
 
 DIFFERENT = [
-    "data.dataset=mnist", "data.redraw=once", "data.train_images=100", "data.test_images=100",
+    "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
+    "data.test_images=100",
     "model.inference=ladder", "model.batch_norm=true", "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
     "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
@@ -116,6 +117,11 @@ WHERE_READ = [
 @pytest.mark.parametrize(("condition", "override"), WHERE_READ)
 def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, override):
     assert settings_digest(tmp_path, condition, override) != settings_digest(tmp_path, condition)
+
+
+@pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])
+def test_the_divisor_of_gray_levels_is_idle_where_none_are_binarized(tmp_path, condition):
+    assert settings_digest(tmp_path, condition, "data.grey_divisor=levels") == settings_digest(tmp_path, condition)
 
 
 def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
