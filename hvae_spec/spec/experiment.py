@@ -20,8 +20,9 @@ from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
 
-ESTIMATOR = 1
-"""Version of the estimators: an evaluation that another version made is not the same evaluation."""
+ESTIMATOR = 2
+"""Version of the estimators: an evaluation that another version made is not the same evaluation. Since 2, products
+are in float32 whatever precision the training had."""
 MAX_NAME = 100
 """Characters of an experiment's name."""
 Section = TypeVar("Section", bound=BaseModel)

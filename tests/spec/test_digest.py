@@ -135,7 +135,7 @@ def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
 PINNED = Digests(
     trajectory="0555cb65cc146ba289c349722af48b1b42d697b96fdc4d5bbaf06b8f57024a52",
     training="7142077c6070cf4aec0cbd01772721015554df6d65e82ff2cf921518b74c7362",
-    evaluation="46e4286eb7ffe9b1b9c6fecd83bc22758ccc47e630af697158e1e19523d1d611",
+    evaluation="d1765bdccbe5ed02a1fac0332a9943bf8d4897e0b8a37fb0df7047f8a984b8bb",
 )
 
 
