@@ -84,5 +84,5 @@ class TrainingSpec(SpecModel):
     image for good and keeps every step alike."""
     matmul_precision: MatmulPrecision = "highest"
     """`torch.set_float32_matmul_precision` of training; evaluations are in float32 always. `highest` is float32 on
-    every device. `high` allows TF32 on a GPU. `medium` allows bfloat16, and chooses oneDNN's kernels on a CPU, which are
-    faster on some CPUs and slower on others."""
+    every device. `high` allows TF32 on a GPU. `medium` allows bfloat16, and chooses oneDNN's kernels on a CPU, which
+    are faster on some CPUs and slower on others."""
