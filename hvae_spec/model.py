@@ -1,6 +1,7 @@
 """A single model, for notebooks: compile a spec or load a record, then look, sample, encode and evaluate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from hvae_spec import compiler
+from hvae_spec.backend.precision import full_precision
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import Dataset, load_dataset
@@ -146,13 +148,15 @@ class Model:
         batches = compiler.batches(self.spec, self.dataset(), self.device)
         record_statistics(self.hierarchy, batches, self.spec.seed, 0, self.spec.evaluation.batch_norm_statistics)
 
-    def _ready(self) -> torch.inference_mode:
-        """Inference mode, once it is sure that batch-norm statistics are there."""
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """Inference mode in float32, once it is sure that batch-norm statistics are there."""
         norms = (module for module in self.hierarchy.modules() if isinstance(module, BatchNorm))
         if any(bool(norm.mean.isnan().any()) for norm in norms):
             raise UserError("this model's batch-norm statistics were never computed: call model.record_statistics()")
         self.hierarchy.eval()
-        return torch.inference_mode()
+        with full_precision(), torch.inference_mode():
+            yield
 
     def _expected(self, z: Tensor) -> Tensor:
         """E[x|z_1] of one sample per image, z [1, U, 1, N] -> [N, D]."""

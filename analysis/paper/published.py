@@ -15,6 +15,8 @@ import pandas as pd
 
 from analysis.caveats import not_canonical
 from analysis.columns import expected, inference_model, setting_fields
+from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.data import is_binarized
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
@@ -22,6 +24,7 @@ from hvae_spec.spec.fields import (
     Factor,
     Measured,
     NoBearing,
+    OfBinarization,
     Paper,
     SameAs,
     SpecField,
@@ -144,7 +147,7 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
     found = ["not the distributor's data files"] if not_canonical(members) else []
     left_open = []
     for item in setting_fields().values():
-        if _has_no_bearing(item, quantity):
+        if _has_no_bearing(item, quantity) or _is_idle(item, members):
             continue
         wanted, is_open = _wanted(item, members, variant)
         ours = _ours(item, members)
@@ -154,7 +157,7 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
         if is_open:
             left_open.append(text)
         else:
-            found.append(f"{text} ({_shown(wanted)})")
+            found.append(f"{text} ({_shown(wanted)}{_implied(item, variant)})")
     if left_open:
         found.append(f"settings that the paper leaves open: {', '.join(left_open)}")
     return tuple(found)
@@ -165,6 +168,14 @@ def _has_no_bearing(item: SpecField, quantity: str) -> bool:
     if exempt is not None and quantity in (exempt.quantities or (quantity,)):
         return True
     return item.path in paths_affecting(MemberSpec, "nothing")
+
+
+def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
+    """Whether nothing reads the field of one cell's members."""
+    names = members[["dataset", "observation"]].dropna().drop_duplicates()
+    if item.fact(OfBinarization) is None:
+        return False
+    return not any(is_binarized(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
 
 
 def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:
@@ -182,6 +193,8 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
     default = expected(default, item)
     paper, factor = item.fact(Paper), item.fact(Factor)
     is_tuned &= not is_first_phase
+    if variant == IWAE and paper is not None and paper.iwae is not OPEN:
+        return expected(paper.iwae, item), False
     setting = OPEN if paper is None else paper.setting(dataset, depth, fine_tuned=is_tuned)
     if paper is None or (setting is OPEN and not paper.is_varied):
         return default, True
@@ -189,6 +202,12 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
         return ANY, False
     has_factor = factor is None or factor.suffix in variant
     return expected(setting, item) if has_factor else default, False
+
+
+def _implied(item: SpecField, variant: str) -> str:
+    """Where the paper's value comes from, if the paper does not say it."""
+    paper = item.fact(Paper)
+    return f"; {paper.implied}" if paper is not None and paper.implied and variant != IWAE else ""
 
 
 def _ours(item: SpecField, members: pd.DataFrame) -> list[Any]:

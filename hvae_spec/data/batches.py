@@ -25,7 +25,8 @@ def draw_once(dataset: Dataset, part: Part, observation: str) -> Tensor:
     """The fixed draw of the `train` or `test` images, [N, D]: the same for every member, machine and run."""
     values = torch.tensor(dataset.train if part == "train" else dataset.test)
     generator = torch.Generator().manual_seed(stream_seed(0, FIXED_DRAWS[part]))
-    return LIKELIHOODS[observation].draw(values, dataset.levels, torch.rand(values.shape, generator=generator))
+    noise = torch.rand(values.shape, generator=generator)
+    return LIKELIHOODS[observation].draw(values, dataset.levels, dataset.divisor, noise)
 
 
 class Batches:
@@ -51,7 +52,7 @@ class Batches:
         last_batch: str,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.levels, self.batch_size = dataset.levels, batch_size
+        self.levels, self.divisor, self.batch_size = dataset.levels, dataset.divisor, batch_size
         self.likelihood = LIKELIHOODS[observation]
         self.fixed = redraw == "once"
         images = draw_once(dataset, "train", observation) if self.fixed else torch.tensor(dataset.train)
@@ -76,7 +77,7 @@ class Batches:
             return values.to(torch.float32)
         # Coarse noise is enough to decide between zero and one.
         uniform = streams.coarse_uniform if self.likelihood.binary else streams.uniform
-        return self.likelihood.draw(values, self.levels, uniform(*values.shape[1:]))
+        return self.likelihood.draw(values, self.levels, self.divisor, uniform(*values.shape[1:]))
 
     def whole(self, streams: Streams) -> Tensor:
         """One draw of the whole training set in its own order, [M, N, D]."""

@@ -17,8 +17,8 @@ from hvae_spec.data.omniglot import omniglot
 from hvae_spec.data.own import own_images
 from hvae_spec.errors import DataError
 from hvae_spec.registry import Registry
-from hvae_spec.spec.choices.dataset import ImageCounts
-from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.choices.dataset import INTENSITIES, ImageCounts
+from hvae_spec.spec.data import DataSpec, GreyDivisor
 
 LOADERS: Registry[Callable[[], RawImages]] = Registry("loader of a data set")
 LOADERS.add("mnist", mnist)
@@ -37,11 +37,21 @@ class Dataset(RawImages):
     """Of the training images and their classes, before copies and limits."""
     test_sha256: str
     """Of the test images and their classes, before limits."""
+    grey_divisor: GreyDivisor = "largest"
+    """What makes a probability of a gray value."""
 
     @property
     def pixels(self) -> int:
         """D."""
         return self.train.shape[1]
+
+    @property
+    def divisor(self) -> int:
+        """A pixel's gray value over this is its probability of being 1: the largest value (1 for intensities and for
+        zeros and ones), or the number of levels.
+        """
+        is_gray = self.levels != INTENSITIES
+        return self.levels if is_gray and self.grey_divisor == "levels" else self.levels - 1
 
     @property
     def counts(self) -> ImageCounts:
@@ -60,7 +70,13 @@ def load_dataset(spec: DataSpec) -> Dataset:
     """
     raw = own_images(spec.own) if spec.is_own else LOADERS[spec.dataset]()
     train_sha256, test_sha256 = _sha256(raw.train, raw.train_labels), _sha256(raw.test, raw.test_labels)
-    dataset = Dataset(name=spec.name, train_sha256=train_sha256, test_sha256=test_sha256, **vars(raw))
+    dataset = Dataset(
+        name=spec.name,
+        train_sha256=train_sha256,
+        test_sha256=test_sha256,
+        grey_divisor=spec.grey_divisor,
+        **vars(raw),
+    )
     if spec.copies > 1:
         dataset = replace(
             dataset,

@@ -1,4 +1,7 @@
-"""Bounds, effective sample size and unit KLs of one trained member, any K in bounded memory. All in nats."""
+"""Bounds, effective sample size and unit KLs of one trained member, any K in bounded memory. All in nats.
+
+Products are in float32 here, whatever precision the member was trained with.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hvae_spec.backend.memory import EVALUATION_GIB, EVALUATION_SHARE
+from hvae_spec.backend.precision import full_precision
 from hvae_spec.data.batches import Batches
 from hvae_spec.evaluate.log_weights import Weigh, compiled_weigh, weigh
 from hvae_spec.nn.batch_norm import BatchNorm, recording
@@ -92,6 +96,7 @@ def _error_of_mean(variances: Tensor) -> float:
     return float(variances.sum().sqrt()) / len(variances)
 
 
+@full_precision()
 def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int, method: str) -> None:
     """Recompute a member's batch-norm statistics over the training set.
 
@@ -111,6 +116,7 @@ def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int,
             model.visit_norms(x, streams.noise(1, x.shape[1], model.units))
 
 
+@full_precision()
 @torch.inference_mode()
 def evaluate(
     model: Hierarchy,
@@ -155,6 +161,7 @@ def evaluate(
     return _summary(blocks, iw_samples)
 
 
+@full_precision()
 @torch.inference_mode()
 def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: int = 0) -> list[float]:
     """KL(q(z_i|.) || N(0, I)) of each layer in nats, z_1 first: how far inference is from the mean-field approximation

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from hvae_spec.backend.precision import full_precision
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.random import Streams
@@ -16,6 +17,7 @@ INJECTIONS = 8
 """Injected samples per row."""
 
 
+@full_precision()
 @torch.inference_mode()
 def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: int = 0) -> dict[str, Tensor]:
     """The arrays that `hvae_spec.records.gallery_file` describes, on the CPU.

@@ -25,7 +25,7 @@ class Likelihood(nn.Module, ABC):
     """
 
     binary: ClassVar[bool] = False
-    """Whether x consists of zeros and ones."""
+    """Whether x consists of zeros and ones (as its description in `hvae_spec.spec.choices.observation` says too)."""
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__()
@@ -42,12 +42,13 @@ class Likelihood(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
+    def draw(values: Tensor, levels: int, divisor: int, uniform: Tensor) -> Tensor:
         """Observations from gray values.
 
         Args:
             values: gray values 0 ... levels - 1, or intensities in [0, 1], which are floats and have `levels` 2.
             levels: number of gray levels.
+            divisor: what makes a probability of a gray value (`data.grey_divisor`); 1 for intensities.
             uniform: noise on [0, 1), of the same shape.
 
         """
@@ -76,9 +77,9 @@ class BernoulliLikelihood(Likelihood):
         return torch.sigmoid(self.logits(self.mlp(z)))
 
     @staticmethod
-    def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
-        """Binarization: a pixel is 1 with probability value / (levels - 1)."""
-        return (uniform * (levels - 1) < values.to(torch.float32)).to(torch.float32)
+    def draw(values: Tensor, levels: int, divisor: int, uniform: Tensor) -> Tensor:
+        """Binarization: a pixel is 1 with probability value / divisor."""
+        return (uniform * divisor < values.to(torch.float32)).to(torch.float32)
 
 
 @LIKELIHOODS.register("gaussian")
@@ -103,7 +104,7 @@ class GaussianLikelihood(Likelihood):
         return self.distribution(z).mean
 
     @staticmethod
-    def draw(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
+    def draw(values: Tensor, levels: int, divisor: int, uniform: Tensor) -> Tensor:
         """See `dequantize`."""
         return dequantize(values, levels, uniform)
 

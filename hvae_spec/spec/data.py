@@ -10,8 +10,20 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Real, SpecModel
 from hvae_spec.spec.choice import Named
-from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
-from hvae_spec.spec.fields import OPEN, Affects, AuthorsCode, Column, Measured, NoBearing, NoColumn, NoStepCost, Paper
+from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES, ImageCounts
+from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.fields import (
+    OPEN,
+    Affects,
+    AuthorsCode,
+    Column,
+    Measured,
+    NoBearing,
+    NoColumn,
+    NoStepCost,
+    OfBinarization,
+    Paper,
+)
 
 DatasetName = Annotated[str, Named(DATASETS)]
 
@@ -30,6 +42,8 @@ OwnFile = Annotated[
     str, Strict(), Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))
 ]
 
+
+GreyDivisor = Literal["largest", "levels"]
 
 GRAY_RANGE = (0, 255)
 """The range of image files."""
@@ -68,6 +82,11 @@ class OwnImages(SpecModel):
         return value if is_array else {**value, "range": GRAY_RANGE}
 
 
+def is_binarized(dataset: str, observation: str) -> bool:
+    """Whether x is drawn from gray levels as zeros and ones: by names of a data set and of an observation model."""
+    return OBSERVATIONS[observation].binary and DATASETS[dataset].levels != INTENSITIES
+
+
 class DataSpec(SpecModel):
     """A data set and the random draw that makes x from gray values."""
 
@@ -88,6 +107,23 @@ class DataSpec(SpecModel):
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
     uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member."""
+    grey_divisor: Annotated[
+        GreyDivisor,
+        OfBinarization(),
+        NoStepCost("a number in the draw"),
+        Column("grey_divisor", "P(x = 1) is gray over"),
+        Paper(
+            by_dataset={"mnist": "levels"},
+            iwae="largest",
+            implied="the paper is silent, and the authors' code implies it",
+        ),
+        AuthorsCode("`levels` for `mnist`: its `mnist.pkl.gz` holds gray / 256"),
+    ] = "largest"
+    """Binarization of gray levels for a `bernoulli` observation: a pixel is 1 with the probability gray / the largest
+    level, so that white always is (torchvision's intensities, and Burda et al.'s), or gray / the number of levels
+    (MNIST: 256, as `mnist.pkl.gz` has it, where white is 1 in 255 of 256 draws). Likelihoods on the two scales do not
+    compare: given the image, the second draw has 1.3 nats more entropy on MNIST. Intensities in [0, 1], as OMNIGLOT
+    has them, are probabilities as they are."""
     train_images: Annotated[
         Count | None,
         Column("train_images_limit", "training images"),

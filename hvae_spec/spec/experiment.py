@@ -13,15 +13,16 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.data import DataSpec, is_binarized
 from hvae_spec.spec.evaluation import EvaluationSpec
 from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
 
-ESTIMATOR = 1
-"""Version of the estimators: an evaluation that another version made is not the same evaluation."""
+ESTIMATOR = 2
+"""Version of the estimators: an evaluation that another version made is not the same evaluation. Since 2, products
+are in float32 whatever precision the training had."""
 MAX_NAME = 100
 """Characters of an experiment's name."""
 NO_BLANK_ENDS = r"^\S(.*\S)?$"
@@ -220,6 +221,8 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
     data = member.data
+    if not is_binarized(data.dataset, model.observation):
+        idle.append(("data", "grey_divisor"))
     if data.is_own and data.own:
         # Where the images lie on this machine is nothing of the member.
         content["data"]["own"]["file"] = os.path.basename(data.own.file)

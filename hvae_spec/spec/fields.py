@@ -125,6 +125,10 @@ class Paper:
     """Whether the paper has several values side by side. Which of its numbers a member answers is found by them."""
     is_varied_in_fine_tuning: bool = False
     """The same, in fine-tuning alone."""
+    iwae: Any = OPEN
+    """What Burda et al. set it to for their importance-weighted autoencoder, with which the paper compares itself."""
+    implied: str = ""
+    """Where the value comes from, if the paper itself does not say it: marks beside published values say so too."""
 
     def setting(self, dataset: str, depth: int, *, fine_tuned: bool) -> Any:
         """The value on a data set at a depth, `OPEN` if the paper leaves it open there; a list over the layers of a
@@ -160,6 +164,11 @@ class NoBearing:
     reason: str
     quantities: tuple[str, ...] = ()
     """The quantities on which it has none (`active_units`). Empty: all."""
+
+
+@dataclass(frozen=True)
+class OfBinarization:
+    """The field is about making zeros and ones of gray levels: where that is not done, nothing reads it."""
 
 
 @dataclass(frozen=True)

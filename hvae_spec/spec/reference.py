@@ -113,7 +113,7 @@ def _paper(item: SpecField) -> str:
     paper = item.fact(Paper)
     if paper is None:
         return NOT_STATED
-    where = f" ({paper.where})" if paper.where else ""
+    where = f" ({paper.where or paper.implied})" if paper.where or paper.implied else ""
     if paper.is_varied:
         return f"varied{where}"
     return "; ".join(_settings_of(paper)) + where

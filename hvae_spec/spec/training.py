@@ -84,5 +84,6 @@ class TrainingSpec(SpecModel):
     """The last, smaller batch of an epoch. Every epoch is shuffled again, so dropping it (as the authors do) loses no
     image for good and keeps every step alike."""
     matmul_precision: MatmulPrecision = "highest"
-    """`torch.set_float32_matmul_precision`. `highest` is float32 on every device. `high` allows TF32 on a GPU. `medium`
-    allows bfloat16, and chooses oneDNN's kernels on a CPU, which are faster on some CPUs and slower on others."""
+    """`torch.set_float32_matmul_precision` of training; evaluations are in float32 always. `highest` is float32 on
+    every device. `high` allows TF32 on a GPU. `medium` allows bfloat16, and chooses oneDNN's kernels on a CPU, which
+    are faster on some CPUs and slower on others."""

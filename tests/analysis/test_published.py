@@ -136,7 +136,7 @@ def test_a_member_that_has_not_begun_is_known_by_its_cell_or_else_by_its_name(re
 
 PAPER = """
 name: paper
-data: {dataset: DATASET}
+data: {dataset: DATASET, grey_divisor: levels}
 model:
   layers:
     - {units: 64, mlp: [512, 512]}
@@ -199,11 +199,22 @@ def test_another_model_is_told(results):
     [
         (
             "mnist",
+            (", grey_divisor: levels", ""),
+            "P(x = 1) is gray over largest (levels; the paper is silent, and the authors' code implies it)",
+        ),
+        ("norb", (", grey_divisor: levels", ""), ""),
+        ("omniglot", (", grey_divisor: levels", ""), ""),
+        (
+            "mnist",
             ("training: {", "training: {lr_decay: {factor: 0.75, every: 200}, "),
             "learning rate decay factor 0.75 (none); learning rate decay every 200 (none)",
         ),
-        ("omniglot", ("omniglot}", "omniglot, redraw: once}"), "training images drawn once (every_epoch)"),
-        ("norb", ("norb}", "norb, redraw: once}"), "settings that the paper leaves open: training images drawn once"),
+        ("omniglot", ("levels}", "levels, redraw: once}"), "training images drawn once (every_epoch)"),
+        (
+            "norb",
+            ("levels}", "levels, redraw: once}"),
+            "settings that the paper leaves open: training images drawn once",
+        ),
         (
             "mnist",
             ("[512, 512]}", "[512, 512], mlp_down: [400]}"),

@@ -38,11 +38,30 @@ def test_digits(digits):
 
 def test_binarization_has_the_gray_values_as_probabilities():
     values = torch.tensor([0, 4, 8, 16], dtype=torch.uint8).expand(40_000, 4)
-    x = LIKELIHOODS["bernoulli"].draw(values, 17, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
+    uniform = torch.rand(values.shape, generator=torch.Generator().manual_seed(0))
+    x = LIKELIHOODS["bernoulli"].draw(values, 17, 16, uniform)
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean(0).tolist() == pytest.approx([0, 0.25, 0.5, 1], abs=0.01)
     assert x[:, 0].max() == 0
     assert x[:, 3].min() == 1
+
+
+@pytest.mark.parametrize(("grey_divisor", "divisor"), [("largest", 16), ("levels", 17)])
+@pytest.mark.parametrize("redraw", ["every_epoch", "once"])
+def test_gray_over_its_divisor_is_the_probability_of_a_one(digits, grey_divisor, divisor, redraw):
+    values = np.full((40_000, 4), [0, 4, 8, 16], dtype=np.uint8)
+    gray = replace(digits, train=values, test=values, grey_divisor=grey_divisor)
+    parts = batches(gray, batch_size=40_000, redraw=redraw)
+    expected = [0, 4 / divisor, 8 / divisor, 16 / divisor]
+    for x in (*parts.epoch(Streams([5]).begin("training", 1)), draw_once(gray, "test", "bernoulli")):
+        assert x.reshape(-1, 4).mean(0).tolist() == pytest.approx(expected, abs=5 * 0.5 / 200)
+
+
+def test_intensities_are_probabilities_whatever_the_divisor(digits):
+    values = np.full((40_000, 2), [0.25, 1.0], dtype=np.float32)
+    x = draw_once(replace(digits, test=values, levels=2, grey_divisor="levels"), "test", "bernoulli")
+    assert x.mean(0).tolist() == pytest.approx([0.25, 1], abs=5 * 0.5 / 200)
+    assert x[:, 1].min() == 1
 
 
 def test_every_binarized_draw_of_training_has_the_gray_values_as_probabilities(digits):
@@ -67,7 +86,9 @@ def test_coarse_noise_is_uniform_and_independent():
 
 def test_dequantization_is_uniform_within_a_gray_level():
     values = torch.arange(256, dtype=torch.uint8).expand(2000, 256)
-    x = LIKELIHOODS["gaussian"].draw(values, 256, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
+    x = LIKELIHOODS["gaussian"].draw(
+        values, 256, 255, torch.rand(values.shape, generator=torch.Generator().manual_seed(0))
+    )
     within = x.double() * 256 - values
     assert within.min() >= 0
     assert within.max() < 1 + 1e-4  # float32 may round up to the next level
@@ -116,10 +137,10 @@ def test_the_test_set_is_drawn_once(digits):
 
 def test_intensities_are_probabilities_or_values_as_they_are():
     p = torch.tensor([0, 0.001, 0.35, 1]).expand(100_000, 4)
-    x = LIKELIHOODS["bernoulli"].draw(p, 2, torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
+    x = LIKELIHOODS["bernoulli"].draw(p, 2, 1, torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean(0).tolist() == pytest.approx([0, 0.001, 0.35, 1], abs=0.005)
-    assert torch.equal(LIKELIHOODS["gaussian"].draw(p, 2, torch.rand(p.shape)), p)
+    assert torch.equal(LIKELIHOODS["gaussian"].draw(p, 2, 1, torch.rand(p.shape)), p)
 
 
 def test_training_binarizes_intensities_exactly(digits):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
+import hvae_spec
 from hvae_spec import compiler
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
@@ -19,6 +20,7 @@ from hvae_spec.evaluate.evaluation import (
 from hvae_spec.evaluate.log_weights import compiled_weigh
 from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance
 from hvae_spec.nn.folding import fuse_batch_norm
+from hvae_spec.nn.linear import Linear
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
@@ -53,6 +55,32 @@ def test_streaming_equals_the_plain_computation_on_the_same_noise(inference):
         torch.testing.assert_close(evaluation.kl[layer], draws.mean((1, 2)), rtol=1e-5, atol=1e-5)
         se = (draws.var(1, correction=1) / k).mean(1).div(len(x)).sqrt()
         torch.testing.assert_close(evaluation.kl_se[layer], se, rtol=1e-3, atol=1e-6)
+
+
+def test_what_a_model_is_measured_by_is_in_float32_whatever_its_training_was(monkeypatch):
+    spec = member(model__batch_norm=True, training__matmul_precision="medium")
+    model = hvae_spec.compile(spec)
+    used = []
+    forward = Linear.forward
+
+    def watched(self, *arguments):
+        used.append(torch.get_float32_matmul_precision())
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(Linear, "forward", watched)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        model.record_statistics()
+        x = model.test_images()
+        model.evaluate(x, iw_samples=2)
+        kl_to_standard_normal(model.hierarchy, x)
+        model.gallery()
+        model.sample(2)
+        model.reconstruct(x)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(used) == {"highest"}
 
 
 def test_many_chunks_equal_one_stream(monkeypatch):

@@ -8,7 +8,6 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import record_statistics
-from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import bound, log_weight
 from hvae_spec.nn.random import Streams
@@ -35,7 +34,7 @@ def test_log_weights_equal_the_slow_reference(inference, batch_norm, observation
     spec = member(depth, model__inference=inference, model__batch_norm=batch_norm, model__observation=observation)
     model = with_statistics(spec, compiled(spec))
     x = torch.rand(1, 4, 64)
-    x = (x < 0.3).float() if LIKELIHOODS[observation].binary else x
+    x = (x < 0.3).float() if OBSERVATIONS[observation].binary else x
     noise = Streams([3]).begin("test").noise(2, 4, model.units)
     with torch.no_grad():
         fast = log_weight(model(x, noise), beta=0.7)

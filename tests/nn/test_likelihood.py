@@ -7,6 +7,7 @@ from hvae_spec.nn.gaussian import Style
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -14,8 +15,9 @@ def test_the_probabilities_of_a_pixel_sum_to_one_and_have_the_mean_that_is_given
     model = LIKELIHOODS[name](Style(1, torch.tanh, None, 1e-6), 3, [8], pixels=1)
     initialize(model, "glorot_normal", 0.0, Streams([0]).begin("initialization").generators)
     model.double()
-    step = 1.0 if model.binary else 1e-3
-    values = torch.tensor([0.0, 1.0]) if model.binary else torch.arange(-40.0, 40.0, step)
+    binary = OBSERVATIONS[name].binary
+    step = 1.0 if binary else 1e-3
+    values = torch.tensor([0.0, 1.0]) if binary else torch.arange(-40.0, 40.0, step)
     x = values.double().view(1, 1, 1, -1)
     for sample in torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double():
         z = sample.view(1, 3, 1, 1).expand(-1, -1, -1, x.shape[3])
@@ -27,12 +29,18 @@ def test_the_probabilities_of_a_pixel_sum_to_one_and_have_the_mean_that_is_given
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_what_is_drawn_of_gray_values_has_their_intensity_as_its_mean(name):
+def test_the_description_and_the_torch_class_agree_on_what_x_is(name):
+    assert LIKELIHOODS[name].binary == OBSERVATIONS[name].binary
+
+
+@pytest.mark.parametrize("divisor", [16, 17])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_what_is_drawn_of_gray_values_has_their_intensity_as_its_mean(name, divisor):
     generator = torch.Generator().manual_seed(0)
     values = torch.tensor([0, 5, 16], dtype=torch.uint8)
     uniform = torch.rand(20_000, 3, generator=generator)
-    x = LIKELIHOODS[name].draw(values.expand(20_000, 3), 17, uniform)
-    expected = values / 16 if LIKELIHOODS[name].binary else (values + 0.5) / 17
+    x = LIKELIHOODS[name].draw(values.expand(20_000, 3), 17, divisor, uniform)
+    expected = values / divisor if OBSERVATIONS[name].binary else (values + 0.5) / 17
     # Five standard errors of a mean of numbers in [0, 1].
     torch.testing.assert_close(x.mean(0), expected.float(), rtol=0, atol=5 * 0.5 / 20_000**0.5)
-    assert set(x.unique().tolist()) == {0.0, 1.0} if LIKELIHOODS[name].binary else x.min() >= 0 and x.max() < 1
+    assert set(x.unique().tolist()) == {0.0, 1.0} if OBSERVATIONS[name].binary else x.min() >= 0 and x.max() < 1

@@ -77,7 +77,8 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
 
 
 DIFFERENT = [
-    "data.dataset=mnist", "data.redraw=once", "data.train_images=100", "data.test_images=100",
+    "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
+    "data.test_images=100",
     "model.inference=ladder", "model.batch_norm=true", "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
     "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
@@ -118,6 +119,11 @@ def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, ove
     assert settings_digest(tmp_path, condition, override) != settings_digest(tmp_path, condition)
 
 
+@pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])
+def test_the_divisor_of_gray_levels_is_idle_where_none_are_binarized(tmp_path, condition):
+    assert settings_digest(tmp_path, condition, "data.grey_divisor=levels") == settings_digest(tmp_path, condition)
+
+
 def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
     variants = "variants: {V: {}, L: {model.inference: ladder}}"
     with pytest.raises(SpecError, match="'V' and 'L' resolve to the same model at depth 1"):
@@ -129,7 +135,7 @@ def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
 PINNED = Digests(
     trajectory="0555cb65cc146ba289c349722af48b1b42d697b96fdc4d5bbaf06b8f57024a52",
     training="7142077c6070cf4aec0cbd01772721015554df6d65e82ff2cf921518b74c7362",
-    evaluation="46e4286eb7ffe9b1b9c6fecd83bc22758ccc47e630af697158e1e19523d1d611",
+    evaluation="d1765bdccbe5ed02a1fac0332a9943bf8d4897e0b8a37fb0df7047f8a984b8bb",
 )
 
 

@@ -17,6 +17,10 @@ class ImageCounts(NamedTuple):
     """Test images."""
 
 
+INTENSITIES = 2
+"""Levels of images that are no gray levels, but intensities in [0, 1]."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One data set."""
@@ -24,7 +28,7 @@ class Dataset:
     counts: ImageCounts | None
     """As its distributor publishes it; None for the user's own images, whose counts are those of the file."""
     levels: int = 256
-    """Gray levels (the user's own images may have others)."""
+    """Gray levels (the user's own images may have others); 2 for intensities in [0, 1]."""
     comes_with: str | None = None
     """The package that holds its images; None if they are files of their own."""
 
@@ -32,7 +36,7 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("data set")
 DATASETS.add("mnist", Dataset(ImageCounts(784, 60_000, 10_000)))
 DATASETS.add("digits", Dataset(ImageCounts(64, 1_437, 360), levels=17, comes_with="scikit-learn"))
-DATASETS.add("omniglot", Dataset(ImageCounts(784, 24_345, 8_070)))
+DATASETS.add("omniglot", Dataset(ImageCounts(784, 24_345, 8_070), levels=INTENSITIES))
 DATASETS.add("norb", Dataset(ImageCounts(1_024, 24_300, 24_300)))
 DATASETS.add("frey", Dataset(ImageCounts(560, 1_572, 393)))
 DATASETS.add("own", Dataset(None))

@@ -13,8 +13,10 @@ class Observation:
     """p(x|z_1) as it follows from d(z_1), the MLP of its mapping."""
     heads: int
     """Numbers that it predicts per pixel."""
+    binary: bool = False
+    """Whether x consists of zeros and ones, which are drawn with the gray values' intensities as probabilities."""
 
 
 OBSERVATIONS: Registry[Observation] = Registry("observation")
-OBSERVATIONS.add("bernoulli", Observation("p(x|z_1) = Bernoulli(sigmoid(Linear(d(z_1))))", heads=1))
+OBSERVATIONS.add("bernoulli", Observation("p(x|z_1) = Bernoulli(sigmoid(Linear(d(z_1))))", heads=1, binary=True))
 OBSERVATIONS.add("gaussian", Observation("p(x|z_1) = N(μ(z_1), σ²(z_1))", heads=2))
