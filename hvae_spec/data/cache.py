@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from hvae_spec.data.download import Download
 from hvae_spec.errors import DISK_FAULTS, DataError, MachineError, refusal
 
 
@@ -76,21 +76,19 @@ def locate(source: Source) -> Path:
 def download(source: Source, folder: Path) -> Path:
     """Download a file into a folder, trying its URLs in turn; checked, atomic, with a progress bar.
 
+    Where a connection breaks off, the next URL, or the next call, goes on with what has come (see `Download`).
+
     Raises:
         DataError: no URL yields it.
         MachineError: the folder cannot be written.
 
     """
-    import pooch
     import requests
 
-    pooch.get_logger().setLevel("ERROR")
     failures = []
     for url in source.urls:
-        downloader = pooch.HTTPDownloader(progressbar=_Progress(source.name), timeout=20)
         try:
-            path = pooch.retrieve(url, source.digest, source.name, folder, downloader=downloader)
-            return Path(path)
+            return _retrieve(url, source, folder)
         except ValueError:
             failures.append(f"  {url}: its content does not match the expected digest ({source.digest[:20]}...)")
         except (OSError, requests.RequestException) as error:
@@ -109,39 +107,34 @@ def download(source: Source, folder: Path) -> Path:
     )
 
 
+def _retrieve(url: str, source: Source, folder: Path) -> Path:
+    """The path of the file from this address.
+
+    Raises:
+        ValueError: what is there has another digest.
+
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    downloader = Download(source.name, folder / f".{source.name}.part")
+    try:
+        path = pooch.retrieve(url, source.digest, source.name, folder, downloader=downloader)
+    except ValueError:
+        if not downloader.has_resumed:
+            raise
+        # The part that was there may have been another file's; it is gone now.
+        path = pooch.retrieve(url, source.digest, source.name, folder, downloader=downloader)
+    return Path(path)
+
+
 def _reason(error: Exception) -> str:
     import requests
 
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off; the same command goes on where it did"
+    if isinstance(error, requests.Timeout):
+        return "no answer"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return " ".join(str(error).split())[:200]
-
-
-class _Progress:
-    """What pooch needs of a progress bar, shown by rich."""
-
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn(f"downloading {name}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True))
-        self.task = self.bar.add_task(name, total=None)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "total":
-            self.bar.update(self.task, total=value)
-            self.bar.start()
-        object.__setattr__(self, name, value)
-
-    def update(self, amount: int) -> None:
-        """Some bytes have come."""
-        self.bar.advance(self.task, amount)
-
-    def reset(self) -> None:
-        """Pooch calls this before it reports the whole size once more."""
-        self.bar.reset(self.task)
-
-    def close(self) -> None:
-        """The download has ended."""
-        self.bar.stop()
