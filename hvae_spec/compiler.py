@@ -35,6 +35,7 @@ def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
         nonlinearity(spec),
         spec.batch_norm_eps if spec.batch_norm else None,
         spec.variance_floor,
+        spec.mean_clip,
     )
     layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
     return Hierarchy(
@@ -68,7 +69,9 @@ def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
     for spec in specs:
         single = hierarchy(spec.model, pixels)
         streams = Streams([spec.seed]).begin("initialization")
-        initialize(single, spec.model.initialization, spec.model.variance_bias, streams.generators)
+        one = spec.model
+        top_down = one.inference_model.top_down
+        initialize(single, one.initialization, one.variance_bias, streams.generators, top_down=top_down)
         singles.append(single.state_dict())
     model.load_state_dict({name: torch.cat([single[name] for single in singles]) for name in singles[0]})
     return model

@@ -28,20 +28,21 @@ from hvae_spec.model import load_record
 from hvae_spec.nn import inference, initialization, likelihood, nonlinearity, objective
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
-from hvae_spec.spec.base import Fraction
+from hvae_spec.spec.base import Fraction, Positive, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
 from hvae_spec.spec.choices.optimizer import NUMBER, OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
+from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import TERMS, Term
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.equations import equations
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Column, PerMember, paths_stating
 from hvae_spec.spec.objective import ObjectiveSpec
-from hvae_spec.train import optimizer
+from hvae_spec.train import optimizer, schedules
 from hvae_spec.train.trainer import Trainer
 from tests.members import member
 from tune.bench import baseline, comparison
@@ -55,6 +56,7 @@ PAIRS = {
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
+    "schedule": (SCHEDULES, schedules.SCHEDULES),
     "objective term": (TERMS, objective.TERMS, baseline.TERMS),
     "data set": (PUBLISHED, LOADERS),
 }
@@ -219,6 +221,18 @@ def sgd(groups, settings):
     return torch.optim.SGD(options)
 
 
+class Halving(SpecModel):
+    """Half the learning rate in every further epoch."""
+
+    start: Positive = 1e-2
+
+
+class HalvingSection(ScheduleSection):
+    """The same by name."""
+
+    halving: Halving
+
+
 class Mirrored(type(INFERENCES["vae"])):
     """The bottom-up model under another name."""
 
@@ -250,6 +264,13 @@ JOINING = {
             (optimizer.OPTIMIZERS, "sgd", sgd),
         ],
         {"training.optimizer": {"sgd": {"lr": 0.01, "momentum": 0.7}}},
+    ),
+    "schedule": (
+        [
+            (SCHEDULES, "halving", LearningRateSchedule(HalvingSection(halving=Halving()))),
+            (schedules.SCHEDULES, "halving", lambda section, epoch: section.halving.start * 0.5 ** (epoch - 1)),
+        ],
+        {"training.schedule": {"halving": {"start": 0.02}}},
     ),
     "initialization": (
         [
@@ -328,7 +349,8 @@ def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path,
     assert len(frames.epochs) == 2
     # The settings of an optimizer are columns of their own: of those that had joined when analysis was imported.
     columns = {path.split(".")[1] for path in settings} & set(row)
-    assert {row[column] for column in columns} <= {name}
+    chosen = {name, *map(json.dumps, settings.values())}
+    assert {row[column] for column in columns} <= chosen
     assert columns or kind in ("optimizer", "objective term")
     assert main([str(tmp_path / "joined.yaml"), *options, "--plan"]) == 0
     (record,) = Results(tmp_path / "results").records

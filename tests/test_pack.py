@@ -618,9 +618,11 @@ def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch
 DECAY = {"training__lr_decay": {"factor": 0.5, "every": 2}, "training__clip_norm": 1}
 
 
-@pytest.mark.parametrize("epochs", [2, 3])
+STAGES = {"stages": [{"epochs": 1, "lr": 2e-3}, {"epochs": 1, "lr": 1e-3}, {"epochs": 2, "lr": 5e-4}]}
+
+
 @pytest.mark.parametrize(
-    "overrides", [{}, {"training__lr_decay": {"factor": 0.5, "every": 2}, "training__clip_norm": 1}]
+    ("epochs", "overrides"), [(2, {}), (3, {}), (2, DECAY), (3, DECAY), (3, {"training__schedule": STAGES})]
 )
 def test_a_longer_training_from_a_shorter_one_is_the_uninterrupted_one_bit_for_bit(tmp_path, epochs, overrides):
     short, whole = specs(training__epochs=epochs, **overrides), specs(**overrides)

@@ -16,16 +16,17 @@ import pandas as pd
 from analysis.caveats import not_canonical
 from analysis.columns import expected, inference_model, setting_fields
 from hvae_spec.spec.choices.dataset import DATASETS
-from hvae_spec.spec.data import is_binarized
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
+    AuthorsCode,
     BeforeFineTuning,
     Factor,
+    IdleBeside,
     Measured,
     NoBearing,
-    OfBinarization,
     Paper,
+    ReadIf,
     SameAs,
     SpecField,
     paths_affecting,
@@ -38,9 +39,25 @@ ANY = object()
 """Stands for whatever a field is set to."""
 IWAE_UNITS, IWAE_SAMPLES = "100-50", 50
 PAPERS_OWN = ("model", "objective", "training")
-"""Sections whose values in the paper are those of its own models. Those of the IWAE are Burda et al.'s, which the paper
-does not repeat.
+"""Sections whose values in the paper are those of its own models. Those of the IWAE are Burda et al.'s (`Paper.iwae`).
 """
+IMPLIED = "; the paper is silent, and the authors' code implies it"
+IN_BURDAS_CODE = (
+    "Adam's second moments start at 1",
+    "its eps is added to the uncorrected root",
+    "standard deviations are an exp",
+    "the output bias starts at the logit of the training means",
+    "batches are never shuffled",
+    "test images are drawn anew in every pass",
+)
+"""What Burda et al.'s code does and no field of a spec can say."""
+IN_THE_AUTHORS_CODE = (
+    "Adam's eps is added to the uncorrected root",
+    "the floor of variances is in densities only",
+    "beta of epoch e is (e - 1) / N_t",
+    "batch-norm statistics are of one fixed draw of the training set",
+)
+"""The same of the authors' code."""
 
 
 @cache
@@ -157,10 +174,36 @@ def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likeli
         if is_open:
             left_open.append(text)
         else:
-            found.append(f"{text} ({_shown(wanted)}{_implied(item, variant)})")
+            found.append(f"{text} ({_shown(wanted)}{_implied(item, members, variant)})")
     if left_open:
-        found.append(f"settings that the paper leaves open: {', '.join(left_open)}")
+        whose = "Burda et al. do not have" if variant == IWAE else "the paper leaves open"
+        found.append(f"settings that {whose}: {', '.join(left_open)}")
+    if variant == IWAE:
+        found.append(f"not as in Burda et al.'s code, where {', '.join(IN_BURDAS_CODE)}")
+    elif follows_authors_code(members):
+        found.append(f"not as in the authors' code, where {', '.join(IN_THE_AUTHORS_CODE)}")
     return tuple(found)
+
+
+def follows_authors_code(members: pd.DataFrame) -> bool:
+    """Whether the members of one cell have all that the authors' code sets where the paper is silent. What still
+    differs from that code there is then what no field can say.
+    """
+    left_open = (item for item in setting_fields().values() if is_left_open(item))
+    stated = ((item, item.fact(AuthorsCode)) for item in left_open)
+    return all(
+        _ours(item, members) == [expected(code.value, item)]
+        for item, code in stated
+        if code is not None and code.value is not OPEN and not _is_idle(item, members)
+    )
+
+
+def is_left_open(item: SpecField) -> bool:
+    """Whether the paper says nothing of a field on any data set. A first phase is the paper's plain training."""
+    paper = item.fact(Paper)
+    if item.fact(BeforeFineTuning) is not None:
+        return False
+    return paper is None or (paper.value is OPEN and not (paper.by_dataset or paper.by_layer or paper.is_varied))
 
 
 def _has_no_bearing(item: SpecField, quantity: str) -> bool:
@@ -172,10 +215,13 @@ def _has_no_bearing(item: SpecField, quantity: str) -> bool:
 
 def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     """Whether nothing reads the field of one cell's members."""
-    names = members[["dataset", "observation"]].dropna().drop_duplicates()
-    if item.fact(OfBinarization) is None:
+    other, read = item.fact(IdleBeside), item.fact(ReadIf)
+    if other is not None and members[other.column].notna().any() and not is_fine_tuned(members).any():
+        return True
+    if read is None:
         return False
-    return not any(is_binarized(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
+    names = members[["dataset", "observation"]].dropna().drop_duplicates()
+    return not any(read.condition(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
 
 
 def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:
@@ -193,8 +239,9 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
     default = expected(default, item)
     paper, factor = item.fact(Paper), item.fact(Factor)
     is_tuned &= not is_first_phase
-    if variant == IWAE and paper is not None and paper.iwae is not OPEN:
-        return expected(paper.iwae, item), False
+    burdas = OPEN if variant != IWAE or paper is None else paper.iwae_by_dataset.get(dataset, paper.iwae)
+    if burdas is not OPEN:
+        return expected(burdas, item), False
     setting = OPEN if paper is None else paper.setting(dataset, depth, fine_tuned=is_tuned)
     if paper is None or (setting is OPEN and not paper.is_varied):
         return default, True
@@ -204,10 +251,11 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
     return expected(setting, item) if has_factor else default, False
 
 
-def _implied(item: SpecField, variant: str) -> str:
+def _implied(item: SpecField, members: pd.DataFrame, variant: str) -> str:
     """Where the paper's value comes from, if the paper does not say it."""
     paper = item.fact(Paper)
-    return f"; {paper.implied}" if paper is not None and paper.implied and variant != IWAE else ""
+    is_implied = paper is not None and members["dataset"].iloc[0] in paper.implied
+    return IMPLIED if is_implied and variant != IWAE else ""
 
 
 def _ours(item: SpecField, members: pd.DataFrame) -> list[Any]:

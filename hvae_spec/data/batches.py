@@ -26,7 +26,7 @@ def draw_once(dataset: Dataset, part: Part, observation: str) -> Tensor:
     values = torch.tensor(dataset.train if part == "train" else dataset.test)
     generator = torch.Generator().manual_seed(stream_seed(0, FIXED_DRAWS[part]))
     noise = torch.rand(values.shape, generator=generator)
-    return LIKELIHOODS[observation].draw(values, dataset.levels, dataset.divisor, noise)
+    return LIKELIHOODS[observation].draw(values, dataset.width, dataset.divisor, noise)
 
 
 class Batches:
@@ -52,7 +52,7 @@ class Batches:
         last_batch: str,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.levels, self.divisor, self.batch_size = dataset.levels, dataset.divisor, batch_size
+        self.width, self.divisor, self.batch_size = dataset.width, dataset.divisor, batch_size
         self.likelihood = LIKELIHOODS[observation]
         self.fixed = redraw == "once"
         images = draw_once(dataset, "train", observation) if self.fixed else torch.tensor(dataset.train)
@@ -77,7 +77,7 @@ class Batches:
             return values.to(torch.float32)
         # Coarse noise is enough to decide between zero and one.
         uniform = streams.coarse_uniform if self.likelihood.binary else streams.uniform
-        return self.likelihood.draw(values, self.levels, self.divisor, uniform(*values.shape[1:]))
+        return self.likelihood.draw(values, self.width, self.divisor, uniform(*values.shape[1:]))
 
     def whole(self, streams: Streams) -> Tensor:
         """One draw of the whole training set in its own order, [M, N, D]."""

@@ -18,7 +18,7 @@ from hvae_spec.data.own import own_images
 from hvae_spec.errors import DataError
 from hvae_spec.registry import Registry
 from hvae_spec.spec.choices.dataset import INTENSITIES, ImageCounts
-from hvae_spec.spec.data import DataSpec, GreyDivisor
+from hvae_spec.spec.data import DataSpec, GreyDivisor, RescaledBy
 
 LOADERS: Registry[Callable[[], RawImages]] = Registry("loader of a data set")
 LOADERS.add("mnist", mnist)
@@ -39,6 +39,8 @@ class Dataset(RawImages):
     """Of the test images and their classes, before limits."""
     grey_divisor: GreyDivisor = "largest"
     """What makes a probability of a gray value."""
+    rescaled_by: RescaledBy = "levels"
+    """What brings dequantized gray values into [0, 1)."""
 
     @property
     def pixels(self) -> int:
@@ -52,6 +54,13 @@ class Dataset(RawImages):
         """
         is_gray = self.levels != INTENSITIES
         return self.levels if is_gray and self.grey_divisor == "levels" else self.levels - 1
+
+    @property
+    def width(self) -> int:
+        """What dequantized gray values are divided by: the number of levels, or what they stay below in the training
+        images, their largest gray value + 1.
+        """
+        return self.levels if self.rescaled_by == "levels" else int(self.train.max()) + 1
 
     @property
     def counts(self) -> ImageCounts:
@@ -75,6 +84,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         train_sha256=train_sha256,
         test_sha256=test_sha256,
         grey_divisor=spec.grey_divisor,
+        rescaled_by=spec.rescaled_by,
         **vars(raw),
     )
     if spec.copies > 1:

@@ -64,6 +64,8 @@ class Style:
     batch_norm_eps: float | None
     """None: no batch normalization."""
     variance_floor: float
+    mean_clip: float = 0.0
+    """What means of binary observations keep from 0 and 1."""
 
     def norm(self, units: int) -> nn.Module:
         """Batch normalization of `units` units, or nothing."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hvae_spec.nn.gaussian import GaussianHead
+from hvae_spec.nn.gaussian import MLP, GaussianHead, GaussianMapping
 from hvae_spec.nn.linear import Linear
 from hvae_spec.registry import Registry
 
@@ -22,6 +22,10 @@ class Initialization:
     """Normal rather than uniform."""
     draws_bias: bool = False
     """Biases are uniform, with the variance of the weights; otherwise they are 0."""
+    heads: "Initialization | None" = None
+    """How the maps after the hidden layers are drawn; None: as all others."""
+    latent_heads_with_top_down: "Initialization | None" = None
+    """How the heads of the latents are drawn where inference has a path down; None: as all heads."""
 
 
 INITIALIZATIONS: Registry[Initialization] = Registry("initialization in torch")
@@ -30,10 +34,26 @@ INITIALIZATIONS.add("glorot_normal", Initialization(lambda n_in, n_out: 2 / (n_i
 INITIALIZATIONS.add("glorot_uniform", Initialization(lambda n_in, n_out: 2 / (n_in + n_out), normal=False))
 INITIALIZATIONS.add("he_normal", Initialization(lambda n_in, n_out: 2 / n_in, normal=True))
 INITIALIZATIONS.add("he_uniform", Initialization(lambda n_in, n_out: 2 / n_in, normal=False))
+INITIALIZATIONS.add(
+    "lasagne",
+    Initialization(
+        lambda n_in, n_out: 4 / (n_in + n_out),
+        normal=True,
+        heads=INITIALIZATIONS["glorot_normal"],
+        latent_heads_with_top_down=INITIALIZATIONS["glorot_uniform"],
+    ),
+)
 
 
 @torch.no_grad()
-def initialize(model: nn.Module, scheme: str, variance_bias: float, generators: Sequence[torch.Generator]) -> None:
+def initialize(
+    model: nn.Module,
+    scheme: str,
+    variance_bias: float,
+    generators: Sequence[torch.Generator],
+    *,
+    top_down: bool = False,
+) -> None:
     """Draw the initial weights of every linear map of every member.
 
     Args:
@@ -41,13 +61,20 @@ def initialize(model: nn.Module, scheme: str, variance_bias: float, generators: 
         scheme: a name of `INITIALIZATIONS`.
         variance_bias: initial bias of the heads that give variances.
         generators: member m is drawn from generators[m] alone.
+        top_down: whether inference has a path down.
 
     """
     initialization = INITIALIZATIONS[scheme]
-    for module in model.modules():
+    heads = initialization.heads or initialization
+    latent_heads = (initialization.latent_heads_with_top_down if top_down else None) or heads
+    modules = list(model.modules())
+    hidden = {linear for module in modules if isinstance(module, MLP) for linear in module.linears}
+    of_latents = {module.head.linear for module in modules if isinstance(module, GaussianMapping)}
+    for module in modules:
         if isinstance(module, Linear):
+            drawn = initialization if module in hidden else latent_heads if module in of_latents else heads
             for member, generator in enumerate(generators):
-                _draw(module, member, initialization, generator)
+                _draw(module, member, drawn, generator)
     for module in model.modules():
         if isinstance(module, GaussianHead) and module.linear.bias is not None and variance_bias:
             half = module.linear.bias.shape[1] // 2

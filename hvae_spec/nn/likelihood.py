@@ -1,5 +1,6 @@
 """The observation models p(x|z_1), Eqs. 1 and 2. Their output layers are never batch-normalized."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
@@ -42,12 +43,12 @@ class Likelihood(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def draw(values: Tensor, levels: int, divisor: int, uniform: Tensor) -> Tensor:
+    def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
         """Observations from gray values.
 
         Args:
-            values: gray values 0 ... levels - 1, or intensities in [0, 1], which are floats and have `levels` 2.
-            levels: number of gray levels.
+            values: gray values 0, 1, ..., or intensities in [0, 1], which are floats.
+            width: what dequantized gray values are divided by (`data.rescaled_by`).
             divisor: what makes a probability of a gray value (`data.grey_divisor`); 1 for intensities.
             uniform: noise on [0, 1), of the same shape.
 
@@ -59,25 +60,34 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry("observation model in torch")
 
 @LIKELIHOODS.register("bernoulli")
 class BernoulliLikelihood(Likelihood):
-    """p(x|z_1) = B(x | mu(z_1)), Eq. 2, with mu = sigmoid(Linear(MLP(z_1)))."""
+    """p(x|z_1) = B(x | mu(z_1)), Eq. 2, with mu = sigmoid(Linear(MLP(z_1))), clipped to [c, 1 - c] with the style's
+    `mean_clip` c.
+    """
 
     binary = True
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__(style, units, widths, pixels)
         self.logits = Linear(style.members, self.mlp.outputs, pixels)
+        clip = style.mean_clip
+        self.largest_logit = math.log1p(-clip) - math.log(clip) if clip else None
+
+    def clipped_logits(self, z: Tensor) -> Tensor:
+        """The logits of mu. To clip them is to clip mu: its gradient is 0 beyond, too."""
+        logits: Tensor = self.logits(self.mlp(z))
+        return logits if self.largest_logit is None else logits.clamp(-self.largest_logit, self.largest_logit)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """log p(x|z_1) = sum_d [x_d log mu_d + (1 - x_d) log(1 - mu_d)]."""
-        logits = self.logits(self.mlp(z))
+        logits = self.clipped_logits(z)
         return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(1)
 
     def mean(self, z: Tensor) -> Tensor:
         """E[x|z_1] = mu."""
-        return torch.sigmoid(self.logits(self.mlp(z)))
+        return torch.sigmoid(self.clipped_logits(z))
 
     @staticmethod
-    def draw(values: Tensor, levels: int, divisor: int, uniform: Tensor) -> Tensor:
+    def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
         """Binarization: a pixel is 1 with probability value / divisor."""
         return (uniform * divisor < values.to(torch.float32)).to(torch.float32)
 
@@ -104,12 +114,14 @@ class GaussianLikelihood(Likelihood):
         return self.distribution(z).mean
 
     @staticmethod
-    def draw(values: Tensor, levels: int, divisor: int, uniform: Tensor) -> Tensor:
+    def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
         """See `dequantize`."""
-        return dequantize(values, levels, uniform)
+        return dequantize(values, width, uniform)
 
 
-def dequantize(values: Tensor, levels: int, uniform: Tensor) -> Tensor:
-    """Uniform dequantization: (value + u) / levels, which lies in [0, 1). Intensities stay as they are."""
+def dequantize(values: Tensor, width: int, uniform: Tensor) -> Tensor:
+    """Uniform dequantization: (value + u) / width, which lies in [0, 1) if the width is the number of levels.
+    Intensities stay as they are.
+    """
     gray = values.to(torch.float32)
-    return gray if values.is_floating_point() else (gray + uniform) / levels
+    return gray if values.is_floating_point() else (gray + uniform) / width

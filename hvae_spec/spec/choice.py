@@ -63,13 +63,14 @@ class Named:
 @dataclass(frozen=True)
 class OneOf:
     """The type of a field that holds one choice with its settings, `{adam: {lr: 1e-3}}`, or, where `by_name`, also a
-    name alone: of a choice without settings, or of one with its default settings.
+    name alone: of a choice without settings, or of one with its default settings; or, where `or_null`, nothing.
 
-    A validated value is a name or a `ChoiceSection`. Choices are looked up as by `Named`.
+    A validated value is a name, a `ChoiceSection` or None. Choices are looked up as by `Named`.
     """
 
     registry: Registry[Any]
     by_name: bool = False
+    or_null: bool = False
 
     @property
     def sections(self) -> dict[str, type[ChoiceSection]]:
@@ -85,7 +86,7 @@ class OneOf:
         values = [f"{{{name}: {self.registry[name].default.settings}}}" for name in self.sections]
         return [*self.registry, *values]
 
-    def validate(self, value: Any) -> str | ChoiceSection:
+    def validate(self, value: Any) -> str | ChoiceSection | None:
         """The choice.
 
         Raises:
@@ -93,7 +94,7 @@ class OneOf:
                 invalid.
 
         """
-        if isinstance(value, ChoiceSection):
+        if isinstance(value, ChoiceSection) or (value is None and self.or_null):
             return value
         if self.by_name and isinstance(value, str) and value in self.registry:
             default: ChoiceSection | None = self.registry[value].default
@@ -118,6 +119,8 @@ class OneOf:
         options: list[Any] = [handler(section.__pydantic_core_schema__) for section in self.sections.values()]
         if self.by_name:
             options.insert(0, {"enum": list(self.registry), "type": "string"})
+        if self.or_null:
+            options.append({"type": "null"})
         return options[0] if len(options) == 1 else {"oneOf": options}
 
 

@@ -169,8 +169,25 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
 
 
 def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
-    """A learning rate that is annealed until float32 takes it for 0, so that the rest of the training does nothing."""
-    decay, lr = training.lr_decay, training.optimizer.settings.lr
+    """Two ways at once to set the learning rate, a schedule that training is too short for, and a learning rate that is
+    annealed until float32 takes it for 0, so that the rest of the training does nothing.
+    """
+    decay, lr, chosen = training.lr_decay, training.optimizer.settings.lr, training.schedule
+    if chosen is not None and decay is not None:
+        yield Inconsistency(
+            ("training", "schedule"),
+            "a schedule beside lr_decay: both would set the learning rate",
+            "one of the two, and null for the other",
+            ("training.schedule", "training.lr_decay"),
+        )
+        return
+    if chosen is not None and (never := chosen.unreached(training.epochs)):
+        yield Inconsistency(
+            ("training", "schedule", *never.path),
+            never.message,
+            never.remedy,
+            ("training.schedule", "training.epochs"),
+        )
     if decay is None or decay.factor == 1:
         return
     # Of logarithms, as the rate itself may be too small for float64.

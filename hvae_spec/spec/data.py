@@ -11,9 +11,8 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Real, SpecModel
 from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES, ImageCounts
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import is_binary
 from hvae_spec.spec.fields import (
-    OPEN,
     Affects,
     AuthorsCode,
     Column,
@@ -21,8 +20,8 @@ from hvae_spec.spec.fields import (
     NoBearing,
     NoColumn,
     NoStepCost,
-    OfBinarization,
     Paper,
+    ReadIf,
 )
 
 DatasetName = Annotated[str, Named(DATASETS)]
@@ -44,6 +43,7 @@ OwnFile = Annotated[
 
 
 GreyDivisor = Literal["largest", "levels"]
+RescaledBy = Literal["levels", "training_maximum"]
 
 GRAY_RANGE = (0, 255)
 """The range of image files."""
@@ -84,7 +84,15 @@ class OwnImages(SpecModel):
 
 def is_binarized(dataset: str, observation: str) -> bool:
     """Whether x is drawn from gray levels as zeros and ones: by names of a data set and of an observation model."""
-    return OBSERVATIONS[observation].binary and DATASETS[dataset].levels != INTENSITIES
+    return is_binary(dataset, observation) and DATASETS[dataset].levels != INTENSITIES
+
+
+def is_dequantized(dataset: str, observation: str) -> bool:
+    """Whether x is drawn from gray levels as real numbers: by names of a data set and of an observation model."""
+    return not is_binary(dataset, observation) and DATASETS[dataset].levels != INTENSITIES
+
+
+NUMBER = NoStepCost("a number in the draw")
 
 
 class DataSpec(SpecModel):
@@ -96,26 +104,29 @@ class DataSpec(SpecModel):
     download) or `own` (see `own`)."""
     own: Annotated[OwnImages | None, NoBearing("the paper has no images of the user's own")] = None
     """Images of your own, for `dataset: own`: their name, file and range of values."""
-    copies: Annotated[Count, AuthorsCode("2 for `norb`")] = 1
+    copies: Annotated[
+        Count, NoBearing("the number of training images, which is compared, tells it"), AuthorsCode("2 for `norb`")
+    ] = 1
     """How often every image stands in the training set; the test set holds each once. With 2, `norb` is as in the
     authors' code, whose set holds the first camera's images twice. (A test set twice over would say nothing more, and
     a standard error over its images too small by the root of 2.)"""
     redraw: Annotated[
         Literal["every_epoch", "once"],
         Column("redraw", "training images drawn"),
-        Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN}),
+        Paper("every_epoch", "Sec. 3", by_dataset={"norb": "once"}, implied=("norb",)),
+        AuthorsCode("`once` for `norb`"),
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
     uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member."""
     grey_divisor: Annotated[
         GreyDivisor,
-        OfBinarization(),
-        NoStepCost("a number in the draw"),
+        ReadIf(is_binarized),
+        NUMBER,
         Column("grey_divisor", "P(x = 1) is gray over"),
         Paper(
             by_dataset={"mnist": "levels"},
             iwae="largest",
-            implied="the paper is silent, and the authors' code implies it",
+            implied=("mnist",),
         ),
         AuthorsCode("`levels` for `mnist`: its `mnist.pkl.gz` holds gray / 256"),
     ] = "largest"
@@ -124,11 +135,28 @@ class DataSpec(SpecModel):
     (MNIST: 256, as `mnist.pkl.gz` has it, where white is 1 in 255 of 256 draws). Likelihoods on the two scales do not
     compare: given the image, the second draw has 1.3 nats more entropy on MNIST. Intensities in [0, 1], as OMNIGLOT
     has them, are probabilities as they are."""
+    rescaled_by: Annotated[
+        RescaledBy,
+        ReadIf(is_dequantized),
+        NUMBER,
+        Column("rescaled_by", "dequantized gray is divided by"),
+        Paper(by_dataset={"norb": "training_maximum"}, implied=("norb",)),
+        AuthorsCode("`training_maximum` for `norb`, of the noisy values; `levels` in a later version"),
+    ] = "levels"
+    """Dequantization of gray levels for a `gaussian` observation: gray + u, u uniform on [0, 1), is divided by the
+    number of levels, or by the largest that it can be in the training images in use, their largest gray + 1. A density
+    is higher by D log(256 / that) nats where it is divided by less. Intensities in [0, 1] stay as they are."""
     train_images: Annotated[
         Count | None,
         Column("train_images_limit", "training images"),
         Measured("train_images"),
-        Paper(by_dataset={name: published_counts()[name].train for name in PAPER}, where="Sec. 3"),
+        Paper(
+            by_dataset={"mnist": 60_000, "omniglot": 24_345, "norb": 2 * 24_300},
+            where="Sec. 3",
+            implied=("norb",),
+            iwae_by_dataset={"mnist": 60_000 - 400, "omniglot": 24_345 - 1_345},
+        ),
+        AuthorsCode("48,600 for `norb`: the first camera's, twice"),
     ] = None
     """Use only the first so many training images. Null: all."""
     test_images: Annotated[

@@ -23,12 +23,15 @@ def inference(model: ModelSpec) -> str:
 def equations(model: ModelSpec) -> tuple[str, ...]:
     """How every factor follows from what it depends on, one equation per entry (paper, Sec. 2)."""
     floor = f" + {model.variance_floor:g}" if model.variance_floor else ""
+    observation = OBSERVATIONS[model.observation]
+    clipped = f", its means clipped to [{model.mean_clip:g}, 1 - {model.mean_clip:g}]"
+    clipped = clipped if model.mean_clip and observation.binary else ""
     conditionals = ("p(z_i|z_{i+1}) = N(μ_i(z_{i+1}), σ²_i(z_{i+1}))",) if model.depth > 1 else ()
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
         f"p(z_{model.depth}) = N(0, I)",
         *conditionals,
-        OBSERVATIONS[model.observation].equation,
+        observation.equation + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
     )
 

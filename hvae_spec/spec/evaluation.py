@@ -33,7 +33,7 @@ class EvaluationSpec(SpecModel):
         Literal["whole_set", "batch_average"],
         Affects("evaluation"),
         NoStepCost("the evaluation is measured after them"),
-        AuthorsCode("the whole training set, before every evaluation"),
+        AuthorsCode("the whole training set, before every evaluation", "whole_set"),
     ] = "whole_set"
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single
     batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training

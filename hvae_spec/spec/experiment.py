@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Annotated, Any, TypeVar
@@ -13,9 +14,9 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.data import DataSpec, is_binarized
+from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec
-from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, paths_affecting
+from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, ReadIf, fields, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
@@ -110,7 +111,7 @@ class MemberSpec(SpecModel):
         if first is None:
             return None
         objective = ObjectiveSpec.model_validate(first.model_dump(exclude={"epochs"}))
-        training = {"epochs": first.epochs, "lr_decay": None, "first_phase": None}
+        training = {"epochs": first.epochs, "lr_decay": None, "schedule": None, "first_phase": None}
         return self.model_copy(update={"objective": objective, "training": self.training.model_copy(update=training)})
 
     @property
@@ -176,6 +177,10 @@ def _affecting(*parts: Part) -> frozenset[Loc]:
 
 def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
     """What `MemberSpec.content` describes, with the fields at some paths as if they had their defaults."""
+    if member.training.schedule is not None:
+        # Nothing but a first phase reads the optimizer's learning rate, and all that follows depends on the phase.
+        rate = {("training", "optimizer", member.training.optimizer.choice, "lr")}
+        without = without | rate if member.training.first_phase is None else without - rate
     neutral = _neutral(member, without, ())
     content = neutral.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
     for path in without:
@@ -207,12 +212,12 @@ def _pop(tree: dict[str, Any], path: Loc) -> None:
 def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     """Drop from a member's content what says the same as its absence, or what nothing in this member reads."""
     model, objective = member.model, member.objective
-    for layer, fields in zip(model.layers, content["model"]["layers"], strict=True):
+    for layer, stated in zip(model.layers, content["model"]["layers"], strict=True):
         if layer.down == layer.mlp:
-            fields.pop("mlp_down", None)
+            stated.pop("mlp_down", None)
         if not model.inference_model.top_down or layer.top_down == layer.down:
-            fields.pop("mlp_top_down", None)
-    idle = [] if model.inference_model.top_down else [("model", "share_top_down")]
+            stated.pop("mlp_top_down", None)
+    idle: list[Loc] = [] if model.inference_model.top_down else [("model", "share_top_down")]
     content["model"]["inference"] = model.effective_inference
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
@@ -221,8 +226,7 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
     data = member.data
-    if not is_binarized(data.dataset, model.observation):
-        idle.append(("data", "grey_divisor"))
+    idle += [path for path, is_read in _conditions() if not is_read(data.dataset, model.observation)]
     if data.is_own and data.own:
         # Where the images lie on this machine is nothing of the member.
         content["data"]["own"]["file"] = os.path.basename(data.own.file)
@@ -232,12 +236,19 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
         _, train, test = DATASETS[data.dataset].counts or (0, 0, 0)
         idle += [("data", "train_images")] * (data.train_images == data.copies * train)
         idle += [("data", "test_images")] * (data.test_images == test)
-    for section, key in idle:
-        content.get(section, {}).pop(key, None)
+    for path in idle:
+        _pop(content, path)
     # A section that holds nothing else is the same as none.
     for section in ("objective", "evaluation"):
         if not content.get(section, True):
             del content[section]
+
+
+@kept_until_a_choice_joins
+def _conditions() -> tuple[tuple[Loc, Callable[[str, str], bool]], ...]:
+    """The fields that are read only if something is true of the data set and the observation model, and what."""
+    stated = ((item.path, item.fact(ReadIf)) for item in fields(MemberSpec))
+    return tuple((path, read.condition) for path, read in stated if read is not None)
 
 
 class Experiment(SpecModel):

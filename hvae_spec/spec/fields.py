@@ -7,7 +7,7 @@ of one pack and out of one measurement of speed, is a column of `frames.members`
 beside a published number where it differs from its default.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -127,8 +127,11 @@ class Paper:
     """The same, in fine-tuning alone."""
     iwae: Any = OPEN
     """What Burda et al. set it to for their importance-weighted autoencoder, with which the paper compares itself."""
-    implied: str = ""
-    """Where the value comes from, if the paper itself does not say it: marks beside published values say so too."""
+    iwae_by_dataset: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The same on some data sets, in place of `iwae`."""
+    implied: tuple[str, ...] = ()
+    """The data sets for which the paper is silent and the authors' code implies the value: marks beside published
+    values say so too."""
 
     def setting(self, dataset: str, depth: int, *, fine_tuned: bool) -> Any:
         """The value on a data set at a depth, `OPEN` if the paper leaves it open there; a list over the layers of a
@@ -152,9 +155,12 @@ class BeforeFineTuning:
 
 @dataclass(frozen=True)
 class AuthorsCode:
-    """What the authors' published code does, where that is not what the paper says. Markdown."""
+    """What the authors' published code does, where that is not what the paper says."""
 
     text: str
+    """Markdown."""
+    value: Any = OPEN
+    """The same as it stands in the YAML, where it is one value on all data sets."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +173,17 @@ class NoBearing:
 
 
 @dataclass(frozen=True)
-class OfBinarization:
-    """The field is about making zeros and ones of gray levels: where that is not done, nothing reads it."""
+class ReadIf:
+    """Nothing reads the field but of data sets and observation models, by their names, of which this is true."""
+
+    condition: Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class IdleBeside:
+    """Nothing but a first phase reads the field of a member for which this other column has a value."""
+
+    column: str
 
 
 @dataclass(frozen=True)

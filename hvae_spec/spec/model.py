@@ -2,15 +2,25 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, Strict
 
-from hvae_spec.spec.base import Count, Flag, NonNegative, Positive, Real, SpecModel
+from hvae_spec.spec.base import Count, Flag, InFloat64, NonNegative, Positive, Real, SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
-from hvae_spec.spec.choices.observation import OBSERVATIONS
-from hvae_spec.spec.fields import AuthorsCode, Column, Factor, NoStepCost, NotInReport, Paper, PerMember, SameAs
+from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary
+from hvae_spec.spec.fields import (
+    AuthorsCode,
+    Column,
+    Factor,
+    NoStepCost,
+    NotInReport,
+    Paper,
+    PerMember,
+    ReadIf,
+    SameAs,
+)
 
 Widths = tuple[Count, ...]
 Inference = Annotated[str, Named(INFERENCES)]
@@ -21,15 +31,19 @@ Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True
 
 WIDTHS = ((512, 512), (256, 256), (128, 128), (64, 64), (32, 32))
 """The paper's hidden widths, z_1 first; the same "for all connections"."""
+BURDAS_WIDTHS = [[200, 200], [100, 100]]
+"""Burda et al.'s."""
 DRAWN = NotInReport("the drawings of the architectures show it, and it differs with depth")
 
 
 class StochasticLayer(SpecModel):
     """One layer z_i of latent variables and the MLPs that touch it."""
 
-    units: Annotated[Count, Column("units"), DRAWN, Paper(by_layer=(64, 32, 16, 8, 4), where="Sec. 3")]
+    units: Annotated[Count, Column("units"), DRAWN, Paper(by_layer=(64, 32, 16, 8, 4), where="Sec. 3", iwae=[100, 50])]
     """Number of latent units of z_i."""
-    mlp: Annotated[Widths, Column("widths", "hidden widths"), DRAWN, Paper(by_layer=WIDTHS, where="Sec. 3")]
+    mlp: Annotated[
+        Widths, Column("widths", "hidden widths"), DRAWN, Paper(by_layer=WIDTHS, where="Sec. 3", iwae=BURDAS_WIDTHS)
+    ]
     """Hidden widths of the mapping up into z_i, and of the mapping down out of z_i (to z_{i-1}, or to x for i = 1).
     An empty list makes the mapping linear."""
     mlp_down: Annotated[
@@ -37,7 +51,7 @@ class StochasticLayer(SpecModel):
         Column("widths_down", "hidden widths of the generative mappings"),
         DRAWN,
         SameAs("mlp"),
-        Paper(by_layer=WIDTHS, where="Sec. 3"),
+        Paper(by_layer=WIDTHS, where="Sec. 3", iwae=BURDAS_WIDTHS),
         AuthorsCode("the ladder's p(z_i|z_{i+1}) has the widths of layer i"),
     ] = None
     """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
@@ -79,27 +93,42 @@ class ModelSpec(SpecModel):
     batch_norm: Annotated[Flag, Factor("+BN"), Paper(True, "Sec. 2.3")] = False
     """Batch normalization of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
     the heads of p(x|z_1) are never normalized."""
-    batch_norm_eps: Annotated[Positive, NUMBER, AuthorsCode("`1e-10`")] = 1e-5
+    batch_norm_eps: Annotated[Positive, NUMBER, AuthorsCode("`1e-10`", 1e-10)] = 1e-5
     """Added to the variance inside batch normalization (the authors' code: 1e-10)."""
     nonlinearity: Annotated[
         Nonlinearity,
         Column("nonlinearity"),
-        Paper({"leaky_relu": 0.1}, "Sec. 3", by_dataset={"norb": "tanh"}),
+        Paper({"leaky_relu": 0.1}, "Sec. 3", by_dataset={"norb": "tanh"}, iwae="tanh"),
         AuthorsCode("`{leaky_relu: 0.01}`"),
     ] = LeakyReLU(leaky_relu=0.1)
     """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
     The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
-    observation: Annotated[Observation, Paper("bernoulli", "Sec. 3", by_dataset={"norb": "gaussian"})] = "bernoulli"
+    observation: Annotated[
+        Observation, Paper("bernoulli", "Sec. 3", by_dataset={"norb": "gaussian"}, iwae="bernoulli")
+    ] = "bernoulli"
     """p(x|z_1): `bernoulli` (Eq. 2) or `gaussian` with predicted mean and variance (Eq. 1)."""
-    initialization: Annotated[Initialization, PerMember(), START, AuthorsCode("`glorot_normal`")] = "torch"
-    """Initial weights: `torch` is PyTorch's default for nn.Linear, uniform on +-1/sqrt(fan_in);
-    the authors' code uses `glorot_normal`."""
+    mean_clip: Annotated[
+        float,
+        Strict(),
+        Field(ge=0, lt=0.5, allow_inf_nan=False),
+        InFloat64("the largest logit that it leads to is what must count"),
+        ReadIf(is_binary),
+        AuthorsCode("`1e-5`", 1e-5),
+    ] = 0.0
+    """Clip the means of a `bernoulli` observation to [mean_clip, 1 - mean_clip], in training and evaluation, as the
+    authors' code does with 1e-5. 0: no clipping."""
+    initialization: Annotated[
+        Initialization, PerMember(), START, Paper(iwae="glorot_uniform"), AuthorsCode("`lasagne`", "lasagne")
+    ] = "torch"
+    """Initial weights: `torch` is PyTorch's default for nn.Linear, uniform on +-1/sqrt(fan_in). `lasagne` is as in the
+    authors' code: Glorot's normal with a gain of sqrt(2) in hidden layers and of 1 in heads, and Glorot's uniform in
+    the heads of a ladder's latents. (Its variance heads begin with a bias of 1: `variance_bias`.)"""
     variance_bias: Annotated[
-        Real, PerMember(), START, AuthorsCode("`1` (without effect where the head has batch normalization)")
+        Real, PerMember(), START, AuthorsCode("`1` (without effect where the head has batch normalization)", 1.0)
     ] = 0.0
     """Initial bias of the heads that give variances, before the softplus (the authors' code: 1).
     It has no effect on a head with batch normalization."""
-    variance_floor: Annotated[NonNegative, NUMBER, AuthorsCode("`1e-5`, in the densities only")] = 1e-6
+    variance_floor: Annotated[NonNegative, NUMBER, AuthorsCode("`1e-5`, in the densities only", 1e-5)] = 1e-6
     """Added to every variance after the softplus, in densities and sampling alike, so that each bound stays a bound.
     (The authors' code adds 1e-5 in the densities only.)"""
 

@@ -113,10 +113,10 @@ def _paper(item: SpecField) -> str:
     paper = item.fact(Paper)
     if paper is None:
         return NOT_STATED
-    where = f" ({paper.where or paper.implied})" if paper.where or paper.implied else ""
+    where = f" ({paper.where})" if paper.where else ""
     if paper.is_varied:
         return f"varied{where}"
-    return "; ".join(_settings_of(paper)) + where
+    return ("; ".join(_settings_of(paper)) or NOT_STATED) + where
 
 
 def _settings_of(paper: Paper) -> Iterator[str]:
@@ -125,7 +125,8 @@ def _settings_of(paper: Paper) -> Iterator[str]:
     elif paper.value is not OPEN:
         yield _quoted(paper.value)
     for dataset, value in paper.by_dataset.items():
-        yield f"{dataset}: {NOT_STATED if value is OPEN else _quoted(value)}"
+        implied = f" ({NOT_STATED}; implied by the authors' code)" * (dataset in paper.implied)
+        yield f"{dataset}: {NOT_STATED if value is OPEN else _quoted(value)}{implied}"
     if paper.is_varied_in_fine_tuning:
         yield "varied in fine-tuning"
     elif paper.fine_tuning is not OPEN and paper.fine_tuning != paper.value:

@@ -7,6 +7,7 @@ from pydantic import Field, Strict
 from hvae_spec.spec.base import Count, InFloat64, Positive, SpecModel
 from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Adam, AdamSection, OptimizerSection
+from hvae_spec.spec.choices.schedule import SCHEDULES, ScheduleSection
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
@@ -24,10 +25,18 @@ NUMBER = NoStepCost("a number within an update that is done whatever it is")
 LATER = NoStepCost("it changes the values that a step starts from, and no step")
 
 
-EPOCHS = Paper(2000, "Sec. 3", by_dataset={"omniglot": 1500, "norb": 4000}, fine_tuning=2000)
+EPOCHS = Paper(2000, "Sec. 3", by_dataset={"omniglot": 1500, "norb": 4000}, fine_tuning=2000, iwae=3280)
+BURDAS_STAGES = {
+    "stages": [
+        {"epochs": 3**stage, "lr": lr}
+        for stage, lr in enumerate((1e-3, 7.2e-4, 5.2e-4, 3.7e-4, 2.7e-4, 1.9e-4, 1.4e-4, 1e-4))
+    ]
+}
+"""Burda et al.'s schedule: 3^i epochs at 1e-3 * 10^(-i/7), i = 0 ... 7, which their code rounds as it stands here."""
 
 
 Optimizer = Annotated[OptimizerSection, OneOf(OPTIMIZERS)]
+Schedule = Annotated[ScheduleSection | None, OneOf(SCHEDULES, or_null=True)]
 
 
 class LearningRateDecay(SpecModel):
@@ -39,11 +48,13 @@ class LearningRateDecay(SpecModel):
         Field(gt=0, le=1),
         InFloat64("the learning rate that it leads to is what must count"),
         Column("lr_decay_factor", "learning rate decay factor"),
-        Paper(None, "Table 1", fine_tuning=0.75),
+        Paper(None, "Table 1", fine_tuning=0.75, iwae=None),
     ]
     """What the learning rate is multiplied by."""
     every: Annotated[
-        Count, Column("lr_decay_every", "learning rate decay every"), Paper(None, "Table 1", fine_tuning=200)
+        Count,
+        Column("lr_decay_every", "learning rate decay every"),
+        Paper(None, "Table 1", fine_tuning=200, iwae=None),
     ]
     """Epochs between multiplications."""
 
@@ -66,21 +77,32 @@ class TrainingSpec(SpecModel):
         Count, Affects("length"), NoStepCost("how many epochs there are"), Column("planned_epochs", "epochs"), EPOCHS
     ]
     """Passes over the training set."""
-    batch_size: Annotated[Count, Paper(256, "Sec. 3")] = 256
+    batch_size: Annotated[Count, Paper(256, "Sec. 3", iwae=20)] = 256
     """Images in a step."""
     optimizer: Optimizer = AdamSection(adam=Adam())
     """The optimizer: `{adam: {lr: 1e-3}}`."""
     lr_decay: Annotated[LearningRateDecay | None, Affects("schedule"), NUMBER] = None
     """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
+    schedule: Annotated[
+        Schedule,
+        Affects("schedule"),
+        NUMBER,
+        Column("schedule", "learning rate schedule"),
+        Paper(None, "Sec. 3", iwae=BURDAS_STAGES),
+    ] = None
+    """The learning rate of every epoch, in place of the optimizer's `lr`, which only a `first_phase` reads beside it:
+    `{stages: [{epochs: 1, lr: 1e-3}, {epochs: 3, lr: 5e-4}]}`. The last stage goes on to the end of training; a stage
+    that would begin later is refused. Null: the optimizer's `lr`, annealed by `lr_decay`, which cannot stand beside a
+    schedule."""
     first_phase: Annotated[
         FirstPhase | None, Affects("trajectory"), LATER, ColumnPrefix("first_phase_"), BeforeFineTuning()
     ] = None
     """Fine-tuning: start from the finished member that this describes. Null: start from initial weights."""
-    clip_norm: Annotated[Positive | None, PerMember(), AuthorsCode("`4`")] = None
+    clip_norm: Annotated[Positive | None, PerMember(), AuthorsCode("`4`", 4.0)] = None
     """Scale each member's gradient down to this norm over all parameters (the authors' code: 4). Null: no clipping."""
-    clip_value: Annotated[Positive | None, PerMember(), AuthorsCode("then `0.9`")] = None
+    clip_value: Annotated[Positive | None, PerMember(), AuthorsCode("then `0.9`", 0.9)] = None
     """Then limit each entry of the gradient to this magnitude (the authors' code: 0.9). Null: no clipping."""
-    last_batch: Annotated[Literal["drop", "keep"], AuthorsCode("`drop`")] = "drop"
+    last_batch: Annotated[Literal["drop", "keep"], AuthorsCode("`drop`", "drop")] = "drop"
     """The last, smaller batch of an epoch. Every epoch is shuffled again, so dropping it (as the authors do) loses no
     image for good and keeps every step alike."""
     matmul_precision: MatmulPrecision = "highest"

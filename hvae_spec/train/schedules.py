@@ -4,9 +4,12 @@ Two members of one trajectory take the same steps as long as their schedules agr
 on from the shorter one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hvae_spec.registry import Registry
+from hvae_spec.spec.choices.schedule import Stages
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
@@ -28,7 +31,7 @@ class Schedule:
 
 FIELDS = {
     "beta": ("objective.warm_up",),
-    "lr": ("training.optimizer", "training.lr_decay"),
+    "lr": ("training.schedule", "training.optimizer", "training.lr_decay"),
     "mc_samples": ("objective.mc_samples", "objective.sample_ramp"),
     "iw_samples": ("objective.iw_samples", "objective.sample_ramp"),
 }
@@ -63,10 +66,31 @@ def warm_up(epoch: int, epochs_to_one: int) -> float:
 
 
 def learning_rate(training: TrainingSpec, epoch: int) -> float:
-    """The learning rate of an epoch (counted from 1): multiplied by the decay's factor every so many epochs."""
+    """The learning rate of an epoch (counted from 1): that of the schedule, or the optimizer's, multiplied by the
+    decay's factor every so many epochs.
+    """
+    if training.schedule is not None:
+        return SCHEDULES[training.schedule.choice](training.schedule, epoch)
     decay = training.lr_decay
     times = 0 if decay is None else (epoch - 1) // decay.every
     return training.optimizer.settings.lr * (1.0 if decay is None else decay.factor**times)
+
+
+SCHEDULES: Registry[Callable[..., float]] = Registry("schedule of the learning rate")
+"""Functions of a schedule's section and an epoch, counted from 1, that give the learning rate."""
+
+
+@SCHEDULES.register("stages")
+def stages(section: Stages, epoch: int) -> float:
+    """The learning rate of the stage that an epoch lies in; the last stage goes on.
+
+    >>> from hvae_spec.spec.choices.schedule import Stage
+    >>> section = Stages(stages=(Stage(epochs=1, lr=1e-3), Stage(epochs=2, lr=1e-4)))
+    >>> [stages(section, epoch) for epoch in (1, 2, 3, 4)]
+    [0.001, 0.0001, 0.0001, 0.0001]
+    """
+    rates = zip(section.stages, section.ends, strict=True)
+    return next((stage.lr for stage, end in rates if epoch <= end), section.stages[-1].lr)
 
 
 def samples(objective: ObjectiveSpec, epoch: int) -> tuple[int, int]:

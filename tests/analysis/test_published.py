@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 
 import analysis
 from analysis.paper import published
+from hvae_spec.reading import read
 from hvae_spec.spec.choices.inference import INFERENCES, Ladder
+
+SPECS = Path(__file__).parents[2] / "specs"
 
 TABLE_3 = """
 omniglot 1 -114.45 -108.79 -104.63 -
@@ -136,7 +141,7 @@ def test_a_member_that_has_not_begun_is_known_by_its_cell_or_else_by_its_name(re
 
 PAPER = """
 name: paper
-data: {dataset: DATASET, grey_divisor: levels}
+data: {dataset: DATASET, grey_divisor: levels}IMAGES
 model:
   layers:
     - {units: 64, mlp: [512, 512]}
@@ -151,13 +156,15 @@ training: {epochs: EPOCHS, optimizer: {adam: {lr: RATE}}}
 AS_PUBLISHED = {
     "mnist": ("leaky_relu", "bernoulli", "200", "2000", "0.001", 60_000, 10_000),
     "omniglot": ("leaky_relu", "bernoulli", "200", "1500", "0.001", 24_345, 8_070),
-    "norb": ("tanh", "gaussian", "1000", "4000", "0.002", 24_300, 24_300),
+    "norb": ("tanh", "gaussian", "1000", "4000", "0.002", 48_600, 24_300),
 }
+OF_THE_CODE = ", copies: 2, redraw: once, rescaled_by: training_maximum}"
+SILENT = "; the paper is silent, and the authors' code implies it)"
 
 
 def unlike(results, dataset, *changes, canonical=True, iw_samples=5000, less=0):
     *settings, train, test = AS_PUBLISHED[dataset]
-    spec = PAPER.replace("DATASET", dataset)
+    spec = PAPER.replace("DATASET", dataset).replace("}IMAGES", OF_THE_CODE if dataset == "norb" else "}")
     for word, value in zip(("NONLINEARITY", "OBSERVATION", "WARM_UP", "EPOCHS", "RATE"), settings, strict=True):
         spec = spec.replace(word, value)
     for old, new in changes:
@@ -210,10 +217,28 @@ def test_another_model_is_told(results):
             "learning rate decay factor 0.75 (none); learning rate decay every 200 (none)",
         ),
         ("omniglot", ("levels}", "levels, redraw: once}"), "training images drawn once (every_epoch)"),
+        ("norb", (", redraw: once", ""), f"training images drawn every_epoch (once{SILENT}"),
         (
             "norb",
-            ("levels}", "levels, redraw: once}"),
-            "settings that the paper leaves open: training images drawn once",
+            (", rescaled_by: training_maximum", ""),
+            f"dequantized gray is divided by levels (training_maximum{SILENT}",
+        ),
+        ("mnist", ("levels}", "levels, rescaled_by: training_maximum}"), ""),
+        ("norb", ("observation:", "mean_clip: 0.1\n  observation:"), ""),
+        (
+            "mnist",
+            ("observation:", "mean_clip: 0.1\n  observation:"),
+            "settings that the paper leaves open: mean clip 0.1",
+        ),
+        (
+            "mnist",
+            ("training: {", "training: {schedule: {stages: [{epochs: 1, lr: 0.1}]}, "),
+            "learning rate schedule stages [epochs 1, lr 0.1] (none)",
+        ),
+        (
+            "norb",
+            ("0.002}}}", "0.3}}, schedule: {stages: [{epochs: 1, lr: 0.1}]}}"),
+            "learning rate schedule stages [epochs 1, lr 0.1] (none)",
         ),
         (
             "mnist",
@@ -286,11 +311,78 @@ def test_the_number_of_importance_samples_has_no_bearing_on_active_units(results
     assert published.unlike(members, "Prob. ladder+BN+WU", "active_units") == ()
 
 
-def test_of_the_autoencoder_of_burda_only_what_the_paper_says_is_compared(results):
+def test_images_of_norb_that_stand_once_in_the_training_set_are_told(results):
+    assert unlike(results, "norb", ("copies: 2, ", ""), less=24_300) == (f"training images 24,300 (48,600{SILENT}",)
+
+
+IN_BURDAS_CODE = (
+    "not as in Burda et al.'s code, where Adam's second moments start at 1, its eps is added to the uncorrected root, "
+    "standard deviations are an exp, the output bias starts at the logit of the training means, batches are never "
+    "shuffled, test images are drawn anew in every pass"
+)
+
+
+def shipped(results, name, profile, variant, images):
+    """What is told of a variant of a shipped spec beside its published number."""
+    planned = read(SPECS / f"{name}.yaml", (), profile).members
+    results.write_grid(name, planned)
+    for member in planned:
+        if member.labels["variant"] == variant:
+            data = results.data(member.labels["dataset"], *images)
+            results.record(member, results.result(member, iw_samples=5000, data=data), with_curves=False)
+    members = analysis.load(results.root).planned.members
+    members = members[(members["variant"] == variant) & (members["status"] == "finished")]
+    (paper,) = set(published.variants(members))
+    return published.unlike(members, paper)
+
+
+def test_trained_as_burda_did_only_what_no_field_can_say_differs(results):
+    assert shipped(results, "mnist_iwae", "burda", "IWAE K = 50", (59_600, 10_000)) == (IN_BURDAS_CODE,)
+
+
+def test_trained_as_the_paper_trains_all_of_burdas_settings_are_told(results):
+    assert shipped(results, "mnist_iwae", None, "IWAE K = 50", (60_000, 10_000)) == (
+        "training images 60,000 (59,600)",
+        "initialization torch (glorot_uniform)",
+        "epochs 2,000 (3,280)",
+        "batch size 256 (20)",
+        "adam beta1 0.9 (0.99)",
+        "adam eps 1e-08 (0.0001)",
+        "learning rate schedule none (stages [epochs 1, lr 0.001, epochs 3, lr 0.00072, epochs 9, lr 0.00052, "
+        "epochs 27, lr 0.00037, epochs 81, lr 0.00027, epochs 243, lr 0.00019, epochs 729, lr 0.00014, "
+        "epochs 2187, lr 0.0001])",
+        IN_BURDAS_CODE,
+    )
+
+
+def test_on_omniglot_burda_held_out_other_images_and_other_settings_than_theirs_are_told(results):
     change = ("batch_norm: true", "batch_norm: false\n  share_top_down: true\n  variance_floor: 0.1")
     unlike(results, "omniglot", change, ("epochs: 1500", "epochs: 7"), iw_samples=10)
     members = analysis.load(results.root).planned.members
-    assert published.unlike(members, published.IWAE) == (
-        "importance samples 10 (5,000)",
-        "settings that the paper leaves open: variance floor 0.1",
+    found = published.unlike(members, published.IWAE)
+    assert found[:4] == (
+        "training images 24,345 (23,000)",
+        "units 64-32 (100-50)",
+        "hidden widths 512,512-256,256 (200,200-100,100)",
+        "nonlinearity leaky_relu 0.1 (tanh)",
     )
+    assert found[-3:] == (
+        "importance samples 10 (5,000)",
+        "settings that Burda et al. do not have: variance floor 0.1",
+        IN_BURDAS_CODE,
+    )
+    assert "warm-up 200 (0)" in found
+
+
+def test_of_the_authors_code_what_no_field_can_say_is_told(results):
+    found = shipped(results, "mnist_authors_code", None, "Authors' code", (60_000, 10_000))
+    assert found[-1] == (
+        "not as in the authors' code, where Adam's eps is added to the uncorrected root, the floor of variances is in "
+        "densities only, beta of epoch e is (e - 1) / N_t, batch-norm statistics are of one fixed draw of the training "
+        "set"
+    )
+    assert {"nonlinearity leaky_relu 0.01 (leaky_relu 0.1)", "learning rate 0.0002 (0.001)"} <= set(found)
+
+
+def test_beside_the_papers_own_settings_nothing_is_told_of_the_code(results):
+    assert shipped(results, "mnist_authors_code", None, "Prob. ladder+BN+WU", (60_000, 10_000)) == ()

@@ -34,7 +34,8 @@ def as_published(results, member, test_log_likelihood=None, **fields):
     """A finished member on the whole canonical data, its bound some number of its own."""
     number = int(member.digests.evaluation[:6], 16) / 2**24
     dataset = member.labels["dataset"]
-    data = results.data(dataset, *published_counts()[dataset][1:])
+    _, train, test = published_counts()[dataset]
+    data = results.data(dataset, member.spec.data.copies * train, test)
     value = -90 - number if test_log_likelihood is None else test_log_likelihood
     fields = {"iw_samples": 5000, "data": data, "test_log_likelihood_mc_se": 0.01 * (1 + number), **fields}
     return results.result(member, value, **fields)
@@ -122,14 +123,14 @@ def test_table_2_counts_active_units_beside_the_published_counts(shipped, result
     ]
 
 
-@pytest.mark.parametrize("dataset", ["omniglot", "norb"])
-def test_table_3_has_the_numbers_of_the_records_beside_the_published_ones(shipped, results, dataset):
+@pytest.mark.parametrize(("dataset", "name"), [("omniglot", "omniglot_grid"), ("norb", "norb_authors_code")])
+def test_table_3_has_the_numbers_of_the_records_beside_the_published_ones(shipped, results, dataset, name):
     def outcome(member):
         if member.labels["depth"] == 2 and member.seed == 1:
             return results.diverged(member)
         return None if member.labels["depth"] == 3 and member.seed == 0 else as_published(results, member)
 
-    frames, planned = shipped(f"{dataset}_grid", outcome)
+    frames, planned = shipped(name, outcome)
     found = replication.table_3(frames)
     (table,) = found.tables
     assert table.rows == ("64", "64-32", "64-32-16", "64-32-16-8", "64-32-16-8-4")
@@ -174,6 +175,17 @@ def test_a_letter_marks_other_data_and_budgets_and_a_footnote_says_which(shipped
     assert r"$-100.00$ (1)$^{a}$ & $-112.60$ &" in text
 
 
+def test_images_of_norb_as_the_paper_may_mean_them_are_marked(shipped, results):
+    frames, _ = shipped("norb_grid", lambda member: as_published(results, member, 3000.0), "grid.depth=[1]")
+    (table,) = replication.table_3(frames).tables
+    assert {cell.mark for cell in table.cells.values() if isinstance(cell, MeanCell)} == {"a"}
+    why = "; the paper is silent, and the authors' code implies it)"
+    assert table.footnotes[-1] == (
+        f"[a] training images drawn every_epoch (once{why}; dequantized gray is divided by levels "
+        f"(training_maximum{why}; training images 24,300 (48,600{why}."
+    )
+
+
 def test_renamed_variants_keep_the_values_published_for_their_settings(results, spec):
     spec = spec.replace("digits", "omniglot").replace("    VAE+BN: ", "    norm: ")
     results.grid(lambda member: as_published(results, member), spec=spec, with_curves=False)
@@ -196,7 +208,8 @@ def test_the_importance_weighted_autoencoder_beside_burdas(shipped, results):
     (table_set,) = replication.tables(frames)
     (table,) = table_set.tables
     assert table.columns == ("IWAE K = 50", "IWAE K = 50, published")
-    assert [cell.text() for cell in table.cells.values()] == ["-83.00 ± 0.00 (3)", "-82.90"]
+    assert [cell.text() for cell in table.cells.values()] == ["-83.00 ± 0.00 (3) [a]", "-82.90"]
+    assert table.footnotes[-1].startswith("[a] training images 60,000 (59,600); ")
 
 
 def test_what_is_not_the_papers_has_none_of_its_tables(results):

@@ -57,6 +57,22 @@ def test_gray_over_its_divisor_is_the_probability_of_a_one(digits, grey_divisor,
         assert x.reshape(-1, 4).mean(0).tolist() == pytest.approx(expected, abs=5 * 0.5 / 200)
 
 
+@pytest.mark.parametrize(("rescaled_by", "width"), [("levels", 17), ("training_maximum", 13)])
+@pytest.mark.parametrize("redraw", ["every_epoch", "once"])
+def test_dequantized_gray_is_divided_by_the_levels_or_by_what_it_stays_below_in_training(
+    digits, rescaled_by, width, redraw
+):
+    train = np.full((4, 3), [0, 5, 12], dtype=np.uint8)
+    gray = replace(digits, train=train, test=train + 4, rescaled_by=rescaled_by)
+    parts = batches(gray, batch_size=4, redraw=redraw, observation="gaussian")
+    (x,) = parts.epoch(Streams([5]).begin("training", 1))
+    for drawn, values in ((x[0], train), (draw_once(gray, "test", "gaussian"), train + 4)):
+        noise = drawn.double() * width - torch.from_numpy(values)
+        assert noise.min() >= 0
+        assert noise.max() < 1 + 1e-5
+        assert noise.unique().numel() == noise.numel()
+
+
 def test_intensities_are_probabilities_whatever_the_divisor(digits):
     values = np.full((40_000, 2), [0.25, 1.0], dtype=np.float32)
     x = draw_once(replace(digits, test=values, levels=2, grey_divisor="levels"), "test", "bernoulli")

@@ -1,5 +1,7 @@
 """Every observation model is a distribution, and its mean is the mean of that distribution."""
 
+import math
+
 import pytest
 import torch
 
@@ -44,3 +46,21 @@ def test_what_is_drawn_of_gray_values_has_their_intensity_as_its_mean(name, divi
     # Five standard errors of a mean of numbers in [0, 1].
     torch.testing.assert_close(x.mean(0), expected.float(), rtol=0, atol=5 * 0.5 / 20_000**0.5)
     assert set(x.unique().tolist()) == {0.0, 1.0} if OBSERVATIONS[name].binary else x.min() >= 0 and x.max() < 1
+
+
+def test_clipped_means_stay_within_their_limits_in_the_density_and_its_gradient():
+    """log p of a one is max(log c, log mu) and of a zero max(log c, log(1 - mu)), at most log(1 - c)."""
+    clip = 0.01
+    model = LIKELIHOODS["bernoulli"](Style(1, torch.tanh, None, 1e-6, clip), 1, [], pixels=1).double()
+    with torch.no_grad():
+        model.logits.weight.fill_(1.0)
+        model.logits.bias.zero_()
+    logits = [-9.0, -1.0, 2.0, 9.0]
+    z = torch.tensor(logits, dtype=torch.float64).view(1, 1, 1, -1).requires_grad_()
+    mu = [min(max(1 / (1 + math.exp(-value)), clip), 1 - clip) for value in logits]
+    assert model.mean(z).flatten().tolist() == pytest.approx(mu)
+    for x, expected in ((1.0, [math.log(p) for p in mu]), (0.0, [math.log(1 - p) for p in mu])):
+        log_p = model(z, torch.full((1, 1, 1, 4), x, dtype=torch.float64))
+        assert log_p.flatten().tolist() == pytest.approx(expected)
+        (slope,) = torch.autograd.grad(log_p.sum(), z)
+        assert slope.flatten().tolist() == pytest.approx([0, x - mu[1], x - mu[2], 0])

@@ -39,6 +39,30 @@ PAIRS = [
         edited(more="objective: {warm_up: 30}\ngrid: {variants: {A: {objective.warm_up: 5}}}\n"),
     ),
     (
+        edited(
+            ("epochs: 20", "epochs: 20, lr_decay: {factor: 0.5, every: 2}, schedule: {stages: [{epochs: 1, lr: 1}]}")
+        ),
+        "{stages",
+        "a schedule beside lr_decay: both would set the learning rate",
+        edited(("epochs: 20", "epochs: 20, lr_decay: null, schedule: {stages: [{epochs: 1, lr: 1}]}")),
+    ),
+    (
+        edited(
+            (
+                "epochs: 20",
+                "epochs: 20, schedule: {stages: [{epochs: 5, lr: 1}, {epochs: 15, lr: 1}, {epochs: 1, lr: 2}]}",
+            )
+        ),
+        "{epochs: 1, lr: 2}",
+        "stage 3 begins in epoch 21, and training ends with epoch 20",
+        edited(
+            (
+                "epochs: 20",
+                "epochs: 20, schedule: {stages: [{epochs: 5, lr: 1}, {epochs: 14, lr: 1}, {epochs: 9, lr: 2}]}",
+            )
+        ),
+    ),
+    (
         edited(("model:", "model:\n  batch_norm: true"), ("batch_size: 32", "batch_size: 1")),
         "1}",
         "more than one image in a batch",

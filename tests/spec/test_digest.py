@@ -36,6 +36,9 @@ SAME = [
     ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
     ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
     ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
+    ("no schedule", edited(("epochs: 20", "epochs: 20, schedule: null"))),
+    ("how idle dequantized gray is rescaled", edited(("digits}", "digits, rescaled_by: training_maximum}"))),
+    ("no clipping of means", edited(("model:", "model:\n  mean_clip: 0"))),
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
     ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7}\n"),
@@ -85,6 +88,7 @@ DIFFERENT = [
     "objective.warm_up=3", "objective.mc_samples=2", "objective.iw_samples=2", "training.epochs=21",
     "training.batch_size=33", "training.optimizer.adam.lr=2e-3", "training.optimizer.adam.beta1=0.8",
     "training.optimizer.adam.beta2=0.99", "training.optimizer.adam.eps=1e-4", "training.clip_norm=4",
+    "training.schedule={stages: [{epochs: 1, lr: 1e-3}]}", "model.mean_clip=1e-5",
     "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
     "grid.seeds=[1]",
 ]  # fmt: skip
@@ -111,6 +115,7 @@ WHERE_READ = [
     ("objective.iw_samples=2", "objective.sample_ramp=true"),
     ("model.inference=ladder", "model.layers.1.mlp_top_down=[7]"),
     ("model.inference=ladder", "model.share_top_down=true"),
+    ("model.observation=gaussian", "data.rescaled_by=training_maximum"),
 ]
 
 
@@ -122,6 +127,33 @@ def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, ove
 @pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])
 def test_the_divisor_of_gray_levels_is_idle_where_none_are_binarized(tmp_path, condition):
     assert settings_digest(tmp_path, condition, "data.grey_divisor=levels") == settings_digest(tmp_path, condition)
+
+
+def test_the_clip_of_means_is_idle_where_x_is_not_binary(tmp_path):
+    gaussian = "model.observation=gaussian"
+    assert settings_digest(tmp_path, gaussian, "model.mean_clip=0.1") == settings_digest(tmp_path, gaussian)
+
+
+@pytest.mark.parametrize("setting", ["model.observation=gaussian", "data.dataset=omniglot"])
+def test_how_gray_is_rescaled_is_idle_where_none_is_dequantized(tmp_path, setting):
+    conditions = {setting, "data.dataset=omniglot"}
+    changed = settings_digest(tmp_path, *conditions, "data.rescaled_by=training_maximum")
+    assert changed == settings_digest(tmp_path, *conditions)
+
+
+STAGES = "training.schedule={stages: [{epochs: 5, lr: 1e-3}, {epochs: 5, lr: 1e-4}]}"
+RATE = "training.optimizer.adam.lr=0.1"
+
+
+def test_beside_a_schedule_the_optimizers_learning_rate_is_idle_unless_a_first_phase_reads_it(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    assert settings_digests(path, [STAGES, RATE]) == settings_digests(path, [STAGES])
+    phase = "training.first_phase={epochs: 3}"
+    one, other = settings_digests(path, [STAGES, phase]), settings_digests(path, [STAGES, phase, RATE])
+    # The second phase's schedules agree, but its weights begin elsewhere.
+    assert one.trajectory != other.trajectory
+    assert one.training != other.training
 
 
 def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
@@ -150,6 +182,7 @@ PARTS = [
     ("objective.iw_samples=2", "schedule"),
     ("training.optimizer.adam.lr=2e-3", "schedule"),
     ("training.lr_decay={factor: 0.5, every: 3}", "schedule"),
+    ("training.schedule={stages: [{epochs: 5, lr: 1e-3}]}", "schedule"),
     ("training.optimizer.adam.beta1=0.8", "trajectory"),
     ("training.batch_size=33", "trajectory"),
     ("model.batch_norm=true", "trajectory"),

@@ -53,4 +53,7 @@ def test_what_differs_between_models_is_told():
     assert "Bernoulli" in ladder
     assert "p(x|z_1) = N(μ(z_1), σ²(z_1))" in equations.equations(model(observation="gaussian"))
     assert "softplus(Linear(d(y))) + 1e-06" in ladder
+    clipped = equations.equations(model(mean_clip=1e-5))
+    assert "p(x|z_1) = Bernoulli(sigmoid(Linear(d(z_1)))), its means clipped to [1e-05, 1 - 1e-05]" in clipped
+    assert "clipped" not in " ".join(equations.equations(model(mean_clip=1e-5, observation="gaussian")))
     assert "+ 1e" not in " ".join(equations.equations(model(inference="ladder", variance_floor=0)))

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from analysis.columns import at
 from hvae_spec.data.counts import image_counts
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import macs
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.fields import OPEN, AuthorsCode, BeforeFineTuning, Paper, settings
+from hvae_spec.train.schedules import learning_rate
 from tune.execute.phases import check_first_phases
 from tune.plan.devices import Machine
 from tune.plan.needs import Ledger
@@ -48,6 +52,60 @@ def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():
     paper, quick = (read(SPECS[0].parent / "norb_grid.yaml", (), name).experiment for name in (None, "quick"))
     assert quick.training.optimizer == paper.training.optimizer
     assert quick.objective.warm_up / quick.training.epochs == paper.objective.warm_up / paper.training.epochs
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if path.stem.startswith("mnist")], ids=lambda path: path.stem)
+def test_gray_of_mnist_is_as_in_the_published_numbers_that_a_spec_answers(path):
+    divisors = {member.spec.data.grey_divisor for member in read(path).members}
+    assert divisors == {"largest" if path.stem == "mnist_iwae" else "levels"}
+
+
+def of(name, profile=None, variant=None):
+    members = read(SPECS[0].parent / f"{name}.yaml", (), profile).members
+    return [member.spec for member in members if variant in (None, member.labels["variant"])]
+
+
+def facts_of(kind):
+    stated = ((item, item.fact(kind)) for item in settings(MemberSpec) if not item.fact(BeforeFineTuning))
+    return {item.dotted: one for item, one in stated if one is not None}
+
+
+def test_the_authors_code_has_every_value_that_is_stated_of_it():
+    tree = of("mnist_authors_code", variant="Authors' code")[0].model_dump(mode="json")
+    stated = {path: code.value for path, code in facts_of(AuthorsCode).items() if code.value is not OPEN}
+    assert {path: at(tree, path) for path in stated} == stated
+    assert {"model.initialization", "model.mean_clip", "training.optimizer.adam.eps"} <= stated.keys()
+
+
+def test_the_autoencoder_of_burda_is_trained_as_they_did_or_as_the_paper_trains():
+    burda = of("mnist_iwae", "burda", "IWAE K = 50")[0]
+    tree = burda.model_dump(mode="json")
+    for path, paper in facts_of(Paper).items():
+        wanted = paper.iwae_by_dataset.get("mnist", paper.iwae)
+        # What is no section of this member has no value; of layers there are two.
+        found = (
+            [at(layer, path.split(".")[-1]) for layer in tree["model"]["layers"]]
+            if "layers" in path
+            else at(tree, path)
+        )
+        assert wanted is OPEN or found in (wanted, [None, None]), path
+    rates = [learning_rate(burda.training, epoch) for epoch in range(1, 3281)]
+    assert burda.training.epochs == sum(3**i for i in range(8)) == 3280
+    for stage in range(8):
+        begin, end = (3**stage - 1) // 2, (3 ** (stage + 1) - 1) // 2
+        (rate,) = set(rates[begin:end])
+        assert rate == pytest.approx(1e-4 * round(10 ** (1 - stage / 7), 1))
+        assert rate == pytest.approx(1e-3 * 10 ** (-stage / 7), abs=5.1e-6)
+    paper = of("mnist_iwae", variant="IWAE K = 50")[0].training
+    assert (paper.epochs, paper.batch_size, paper.schedule) == (2000, 256, None)
+
+
+def test_norb_of_the_authors_code_differs_from_norb_as_the_paper_says_in_its_images_alone():
+    code, paper = of("norb_authors_code"), of("norb_grid")
+    assert {(spec.data.copies, spec.data.redraw, spec.data.rescaled_by) for spec in code} == {
+        (2, "once", "training_maximum")
+    }
+    assert [spec.model_copy(update={"data": paper[0].data}) for spec in code] == paper
 
 
 def test_the_paper_s_grids_share_members_with_what_builds_on_them():

@@ -121,6 +121,30 @@ def test_the_learning_rate_is_multiplied_every_so_many_epochs():
     assert {rate[1] for rate in rates} == {first}
 
 
+BURDAS = [1e-3, 7.2e-4, 5.2e-4, 3.7e-4, 2.7e-4, 1.9e-4, 1.4e-4, 1e-4]
+
+
+def test_the_learning_rate_is_that_of_the_stage_and_the_last_stage_goes_on():
+    stages = [{"epochs": 3**i, "lr": lr} for i, lr in enumerate(BURDAS)]
+    staged = member(training__epochs=3281, training__schedule={"stages": stages}).training
+    adam = PackOptimizer([staged, tuned().training], [torch.zeros(2, 3)])
+    ends = [(3 ** (i + 1) - 1) // 2 for i in range(8)]
+    assert ends[-1] == 3280
+    for begin, end, lr in zip([1, *(end + 1 for end in ends)], ends, BURDAS, strict=False):
+        for epoch in (begin, end):
+            adam.begin_epoch(epoch)
+            assert adam.learning_rates[0] == lr
+    adam.begin_epoch(3281)
+    assert adam.learning_rates[0] == 1e-4
+
+
+def test_the_first_phase_of_a_staged_member_has_the_optimizers_constant_learning_rate():
+    stages = {"stages": [{"epochs": 1, "lr": 0.5}]}
+    first = tuned(training__lr_decay=None, training__schedule=stages).first_phase
+    assert first.training.schedule is None
+    assert first.digests == tuned().first_phase.digests
+
+
 def replace_lr(training):
     return training.model_copy(update={"lr_decay": None})
 

@@ -18,14 +18,15 @@ name: one
 data: {{dataset: digits, train_images: 128, test_images: {test_images}}}
 model: {{layers: [{{units: 3, mlp: [6]}}], batch_norm: true, nonlinearity: {nonlinearity}}}
 objective: {{warm_up: {warm_up}, iw_samples: {objective_samples}, sample_ramp: {sample_ramp}}}
-training: {{epochs: {epochs}, batch_size: 64, optimizer: {{adam: {{lr: {lr}}}}}, lr_decay: {lr_decay}}}
+training:
+  {{epochs: {epochs}, batch_size: 64, optimizer: {{adam: {{lr: {lr}}}}}, lr_decay: {lr_decay}, schedule: {schedule}}}
 evaluation: {{iw_samples: {iw_samples}, every: {every}, batch_norm_statistics: {statistics}, memory_gib: {memory_gib}}}
 grid: {{seeds: {seeds}, axes: {axes}}}
 """
 DEFAULTS = {
     "test_images": 10, "nonlinearity": "leaky_relu", "warm_up": 0, "objective_samples": 1, "sample_ramp": "false",
-    "epochs": 20, "lr": 0.001, "lr_decay": "null", "iw_samples": 5, "every": "null", "statistics": "whole_set",
-    "memory_gib": "null", "seeds": [0], "axes": "{}",
+    "epochs": 20, "lr": 0.001, "lr_decay": "null", "schedule": "null", "iw_samples": 5, "every": "null",
+    "statistics": "whole_set", "memory_gib": "null", "seeds": [0], "axes": "{}",
 }  # fmt: skip
 
 
@@ -116,6 +117,10 @@ def test_members_that_go_on_from_different_epochs_share_no_pack(tmp_path):
 ANNEALED = "{{factor: 0.5, every: {}}}".format
 
 
+def staged(*stages):
+    return "{stages: [" + ", ".join(f"{{epochs: {epochs}, lr: {lr}}}" for epochs, lr in stages) + "]}"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "parting"),
     [
@@ -126,6 +131,12 @@ ANNEALED = "{{factor: 0.5, every: {}}}".format
         ({}, {"lr_decay": ANNEALED(15)}, ("training.lr_decay", 16)),
         ({"lr_decay": ANNEALED(10)}, {"lr_decay": ANNEALED(20)}, ("training.lr_decay", 11)),
         ({}, {"lr": 0.002}, ("training.optimizer", 1)),
+        # The stages may be other ones, as long as the rates of the twenty epochs are the same.
+        ({}, {"schedule": staged((20, 0.001), (5, 0.1))}, None),
+        ({"lr": 0.002}, {"lr": 0.003, "schedule": staged((7, 0.002), (13, 0.002), (5, 0.1))}, None),
+        ({"schedule": staged((5, 0.1), (3, 0.2))}, {"schedule": staged((5, 0.1), (15, 0.2), (1, 0.3))}, None),
+        ({}, {"schedule": staged((19, 0.001), (5, 0.1))}, ("training.schedule", 20)),
+        ({"lr_decay": ANNEALED(10)}, {"schedule": staged((10, 0.001), (10, 0.0005), (5, 0.1))}, None),
         ({"sample_ramp": "true", "objective_samples": 20}, {"sample_ramp": "true", "objective_samples": 30}, None),
         ({"sample_ramp": "true", "objective_samples": 19}, {"sample_ramp": "true", "objective_samples": 30},
          ("objective.iw_samples", 20)),

@@ -110,6 +110,22 @@ def test_members_whose_first_phase_failed_fail_alone_and_run_once_it_is_mended(s
     assert set(statuses(root).values()) == {"finished"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "others"),
+    [
+        ("", "training.first_phase: null, training.lr_decay: null, training.epochs: 3, "),
+        (
+            "training.lr_decay: null, training.schedule: {stages: [{epochs: 1, lr: 0.1}]}",
+            "training.first_phase: null, training.lr_decay: null, training.schedule: null, training.epochs: 3, ",
+        ),
+    ],
+)
+def test_a_first_phase_that_is_nowhere_is_told_by_what_it_has_otherwise(spec, tmp_path, capsys, settings, others):
+    alone = ("--set", f"grid.variants={{tuned: {{{settings}}}}}", "--plan")
+    assert run(spec, tmp_path / "out", *alone) == 2
+    assert f"expected a variant that is the same but for {others}" in capsys.readouterr().err
+
+
 def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, capsys):
     root, alone = tmp_path / "out", ("--set", "grid.variants={tuned: {}}", "--plan")
     for member in read(spec).members:

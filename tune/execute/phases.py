@@ -48,11 +48,12 @@ def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
             # One that diverged, failed or is damaged: `rounds` records the member as failed, with the reason, and the
             # others run.
             continue
+        schedule = "" if member.spec.training.schedule is None else "training.schedule: null, "
         raise UserError(
             f"{member.folder}: its first phase is neither in this grid nor finished in "
             f"{' or '.join(str(one.root) for one in folders)}\n"
             f"      expected a variant that is the same but for training.first_phase: null, training.lr_decay: null, "
-            f"training.epochs: {first.training.epochs}, objective.warm_up: {first.objective.warm_up}, "
+            f"{schedule}training.epochs: {first.training.epochs}, objective.warm_up: {first.objective.warm_up}, "
             f"mc_samples: {first.objective.mc_samples}, iw_samples: {first.objective.iw_samples}; "
             "or --records DIR with the results that hold it"
         )

@@ -19,3 +19,10 @@ INITIALIZATIONS.add("glorot_normal", Initialization("W ~ N(0, 2 / (n_in + n_out)
 INITIALIZATIONS.add("glorot_uniform", Initialization("W ~ U(-c, c), c² = 6 / (n_in + n_out), b = 0"))
 INITIALIZATIONS.add("he_normal", Initialization("W ~ N(0, 2 / n_in), b = 0"))
 INITIALIZATIONS.add("he_uniform", Initialization("W ~ U(-c, c), c² = 6 / n_in, b = 0"))
+INITIALIZATIONS.add(
+    "lasagne",
+    Initialization(
+        "W ~ N(0, 4 / (n_in + n_out)) of hidden layers, N(0, 2 / (n_in + n_out)) of heads, "
+        "uniform of this variance of the heads of a ladder's latents; b = 0"
+    ),
+)

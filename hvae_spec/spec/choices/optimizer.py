@@ -6,13 +6,13 @@ from typing import Annotated
 from hvae_spec.registry import Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
 from hvae_spec.spec.choice import ChoiceSection
-from hvae_spec.spec.fields import Affects, AuthorsCode, Column, NoStepCost, Paper, PerMember
+from hvae_spec.spec.fields import Affects, AuthorsCode, Column, IdleBeside, NoStepCost, Paper, PerMember
 
 NUMBER = NoStepCost("a number within an update that is done whatever it is")
 
 
 class OptimizerSettings(SpecModel):
-    """What every optimizer has: a learning rate, which `lr_decay` anneals."""
+    """What every optimizer has: a learning rate, which `lr_decay` anneals and a `schedule` replaces."""
 
     lr: Annotated[
         Positive,
@@ -20,21 +20,31 @@ class OptimizerSettings(SpecModel):
         PerMember(),
         NUMBER,
         Column("learning_rate"),
+        IdleBeside("schedule"),
         Paper(1e-3, "Sec. 3", by_dataset={"norb": 2e-3}),
-        AuthorsCode("`2e-4` in its README"),
+        AuthorsCode("`2e-4` in its README", 2e-4),
     ] = 1e-3
-    """Learning rate."""
+    """Learning rate. Nothing reads it beside a `training.schedule`, but a first phase."""
 
 
 class Adam(OptimizerSettings):
     """Adam (Kingma & Ba, 2014)."""
 
-    beta1: Annotated[Fraction, PerMember(), NUMBER, Column("adam_beta1")] = 0.9
+    beta1: Annotated[Fraction, PerMember(), NUMBER, Column("adam_beta1"), Paper(iwae=0.99)] = 0.9
     """Decay rate of the first moment."""
     beta2: Annotated[Fraction, PerMember(), NUMBER, Column("adam_beta2")] = 0.999
     """Decay rate of the second moment."""
-    eps: Annotated[Positive, PerMember(), NUMBER, Column("adam_eps"), AuthorsCode("`1e-4`")] = 1e-8
-    """Added to the root of the second moment (the authors' code: 1e-4)."""
+    eps: Annotated[
+        Positive,
+        PerMember(),
+        NUMBER,
+        Column("adam_eps"),
+        Paper(iwae=1e-4),
+        AuthorsCode("`1e-4`, on the uncorrected root", 1e-4),
+    ] = 1e-8
+    """Added to the root of the second moment, corrected for its start at 0. (The authors' code, as Burda et al.'s, adds
+    1e-4 to the uncorrected root, which acts like 1e-4 / sqrt(1 - beta2^t) here: 3.2e-3, 1.0e-3 and 3.2e-4 at steps
+    1, 10 and 100, and 1e-4 in the end.)"""
 
 
 class OptimizerSection(ChoiceSection):
