@@ -53,23 +53,27 @@ def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
     return float(counts.test * (once + member.evaluation.iw_samples * each))
 
 
-def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
-    """Annealed importance sampling of a member, as importance samples of one image that cost as many multiply-adds; 0
-    without it. A gradient by the latents alone is one pass through the generative model and one back.
+def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's annealed importance sampling; 0 without it. A gradient by the latents alone is one
+    pass through the generative model and one back.
     """
     settings = member.evaluation.ais
     if settings is None:
         return 0.0
-    _, each = _macs(member, counts.pixels)
     generative = sum(mapping.macs for mapping in _generative(member, counts.pixels))
     images = min(settings.images, counts.test)
-    return 2.0 * images * annealing.gradients(settings.chains, settings.steps) * generative / each
+    return 2.0 * images * annealing.gradients(settings.chains, settings.steps) * generative
+
+
+def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
+    """The importance samples of one image that cost as many multiply-adds as `ais_macs`."""
+    _, each = _macs(member, counts.pixels)
+    return ais_macs(member, counts) / each
 
 
 def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final evaluation."""
-    _, each = _macs(member, counts.pixels)
-    return bound_macs(member, counts) + ais_samples(member, counts) * each
+    return bound_macs(member, counts) + ais_macs(member, counts)
 
 
 def macs(member: MemberSpec, counts: ImageCounts) -> float:
