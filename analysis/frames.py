@@ -14,7 +14,7 @@ from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
-from hvae_spec.records.result import STATUSES
+from hvae_spec.records.result import STATUSES, AisResult
 from hvae_spec.spec.grid import slug
 
 METRICS = (
@@ -37,9 +37,10 @@ class Frames:
     members: pd.DataFrame
     """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
     `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
-    layer i, costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`.
-    `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
-    training started from."""
+    layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`; `ais_difference` is
+    AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`), data, `digest` (of
+    the evaluation) and `training_digest`. `continues` and `extended_from` are training digests: of the first phase and
+    of the shorter training that the training started from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
     curve at its points. The final evaluation is no point of it."""
@@ -176,6 +177,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
+        **_annealed([dict(result.get("ais") or {}) for result in results]),
         **_spread("kl_standard_normal_", [item.get("kl_standard_normal_per_layer") for item in results], layers),
         "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
         "divergence_quantity": [item.get("quantity") for item in divergences],
@@ -199,6 +201,14 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
     reached = np.array([max((row["epoch"] for row in entry.epochs), default=0) for entry in entries], dtype=float)
     columns["epochs"] = np.where(np.isnan(columns["epochs"]), reached, columns["epochs"])
     return pd.DataFrame(columns)
+
+
+def _annealed(found: Sequence[Mapping[str, Any]]) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns `ais_...` of annealed importance sampling; NaN without it."""
+    columns = {f"ais_{name}": _numbers(item.get(name) for item in found) for name in AisResult.model_fields}
+    columns["ais_difference"] = columns["ais_log_likelihood"] - columns["ais_bound"]
+    columns["ais_estimate"] = columns["ais_log_likelihood"] + columns["ais_gap"]
+    return columns
 
 
 def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:

@@ -148,8 +148,12 @@ def _unplanned(record: Record, planned: bool) -> Entry:
 
 def _measured(result: EvaluationResult) -> dict[str, Any]:
     """How a member was measured, as far as the result says."""
-    method = result.batch_norm_statistics
-    found = {"evaluation.iw_samples": result.iw_samples, "evaluation.batch_norm_statistics": method}
+    method, ais = result.batch_norm_statistics, result.ais
+    found = {
+        "evaluation.iw_samples": result.iw_samples,
+        "evaluation.batch_norm_statistics": method,
+        "evaluation.ais": None if ais is None else ais.model_dump(include={"images", "chains", "steps"}),
+    }
     return {path: value for path, value in found.items() if value is not None}
 
 

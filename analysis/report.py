@@ -34,6 +34,7 @@ or have failed are counted, never averaged.
     table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
   tables/kl.{md,csv,tex}                    KL(q||p) by layer and variant; kl_standard_normal: to N(0, I) (Fig. 6a)
   tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
+  tables/ais.{md,csv,tex}                   how far the bound is from the likelihood (annealed importance sampling)
   tables/paired_effects.{md,csv,tex}        what batch normalization, warm-up and the ladder add, paired by seed
   tables/ranking.{md,csv,tex}               rank of the variants, with the probability that each is best
   tables/collapse.{md,csv,tex}              which layers have no active unit left, and since which epoch
@@ -219,7 +220,7 @@ def _table_sets(frames: "Frames") -> Iterator["TableSet"]:
     yield tables.log_likelihood(frames)
     yield from replication.tables(frames)
     yield tables.active_units(frames)
-    others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples
+    others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples, tables.annealed
     for build in (*others, tables.paired_effects, tables.ranking, tables.collapse):
         table_set = build(frames)
         if table_set.tables:

@@ -1,6 +1,6 @@
 """A single model, for notebooks: compile a spec or load a record, then look, sample, encode and evaluate."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import RecordError, UserError
+from hvae_spec.evaluate.ais import AnnealedBounds, ais
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.member import load_model
@@ -27,6 +28,7 @@ from hvae_spec.records.layout import RESULT, STATISTICS, EvaluationRecord, Recor
 from hvae_spec.records.result import DONE, EvaluationResult
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
+from hvae_spec.spec.evaluation import AisSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
 
@@ -141,6 +143,43 @@ class Model:
                 memory_gib=settings.memory_gib,
             )
 
+    def ais(
+        self,
+        images: ArrayLike | Tensor | None = None,
+        *,
+        chains: int | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> AnnealedBounds:
+        """How far a bound on log p(x) may be from it: annealed importance sampling on images, and bidirectional Monte
+        Carlo on as many images simulated from the model (`hvae_spec.evaluate.ais`).
+
+        Args:
+            images: images [N, D] or [N, height, width]; None: the first test images.
+            chains: chains per image.
+            steps: temperatures from the prior to the posterior.
+            seed: seed of the noise.
+            progress: called with the fraction done.
+
+        What is not given is as the spec's `evaluation.ais` says, or by default (100 images, 16 chains, 1,000 steps). Of
+        a loaded record these are the numbers of its latest evaluation. It may take long: some minutes for small models.
+
+        """
+        settings = self.spec.evaluation.ais or AisSpec()
+        x = self._images(self.test_images()[: settings.images] if images is None else images)
+        with self._ready():
+            return ais(
+                self.hierarchy,
+                x,
+                chains=chains or settings.chains,
+                steps=steps or settings.steps,
+                seed=self.spec.seed if seed is None else seed,
+                epoch=self.epoch,
+                memory_gib=self.spec.evaluation.memory_gib,
+                progress=progress,
+            )
+
     def record_statistics(self) -> None:
         """Compute the batch-norm statistics over the training set, as a model needs that was compiled, not loaded.
         Raises UserError if the data are missing.
@@ -229,8 +268,10 @@ def _measured(spec: MemberSpec, result: EvaluationResult) -> MemberSpec:
         return spec
     evaluation = {"iw_samples": result.iw_samples, "batch_norm_statistics": result.batch_norm_statistics}
     data = {"test_images": None if result.data is None else result.data.test_images}
+    found = result.ais
+    ais = None if found is None else AisSpec(images=found.images, chains=found.chains, steps=found.steps)
     changes: dict[str, BaseModel] = {
-        "evaluation": spec.evaluation.model_copy(update=_known(evaluation)),
+        "evaluation": spec.evaluation.model_copy(update={**_known(evaluation), "ais": ais}),
         "data": spec.data.model_copy(update=_known(data)),
     }
     return spec.model_copy(update=changes)

@@ -7,7 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import analysis
 import hvae_spec
+from hvae_spec import annealing
 from hvae_spec import pack as packs
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import CheckpointError, RecordError
@@ -598,6 +600,43 @@ def test_evaluating_again_is_evaluating_that_way_at_once(tmp_path, batch_norm):
     again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
     assert before.items() <= again.items()  # the earlier evaluation stands beside the new one
     assert once.items() <= again.items()
+
+
+def test_annealing_a_trained_member_is_annealing_it_at_once_and_its_loaded_model_gives_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(annealing, "LEAPFROG_STEPS", 2)
+    monkeypatch.setattr(annealing, "PRELIMINARY_STEPS", 5)
+    plain = {"training__epochs": 1, "evaluation__every": None}
+    more = specs(evaluation__ais={"images": 6, "chains": 2, "steps": 3}, **plain)
+    run_pack(job(tmp_path / "again", specs(**plain)))
+    before, fractions = contents(tmp_path / "again"), []
+    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
+    run_pack(job(tmp_path / "once", more))
+    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
+    assert before.items() <= again.items()
+    assert once.items() <= again.items()
+    assert fractions == sorted(fractions)
+    assert len(fractions) > 20
+
+    record = Results(tmp_path / "again").records[0]
+    latest = record.evaluation(more[0].digests.evaluation)
+    per_image, found = load_file(latest.folder / "test.safetensors"), latest.result.ais
+    ais, bound = per_image["ais_log_likelihood"], per_image["test_log_likelihood"][:6]
+    gap = per_image["ais_simulated_upper"] - per_image["ais_simulated_lower"]
+    assert (found.images, found.chains, found.steps) == (len(ais), 2, 3) == (6, 2, 3)
+    assert found.log_likelihood == pytest.approx(ais.mean().item())
+    assert found.bound == pytest.approx(bound.mean().item())
+    assert found.difference_se == pytest.approx((ais - bound).std().item() / 6**0.5)
+    assert (found.gap, found.gap_se) == pytest.approx((gap.mean().item(), gap.std().item() / 6**0.5))
+    assert 0 < found.acceptance < 1
+    # What is measured is no part of a record's spec: the loaded model has it from its latest evaluation.
+    model = hvae_spec.load_record(record.folder)
+    assert record.spec.evaluation.ais is None
+    assert model.spec.digests == more[0].digests
+    annealed = model.ais()
+    assert torch.equal(annealed.log_likelihood, ais)
+    assert torch.equal(annealed.simulated_upper, per_image["ais_simulated_upper"])
+    frame = analysis.load(tmp_path / "again").members
+    assert frame["planned_ais_steps"].tolist() == frame["ais_steps"].tolist() == [3, 3]
 
 
 def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from tune.plan.packs import RunInfo
 
 CURVES = ("train_bound", "train_log_likelihood", "gradient_norm", "test_elbo", "test_log_likelihood")
 METRICS = ("test_log_likelihood", "test_elbo", "effective_sample_size")
+ANNEALED = ("log_likelihood", "gap")
 ROUNDING = "Elsewhere than on the machine, the device and the versions of the record, rounding may be the cause."
 
 
@@ -155,6 +156,9 @@ def compare(record: Record, again: Record) -> Iterator[Difference]:
     if one is not None and two is not None and two.status == "finished":
         for name in METRICS:
             yield Difference(f"{name} (final)", _gap(getattr(one, name), getattr(two, name)), 1)
+        if one.ais is not None and two.ais is not None:
+            for name in ANNEALED:
+                yield Difference(f"ais.{name} (final)", _gap(getattr(one.ais, name), getattr(two.ais, name)), 1)
 
 
 def _gap(one: object, two: object) -> float:

@@ -15,10 +15,12 @@ tables by layer, depth; and the same numbers as one tidy frame. A set without ta
 | `effects` | `paired_effects` |
 | `ranks` | `ranking` |
 | `dead_layers` | `collapse` |
+| `annealed` | `annealed` |
 | `rendering` | `markdown`, `latex`, `html_table`, `terminal` |
 | `table`, `footnotes` | what tables are made of |
 """
 
+from analysis.tables.annealed import annealed
 from analysis.tables.dead_layers import collapse
 from analysis.tables.effects import paired_effects
 from analysis.tables.means import (
@@ -38,6 +40,7 @@ __all__ = [
     "Table",
     "TableSet",
     "active_units",
+    "annealed",
     "bound_by_samples",
     "collapse",
     "html_table",

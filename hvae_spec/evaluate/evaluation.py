@@ -186,13 +186,22 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
 
 def _rows_in_memory(model: Hierarchy, memory_gib: float | None) -> int:
     """Rows (samples x images) that may be in memory at a time."""
+    return int(evaluation_bytes(memory_gib, model.device) / bytes_per_row(model))
+
+
+def evaluation_bytes(memory_gib: float | None, device: torch.device) -> float:
+    """Bytes of activations that an evaluation may have in memory at a time.
+
+    Args:
+        memory_gib: what the spec says, in GiB; None: it leaves it open.
+        device: where it is computed.
+
+    """
     if memory_gib is not None:
-        memory = memory_gib * 2**30
-    elif model.device.type == "cuda":
-        memory = EVALUATION_SHARE * torch.cuda.get_device_properties(model.device).total_memory
-    else:
-        memory = EVALUATION_GIB * 2**30
-    return int(memory / bytes_per_row(model))
+        return memory_gib * 2**30
+    if device.type == "cuda":
+        return EVALUATION_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return EVALUATION_GIB * 2**30
 
 
 def bytes_per_row(model: Hierarchy) -> int:

@@ -17,14 +17,22 @@ from hvae_spec import compiler
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import RecordError
-from hvae_spec.evaluate.evaluation import Evaluation, evaluate, kl_to_standard_normal, record_statistics
+from hvae_spec.evaluate.ais import AnnealedBounds, ais
+from hvae_spec.evaluate.evaluation import (
+    Evaluation,
+    evaluate,
+    kl_to_standard_normal,
+    record_statistics,
+    standard_error,
+)
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
-from hvae_spec.records.result import DataState, Divergence, EvaluationResult, Segment, TrainingResult
+from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
+from hvae_spec.spec.cost import bound_macs, evaluation_macs
 from hvae_spec.spec.grid import Member
 
 
@@ -116,6 +124,7 @@ class MemberEvaluation:
         model = load_model(self.record, training, self.dataset.pixels, self.batches.images.device)
         statistics = self._statistics(model, target, training.epochs)
         x = draw_once(self.dataset, "test", spec.model.observation)
+        share = bound_macs(spec, self.dataset.counts) / evaluation_macs(spec, self.dataset.counts)
         evaluation = evaluate(
             model,
             x,
@@ -124,7 +133,7 @@ class MemberEvaluation:
             epoch=training.epochs,
             memory_gib=settings.memory_gib,
             compiled=self.compiled and settings.iw_samples * len(x) >= WORTH_COMPILING,
-            progress=self.progress,
+            progress=lambda part: self.progress(share * part),
         )
         common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
@@ -144,6 +153,23 @@ class MemberEvaluation:
                 "test_elbo": evaluation.elbo,
                 "effective_sample_size": evaluation.effective_sample_size,
             }
+            annealed = None
+            if settings.ais is not None:
+                annealed = ais(
+                    model,
+                    x[: settings.ais.images],
+                    chains=settings.ais.chains,
+                    steps=settings.ais.steps,
+                    seed=spec.seed,
+                    epoch=training.epochs,
+                    memory_gib=settings.memory_gib,
+                    progress=lambda part: self.progress(share + (1 - share) * part),
+                )
+                per_image |= {
+                    "ais_log_likelihood": annealed.log_likelihood,
+                    "ais_simulated_lower": annealed.simulated_lower,
+                    "ais_simulated_upper": annealed.simulated_upper,
+                }
             labels = torch.from_numpy(self.dataset.test_labels)
             normality = kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs)
             arrays = {TEST: save(per_image), GALLERY: save(gallery(model, x, labels, spec.seed, training.epochs))}
@@ -152,6 +178,7 @@ class MemberEvaluation:
                 status="finished",
                 kl_standard_normal_per_layer=list(normality),
                 arrays_sha256={**statistics, **digests},
+                ais=None if annealed is None else annealed_metrics(annealed, evaluation),
                 **metrics(evaluation),
                 **common,
             )
@@ -199,6 +226,25 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "unit_kl": [kl.tolist() for kl in evaluation.kl],
         "unit_kl_se": [se.tolist() for se in evaluation.kl_se],
     }
+
+
+def annealed_metrics(annealed: AnnealedBounds, evaluation: Evaluation) -> AisResult:
+    """AIS on the first images of an evaluation, as a result has it."""
+    images = len(annealed.log_likelihood)
+    bound = evaluation.log_likelihood[:images]
+    return AisResult(
+        images=images,
+        chains=annealed.chains,
+        steps=annealed.steps,
+        log_likelihood=_finite(float(annealed.log_likelihood.mean())),
+        log_likelihood_se=_finite(annealed.log_likelihood_se),
+        log_likelihood_mc_se=_finite(annealed.log_likelihood_mc_se),
+        bound=float(bound.mean()),
+        difference_se=_finite(standard_error(annealed.log_likelihood - bound)),
+        gap=_finite(annealed.gap),
+        gap_se=_finite(annealed.gap_se),
+        acceptance=_finite(annealed.acceptance),
+    )
 
 
 def _finite(value: float) -> float | None:

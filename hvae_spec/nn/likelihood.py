@@ -41,6 +41,10 @@ class Likelihood(nn.Module, ABC):
     def mean(self, z: Tensor) -> Tensor:
         """E[x|z_1], [M, D, S, B]."""
 
+    @abstractmethod
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """x ~ p(x|z_1), [M, D, S, B], from standard normal noise of that shape."""
+
     @staticmethod
     @abstractmethod
     def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
@@ -86,6 +90,10 @@ class BernoulliLikelihood(Likelihood):
         """E[x|z_1] = mu."""
         return torch.sigmoid(self.clipped_logits(z))
 
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """A pixel is 1 where the normal distribution function of the noise, which is uniform, is below mu."""
+        return (torch.special.ndtr(noise) < self.mean(z)).to(torch.float32)
+
     @staticmethod
     def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
         """Binarization: a pixel is 1 with probability value / divisor."""
@@ -112,6 +120,10 @@ class GaussianLikelihood(Likelihood):
     def mean(self, z: Tensor) -> Tensor:
         """E[x|z_1] = mu."""
         return self.distribution(z).mean
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """mu + sigma * noise."""
+        return self.distribution(z).sample(noise)
 
     @staticmethod
     def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:

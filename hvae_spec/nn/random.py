@@ -18,6 +18,8 @@ Purpose = Literal[
     "statistics",
     "evaluation",
     "KL to the standard normal",
+    "annealed importance sampling",
+    "reverse annealed importance sampling",
     "fixed draw of the train set",
     "fixed draw of the test set",
     "latents of the gallery",
@@ -89,6 +91,15 @@ class Streams:
     def noise(self, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:
         """Noise for one pass of a hierarchy: [M, U_i, S, B] for each layer, drawn in one call per member."""
         return split_noise(self.normal(samples * images * sum(units)), samples, images, units)
+
+
+def image_streams(
+    seed: int, purpose: Purpose, images: Sequence[int], device: torch.device | str = "cpu", epoch: int = 0
+) -> Streams:
+    """Streams of images in place of members: one for each, a function of (seed, purpose, epoch) and of its place in the
+    data alone, so that an image draws the same numbers whichever images are computed with it.
+    """
+    return Streams([stream_seed(seed, purpose, image) for image in images], device).begin(purpose, epoch)
 
 
 def split_noise(flat: Tensor, samples: int, images: int, units: Sequence[int]) -> list[Tensor]:

@@ -142,6 +142,32 @@ class TrainingResult(FileModel):
     finished_at: Text | None = None
 
 
+class AisResult(FileModel):
+    """Annealed importance sampling on the first test images, and bidirectional Monte Carlo on as many images simulated
+    from the model, in nats per image (`hvae_spec.evaluate.ais`).
+    """
+
+    images: Whole
+    chains: Whole
+    steps: Whole
+    log_likelihood: Number
+    """Forward AIS on the test images: in expectation a lower bound on their mean log-likelihood."""
+    log_likelihood_se: Number
+    """Its standard error over images."""
+    log_likelihood_mc_se: Number
+    """Its Monte Carlo error; null with one chain."""
+    bound: Number
+    """The importance-weighted bound on the same images."""
+    difference_se: Number
+    """Standard error over images of AIS less the bound."""
+    gap: Number
+    """Reverse less forward AIS on simulated images."""
+    gap_se: Number
+    """Its standard error over simulated images."""
+    acceptance: Number
+    """Mean probability of acceptance; null with one step."""
+
+
 class EvaluationResult(FileModel):
     """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
 
@@ -171,6 +197,8 @@ class EvaluationResult(FileModel):
     unit_kl: list[list[Number]] | None = None
     """KL of every unit, layer by layer."""
     unit_kl_se: list[list[Number]] | None = None
+    ais: AisResult | None = None
+    """Null where it was not asked for."""
     batch_norm_statistics: Text | None = None
     """How they were recorded; null without batch normalization."""
     evaluation_seconds: Number = None

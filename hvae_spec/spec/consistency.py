@@ -53,6 +53,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
         found += _empty_sets(data, available)
         if not found:
             found += _data_problems(data, available)
+            found += _ais_problems(member, data.limit(available).test)
             found += _training_problems(member, data.limit(available).train)
     yield from found
     yield from _top_down_problems(member)
@@ -122,6 +123,18 @@ def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsist
                 f"at most {there}, or leave {key} out to use all",
                 ("data.dataset", f"data.{key}"),
             )
+
+
+def _ais_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
+    """Annealed importance sampling on more test images than are in use."""
+    ais = member.evaluation.ais
+    if ais is not None and ais.images > there:
+        yield Inconsistency(
+            ("evaluation", "ais", "images"),
+            f"{ais.images} images for annealed importance sampling of {there} test images",
+            f"at most {there}",
+            ("evaluation.ais.images", "data.test_images", "data.dataset", "data.own"),
+        )
 
 
 def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
+from hvae_spec import annealing
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.experiment import MemberSpec
@@ -15,6 +16,11 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """
     model = member.model
     yield from model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down)
+    yield from _generative(member, pixels)
+
+
+def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
+    model = member.model
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
         widths = (above.units, *above.down, 2 * layer.units)
         yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalized_head=True, per_sample=True)
@@ -41,10 +47,33 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     return 3.0 * member.training.epochs * counts.train * (once + samples * each)
 
 
-def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's final evaluation."""
+def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's final bound on the test set."""
     once, each = _macs(member, counts.pixels)
     return float(counts.test * (once + member.evaluation.iw_samples * each))
+
+
+def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's annealed importance sampling; 0 without it. A gradient by the latents alone is one
+    pass through the generative model and one back.
+    """
+    settings = member.evaluation.ais
+    if settings is None:
+        return 0.0
+    generative = sum(mapping.macs for mapping in _generative(member, counts.pixels))
+    images = min(settings.images, counts.test)
+    return 2.0 * images * annealing.gradients(settings.chains, settings.steps) * generative
+
+
+def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
+    """The importance samples of one image that cost as many multiply-adds as `ais_macs`."""
+    _, each = _macs(member, counts.pixels)
+    return ais_macs(member, counts) / each
+
+
+def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's final evaluation."""
+    return bound_macs(member, counts) + ais_macs(member, counts)
 
 
 def macs(member: MemberSpec, counts: ImageCounts) -> float:

@@ -9,6 +9,23 @@ CURVE = NoBearing("it says which points a learning curve has; published numbers 
 CURVE_COST = NoStepCost("how often the test set is evaluated is counted, not measured")
 
 
+COUNTED = NoStepCost("how many gradients it takes is counted, not measured")
+
+
+class AisSpec(SpecModel):
+    """Annealed importance sampling: how far the bound is from the likelihood, on the first test images and on as many
+    images simulated from the model.
+    """
+
+    images: Annotated[Count, COUNTED, Column("planned_ais_images", "AIS images"), Measured("ais_images")] = 100
+    """Test images, the first ones; at most those that there are."""
+    chains: Annotated[Count, COUNTED, Column("planned_ais_chains", "AIS chains"), Measured("ais_chains")] = 16
+    """Chains per image, whose weights are averaged."""
+    steps: Annotated[Count, COUNTED, Column("planned_ais_steps", "AIS steps"), Measured("ais_steps")] = 1000
+    """Temperatures from the prior to the posterior. More of them bring it nearer to the likelihood, which the gap on
+    simulated images shows."""
+
+
 class EvaluationSpec(SpecModel):
     """Test-set bounds at the end of training and along the way."""
 
@@ -38,6 +55,11 @@ class EvaluationSpec(SpecModel):
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single
     batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training
     batches (where a moving average would settle)."""
+    ais: Annotated[
+        AisSpec | None, Affects("evaluation"), NoBearing("it measures a bound's distance, and changes no bound")
+    ] = None
+    """Annealed importance sampling: `{images: 100, chains: 16, steps: 1000}`. Null: none. It takes long: per image and
+    chain some 30,000 gradients of the generative model, which the plan counts."""
     memory_gib: Annotated[
         Positive | None, Affects("nothing"), NoBearing("it changes speed and memory, and no number")
     ] = None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from operator import getitem
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -100,9 +101,8 @@ class MemberSpec(SpecModel):
     @property
     def measured(self) -> dict[str, Any]:
         """How the trained member is measured: values of the fields that affect its evaluation alone, by dotted path."""
-        return {
-            ".".join(path): reduce(getattr, path, self) for path in sorted(paths_affecting(MemberSpec, "evaluation"))
-        }
+        tree = self.model_dump(mode="json")
+        return {".".join(path): reduce(getitem, path, tree) for path in sorted(_outermost("evaluation"))}
 
     @property
     def first_phase(self) -> "MemberSpec | None":
@@ -168,6 +168,13 @@ def _with_seed(common: Any, seed: int) -> str:
     whole = common.copy()
     whole.update(f" seed {seed}".encode())
     return str(whole.hexdigest())
+
+
+@kept_until_a_choice_joins
+def _outermost(part: Part) -> frozenset[Loc]:
+    """Paths of the fields that affect a part, less those within a section that does as a whole."""
+    paths = paths_affecting(MemberSpec, part)
+    return frozenset(path for path in paths if not any(path[:length] in paths for length in range(1, len(path))))
 
 
 @kept_until_a_choice_joins

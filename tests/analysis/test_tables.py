@@ -196,6 +196,72 @@ def test_the_bound_by_number_of_samples(results, small_spec):
     assert tidy[1, "VAE+BN+WU"] == -84.5
 
 
+def annealed(bound, log_likelihood, gap=0.4, **fields):
+    numbers = {"images": 100, "chains": 16, "steps": 1000, "bound": bound, "log_likelihood": log_likelihood, "gap": gap}
+    errors = {"log_likelihood_se": 2.0, "log_likelihood_mc_se": 0.02, "difference_se": 0.03, "gap_se": 0.05}
+    return {**numbers, **errors, "acceptance": 0.65, **fields}
+
+
+def test_how_far_the_bound_is_from_annealed_importance_sampling(results, small_spec):
+    def outcome(member):
+        if member.labels["variant"] == "VAE+BN+WU":
+            return results.diverged(member) if member.seed == 2 else results.result(member)
+        bound = -80.0 - member.seed
+        return results.result(member, ais=annealed(bound, bound + 0.25 + 0.25 * member.seed))
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    row = frames.members.query("variant == 'Prob. ladder+BN+WU' and seed == 1").iloc[0]
+    assert row[["ais_bound", "ais_log_likelihood", "ais_gap"]].tolist() == [-81.0, -80.5, 0.4]
+    assert row[["ais_difference", "ais_estimate"]].tolist() == pytest.approx([0.5, -80.1])
+    assert row[["ais_images", "ais_chains", "ais_steps", "ais_acceptance"]].tolist() == [100, 16, 1000, 0.65]
+    found = tables.annealed(frames)
+    (table,) = found.tables
+    assert {row: table.cells[row, "Prob. ladder+BN+WU"].text() for row in table.rows} == {
+        "bound": "-81.00 ± 0.58 (3)",
+        "AIS": "-80.50 ± 0.43 (3)",
+        "AIS less bound": "0.50 ± 0.14 (3)",
+        "gap": "0.40 ± 0.00 (3)",
+        "AIS + gap": "-80.10 ± 0.43 (3)",
+    }
+    assert ("AIS", "VAE+BN+WU") not in table.cells
+    said = " ".join(table.footnotes)
+    for words in (
+        "K = 500. AIS: annealed importance sampling with 16 chains and 1,000 steps. Both on the first 100 test images",
+        "AIS is above the bound by 0.25 to 0.75 nats: in expectation the log-likelihood is at least so far above it.",
+        "It is no bound.",
+        "AIS, Monte Carlo: 0.02; AIS less bound, over images: 0.03; gap, over simulated images: 0.05.",
+        "acceptance of Hamiltonian Monte Carlo: 0.65.",
+        "–: none of the finished members was evaluated with `evaluation.ais`.",
+    ):
+        assert words in said
+    assert "upper bound" not in said
+    tidy = found.tidy.set_index(["quantity", "variant"])["mean"]
+    assert tidy["ais_difference", "Prob. ladder+BN+WU"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ((-0.5, -0.25, -0.25), "AIS is below the bound by 0.25 to 0.50 nats: here the bound is the tighter of the two"),
+        ((-0.5, 0.25, 0.0), "AIS less the bound is between -0.50 and 0.25 nats: where it is positive, the log-like"),
+    ],
+)
+def test_where_the_bound_is_the_tighter_the_table_says_so(results, small_spec, differences, words):
+    def outcome(member):
+        return results.result(member, ais=annealed(-80.0, -80.0 + differences[member.seed]))
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    (table,) = tables.annealed(analysis.load(results.root)).tables
+    assert words in " ".join(table.footnotes)
+    assert "none of the finished" not in " ".join(table.footnotes)
+
+
+def test_without_annealed_importance_sampling_there_is_no_table_of_it(results, small_spec):
+    results.grid(spec=small_spec, with_curves=False)
+    assert tables.annealed(analysis.load(results.root)).tables == ()
+
+
 def test_a_variant_that_was_not_evaluated_with_so_many_samples_has_no_cell(results, spec):
     def outcome(member):
         if member.labels["variant"] == "VAE":

@@ -31,6 +31,26 @@ def test_the_probabilities_of_a_pixel_sum_to_one_and_have_the_mean_that_is_given
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
+def test_samples_have_the_mean_and_the_entropy_of_the_probabilities(name):
+    model = LIKELIHOODS[name](Style(1, torch.tanh, None, 1e-6), 3, [8], pixels=1)
+    initialize(model, "glorot_normal", 0.0, Streams([0]).begin("initialization").generators)
+    binary = OBSERVATIONS[name].binary
+    values = torch.tensor([0.0, 1.0]) if binary else torch.arange(-40.0, 40.0, 1e-2)
+    z = torch.tensor([0.5, -1.0, 2.0]).view(1, 3, 1, 1)
+    noise = torch.randn(1, 1, 40_000, 1, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        x = model.sample(z.expand(-1, -1, 40_000, -1), noise)
+        found = torch.stack([x[0, 0], model(z.expand(-1, -1, 40_000, -1), x)[0]])
+        log_p = model(z.expand(-1, -1, -1, len(values)), values.view(1, 1, 1, -1))[0, 0]
+    p = log_p.exp() * (1.0 if binary else 1e-2)
+    expected = torch.stack([(p * values).sum(), (p * log_p).sum()])
+    assert x.shape == noise.shape
+    assert set(x.unique().tolist()) == {0.0, 1.0} or not binary
+    error = found.std(dim=(1, 2)) / 200
+    assert ((found.mean(dim=(1, 2)) - expected).abs() < 4 * error).all()
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_description_and_the_torch_class_agree_on_what_x_is(name):
     assert LIKELIHOODS[name].binary == OBSERVATIONS[name].binary
 

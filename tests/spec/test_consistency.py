@@ -15,6 +15,12 @@ def grid(*lines: str) -> str:
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
     (
+        edited(more="evaluation: {ais: {images: 361, steps: 10}}\n"),
+        "361",
+        "361 images for annealed importance sampling of 360 test images",
+        edited(more="evaluation: {ais: {images: 360, steps: 10}}\n"),
+    ),
+    (
         edited(more="objective: {warm_up: 21}\n"),
         "21}",
         "longer than training (20 epochs)",

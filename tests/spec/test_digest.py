@@ -41,6 +41,7 @@ SAME = [
     ("no clipping of means", edited(("model:", "model:\n  mean_clip: 0"))),
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
+    ("no annealing", SMALL + "evaluation: {ais: null}\n"),
     ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7}\n"),
     ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
     ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),
@@ -90,6 +91,7 @@ DIFFERENT = [
     "training.optimizer.adam.beta2=0.99", "training.optimizer.adam.eps=1e-4", "training.clip_norm=4",
     "training.schedule={stages: [{epochs: 1, lr: 1e-3}]}", "model.mean_clip=1e-5",
     "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
+    "evaluation.ais={}", "evaluation.ais={steps: 7}",
     "grid.seeds=[1]",
 ]  # fmt: skip
 
@@ -107,6 +109,17 @@ def settings_digests(path, overrides):
 @pytest.mark.parametrize("override", DIFFERENT)
 def test_the_digest_sees(tmp_path, override):
     assert settings_digest(tmp_path, override) != digest(SMALL)
+
+
+def test_defaults_of_annealing_are_left_out_and_it_changes_no_training(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    plain, given, default = (
+        settings_digests(path, overrides)
+        for overrides in ((), ("evaluation.ais={images: 100, chains: 16, steps: 1000}",), ("evaluation.ais={}",))
+    )
+    assert given == default
+    assert given.training == plain.training
 
 
 WHERE_READ = [

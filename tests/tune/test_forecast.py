@@ -3,7 +3,7 @@
 import pytest
 
 from hvae_spec.data.counts import image_counts
-from hvae_spec.spec.cost import mappings, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.cost import evaluation_macs, mappings, parameters, steps_per_epoch, training_macs
 from tests.members import member
 from tests.tune.measured import Measured, measurement
 from tune.measure.cache import save_measurement
@@ -44,6 +44,25 @@ def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_
     assert fast.training == pytest.approx(products / 2 + overhead)
     given = Forecaster("cpu", ms_per_member_step=3.0).pack(spec, 5, 1, compiled=False)
     assert given.training == pytest.approx(1000 * steps_per_epoch(spec, counts.train) * 5 * 0.003)
+
+
+def test_the_gradients_of_annealed_importance_sampling_are_in_the_forecast():
+    plain = member(model__batch_norm=False)
+    annealed = member(model__batch_norm=False, evaluation__ais={"images": 10, "chains": 3, "steps": 50})
+    counts = image_counts(plain.data)
+    # Two preliminary runs of 4 chains and 400 steps, and three runs of 3 chains and 50 steps: 10 leapfrog steps after
+    # each but the last, and one gradient at the start, which is a pass through p and one back.
+    gradients = 10 * (2 * 4 * (1 + 10 * 399) + 3 * 3 * (1 + 10 * 49))
+    generative = 5 * 12 + 12 * 10 + 10 * 64 + 4 * 9 + 9 * 8 + 8 * 2 * 5 + 3 * 7 + 7 * 2 * 4
+    added = evaluation_macs(annealed, counts) - evaluation_macs(plain, counts)
+    assert added == pytest.approx(2 * gradients * generative)
+    one, other = (Forecaster("cpu").pack(spec, 2, 1, compiled=False) for spec in (plain, annealed))
+    assert other.evaluation - one.evaluation == pytest.approx(2 * 2 * added / NOMINAL_FLOPS["cpu"])
+    assert other.training == one.training
+    per_sample = sum(mapping.macs for mapping in mappings(plain, counts.pixels) if mapping.per_sample)
+    found = measurement({1: 9.0}, samples_per_second=48.0)
+    one, other = (Measured(found).pack(spec, 2, 1, compiled=False) for spec in (plain, annealed))
+    assert other.evaluation - one.evaluation == pytest.approx(2 * added / per_sample / 48)
 
 
 def test_the_best_size_is_the_measured_one_that_fits_into_memory():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.choices.dataset import ImageCounts
-from hvae_spec.spec.cost import evaluation_macs, mappings, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.cost import ais_macs, ais_samples, bound_macs, mappings, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
@@ -140,12 +140,13 @@ class Forecaster:
             ms = 1e3 * (shared + 2 * training_macs(member, counts) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
         if measured is None:
-            one = 2 * evaluation_macs(member, counts) / flops
+            one = 2 * bound_macs(member, counts) / flops
             evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
+            evaluation += members * 2 * ais_macs(member, counts) / flops
             return Forecast(training, evaluation, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
-        samples = member.evaluation.iw_samples + _curve_samples(member)
-        evaluation = members * counts.test * samples / measured.samples_per_second
+        samples = counts.test * (member.evaluation.iw_samples + _curve_samples(member)) + ais_samples(member, counts)
+        evaluation = members * samples / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
 

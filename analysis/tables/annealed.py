@@ -1,0 +1,102 @@
+"""The table of annealed importance sampling: how far the importance-weighted bound is from the likelihood."""
+
+import pandas as pd
+
+from analysis.caveats import counts_text
+from analysis.frames import Frames
+from analysis.statistics import over_seeds
+from analysis.tables.building import by_depth, mean_table
+from analysis.tables.footnotes import MEANS, grid_footnotes
+from analysis.tables.table import ABSENT, TableSet
+
+ROWS = {
+    "ais_bound": "bound",
+    "ais_log_likelihood": "AIS",
+    "ais_difference": "AIS less bound",
+    "ais_gap": "gap",
+    "ais_estimate": "AIS + gap",
+}
+"""Columns of `Frames.members`, and what the table calls them."""
+
+
+def annealed(frames: Frames) -> TableSet:
+    """The importance-weighted bound and annealed importance sampling on the same test images, and the gap of
+    bidirectional Monte Carlo on simulated images, in nats per image: one table per depth, the greatest depth first.
+    None where no member has them.
+    """
+    by = ["dataset", *frames.factors, "depth", "variant"]
+    tables, tidies = [], []
+    for group, depth, members in by_depth(frames):
+        measured = members[(members["status"] == "finished") & members["ais_log_likelihood"].notna()]
+        if measured.empty:
+            continue
+        rows = _rows(members, by)
+        title = ("How far the bound is from the likelihood (nats per image)", f"{group.title}, L = {depth}")
+        full = rows["row"].nunique() * members["variant"].nunique() == len(rows)
+        absence = () if full else (f"{ABSENT}: none of the finished members was evaluated with `evaluation.ais`.",)
+        footnotes = (*_footnotes(measured), *absence, MEANS, *grid_footnotes(frames, group.frames))
+        tables.append(mean_table(title, "quantity", rows, footnotes))
+        tidies.append(rows.drop(columns="row"))
+    tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
+    return TableSet("ais", tuple(tables), tidy)
+
+
+def _rows(members: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Cells of every quantity, with `quantity` (its column) and `row` (what the table calls it)."""
+    parts = (over_seeds.cells(members, by, column).assign(quantity=column, row=row) for column, row in ROWS.items())
+    rows = pd.concat(parts, ignore_index=True)
+    # A variant whose finished members were all evaluated without it has no cells.
+    return rows[(rows["n"] > 0) | (rows["finished"] == 0)]
+
+
+def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
+    """What the rows are, what follows of them, and how sure they are."""
+    images, chains, steps = (counts_text(members[f"ais_{name}"]) for name in ("images", "chains", "steps"))
+    footnotes = [
+        f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. AIS: annealed importance "
+        f"sampling with {chains} chains and {steps} steps. Both on the first {images} test images, and both lower "
+        "bounds on the log-likelihood in expectation.",
+        _distance(members["ais_difference"]),
+        "Gap: reverse less forward AIS on as many images simulated from each model, for which forward AIS is in "
+        "expectation no farther than this from the likelihood.",
+        "AIS + gap: an estimate of the log-likelihood of the test images, if AIS is as far from it on them as on "
+        "simulated ones. It is no bound.",
+    ]
+    errors = {
+        "AIS, Monte Carlo": "ais_log_likelihood_mc_se",
+        "AIS less bound, over images": "ais_difference_se",
+        "gap, over simulated images": "ais_gap_se",
+    }
+    largest = {name: members[column].max() for name, column in errors.items()}
+    stated = [f"{name}: {value:.2g}" for name, value in largest.items() if not pd.isna(value)]
+    if stated:
+        footnotes.append(f"Largest standard errors of a member, in nats: {'; '.join(stated)}.")
+    acceptance = members["ais_acceptance"].dropna()
+    if len(acceptance):
+        footnotes.append(f"Mean acceptance of Hamiltonian Monte Carlo: {_range(acceptance)}.")
+    return tuple(footnotes)
+
+
+def _distance(difference: "pd.Series[float]") -> str:
+    """What AIS less the bound says, in words."""
+    if (difference >= 0).all():
+        return (
+            f"AIS is above the bound by {_range(difference)} nats: in expectation the log-likelihood is at least so "
+            "far above it."
+        )
+    if (difference <= 0).all():
+        return (
+            f"AIS is below the bound by {_range(-difference)} nats: here the bound is the tighter of the two, and AIS "
+            "says nothing of how far it is from the likelihood."
+        )
+    return (
+        f"AIS less the bound is between {difference.min():.2f} and {difference.max():.2f} nats: where it is positive, "
+        "the log-likelihood is in expectation at least so far above the bound, and where it is negative, the bound is "
+        "the tighter of the two."
+    )
+
+
+def _range(values: "pd.Series[float]") -> str:
+    """`0.12 to 0.34`, or one value where the two are the same."""
+    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
+    return low if low == high else f"{low} to {high}"
