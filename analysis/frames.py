@@ -14,7 +14,7 @@ from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
-from hvae_spec.records.result import STATUSES
+from hvae_spec.records.result import STATUSES, EpochRow
 from hvae_spec.spec.grid import slug
 
 METRICS = (
@@ -41,8 +41,10 @@ class Frames:
     `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
     training started from."""
     epochs: pd.DataFrame
-    """One row per member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
-    curve at its points. The final evaluation is no point of it."""
+    """One row per member and epoch: learning curves, and the test curve at its points. `train_bound` is the objective,
+    whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
+    log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
+    the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
     """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
     of the test curve and, in the last epoch, the final one."""
@@ -218,8 +220,24 @@ def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
 
 def _epoch_rows(entry: Entry) -> list[Mapping[str, Any]]:
     """A member's rows of learning curves; of those that are lost, the epoch alone."""
-    rows: list[Mapping[str, Any]] = [*entry.epochs, *({"epoch": epoch} for epoch in entry.lost)]
+    rows: list[Mapping[str, Any]] = [*(_complete(row, entry) for row in entry.epochs)]
+    rows += [{"epoch": epoch} for epoch in entry.lost]
     return sorted(rows, key=lambda row: int(row["epoch"]))
+
+
+def _complete(row: EpochRow, entry: Entry) -> EpochRow:
+    """A row of learning curves with what earlier versions did not write, as far as the rest tells it."""
+    if "test_elbo" in row and "test_images" not in row and entry.training is not None and entry.training.data:
+        row = {**row, "test_images": entry.training.data.test_images}
+    if "train_bound_beta_1" in row:
+        return row
+    terms = [row["train_reconstruction"], *row["kl_per_layer"]]
+    if row["beta"] == 1:
+        return {**row, "train_bound_beta_1": row["train_bound"]}
+    if at(entry.spec, "objective.iw_samples") == 1 and None not in terms:
+        reconstruction, *kls = map(_number, terms)
+        return {**row, "train_bound_beta_1": reconstruction - sum(kls)}
+    return row
 
 
 def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:

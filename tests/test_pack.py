@@ -109,7 +109,7 @@ def test_a_record_is_complete_and_consistent(tmp_path):
         # The likelihood and the KLs make up the bound.
         last = record.epochs[-1]
         assert last["train_bound"] == pytest.approx(
-            last["train_log_likelihood"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
+            last["train_reconstruction"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
         )
     assert not (tmp_path / "packs" / "pack").exists()
 

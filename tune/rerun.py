@@ -18,7 +18,14 @@ from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from tune.plan.packs import RunInfo
 
-CURVES = ("train_bound", "train_log_likelihood", "gradient_norm", "test_elbo", "test_log_likelihood")
+CURVES = (
+    "train_bound",
+    "train_bound_beta_1",
+    "train_reconstruction",
+    "gradient_norm",
+    "test_elbo",
+    "test_log_likelihood",
+)
 METRICS = ("test_log_likelihood", "test_elbo", "effective_sample_size")
 ROUNDING = "Elsewhere than on the machine, the device and the versions of the record, rounding may be the cause."
 

@@ -194,7 +194,11 @@ class EpochRow(TypedDict):
     epoch: Whole
     beta: Number
     train_bound: Number
-    train_log_likelihood: Number
+    """The objective, whose KL has the weight beta."""
+    train_bound_beta_1: NotRequired[Number]
+    """The same bound with beta = 1, as it is on the test set. Missing in rows that were made before this was kept."""
+    train_reconstruction: Number
+    """log p(x|z_1)."""
     kl_per_layer: list[Number]
     gradient_norm: Number
     seconds: Number
@@ -202,6 +206,9 @@ class EpochRow(TypedDict):
     test_elbo: NotRequired[Number]
     test_log_likelihood: NotRequired[Number]
     test_iw_samples: NotRequired[Whole]
+    test_images: NotRequired[Whole]
+    """The first so many of the test images are those of the two bounds. Missing in rows that were made before this was
+    kept, when it was all of them."""
     active_units: NotRequired[Whole]
 
 

@@ -73,6 +73,18 @@ def test_what_is_known_of_the_members_is_as_it_was():
     assert hvae_spec.load_gallery(row["folder"])["images"].shape == (10, 64)
 
 
+def test_quantities_that_had_another_name_are_read_under_their_own(results):
+    """What is now the reconstruction was `train_log_likelihood`, and the bound at beta = 1 was not kept."""
+    path = finished(results).folder / "epochs.jsonl"
+    before = [json.loads(line) for line in path.read_text().splitlines()]
+    frames = analysis.load(FROZEN)
+    epochs = frames.epochs[frames.epochs["digest"] == frames.members["digest"].iloc[0]]
+    assert epochs["train_reconstruction"].tolist() == [row["train_log_likelihood"] for row in before]
+    assert epochs["train_bound_beta_1"].tolist() == [row["train_bound"] for row in before]  # without warm-up
+    assert epochs["test_images"].tolist() == [10, 10]
+    assert frames.faults == ()
+
+
 def test_a_frozen_model_gives_its_numbers_again():
     record = finished(Results(FROZEN))
     model = hvae_spec.load_record(record.folder)
