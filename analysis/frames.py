@@ -19,7 +19,7 @@ from hvae_spec.spec.grid import slug
 
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
-    *("iw_samples", "effective_sample_size", "active_units"),
+    *("curve_test_log_likelihood", "curve_test_images", "iw_samples", "effective_sample_size", "active_units"),
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
@@ -36,7 +36,8 @@ class Frames:
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
     """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
-    `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
+    `_mc_se` the Monte Carlo error; `curve_test_log_likelihood` is of the first `curve_test_images` test images, where
+    the test curve is of these), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
     layer i, costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`.
     `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
     training started from."""
@@ -227,17 +228,15 @@ def _epoch_rows(entry: Entry) -> list[Mapping[str, Any]]:
 
 def _complete(row: EpochRow, entry: Entry) -> EpochRow:
     """A row of learning curves with what earlier versions did not write, as far as the rest tells it."""
-    if "test_elbo" in row and "test_images" not in row and entry.training is not None and entry.training.data:
-        row = {**row, "test_images": entry.training.data.test_images}
+    if "test_elbo" in row and "test_images" not in row:
+        data = None if entry.training is None else entry.training.data
+        row = {**row, "test_images": None if data is None else data.test_images}
     if "train_bound_beta_1" in row:
         return row
-    terms = [row["train_reconstruction"], *row["kl_per_layer"]]
-    if row["beta"] == 1:
-        return {**row, "train_bound_beta_1": row["train_bound"]}
-    if at(entry.spec, "objective.iw_samples") == 1 and None not in terms:
-        reconstruction, *kls = map(_number, terms)
-        return {**row, "train_bound_beta_1": reconstruction - sum(kls)}
-    return row
+    bound = row["train_bound"] if row["beta"] == 1 else None
+    if row["beta"] != 1 and at(entry.spec, "objective.iw_samples") == 1:
+        bound = _number(row["train_reconstruction"]) - sum(map(_number, row["kl_per_layer"]))
+    return {**row, "train_bound_beta_1": bound}
 
 
 def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:

@@ -160,7 +160,7 @@ def curves(member: Member, final: float, last: int | None = None) -> tuple[list[
             "epoch": epoch,
             "beta": beta,
             "train_bound": bound,
-            "train_bound_beta_1": bound - 30 * (1 - beta),
+            "train_bound_beta_1": bound - 4 * (1 - beta),
             "train_reconstruction": bound + 20,
             "kl_per_layer": [12.0 / (index + 1) for index in range(spec.model.depth)],
             "gradient_norm": 5.0,
@@ -169,6 +169,7 @@ def curves(member: Member, final: float, last: int | None = None) -> tuple[list[
         }
         if spec.evaluation.every and epoch % spec.evaluation.every == 0:
             row |= {"test_elbo": bound - 1, "test_log_likelihood": bound + 1, "test_iw_samples": 100, "active_units": 6}
+            row["test_images"] = spec.evaluation.curve_images or 360
             kl = unit_kl(member, progress)
             kl_se = [[0.001] * len(layer) for layer in kl]
             units.append({"format": FORMAT, "epoch": epoch, "kl": kl, "kl_se": kl_se})
