@@ -77,12 +77,15 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
 
         again = run_one_member(job, job.trainings.index(training.digest))
         differences, elsewhere = list(compare(record, again)), list(_elsewhere(training, again.training))
+        is_evaluated = record.evaluation(again.spec.digests.evaluation).result is not None
     table = Table(title=f"{folder.name}: run again, less the record")
     for name in ("quantity", "numbers", "largest difference"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
     for one in differences:
         table.add_row(one.quantity, f"{one.compared:,}", "none" if one.largest == 0 else f"{one.largest:.3g}")
     console.print(table)
+    if not is_evaluated:
+        console.print("No evaluation is compared: the record has none by this version of the estimators.")
     if all(one.largest == 0 for one in differences):
         console.print("Equal bit for bit.")
         return 0
