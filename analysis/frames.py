@@ -14,12 +14,12 @@ from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
-from hvae_spec.records.result import STATUSES, AisResult
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow
 from hvae_spec.spec.grid import slug
 
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
-    *("iw_samples", "effective_sample_size", "active_units"),
+    *("curve_test_log_likelihood", "curve_test_images", "iw_samples", "effective_sample_size", "active_units"),
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
@@ -36,14 +36,17 @@ class Frames:
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
     """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
-    `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
+    `_mc_se` the Monte Carlo error; `curve_test_log_likelihood` is of the first `curve_test_images` test images, where
+    the test curve is of these), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
     layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`; `ais_difference` is
     AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`), data, `digest` (of
     the evaluation) and `training_digest`. `continues` and `extended_from` are training digests: of the first phase and
     of the shorter training that the training started from."""
     epochs: pd.DataFrame
-    """One row per member and epoch: learning curves, with `kl_i` the KL of layer i over training batches, and the test
-    curve at its points. The final evaluation is no point of it."""
+    """One row per member and epoch: learning curves, and the test curve at its points. `train_bound` is the objective,
+    whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
+    log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
+    the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
     """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
     of the test curve and, in the last epoch, the final one."""
@@ -228,8 +231,22 @@ def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
 
 def _epoch_rows(entry: Entry) -> list[Mapping[str, Any]]:
     """A member's rows of learning curves; of those that are lost, the epoch alone."""
-    rows: list[Mapping[str, Any]] = [*entry.epochs, *({"epoch": epoch} for epoch in entry.lost)]
+    rows: list[Mapping[str, Any]] = [*(_complete(row, entry) for row in entry.epochs)]
+    rows += [{"epoch": epoch} for epoch in entry.lost]
     return sorted(rows, key=lambda row: int(row["epoch"]))
+
+
+def _complete(row: EpochRow, entry: Entry) -> EpochRow:
+    """A row of learning curves with what earlier versions did not write, as far as the rest tells it."""
+    if "test_elbo" in row and "test_images" not in row:
+        data = None if entry.training is None else entry.training.data
+        row = {**row, "test_images": None if data is None else data.test_images}
+    if "train_bound_beta_1" in row:
+        return row
+    bound = row["train_bound"] if row["beta"] == 1 else None
+    if row["beta"] != 1 and at(entry.spec, "objective.iw_samples") == 1:
+        bound = _number(row["train_reconstruction"]) - sum(map(_number, row["kl_per_layer"]))
+    return {**row, "train_bound_beta_1": bound}
 
 
 def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:

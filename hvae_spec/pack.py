@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 import filelock
 import torch
+from torch import Tensor
 
 from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
@@ -37,7 +38,7 @@ from hvae_spec.records.result import (
     TrainingResult,
     UnitsRow,
 )
-from hvae_spec.spec.cost import evaluation_macs, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.cost import UNIT_SAMPLES, curve_images, evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from hvae_spec.train.checkpoint import DamagedCheckpointError, load_checkpoint, optimizer_of, save_checkpoint
@@ -242,10 +243,13 @@ class PackRun:
         return trainer
 
     def begun_spec(self, begun: Sequence[int]) -> MemberSpec:
-        """The spec that the curves of the members with these indices began with: of the first whose spec is whole."""
+        """The spec that the curves of the members with these indices began with: of the first whose spec is whole.
+        Where images of the user's own lie is as this run has it, as the record may have been moved.
+        """
         for m in begun:
             with contextlib.suppress(RecordError):
-                return self.records[m].spec
+                spec = self.records[m].spec
+                return spec.model_copy(update={"data": spec.data.model_copy(update={"own": self.first.data.own})})
         return self.specs[begun[0]] if begun else self.first
 
     def alive(self, trainer: Trainer) -> list[int]:
@@ -255,32 +259,40 @@ class PackRun:
     def point_of_test_curve(self, trainer: Trainer) -> None:
         """Evaluate every member on the test set with the K of the curve, and add it to the member's curves."""
         for m in self.alive(trainer):
-            evaluation = self.evaluate_now(trainer, m)
+            bounds, units = self.evaluate_now(trainer, m)
             row = self.curves[m][-1]
-            row["test_elbo"] = float(evaluation.elbo.mean())
-            row["test_log_likelihood"] = float(evaluation.log_likelihood.mean())
-            row["test_iw_samples"] = evaluation.iw_samples
-            row["active_units"] = sum(evaluation.active_units)
-            kl, kl_se = [kl.tolist() for kl in evaluation.kl], [se.tolist() for se in evaluation.kl_se]
+            row["test_elbo"] = float(bounds.elbo.mean())
+            row["test_log_likelihood"] = float(bounds.log_likelihood.mean())
+            row["test_iw_samples"] = bounds.iw_samples
+            row["test_images"] = len(bounds.log_likelihood)
+            row["active_units"] = sum(units.active_units)
+            kl, kl_se = [kl.tolist() for kl in units.kl], [se.tolist() for se in units.kl_se]
             self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
 
-    def evaluate_now(self, trainer: Trainer, m: int) -> Evaluation:
-        """Evaluate one member as it stands, with batch-norm statistics recomputed."""
+    def evaluate_now(self, trainer: Trainer, m: int) -> tuple[Evaluation, Evaluation]:
+        """Evaluate one member as it stands, with batch-norm statistics recomputed: for its bounds on the images of the
+        curve, and for its units on all test images, where these are not the same.
+        """
         spec, settings, alive = self.specs[m], self.curve_spec.evaluation, self.alive(trainer)
-        samples, epoch = settings.curve_iw_samples, trainer.epoch
+        shown = self.test[: curve_images(self.curve_spec, len(self.test))]
         with self.timed("curve"):
             model = compiler.select(trainer.model, spec.model, m)
-            record_statistics(model, trainer.batches, spec.seed, epoch, settings.batch_norm_statistics)
-            return evaluate(
-                model,
-                self.test,
-                samples,
-                seed=spec.seed,
-                epoch=epoch,
-                memory_gib=settings.memory_gib,
-                compiled=self.job.compiled and samples * len(self.test) >= WORTH_COMPILING,
-                progress=lambda part: self.progress("evaluating", trainer, (alive.index(m) + part) / len(alive)),
-            )
+            record_statistics(model, trainer.batches, spec.seed, trainer.epoch, settings.batch_norm_statistics)
+
+            def evaluated(x: Tensor, samples: int) -> Evaluation:
+                return evaluate(
+                    model,
+                    x,
+                    samples,
+                    seed=spec.seed,
+                    epoch=trainer.epoch,
+                    memory_gib=settings.memory_gib,
+                    compiled=self.job.compiled and samples * len(x) >= WORTH_COMPILING,
+                    progress=lambda part: self.progress("evaluating", trainer, (alive.index(m) + part) / len(alive)),
+                )
+
+            bounds = evaluated(shown, settings.curve_iw_samples)
+            return bounds, bounds if len(shown) == len(self.test) else evaluated(self.test, UNIT_SAMPLES)
 
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""

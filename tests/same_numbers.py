@@ -21,6 +21,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 TIMES = {"seconds", "ms_per_step", "format"}
+EARLIER_NAMES = {"train_log_likelihood": "train_reconstruction"}
+"""What quantities of an epoch's row were called, and what they are called now."""
+ADDED = {"train_bound_beta_1", "test_images"}
+"""Quantities of an epoch's row that earlier versions did not keep."""
 ARRAYS = ("test.safetensors", "gallery.safetensors")
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "iw_samples"),
@@ -133,7 +137,8 @@ def contents(record: Path) -> dict[str, Any]:
     for row in rows(record / "epochs.jsonl"):
         # In version 0.2 the final evaluation was a point of the curve; now the curve may have one of its own there.
         names = [name for name in row if name not in TIMES and not (row["epoch"] == last and is_of_curve(name))]
-        found |= {f"epoch {row['epoch']}/{name}": row[name] for name in names}
+        kept = {EARLIER_NAMES.get(name, name): row[name] for name in names if name not in ADDED}
+        found |= {f"epoch {row['epoch']}/{name}": value for name, value in kept.items()}
     units = {row["epoch"]: row["kl"] for row in rows(record / "units.jsonl") if row["epoch"] != last}
     return found | {f"units of epoch {epoch}": kl for epoch, kl in units.items()}
 

@@ -19,7 +19,7 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import ACTIVE, Record, Results
 from hvae_spec.records.result import Source
-from hvae_spec.spec.cost import parameters
+from hvae_spec.spec.cost import UNIT_SAMPLES, parameters
 from hvae_spec.spec.grid import Member
 from tests.members import member
 
@@ -104,6 +104,8 @@ def test_a_record_is_complete_and_consistent(tmp_path):
         # The final evaluation is no point of the curve.
         assert [row["epoch"] for row in record.epochs if "test_elbo" in row] == [2, 4]
         assert record.epochs[1]["test_iw_samples"] == record.spec.evaluation.curve_iw_samples
+        assert record.epochs[1]["test_images"] == 24
+        assert (result.curve_test_log_likelihood, result.curve_test_images) == (None, None)
         assert [row["epoch"] for row in record.units] == [2, 4]
         assert result.active_units_per_layer == [sum(kl > ACTIVE for kl in layer) for layer in result.unit_kl]
         assert result.active_units == sum(result.active_units_per_layer)
@@ -111,7 +113,7 @@ def test_a_record_is_complete_and_consistent(tmp_path):
         # The likelihood and the KLs make up the bound.
         last = record.epochs[-1]
         assert last["train_bound"] == pytest.approx(
-            last["train_log_likelihood"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
+            last["train_reconstruction"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
         )
     assert not (tmp_path / "packs" / "pack").exists()
 
@@ -121,6 +123,36 @@ def test_a_curve_has_a_point_in_the_last_epoch_where_it_is_due(tmp_path):
     for record in Results(tmp_path).records:
         assert [row["epoch"] for row in record.units] == [2, 4]
         assert record.epochs[-1]["test_iw_samples"] == record.spec.evaluation.curve_iw_samples
+
+
+@pytest.mark.parametrize(("images", "of_curve"), [(7, 7), (24, None), (500, None)])
+def test_bounds_of_the_curve_are_of_the_first_images_and_its_units_of_all(tmp_path, images, of_curve):
+    curve = {"evaluation__curve_images": images, "evaluation__curve_iw_samples": 9}
+    run_pack(job(tmp_path, specs(training__epochs=4, **curve)))
+    for record in Results(tmp_path).records:
+        row, model, result = record.epochs[-1], hvae_spec.load_record(record.folder), result_of(record)
+        x = model.test_images()
+        shown, every = model.evaluate(x[:images], 9), model.evaluate(x, 9 if of_curve is None else UNIT_SAMPLES)
+        assert (row["test_iw_samples"], row["test_images"]) == (9, min(images, 24))
+        assert row["test_log_likelihood"] == float(shown.log_likelihood.mean())
+        assert row["test_elbo"] == float(shown.elbo.mean())
+        assert record.units[-1]["kl"] == [kl.tolist() for kl in every.kl]
+        assert row["active_units"] == sum(every.active_units)
+        # The final evaluation is of all images, and of those of the curve.
+        per_image = load_file(record.evaluations[0].folder / "test.safetensors")["test_log_likelihood"]
+        assert result.test_log_likelihood == float(per_image.mean())
+        assert result.curve_test_images == of_curve
+        assert result.curve_test_log_likelihood == (None if of_curve is None else float(per_image[:7].mean()))
+
+
+def test_an_evaluation_on_other_test_images_is_compared_with_the_curve_that_the_training_has(tmp_path):
+    run_pack(job(tmp_path, specs(evaluation__curve_images=7)))
+    for images, shared in ((5, None), (10, 7)):
+        other = specs(data__test_images=images, evaluation__every=3)  # the curve is there, whatever it says of curves
+        run_pack(job(tmp_path, other, kind="evaluate"))
+        for record, spec in zip(Results(tmp_path).records, other, strict=True):
+            result = record.evaluation(spec.digests.evaluation).result
+            assert (result.data.test_images, result.curve_test_images) == (images, shared)
 
 
 def test_a_result_says_with_what_it_was_made(tmp_path):
@@ -637,6 +669,25 @@ def test_annealing_a_trained_member_is_annealing_it_at_once_and_its_loaded_model
     assert torch.equal(annealed.simulated_upper, per_image["ais_simulated_upper"])
     frame = analysis.load(tmp_path / "again").members
     assert frame["planned_ais_steps"].tolist() == frame["ais_steps"].tolist() == [3, 3]
+
+
+def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch):
+    """They may have been recorded in another precision than float32."""
+    run_pack(job(tmp_path, specs()))
+    for record in Results(tmp_path).records:
+        record.evaluations[0].finish(result_of(record).model_copy(update={"estimator": 1}))
+    recorded = []
+    record_statistics = member_evaluation.record_statistics
+
+    def watched(*arguments):
+        recorded.append(arguments[2])
+        record_statistics(*arguments)
+
+    monkeypatch.setattr(member_evaluation, "record_statistics", watched)
+    run_pack(job(tmp_path, specs(evaluation__iw_samples=7), kind="evaluate"))
+    assert recorded == [0, 1]
+    run_pack(job(tmp_path, specs(evaluation__iw_samples=9), kind="evaluate"))
+    assert recorded == [0, 1]
 
 
 def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch):

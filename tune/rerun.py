@@ -18,7 +18,14 @@ from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from tune.plan.packs import RunInfo
 
-CURVES = ("train_bound", "train_log_likelihood", "gradient_norm", "test_elbo", "test_log_likelihood")
+CURVES = (
+    "train_bound",
+    "train_bound_beta_1",
+    "train_reconstruction",
+    "gradient_norm",
+    "test_elbo",
+    "test_log_likelihood",
+)
 METRICS = ("test_log_likelihood", "test_elbo", "effective_sample_size")
 ANNEALED = ("log_likelihood", "gap")
 ROUNDING = "Elsewhere than on the machine, the device and the versions of the record, rounding may be the cause."
@@ -71,12 +78,15 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
 
         again = run_one_member(job, job.trainings.index(training.digest))
         differences, elsewhere = list(compare(record, again)), list(_elsewhere(training, again.training))
+        is_evaluated = record.evaluation(again.spec.digests.evaluation).result is not None
     table = Table(title=f"{folder.name}: run again, less the record")
     for name in ("quantity", "numbers", "largest difference"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
     for one in differences:
         table.add_row(one.quantity, f"{one.compared:,}", "none" if one.largest == 0 else f"{one.largest:.3g}")
     console.print(table)
+    if not is_evaluated:
+        console.print("No evaluation is compared: the record has none by this version of the estimators.")
     if all(one.largest == 0 for one in differences):
         console.print("Equal bit for bit.")
         return 0

@@ -1,5 +1,6 @@
 """Log-likelihoods: by depth (Fig. 3) and over epochs (Fig. 4)."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -30,10 +31,12 @@ from analysis.statistics import cells, mean_over_seeds
 
 MAX_MARKERS = 20
 """Markers per curve: enough to distinguish it from others without colors."""
+MEASURED = ["test_iw_samples", "test_images"]
+"""What the points of one line of the test curve have in common."""
 FINAL_SIZE = 6.5
 """Size of the marker of a final evaluation."""
-LINES = {"train_bound": "-", "test_log_likelihood": "--"}
-"""The quantities of learning curves, and their lines."""
+LINES = {"train_bound_beta_1": ("-", 1.3), "test_log_likelihood": ("--", 1.3), "train_bound": ("-.", 0.7)}
+"""The quantities of learning curves, and the style and width of their lines."""
 
 
 def log_likelihood(frames: Frames) -> Figure | None:
@@ -109,13 +112,18 @@ def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
 
 
 def learning_curves(frames: Frames) -> Figure | None:
-    """Training bound (full lines) and test log-likelihood (dashed) at the greatest depth (Fig. 4 of the paper).
+    """Training bound at β = 1 (full lines) and test log-likelihood (dashed) at the greatest depth (Fig. 4 of the
+    paper).
 
-    Lines are means over the finished members, or over the trained or the running ones where none is finished, up to the
-    last epoch that all of them have reached; bands are the standard error over seeds. The large marker with a bar at
-    the end of the training is the final evaluation, whose number of importance samples K is not that of the curve: mean
-    and standard error over the finished members. A diverged member is a dotted line with a cross at the bottom, at the
-    epoch at which it ends. The first fifth of the training may lie outside the frame, so that the rest can be read.
+    During warm-up the objective, whose KL has the weight β, is a thin line of dashes and dots beside the training
+    bound. Lines are means over the finished members, or over the trained or the running ones where none is finished, up
+    to the last epoch that all of them have reached; bands are the standard error over seeds. The legend says with how
+    many importance samples K and on how many test images the test curve was measured; where members or epochs differ in
+    this, each way has a line of its own. The large marker with a bar at the end of the training is the final evaluation
+    on all test images: mean and standard error over the finished members. Where the curve is of the first test images
+    alone, the hollow marker is the same evaluation on these, with which the curve can be compared, whereas the other
+    one can be compared with tables. A diverged member is a dotted line with a cross at the bottom, at the epoch at
+    which it ends. The first fifth of the training may lie outside the frame, so that the rest can be read.
     """
     depth = greatest_depth(frames, frames.epochs)
     if depth is None or not set(LINES) & set(frames.epochs):
@@ -134,16 +142,10 @@ def learning_curves(frames: Frames) -> Figure | None:
             _draw_diverged(axes, own[own["status"] == "diverged"], style)
             averaged, label = _averaged(own)
             drawn += _draw_curves(axes, averaged, style)
-            drawn.append(_draw_final(axes, finished[finished["variant"] == name], style))
+            drawn += _draw_final(axes, finished[finished["variant"] == name], style)
             handles.append(legend_entry(style, f"{name}{label}"))
         _robust_limits(axes, drawn)
-        handles += [Line2D([], [], color="0.3", label="training bound")]
-        if "test_log_likelihood" in epochs and epochs["test_log_likelihood"].notna().any():
-            label = _with_samples("test log-likelihood", epochs["test_iw_samples"])
-            handles += [Line2D([], [], color="0.3", ls="--", marker=".", label=label)]
-        if len(finished):
-            label = _with_samples("final test log-likelihood", finished["iw_samples"])
-            handles += [Line2D([], [], color="0.3", ls="", marker="o", ms=FINAL_SIZE, label=label)]
+        handles += list(_explained(epochs, finished))
         if (members["status"] == "diverged").any():
             handles += [Line2D([], [], color="0.3", ls=":", marker="x", ms=6, label="diverged member")]
         axes.set(xlabel="epoch", ylabel="nats per image")
@@ -156,27 +158,52 @@ def learning_curves(frames: Frames) -> Figure | None:
 
 
 def _draw_diverged(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> None:
-    """The training bound of each diverged member of a variant, and a cross where it ends."""
+    """The training bound at beta = 1 of each diverged member of a variant, and a cross where it ends."""
     for _, member in epochs.groupby("digest", sort=False):
-        curve = member.dropna(subset=["train_bound"])
+        curve = member.dropna(subset=["train_bound_beta_1"])
         line: dict[str, Any] = {"color": style.color, "lw": 1, "ms": 3, "markevery": _marker_interval(curve)}
-        axes.plot(curve["epoch"], curve["train_bound"], f":{style.marker}", **line)
+        axes.plot(curve["epoch"], curve["train_bound_beta_1"], f":{style.marker}", **line)
         _mark_diverged(axes, member["epoch"].tail(1), style)
 
 
 def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Iterator[pd.DataFrame]:
     """The mean of each quantity of one variant over epochs, with its standard error; yields each curve."""
-    for quantity, line in LINES.items():
+    for quantity, (line, width) in LINES.items():
         if quantity not in epochs:
             continue
-        curve = mean_over_seeds(epochs.dropna(subset=[quantity]), ["epoch"], quantity).sort_values("epoch")
-        curve = _with_gaps(curve, epochs, everywhere=quantity == "train_bound")
-        appearance: dict[str, Any] = {"color": style.color, "lw": 1.3, "ms": 3, "markevery": _marker_interval(curve)}
-        axes.plot(curve["epoch"], curve["mean"], f"{line}{style.marker}", **appearance)
-        if (curve["n"] > 1).any():
-            band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
-            axes.fill_between(curve["epoch"], *band, color=style.color, alpha=0.2, lw=0)
-        yield curve
+        is_test = quantity == "test_log_likelihood"
+        points = epochs.dropna(subset=[quantity])
+        if quantity == "train_bound":
+            # From the end of the warm-up on it is the bound at beta = 1.
+            points = points[points["beta"] < 1]
+        for _, alike in points.groupby(MEASURED if is_test else "variant", dropna=False, observed=True):
+            curve = mean_over_seeds(alike, ["epoch"], quantity).sort_values("epoch")
+            curve = _with_gaps(curve, epochs, everywhere=not is_test)
+            appearance: dict[str, Any] = {"color": style.color, "lw": width, "ms": 2.3 * width}
+            axes.plot(
+                curve["epoch"], curve["mean"], f"{line}{style.marker}", markevery=_marker_interval(curve), **appearance
+            )
+            if (curve["n"] > 1).any():
+                band = curve["mean"] - curve["se"], curve["mean"] + curve["se"]
+                axes.fill_between(curve["epoch"], *band, color=style.color, alpha=0.2, lw=0)
+            yield curve
+
+
+def _explained(epochs: pd.DataFrame, finished: pd.DataFrame) -> Iterator[Line2D]:
+    """What the legend says of the lines of all variants and of the final evaluations."""
+    yield Line2D([], [], color="0.3", label="training bound at β = 1")
+    if (epochs["beta"] < 1).any():
+        yield Line2D([], [], color="0.3", ls="-.", lw=0.7, label="objective (β < 1)")
+    points = epochs.dropna(subset=["test_log_likelihood"]) if "test_log_likelihood" in epochs else epochs.iloc[:0]
+    if len(points):
+        label = _measured("test log-likelihood", points[MEASURED], finished["test_images"].max())
+        yield Line2D([], [], color="0.3", ls="--", marker=".", label=label)
+    if len(finished):
+        label = _measured("final test log-likelihood", finished[["iw_samples", "test_images"]])
+        yield Line2D([], [], color="0.3", ls="", marker="o", ms=FINAL_SIZE, label=label)
+    if len(shown := sorted(finished["curve_test_images"].dropna().unique())):
+        label = f"the same on the first {' and '.join(f'{count:,.0f}' for count in shown)}"
+        yield Line2D([], [], color="0.3", ls="", marker="o", mfc="none", ms=FINAL_SIZE, label=label)
 
 
 def _with_gaps(curve: pd.DataFrame, epochs: pd.DataFrame, *, everywhere: bool) -> pd.DataFrame:
@@ -194,12 +221,20 @@ def _with_gaps(curve: pd.DataFrame, epochs: pd.DataFrame, *, everywhere: bool) -
     return curve.assign(**{name: curve[name].mask(curve["epoch"].isin(lost)) for name in ("mean", "se")})
 
 
-def _draw_final(axes: Axes, finished: pd.DataFrame, style: VariantStyle) -> pd.DataFrame:
-    """The mean of the final evaluations of one variant at its last epoch, with its standard error; returns it."""
-    points = mean_over_seeds(finished.rename(columns={"epochs": "epoch"}), ["epoch"], "test_log_likelihood")
-    bar: dict[str, Any] = {"color": style.color, "ms": FINAL_SIZE, "mec": "white", "mew": 0.6, "capsize": 2.5}
-    axes.errorbar(points["epoch"], points["mean"], points["se"], fmt=style.marker, zorder=3, **bar)
-    return points
+def _draw_final(axes: Axes, finished: pd.DataFrame, style: VariantStyle) -> Iterator[pd.DataFrame]:
+    """The mean of the final evaluations of one variant at its last epoch, with its standard error, on all test images
+    and on those of the test curve where these are fewer; yields each.
+    """
+    full: dict[str, Any] = {"mec": "white", "mew": 0.6}
+    hollow: dict[str, Any] = {"mfc": "none", "mew": 1.2}
+    for quantity, look in (("test_log_likelihood", full), ("curve_test_log_likelihood", hollow)):
+        values = finished.dropna(subset=[quantity]).rename(columns={"epochs": "epoch"})
+        if values.empty:
+            continue
+        points = mean_over_seeds(values, ["epoch"], quantity)
+        bar: dict[str, Any] = {"color": style.color, "ms": FINAL_SIZE, "capsize": 2.5, **look}
+        axes.errorbar(points["epoch"], points["mean"], points["se"], fmt=style.marker, zorder=3, **bar)
+        yield points
 
 
 def _marker_interval(curve: pd.DataFrame) -> int:
@@ -226,7 +261,19 @@ def _robust_limits(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
         axes.set_ylim(late.min() - margin, late.max() + margin)
 
 
-def _with_samples(quantity: str, samples: "pd.Series[float]") -> str:
-    """A legend's entry, with the numbers of importance samples on a line of its own: `K = 100`."""
-    counts = [f"{count:,.0f}" for count in sorted(samples.dropna().unique())]
-    return quantity + f",\nK = {' and '.join(counts)}" * bool(counts)
+def _measured(quantity: str, ways: pd.DataFrame, images: float = math.nan) -> str:
+    """A legend's entry with a line for each way of measuring: `K = 100 on 360 test images`.
+
+    Args:
+        quantity: what was measured.
+        ways: one row per measurement: its number of importance samples, and that of its test images.
+        images: how many test images there are. Fewer than these are called the first ones.
+
+    """
+    lines = []
+    for samples, count in sorted(
+        ways.dropna(subset=list(ways)[:1]).drop_duplicates().itertuples(index=False, name=None)
+    ):
+        first = "the first " if count < images else ""
+        lines.append(f"K = {samples:,.0f}" + ("" if math.isnan(count) else f" on {first}{count:,.0f} test images"))
+    return ",\n".join([quantity, *lines])

@@ -32,7 +32,8 @@ from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
-from hvae_spec.spec.cost import bound_macs, evaluation_macs
+from hvae_spec.spec.cost import bound_macs, curve_images, evaluation_macs
+from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.grid import Member
 
 
@@ -67,8 +68,8 @@ def load_model(record: Record, training: TrainingResult, pixels: int, device: to
 
 
 def stored_statistics(record: Record, method: str, train_sha256: str) -> Arrays | None:
-    """The batch-norm statistics of an earlier evaluation of the same weights that were recorded in the same way from
-    the same images; None if there are none, or none that are whole.
+    """The batch-norm statistics of an earlier evaluation of the same weights that were recorded in the same way, from
+    the same images and by this version of the estimators; None if there are none, or none that are whole.
     """
     for path in sorted(record.folder.glob(f"evaluations/*/{STATISTICS}")):
         evaluation = EvaluationRecord(path.parent)
@@ -76,6 +77,7 @@ def stored_statistics(record: Record, method: str, train_sha256: str) -> Arrays 
             result = evaluation.result
             if (
                 result is not None
+                and result.estimator == ESTIMATOR
                 and result.batch_norm_statistics == method
                 and result.data is not None
                 and result.data.train_sha256 == train_sha256
@@ -138,6 +140,7 @@ class MemberEvaluation:
         common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
             "training": self.member.digests.training,
+            "estimator": ESTIMATOR,
             "labels": self.member.labels,
             "batch_norm_statistics": settings.batch_norm_statistics if statistics else None,
             "data": data_state(self.dataset),
@@ -180,6 +183,7 @@ class MemberEvaluation:
                 arrays_sha256={**statistics, **digests},
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
                 **metrics(evaluation),
+                **self._on_curve_images(evaluation),
                 **common,
             )
         done = {
@@ -190,6 +194,15 @@ class MemberEvaluation:
         result = result.model_copy(update=done)
         target.finish(result)
         return result
+
+    def _on_curve_images(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The bound on the images of the test curve that the training has, where these are fewer."""
+        curve, images = self.record.spec, len(evaluation.log_likelihood)
+        shown = curve_images(curve, min(images, curve.data.test_images or images))
+        if curve.evaluation.every is None or shown == images:
+            return {}
+        bound = float(evaluation.log_likelihood[:shown].mean())
+        return {"curve_test_log_likelihood": bound, "curve_test_images": shown}
 
     def _statistics(self, model: Hierarchy, target: EvaluationRecord, epoch: int) -> dict[str, str]:
         """Give a model its batch-norm statistics, those of an earlier evaluation where they are the same, and keep them

@@ -19,6 +19,8 @@ from hvae_spec.records.result import EPOCH_ROWS, UNITS_ROWS, CurveDigests, Epoch
 
 TIMES = re.compile(rb'"(seconds|ms_per_step)": [^,}]*')
 CHANGED = "changed since it was written (its SHA-256 is not the one in training.json)"
+EARLIER_NAMES = {b'"train_log_likelihood": ': b'"train_reconstruction": '}
+"""What quantities were called in rows of earlier versions, and what they are called now."""
 ROW_DIGITS = 16
 """Hexadecimal digits of a row's digest that a checkpoint keeps."""
 
@@ -145,7 +147,7 @@ def _rows(path: Path, kind: TypeAdapter[Any], known: _Known, faults: list[str]) 
     lines = [line for line in content.split(b"\n") if line.strip()]
     bad: dict[int, str] = {}
     try:
-        found: list[Any] = kind.validate_json(b"[" + b",".join(lines) + b"]")
+        found: list[Any] = _read(lines, kind)
         numbers: Sequence[int] = range(1, len(lines) + 1)
     except ValidationError:
         found, numbers = [], []
@@ -174,6 +176,14 @@ def _rows(path: Path, kind: TypeAdapter[Any], known: _Known, faults: list[str]) 
             said.append(f"{path}: {CHANGED}")
     faults += said
     return sorted(rows, key=lambda row: row["epoch"])
+
+
+def _read(lines: Sequence[bytes], kind: TypeAdapter[list[Any]]) -> list[Any]:
+    """The rows of lines. Raises ValueError (ValidationError, as a rule) if any is none."""
+    text = b",".join(lines)
+    for earlier, name in EARLIER_NAMES.items():
+        text = text.replace(earlier, name)
+    return kind.validate_json(b"[" + text + b"]")
 
 
 def _content(path: Path, known: _Known, faults: list[str]) -> bytes:
@@ -212,7 +222,7 @@ def _one_by_one(lines: Sequence[bytes], kind: TypeAdapter[Any], bad: dict[int, s
     found, numbers = [], []
     for number, line in enumerate(lines, start=1):
         try:
-            (row,) = kind.validate_json(b"[" + line + b"]")
+            (row,) = _read([line], kind)
             found.append(row)
             numbers.append(number)
         except ValidationError as error:

@@ -177,6 +177,8 @@ class EvaluationResult(FileModel):
     """The evaluation digest."""
     training: Text
     """The training digest."""
+    estimator: Whole = 1
+    """Version of the estimators (`hvae_spec.spec.experiment.ESTIMATOR`). Results that do not say are of the first."""
     labels: dict[str, Any]
     status: EvaluationStatus
     divergence: Divergence | None = None
@@ -186,6 +188,10 @@ class EvaluationResult(FileModel):
     test_log_likelihood_mc_se: Number = None
     test_elbo: Number = None
     test_elbo_se: Number = None
+    curve_test_log_likelihood: Number = None
+    """`test_log_likelihood` on the images of the training's test curve, where these are fewer."""
+    curve_test_images: Whole | None = None
+    """How many they are: the first ones of the test set."""
     iw_samples: Whole | None = None
     effective_sample_size: Number = None
     active_units: Whole | None = None
@@ -222,7 +228,11 @@ class EpochRow(TypedDict):
     epoch: Whole
     beta: Number
     train_bound: Number
-    train_log_likelihood: Number
+    """The objective, whose KL has the weight beta."""
+    train_bound_beta_1: NotRequired[Number]
+    """The same bound with beta = 1, as it is on the test set. Missing in rows that were made before this was kept."""
+    train_reconstruction: Number
+    """log p(x|z_1)."""
     kl_per_layer: list[Number]
     gradient_norm: Number
     seconds: Number
@@ -230,6 +240,9 @@ class EpochRow(TypedDict):
     test_elbo: NotRequired[Number]
     test_log_likelihood: NotRequired[Number]
     test_iw_samples: NotRequired[Whole]
+    test_images: NotRequired[Whole | None]
+    """The first so many of the test images are those of the two bounds. Missing in rows that were made before this was
+    kept, when it was all of them."""
     active_units: NotRequired[Whole]
 
 

@@ -9,6 +9,10 @@ from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
 
+UNIT_SAMPLES = 25
+"""Samples per image for the KL of units at a point of the test curve whose bounds are of fewer images than all: on
+hundreds of images their error is well below the criterion of an active unit, 0.01."""
+
 
 def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """All mappings of a member, for images of so many pixels: those of its inference model, then those of its
@@ -74,6 +78,17 @@ def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
 def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final evaluation."""
     return bound_macs(member, counts) + ais_macs(member, counts)
+
+
+def curve_images(member: MemberSpec, images: int) -> int:
+    """Of how many of so many test images the bounds of a point of the test curve are."""
+    return min(member.evaluation.curve_images or images, images)
+
+
+def curve_samples(member: MemberSpec, images: int) -> int:
+    """Samples, over images, that a point of the test curve takes where there are so many test images."""
+    shown = curve_images(member, images)
+    return shown * member.evaluation.curve_iw_samples + (images * UNIT_SAMPLES if shown < images else 0)
 
 
 def macs(member: MemberSpec, counts: ImageCounts) -> float:

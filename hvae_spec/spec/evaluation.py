@@ -46,6 +46,10 @@ class EvaluationSpec(SpecModel):
     Null: no test curve, but the final evaluation alone."""
     curve_iw_samples: Annotated[Count, Affects("nothing"), CURVE, CURVE_COST] = 100
     """K of the points of the test curve. The final evaluation, which is no point of it, has `iw_samples`."""
+    curve_images: Annotated[Count | None, Affects("nothing"), CURVE, CURVE_COST] = None
+    """The bounds of every point of the test curve are of the first so many test images, which makes a large K
+    affordable; null, or a number that is not smaller: of all. The KL of every unit is of all test images in any case,
+    and the final evaluation is of all and, for comparison with the curve, of these."""
     batch_norm_statistics: Annotated[
         Literal["whole_set", "batch_average"],
         Affects("evaluation"),

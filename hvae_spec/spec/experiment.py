@@ -231,7 +231,7 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:
-        idle.append(("evaluation", "curve_iw_samples"))
+        idle += [("evaluation", "curve_iw_samples"), ("evaluation", "curve_images")]
     data = member.data
     idle += [path for path, is_read in _conditions() if not is_read(data.dataset, model.observation)]
     if data.is_own and data.own:

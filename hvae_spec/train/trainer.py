@@ -68,7 +68,8 @@ class Trainer:
         """Epochs of the phase that this one continues, whose random numbers are not drawn again."""
         self.divergences: list[Divergence | None] = [None] * len(self.specs)
         depth = specs[0].model.depth
-        self.quantities = [*(f"KL of z_{layer}" for layer in range(1, depth + 1)), "log p(x|z_1)", "bound", "gradient"]
+        kls = [f"KL of z_{layer}" for layer in range(1, depth + 1)]
+        self.quantities = [*kls, "log p(x|z_1)", "bound", "bound at beta = 1", "gradient"]
 
     @torch.no_grad()
     def start_from(self, weights: Sequence[Arrays]) -> None:
@@ -143,7 +144,7 @@ class Trainer:
         value, watched = self.choose_objective(x, noise)(self.model, x, noise, beta, iw_samples, terms=self.terms)
         gradients = torch.autograd.grad(-value.sum(), self.parameters)
         norms = self.optimizer.step(gradients, self.frozen)
-        return torch.cat([watched.detach(), norms[:, None]], dim=1)
+        return torch.cat([watched, norms[:, None]], dim=1)
 
     @property
     def frozen(self) -> list[bool]:
@@ -192,16 +193,17 @@ class Trainer:
 
     def row(self, values: Tensor, epoch: int, beta: float, seconds: float) -> EpochRow:
         """A line of learning curves from an epoch's quantities [steps, Q]."""
-        means = values.double().mean(0).tolist()
+        *kls, reconstruction, bound, bound_beta_1, norm = values.double().mean(0).tolist()
         members, steps = len(self.specs), len(values)
         return {
             "format": FORMAT,
             "epoch": epoch,
             "beta": beta,
-            "train_bound": means[-2],
-            "train_log_likelihood": means[-3],
-            "kl_per_layer": means[:-3],
-            "gradient_norm": means[-1],
+            "train_bound": bound,
+            "train_bound_beta_1": bound_beta_1,
+            "train_reconstruction": reconstruction,
+            "kl_per_layer": kls,
+            "gradient_norm": norm,
             "seconds": seconds,
             "ms_per_step": 1e3 * seconds / (steps * members) if steps else math.nan,
         }
@@ -210,7 +212,8 @@ class Trainer:
 def objective(
     model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int, *, terms: Sequence[Term]
 ) -> tuple[Tensor, Tensor]:
-    """Each member's bound, averaged over its batch, [M]; and that, behind its KLs and log-likelihood, [M, L + 2].
+    """Each member's bound, averaged over its batch, [M]; and what is watched, averaged likewise, [M, L + 3]: the KLs,
+    log p(x|z_1), that bound, and the bound with beta = 1, which takes no part in the gradient.
 
     Args:
         model: a pack.
@@ -225,5 +228,8 @@ def objective(
     samples = noise.shape[1] // (images * sum(model.units))
     trace = model(x, split_noise(noise, samples, images, model.units))
     value = bound(log_weight(trace, beta, terms), iw_samples).mean(1)
-    kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
-    return value, torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value], dim=1)
+    with torch.no_grad():
+        kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
+        value_beta_1 = bound(log_weight(trace, terms=terms), iw_samples).mean(1)
+        watched = torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value, value_beta_1], dim=1)
+    return value, watched

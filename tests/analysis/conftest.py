@@ -154,12 +154,14 @@ def curves(member: Member, final: float, last: int | None = None) -> tuple[list[
     for epoch in range(1, (last or spec.training.epochs) + 1):
         progress = epoch / spec.training.epochs
         bound = final - 2 - 400 * math.exp(-25 * progress) + 0.1 * generator.standard_normal()
+        beta = min(1.0, (epoch - 1) / spec.objective.warm_up) if spec.objective.warm_up else 1.0
         row = {
             "format": FORMAT,
             "epoch": epoch,
-            "beta": min(1.0, (epoch - 1) / spec.objective.warm_up) if spec.objective.warm_up else 1.0,
+            "beta": beta,
             "train_bound": bound,
-            "train_log_likelihood": bound + 20,
+            "train_bound_beta_1": bound - 4 * (1 - beta),
+            "train_reconstruction": bound + 20,
             "kl_per_layer": [12.0 / (index + 1) for index in range(spec.model.depth)],
             "gradient_norm": 5.0,
             "seconds": 0.3,
@@ -167,6 +169,7 @@ def curves(member: Member, final: float, last: int | None = None) -> tuple[list[
         }
         if spec.evaluation.every and epoch % spec.evaluation.every == 0:
             row |= {"test_elbo": bound - 1, "test_log_likelihood": bound + 1, "test_iw_samples": 100, "active_units": 6}
+            row["test_images"] = spec.evaluation.curve_images or 360
             kl = unit_kl(member, progress)
             kl_se = [[0.001] * len(layer) for layer in kl]
             units.append({"format": FORMAT, "epoch": epoch, "kl": kl, "kl_se": kl_se})

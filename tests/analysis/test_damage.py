@@ -26,7 +26,7 @@ def epoch(number=1, **fields):
         "epoch": number,
         "beta": 1.0,
         "train_bound": -90.0,
-        "train_log_likelihood": -70.0,
+        "train_reconstruction": -70.0,
         "kl_per_layer": [12.0],
         "gradient_norm": 5.0,
         "seconds": 0.3,

@@ -1,3 +1,4 @@
+import json
 import math
 import re
 
@@ -67,16 +68,82 @@ def test_learning_curves_average_the_seeds_of_the_deepest_models(results):
     train, test = axes.lines[:2]
     assert train.get_color() == test.get_color()
     assert list(train.get_ydata()) == pytest.approx(
-        [sum(row["train_bound"] for row in rows) / 3 for rows in zip(*curves, strict=True)]
+        [sum(row["train_bound_beta_1"] for row in rows) / 3 for rows in zip(*curves, strict=True)]
     )
     assert list(test.get_xdata()) == [2, 4, 6, 8, 10]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "VAE (n = 3)" in labels
-    assert "test log-likelihood,\nK = 100" in labels
-    assert "final test log-likelihood,\nK = 500" in labels
+    assert "test log-likelihood,\nK = 100 on 360 test images" in labels
+    assert "final test log-likelihood,\nK = 500 on 360 test images" in labels
     # The first epochs, hundreds of nats lower, do not squash the rest.
     assert min(train.get_ydata()) < -100
     assert axes.get_ylim()[0] > -90
+
+
+def lines_of(figure, style, marker):
+    """The data of the lines of a style with a marker, by x."""
+    lines = [line for line in figure.axes[0].lines if (line.get_linestyle(), line.get_marker()) == (style, marker)]
+    return [dict(zip(*line.get_data(), strict=True)) for line in lines if len(line.get_xdata())]
+
+
+def test_the_objective_is_drawn_beside_the_bound_until_the_warm_up_ends(results, small_spec):
+    planned = results.grid(by_seed(results), spec=small_spec.replace("warm_up: 2", "warm_up: 4"))
+    figure = figures.learning_curves(the_group(results))
+    own = [results.curves(m, -80.0 - m.seed)[0] for m in planned if m.labels["variant"] == "VAE+BN+WU"]
+    means = {
+        name: [sum(row[name] for row in rows) / 3 for rows in zip(*own, strict=True)]
+        for name in ("train_bound", "train_bound_beta_1")
+    }
+    (bound,), (objective,) = lines_of(figure, "-", "o"), lines_of(figure, "-.", "o")
+    assert list(bound.values()) == pytest.approx(means["train_bound_beta_1"])
+    assert objective == pytest.approx(dict(zip(range(1, 5), means["train_bound"], strict=False)))
+    assert {"training bound at β = 1", "objective (β < 1)"} < set(legend(figure))
+
+
+def test_without_warm_up_the_objective_is_the_bound_at_beta_1(results, small_spec):
+    results.grid(spec=small_spec.replace("warm_up: 2", "warm_up: 0"))
+    figure = figures.learning_curves(the_group(results))
+    assert not [line for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    assert "objective (β < 1)" not in legend(figure)
+
+
+def test_where_the_curve_is_of_the_first_images_the_final_point_is_shown_on_these_and_on_all(results, small_spec):
+    def outcome(member):
+        found = by_seed(results)(member)
+        return {**found, "curve_test_log_likelihood": found["test_log_likelihood"] - 5, "curve_test_images": 50}
+
+    results.grid(outcome, spec=small_spec.replace("every: 2", "every: 2, curve_images: 50"))
+    figure = figures.learning_curves(the_group(results))
+    markers = [container.lines[0] for container in figure.axes[0].containers]
+    full, hollow = (
+        [one for one in markers if (one.get_markerfacecolor() == "none") == is_it] for is_it in (False, True)
+    )
+    assert [one.get_ydata().tolist() for one in full] == [[-81.0]] * 2
+    assert [one.get_ydata().tolist() for one in hollow] == [[-86.0]] * 2
+    assert {one.get_xdata().tolist()[0] for one in markers} == {10}
+    assert {
+        "test log-likelihood,\nK = 100 on the first 50 test images",
+        "final test log-likelihood,\nK = 500 on 360 test images",
+        "the same on the first 50",
+    } < set(legend(figure))
+    low, high = figure.axes[0].get_ylim()
+    assert low < -86.0 < high
+
+
+def test_points_of_a_curve_that_were_measured_in_two_ways_are_not_one_line(results, small_spec):
+    """A longer training goes on with the settings that its own spec has for the curve."""
+    planned = results.plan(small_spec.replace("[0, 1, 2]", "[0]"))
+    for member in planned:
+        folder = results.record(member, None)
+        rows, _ = results.curves(member, -80.0)
+        for row in rows:
+            if row["epoch"] in (8, 10):
+                row |= {"test_iw_samples": 5000, "test_images": 50}
+        (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure = figures.learning_curves(the_group(results))
+    assert [list(points) for points in lines_of(figure, "--", "o")] == [[2, 4, 6], [8, 10]]
+    label = "test log-likelihood,\nK = 100 on 360 test images,\nK = 5,000 on 50 test images"
+    assert label in legend(figure)
 
 
 def test_running_members_are_averaged_as_far_as_all_have_come(results):
@@ -97,8 +164,8 @@ def test_one_epoch_of_a_running_member_is_a_marker(results, small_spec):
     folder = results.record(member, None)
     (folder / "epochs.jsonl").write_text((folder / "epochs.jsonl").read_text().splitlines()[0] + "\n")
     (axes,) = figures.learning_curves(the_group(results)).axes
-    (line,) = [line for line in axes.lines if len(line.get_xdata())]
-    assert (list(line.get_xdata()), line.get_marker()) == ([1], "o")
+    lines = [line for line in axes.lines if len(line.get_xdata())]  # of the bound at beta = 1 and of the objective
+    assert [(list(line.get_xdata()), line.get_marker()) for line in lines] == [([1], "o")] * 2
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
@@ -121,8 +188,8 @@ def test_a_long_curve_has_few_markers(results, small_spec):
     results.grid(spec=small_spec.replace("epochs: 10", "epochs: 200"))
     (axes,) = figures.learning_curves(the_group(results)).axes
     curves = [line for line in axes.lines if len(line.get_xdata()) > 1]
-    assert len(curves) == 4
-    assert {len(line.get_xdata()) // line.get_markevery() for line in curves} == {20}
+    assert len(curves) == 6  # two variants, the objective up to the end of the warm-up included
+    assert {len(line.get_xdata()) // line.get_markevery() for line in curves} == {20, 2}
 
 
 def test_active_units_bars_are_the_means_by_layer(results):
@@ -353,7 +420,10 @@ def test_the_final_evaluation_is_a_point_of_its_own_at_the_last_epoch(results, s
     curve = figure.axes[0].lines[1]
     assert list(curve.get_xdata()) == [2, 4, 6, 8, 10]
     assert curve.get_ydata()[-1] != pytest.approx(-84.0, abs=0.1)
-    assert {"test log-likelihood,\nK = 100", "final test log-likelihood,\nK = 5,000"} < set(legend(figure))
+    assert {
+        "test log-likelihood,\nK = 100 on 360 test images",
+        "final test log-likelihood,\nK = 5,000 on 360 test images",
+    } < set(legend(figure))
     low, high = figure.axes[0].get_ylim()
     assert all(low < y < high for _, y, _ in final_points(figure).values())
 
@@ -363,7 +433,7 @@ def test_a_grid_evaluated_at_its_end_alone_has_a_final_point_and_no_test_curve(r
     figure = figures.learning_curves(the_group(results))
     assert set(final_points(figure)) == {"o", "s"}
     assert not [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
-    assert "final test log-likelihood,\nK = 500" in legend(figure)
+    assert "final test log-likelihood,\nK = 500 on 360 test images" in legend(figure)
     assert not [text for text in legend(figure) if text.startswith("test log-likelihood")]
 
 

@@ -179,6 +179,28 @@ def test_epochs_hold_the_curves_of_every_member(results):
     assert own["kl_3"].isna().all()
 
 
+@pytest.mark.parametrize("samples", [1, 5])
+def test_rows_of_before_the_bound_at_beta_1_was_kept_have_it_where_it_follows(results, samples):
+    """Where beta is 1 it is the objective; elsewhere, with one sample, the reconstruction less the KL."""
+    spec = f"""
+name: grid
+data: {{dataset: digits}}
+model: {{layers: [{{units: 6, mlp: [8]}}, {{units: 4, mlp: [8]}}]}}
+objective: {{warm_up: 2, iw_samples: {samples}}}
+training: {{epochs: 3, batch_size: 256}}
+"""
+    (member,) = results.plan(spec)
+    folder = results.record(member, results.result(member, epochs=3))
+    rows, _ = results.curves(member, -80.0)
+    for row in rows:
+        del row["train_bound_beta_1"]
+    (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    epochs = analysis.load(results.root).epochs
+    expected = [row["train_reconstruction"] - 12.0 - 6.0 if samples == 1 else math.nan for row in rows[:2]]
+    assert epochs["beta"].tolist() == [0, 0.5, 1]
+    assert epochs["train_bound_beta_1"].tolist() == pytest.approx([*expected, rows[2]["train_bound"]], nan_ok=True)
+
+
 def test_units_hold_one_row_an_evaluation_layer_and_unit(results):
     planned = results.grid()
     units = analysis.load(results.root).units

@@ -73,6 +73,18 @@ def test_what_is_known_of_the_members_is_as_it_was():
     assert hvae_spec.load_gallery(row["folder"])["images"].shape == (10, 64)
 
 
+def test_quantities_that_had_another_name_are_read_under_their_own(results):
+    """What is now the reconstruction was `train_log_likelihood`, and the bound at beta = 1 was not kept."""
+    path = finished(results).folder / "epochs.jsonl"
+    before = [json.loads(line) for line in path.read_text().splitlines()]
+    frames = analysis.load(FROZEN)
+    epochs = frames.epochs[frames.epochs["digest"] == frames.members["digest"].iloc[0]]
+    assert epochs["train_reconstruction"].tolist() == [row["train_log_likelihood"] for row in before]
+    assert epochs["train_bound_beta_1"].tolist() == [row["train_bound"] for row in before]  # without warm-up
+    assert epochs["test_images"].tolist() == [10, 10]
+    assert frames.faults == ()
+
+
 def test_a_frozen_model_gives_its_numbers_again():
     record = finished(Results(FROZEN))
     model = hvae_spec.load_record(record.folder)
@@ -88,13 +100,26 @@ def test_a_frozen_grid_goes_on_from_its_checkpoint(results, tmp_path, capsys):
     options = ["--serial", "--cpus", "1", "--device", "cpu", "--results", str(results.root)]
     before = finished(results).weights.read_bytes()
     assert main([str(spec), *options, "--plan"]) == 0
-    assert "goes on from its checkpoint" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "goes on from its checkpoint" in out
+    # It was evaluated before products were in float32 always.
+    assert "1 member was evaluated by an earlier version of the estimators than this one (2): the stored weights" in out
+    assert "1 to evaluate, 1 to run." in out
     assert main([str(spec), *options]) == 0
     records = Results(results.root).records
     assert [record.training.status for record in records] == ["trained", "trained"]
     assert finished(results).weights.read_bytes() == before
+    earlier, now = (one.result for one in finished(results).evaluations)
+    assert (earlier.estimator, now.estimator) == (1, 2)
+    assert now.test_log_likelihood == pytest.approx(earlier.test_log_likelihood, abs=1e-3)
     segments = records[1].training.segments
     assert [(one.first_epoch, one.last_epoch) for one in segments] == [(1, 1), (2, 2)]
+
+
+def test_a_frozen_record_run_again_says_what_is_not_compared(capsys):
+    folder = finished(Results(FROZEN)).folder
+    assert main([str(folder), "--device", "cpu"]) in (0, 1)  # another machine may round otherwise
+    assert "the record has none by this version of the estimators" in " ".join(capsys.readouterr().out.split())
 
 
 FILES = [

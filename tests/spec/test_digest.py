@@ -42,7 +42,7 @@ SAME = [
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
     ("no annealing", SMALL + "evaluation: {ais: null}\n"),
-    ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7}\n"),
+    ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7, curve_images: 9}\n"),
     ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
     ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),
     (

@@ -55,6 +55,7 @@ WHERE_READ = {
     "data.rescaled_by": {"model.observation": "gaussian"},
     "training.first_phase": {"training.first_phase": PHASE},
     "evaluation.curve_iw_samples": {"evaluation.every": 1},
+    "evaluation.curve_images": {"evaluation.every": 1},
 }
 """Settings beside which a field, or the fields of a section, are read, where they are not read in `SMALL`."""
 OTHER = {

@@ -108,6 +108,16 @@ def test_norb_of_the_authors_code_differs_from_norb_as_the_paper_says_in_its_ima
     assert [spec.model_copy(update={"data": paper[0].data}) for spec in code] == paper
 
 
+@pytest.mark.parametrize(
+    "name", ["mnist_grid", "mnist_finetune", "mnist_shared_top_down", "omniglot_grid", "norb_grid"]
+)
+def test_the_test_curves_of_the_paper_s_grids_are_those_of_fig_4(name):
+    """With 5000 samples, which is affordable on a part of the test images alone."""
+    paper, quick = (read(SPECS[0].parent / f"{name}.yaml", (), profile).experiment for profile in (None, "quick"))
+    assert (paper.evaluation.curve_iw_samples, paper.evaluation.curve_images) == (5000, 500)
+    assert (quick.evaluation.curve_iw_samples, quick.evaluation.curve_images) == (10, None)
+
+
 def test_the_paper_s_grids_share_members_with_what_builds_on_them():
     grid = {member.digests.training for member in read(SPECS[0].parent / "mnist_grid.yaml").members}
     tuned = read(SPECS[0].parent / "mnist_finetune.yaml").members

@@ -6,7 +6,8 @@ from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.nn.random import split_noise
+from hvae_spec.train.trainer import Trainer, objective
 from tests.members import member
 
 SHAPES = [
@@ -44,7 +45,7 @@ def test_a_pack_of_three_equals_its_members_alone(shape):
             (single,) = alone.train_epoch()
             # Rounding grows from epoch to epoch as training is chaotic, fastest at the large learning rate here.
             tolerance = 2e-3 if epoch == 0 else 2e-2
-            for name in ("epoch", "beta", "train_bound", "train_log_likelihood", "gradient_norm", "kl_per_layer"):
+            for name in ("epoch", "beta", "train_bound", "train_reconstruction", "gradient_norm", "kl_per_layer"):
                 assert row[index][name] == pytest.approx(single[name], rel=tolerance, abs=5e-3), name
         # Adam blows rounding up where gradients are nearly zero, so the parameters are compared as one vector.
         together = torch.cat([parameter[index].flatten() for parameter in pack.parameters])
@@ -119,7 +120,7 @@ def test_compiled_steps_are_those_of_the_plain_objective(shape):
     plain, fused = trainer(specs), Trainer(specs, load_dataset(specs[0].data), compiled=True)
     assert fused.compiled is not None
     for expected, row in zip(plain.train_epoch(), fused.train_epoch(), strict=True):
-        for name in ("train_bound", "train_log_likelihood", "gradient_norm", "kl_per_layer"):
+        for name in ("train_bound", "train_reconstruction", "gradient_norm", "kl_per_layer"):
             assert row[name] == pytest.approx(expected[name], rel=2e-3, abs=5e-3), name
 
 
@@ -203,6 +204,36 @@ def test_training_learns():
     bounds = [pack.train_epoch()[0]["train_bound"] for _ in range(15)]
     assert bounds[0] < -30
     assert bounds[-1] > bounds[0] + 8
+
+
+def test_the_bound_at_beta_1_is_that_of_the_same_samples_with_the_whole_kl():
+    """Against the log weights of single samples, M = 2 and K = 3, in a sum that can be followed."""
+    pack = trainer(three(objective__mc_samples=2, objective__iw_samples=3))
+    x, beta = torch.rand(3, 32, 64).round(), torch.tensor([0.0, 0.25, 1.0])
+    noise = pack.streams.begin("training", 1).normal(6 * 32 * sum(pack.model.units))
+    with torch.no_grad():
+        _, watched = objective(pack.model, x, noise, beta, 3, terms=pack.terms)
+        trace = pack.model(x, split_noise(noise, 6, 32, pack.model.units))
+    log_w = trace.log_likelihood.double() + sum(ratio.double().sum(1) for ratio in trace.log_ratios)
+    for place in range(3):
+        groups = [[log_w[place, 3 * m + k] for k in range(3)] for m in range(2)]
+        bounds = [torch.log(sum(torch.exp(one - group[0]) for one in group) / 3) + group[0] for group in groups]
+        expected = float(((bounds[0] + bounds[1]) / 2).mean())
+        assert float(watched[place, -1]) == pytest.approx(expected, abs=1e-4)
+    objectives, at_one = watched[:, -2], watched[:, -1]
+    assert objectives[2] == at_one[2]  # bit for bit
+    assert bool((objectives[:2] > at_one[:2] + 1).all())
+
+
+def test_during_warm_up_the_bound_at_beta_1_is_the_reconstruction_less_the_kl():
+    pack = trainer([member(objective__warm_up=3)])
+    for beta in (0.0, 0.5, 1.0):
+        (row,) = pack.train_epoch()
+        kl = sum(row["kl_per_layer"])
+        assert row["beta"] == beta
+        assert row["train_bound"] == pytest.approx(row["train_reconstruction"] - beta * kl, abs=1e-4)
+        assert row["train_bound_beta_1"] == pytest.approx(row["train_reconstruction"] - kl, abs=1e-4)
+    assert row["train_bound_beta_1"] == row["train_bound"]
 
 
 def test_no_graph_outlives_its_step():

@@ -5,6 +5,7 @@ from pathlib import Path
 from hvae_spec.data.counts import stated_counts
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import Divergence, EvaluationResult, TrainingResult
+from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.load import validate
 from hvae_spec.spec.yaml import parse
 from tune.plan.devices import Machine
@@ -80,7 +81,11 @@ def finish(root, member, status="finished", **options):
     if status == "finished":
         digests = member.digests
         result = EvaluationResult(
-            digest=digests.evaluation, training=digests.training, labels=member.labels, status=status
+            digest=digests.evaluation,
+            training=digests.training,
+            estimator=ESTIMATOR,
+            labels=member.labels,
+            status=status,
         )
         record.evaluation(digests.evaluation).finish(result)
     return record

@@ -14,6 +14,7 @@ from analysis import report
 from hvae_spec import pack
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Record, Results
+from tests.data.formats import write_mnist
 from tests.tune.planned import labeled
 from tests.tune.test_run import contents
 from tune.run import main
@@ -429,6 +430,38 @@ def kill(spec, root, epoch, *options):
         patch.setattr(pack.PackRun, "save", save_and_die)
         with pytest.raises(Killed):
             run(spec, root, *options)
+
+
+@pytest.mark.parametrize(("data", "first_epochs"), [("mnist", None), ("own", 2)], ids=["interrupted", "extended too"])
+def test_a_folder_that_is_moved_half_trained_ends_as_if_it_had_stayed(tmp_path, monkeypatch, data, first_epochs):
+    """To another path, with the images at another path, and nothing left where they were."""
+    own = "{dataset: own, own: {name: mine, file: mine.npz, range: [0, 255]}}"
+    text = SPEC.replace("{dataset: digits, train_images: 128, test_images: 10}", "{dataset: mnist}")
+    text = text.replace("{dataset: mnist}", own) if data == "own" else text
+    text = text.replace("epochs: 3, batch_size: 64", "epochs: 5, batch_size: 20")
+    old, new = tmp_path / "here", tmp_path / "elsewhere" / "deep"
+    for place in (old, new):
+        write_mnist(place / "images")
+        pixels = np.random.default_rng(0).integers(0, 256, (80, 4, 4), dtype=np.uint8)
+        np.savez(place / "mine.npz", train=pixels[:60], test=pixels[60:])
+        (place / "again.yaml").write_text(text)
+    monkeypatch.setenv("HVAE_DATA_DIR", str(old / "images"))
+    if first_epochs is not None:
+        assert run(old / "again.yaml", old / "out", *setting(training__epochs=first_epochs)) == 0
+    kill(old / "again.yaml", old / "out", 3)
+    shutil.move(old / "out", new / "results")
+    shutil.rmtree(old)
+    monkeypatch.setenv("HVAE_DATA_DIR", str(new / "images"))
+    assert run(new / "again.yaml", new / "results") == 0
+    assert run(new / "again.yaml", tmp_path / "anew") == 0
+    moved = without(contents(new / "results"), "extended_from")
+    anew = without(contents(tmp_path / "anew"), "extended_from")
+    assert {key: moved[key] for key in anew} == anew
+    for record in Results(new / "results").records:
+        if record.spec.training.epochs == 5:
+            starts = [segment.first_epoch for segment in record.training.segments]
+            assert starts == ([1, 4] if first_epochs is None else [1, 3, 4])
+            assert [row["epoch"] for row in record.epochs] == [1, 2, 3, 4, 5]
 
 
 def test_members_that_share_a_training_go_on_together_after_a_kill(finished, tmp_path, capsys):

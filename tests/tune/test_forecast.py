@@ -3,7 +3,16 @@
 import pytest
 
 from hvae_spec.data.counts import image_counts
-from hvae_spec.spec.cost import evaluation_macs, mappings, parameters, steps_per_epoch, training_macs
+from hvae_spec.pack_job import PackJob
+from hvae_spec.spec.cost import (
+    UNIT_SAMPLES,
+    evaluation_macs,
+    mappings,
+    parameters,
+    steps_per_epoch,
+    training_macs,
+)
+from hvae_spec.spec.grid import Member
 from tests.members import member
 from tests.tune.measured import Measured, measurement
 from tune.measure.cache import save_measurement
@@ -23,6 +32,32 @@ def test_a_measured_pack_takes_what_its_parts_take():
     assert (forecast.bytes, forecast.measured, forecast.ms_per_member_step) == (8 * 2**30, True, 5.0)
     assert Measured(found).pack(spec, 4, 1, compiled=True).overhead == START_UP + 30
     assert Measured(found).pack(spec, 8, 1, compiled=False).bytes == 16 * 2**30
+
+
+def test_a_curve_on_few_images_costs_these_and_the_units_of_all():
+    found = measurement({1: 9.0, 4: 5.0}, samples_per_second=48.0)
+    spec = member(**SPEC, evaluation__curve_images=6)  # of 24 test images
+    point = 6 * 7 + 24 * UNIT_SAMPLES
+    forecast = Measured(found).pack(spec, 4, 1, compiled=False)
+    assert forecast.curve == pytest.approx(4 * 2 * point / 48)
+    assert forecast.evaluation == pytest.approx(4 * (24 * 20 + 2 * point) / 48)
+    nominal = Forecaster("cpu").pack(spec, 4, 1, compiled=False)
+    assert nominal.curve == pytest.approx(nominal.final * 2 * point / (24 * 20))
+    # As many as there are, or more, are all of them.
+    for images in (24, 500):
+        every = Measured(found).pack(member(**SPEC, evaluation__curve_images=images), 4, 1, compiled=False)
+        assert every.curve == pytest.approx(4 * 2 * 24 * 7 / 48)
+
+
+def test_a_pack_that_evaluates_alone_draws_no_curve(tmp_path):
+    forecaster, spec = Measured(measurement({1: 9.0})), member(**SPEC)
+    one = Member(spec, spec.digests, {"dataset": "digits", "depth": 3, "variant": "V", "seed": 0}, "m")
+    whole, half, alone = (
+        forecaster.of(PackJob(f"{kind} {start}", (one,), tmp_path, kind=kind, start_epoch=start))
+        for kind, start in (("train", 0), ("train", 5), ("evaluate", 0))
+    )
+    assert (half.curve, alone.curve) == (pytest.approx(whole.curve / 2), 0)
+    assert whole.final == half.final == alone.final == alone.evaluation
 
 
 def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_the_larger_it_is():

@@ -20,13 +20,15 @@ model: {{layers: [{{units: 3, mlp: [6]}}], batch_norm: true, nonlinearity: {nonl
 objective: {{warm_up: {warm_up}, iw_samples: {objective_samples}, sample_ramp: {sample_ramp}}}
 training:
   {{epochs: {epochs}, batch_size: 64, optimizer: {{adam: {{lr: {lr}}}}}, lr_decay: {lr_decay}, schedule: {schedule}}}
-evaluation: {{iw_samples: {iw_samples}, every: {every}, batch_norm_statistics: {statistics}, memory_gib: {memory_gib}}}
+evaluation:
+  {{iw_samples: {iw_samples}, every: {every}, curve_images: {curve_images}, batch_norm_statistics: {statistics},
+    memory_gib: {memory_gib}}}
 grid: {{seeds: {seeds}, axes: {axes}}}
 """
 DEFAULTS = {
     "test_images": 10, "nonlinearity": "leaky_relu", "warm_up": 0, "objective_samples": 1, "sample_ramp": "false",
     "epochs": 20, "lr": 0.001, "lr_decay": "null", "schedule": "null", "iw_samples": 5, "every": "null",
-    "statistics": "whole_set", "memory_gib": "null", "seeds": [0], "axes": "{}",
+    "statistics": "whole_set", "memory_gib": "null", "curve_images": "null", "seeds": [0], "axes": "{}",
 }  # fmt: skip
 
 
@@ -226,6 +228,17 @@ def test_another_curve_is_made_on_demand_alone_and_the_record_moves_out_of_its_w
     assert plan_of(spec(**curve), tmp_path, retrain=True).jobs == []
     plan_of(spec(every=4), tmp_path, retrain=True).prepare()
     assert {path.name for path in (tmp_path / "retired").iterdir()} == {f"{member.folder}-{n}" for n in (1, 2)}
+
+
+def test_a_curve_on_fewer_test_images_is_another_one(tmp_path):
+    finish(tmp_path, *members(every=5))
+    (note,) = plan_of(spec(every=5, curve_images=9), tmp_path).notes
+    assert note.startswith("1 member keeps its learning curve (evaluation.curve_images null, not 9); --retrain")
+    (job,) = plan_of(spec(every=5, curve_images=9), tmp_path, retrain=True).jobs
+    assert job.kind == "train"
+    # As many as there are, or more, are all of them.
+    for images in (10, 500):
+        assert plan_of(spec(every=5, curve_images=images), tmp_path).notes == []
 
 
 TWO_EVALUATIONS = {"axes": "{evaluation.iw_samples: [5, 7]}"}

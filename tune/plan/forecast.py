@@ -10,7 +10,16 @@ from typing import NamedTuple
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.choices.dataset import ImageCounts
-from hvae_spec.spec.cost import ais_macs, ais_samples, bound_macs, mappings, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.cost import (
+    ais_macs,
+    ais_samples,
+    bound_macs,
+    curve_samples,
+    mappings,
+    parameters,
+    steps_per_epoch,
+    training_macs,
+)
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
@@ -51,8 +60,10 @@ class Forecast:
 
     training: float
     """Seconds of training, compilation not counted."""
-    evaluation: float
-    """Seconds of evaluations, the points of the test curve and the final one."""
+    curve: float
+    """Seconds of the points of the test curve."""
+    final: float
+    """Seconds of the final evaluation."""
     overhead: float
     """Seconds of starting and compiling."""
     ms_per_member_step: float
@@ -60,6 +71,11 @@ class Forecast:
     """Largest amount of memory."""
     measured: bool
     """Whether this comes from a measurement."""
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds of all evaluations."""
+        return self.curve + self.final
 
     @property
     def seconds(self) -> float:
@@ -116,7 +132,7 @@ class Forecaster:
             whole = self.pack(spec, len(job.members), job.threads, job.compiled)
             epochs = spec.training.epochs
             share = 0.0 if job.kind == "evaluate" else (epochs - job.start_epoch) / epochs
-            self.packs[job.pack_id] = replace(whole, training=share * whole.training)
+            self.packs[job.pack_id] = replace(whole, training=share * whole.training, curve=share * whole.curve)
         return self.packs[job.pack_id]
 
     def pack(self, member: MemberSpec, members: int, threads: int, compiled: bool) -> Forecast:
@@ -140,15 +156,16 @@ class Forecaster:
             ms = 1e3 * (shared + 2 * training_macs(member, counts) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
         if measured is None:
-            one = 2 * bound_macs(member, counts) / flops
-            evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
-            evaluation += members * 2 * ais_macs(member, counts) / flops
-            return Forecast(training, evaluation, START_UP, ms, _nominal_bytes(member, counts, members), False)
+            bound = members * 2 * bound_macs(member, counts) / flops
+            curve = bound * _curve_share(member, counts.test)
+            final = bound + members * 2 * ais_macs(member, counts) / flops
+            return Forecast(training, curve, final, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
-        samples = counts.test * (member.evaluation.iw_samples + _curve_samples(member)) + ais_samples(member, counts)
-        evaluation = members * samples / measured.samples_per_second
+        bound = members * counts.test * member.evaluation.iw_samples / measured.samples_per_second
+        curve = bound * _curve_share(member, counts.test)
+        final = bound + members * ais_samples(member, counts) / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
-        return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
+        return Forecast(training, curve, final, overhead, ms, _bytes(measured, members), True)
 
     def is_worth_compiling(self, member: MemberSpec, members: int, threads: int, sharing: int = 1) -> bool:
         """Whether a pack trains for so long that compiling its step pays, where up to so many packs share its GPU."""
@@ -169,10 +186,11 @@ class Forecaster:
         return min(fitting, key=lambda step: step.ms_per_member_step).members if fitting else 1
 
 
-def _curve_samples(member: MemberSpec) -> int:
-    """Importance samples of all points of the test curve."""
+def _curve_share(member: MemberSpec, images: int) -> float:
+    """Samples of all points of the test curve, as a share of those of the final evaluation of so many test images."""
     every = member.evaluation.every
-    return member.training.epochs // every * member.evaluation.curve_iw_samples if every else 0
+    points = member.training.epochs // every if every else 0
+    return points * curve_samples(member, images) / (images * member.evaluation.iw_samples) if images else 0.0
 
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:

@@ -10,6 +10,7 @@ from hvae_spec.records.arrays import check_whole
 from hvae_spec.records.index import read_index, spec_of
 from hvae_spec.records.layout import NO_LONGER, Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
+from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from hvae_spec.train.schedules import disagreement
 
@@ -107,14 +108,9 @@ class Ledger:
         spec = spec_of(entry)
         if spec is None:
             return ""
-        theirs, ours = spec.evaluation, member.spec.evaluation
-        if theirs.every != ours.every:
-            return f"evaluation.every {_shown(theirs.every)}, not {_shown(ours.every)}"
-        if ours.every and theirs.curve_iw_samples != ours.curve_iw_samples:
-            return f"evaluation.curve_iw_samples {theirs.curve_iw_samples}, not {ours.curve_iw_samples}"
-        if ours.every and spec.data.test_images != member.spec.data.test_images:
-            return f"data.test_images {_shown(spec.data.test_images)}, not {_shown(member.spec.data.test_images)}"
-        return ""
+        theirs, ours = _curve_settings(spec), _curve_settings(member.spec)
+        different = (name for name in ours if theirs.get(name) != ours[name])
+        return next((f"{name} {_shown(theirs.get(name))}, not {_shown(ours[name])}" for name in different), "")
 
     def _need(self, member: Member, retrain: bool) -> Need:
         digests, record = member.digests, self.results.find(member.digests.training)
@@ -211,6 +207,20 @@ def inherited_divergence(need: Need) -> TrainingResult:
     names = {"digest": digests.training, "trajectory": digests.trajectory, "extended_from": source.digest}
     changes = others | names
     return source.model_copy(update=changes)
+
+
+def _curve_settings(spec: MemberSpec) -> dict[str, int | None]:
+    """What a learning curve goes by, by dotted path."""
+    evaluation, test = spec.evaluation, spec.data.test_images
+    if evaluation.every is None:
+        return {"evaluation.every": None}
+    images = evaluation.curve_images
+    return {
+        "evaluation.every": evaluation.every,
+        "evaluation.curve_iw_samples": evaluation.curve_iw_samples,
+        "evaluation.curve_images": None if images and test and images >= test else images,
+        "data.test_images": test,
+    }
 
 
 def _shown(value: int | None) -> str:
