@@ -14,8 +14,9 @@ from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
 from hvae_spec.spec.grid import slug
+from hvae_spec.spec.seeds import StagedSeeds
 
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
@@ -35,13 +36,14 @@ class Frames:
     factors: tuple[str, ...]
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
-    """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
-    `_mc_se` the Monte Carlo error; `curve_test_log_likelihood` is of the first `curve_test_images` test images, where
-    the test curve is of these), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
-    layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`; `ais_difference` is
-    AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`), data, `digest` (of
-    the evaluation) and `training_digest`. `continues` and `extended_from` are training digests: of the first phase and
-    of the shorter training that the training started from."""
+    """One row per member: labels, `stage` (1, or 2 for seeds of a second stage), status, metrics (nats per image; `_se`
+    is the standard error over test images, `_mc_se` the Monte Carlo error; `curve_test_log_likelihood` is of the first
+    `curve_test_images` test images, where the test curve is of these), `active_units_i`, `kl_i` and
+    `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see
+    `hvae_spec.records.result.AisResult`; `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs,
+    settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`. `continues` and
+    `extended_from` are training digests: of the first phase and of the shorter training that the training started
+    from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, and the test curve at its points. `train_bound` is the objective,
     whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
@@ -58,6 +60,8 @@ class Frames:
     or are left out, and rows of curves, which are NaN in `epochs`."""
     left_out: tuple[str, ...] = ()
     """Of these, the records that are left out, as their place in the grid cannot be read."""
+    stages: StagedSeeds | None = None
+    """How many seeds there are, where they come in two stages."""
 
     @property
     def planned(self) -> "Frames":
@@ -127,21 +131,28 @@ class Group:
         return table[_is_at(table, self.place)]
 
 
-def load(path: str | Path) -> Frames:
+def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Frames:
     """The frames of a results folder, whatever the state of its grid.
+
+    Args:
+        path: the folder.
+        grid: what is planned, in the place of the folder's grid.json; the folder need not be there then.
+        specs: of planned members that may have no record yet, by the name of the record's folder.
 
     Raises:
         RecordError: there is no such folder, it holds no results, or its grid.json is damaged.
 
     """
-    contents = reader.read(path)
+    contents = reader.read(path, grid, specs)
     entries = contents.entries
     factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
-    members = _members(entries, contents.variants, factors)
+    members = _members(entries, contents.variants, factors, contents.stages)
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
-    return Frames(contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults)
+    return Frames(
+        contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults, contents.stages
+    )
 
 
 def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
@@ -159,7 +170,9 @@ def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
     return mask
 
 
-def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequence[str]) -> pd.DataFrame:
+def _members(
+    entries: Sequence[Entry], variants: Sequence[str], factors: Sequence[str], stages: StagedSeeds | None
+) -> pd.DataFrame:
     labels = [entry.labels for entry in entries]
     names = [str(item["variant"]) for item in labels]
     depths = [int(item["depth"]) for item in labels]
@@ -174,6 +187,7 @@ def _members(entries: Sequence[Entry], variants: Sequence[str], factors: Sequenc
         "depth": depths,
         "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
         "seed": [int(item["seed"]) for item in labels],
+        "stage": [1 if stages is None or int(item["seed"]) < stages.first else 2 for item in labels],
         **{factor: [_factor(entry, factor) for entry in entries] for factor in factors},
         "status": pd.Categorical([entry.status for entry in entries], categories=list(STATUSES)),
         "planned": [entry.planned for entry in entries],

@@ -1,6 +1,7 @@
 """What a results folder holds: the grid as last planned, joined with the records that exist."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
+    GridFile,
     PlannedMember,
     Status,
     TrainingResult,
@@ -22,6 +24,7 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
+from hvae_spec.spec.seeds import StagedSeeds
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,17 @@ class Contents:
     entries: tuple[Entry, ...]
     faults: tuple[str, ...] = ()
     """What is damaged of records that are left out."""
+    stages: StagedSeeds | None = None
+    """How many seeds there are, where they come in two stages."""
 
 
-def read(path: str | Path) -> Contents:
+def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
     """What the results folder at `path` holds.
+
+    Args:
+        path: the folder.
+        grid: what is planned, in the place of the folder's grid.json; the folder need not be there then.
+        specs: of planned members that may have no record yet, by the name of the record's folder.
 
     Raises:
         RecordError: there is no such folder, it holds no results, or its grid.json is damaged.
@@ -84,11 +94,11 @@ def read(path: str | Path) -> Contents:
     results = Results(root)
     faults: list[str] = []
     try:
-        if not root.is_dir():
+        if grid is None and not root.is_dir():
             message = "no such results folder; `python -m tune.run` makes one, by default results/<name>"
             raise RecordError(f"{root}: {message}")
-        grid = results.grid
-        specs = {name: entry.spec for name, entry in read_index(results).items()}
+        grid = results.grid if grid is None else grid
+        specs = {**(specs or {}), **{name: entry.spec for name, entry in read_index(results).items()}}
         planned = [] if grid is None else grid.members
         for member in planned:
             _check_labels(root / "grid.json", member.labels)
@@ -110,8 +120,8 @@ def read(path: str | Path) -> Contents:
         raise RecordError(faults[0])
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
-    name = root.name if grid is None else grid.name
-    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries), tuple(faults))
+    name, stages = (root.name, None) if grid is None else (grid.name, grid.stages)
+    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries), tuple(faults), stages)
 
 
 def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str, Any]]) -> Entry:

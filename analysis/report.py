@@ -36,6 +36,8 @@ or have failed are counted, never averaged.
   tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
   tables/ais.{md,csv,tex}                   how far the bound is from the likelihood (annealed importance sampling)
   tables/paired_effects.{md,csv,tex}        what batch normalization, warm-up and the ladder add, paired by seed
+  tables/detectable_effects.{md,csv,tex}    how small an effect the seeds can show (power of the paired t test)
+  tables/seeds.{md,csv,tex}                 how wide intervals are, and how many seeds they take (two stages)
   tables/ranking.{md,csv,tex}               rank of the variants, with the probability that each is best
   tables/collapse.{md,csv,tex}              which layers have no active unit left, and since which epoch
   tables/members.csv                        one row per member: labels, settings, metrics, costs
@@ -221,7 +223,8 @@ def _table_sets(frames: "Frames") -> Iterator["TableSet"]:
     yield from replication.tables(frames)
     yield tables.active_units(frames)
     others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples, tables.annealed
-    for build in (*others, tables.paired_effects, tables.ranking, tables.collapse):
+    seeds = tables.detectable_effects, tables.two_stage_seeds
+    for build in (*others, tables.paired_effects, *seeds, tables.ranking, tables.collapse):
         table_set = build(frames)
         if table_set.tables:
             yield table_set

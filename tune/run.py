@@ -34,7 +34,7 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.show.summary import check_report, print_adopted, print_faults, print_found, print_plan, report
+from tune.show.summary import check_report, print_adopted, print_faults, print_found, print_plan, print_seeds, report
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -79,6 +79,14 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_faults(plan.faults, console)
         plan.prepare()
         _run(plan, options, machine, console, interruption)
+        while plan.awaits_seeds:
+            further = _plan(options, machine, Results(results.root), reading, console)
+            print_seeds(further, console)
+            if len(further.needs) == len(plan.needs):
+                break
+            plan = further
+            plan.prepare()
+            _run(plan, options, machine, console, interruption)
         code = report(plan, console)
         if (lost := fault()) is not None:
             sys.stderr.write(f"standard output: {lost.strerror}, so that some of it is lost; the run is complete\n")

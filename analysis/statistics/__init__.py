@@ -8,6 +8,8 @@
 |:--|:--|
 | `over_seeds` | `cells`, `by_layer`, `mean_over_seeds`, `monte_carlo_error` |
 | `effects` | `paired_effects`, `holm`: what batch normalization, warm-up and the ladder each add |
+| `power` | `detectable`, `detectable_effects`, `power_of`: how small an effect the seeds can show |
+| `two_stages` | `sample_size`, `half_width`, `needed`, `blocks`: how many seeds an interval of a given width takes |
 | `ranking` | `ranks`, `probability_best`: which variant is best, and how probably |
 | `collapse` | `layer_activity`: which layers have no active unit left, and since when |
 """
@@ -15,17 +17,27 @@
 from analysis.statistics.collapse import layer_activity
 from analysis.statistics.effects import EFFECTS, holm, paired_effects
 from analysis.statistics.over_seeds import by_layer, cells, mean_over_seeds, monte_carlo_error
+from analysis.statistics.power import detectable, detectable_effects, power_of
 from analysis.statistics.ranking import probability_best, ranks
+from analysis.statistics.two_stages import Block, blocks, half_width, needed, sample_size
 
 __all__ = [
     "EFFECTS",
+    "Block",
+    "blocks",
     "by_layer",
     "cells",
+    "detectable",
+    "detectable_effects",
+    "half_width",
     "holm",
     "layer_activity",
     "mean_over_seeds",
     "monte_carlo_error",
+    "needed",
     "paired_effects",
+    "power_of",
     "probability_best",
     "ranks",
+    "sample_size",
 ]

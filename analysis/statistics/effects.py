@@ -8,8 +8,10 @@ finished under both makes a pair with the difference d_s. With n pairs,
 if there is no effect. The 95% intervals are not adjusted for the number of effects; the p values are, by Holm's method
 (1979), over all effects that are tested on one data set at one place on the further axes. A single pair has no interval
 and no p value. Neither have pairs that are all alike, as counts of units may be: equal differences do not show that the
-spread is zero. A pair is dropped, and counted, if one of its members has diverged, failed or not finished. Where one of
-the paper's factors is an axis of the grid, its values make variants of their own (`VAE, batch_norm = True`).
+spread is zero. Where seeds come in two stages, se and the degrees of freedom are those of
+`analysis.statistics.two_stages`. A pair is dropped, and counted, if one of its members has diverged, failed or not
+finished. Where one of the paper's factors is an axis of the grid, its values make variants of their own (`VAE,
+batch_norm = True`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,16 +46,17 @@ def paired_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.
     Returns:
         One row per effect, depth, pair of variants, data set and place on the other axes: `dataset`, the other axes,
         `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants), `quantity`, `mean` (the value with
-        the factor minus the value without it), `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `n` (pairs),
-        `planned`, `diverged` (pairs of which a member has diverged), `data_canonical` (of all their members, see
-        `analysis.caveats.canonical`). NaN where there are too few pairs.
+        the factor minus the value without it), `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `sd` (of the
+        differences; where seeds come in two stages, of those of the first) and its degrees of freedom `df`, `n`
+        (pairs), `planned`, `diverged` (pairs of which a member has diverged), `data_canonical` (of all their members,
+        see `analysis.caveats.canonical`). NaN where there are too few pairs.
 
     """
     frames = frames.as_variants(FACTORS)
     rows = [row for group in frames.groups() for row in _group_effects(group.place, group.frames.members, quantity)]
     keys = ["dataset", *frames.factors]
     columns = [*keys, "depth", "effect", "without", "with", "quantity", "mean", "se", "low", "high", "p"]
-    table = pd.DataFrame(rows, columns=[*columns, "n", "planned", "diverged", "data_canonical"])
+    table = pd.DataFrame(rows, columns=[*columns, "sd", "df", "n", "planned", "diverged", "data_canonical"])
     corrected = table.groupby(keys, sort=False, dropna=False)["p"].transform(lambda p: holm(p.to_numpy(dtype=float)))
     table.insert(len(columns), "p_holm", corrected.astype(float))
     return table
@@ -133,12 +136,14 @@ def _effect(a: Mapping[str, Any], b: Mapping[str, Any], depth: int) -> str | Non
 
 def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, Any]:
     """Statistics of the pairs by seed."""
-    columns = ["seed", "status", quantity]
-    both = without[columns].merge(with_[columns], on="seed", suffixes=("", "_with"))
+    keys, columns = ["seed", "stage"], ["status", quantity]
+    both = without[[*keys, *columns]].merge(with_[[*keys, *columns]], on=keys, suffixes=("", "_with"))
     finished = (both["status"] == "finished") & (both["status_with"] == "finished")
-    differences = (both[f"{quantity}_with"] - both[quantity])[finished].dropna().to_numpy(dtype=float)
+    found = (both[f"{quantity}_with"] - both[quantity])[finished].dropna()
+    differences = found.to_numpy(dtype=float)
+    first = found[both.loc[found.index, "stage"] == 1].to_numpy(dtype=float)
     return {
-        **_paired_t(differences),
+        **_paired_t(differences, first),
         "n": len(differences),
         "planned": len(both),
         "diverged": int(((both["status"] == "diverged") | (both["status_with"] == "diverged")).sum()),
@@ -146,15 +151,22 @@ def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> di
     }
 
 
-def _paired_t(differences: NDArray[Any]) -> dict[str, float]:
-    """`mean`, `se`, `low`, `high` and `p` of a paired t test; NaN where there are too few differences."""
-    n = len(differences)
+def _paired_t(differences: NDArray[Any], first: NDArray[Any]) -> dict[str, float]:
+    """`mean`, `se`, `low`, `high`, `p`, `sd` and `df` of a paired t test; NaN where there are too few differences.
+
+    Args:
+        differences: all of them [n].
+        first: those of the first stage, which alone give the spread; where there is one stage, all [df + 1].
+
+    """
+    n, df = len(differences), max(len(first) - 1, 0)
     mean = float(differences.mean()) if n else np.nan
-    if n < 2:
-        return {"mean": mean, **dict.fromkeys(("se", "low", "high", "p"), np.nan)}
-    se = float(differences.std(ddof=1) / np.sqrt(n)) if np.ptp(differences) else 0.0
+    if not df:
+        return {"mean": mean, **dict.fromkeys(("se", "low", "high", "p", "sd"), np.nan), "df": df}
+    sd = float(first.std(ddof=1)) if np.ptp(first) else 0.0
+    se = float(sd / np.sqrt(n))
     if not se:
-        return {"mean": mean, "se": se, **dict.fromkeys(("low", "high", "p"), np.nan)}
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * se
-    p = 2 * float(stats.t.sf(abs(mean) / se, n - 1))
-    return {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "p": p}
+        return {"mean": mean, "se": se, **dict.fromkeys(("low", "high", "p"), np.nan), "sd": sd, "df": df}
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * se
+    p = 2 * float(stats.t.sf(abs(mean) / se, df))
+    return {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "p": p, "sd": sd, "df": df}

@@ -1,4 +1,8 @@
-"""Means and standard errors over seeds, with every member accounted for."""
+"""Means and standard errors over seeds, with every member accounted for.
+
+Where seeds come in two stages, standard errors rest on the spread of the first stage alone, see
+`analysis.statistics.two_stages`.
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +16,9 @@ from hvae_spec.records.result import STATUSES
 def mean_over_seeds(frame: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:
     """Mean and standard error of a quantity over the rows of every group.
 
-        mean = (1/n) sum_s y_s,    se^2 = sum_s (y_s - mean)^2 / (n (n - 1))
+        mean = (1/n) sum_s y_s,    sd^2 = sum_s (y_s - mean)^2 / (n - 1),    se = sd / sqrt(n)
+
+    In a frame with rows whose `stage` is 2, `sd` is that of the rows of stage 1 about their own mean.
 
     Args:
         frame: one row per replicate; missing values are left out and not counted.
@@ -20,17 +26,26 @@ def mean_over_seeds(frame: pd.DataFrame, by: Sequence[str], quantity: str) -> pd
         quantity: column to average.
 
     Returns:
-        One row per group: `by`, `mean`, `se` and `n`. A single replicate has no standard error: `se` is then NaN.
+        One row per group: `by`, `mean`, `se`, `n`, `sd` and its degrees of freedom `df`. A single replicate has no
+        standard error: `se` and `sd` are then NaN.
 
     Examples:
         >>> frame = pd.DataFrame({"depth": [1, 1, 2], "y": [-80.0, -82.0, -79.0]})
-        >>> mean_over_seeds(frame, ["depth"], "y").to_dict("list")
+        >>> mean_over_seeds(frame, ["depth"], "y")[["depth", "mean", "se", "n"]].to_dict("list")
         {'depth': [1, 2], 'mean': [-81.0, -79.0], 'se': [1.0, nan], 'n': [2, 1]}
 
     """
-    groups = frame.groupby(list(by), sort=False, observed=True, dropna=False)[quantity]
-    table = groups.agg(["mean", "sem", "count"]).reset_index()
-    return table.rename(columns={"sem": "se", "count": "n"})
+    first = frame[frame["stage"] == 1] if "stage" in frame else frame
+    every, spread = (
+        rows.groupby(list(by), sort=False, observed=True, dropna=False)[quantity] for rows in (frame, first)
+    )
+    table = every.agg(["mean", "count"]).reset_index().rename(columns={"count": "n"})
+    table = table.merge(spread.agg(["sem", "std", "count"]).reset_index(), on=list(by), how="left")
+    table["count"] = table["count"].fillna(0)
+    # Of a single stage, the factor is 1.
+    se = table["sem"] * np.sqrt(table["count"] / table["n"])
+    df = np.maximum(table["count"].astype(int) - 1, 0)
+    return table[[*by, "mean"]].assign(se=se, n=table["n"], sd=table["std"], df=df)
 
 
 def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_likelihood") -> pd.DataFrame:
@@ -44,20 +59,22 @@ def cells(members: pd.DataFrame, by: Sequence[str], quantity: str = "test_log_li
         quantity: column to average.
 
     Returns:
-        One row per cell, in order of appearance: `by`; `mean`, `se` and `n` (finished members that have the quantity;
-        see `mean_over_seeds`); `planned` (all members of the cell); the number of members of each status; and
-        `data_canonical` (whether the files of all are their distributor's, see `analysis.caveats.canonical`).
+        One row per cell, in order of appearance: `by`; `mean`, `se`, `n` (finished members that have the quantity),
+        `sd` and `df` (see `mean_over_seeds`); `planned` (all members of the cell); the number of members of each
+        status; and `data_canonical` (whether the files of all are their distributor's, see
+        `analysis.caveats.canonical`).
 
     """
     finished = mean_over_seeds(members[members["status"] == "finished"], by, quantity)
     statuses = {status: (members["status"] == status).astype(int) for status in STATUSES}
-    counted = members[list(by)].assign(**statuses, planned=1)
-    counts = counted.groupby(list(by), sort=False, observed=True, dropna=False).sum().reset_index()
+    every = members[list(by)].assign(**statuses, planned=1)
+    counts = every.groupby(list(by), sort=False, observed=True, dropna=False).sum().reset_index()
     table = counts.merge(finished, on=list(by), how="left")
-    table["n"] = table["n"].fillna(0).astype(int)
+    counted = ["n", "df"]
+    table[counted] = table[counted].fillna(0).astype(int)
     files = members.groupby(list(by), sort=False, observed=True, dropna=False)["data_canonical"].agg(canonical)
     table = table.merge(files.reset_index(), on=list(by), how="left")
-    return table[[*by, "mean", "se", "n", "planned", *STATUSES, "data_canonical"]]
+    return table[[*by, "mean", "se", "n", "sd", "df", "planned", *STATUSES, "data_canonical"]]
 
 
 def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:

@@ -47,8 +47,9 @@ def ranks(frames: Frames) -> pd.DataFrame:
     for _, own in table.groupby(keys, sort=False, dropna=False):
         ranked = own.assign(rank=own["mean"].rank(ascending=False, method="min"), p_best=np.nan)
         finished = ranked[ranked["n"] > 0]
-        if len(finished) > 1 and (finished["n"] > 1).all():
-            ranked.loc[finished.index, "p_best"] = probability_best(finished["mean"], finished["se"], finished["n"])
+        if len(finished) > 1 and (finished["df"] > 0).all():
+            posteriors = finished["mean"], finished["se"], finished["df"] + 1
+            ranked.loc[finished.index, "p_best"] = probability_best(*posteriors)
         parts.append(ranked)
     return pd.concat(parts, ignore_index=True)
 
@@ -59,7 +60,7 @@ def probability_best(means: Iterable[float], ses: Iterable[float], ns: Iterable[
     Args:
         means: mean of each variant over its replicates [V].
         ses: standard error of each mean [V].
-        ns: number of replicates of each variant, at least 2 [V].
+        ns: number of replicates that each standard error was estimated from, at least 2 [V].
 
     Returns:
         Probabilities [V]; they add up to 1.

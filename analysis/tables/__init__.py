@@ -13,6 +13,7 @@ tables by layer, depth; and the same numbers as one tidy frame. A set without ta
 |:--|:--|
 | `means` | `log_likelihood`, `active_units`, `layer_kl`, `layer_kl_standard_normal`, `bound_by_samples` |
 | `effects` | `paired_effects` |
+| `seeds` | `detectable_effects`, `two_stage_seeds` |
 | `ranks` | `ranking` |
 | `dead_layers` | `collapse` |
 | `annealed` | `annealed` |
@@ -32,6 +33,7 @@ from analysis.tables.means import (
 )
 from analysis.tables.ranks import ranking
 from analysis.tables.rendering import html_table, latex, markdown, terminal
+from analysis.tables.seeds import detectable_effects, two_stage_seeds
 from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "annealed",
     "bound_by_samples",
     "collapse",
+    "detectable_effects",
     "html_table",
     "latex",
     "layer_kl",
@@ -52,4 +55,5 @@ __all__ = [
     "paired_effects",
     "ranking",
     "terminal",
+    "two_stage_seeds",
 ]

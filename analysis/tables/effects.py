@@ -1,6 +1,6 @@
 """Tables of the paired effects of batch normalization, warm-up and the ladder, by depth."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,23 +34,36 @@ def paired_effects(frames: Frames) -> TableSet:
             own = group.rows(found[quantity])
             if own["planned"].any():
                 footnotes = (*_footnotes(own), *grid_footnotes(frames, group.frames))
-                tables.append(_table(title, group.title, own, footnotes))
+                tables.append(by_effect((title, group.title), own, _cell, footnotes))
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
 
 
-def _table(title: str, subject: str, rows: pd.DataFrame, footnotes: tuple[str, ...]) -> Table:
-    """One table: a row per depth, a column per effect and pair of variants, effect by effect."""
+def by_effect(
+    title: tuple[str, str],
+    rows: pd.DataFrame,
+    cell: Callable[[Mapping[Any, Any]], PlainCell],
+    footnotes: tuple[str, ...],
+) -> Table:
+    """A table with a row per depth, and a column per effect and pair of variants, effect by effect.
+
+    Args:
+        title: the quantity and the subject of the table.
+        rows: with the columns of `analysis.statistics.paired_effects`.
+        cell: makes a cell of one of them.
+        footnotes: what stands below the table.
+
+    """
     columns = {
         (effect, row["without"], row["with"]): f"{effect}: {row['without']} → {row['with']}"
         for effect in effects.EFFECTS
         for row in rows[rows["effect"] == effect].to_dict("records")
     }
     cells = {
-        (str(row["depth"]), columns[row["effect"], row["without"], row["with"]]): _cell(row)
+        (str(row["depth"]), columns[row["effect"], row["without"], row["with"]]): cell(row)
         for row in rows.to_dict("records")
     }
     labels = [str(depth) for depth in sorted(rows["depth"].unique())]
-    return Table(title, subject, "L", tuple(labels), tuple(columns.values()), cells, footnotes)
+    return Table(*title, "L", tuple(labels), tuple(columns.values()), cells, footnotes)
 
 
 def _cell(row: Mapping[Any, Any]) -> PlainCell:

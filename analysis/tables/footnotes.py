@@ -45,6 +45,11 @@ def grid_footnotes(frames: Frames, group: Frames) -> tuple[str, ...]:
 
     """
     footnotes = [*data_footnotes(group)]
+    if frames.stages is not None:
+        footnotes.append(
+            "Seeds come in two stages (Stein): standard errors, intervals and p values rest on the spread of the first "
+            f"{frames.stages.first} seeds alone."
+        )
     status = group.members["status"]
     if status.isin(["diverged", "failed"]).any():
         footnotes.append("Diverged and failed members are excluded from the means.")

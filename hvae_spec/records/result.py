@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.files import finite, sha256_of, write_json
+from hvae_spec.spec.seeds import StagedSeeds
 
 Format = Literal[1]
 FORMAT: Format = 1
@@ -275,6 +276,8 @@ class GridFile(FileModel):
     name: Text
     variants: list[Text]
     members: list[PlannedMember]
+    stages: StagedSeeds | None = None
+    """How many seeds there are, where they come in two stages."""
 
 
 class PackMemberState(FileModel):

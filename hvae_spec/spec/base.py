@@ -89,7 +89,8 @@ class SpecModel(BaseModel):
         """The schema with the bounds of float32 for every number of a field that is in float32."""
         found = handler(schema)
         properties = handler.resolve_ref_schema(found)["properties"]
-        for name, node in properties.items():
+        for name, info in cls.model_fields.items():
+            node = properties[info.alias or name]
             if not cls._is_in_float64(name):
                 for option in (node, *node.get("anyOf", ())):
                     if option.get("type") == "number":

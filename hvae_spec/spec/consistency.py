@@ -248,20 +248,41 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     """Contradictions within the grid that can be seen before cells are resolved."""
     grid = experiment.grid
     yield from _repeated(("grid", "depth"), grid.depth or (), "depth")
-    yield from _repeated(("grid", "seeds"), grid.seeds, "seed")
+    yield from _repeated(("grid", "seeds"), grid.first_seeds, "seed")
+    yield from _stages_problems(experiment)
     for axis, values in grid.axes.items():
         yield from _repeated(("grid", "axes", axis), values, "value")
     yield from _alike(("grid", "variants"), {name: _as_seen(name) for name in grid.variants}, "look alike")
     profiles = {name: name.lower() for name in experiment.profiles}
     yield from _alike(("profiles",), profiles, "would share a results folder where case does not count")
     yield from _overlaps(experiment)
-    count, size = count_cells(experiment), count_cells(experiment) * len(grid.seeds)
+    count, size = count_cells(experiment), count_cells(experiment) * grid.most_seeds
     if count > MAX_CELLS or size > MAX_MEMBERS:
         yield Inconsistency(
             ("grid",),
             f"the grid has {count:,} cells and {size:,} members",
             f"at most {MAX_CELLS:,} cells and {MAX_MEMBERS:,} members in one file",
             stops=True,
+        )
+
+
+def _stages_problems(experiment: Experiment) -> Iterator[Inconsistency]:
+    """Contradictions within two stages of seeds, and between them and the grid."""
+    grid, stages = experiment.grid, experiment.grid.stages
+    if stages is None:
+        return
+    if stages.at_most < stages.first:
+        yield Inconsistency(
+            ("grid", "seeds", "at_most"),
+            f"at most {stages.at_most} seeds are fewer than the {stages.first} of the first stage",
+            f"at_most: {stages.first} or more, or a smaller `from`",
+        )
+    count = count_cells(experiment) // len(grid.depth or (0,))
+    if stages.of == "effect" and count == 1:
+        yield Inconsistency(
+            ("grid", "seeds", "of"),
+            "an effect is the difference between two variants, and the grid has only one",
+            "of: cell, or grid.variants that differ in what is to be compared",
         )
 
 

@@ -9,7 +9,8 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
 
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
@@ -20,6 +21,7 @@ from hvae_spec.spec.evaluation import EvaluationSpec
 from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, ReadIf, fields, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.seeds import StagedSeeds
 from hvae_spec.spec.training import TrainingSpec
 
 ESTIMATOR = 2
@@ -45,7 +47,36 @@ Variants = Annotated[dict[VariantName, Settings], _or_none({}, dict[VariantName,
 Profiles = Annotated[dict[ProfileName, Settings], _or_none({}, dict[ProfileName, Settings])]
 Values = Annotated[list[Any], Field(min_length=1)]
 Axes = Annotated[dict[str, Values], _or_none({}, dict[str, Values])]
+SeedList = Annotated[tuple[Seed, ...], Field(min_length=1)]
 Exclusions = Annotated[tuple[dict[str, Any], ...], _or_none((), tuple[dict[str, Any], ...])]
+
+
+_SEED_LIST: TypeAdapter[tuple[int, ...]] = TypeAdapter(SeedList)
+
+
+@dataclass(frozen=True)
+class ListOrStages:
+    """The type of a field that holds a list of seeds, or two stages of them. What is a mapping is judged as stages, and
+    all else as a list, so that messages are of the one that was meant.
+    """
+
+    def validate(self, value: Any) -> tuple[int, ...] | StagedSeeds:
+        """The seeds.
+
+        Raises:
+            ValidationError: they are neither.
+
+        """
+        if isinstance(value, dict | StagedSeeds):
+            return StagedSeeds.model_validate(value)
+        return _SEED_LIST.validate_python(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        stages = handler(StagedSeeds.__pydantic_core_schema__)
+        return {"anyOf": [handler(_SEED_LIST.core_schema), stages]}
 
 
 class Grid(SpecModel):
@@ -59,8 +90,23 @@ class Grid(SpecModel):
     """Further factors: a dotted path into the spec and the list of its values."""
     exclude: Exclusions = ()
     """Cells to leave out: each entry names a `variant`, a `depth`, an axis, or several of them."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    """Seeds: the replicates of every cell."""
+    seeds: Annotated[tuple[Seed, ...] | StagedSeeds, ListOrStages()] = (0,)
+    """Seeds: the replicates of every cell. A list of them, or two stages, `{from: 5, half_width: 0.1, at_most: 12}`."""
+
+    @property
+    def stages(self) -> StagedSeeds | None:
+        """The two stages of the seeds; None where they are a list."""
+        return self.seeds if isinstance(self.seeds, StagedSeeds) else None
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that are there from the start: all of a list, those of the first stage where there are two."""
+        return tuple(range(self.seeds.first)) if isinstance(self.seeds, StagedSeeds) else self.seeds
+
+    @property
+    def most_seeds(self) -> int:
+        """How many seeds a cell has at most."""
+        return self.seeds.at_most if isinstance(self.seeds, StagedSeeds) else len(self.seeds)
 
 
 class MemberSpec(SpecModel):

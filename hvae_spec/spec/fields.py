@@ -244,7 +244,8 @@ class SpecField:
 
 def fields(model: type[BaseModel]) -> Iterator[SpecField]:
     """Every field below a section, sections first and then what is in them."""
-    for name, info in model.model_fields.items():
+    for attribute, info in model.model_fields.items():
+        name = info.alias or attribute
         yield SpecField((name,), (info,))
         for section in _sections(info):
             yield from (SpecField((name, *inner.path), (info, *inner.infos)) for inner in fields(section))

@@ -240,10 +240,10 @@ def resolve(experiment: Experiment, combination: Combination) -> Cell:
         pydantic.ValidationError: its overrides do not make a valid spec.
 
     """
-    member = MemberSpec.model_validate({**combination.tree, "seed": experiment.grid.seeds[0]})
+    member = MemberSpec.model_validate({**combination.tree, "seed": experiment.grid.first_seeds[0]})
     variant = combination.variant if combination.variant is not None else member.label
     depth = member.model.depth
-    return Cell(variant, depth, combination.axes, member, experiment.grid.seeds)
+    return Cell(variant, depth, combination.axes, member, experiment.grid.first_seeds)
 
 
 def cells(experiment: Experiment) -> list[Cell]:
@@ -258,5 +258,5 @@ def cells(experiment: Experiment) -> list[Cell]:
 
 
 def members(experiment: Experiment) -> list[Member]:
-    """Every member of the grid: its cells times its seeds."""
+    """Every member of the grid: its cells times its seeds, those of the first stage where there are two."""
     return [member for cell in cells(experiment) for member in cell.members]

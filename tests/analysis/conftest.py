@@ -15,6 +15,7 @@ from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record, Results
 from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, PlannedMember, Segment, TrainingResult
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member, members
+from hvae_spec.spec.seeds import StagedSeeds
 
 SPEC = """
 name: small
@@ -229,10 +230,10 @@ class Writer:
         """Write grid.json."""
         experiment = Experiment.model_validate(yaml.safe_load(spec))
         planned = members(experiment)
-        self.write_grid(experiment.name, planned)
+        self.write_grid(experiment.name, planned, experiment.grid.stages)
         return planned
 
-    def write_grid(self, name: str, planned: Sequence[Member]) -> None:
+    def write_grid(self, name: str, planned: Sequence[Member], stages: StagedSeeds | None = None) -> None:
         """Write grid.json for these members."""
         entries = [
             PlannedMember(
@@ -245,7 +246,7 @@ class Writer:
             for member in planned
         ]
         variants = list(dict.fromkeys(member.labels["variant"] for member in planned))
-        Results(self.root).write_grid(GridFile(name=name, variants=variants, members=entries))
+        Results(self.root).write_grid(GridFile(name=name, variants=variants, members=entries, stages=stages))
 
     def record(self, member: Member, outcome: Outcome, with_curves: bool = True) -> Path:
         """Write one record; its folder. Without an outcome, the member is running."""

@@ -77,7 +77,7 @@ def test_the_tidy_numbers_are_those_of_the_table(results):
     rows = list(csv.DictReader(io.StringIO(tidy.to_csv(index=False))))
     assert len(rows) == 11
     assert list(rows[0]) == [
-        *("dataset", "depth", "variant", "mean", "se", "n", "planned"),
+        *("dataset", "depth", "variant", "mean", "se", "n", "sd", "df", "planned"),
         *("finished", "diverged", "failed", "damaged", "trained", "running", "pending", "data_canonical"),
     ]
     assert {(float(row["mean"]), round(float(row["se"]), 6), row["n"], row["planned"]) for row in rows} == {

@@ -47,7 +47,7 @@ def schema_numbers(node, path="", seen=()):
 
 
 def test_every_number_of_a_spec_is_tried_here():
-    in_float64 = {"training.lr_decay.factor", "data.own.range", "model.mean_clip"}
+    in_float64 = {"training.lr_decay.factor", "data.own.range", "model.mean_clip", "grid.seeds.half_width"}
     assert set(schema_numbers(SCHEMA)) == {*FIELDS, *in_float64}
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from hvae_spec.backend.memory import EVALUATION_SHARE
 from hvae_spec.data.counts import image_pixels
@@ -15,7 +15,7 @@ from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
-from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, Status
+from hvae_spec.records.result import IndexedRecord, Status
 from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import ESTIMATOR, MemberSpec
 from hvae_spec.spec.load import Reading
@@ -26,6 +26,10 @@ from tune.plan.forecast import Forecaster
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
 from tune.plan.packs import RunInfo, begun_packs, planned_file
+from tune.plan.stages import grid_file, staged
+
+if TYPE_CHECKING:
+    from analysis.statistics import Block
 
 STEP_PRODUCTS = 4e9
 """Multiply-adds of a pack's step beyond which more members no longer make a member-step cheaper on a CPU: the paper's
@@ -74,6 +78,13 @@ class Plan:
     from going on."""
     faults: list[str]
     """What is damaged, each with its remedy: members whose records are stay as they are."""
+    blocks: "list[Block]"
+    """What has the same seeds, where they come in two stages; empty where they are a list."""
+
+    @property
+    def awaits_seeds(self) -> bool:
+        """Whether how many seeds there are shows only when members of this plan are done."""
+        return any(block.seeds is None for block in self.blocks)
 
     @cached_property
     def going_on(self) -> frozenset[str]:
@@ -111,22 +122,7 @@ class Plan:
                 new = Record(self.results.root / "members" / member.folder)
                 new.begin(member.spec)
                 new.finish(inherited_divergence(need))
-        self.results.write_grid(
-            GridFile(
-                name=self.reading.experiment.name,
-                variants=list(dict.fromkeys(cell.variant for cell in self.reading.cells)),
-                members=[
-                    PlannedMember(
-                        digest=need.member.digests.evaluation,
-                        training=need.member.digests.training,
-                        folder=need.member.folder,
-                        labels=need.member.labels,
-                        measured=need.member.spec.measured,
-                    )
-                    for need in self.needs
-                ],
-            )
-        )
+        self.results.write_grid(grid_file(self.reading, [need.member for need in self.needs]))
         # A record that is there is as it is; all others get the spec of the member that is trained or copied.
         made = {need.member.folder: need.member for need in self.needs if need.what in ("training", "divergence")}
         kept = {name: entry for name, entry in self.index.items() if name not in made or name in self.going_on}
@@ -154,6 +150,8 @@ def make_plan(
     pack that has begun goes on as it is, with the threads it had, so that it ends with the same bits as if it had never
     stopped. All other members are packed by shape, and by the epoch that their training goes on from.
 
+    Where seeds come in two stages, members of the second are planned as soon as the first is done.
+
     Args:
         reading: the spec.
         ledger: the records of the results folder and of further ones.
@@ -164,10 +162,12 @@ def make_plan(
         retrain: train members again whose curves have other settings than asked for.
 
     Raises:
-        UserError: the results folder is of an earlier version.
+        UserError: the results folder is of an earlier version, or the seeds of the spec are for effects that the grid
+            does not have.
 
     """
     results, gpus = ledger.results, machine.gpus
+    reading, blocks = staged(reading, results)
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
     needs = ledger.needs(reading.members, retrain)
     missing = {need.member.digests.evaluation: need for need in needs if need.what in ("training", "evaluation")}
@@ -245,6 +245,7 @@ def make_plan(
         ledger.index,
         notes,
         list(faults),
+        blocks,
     )
 
 

@@ -28,6 +28,7 @@ CELLS, PACKS, MEMBERS = 100, 20, 20
 def print_plan(plan: Plan, console: Console, found: Sequence[str] = ()) -> None:
     """Print cells, which images were found, packs, what is done, what becomes of other records, and a forecast."""
     _print_cells(plan, console)
+    print_seeds(plan, console)
     print_found(found, console)
     print_adopted(plan, console)
     for note in plan.notes:
@@ -105,6 +106,25 @@ def _print_cells(plan: Plan, console: Console) -> None:
         table.add_row(cell.dataset, str(cell.depth), cell.variant, *places, size, str(len(statuses)), *numbers)
     console.print(table)
     _more(len(cells), CELLS, "cells", console)
+
+
+def print_seeds(plan: Plan, console: Console) -> None:
+    """Print how many seeds there are where they come in two stages: at first, as far as is known, and at most."""
+    stages = plan.reading.experiment.grid.stages
+    if stages is None:
+        return
+    axes = list(dict.fromkeys(key for block in plan.blocks for key in block.place if key not in ("dataset", "depth")))
+    title = f"Seeds, for intervals of ±{stages.half_width:g} nats of every {stages.of}"
+    labels = ("data set", "depth", *(axis.rsplit(".", 1)[-1] for axis in axes))
+    table = _table(title, (*labels, "from", "expected", "at most"), left=("data set",))
+    for block in plan.blocks[:CELLS]:
+        places = [str(block.place[key]) for key in ("dataset", "depth", *axes)]
+        expected = "unknown" if block.seeds is None else str(block.seeds)
+        if block.takes != block.seeds:
+            expected += f" (takes {block.takes:,})"
+        table.add_row(*places, str(stages.first), expected, str(stages.at_most))
+    console.print(table)
+    _more(len(plan.blocks), CELLS, "rows", console)
 
 
 def _print_packs(plan: Plan, console: Console) -> None:
