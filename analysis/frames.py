@@ -3,7 +3,7 @@ unit; per member and number of importance samples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import reader
 from analysis.columns import at, setting_columns
-from analysis.reader import Entry
+from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
 from hvae_spec.records.result import STATUSES
 from hvae_spec.spec.grid import slug
@@ -54,6 +54,13 @@ class Frames:
     or are left out, and rows of curves, which are NaN in `epochs`."""
     left_out: tuple[str, ...] = ()
     """Of these, the records that are left out, as their place in the grid cannot be read."""
+    grids: tuple["Frames", ...] = ()
+    """If the folder holds several grids, the frames of each, with its own labels. A member that several of them have is
+    in the frames of each; in these of the whole folder it is once, and the factor `grid` names the first that has it.
+    """
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Data sets whose files were missing when the folder was last planned, so that members were left out; by name, each
+    with what was missing and how it is had."""
 
     @property
     def planned(self) -> "Frames":
@@ -66,7 +73,7 @@ class Frames:
         epochs, units, bounds = (
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
         )
-        return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
+        return replace(self, members=members, epochs=epochs, units=units, bounds=bounds, grids=())
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
         """The same members with these axes in their variants' names: `VAE, batch_norm = True`."""
@@ -130,14 +137,28 @@ def load(path: str | Path) -> Frames:
         RecordError: there is no such folder, it holds no results, or its grid.json is damaged.
 
     """
-    contents = reader.read(path)
+    return _frames(reader.read(path))
+
+
+def _frames(contents: Contents) -> Frames:
     entries = contents.entries
     factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
     members = _members(entries, contents.variants, factors)
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
-    return Frames(contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults)
+    return Frames(
+        contents.name,
+        factors,
+        members,
+        epochs,
+        units,
+        bounds,
+        tuple(faults),
+        contents.faults,
+        tuple(map(_frames, contents.grids)),
+        contents.absent,
+    )
 
 
 def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":

@@ -1,7 +1,8 @@
 """What a results folder holds: the grid as last planned, joined with the records that exist."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
+    GridFile,
     PlannedMember,
     Status,
     TrainingResult,
@@ -22,6 +24,9 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
+
+GRID = "grid"
+"""The label of a folder with several grids that says of which of them the other labels are."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Contents:
     entries: tuple[Entry, ...]
     faults: tuple[str, ...] = ()
     """What is damaged of records that are left out."""
+    grids: tuple["Contents", ...] = ()
+    """If the folder holds several grids, each with its own labels. A member that several of them have is in each."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Data sets whose files were missing, so that members were left out, each with what is said of them."""
 
 
 def read(path: str | Path) -> Contents:
@@ -93,6 +102,8 @@ def read(path: str | Path) -> Contents:
         for member in planned:
             _check_labels(root / "grid.json", member.labels)
         entries = [_planned(results, member, specs) for member in planned]
+        grids = () if grid is None else tuple(_grids(root / "grid.json", grid, entries))
+        entries = _with_grid(entries, grids)
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
         shorts = {training[:12] for training in known}
@@ -111,7 +122,35 @@ def read(path: str | Path) -> Contents:
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     name = root.name if grid is None else grid.name
-    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries), tuple(faults))
+    variants, absent = ((), {}) if grid is None else (tuple(grid.variants), grid.absent)
+    return Contents(name, variants, tuple(entries), tuple(faults), grids, absent)
+
+
+def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
+    """What each of several grids calls its members."""
+    by_digest = {entry.digest: entry for entry in entries}
+    for grid in file.grids:
+        own = []
+        for digest, labels in grid.labels.items():
+            _check_labels(path, labels)
+            if digest not in by_digest:
+                raise RecordError(
+                    f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
+                )
+            own.append(replace(by_digest[digest], labels={key: plain(value) for key, value in labels.items()}))
+        yield Contents(grid.name, tuple(grid.variants), tuple(own), absent=file.absent)
+
+
+def _with_grid(entries: Sequence[Entry], grids: Sequence[Contents]) -> list[Entry]:
+    """Entries with the first grid that has them as a label: two grids may call different members the same."""
+    first: dict[str, str] = {}
+    for grid in grids:
+        for entry in grid.entries:
+            first.setdefault(entry.digest, grid.name)
+    return [
+        replace(entry, labels={**entry.labels, GRID: first[entry.digest]}) if entry.digest in first else entry
+        for entry in entries
+    ]
 
 
 def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str, Any]]) -> Entry:

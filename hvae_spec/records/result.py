@@ -227,13 +227,28 @@ class PlannedMember(FileModel):
     that of the member that was trained."""
 
 
+class NamedGrid(FileModel):
+    """One of several grids in grid.json: what it calls the members that it has."""
+
+    name: Text
+    variants: list[Text]
+    labels: dict[Text, dict[str, Any]]
+    """By evaluation digest."""
+
+
 class GridFile(FileModel):
-    """`grid.json`: the grid as last planned."""
+    """`grid.json`: the grid as last planned, or several grids as one."""
 
     format: Format = FORMAT
     name: Text
     variants: list[Text]
     members: list[PlannedMember]
+    """Each once; one that several grids have, with the labels of the first of them."""
+    grids: list[NamedGrid] = []
+    """The grids of a file that names several, in its order; else empty."""
+    absent: dict[Text, Text] = {}
+    """Data sets whose files were missing, so that members were left out, each with what is missing and how it is had.
+    """
 
 
 class PackMemberState(FileModel):

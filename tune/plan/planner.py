@@ -5,7 +5,7 @@ torch nor Ray here.
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -15,9 +15,10 @@ from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
-from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, Status
+from hvae_spec.records.result import GridFile, IndexedRecord, NamedGrid, PlannedMember, Status
 from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.grid import Cell
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
 from tune.plan.changes import changes, members_that
@@ -86,6 +87,11 @@ class Plan:
         return {need.member.digests.evaluation: need.status for need in self.needs}
 
     @cached_property
+    def left_out(self) -> list[Need]:
+        """What is not run, though it is needed, as files of its data set are missing."""
+        return [need for need in self.needs if need.absent]
+
+    @cached_property
     def counts(self) -> Counter[Status]:
         """How many members have each status."""
         return Counter(self.statuses.values())
@@ -113,8 +119,8 @@ class Plan:
                 new.finish(inherited_divergence(need))
         self.results.write_grid(
             GridFile(
-                name=self.reading.experiment.name,
-                variants=list(dict.fromkeys(cell.variant for cell in self.reading.cells)),
+                name=self.reading.name,
+                variants=_variants(self.reading.cells),
                 members=[
                     PlannedMember(
                         digest=need.member.digests.evaluation,
@@ -125,6 +131,8 @@ class Plan:
                     )
                     for need in self.needs
                 ],
+                grids=_named_grids(self.reading),
+                absent={need.member.spec.data.name: need.absent for need in self.left_out},
             )
         )
         # A record that is there is as it is; all others get the spec of the member that is trained or copied.
@@ -147,6 +155,7 @@ def make_plan(
     *,
     forecaster: Forecaster | None = None,
     retrain: bool = False,
+    absent: Mapping[str, str] = {},
 ) -> Plan:
     """Decide what runs, and what runs together.
 
@@ -162,6 +171,7 @@ def make_plan(
         packing: how they are made.
         forecaster: forecasts of packs; None: by what is measured on this kind of device.
         retrain: train members again whose curves have other settings than asked for.
+        absent: data sets whose members are left out, by name, each with what is said of its files.
 
     Raises:
         UserError: the results folder is of an earlier version.
@@ -169,7 +179,7 @@ def make_plan(
     """
     results, gpus = ledger.results, machine.gpus
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
-    needs = ledger.needs(reading.members, retrain)
+    needs = [_without_data(need, absent) for need in ledger.needs(reading.members, retrain)]
     missing = {need.member.digests.evaluation: need for need in needs if need.what in ("training", "evaluation")}
     begun = begun_packs(results, missing, run, packing.pack_size)
     for job in begun.jobs:
@@ -246,6 +256,32 @@ def make_plan(
         notes,
         list(faults),
     )
+
+
+def _variants(cells: Iterable[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.variant for cell in cells))
+
+
+def _named_grids(reading: Reading) -> list[NamedGrid]:
+    """What several grids call their members; nothing of a file with one grid."""
+    if len(reading.grids) == 1:
+        return []
+    return [
+        NamedGrid(
+            name=grid.name,
+            variants=_variants(grid.cells),
+            labels={member.digests.evaluation: member.labels for member in grid.members},
+        )
+        for grid in reading.grids
+    ]
+
+
+def _without_data(need: Need, absent: Mapping[str, str]) -> Need:
+    """What is left of a need where files of the member's data set are missing: what is done stays as it is."""
+    reason = absent.get(need.member.spec.data.name)
+    if reason is None or need.what not in ("training", "evaluation"):
+        return need
+    return replace(need, what="nothing", extends=None, start_epoch=0, hindered="", retired=None, absent=reason)
 
 
 def _going_on(jobs: Iterable[PackJob], with_checkpoint: frozenset[str]) -> frozenset[str]:
