@@ -14,15 +14,16 @@ from analysis.tables.table import TableSet
 def tables(grids: Sequence[Frames]) -> tuple[TableSet, ...]:
     """Those of the paper's tables that several grids answer, in the paper's order, each naming the grids that it is of.
 
-    A cell that several grids hold stands in the tables of the one with the most members. Fine-tuned members stand
-    beside their first phases (Table 1) whatever else holds these.
+    A cell that several grids hold stands in the tables of the one with the most members that are not fine-tuned.
+    Fine-tuned members stand beside their first phases (Table 1) whatever else holds these.
     """
     found: dict[str, list[tuple[int, TableSet]]] = {}
     shown: set[str] = set()
-    for place in sorted(range(len(grids)), key=lambda place: -len(grids[place].members)):
+    tuned_members = [published.is_fine_tuned(grid.members) for grid in grids]
+    for place in sorted(range(len(grids)), key=lambda place: -int((~tuned_members[place]).sum())):
         grid = grids[place]
         own = grid.select(_is_new(grid, shown))
-        tuned = [replication.table_1(grid)] if published.is_fine_tuned(grid.members).any() else []
+        tuned = [replication.table_1(grid)] if tuned_members[place].any() else []
         for table_set in (*tuned, *(one for one in replication.tables(own) if one.name != "table_1")):
             if table_set.tables:
                 found.setdefault(table_set.name, []).append((place, table_set))

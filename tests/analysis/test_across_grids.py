@@ -19,14 +19,14 @@ SPECS = Path(__file__).parents[2] / "specs"
 
 @pytest.fixture
 def paper(results):
-    """Plan the paper's grids with one seed and write the results of all members, without curves; the frames."""
+    """Plan the paper's grids with five layers and one seed, and write results of all members; the frames."""
 
-    def write(text=None, *overrides):
+    def write(text=None):
         path = SPECS / "paper.yaml"
         if text is not None:
             path = results.root.parent / "all.yaml"
             path.write_text(text)
-        reading = read(path, ["grid.seeds=[0]", *overrides])
+        reading = read(path, ["grid.seeds=[0]", "grid.depth=[5]"])
         results.root.mkdir()
         make_plan(reading, Ledger(Results(results.root)), RunInfo(results.root, "cpu"), Machine(1, 0)).prepare()
         for member in reading.members:
