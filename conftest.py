@@ -13,7 +13,7 @@ import numpy as np
 from sybil import Example, Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-import hvae_spec
+from hvae_spec.reading import read
 
 ROOT = Path(__file__).parent
 
@@ -28,7 +28,7 @@ def read_spec(example: Example) -> None:
             shutil.copy(path, folder)
         np.savez(Path(folder, "galaxies.npz"), train=np.zeros((600, 4, 4), dtype=np.uint8))
         Path(folder, "example.yaml").write_text(example.parsed)
-        hvae_spec.load(Path(folder, "example.yaml"))
+        read(Path(folder, "example.yaml"))
 
 
 def setup(namespace: dict[str, object]) -> None:

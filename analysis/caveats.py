@@ -5,11 +5,14 @@ figures and the report say so in the words of this module.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hvae_spec.spec.data import published_counts
+
+if TYPE_CHECKING:
+    from analysis.frames import Frames
 
 
 def canonical(files: "pd.Series[Any]") -> bool | None:
@@ -36,6 +39,26 @@ def not_canonical(members: pd.DataFrame) -> bool:
 
     """
     return canonical(members["data_canonical"]) is False
+
+
+def left_out(frames: "Frames") -> "pd.Series[bool]":
+    """Which members were left out, as files of their data set were missing: those that are planned and not done.
+
+    Args:
+        frames: of any members.
+
+    """
+    members = frames.members
+    is_open = members["planned"] & ~members["status"].isin(["finished", "diverged", "failed", "damaged"])
+    return is_open & members["dataset"].isin(list(frames.absent))
+
+
+def absences(frames: "Frames") -> Iterator[str]:
+    """What is said of the members that were left out: `57 members are left out: norb: ... are missing`."""
+    left = frames.members[left_out(frames)]
+    for name, count in left["dataset"].value_counts(sort=False).items():
+        members = "member is" if count == 1 else "members are"
+        yield f"{count:,} {members} left out: {frames.absent[str(name)]}"
 
 
 def limits(members: pd.DataFrame) -> Iterator[str]:

@@ -3,7 +3,7 @@ unit; per member and number of importance samples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import reader
 from analysis.columns import at, setting_columns
-from analysis.reader import Entry
+from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
 from hvae_spec.spec.grid import slug
@@ -40,8 +40,8 @@ class Frames:
     is the standard error over test images, `_mc_se` the Monte Carlo error; `curve_test_log_likelihood` is of the first
     `curve_test_images` test images, where the test curve is of these), `active_units_i`, `kl_i` and
     `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see
-    `hvae_spec.records.result.AisResult`; `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs,
-    settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`. `continues` and
+    `hvae_spec.records.result.AisResult`; `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap),
+    costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`. `continues` and
     `extended_from` are training digests: of the first phase and of the shorter training that the training started
     from."""
     epochs: pd.DataFrame
@@ -62,6 +62,13 @@ class Frames:
     """Of these, the records that are left out, as their place in the grid cannot be read."""
     stages: StagedSeeds | None = None
     """How many seeds there are, where they come in two stages."""
+    grids: tuple["Frames", ...] = ()
+    """If the folder holds several grids, the frames of each, with its own labels. A member that several of them have is
+    in the frames of each; in these of the whole folder it is once, and the factor `grid` names the first that has it.
+    """
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Data sets whose files were missing when the folder was last planned, so that members were left out; by name, each
+    with what was missing and how it is had."""
 
     @property
     def planned(self) -> "Frames":
@@ -74,7 +81,7 @@ class Frames:
         epochs, units, bounds = (
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
         )
-        return replace(self, members=members, epochs=epochs, units=units, bounds=bounds)
+        return replace(self, members=members, epochs=epochs, units=units, bounds=bounds, grids=())
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
         """The same members with these axes in their variants' names: `VAE, batch_norm = True`."""
@@ -143,7 +150,10 @@ def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         RecordError: there is no such folder, it holds no results, or its grid.json is damaged.
 
     """
-    contents = reader.read(path, grid, specs)
+    return _frames(reader.read(path, grid, specs))
+
+
+def _frames(contents: Contents) -> Frames:
     entries = contents.entries
     factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
     members = _members(entries, contents.variants, factors, contents.stages)
@@ -151,7 +161,17 @@ def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
     return Frames(
-        contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults, contents.stages
+        contents.name,
+        factors,
+        members,
+        epochs,
+        units,
+        bounds,
+        tuple(faults),
+        contents.faults,
+        contents.stages,
+        tuple(map(_frames, contents.grids)),
+        contents.absent,
     )
 
 

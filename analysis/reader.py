@@ -1,8 +1,8 @@
 """What a results folder holds: the grid as last planned, joined with the records that exist."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
 from hvae_spec.spec.seeds import StagedSeeds
+
+GRID = "grid"
+"""The label of a folder with several grids that says of which of them the other labels are."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Contents:
     """What is damaged of records that are left out."""
     stages: StagedSeeds | None = None
     """How many seeds there are, where they come in two stages."""
+    grids: tuple["Contents", ...] = ()
+    """If the folder holds several grids, each with its own labels. A member that several of them have is in each."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Data sets whose files were missing, so that members were left out, each with what is said of them."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -103,6 +110,8 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         for member in planned:
             _check_labels(root / "grid.json", member.labels)
         entries = [_planned(results, member, specs) for member in planned]
+        grids = () if grid is None else tuple(_grids(root / "grid.json", grid, entries))
+        entries = _with_grid(entries, grids)
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
         shorts = {training[:12] for training in known}
@@ -120,8 +129,37 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         raise RecordError(faults[0])
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
-    name, stages = (root.name, None) if grid is None else (grid.name, grid.stages)
-    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries), tuple(faults), stages)
+    if grid is None:
+        return Contents(root.name, (), tuple(entries), tuple(faults))
+    variants = tuple(grid.variants)
+    return Contents(grid.name, variants, tuple(entries), tuple(faults), grid.stages, grids, grid.absent)
+
+
+def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
+    """What each of several grids calls its members."""
+    by_digest = {entry.digest: entry for entry in entries}
+    for grid in file.grids:
+        own = []
+        for digest, labels in grid.labels.items():
+            _check_labels(path, labels)
+            if digest not in by_digest:
+                raise RecordError(
+                    f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
+                )
+            own.append(replace(by_digest[digest], labels={key: plain(value) for key, value in labels.items()}))
+        yield Contents(grid.name, tuple(grid.variants), tuple(own), stages=grid.stages, absent=file.absent)
+
+
+def _with_grid(entries: Sequence[Entry], grids: Sequence[Contents]) -> list[Entry]:
+    """Entries with the first grid that has them as a label: two grids may call different members the same."""
+    first: dict[str, str] = {}
+    for grid in grids:
+        for entry in grid.entries:
+            first.setdefault(entry.digest, grid.name)
+    return [
+        replace(entry, labels={**entry.labels, GRID: first[entry.digest]}) if entry.digest in first else entry
+        for entry in entries
+    ]
 
 
 def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str, Any]]) -> Entry:

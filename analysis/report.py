@@ -54,7 +54,9 @@ or have failed are counted, never averaged.
   figures/prior_samples.{png,pdf}           samples of the models
   report.html                               all of it, with settings, data and machines, on one page
 
-A grid with several data sets or further axes gets a figure for each, named after it."""
+A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
+(specs/paper.yaml), tables/ holds the paper's tables from all of them, grids/NAME/ the tables and figures of each, and
+report.html everything."""
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 
@@ -104,7 +106,8 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
     from analysis import frames
     from analysis.figures import drawing
     from analysis.figures.galleries import damaged_galleries
-    from analysis.html.page import page
+    from analysis.html.page import Part, page, page_of_grids
+    from analysis.paper import across_grids
     from analysis.tables import rendering
 
     loaded = frames.load(results)
@@ -112,21 +115,32 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
     loaded = replace(loaded, faults=(*loaded.faults, *galleries))
     is_whole = not galleries and not loaded.left_out and not (loaded.planned.members["status"] == "damaged").any()
     target = Path(results if out is None else out)
-    table_sets = tuple(_table_sets(loaded))
-    drawings = tuple(drawing.render(loaded))
+    if loaded.grids:
+        parts = [Part(grid, tuple(_table_sets(grid)), tuple(drawing.render(grid))) for grid in loaded.grids]
+        paper = across_grids.tables(loaded.grids)
+        content = page_of_grids(loaded, [summary(loaded), *map(summary, loaded.grids)], paper, parts)
+        folders = [target / "grids" / part.frames.name for part in parts]
+    else:
+        parts, paper = [Part(loaded, tuple(_table_sets(loaded)), tuple(drawing.render(loaded)))], ()
+        content = page(loaded, summary(loaded), parts[0].table_sets, parts[0].drawings)
+        folders = [target]
     try:
-        files = [
-            *_write_tables(loaded, table_sets, target / "tables"),
-            *_write_figures(drawings, target / "figures"),
-            _write_page(target / "report.html", page(loaded, summary(loaded), table_sets, drawings)),
-        ]
+        files = list(_write_tables(loaded, paper, target / "tables")) if loaded.grids else []
+        for part, folder in zip(parts, folders, strict=True):
+            files += _write_tables(part.frames, part.table_sets, folder / "tables")
+            files += _write_figures(part.drawings, folder / "figures")
+        files.append(_write_page(target / "report.html", content))
         (target / FAILURE).unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(
             f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(Path(results))} --out DIR` "
             "writes it into another folder"
         ) from None
-    shown = table_sets[0].tables
+    shown = [
+        replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
+        for part in parts
+        for table in part.table_sets[0].tables
+    ]
     return Report(
         rendering.terminal(shown),
         rendering.all_footnotes(shown),
@@ -207,8 +221,12 @@ def _in_words(error: Exception) -> str:
 
 def summary(frames: "Frames") -> str:
     """The state of the grid in one line: `57 members: 55 finished, 1 diverged, 1 failed`."""
+    from analysis import caveats
+
     status = frames.planned.members["status"]
     counts = [f"{count} {name}" for name, count in status.value_counts(sort=False).items() if count]
+    if absent := int(caveats.left_out(frames.planned).sum()):
+        counts.append(f"{absent} of these left out, as files of their data set are missing")
     left_out = len(frames.members) - len(status)
     tail = f"; {left_out} more that the grid no longer plans" if left_out else ""
     return f"{len(status)} member{'s' * (len(status) != 1)}: {', '.join(counts)}{tail}"

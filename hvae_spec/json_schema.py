@@ -9,23 +9,31 @@ from typing import Any
 from hvae_spec.command import run_command
 from hvae_spec.output import code_of_output
 from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.grids import GridsFile
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a spec file, `base` included: a spec that builds on another may leave anything to it."""
+    """The JSON Schema of a spec file: of a grid, `base` included (a spec that builds on another may leave anything to
+    it), or of a file that names grids.
+    """
     schema = Experiment.model_json_schema()
     _close(schema)
     base = {"type": "string", "description": "Another spec, relative to this file, that this one builds on."}
     # A section may be split between a file and its base, so only a file without one must have every key.
     sections = {key: schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] for key, node in _sections(schema).items()}
+    grids = GridsFile.model_json_schema()
     whole = {key: {"required": section.pop("required")} for key, section in sections.items() if "required" in section}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "Deep hierarchical VAE experiment",
-        "properties": {"base": base, **schema["properties"]},
+        "properties": {"base": base, "grids": grids["properties"]["grids"], **schema["properties"]},
         "required": [],
-        "anyOf": [{"required": ["base"]}, {"required": schema["required"], "properties": whole}],
+        "anyOf": [
+            {"required": ["base"], "properties": {"grids": False}},
+            {"required": schema["required"], "properties": {**whole, "grids": False}},
+            {"required": grids["required"], "maxProperties": len(grids["required"])},
+        ],
     }
 
 

@@ -47,6 +47,7 @@ class RunOptions:
     measure: bool
     print_spec: bool
     retrain: bool
+    skip_missing_data: bool
     keep_optimizer: Literal["yes", "no"]
 
 
@@ -78,6 +79,12 @@ def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
         action="store_true",
         help="train members again whose learning curves have other settings than asked for (evaluation.every, "
         "evaluation.curve_iw_samples); their records are moved to retired/",
+    )
+    parser.add_argument(
+        "--skip-missing-data",
+        action="store_true",
+        help="leave out the members whose data set has missing files, which are then not downloaded; the report names "
+        "them, and the same command without the option runs them",
     )
     parser.add_argument(
         "--keep-optimizer",

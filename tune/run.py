@@ -58,21 +58,22 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     reading = read(options.spec, options.overrides, options.profile)
     if options.print_spec:
         return _print(reading.experiment.model_dump(mode="json", exclude={"profiles"}))
-    results = Results(options.results or Path("results") / reading.experiment.name)
+    results = Results(options.results or Path("results") / reading.name)
     _check_folder(results)
     options = _with_device(options)
     machine = _machine(options)
     check_sources(options.records)
-    from tune.execute.data_check import check_data, found_images
+    from tune.execute.data_check import check_data, check_left_out, found_images, missing_lines
 
     if options.plan:
         plan = _plan(options, machine, results, reading, console)
-        print_plan(plan, console, found_images(plan))
+        print_plan(plan, console, [*found_images(plan), *missing_lines(plan)])
         return code_of_output()
 
     with hangups_ignored(), locked(results.root):
         plan = _plan(options, machine, results, reading, console)
-        found = check_data(plan)
+        check_left_out(plan)
+        found = [*check_data(plan), *missing_lines(plan)]
         check_report()
         print_found(found, console)
         print_adopted(plan, console)
@@ -180,6 +181,8 @@ def _machine(options: RunOptions) -> Machine:
 
 def _plan(options: RunOptions, machine: Machine, results: Results, reading: Reading, console: Console) -> Plan:
     """The plan, with --measure after everything that it rests on has been measured."""
+    from tune.execute.data_check import absent_data
+
     ledger = Ledger(results, [Results(source) for source in options.records])
     forecaster = Forecaster(machine.kind)
     run = RunInfo(
@@ -192,8 +195,12 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
     )
     packing = Packing(options.pack_size, options.serial, options.compile)
 
+    absent = absent_data(reading.cells) if options.skip_missing_data else {}
+
     def plan_now() -> Plan:
-        return make_plan(reading, ledger, run, machine, packing, forecaster=forecaster, retrain=options.retrain)
+        return make_plan(
+            reading, ledger, run, machine, packing, forecaster=forecaster, retrain=options.retrain, absent=absent
+        )
 
     plan = plan_now()
     # How long a shape takes decides what of it is compiled, and that what else is to be measured.
@@ -219,7 +226,7 @@ def _run(plan: Plan, options: RunOptions, machine: Machine, console: Console, in
             "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
         )
     with Display(plan, console) as display:
-        for jobs in rounds(plan.jobs, display):
+        for jobs in rounds(plan.jobs, display, plan.workers, lambda job: plan.forecaster.of(job).seconds):
             if options.serial:
                 from tune.execute.serial import run_serially
 

@@ -76,7 +76,7 @@ def simulation(options: SimulationOptions) -> int:
 
     """
     reading = read(options.spec, options.overrides, options.profile)
-    table = Table(title=f"{reading.experiment.name}: {len(reading.members)} members on {options.device}, simulated")
+    table = Table(title=f"{reading.name}: {len(reading.members)} members on {options.device}, simulated")
     for name in ("workers", "packs", "largest", "wall time", "ideal", "ratio", "utilization", "measured"):
         table.add_column(name, justify="right")
     all_measured = True

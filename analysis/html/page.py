@@ -5,12 +5,13 @@ All text from specs and records is escaped; the page's own content security poli
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from analysis.caveats import not_canonical
+from analysis.caveats import absences, not_canonical
 from analysis.figures.drawing import RESOLUTION, Drawing
 from analysis.frames import Frames
 from analysis.html import run_info
@@ -45,8 +46,28 @@ def _style() -> str:
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Part:
+    """A grid of several with its tables and figures."""
+
+    frames: Frames
+    table_sets: Sequence[TableSet]
+    drawings: Sequence[Drawing]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading of its own."""
+
+    key: str
+    """Its identifier, by which links find it."""
+    heading: str
+    text: str
+    """HTML."""
+
+
 def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings: Sequence[Drawing]) -> str:
-    """The page, as the text of an HTML file.
+    """The page of a grid, as the text of an HTML file.
 
     Args:
         frames: the grid.
@@ -58,17 +79,68 @@ def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings:
         UserError: a record cannot be read.
 
     """
+    sections = _sections(frames, table_sets, drawings)
+    return _document(frames, summary, _links(sections), sections)
+
+
+def page_of_grids(frames: Frames, summaries: Sequence[str], paper: Sequence[TableSet], parts: Sequence[Part]) -> str:
+    """The page of a folder with several grids, as the text of an HTML file: the paper's tables from all of them, and
+    then the sections of each.
+
+    Args:
+        frames: the whole folder.
+        summaries: its state in one line, and that of each grid.
+        paper: the paper's tables.
+        parts: every grid with its tables and figures.
+
+    Raises:
+        UserError: a record cannot be read.
+
+    """
+    summary, *own = summaries
+    rows: run_info.Rows = [
+        ("grid", "members"),
+        *((part.frames.name, text) for part, text in zip(parts, own, strict=True)),
+    ]
+    whole = [Section("grids", "Grids", row_table("", rows))]
+    if paper:
+        whole.append(Section("paper", "The paper's tables", "\n".join(map(_table_set, paper))))
+    links, sections = _links(whole), whole
+    for part in parts:
+        own_sections = _sections(part.frames, part.table_sets, part.drawings, of_grid=part.frames.name)
+        name = escape(part.frames.name)
+        links += f'</ul><ul aria-label="{name}"><li><b>{name}</b></li>{_links(own_sections)}'
+        sections = [*sections, *own_sections]
+    return _document(frames, summary, links, sections)
+
+
+def _sections(
+    frames: Frames, table_sets: Sequence[TableSet], drawings: Sequence[Drawing], of_grid: str = ""
+) -> list[Section]:
+    """What there is to say of a grid. `of_grid` is its name where the page has several."""
+    before = f"{of_grid}-" if of_grid else ""
     content = {
         "run": _run(frames),
         "tables": "\n".join(_table_set(table_set) for table_set in table_sets),
-        "figures": "\n".join(_figure(number, drawing) for number, drawing in enumerate(drawings, start=1)),
+        "figures": "\n".join(_figure(number, drawing, before) for number, drawing in enumerate(drawings, start=1)),
         "architectures": _architectures(frames),
         "provenance": _provenance(frames),
     }
-    content = {key: text for key, text in content.items() if text}
-    links = "".join(f'<li><a href="#{key}">{SECTIONS[key]}</a></li>' for key in content)
+    heading = f"{of_grid}: {{}}" if of_grid else "{}"
+    return [Section(before + key, heading.format(SECTIONS[key]), text) for key, text in content.items() if text]
+
+
+def _links(sections: Sequence[Section]) -> str:
+    return "".join(
+        f'<li><a href="#{escape(section.key)}">{escape(section.heading.rpartition(": ")[2])}</a></li>'
+        for section in sections
+    )
+
+
+def _document(frames: Frames, summary: str, links: str, content: Sequence[Section]) -> str:
     sections = "\n".join(
-        f'<section id="{key}">\n<h2>{SECTIONS[key]}</h2>\n{text}\n</section>' for key, text in content.items()
+        f'<section id="{escape(part.key)}">\n<h2>{escape(part.heading)}</h2>\n{part.text}\n</section>'
+        for part in content
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -105,6 +177,7 @@ def _warnings(frames: Frames) -> str:
     if unfinished:
         count = f"{unfinished} of {len(members)} members are not finished"
         lines.append(f"{count}; they are counted, but excluded from the means.")
+    lines += absences(frames.planned)
     lines += [f"Damaged: {fault}" for fault in frames.faults[:FAULTS]]
     if (more := len(frames.faults) - FAULTS) > 0:
         lines.append(f"{more} more damaged files.")
@@ -144,13 +217,13 @@ def _table_set(table_set: TableSet) -> str:
     return "\n".join(parts)
 
 
-def _figure(number: int, drawing: Drawing) -> str:
+def _figure(number: int, drawing: Drawing, before: str = "") -> str:
     source = base64.b64encode(drawing.png).decode()
     # The header of a PNG holds its width in pixels. The page shows figures a fifth larger than in print.
     width = round(int.from_bytes(drawing.png[16:20], "big") / RESOLUTION * 96 * 1.2)
     heading = f"<b>Figure {number}.</b> {escape(drawing.group)}."
     return (
-        f'<figure id="{escape(drawing.stem)}">'
+        f'<figure id="{escape(before + drawing.stem)}">'
         f'<img width="{width}" src="data:image/png;base64,{source}" alt="{escape(f"{drawing.name}, {drawing.group}")}">'
         f"<figcaption>{heading} {typeset(drawing.caption)}</figcaption></figure>"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.caveats import left_out
 from analysis.columns import setting_fields
 from analysis.frames import Frames
 from hvae_spec.records.layout import EvaluationRecord, Record
@@ -49,7 +50,7 @@ def variant_settings(frames: Frames) -> Rows:
 
 def lost(frames: Frames) -> Rows:
     """Every planned member that has not finished, and what is known of it."""
-    members = frames.planned.members
+    members = frames.planned.members.assign(left_out=left_out(frames.planned))
     members = members[members["status"] != "finished"]
     shown = members.head(LOST_SHOWN).to_dict("records")
     rows = [(_place(frames, row), str(row["status"]), _fate(row)) for row in shown]
@@ -141,7 +142,11 @@ def _place(frames: Frames, row: dict[Any, Any]) -> str:
 
 
 def _fate(row: dict[Any, Any]) -> str:
-    """`in epoch 3: log p(x|z_1)`; the last line of a failure, or what is damaged; how far a running member has come."""
+    """`in epoch 3: log p(x|z_1)`; the last line of a failure, or what is damaged; how far a running member has come;
+    that it was left out.
+    """
+    if row["left_out"]:
+        return f"left out: files of {row['dataset']} are missing"
     if row["status"] == "diverged":
         return f"in epoch {row['divergence_epoch']:.0f}: {row['divergence_quantity']}"
     if row["status"] in ("failed", "damaged"):

@@ -269,15 +269,34 @@ class PlannedMember(FileModel):
     that of the member that was trained."""
 
 
-class GridFile(FileModel):
-    """`grid.json`: the grid as last planned."""
+class PlannedGrid(FileModel):
+    """What reports need of a grid beside its members."""
 
-    format: Format = FORMAT
     name: Text
     variants: list[Text]
-    members: list[PlannedMember]
+    """Their names in the order of the spec."""
     stages: StagedSeeds | None = None
     """How many seeds there are, where they come in two stages."""
+
+
+class NamedGrid(PlannedGrid):
+    """One of several grids in grid.json, and what it calls the members that it has."""
+
+    labels: dict[Text, dict[str, Any]]
+    """By evaluation digest."""
+
+
+class GridFile(PlannedGrid):
+    """`grid.json`: the grid as last planned, or several grids as one."""
+
+    format: Format = FORMAT
+    members: list[PlannedMember]
+    """Each once; one that several grids have, with the labels of the first of them."""
+    grids: list[NamedGrid] = []
+    """The grids of a file that names several, in its order; else empty."""
+    absent: dict[Text, Text] = {}
+    """Data sets whose files were missing, so that members were left out, each with what is missing and how it is had.
+    """
 
 
 class PackMemberState(FileModel):

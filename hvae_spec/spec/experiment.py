@@ -40,6 +40,7 @@ def _or_none(empty: dict[str, Any] | tuple[()], schema: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: empty if value is None else value, json_schema_input_type=schema | None)
 
 
+ExperimentName = Annotated[str, Field(pattern=FILE_NAME, max_length=MAX_NAME)]
 VariantName = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_BLANK_ENDS)]
 ProfileName = Annotated[str, Field(pattern=FILE_NAME, max_length=MAX_NAME)]
 Settings = Annotated[dict[str, Any], _or_none({}, dict[str, Any])]
@@ -307,7 +308,7 @@ def _conditions() -> tuple[tuple[Loc, Callable[[str, str], bool]], ...]:
 class Experiment(SpecModel):
     """A spec file."""
 
-    name: Annotated[str, Field(pattern=FILE_NAME, max_length=MAX_NAME)]
+    name: ExperimentName
     """Names the results folder `results/<name>`: letters, digits, `.`, `_` and `-`."""
     data: DataSpec
     """Data set and random draw."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import Place, Problem, SpecError, as_machine_error, shorten
+from hvae_spec.errors import Place, Problem, SpecError, UserError, as_machine_error, shorten
 from hvae_spec.spec.base import LARGEST_COUNT, Loc
 from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.check import check
@@ -34,11 +34,16 @@ MAX_BASES = 20
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A spec file that has been read: the experiment and its resolved cells."""
+class GridReading:
+    """A grid that has been read: the experiment and its resolved cells."""
 
     experiment: Experiment
     cells: list[Cell]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.experiment.name
 
     @cached_property
     def members(self) -> list[Member]:
@@ -46,23 +51,84 @@ class Reading:
         return [member for cell in self.cells for member in cell.members]
 
 
-def read(
-    path: str | Path, overrides: Sequence[str] = (), profile: str | None = None, *, count_images: CountImages
-) -> Reading:
-    """The experiment of a spec file together with the resolved cells of its grid.
+@dataclass(frozen=True)
+class Reading:
+    """A spec file that has been read: its grid, or the grids that it names (see `hvae_spec.spec.grids`)."""
 
-    Args:
-        path: the YAML file.
-        overrides: `dotted.path=value` strings, the value in YAML, as `--set` takes them.
-        profile: one of the spec's `profiles`, applied before the overrides.
-        count_images: counts the images that a member's data set has.
+    name: str
+    grids: tuple[GridReading, ...]
+    """In the order of the file; most files have one."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment of a file with one grid.
+
+        Raises:
+            UserError: the file names several grids.
+
+        """
+        if len(self.grids) > 1:
+            names = ", ".join(grid.name for grid in self.grids)
+            raise UserError(
+                f"{self.name}: names several grids ({names}), each with a spec of its own: read their files"
+            )
+        return self.grids[0].experiment
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells of every grid. Cells of different grids may have members in common."""
+        return [cell for grid in self.grids for cell in grid.cells]
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """Every member, grid by grid, in the order depth, variant, axes, seed. One that several grids have is here
+        once, with the labels of the first of them.
+        """
+        if len(self.grids) == 1:
+            return self.grids[0].members
+        union: dict[str, Member] = {}
+        for grid in self.grids:
+            for member in grid.members:
+                union.setdefault(member.digests.evaluation, member)
+        return list(union.values())
+
+
+def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
+    """The grid of a spec that is given as text (without `base` and `grids`); `source` is what places call it.
 
     Raises:
-        SpecError: with every problem of the file, its bases and the overrides.
+        SpecError: with every problem of the text.
 
     """
-    problems: list[Problem] = []
-    tree = _with_bases(Path(path), (), problems)
+    tree, problems = parse(text, source)
+    if isinstance(tree.value, dict) and "grids" in tree.value:
+        message = "`grids` works in a file only"
+        raise SpecError([*problems, Problem("invalid", tree.keys["grids"], message, "the whole spec of one grid")])
+    if isinstance(tree.value, dict) and tree.value.pop("base", None) is not None:
+        problems.append(Problem("invalid", tree.keys["base"], "`base` works in a file only", "the whole spec"))
+    return validate(tree, problems, count_images=count_images)
+
+
+def parse_file(path: Path, problems: list[Problem]) -> Node:
+    """The tree of a file as it stands, without what it builds on. Its problems are added to `problems`.
+
+    Raises:
+        SpecError: it cannot be read.
+
+    """
+    tree, found = parse(read_text(path), str(path))
+    problems += found
+    _anchor(tree, path.parent)
+    return tree
+
+
+def with_overrides(tree: Node, overrides: Sequence[str], profile: str | None, problems: list[Problem]) -> None:
+    """Apply a profile to the tree of a spec, and then overrides. Their problems are added to `problems`.
+
+    Raises:
+        SpecError: the profile cannot be applied.
+
+    """
     if isinstance(tree.value, dict):
         if profile is not None:
             _apply_profile(tree, profile, problems)
@@ -71,50 +137,66 @@ def read(
                 _override(tree, text, problems)
             except SpecError as error:
                 problems += error.problems
-    return validate(tree, problems, count_images=count_images)
 
 
-def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
-    """`read`, of a spec that is given as text (without `base`); `source` is what places call it."""
-    tree, problems = parse(text, source)
-    if isinstance(tree.value, dict) and tree.value.pop("base", None) is not None:
-        problems.append(Problem("invalid", tree.keys["base"], "`base` works in a file only", "the whole spec"))
-    return validate(tree, problems, count_images=count_images)
+def with_bases(tree: Node, path: Path, problems: list[Problem], above: tuple[Path, ...] = ()) -> Node:
+    """The tree of the file at a path merged over that of the file it builds on.
 
+    Raises:
+        SpecError: there is no such file, or it cannot be built on.
 
-def _with_bases(path: Path, above: tuple[Path, ...], problems: list[Problem]) -> Node:
-    """The tree of a file merged over that of the file it builds on."""
-    tree, found = parse(read_text(path), str(path))
-    problems += found
-    _anchor(tree, path.parent)
+    """
     base = tree.value.pop("base", None) if isinstance(tree.value, dict) else None
     if base is None:
         return tree
-
-    def fail(message: str, expected: str) -> SpecError:
-        return SpecError([*problems, Problem("invalid", base.place, message, expected)])
-
     if base.place in _told(problems):
         raise SpecError(problems)
-    if not isinstance(base.value, str) or not base.value:
-        raise fail("`base` must be a file name", "a path relative to this file")
-    target = path.parent / os.path.expanduser(base.value)
     try:
-        loop = target.resolve() in {other.resolve() for other in (*above, path)} or len(above) >= MAX_BASES
-        is_folder = not loop and stat.S_ISDIR(target.stat().st_mode)
-    except (OSError, RuntimeError, ValueError) as error:
-        machine = as_machine_error(target, error)
-        raise machine or fail(f"no such file: {target}", _base_remedy(base.value)) from None
-    if loop:
+        target = named_file(path, base, "`base`")
+    except SpecError as error:
+        raise SpecError([*problems, *error.problems]) from None
+    if len(above) >= MAX_BASES or target.resolve() in {other.resolve() for other in (*above, path)}:
         place, message = base.place, f"{base.value} builds on itself, or on too many others"
         raise SpecError([*problems, Problem("inconsistent", place, message, "a base that ends somewhere")])
+    below = parse_file(target, problems)
+    if isinstance(below.value, dict) and "grids" in below.value:
+        message = f"{base.value} names several grids, and none of its own"
+        raise SpecError([*problems, Problem("invalid", base.place, message, "the spec of one grid")])
+    return _merge(with_bases(below, target, problems, (*above, path)), tree, ())
+
+
+def named_file(path: Path, node: Node, what: str) -> Path:
+    """The file that a value of the spec at `path` names, relative to that spec.
+
+    Args:
+        path: the spec.
+        node: the value.
+        what: what messages call it.
+
+    Raises:
+        SpecError: it is no name of a file, or there is none of that name.
+        MachineError: the system does not let it be seen.
+
+    """
+
+    def fail(message: str, expected: str) -> SpecError:
+        return SpecError([Problem("invalid", node.place, message, expected)])
+
+    if not isinstance(node.value, str) or not node.value:
+        raise fail(f"{what} must be a file name", "a path relative to this file")
+    target = path.parent / os.path.expanduser(node.value)
+    try:
+        is_folder = stat.S_ISDIR(target.resolve().stat().st_mode)
+    except (OSError, RuntimeError, ValueError) as error:
+        machine = as_machine_error(target, error)
+        raise machine or fail(f"no such file: {target}", _file_remedy(node.value)) from None
     if is_folder:
         raise fail(f"a folder, not a file: {target}", "a YAML spec")
-    return _merge(_with_bases(target, (*above, path), problems), tree, ())
+    return target
 
 
-def _base_remedy(written: str) -> str:
-    """What is expected in place of a `base` that is not there."""
+def _file_remedy(written: str) -> str:
+    """What is expected in place of the name of a spec that is not there."""
     if "://" in written:
         return "a file on this machine; addresses are not followed"
     if "$" in written or re.search("%[A-Za-z_]+%", written):
@@ -170,7 +252,7 @@ def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
         def fail(message: str, expected: str, place: Place = place) -> SpecError:
             return SpecError([*problems, Problem("invalid", place, message, expected)])
 
-        if not isinstance(path, str) or not path or "" in path.split(".") or path in ("base", "profiles"):
+        if not isinstance(path, str) or not path or "" in path.split(".") or path in ("base", "grids", "profiles"):
             raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
         _set(tree, path, value, place, fail)
     if isinstance(tree.value.get("name"), Node) and isinstance(tree.value["name"].value, str):
@@ -190,8 +272,8 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> None:
     if not equals or not path or not path.isprintable() or "" in path.split("."):
         message = f"an override without a {'path' if equals else 'value'}"
         raise SpecError([at_look_alike(Problem("invalid", place, message, "path.to.field=value"), dotted)])
-    if path == "base" or path.startswith("base."):
-        raise fail("`base` cannot be overridden", "a field of the spec")
+    if (whole := path.partition(".")[0]) in ("base", "grids"):
+        raise fail(f"`{whole}` cannot be overridden", "a field of the spec")
     value, found = parse(" " * (len(dotted) + 1) + value_text, source, shown=text)
     problems += found
     _set(tree, path, value, place, fail)
@@ -273,7 +355,7 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
         _add(problems, more)
     if problems or experiment is None:
         raise SpecError(problems)
-    return Reading(experiment, cells)
+    return Reading(experiment.name, (GridReading(experiment, cells),))
 
 
 def _add(problems: list[Problem], more: list[Problem]) -> None:

@@ -95,9 +95,15 @@ class Trial:
 
 
 @cache
+def _grids() -> list[Path]:
+    """The shipped specs of one grid each."""
+    return [path for path in sorted(SPECS.glob("*.yaml")) if "grids:" not in path.read_text()]
+
+
+@cache
 def _sources() -> list[tuple[str, Any]]:
     """The shipped specs that build on no other, each as text and as plain dictionaries and lists."""
-    texts = [path.read_text() for path in sorted(SPECS.glob("*.yaml"))]
+    texts = [path.read_text() for path in _grids()]
     return [(text, yaml.safe_load(text)) for text in texts if "base:" not in text]
 
 
@@ -107,7 +113,7 @@ def trial(seed: int, number: int) -> Trial:
     kind = rng.choice(KINDS)
     if kind == "override":
         overrides = tuple(_override(rng) for _ in range(rng.choice((1, 1, 2))))
-        return Trial(path=rng.choice(sorted(SPECS.glob("*.yaml"))), overrides=overrides)
+        return Trial(path=rng.choice(_grids()), overrides=overrides)
     text, tree = rng.choice(_sources())
     return Trial(_of_characters(rng, text) if kind == "characters" else _of_values(rng, copy.deepcopy(tree)))
 

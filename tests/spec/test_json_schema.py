@@ -52,6 +52,7 @@ def test_there_are_shipped_specs():
         SMALL + "grid: {variants: {A: , B: {}}, axes: , exclude: }",
         edited(("model:", "model:\n  nonlinearity: leaky_relu")),
         edited(("model:", "model:\n  nonlinearity: {elu: 1}")),
+        "name: all\ngrids: [a.yaml, ../b.yaml]",
     ],
 )
 def test_sound_files_are_accepted(text):
@@ -77,6 +78,12 @@ def test_sound_files_are_accepted(text):
         SMALL + "grid: {variants: {' A': {}}}",
         SMALL + "grid: {variants: {A: 3}}",
         SMALL + "profiles: {a b: {}}",
+        SMALL + "grids: [a.yaml]",
+        "base: a.yaml\ngrids: [a.yaml]",
+        "grids: [a.yaml]",
+        "name: all\ngrids: []",
+        "name: all\ngrids: a.yaml",
+        "name: all\ngrids: [a.yaml]\nprofiles: {}",
     ],
 )
 def test_faulty_files_are_not(text):

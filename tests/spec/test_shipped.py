@@ -19,13 +19,18 @@ from tune.plan.packs import RunInfo
 from tune.plan.planner import make_plan
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
-CASES = [(path, profile) for path in SPECS for profile in (None, *read(path).experiment.profiles)]
+PAPER = SPECS[0].parent / "paper.yaml"
+CASES = [
+    (path, profile)
+    for path in SPECS
+    for profile in ((None, "quick") if path == PAPER else (None, *read(path).experiment.profiles))
+]
 
 
 @pytest.mark.parametrize(("path", "profile"), CASES, ids=lambda value: getattr(value, "stem", value))
 def test_reads_with_every_profile(path, profile, tmp_path):
     reading = read(path, (), profile)
-    assert reading.experiment.name == path.stem + (f"-{profile}" if profile else "")
+    assert reading.name == path.stem + (f"-{profile}" if profile else "")
     assert reading.members
     results = Results(tmp_path)
     plan = make_plan(reading, Ledger(results), RunInfo(tmp_path, "cpu"), Machine(2, 0))
@@ -116,6 +121,22 @@ def test_the_test_curves_of_the_paper_s_grids_are_those_of_fig_4(name):
     paper, quick = (read(SPECS[0].parent / f"{name}.yaml", (), profile).experiment for profile in (None, "quick"))
     assert (paper.evaluation.curve_iw_samples, paper.evaluation.curve_images) == (5000, 500)
     assert (quick.evaluation.curve_iw_samples, quick.evaluation.curve_images) == (10, None)
+
+
+def test_the_paper_in_one_file_is_the_union_of_its_grids():
+    """57 members on each of three data sets; of the 30 fine-tuned ones and their first phases, six first phases are
+    those of the MNIST grid, and so are the 12 ladders beside those that share their top-down path.
+    """
+    reading = read(PAPER)
+    assert [(grid.name, len(grid.members)) for grid in reading.grids] == [
+        *(("mnist_grid", 57), ("omniglot_grid", 57), ("norb_grid", 57)),
+        *(("mnist_finetune", 30), ("mnist_shared_top_down", 24)),
+    ]
+    union = {member.digests.evaluation for grid in reading.grids for member in grid.members}
+    assert len(reading.members) == len(union) == 57 * 3 + 24 + 12
+    assert {member.digests.evaluation for member in reading.members} == union
+    alone = {path: read(PAPER.parent / f"{path}.yaml") for path in ("mnist_grid", "norb_grid", "mnist_finetune")}
+    assert [grid.members for grid in reading.grids if grid.name in alone] == [one.members for one in alone.values()]
 
 
 def test_the_paper_s_grids_share_members_with_what_builds_on_them():

@@ -190,3 +190,25 @@ def test_a_pack_is_taken_out_whole_or_in_part_and_goes_on_from_its_checkpoint_as
     for member in second.members:
         second.record(member).write_curves([], [])
     assert [[job.members for job in part] for part in rounds([second], told)] == [[second.members]]
+
+
+def test_what_others_start_from_runs_first_with_what_ends_beside_it(spec, tmp_path):
+    """Two of three workers are free while the only first phase runs for 10 s: packs of 6 and 4 s fit, 11 s does not."""
+    root = tmp_path / "out"
+    variants = "{base: {training.epochs: 3, training.first_phase: null, training.lr_decay: null}, tuned: {}, "
+    plain = "{training.first_phase: null, training.lr_decay: null, training.batch_size: %d}"
+    variants += ", ".join(f"other{size}: {plain % size}" for size in (8, 16, 32)) + "}"
+    reading = read(spec, [f"grid.variants={variants}", "grid.seeds=[0]"])
+    plan = make_plan(reading, Ledger(Results(root)), RunInfo(root, "cpu"), Machine(1))
+    took = {"base": 10, "tuned": 20, "other8": 11, "other16": 6, "other32": 4}
+    by_variant = {job.members[0].labels["variant"]: job for job in plan.jobs}
+    jobs = sorted(plan.jobs, key=lambda job: -took[job.members[0].labels["variant"]])
+    parts = rounds(jobs, Told(), 3, lambda job: took[job.members[0].labels["variant"]])
+    assert next(parts) == [by_variant[name] for name in ("base", "other16", "other32")]
+    train(root, by_variant["base"].members[0])
+    record = by_variant["base"].record(by_variant["base"].members[0])
+    record.weights.touch()
+    assert next(parts) == [by_variant[name] for name in ("tuned", "other8")]
+    assert list(parts) == []
+    # One worker: the first phase alone, and then the longest.
+    assert next(rounds(jobs, Told(), 1)) == [by_variant["base"]]

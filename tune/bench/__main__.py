@@ -176,13 +176,16 @@ def grid_shapes(reading: Reading) -> list[tuple[str, MemberSpec]]:
     for cell in reading.cells:
         distinct.setdefault(json.dumps(step_shape(cell.member), sort_keys=True), cell)
     names = Counter(shape_name(cell.member) for cell in distinct.values())
+    taken: Counter[str] = Counter()
     shapes: dict[str, MemberSpec] = {}
     for cell in distinct.values():
         name = shape_name(cell.member)
         if names[name] > 1:
             axes = [f"{path.rsplit('.', 1)[-1]} {value}" for path, value in cell.axes.items() if path != "data.dataset"]
             name = f"{name} ({', '.join([cell.variant, *axes])})"
-        shapes[name] = cell.member
+        taken[name] += 1
+        # Two grids may call different cells the same.
+        shapes[name if taken[name] == 1 else f"{name} #{taken[name]}"] = cell.member
     return list(shapes.items())
 
 

@@ -1,18 +1,58 @@
 """The images that a run is about to use: what was found, and whether the records in its folder were made with them."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from hvae_spec.data.counts import check_headers
 from hvae_spec.data.dataset import Dataset, load_dataset
+from hvae_spec.data.missing import missing
 from hvae_spec.data.own import in_both
 from hvae_spec.errors import DataError, RecordError, harmless
 from hvae_spec.records.index import spec_of
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DataState
 from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.grid import Cell
+from tune.plan.changes import members_that
 from tune.plan.planner import Plan
+
+SKIP = "--skip-missing-data"
+
+
+def absent_data(cells: Iterable[Cell]) -> dict[str, str]:
+    """What is said of every data set of these cells whose files are missing, by its name."""
+    names = dict.fromkeys(cell.member.data.dataset for cell in cells)
+    return {name: text for name in names if (text := missing(name))}
+
+
+def missing_lines(plan: Plan) -> list[str]:
+    """What is said of the data sets whose files are missing: of those whose members a plan leaves out, and of those
+    that it needs, a line each.
+    """
+    left = Counter(need.absent for need in plan.left_out)
+    lines = [f"Left out: {members_that(count, 'needs', 'need')} files of {text}" for text, count in left.items()]
+    needed = [member.spec.data.dataset for job in plan.jobs for member in job.members]
+    for name, count in Counter(needed).items():
+        if text := missing(name):
+            lines.append(
+                f"Missing: {members_that(count, 'needs', 'need')} files of {text}. A run tries to download them before "
+                f"anything else; {SKIP} leaves these members out."
+            )
+    return lines
+
+
+def check_left_out(plan: Plan) -> None:
+    """Refuse a plan that leaves everything out.
+
+    Raises:
+        DataError: files are missing of every data set, and nothing is done yet.
+
+    """
+    if plan.left_out and len(plan.left_out) == len(plan.needs):
+        texts = dict.fromkeys(need.absent for need in plan.left_out)
+        raise DataError("\n".join([*texts, f"so {SKIP} leaves nothing to run"]))
 
 
 def found_images(plan: Plan) -> list[str]:
@@ -62,11 +102,7 @@ def check_data(plan: Plan) -> list[str]:
         DataError: a data set is missing or damaged, or is not what the records were made with.
 
     """
-    loaded: dict[str, Dataset] = {}
-    for job in plan.jobs:
-        data = job.members[0].spec.data
-        if _key(data) not in loaded:
-            loaded[_key(data)] = _load(data)
+    loaded = _load_all({_key(data): data for job in plan.jobs for data in (job.members[0].spec.data,)})
     seen: set[Path] = set()
     first: dict[str, tuple[Record, DataState]] = {}
     for data, record in _records(plan):
@@ -81,6 +117,31 @@ def check_data(plan: Plan) -> list[str]:
                 # Nothing of these data is run, but records of other folders may come to stand beside each other.
                 _compare_records(record, state, *first.setdefault(_key(data), (record, state)))
     return [line for dataset in loaded.values() for line in _found(dataset)]
+
+
+def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:
+    """Every data set that is needed, by its key.
+
+    Raises:
+        DataError: some are missing or damaged: of every one what is wrong and what fixes it.
+
+    """
+    loaded: dict[str, Dataset] = {}
+    faults: list[str] = []
+    are_missing = []
+    for key, data in needed.items():
+        try:
+            loaded[key] = _load(data)
+        except DataError as error:
+            faults.append(str(error))
+            if missing(data.dataset):
+                are_missing.append(data.dataset)
+                faults.append(f"`python -m hvae_spec.data fetch {data.dataset}` tries again.")
+    if faults:
+        if loaded and len(are_missing) + len(loaded) == len(needed):
+            faults.append(f"{SKIP} runs the members that need none of {', '.join(are_missing)}.")
+        raise DataError("\n".join(faults))
+    return loaded
 
 
 def _key(data: DataSpec) -> str:

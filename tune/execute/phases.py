@@ -1,6 +1,7 @@
 """Grids whose members continue from others: what must be there, and what runs first."""
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,20 +60,57 @@ def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
         )
 
 
-def rounds(jobs: Sequence[PackJob], listener: Listener) -> Iterator[list[PackJob]]:
-    """Packs in three rounds: those that need nothing of each other; those that train on from first phases, as far as
-    these are trained; and further evaluations of what was trained in this run.
+def rounds(
+    jobs: Sequence[PackJob],
+    listener: Listener,
+    workers: int = 1,
+    seconds: Callable[[PackJob], float] = lambda job: 1.0,
+) -> Iterator[list[PackJob]]:
+    """Packs in three rounds: first phases that others of these packs train on from, with as many packs beside them as
+    end when they do; all other packs, of which those that train on have the members whose first phases are trained by
+    then; and further evaluations of what was trained in this run.
+
+    Args:
+        jobs: packs, the costliest first; every round keeps their order.
+        listener: informed of what cannot run.
+        workers: packs that run at a time.
+        seconds: what a pack is forecast to take.
+
     """
-    first = [job for job in jobs if _is_ready(job)]
-    if first:
-        yield first
+    ready = [job for job in jobs if _is_ready(job)]
     tuned = [job for job in jobs if job.kind == "train" and not _is_ready(job)]
+    wanted = {first.digests.training for job in tuned for member in job.members if (first := member.spec.first_phase)}
+    needed = {job.pack_id for job in ready if wanted & set(job.trainings)}
+    now = needed and needed | _beside(needed, ready, workers, seconds)
+    if now:
+        yield [job for job in jobs if job.pack_id in now]
     folders = tuned[0].folders if tuned else []
-    if ready := [rest for job in tuned if (rest := _with_first_phases(job, folders, listener))]:
-        yield ready
-    others = [job for job in jobs if job.kind == "evaluate" and job not in first]
+    later = []
+    is_ready = {job.pack_id for job in ready}
+    for job in jobs:
+        if job.pack_id in is_ready:
+            later += [job] * (job.pack_id not in now)
+        elif job.kind == "train" and (rest := _with_first_phases(job, folders, listener)):
+            later.append(rest)
+    if later:
+        yield later
+    others = [job for job in jobs if job.kind == "evaluate" and job.pack_id not in is_ready]
     if last := [rest for job in others if (rest := _as_far_as_trained(job, listener))]:
         yield last
+
+
+def _beside(needed: Set[str], ready: Sequence[PackJob], workers: int, seconds: Callable[[PackJob], float]) -> set[str]:
+    """The packs that workers can run beside those that are needed, without ending after them."""
+    free = [0.0] * workers
+    for job in ready:
+        if job.pack_id in needed:
+            heapq.heapreplace(free, free[0] + seconds(job))
+    end, found = max(free), set()
+    for job in ready:
+        if job.pack_id not in needed and free[0] + seconds(job) <= end:
+            heapq.heapreplace(free, free[0] + seconds(job))
+            found.add(job.pack_id)
+    return found
 
 
 def _is_ready(job: PackJob) -> bool:

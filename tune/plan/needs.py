@@ -40,6 +40,8 @@ class Need:
     """A finished record that is moved out of the way, to be made again."""
     damage: str = ""
     """What is wrong with its record, and what fixes it. The member is left as it is."""
+    absent: str = ""
+    """What is said of its data set's files, which are missing, so that what it needs is left out."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ torch nor Ray here.
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -23,10 +23,11 @@ from tune.plan import devices
 from tune.plan.changes import changes, members_that
 from tune.plan.devices import Machine
 from tune.plan.forecast import Forecaster
+from tune.plan.grid_file import grid_file
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
 from tune.plan.packs import RunInfo, begun_packs, planned_file
-from tune.plan.stages import grid_file, staged
+from tune.plan.stages import staged
 
 if TYPE_CHECKING:
     from analysis.statistics import Block
@@ -78,13 +79,13 @@ class Plan:
     from going on."""
     faults: list[str]
     """What is damaged, each with its remedy: members whose records are stay as they are."""
-    blocks: "list[Block]"
-    """What has the same seeds, where they come in two stages; empty where they are a list."""
+    blocks: "Mapping[str, list[Block]]"
+    """What has the same seeds, by the name of a grid whose seeds come in two stages."""
 
     @property
     def awaits_seeds(self) -> bool:
         """Whether how many seeds there are shows only when members of this plan are done."""
-        return any(block.seeds is None for block in self.blocks)
+        return any(block.seeds is None for blocks in self.blocks.values() for block in blocks)
 
     @cached_property
     def going_on(self) -> frozenset[str]:
@@ -95,6 +96,11 @@ class Plan:
     def statuses(self) -> dict[str, Status]:
         """Status of every planned member by evaluation digest."""
         return {need.member.digests.evaluation: need.status for need in self.needs}
+
+    @cached_property
+    def left_out(self) -> list[Need]:
+        """What is not run, though it is needed, as files of its data set are missing."""
+        return [need for need in self.needs if need.absent]
 
     @cached_property
     def counts(self) -> Counter[Status]:
@@ -122,7 +128,8 @@ class Plan:
                 new = Record(self.results.root / "members" / member.folder)
                 new.begin(member.spec)
                 new.finish(inherited_divergence(need))
-        self.results.write_grid(grid_file(self.reading, [need.member for need in self.needs]))
+        absent = {need.member.spec.data.name: need.absent for need in self.left_out}
+        self.results.write_grid(grid_file(self.reading, [need.member for need in self.needs], absent))
         # A record that is there is as it is; all others get the spec of the member that is trained or copied.
         made = {need.member.folder: need.member for need in self.needs if need.what in ("training", "divergence")}
         kept = {name: entry for name, entry in self.index.items() if name not in made or name in self.going_on}
@@ -143,6 +150,7 @@ def make_plan(
     *,
     forecaster: Forecaster | None = None,
     retrain: bool = False,
+    absent: Mapping[str, str] = {},
 ) -> Plan:
     """Decide what runs, and what runs together.
 
@@ -160,6 +168,7 @@ def make_plan(
         packing: how they are made.
         forecaster: forecasts of packs; None: by what is measured on this kind of device.
         retrain: train members again whose curves have other settings than asked for.
+        absent: data sets whose members are left out, by name, each with what is said of its files.
 
     Raises:
         UserError: the results folder is of an earlier version, or the seeds of the spec are for effects that the grid
@@ -169,7 +178,7 @@ def make_plan(
     results, gpus = ledger.results, machine.gpus
     reading, blocks = staged(reading, results)
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
-    needs = ledger.needs(reading.members, retrain)
+    needs = [_without_data(need, absent) for need in ledger.needs(reading.members, retrain)]
     missing = {need.member.digests.evaluation: need for need in needs if need.what in ("training", "evaluation")}
     begun = begun_packs(results, missing, run, packing.pack_size)
     for job in begun.jobs:
@@ -247,6 +256,14 @@ def make_plan(
         list(faults),
         blocks,
     )
+
+
+def _without_data(need: Need, absent: Mapping[str, str]) -> Need:
+    """What is left of a need where files of the member's data set are missing: what is done stays as it is."""
+    reason = absent.get(need.member.spec.data.name)
+    if reason is None or need.what not in ("training", "evaluation"):
+        return need
+    return replace(need, what="nothing", extends=None, start_epoch=0, hindered="", retired=None, absent=reason)
 
 
 def _going_on(jobs: Iterable[PackJob], with_checkpoint: frozenset[str]) -> frozenset[str]:

@@ -1,19 +1,18 @@
 """How many seeds every cell gets where they come in two stages: as many as the records of the first stage say."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import GridFile, PlannedMember
-from hvae_spec.spec.grid import Cell, Member
-from hvae_spec.spec.load import Reading
+from hvae_spec.spec.grid import Cell
+from hvae_spec.spec.load import GridReading, Reading
+from tune.plan.grid_file import grid_file
 
 if TYPE_CHECKING:
     from analysis.statistics import Block
 
 
-def staged(reading: Reading, results: Results) -> "tuple[Reading, list[Block]]":
+def staged(reading: Reading, results: Results) -> "tuple[Reading, dict[str, list[Block]]]":
     """A spec with as many seeds as the records of a results folder say: those of both stages where the first is done.
 
     Args:
@@ -21,41 +20,28 @@ def staged(reading: Reading, results: Results) -> "tuple[Reading, list[Block]]":
         results: the results folder, which need not be there yet.
 
     Returns:
-        The spec, and what has the same seeds; nothing where seeds are a list.
+        The spec, and what has the same seeds, by the name of a grid whose seeds come in two stages.
 
     Raises:
         UserError: intervals are to be of effects, and the grid has none.
 
     """
-    if reading.experiment.grid.stages is None:
-        return reading, []
+    blocks = {grid.name: _blocks(grid, results) for grid in reading.grids if grid.experiment.grid.stages is not None}
+    grids = [_with_seeds(grid, blocks[grid.name]) if grid.name in blocks else grid for grid in reading.grids]
+    return replace(reading, grids=tuple(grids)), blocks
+
+
+def _blocks(grid: GridReading, results: Results) -> "list[Block]":
     # Pandas takes a second to import.
     from analysis import frames, statistics
 
-    grid = grid_file(reading, reading.members)
-    specs = {member.folder: member.spec.model_dump(mode="json") for member in reading.members}
-    blocks = statistics.blocks(frames.load(results.root, grid, specs))
-    cells = [replace(cell, seeds=tuple(range(_seeds(cell, blocks)))) for cell in reading.cells]
-    return replace(reading, cells=cells), blocks
+    planned = grid_file(Reading(grid.name, (grid,)), grid.members, {})
+    specs = {member.folder: member.spec.model_dump(mode="json") for member in grid.members}
+    return statistics.blocks(frames.load(results.root, planned, specs))
 
 
-def grid_file(reading: Reading, members: Iterable[Member]) -> GridFile:
-    """The content of grid.json for these members of a spec."""
-    return GridFile(
-        name=reading.experiment.name,
-        variants=list(dict.fromkeys(cell.variant for cell in reading.cells)),
-        members=[
-            PlannedMember(
-                digest=member.digests.evaluation,
-                training=member.digests.training,
-                folder=member.folder,
-                labels=member.labels,
-                measured=member.spec.measured,
-            )
-            for member in members
-        ],
-        stages=reading.experiment.grid.stages,
-    )
+def _with_seeds(grid: GridReading, blocks: "list[Block]") -> GridReading:
+    return replace(grid, cells=[replace(cell, seeds=tuple(range(_seeds(cell, blocks)))) for cell in grid.cells])
 
 
 def _seeds(cell: Cell, blocks: "list[Block]") -> int:

@@ -26,7 +26,11 @@ CELLS, PACKS, MEMBERS = 100, 20, 20
 
 
 def print_plan(plan: Plan, console: Console, found: Sequence[str] = ()) -> None:
-    """Print cells, which images were found, packs, what is done, what becomes of other records, and a forecast."""
+    """Print grids, cells, which images were found, packs, what is done, what becomes of other records, and a
+    forecast.
+    """
+    if len(plan.reading.grids) > 1:
+        _print_grids(plan, console)
     _print_cells(plan, console)
     print_seeds(plan, console)
     print_found(found, console)
@@ -55,6 +59,8 @@ def to_do(plan: Plan) -> str:
     if counts["evaluation"]:
         parts += [f"{plan.counts['trained']} trained", f"{counts['evaluation']} to evaluate"]
     parts += [f"{plan.counts[status]} {status}" for status in ("failed", "damaged") if plan.counts[status]]
+    if plan.left_out:
+        parts.append(f"{len(plan.left_out)} left out")
     parts.append(f"{counts['training']} to run" + f" ({continued} from a shorter training)" * bool(continued))
     return ", ".join(parts)
 
@@ -85,16 +91,43 @@ def _more(count: int, limit: int, noun: str, console: Console) -> None:
         console.print(f"... and {count - limit:,} more {noun}", highlight=False)
 
 
+def _print_grids(plan: Plan, console: Console) -> None:
+    """How many members each of several grids has, how many of them grids above it have, too, and the union."""
+    grids, total = plan.reading.grids, len(plan.statuses)
+    title = f"{plan.reading.name}: {len(grids)} grids, {total} members"
+    table = _table(title, ("grid", "cells", "members", "in grids above", "of its own", "to run"), left=("grid",))
+    asked = {need.member.digests.evaluation: need.what for need in plan.needs}
+    above: set[str] = set()
+    every = 0
+    for grid in grids:
+        digests = {member.digests.evaluation for member in grid.members}
+        new = digests - above
+        run = sum(asked[digest] in ("training", "evaluation") for digest in new)
+        table.add_row(grid.name, *map(str, (len(grid.cells), len(digests), len(digests & above), len(new), run)))
+        above |= digests
+        every += len(digests)
+    table.add_section()
+    run = sum(what in ("training", "evaluation") for what in asked.values())
+    table.add_row("together", *map(str, (len(plan.reading.cells), every, every - total, total, run)))
+    console.print(table)
+
+
 def _print_cells(plan: Plan, console: Console) -> None:
     cells = plan.reading.cells
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes if axis != "data.dataset"))
-    labels = ("data set", "depth", "variant", *(axis.rsplit(".", 1)[-1] for axis in axes))
-    title = f"{plan.reading.experiment.name}: {len(cells)} cells, {len(plan.statuses)} members"
+    grids = [grid.name for grid in plan.reading.grids for _ in grid.cells]
+    several = len(plan.reading.grids) > 1
+    labels = (
+        *(("grid",) if several else ()),
+        *("data set", "depth", "variant"),
+        *(axis.rsplit(".", 1)[-1] for axis in axes),
+    )
+    title = f"{plan.reading.name}: {len(cells)} cells, {len(plan.statuses)} members"
     asked = {need.member.digests.evaluation: need.what for need in plan.needs}
     again = ("to evaluate",) if "evaluation" in asked.values() else ()
     columns = (*labels, "parameters", "seeds", "finished", "diverged", "failed", *again, "to run")
-    table = _table(title, columns, left=("data set", "variant"))
-    for cell in cells[:CELLS]:
+    table = _table(title, columns, left=("grid", "data set", "variant"))
+    for grid, cell in zip(grids[:CELLS], cells, strict=False):
         statuses = [plan.statuses[member.digests.evaluation] for member in cell.members]
         places = [str(cell.axes.get(axis, "")) for axis in axes]
         wanted = [asked[member.digests.evaluation] for member in cell.members]
@@ -103,28 +136,30 @@ def _print_cells(plan: Plan, console: Console) -> None:
         counts += [wanted.count("evaluation")] * len(again) + [wanted.count("training")]
         numbers = [str(count or "") for count in counts]
         size = f"{parameters(cell.member, image_pixels(cell.member.data)):,}"
-        table.add_row(cell.dataset, str(cell.depth), cell.variant, *places, size, str(len(statuses)), *numbers)
+        own = (grid,) if several else ()
+        table.add_row(*own, cell.dataset, str(cell.depth), cell.variant, *places, size, str(len(statuses)), *numbers)
     console.print(table)
     _more(len(cells), CELLS, "cells", console)
 
 
 def print_seeds(plan: Plan, console: Console) -> None:
     """Print how many seeds there are where they come in two stages: at first, as far as is known, and at most."""
-    stages = plan.reading.experiment.grid.stages
-    if stages is None:
-        return
-    axes = list(dict.fromkeys(key for block in plan.blocks for key in block.place if key not in ("dataset", "depth")))
-    title = f"Seeds, for intervals of ±{stages.half_width:g} nats of every {stages.of}"
-    labels = ("data set", "depth", *(axis.rsplit(".", 1)[-1] for axis in axes))
-    table = _table(title, (*labels, "from", "expected", "at most"), left=("data set",))
-    for block in plan.blocks[:CELLS]:
-        places = [str(block.place[key]) for key in ("dataset", "depth", *axes)]
-        expected = "unknown" if block.seeds is None else str(block.seeds)
-        if block.takes != block.seeds:
-            expected += f" (takes {block.takes:,})"
-        table.add_row(*places, str(stages.first), expected, str(stages.at_most))
-    console.print(table)
-    _more(len(plan.blocks), CELLS, "rows", console)
+    for grid in plan.reading.grids:
+        stages, blocks = grid.experiment.grid.stages, plan.blocks.get(grid.name, [])
+        if stages is None:
+            continue
+        axes = list(dict.fromkeys(key for block in blocks for key in block.place if key not in ("dataset", "depth")))
+        title = f"Seeds of {grid.name}, for intervals of ±{stages.half_width:g} nats of every {stages.of}"
+        labels = ("data set", "depth", *(axis.rsplit(".", 1)[-1] for axis in axes))
+        table = _table(title, (*labels, "from", "expected", "at most"), left=("data set",))
+        for block in blocks[:CELLS]:
+            places = [str(block.place[key]) for key in ("dataset", "depth", *axes)]
+            expected = "unknown" if block.seeds is None else str(block.seeds)
+            if block.takes != block.seeds:
+                expected += f" (takes {block.takes:,})"
+            table.add_row(*places, str(stages.first), expected, str(stages.at_most))
+        console.print(table)
+        _more(len(blocks), CELLS, "rows", console)
 
 
 def _print_packs(plan: Plan, console: Console) -> None:
@@ -214,15 +249,26 @@ def report(plan: Plan, console: Console) -> int:
     print_faults(list(dict.fromkeys(faults)), console)
     counts = Counter(statuses)
     finished, failed, diverged, damaged = (counts[end] for end in ("finished", "failed", "diverged", "damaged"))
-    missing = len(statuses) - finished - failed - diverged - damaged
+    left_out = len(plan.left_out)
+    missing = len(statuses) - finished - failed - diverged - damaged - left_out
     parts = [f"{finished} of {len(statuses)} members finished"]
     parts += [
         f"{count} {word}"
-        for count, word in ((diverged, "diverged"), (failed, "failed"), (damaged, "damaged"), (missing, "missing"))
+        for count, word in (
+            *((diverged, "diverged"), (failed, "failed"), (damaged, "damaged"), (missing, "missing")),
+            (left_out, "left out"),
+        )
         if count
     ]
     console.print(", ".join(parts) + ".")
-    others = [(record, status) for record, status in zip(records, statuses, strict=True) if status != "finished"]
+    for line in dict.fromkeys(need.absent for need in plan.left_out):
+        console.print(f"Left out: {line}", soft_wrap=True, highlight=False)
+    skipped = {need.member.digests.evaluation for need in plan.left_out}
+    others = [
+        (record, status)
+        for record, status, member in zip(records, statuses, members, strict=True)
+        if status != "finished" and member.digests.evaluation not in skipped
+    ]
     for record, status in islice(others, MEMBERS):
         console.print(f"  {status}: {record.folder}", soft_wrap=True, highlight=False)
     _more(len(others), MEMBERS, "members that have not finished", console)
