@@ -18,7 +18,8 @@ from hvae_spec.records.result import STATUSES
 from hvae_spec.spec.grid import slug
 
 METRICS = (
-    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
+    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se"),
+    *("test_log_likelihood_redraw_variance", "test_log_likelihood_redraw_variance_se", "test_elbo", "test_elbo_se"),
     *("iw_samples", "effective_sample_size", "active_units"),
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
@@ -36,7 +37,8 @@ class Frames:
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
     """One row per member: labels, status, metrics (nats per image; `_se` is the standard error over test images,
-    `_mc_se` the Monte Carlo error), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
+    `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound over draws of its zeros and ones, in
+    nats^2), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of
     layer i, costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`.
     `continues` and `extended_from` are training digests: of the first phase and of the shorter training that the
     training started from."""

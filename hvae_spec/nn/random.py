@@ -20,6 +20,7 @@ Purpose = Literal[
     "KL to the standard normal",
     "fixed draw of the train set",
     "fixed draw of the test set",
+    "redraws of the test set",
     "latents of the gallery",
     "prior samples of the gallery",
     "injected samples of the gallery",

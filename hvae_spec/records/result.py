@@ -158,6 +158,11 @@ class EvaluationResult(FileModel):
     test_log_likelihood: Number = None
     test_log_likelihood_se: Number = None
     test_log_likelihood_mc_se: Number = None
+    test_log_likelihood_redraw_variance: Number = None
+    """Variance of an image's bound over draws of its zeros and ones from its gray values, on average over images, in
+    nats^2 (`evaluation.redraws`). Null if it was not measured."""
+    test_log_likelihood_redraw_variance_se: Number = None
+    """Its standard error over images."""
     test_elbo: Number = None
     test_elbo_se: Number = None
     iw_samples: Whole | None = None

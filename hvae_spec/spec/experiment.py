@@ -13,8 +13,9 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec, is_binarized
-from hvae_spec.spec.evaluation import EvaluationSpec
+from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
 from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
@@ -99,9 +100,18 @@ class MemberSpec(SpecModel):
     @property
     def measured(self) -> dict[str, Any]:
         """How the trained member is measured: values of the fields that affect its evaluation alone, by dotted path."""
+        values = {".".join(path): reduce(getattr, path, self) for path in sorted(_outermost("evaluation"))}
         return {
-            ".".join(path): reduce(getattr, path, self) for path in sorted(paths_affecting(MemberSpec, "evaluation"))
+            path: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for path, value in values.items()
         }
+
+    @property
+    def redraws(self) -> Redraws | None:
+        """How the binarization of the test set is redrawn; None where x is not drawn as zeros and ones, or nothing asks
+        for it.
+        """
+        return self.evaluation.redraws if OBSERVATIONS[self.model.observation].binary else None
 
     @property
     def first_phase(self) -> "MemberSpec | None":
@@ -174,6 +184,13 @@ def _affecting(*parts: Part) -> frozenset[Loc]:
     return frozenset().union(*(paths_affecting(MemberSpec, part) for part in parts))
 
 
+@kept_until_a_choice_joins
+def _outermost(part: Part) -> frozenset[Loc]:
+    """Paths of the fields that affect a part, less those within a section that does as a whole."""
+    paths = paths_affecting(MemberSpec, part)
+    return frozenset(path for path in paths if not any(path[:length] in paths for length in range(1, len(path))))
+
+
 def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
     """What `MemberSpec.content` describes, with the fields at some paths as if they had their defaults."""
     neutral = _neutral(member, without, ())
@@ -220,6 +237,8 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:
         idle.append(("evaluation", "curve_iw_samples"))
+    if member.redraws is None:
+        idle.append(("evaluation", "redraws"))
     data = member.data
     if not is_binarized(data.dataset, model.observation):
         idle.append(("data", "grey_divisor"))

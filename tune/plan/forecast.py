@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.choices.dataset import ImageCounts
-from hvae_spec.spec.cost import evaluation_macs, mappings, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.cost import evaluated_images, evaluation_macs, mappings, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
 from tune.plan import devices
@@ -140,12 +140,12 @@ class Forecaster:
             ms = 1e3 * (shared + 2 * training_macs(member, counts) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
         if measured is None:
+            final = evaluated_images(member, counts) * member.evaluation.iw_samples
             one = 2 * evaluation_macs(member, counts) / flops
-            evaluation = members * one * (1 + _curve_samples(member) / member.evaluation.iw_samples)
+            evaluation = members * one * _samples(member, counts) / final
             return Forecast(training, evaluation, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
-        samples = member.evaluation.iw_samples + _curve_samples(member)
-        evaluation = members * counts.test * samples / measured.samples_per_second
+        evaluation = members * _samples(member, counts) / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, evaluation, overhead, ms, _bytes(measured, members), True)
 
@@ -172,6 +172,12 @@ def _curve_samples(member: MemberSpec) -> int:
     """Importance samples of all points of the test curve."""
     every = member.evaluation.every
     return member.training.epochs // every * member.evaluation.curve_iw_samples if every else 0
+
+
+def _samples(member: MemberSpec, counts: ImageCounts) -> int:
+    """Importance samples of all images in all evaluations: the points of the test curve, and the final one."""
+    final = evaluated_images(member, counts) * member.evaluation.iw_samples
+    return final + counts.test * _curve_samples(member)
 
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:
