@@ -3,7 +3,7 @@ unit; per member and number of importance samples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from analysis.reader import Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
 from hvae_spec.records.result import STATUSES
 from hvae_spec.spec.grid import slug
+from hvae_spec.spec.report import ReportSpec
 
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se"),
@@ -56,6 +57,8 @@ class Frames:
     or are left out, and rows of curves, which are NaN in `epochs`."""
     left_out: tuple[str, ...] = ()
     """Of these, the records that are left out, as their place in the grid cannot be read."""
+    report: ReportSpec = field(default_factory=ReportSpec)
+    """How ours are judged beside published values."""
 
     @property
     def planned(self) -> "Frames":
@@ -139,7 +142,9 @@ def load(path: str | Path) -> Frames:
     labels = members[[*LABELS, *factors, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
-    return Frames(contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults)
+    return Frames(
+        contents.name, factors, members, epochs, units, bounds, tuple(faults), contents.faults, contents.report
+    )
 
 
 def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":

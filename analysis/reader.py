@@ -22,6 +22,7 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
+from hvae_spec.spec.report import ReportSpec
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Contents:
     entries: tuple[Entry, ...]
     faults: tuple[str, ...] = ()
     """What is damaged of records that are left out."""
+    report: ReportSpec = field(default_factory=ReportSpec)
+    """How ours are judged beside published values, as the grid was last planned."""
 
 
 def read(path: str | Path) -> Contents:
@@ -111,7 +114,9 @@ def read(path: str | Path) -> Contents:
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     name = root.name if grid is None else grid.name
-    return Contents(name, () if grid is None else tuple(grid.variants), tuple(entries), tuple(faults))
+    variants = () if grid is None else tuple(grid.variants)
+    settings = {} if grid is None else grid.report.model_dump(exclude_none=True)
+    return Contents(name, variants, tuple(entries), tuple(faults), ReportSpec(**settings))
 
 
 def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str, Any]]) -> Entry:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from hvae_spec.errors import RecordError, as_machine_error
@@ -31,6 +31,7 @@ DONE: tuple[Status, ...] = ("finished", "diverged")
 member is tried again."""
 
 Number = Annotated[float, Strict()] | None
+Tolerance = Annotated[float, Strict(), Field(gt=0)] | None
 Whole = Annotated[int, Strict()]
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
@@ -232,6 +233,13 @@ class PlannedMember(FileModel):
     that of the member that was trained."""
 
 
+class ReportSettings(FileModel):
+    """`report` of a spec. Null: as by default, as in files of before there was this."""
+
+    tolerance: Tolerance = None
+    active_units_tolerance: Tolerance = None
+
+
 class GridFile(FileModel):
     """`grid.json`: the grid as last planned."""
 
@@ -239,6 +247,8 @@ class GridFile(FileModel):
     name: Text
     variants: list[Text]
     members: list[PlannedMember]
+    report: ReportSettings = ReportSettings()
+    """How the report judges."""
 
 
 class PackMemberState(FileModel):

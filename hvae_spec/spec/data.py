@@ -103,7 +103,7 @@ class DataSpec(SpecModel):
     redraw: Annotated[
         Literal["every_epoch", "once"],
         Column("redraw", "training images drawn"),
-        Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN}),
+        Paper("every_epoch", "Sec. 3", by_dataset={"norb": OPEN}, hinders="data"),
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
     uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member."""
@@ -116,6 +116,7 @@ class DataSpec(SpecModel):
             by_dataset={"mnist": "levels"},
             iwae="largest",
             implied="the paper is silent, and the authors' code implies it",
+            hinders="data",
         ),
         AuthorsCode("`levels` for `mnist`: its `mnist.pkl.gz` holds gray / 256"),
     ] = "largest"
@@ -128,7 +129,7 @@ class DataSpec(SpecModel):
         Count | None,
         Column("train_images_limit", "training images"),
         Measured("train_images"),
-        Paper(by_dataset={name: published_counts()[name].train for name in PAPER}, where="Sec. 3"),
+        Paper(by_dataset={name: published_counts()[name].train for name in PAPER}, where="Sec. 3", hinders="data"),
     ] = None
     """Use only the first so many training images. Null: all."""
     test_images: Annotated[
@@ -137,7 +138,7 @@ class DataSpec(SpecModel):
         NoStepCost("an evaluation is measured as a rate of images"),
         Column("test_images_limit", "test images"),
         Measured("test_images"),
-        Paper(by_dataset={name: published_counts()[name].test for name in PAPER}, where="Sec. 3"),
+        Paper(by_dataset={name: published_counts()[name].test for name in PAPER}, where="Sec. 3", hinders="data"),
     ] = None
     """Use only the first so many test images. Null: all."""
 

@@ -31,7 +31,7 @@ class EvaluationSpec(SpecModel):
         NoStepCost("an evaluation is measured as a rate of samples"),
         Column("planned_iw_samples", "importance samples"),
         Measured("iw_samples"),
-        Paper(5000, "Sec. 3"),
+        Paper(5000, "Sec. 3", hinders="budget"),
         NoBearing("the KL of a unit is taken without importance samples", ("active_units",)),
     ] = 5000
     """K of the final test log-likelihood, Eq. 12."""

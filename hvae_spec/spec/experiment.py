@@ -19,6 +19,7 @@ from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
 from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.training import TrainingSpec
 
 ESTIMATOR = 2
@@ -274,8 +275,14 @@ class Experiment(SpecModel):
     """Optimization."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
+    report: ReportSpec = ReportSpec()
+    """How the report judges ours beside the published values: `{tolerance: 0.3}`. It changes no member."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
     profiles: Profiles = Field(default_factory=dict)
     """Named sets of overrides, chosen by `--profile`: dotted paths into the spec and their values. A profile's results
     go to `results/<name>-<profile>`."""
+
+
+BESIDE_MEMBERS = Experiment.model_fields.keys() - MemberSpec.model_fields.keys()
+"""Sections of a spec file that are none of a member's."""

@@ -24,6 +24,8 @@ Part = Literal["trajectory", "schedule", "length", "evaluation", "nothing"]
 """What of a member a field affects. `trajectory`: a training step itself. `schedule`: a training step through the
 values that the schedule has in its epoch. `length`: how many epochs there are. `evaluation`: the final evaluation.
 `nothing`: no number of a result (speed, memory, or which points a learning curve has)."""
+Hindrance = Literal["data", "budget", "settings"]
+"""What is another one than the published number's, so that no verdict on it can be given."""
 Fact = TypeVar("Fact")
 OPEN = object()
 """Stands for what the paper sets a field to where it leaves the field open."""
@@ -129,6 +131,10 @@ class Paper:
     """What Burda et al. set it to for their importance-weighted autoencoder, with which the paper compares itself."""
     implied: str = ""
     """Where the value comes from, if the paper itself does not say it: marks beside published values say so too."""
+    hinders: Hindrance = "settings"
+    """What a member is another one of than the published number, where it differs in the field: then it is shown, and
+    no verdict is given. What the paper leaves open hinders none, and neither does what is `implied`, except of the
+    data: likelihoods of other data do not compare."""
 
     def setting(self, dataset: str, depth: int, *, fine_tuned: bool) -> Any:
         """The value on a data set at a depth, `OPEN` if the paper leaves it open there; a list over the layers of a

@@ -15,7 +15,7 @@ from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
-from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, Status
+from hvae_spec.records.result import GridFile, IndexedRecord, PlannedMember, ReportSettings, Status
 from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.load import Reading
@@ -125,6 +125,7 @@ class Plan:
                     )
                     for need in self.needs
                 ],
+                report=ReportSettings(**self.reading.experiment.report.model_dump()),
             )
         )
         # A record that is there is as it is; all others get the spec of the member that is trained or copied.
