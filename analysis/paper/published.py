@@ -213,9 +213,9 @@ def _has_no_bearing(item: SpecField, quantity: str) -> bool:
 
 def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     """Whether nothing reads the field of one cell's members."""
-    names = members[["dataset", "observation"]].dropna().drop_duplicates()
     if item.fact(OfBinarization) is None:
         return False
+    names = members[["dataset", "observation"]].dropna().drop_duplicates()
     return not any(is_binarized(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from analysis.frames import Frames, Group
 from analysis.paper import published
+from analysis.paper.published import Difference
 from analysis.statistics import over_seeds
 from analysis.statistics.agreement import COUNT_ERROR, binarization_error, half_width, verdict
 from analysis.tables.building import mean_cell, variants_present
@@ -155,19 +156,26 @@ def _with_published(
     and `high` (of the difference's 95% interval, see `analysis.statistics.agreement`), `tolerance`, `verdict`, and
     `unlike` (see `published.unlike`). There is no verdict where nothing is published.
     """
-    rows = [
-        _compared_cell(row, own, report, quantity)
-        for row, own in zip(cells.to_dict("records"), _of_cells(members, cells), strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    known: dict[tuple[Any, ...], tuple[Difference, ...]] = {}
+    for row, own in zip(cells.to_dict("records"), _of_cells(members, cells), strict=True):
+        # The layers of one cell have its differences in common.
+        cell = row["depth"], row["variant"], row["fine_tuning"]
+        if cell not in known:
+            known[cell] = published.differences(own, str(row["paper"]), quantity)
+        rows.append(_compared_cell(row, own, report, quantity, known[cell]))
     return pd.concat([cells, pd.DataFrame(rows, index=cells.index)], axis=1)
 
 
 def _compared_cell(
-    row: Mapping[Any, Any], members: pd.DataFrame, report: ReportSpec, quantity: Quantity
+    row: Mapping[Any, Any],
+    members: pd.DataFrame,
+    report: ReportSpec,
+    quantity: Quantity,
+    differences: Sequence[Difference],
 ) -> dict[str, Any]:
     """What `_with_published` adds to one cell."""
     value, n, se = published.value(row, quantity), int(row["n"]), float(row["se"])
-    differences = published.differences(members, str(row["paper"]), quantity)
     hindrances = [difference.hinders for difference in differences if difference.hinders is not None]
     tolerance, difference = report.of(quantity, str(row["dataset"])), float(row["mean"]) - value
     shared = (np.nan, np.nan)
