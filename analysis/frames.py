@@ -16,10 +16,12 @@ from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
 from hvae_spec.spec.grid import slug
+from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 
 METRICS = (
-    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se", "test_elbo", "test_elbo_se"),
+    *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se"),
+    *("test_log_likelihood_redraw_variance", "test_log_likelihood_redraw_variance_se", "test_elbo", "test_elbo_se"),
     *("curve_test_log_likelihood", "curve_test_images", "iw_samples", "effective_sample_size", "active_units"),
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
@@ -37,13 +39,13 @@ class Frames:
     """Columns of the further axes: their dotted paths."""
     members: pd.DataFrame
     """One row per member: labels, `stage` (1, or 2 for seeds of a second stage), status, metrics (nats per image; `_se`
-    is the standard error over test images, `_mc_se` the Monte Carlo error; `curve_test_log_likelihood` is of the first
-    `curve_test_images` test images, where the test curve is of these), `active_units_i`, `kl_i` and
-    `kl_standard_normal_i` (of q(z_i|.) to N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see
-    `hvae_spec.records.result.AisResult`; `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap),
-    costs, settings (see `analysis.columns`), data, `digest` (of the evaluation) and `training_digest`. `continues` and
-    `extended_from` are training digests: of the first phase and of the shorter training that the training started
-    from."""
+    is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
+    over draws of its zeros and ones, in nats^2; `curve_test_log_likelihood` is of the first `curve_test_images` test
+    images, where the test curve is of these), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
+    N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
+    `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`),
+    data, `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests: of
+    the first phase and of the shorter training that the training started from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, and the test curve at its points. `train_bound` is the objective,
     whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
@@ -69,6 +71,8 @@ class Frames:
     absent: Mapping[str, str] = field(default_factory=dict)
     """Data sets whose files were missing when the folder was last planned, so that members were left out; by name, each
     with what was missing and how it is had."""
+    report: ReportSpec = field(default_factory=ReportSpec)
+    """How ours are judged beside published values."""
 
     @property
     def planned(self) -> "Frames":
@@ -172,6 +176,7 @@ def _frames(contents: Contents) -> Frames:
         contents.stages,
         tuple(map(_frames, contents.grids)),
         contents.absent,
+        contents.report,
     )
 
 

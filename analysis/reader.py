@@ -16,6 +16,7 @@ from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
     GridFile,
+    PlannedGrid,
     PlannedMember,
     Status,
     TrainingResult,
@@ -24,6 +25,7 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
+from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 
 GRID = "grid"
@@ -82,6 +84,8 @@ class Contents:
     """If the folder holds several grids, each with its own labels. A member that several of them have is in each."""
     absent: dict[str, str] = field(default_factory=dict)
     """Data sets whose files were missing, so that members were left out, each with what is said of them."""
+    report: ReportSpec = field(default_factory=ReportSpec)
+    """How ours are judged beside published values, as the grid was last planned."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -131,8 +135,18 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     if grid is None:
         return Contents(root.name, (), tuple(entries), tuple(faults))
-    variants = tuple(grid.variants)
-    return Contents(grid.name, variants, tuple(entries), tuple(faults), grid.stages, grids, grid.absent)
+    return _contents(grid, entries, tuple(faults), grids, grid.absent)
+
+
+def _contents(
+    grid: PlannedGrid,
+    entries: Sequence[Entry],
+    faults: tuple[str, ...],
+    grids: tuple[Contents, ...],
+    absent: dict[str, str],
+) -> Contents:
+    report = ReportSpec(**grid.report.model_dump(exclude_none=True))
+    return Contents(grid.name, tuple(grid.variants), tuple(entries), faults, grid.stages, grids, absent, report)
 
 
 def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
@@ -147,7 +161,7 @@ def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Con
                     f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
                 )
             own.append(replace(by_digest[digest], labels={key: plain(value) for key, value in labels.items()}))
-        yield Contents(grid.name, tuple(grid.variants), tuple(own), stages=grid.stages, absent=file.absent)
+        yield _contents(grid, own, (), (), file.absent)
 
 
 def _with_grid(entries: Sequence[Entry], grids: Sequence[Contents]) -> list[Entry]:

@@ -32,6 +32,7 @@ or have failed are counted, never averaged.
   tables/active_units.{md,csv,tex}          by layer and variant, one table per depth
   tables/table_1.{md,csv,tex}               the paper's Table 1, 2 or 3 with ours beside the published values;
     table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
+  tables/verdicts.{md,csv,tex}              do ours agree: every difference from a published value with its interval
   tables/kl.{md,csv,tex}                    KL(q||p) by layer and variant; kl_standard_normal: to N(0, I) (Fig. 6a)
   tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
   tables/ais.{md,csv,tex}                   how far the bound is from the likelihood (annealed importance sampling)
@@ -77,6 +78,8 @@ class Report:
     """What is damaged (see `Frames.faults`)."""
     is_whole: bool = True
     """Whether everything that the report is made of could be read, but for rows of curves."""
+    verdicts: "RichGroup | None" = None
+    """Whether ours agree with the paper: every table with its footnotes. None where no result answers it."""
 
     def __rich__(self) -> "RichGroup":
         """The table, its footnotes and the summary, for `rich.print(report)`."""
@@ -84,7 +87,10 @@ class Report:
         from rich.text import Text
 
         faults = [f"Damaged: {fault}" for fault in self.faults]
-        return RichGroup(self.table, *(Text(line) for line in (*self.footnotes, *faults, self.summary)))
+        parts: list[RichTable | RichGroup | Text] = [self.table, *map(Text, self.footnotes)]
+        if self.verdicts is not None:
+            parts += [Text(), self.verdicts, Text()]
+        return RichGroup(*parts, *map(Text, (*faults, self.summary)))
 
 
 def write(results: str | Path, out: str | Path | None = None) -> Report:
@@ -141,6 +147,13 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         for part in parts
         for table in part.table_sets[0].tables
     ]
+    judged = [
+        replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
+        for part in parts
+        for table_set in part.table_sets
+        if table_set.name == "verdicts"
+        for table in table_set.tables
+    ]
     return Report(
         rendering.terminal(shown),
         rendering.all_footnotes(shown),
@@ -148,6 +161,7 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         tuple(files),
         loaded.faults,
         is_whole,
+        rendering.terminal_apart(judged) if judged else None,
     )
 
 
@@ -235,10 +249,14 @@ def summary(frames: "Frames") -> str:
 def _table_sets(frames: "Frames") -> Iterator["TableSet"]:
     """Every table that these results fill, the test log-likelihood first."""
     from analysis import tables
-    from analysis.paper import replication
+    from analysis.paper import replication, verdicts
 
     yield tables.log_likelihood(frames)
-    yield from replication.tables(frames)
+    papers = replication.tables(frames)
+    judged = verdicts.verdicts(frames, papers)
+    yield from papers
+    if judged.tables:
+        yield judged
     yield tables.active_units(frames)
     others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples, tables.annealed
     seeds = tables.detectable_effects, tables.two_stage_seeds

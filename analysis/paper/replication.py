@@ -4,21 +4,27 @@ A table appears if the results hold members that answer it (see `analysis.paper.
 members on MNIST with five layers, Table 2 for the grid's five-layer members on MNIST, Table 3 for the grid on
 OMNIGLOT or NORB. Our columns have our variants' names; beside each stands what was published for the paper's variant
 with the same settings. A letter in brackets marks a cell whose data, budget or model differ from those of the published
-number; the footnote with that letter lists the differences, with the paper's value in brackets.
+number; the footnote with that letter lists the differences, with the paper's value in brackets. The tidy frames hold
+what is said of each difference, which `analysis.paper.verdicts` makes tables of.
 """
 
+import math
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames, Group
 from analysis.paper import published
+from analysis.paper.published import Difference
 from analysis.statistics import over_seeds
+from analysis.statistics.agreement import COUNT_ERROR, binarization_error, difference_half_width, verdict
 from analysis.tables.building import mean_cell, variants_present
 from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
 from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
+from hvae_spec.spec.report import Quantity, ReportSpec
 
 PUBLISHED = "{}, published"
 """Heading of the column beside one of ours."""
@@ -32,12 +38,12 @@ DIFFERENCES = "A letter marks what differs from the published number's data, bud
 def table_1(frames: Frames) -> TableSet:
     """Test log-likelihood (nats per image) of fine-tuned five-layer models on MNIST, by inference style, M and K."""
     tables, tidies = [], []
-    for group, answering in _answering(frames, ("mnist",), across=SAMPLES):
-        models = (answering["depth"] == 5) & answering["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
-        members = answering[models & answering["fine_tuning"].isin(FINE_TUNING)]
+    for group, known in answering(frames, ("mnist",), across=SAMPLES):
+        models = (known["depth"] == 5) & known["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
+        members = known[models & known["fine_tuning"].isin(FINE_TUNING)]
         if (members["fine_tuning"] == "none").all():
             continue
-        cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"])
+        cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"], frames.report)
         # Two cells of ours that answer the same cell of the paper have rows of their own, never one mean.
         twice = cells.duplicated(["paper", "fine_tuning"], keep=False)
         names = cells["paper"].str.removesuffix("+BN+WU")
@@ -55,12 +61,12 @@ def table_1(frames: Frames) -> TableSet:
 def table_2(frames: Frames) -> TableSet:
     """Active units by layer of five-layer models on MNIST."""
     tables, tidies = [], []
-    for group, answering in _answering(frames, ("mnist",)):
-        members = answering[(answering["depth"] == 5) & _is_of_the_grid(answering, published.VARIANTS)]
+    for group, known in answering(frames, ("mnist",)):
+        members = known[(known["depth"] == 5) & is_of_the_grid(known, published.VARIANTS)]
         if members.empty:
             continue
         cells = over_seeds.by_layer(members, [*group.place, "depth", "variant", "paper", "fine_tuning"], "active_units")
-        cells = _with_published(members, cells, "active_units")
+        cells = _with_published(members, cells, frames.report, "active_units")
         rows = cells.assign(
             row=[name if name == "total" else f"z_{name}" for name in cells["layer"]], column=cells["variant"]
         )
@@ -97,7 +103,7 @@ def tables(frames: Frames) -> tuple[TableSet, ...]:
     return tuple(table for table in every if table.tables)
 
 
-def _answering(
+def answering(
     frames: Frames, datasets: Sequence[str], across: Sequence[str] = ()
 ) -> Iterator[tuple[Group, pd.DataFrame]]:
     """The groups of these data sets, and their members with what the paper calls them (`paper`, `fine_tuning`)."""
@@ -108,7 +114,7 @@ def _answering(
             yield group, members.assign(paper=names, fine_tuning=tuning)
 
 
-def _is_of_the_grid(members: pd.DataFrame, variants: Sequence[str]) -> "pd.Series[bool]":
+def is_of_the_grid(members: pd.DataFrame, variants: Sequence[str]) -> "pd.Series[bool]":
     """Which members are the paper's before fine-tuning, of one of these variants."""
     return (members["fine_tuning"] == "none") & members["paper"].isin(variants)
 
@@ -118,11 +124,11 @@ def _by_depth(
 ) -> TableSet:
     """Tables of the test log-likelihood, a row per depth, on the data sets for which the paper has any value."""
     tables, tidies = [], []
-    for group, answering in _answering(frames, datasets):
-        members = answering[_is_of_the_grid(answering, variants)]
+    for group, known in answering(frames, datasets):
+        members = known[is_of_the_grid(known, variants)]
         if members.empty:
             continue
-        cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"])
+        cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"], frames.report)
         if cells["published"].isna().all():
             continue
         units = {depth: list(dict.fromkeys(own.dropna())) for depth, own in members.groupby("depth")["units"]}
@@ -135,19 +141,59 @@ def _by_depth(
     return _table_set(name, tables, tidies)
 
 
-def _compared(members: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def _compared(members: pd.DataFrame, by: list[str], report: ReportSpec) -> pd.DataFrame:
     """`statistics.cells` of the test log-likelihood with `mc_se`, the Monte Carlo error of the mean, and what
     `_with_published` adds.
     """
-    cells = _with_published(members, over_seeds.cells(members, by))
+    cells = _with_published(members, over_seeds.cells(members, by), report)
     return cells.assign(mc_se=[over_seeds.monte_carlo_error(own) for own in _of_cells(members, cells)])
 
 
-def _with_published(members: pd.DataFrame, cells: pd.DataFrame, quantity: str = "test_log_likelihood") -> pd.DataFrame:
-    """Cells with `published`, `difference` (ours less the published), and `unlike` (see `published.unlike`)."""
-    values = np.array([published.value(row, quantity) for row in cells.to_dict("records")])
-    unlike = ["; ".join(published.unlike(own, own["paper"].iloc[0], quantity)) for own in _of_cells(members, cells)]
-    return cells.assign(published=values, difference=cells["mean"] - values, unlike=unlike)
+def _with_published(
+    members: pd.DataFrame, cells: pd.DataFrame, report: ReportSpec, quantity: Quantity = "test_log_likelihood"
+) -> pd.DataFrame:
+    """Cells with `published`, `difference` (ours less the published), `binarization_se` (of a log-likelihood), `low`
+    and `high` (of the difference's 95% interval, see `analysis.statistics.agreement`), `tolerance`, `verdict`, and
+    `unlike` (see `published.unlike`). There is no verdict where nothing is published.
+    """
+    rows: list[dict[str, Any]] = []
+    known: dict[tuple[Any, ...], tuple[Difference, ...]] = {}
+    for row, own in zip(cells.to_dict("records"), _of_cells(members, cells), strict=True):
+        # The layers of one cell have its differences in common.
+        cell = row["depth"], row["variant"], row["fine_tuning"]
+        if cell not in known:
+            known[cell] = published.differences(own, str(row["paper"]), quantity)
+        rows.append(_compared_cell(row, own, report, quantity, known[cell]))
+    return pd.concat([cells, pd.DataFrame(rows, index=cells.index)], axis=1)
+
+
+def _compared_cell(
+    row: Mapping[Any, Any],
+    members: pd.DataFrame,
+    report: ReportSpec,
+    quantity: Quantity,
+    differences: Sequence[Difference],
+) -> dict[str, Any]:
+    """What `_with_published` adds to one cell."""
+    value, n, se = published.value(row, quantity), int(row["n"]), float(row["se"])
+    hindrances = [difference.hinders for difference in differences if difference.hinders is not None]
+    tolerance, difference = report.of(quantity, str(row["dataset"])), float(row["mean"]) - value
+    shared = (np.nan, np.nan)
+    if quantity == "test_log_likelihood":
+        shared = binarization_error(members)
+    elif n > 1:
+        se = max(se, COUNT_ERROR / math.sqrt(n))
+    half = float(difference_half_width(se, int(row["df"]), *((0.0, math.inf) if math.isnan(shared[0]) else shared)))
+    return {
+        "published": value,
+        "difference": difference,
+        **({"binarization_se": shared[0]} if quantity == "test_log_likelihood" else {}),
+        "low": difference - half,
+        "high": difference + half,
+        "tolerance": tolerance,
+        "verdict": None if math.isnan(value) else verdict(difference, half, tolerance, n, hindrances),
+        "unlike": "; ".join(difference.text for difference in differences),
+    }
 
 
 def _of_cells(members: pd.DataFrame, cells: pd.DataFrame) -> list[pd.DataFrame]:
@@ -167,21 +213,34 @@ def _beside(
     decimals: int = 2,
 ) -> Table:
     """A table from one row per cell with its `row` and `column`, published values beside each column that has any."""
-    letters: dict[str, str] = {}
+    letters = letters_of(rows)
     cells: dict[tuple[str, str], MeanCell | PlainCell] = {}
     for item in rows.to_dict("records"):
         unlike = item["unlike"]
-        if unlike and unlike not in letters:
-            letters[unlike] = _letter(len(letters))
         cells[item["row"], item["column"]] = mean_cell(item, decimals, letters.get(unlike, ""))
         if not np.isnan(item["published"]):
-            text = f"{item['published']:.{0 if decimals == 1 else 1 if item['published'] > 1000 else 2}f}"
+            text = published_text(item["published"], decimals)
             cells[item["row"], PUBLISHED.format(str(item["column"]))] = PlainCell(text)
     shown = {column for _, column in cells}
     beside = (text for name in columns for text in (name, PUBLISHED.format(name)) if text in shown)
-    if letters:
-        footnotes += (DIFFERENCES, *(f"[{letter}] {unlike}." for unlike, letter in letters.items()))
+    footnotes += letter_footnotes(letters)
     return Table(*title, row_heading, tuple(dict.fromkeys(rows["row"])), tuple(beside), cells, footnotes)
+
+
+def published_text(value: float, decimals: int) -> str:
+    """A published value as it is printed, beside means with so many decimals."""
+    return f"{value:.{0 if decimals == 1 else 1 if value > 1000 else 2}f}"
+
+
+def letters_of(rows: pd.DataFrame) -> dict[str, str]:
+    """The letter of every `unlike` that says anything, in the order of the rows."""
+    texts = [unlike for unlike in dict.fromkeys(rows["unlike"]) if unlike]
+    return {unlike: _letter(number) for number, unlike in enumerate(texts)}
+
+
+def letter_footnotes(letters: Mapping[str, str]) -> tuple[str, ...]:
+    """What the letters stand for."""
+    return (DIFFERENCES, *(f"[{letter}] {unlike}." for unlike, letter in letters.items())) if letters else ()
 
 
 def _letter(number: int) -> str:

@@ -6,6 +6,7 @@
 
 | module | functions |
 |:--|:--|
+| `agreement` | `difference_half_width`, `binarization_error`, `verdict`, `verdict_on_layers`: do ours agree? |
 | `over_seeds` | `cells`, `by_layer`, `mean_over_seeds`, `monte_carlo_error` |
 | `effects` | `paired_effects`, `holm`: what batch normalization, warm-up and the ladder each add |
 | `power` | `detectable`, `detectable_effects`, `power_of`: how small an effect the seeds can show |
@@ -14,6 +15,7 @@
 | `collapse` | `layer_activity`: which layers have no active unit left, and since when |
 """
 
+from analysis.statistics.agreement import binarization_error, difference_half_width, verdict, verdict_on_layers
 from analysis.statistics.collapse import layer_activity
 from analysis.statistics.effects import EFFECTS, holm, paired_effects
 from analysis.statistics.over_seeds import by_layer, cells, mean_over_seeds, monte_carlo_error
@@ -24,11 +26,13 @@ from analysis.statistics.two_stages import Block, blocks, half_width, needed, sa
 __all__ = [
     "EFFECTS",
     "Block",
+    "binarization_error",
     "blocks",
     "by_layer",
     "cells",
     "detectable",
     "detectable_effects",
+    "difference_half_width",
     "half_width",
     "holm",
     "layer_activity",
@@ -40,4 +44,6 @@ __all__ = [
     "probability_best",
     "ranks",
     "sample_size",
+    "verdict",
+    "verdict_on_layers",
 ]

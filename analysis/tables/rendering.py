@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.tables.table import ABSENT, PlainCell, Table
 
 if TYPE_CHECKING:
+    from rich.console import Group as RichGroup
     from rich.table import Table as RichTable
 
 _GREEK = {
@@ -161,6 +162,17 @@ def terminal(tables: Sequence[Table]) -> "RichTable":
             result.add_row(*labels, Text(row), *texts)
         result.add_section()
     return result
+
+
+def terminal_apart(tables: Sequence[Table]) -> "RichGroup":
+    """Tables of several quantities as terminal tables, each with its footnotes below it."""
+    from rich.console import Group as RichGroup
+    from rich.text import Text
+
+    parts: list[RichTable | Text] = []
+    for table in tables:
+        parts += [terminal([table]), *map(Text, table.footnotes), Text()]
+    return RichGroup(*parts[:-1])
 
 
 def all_footnotes(tables: Sequence[Table]) -> tuple[str, ...]:

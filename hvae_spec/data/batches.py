@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_spec.data.dataset import Dataset
@@ -23,8 +24,19 @@ FIXED_DRAWS: dict[Part, Purpose] = {"train": "fixed draw of the train set", "tes
 
 def draw_once(dataset: Dataset, part: Part, observation: str) -> Tensor:
     """The fixed draw of the `train` or `test` images, [N, D]: the same for every member, machine and run."""
-    values = torch.tensor(dataset.train if part == "train" else dataset.test)
-    generator = torch.Generator().manual_seed(stream_seed(0, FIXED_DRAWS[part]))
+    return _drawn(dataset, dataset.train if part == "train" else dataset.test, observation, FIXED_DRAWS[part])
+
+
+def redraw(dataset: Dataset, images: int, observation: str, number: int) -> Tensor:
+    """Another draw of the first so many test images, [images, D], by its number: the same for every member, machine and
+    run, and independent of the others and of `draw_once`.
+    """
+    return _drawn(dataset, dataset.test[:images], observation, "redraws of the test set", number)
+
+
+def _drawn(dataset: Dataset, images: NDArray[Any], observation: str, purpose: Purpose, number: int = 0) -> Tensor:
+    values = torch.tensor(images)
+    generator = torch.Generator().manual_seed(stream_seed(0, purpose, number))
     noise = torch.rand(values.shape, generator=generator)
     return LIKELIHOODS[observation].draw(values, dataset.width, dataset.divisor, noise)
 

@@ -63,6 +63,11 @@ class Dataset(RawImages):
         return self.levels if self.rescaled_by == "levels" else int(self.train.max()) + 1
 
     @property
+    def is_binary(self) -> bool:
+        """Whether the images are zeros and ones as they are, so that every draw of them is the same."""
+        return self.levels == 2 and self.test.dtype.kind != "f"
+
+    @property
     def counts(self) -> ImageCounts:
         """How large it is."""
         return ImageCounts(self.pixels, len(self.train), len(self.test))

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from hvae_spec import compiler
-from hvae_spec.data.batches import Batches, draw_once
+from hvae_spec.data.batches import Batches, draw_once, redraw
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import RecordError
 from hvae_spec.evaluate.ais import AnnealedBounds, ais
@@ -27,12 +28,13 @@ from hvae_spec.evaluate.evaluation import (
 )
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
+from hvae_spec.evaluate.redraws import redraw_variance
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
-from hvae_spec.spec.cost import bound_macs, curve_images, evaluation_macs
+from hvae_spec.spec.cost import bound_macs, curve_images, evaluated_images, evaluation_macs
 from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.grid import Member
 
@@ -126,17 +128,7 @@ class MemberEvaluation:
         model = load_model(self.record, training, self.dataset.pixels, self.batches.images.device)
         statistics = self._statistics(model, target, training.epochs)
         x = draw_once(self.dataset, "test", spec.model.observation)
-        share = bound_macs(spec, self.dataset.counts) / evaluation_macs(spec, self.dataset.counts)
-        evaluation = evaluate(
-            model,
-            x,
-            settings.iw_samples,
-            seed=spec.seed,
-            epoch=training.epochs,
-            memory_gib=settings.memory_gib,
-            compiled=self.compiled and settings.iw_samples * len(x) >= WORTH_COMPILING,
-            progress=lambda part: self.progress(share * part),
-        )
+        evaluation = self._evaluate(model, x, training.epochs)
         common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
             "training": self.member.digests.training,
@@ -156,6 +148,7 @@ class MemberEvaluation:
                 "test_elbo": evaluation.elbo,
                 "effective_sample_size": evaluation.effective_sample_size,
             }
+            over_redraws = self._over_redraws(model, training.epochs)
             annealed = None
             if settings.ais is not None:
                 annealed = ais(
@@ -166,7 +159,7 @@ class MemberEvaluation:
                     seed=spec.seed,
                     epoch=training.epochs,
                     memory_gib=settings.memory_gib,
-                    progress=lambda part: self.progress(share + (1 - share) * part),
+                    progress=lambda part: self.progress(self._bounds_share + (1 - self._bounds_share) * part),
                 )
                 per_image |= {
                     "ais_log_likelihood": annealed.log_likelihood,
@@ -184,6 +177,7 @@ class MemberEvaluation:
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
                 **metrics(evaluation),
                 **self._on_curve_images(evaluation),
+                **over_redraws,
                 **common,
             )
         done = {
@@ -203,6 +197,42 @@ class MemberEvaluation:
             return {}
         bound = float(evaluation.log_likelihood[:shown].mean())
         return {"curve_test_log_likelihood": bound, "curve_test_images": shown}
+
+    @property
+    def _bounds_share(self) -> float:
+        """What of the work is bounds; the rest is annealed importance sampling."""
+        spec, counts = self.member.spec, self.dataset.counts
+        return bound_macs(spec, counts) / evaluation_macs(spec, counts)
+
+    def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0) -> Evaluation:
+        """The bound on images, after so many images of this member's evaluation."""
+        settings, images = self.member.spec.evaluation, evaluated_images(self.member.spec, self.dataset.counts)
+        return evaluate(
+            model,
+            x,
+            settings.iw_samples,
+            seed=self.member.spec.seed,
+            epoch=epoch,
+            memory_gib=settings.memory_gib,
+            compiled=self.compiled and settings.iw_samples * len(self.dataset.test) >= WORTH_COMPILING,
+            progress=lambda part: self.progress(self._bounds_share * (done + part * len(x)) / images),
+        )
+
+    def _over_redraws(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
+        """How the bound varies over draws of the test images, as a result has it; empty where that is not measured."""
+        redraws, observation = self.member.spec.redraws, self.member.spec.model.observation
+        if redraws is None:
+            return {}
+        bounds, done = [], len(self.dataset.test)
+        for number in range(0 if self.dataset.is_binary else redraws.draws):
+            x = redraw(self.dataset, redraws.images, observation, number)
+            bounds.append(self._evaluate(model, x, epoch, done).log_likelihood)
+            done += len(x)
+        variance, se = redraw_variance(torch.stack(bounds)) if bounds else (0.0, 0.0)
+        return {
+            "test_log_likelihood_redraw_variance": _finite(variance),
+            "test_log_likelihood_redraw_variance_se": _finite(se),
+        }
 
     def _statistics(self, model: Hierarchy, target: EvaluationRecord, epoch: int) -> dict[str, str]:
         """Give a model its batch-norm statistics, those of an earlier evaluation where they are the same, and keep them

@@ -22,6 +22,7 @@ Purpose = Literal[
     "reverse annealed importance sampling",
     "fixed draw of the train set",
     "fixed draw of the test set",
+    "redraws of the test set",
     "latents of the gallery",
     "prior samples of the gallery",
     "injected samples of the gallery",

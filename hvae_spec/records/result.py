@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from hvae_spec.errors import RecordError, as_machine_error
@@ -32,6 +32,7 @@ DONE: tuple[Status, ...] = ("finished", "diverged")
 member is tried again."""
 
 Number = Annotated[float, Strict()] | None
+Tolerance = Annotated[float, Strict(), Field(gt=0)] | None
 Whole = Annotated[int, Strict()]
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
@@ -187,6 +188,11 @@ class EvaluationResult(FileModel):
     test_log_likelihood: Number = None
     test_log_likelihood_se: Number = None
     test_log_likelihood_mc_se: Number = None
+    test_log_likelihood_redraw_variance: Number = None
+    """Variance of an image's bound over draws of its zeros and ones from its gray values, on average over images, in
+    nats^2 (`evaluation.redraws`). Null if it was not measured."""
+    test_log_likelihood_redraw_variance_se: Number = None
+    """Its standard error over images."""
     test_elbo: Number = None
     test_elbo_se: Number = None
     curve_test_log_likelihood: Number = None
@@ -269,6 +275,13 @@ class PlannedMember(FileModel):
     that of the member that was trained."""
 
 
+class ReportSettings(FileModel):
+    """`report` of a spec. Null: as by default, as in files of before there was this."""
+
+    tolerance: Tolerance = None
+    active_units_tolerance: Tolerance = None
+
+
 class PlannedGrid(FileModel):
     """What reports need of a grid beside its members."""
 
@@ -277,6 +290,8 @@ class PlannedGrid(FileModel):
     """Their names in the order of the spec."""
     stages: StagedSeeds | None = None
     """How many seeds there are, where they come in two stages."""
+    report: ReportSettings = ReportSettings()
+    """How the report judges."""
 
 
 class NamedGrid(PlannedGrid):

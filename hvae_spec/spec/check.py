@@ -19,7 +19,7 @@ from hvae_spec.spec.consistency import (
     member_problems,
     same_model,
 )
-from hvae_spec.spec.experiment import Experiment, Grid
+from hvae_spec.spec.experiment import BESIDE_MEMBERS, Experiment, Grid
 from hvae_spec.spec.grid import Cell, Combination, UnknownPathError
 from hvae_spec.spec.messages import origin, problems_of, show
 from hvae_spec.spec.suggest import closest, closest_paths, known_keys
@@ -90,7 +90,7 @@ def _first_of_each(problems: list[Problem]) -> list[Problem]:
 def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Problem], Experiment]:
     """Settings of variants and axes that name no field of the spec, and the experiment without them."""
     grid = experiment.grid
-    full = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
+    full = experiment.model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
     problems: list[Problem] = []
     unknown: set[tuple[Loc, str]] = set()
     sections: list[tuple[Loc, Any]] = [(("grid", "variants", name), paths) for name, paths in grid.variants.items()]

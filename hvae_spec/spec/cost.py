@@ -51,10 +51,16 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     return 3.0 * member.training.epochs * counts.train * (once + samples * each)
 
 
+def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:
+    """Images on which the final evaluation takes the bound: the test set, and what of it is drawn again."""
+    redraws = member.redraws
+    return counts.test + (0 if redraws is None else redraws.draws * min(redraws.images, counts.test))
+
+
 def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's final bound on the test set."""
+    """Multiply-adds of a member's final bounds, on the test set and on what of it is drawn again."""
     once, each = _macs(member, counts.pixels)
-    return float(counts.test * (once + member.evaluation.iw_samples * each))
+    return float(evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each))
 
 
 def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:

@@ -113,7 +113,7 @@ class DataSpec(SpecModel):
     redraw: Annotated[
         Literal["every_epoch", "once"],
         Column("redraw", "training images drawn"),
-        Paper("every_epoch", "Sec. 3", by_dataset={"norb": "once"}, implied=("norb",)),
+        Paper("every_epoch", "Sec. 3", by_dataset={"norb": "once"}, implied=("norb",), hinders="data"),
         AuthorsCode("`once` for `norb`"),
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
@@ -127,6 +127,8 @@ class DataSpec(SpecModel):
             by_dataset={"mnist": "levels"},
             iwae="largest",
             implied=("mnist",),
+            hinders="data",
+            implied_hinders=True,
         ),
         AuthorsCode("`levels` for `mnist`: its `mnist.pkl.gz` holds gray / 256"),
     ] = "largest"
@@ -155,6 +157,7 @@ class DataSpec(SpecModel):
             where="Sec. 3",
             implied=("norb",),
             iwae_by_dataset={"mnist": 60_000 - 400, "omniglot": 24_345 - 1_345},
+            hinders="data",
         ),
         AuthorsCode("48,600 for `norb`: the first camera's, twice"),
     ] = None
@@ -165,7 +168,7 @@ class DataSpec(SpecModel):
         NoStepCost("an evaluation is measured as a rate of images"),
         Column("test_images_limit", "test images"),
         Measured("test_images"),
-        Paper(by_dataset={name: published_counts()[name].test for name in PAPER}, where="Sec. 3"),
+        Paper(by_dataset={name: published_counts()[name].test for name in PAPER}, where="Sec. 3", hinders="data"),
     ] = None
     """Use only the first so many test images. Null: all."""
 

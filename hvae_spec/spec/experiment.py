@@ -16,11 +16,13 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
-from hvae_spec.spec.evaluation import EvaluationSpec
+from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
 from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, ReadIf, fields, paths_affecting
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 from hvae_spec.spec.training import TrainingSpec
 
@@ -152,6 +154,13 @@ class MemberSpec(SpecModel):
         return {".".join(path): reduce(getitem, path, tree) for path in sorted(_outermost("evaluation"))}
 
     @property
+    def redraws(self) -> Redraws | None:
+        """How the binarization of the test set is redrawn; None where x is not drawn as zeros and ones, or nothing asks
+        for it.
+        """
+        return self.evaluation.redraws if OBSERVATIONS[self.model.observation].binary else None
+
+    @property
     def first_phase(self) -> "MemberSpec | None":
         """The member that this one's training continues from (Table 1); None if it starts from initial weights."""
         first = self.training.first_phase
@@ -279,6 +288,8 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:
         idle += [("evaluation", "curve_iw_samples"), ("evaluation", "curve_images")]
+    if member.redraws is None:
+        idle.append(("evaluation", "redraws"))
     data = member.data
     idle += [path for path, is_read in _conditions() if not is_read(data.dataset, model.observation)]
     if data.is_own and data.own:
@@ -320,8 +331,14 @@ class Experiment(SpecModel):
     """Optimization."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
+    report: ReportSpec = ReportSpec()
+    """How the report judges ours beside the published values: `{tolerance: 0.3}`. It changes no member."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
     profiles: Profiles = Field(default_factory=dict)
     """Named sets of overrides, chosen by `--profile`: dotted paths into the spec and their values. A profile's results
     go to `results/<name>-<profile>`."""
+
+
+BESIDE_MEMBERS = Experiment.model_fields.keys() - MemberSpec.model_fields.keys()
+"""Sections of a spec file that are none of a member's."""

@@ -24,6 +24,8 @@ Part = Literal["trajectory", "schedule", "length", "evaluation", "nothing"]
 """What of a member a field affects. `trajectory`: a training step itself. `schedule`: a training step through the
 values that the schedule has in its epoch. `length`: how many epochs there are. `evaluation`: the final evaluation.
 `nothing`: no number of a result (speed, memory, or which points a learning curve has)."""
+Hindrance = Literal["data", "budget", "settings"]
+"""What is another one than the published number's, so that no verdict on it can be given."""
 Fact = TypeVar("Fact")
 OPEN = object()
 """Stands for what the paper sets a field to where it leaves the field open."""
@@ -132,6 +134,12 @@ class Paper:
     implied: tuple[str, ...] = ()
     """The data sets for which the paper is silent and the authors' code implies the value: marks beside published
     values say so too."""
+    hinders: Hindrance = "settings"
+    """What a member is another one of than the published number, where it differs in the field: then it is shown, and
+    no verdict is given. What the paper leaves open hinders none, and neither does what is `implied`, unless
+    `implied_hinders`."""
+    implied_hinders: bool = False
+    """Whether a difference from an implied value hinders, too, as likelihoods do not compare then."""
 
     def setting(self, dataset: str, depth: int, *, fine_tuned: bool) -> Any:
         """The value on a data set at a depth, `OPEN` if the paper leaves it open there; a list over the layers of a

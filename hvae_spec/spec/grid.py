@@ -10,7 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from hvae_spec.spec.base import Loc
-from hvae_spec.spec.experiment import ContentHashes, Digests, Experiment, MemberSpec, content_hashes
+from hvae_spec.spec.experiment import (
+    BESIDE_MEMBERS,
+    ContentHashes,
+    Digests,
+    Experiment,
+    MemberSpec,
+    content_hashes,
+)
 from hvae_spec.spec.fields import choices_with_settings
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -185,7 +192,7 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
 
     """
     grid = experiment.grid
-    base = experiment.model_dump(mode="json", exclude={"name", "grid", "profiles"})
+    base = experiment.model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
     names: list[str | None] = list(grid.variants) or [None]
     for depth, name in itertools.product(grid.depth or (None,), names):
         settings = {} if name is None else grid.variants[name]

@@ -17,7 +17,7 @@ class ObjectiveSpec(SpecModel):
         NoStepCost("beta is multiplied whatever it is"),
         Column("warm_up", "warm-up"),
         Factor("+WU"),
-        Paper(200, "Sec. 3", by_dataset={"norb": 1000}, fine_tuning=0, iwae=0),
+        Paper(200, "Sec. 3", by_dataset={"norb": 1000}, fine_tuning=0, iwae=0, hinders="budget"),
     ] = 0
     """N_t: beta rises linearly from 0 in the first epoch to 1 in this one (Sec. 2.2); 0 is no warm-up."""
     mc_samples: Annotated[

@@ -25,7 +25,14 @@ NUMBER = NoStepCost("a number within an update that is done whatever it is")
 LATER = NoStepCost("it changes the values that a step starts from, and no step")
 
 
-EPOCHS = Paper(2000, "Sec. 3", by_dataset={"omniglot": 1500, "norb": 4000}, fine_tuning=2000, iwae=3280)
+EPOCHS = Paper(
+    2000,
+    "Sec. 3",
+    by_dataset={"omniglot": 1500, "norb": 4000},
+    fine_tuning=2000,
+    iwae=3280,
+    hinders="budget",
+)
 BURDAS_STAGES = {
     "stages": [
         {"epochs": 3**stage, "lr": lr}

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hvae_spec.data.counts import stated_counts
 from hvae_spec.reading import loads, read
+from hvae_spec.spec.experiment import BESIDE_MEMBERS
 from hvae_spec.spec.grid import UnknownPathError, cells, members, parse_path, set_path, slug
 from hvae_spec.spec.load import validate
 from hvae_spec.spec.yaml import parse
@@ -92,7 +93,7 @@ def test_slugs_are_plain(text):
 
 
 def tree():
-    return loads(SMALL).model_dump(mode="json", exclude={"name", "grid"})
+    return loads(SMALL).model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
 
 
 def leaves(node, path=()):

@@ -27,6 +27,11 @@ def test_a_measured_pack_takes_what_its_parts_take():
     forecast = Measured(found).pack(spec, 4, 1, compiled=False)
     assert forecast.training == pytest.approx(10 * (10 * 4 * 0.005 + 4 * 0.5))
     assert forecast.evaluation == pytest.approx(4 * 24 * (20 + 2 * 7) / 48)  # after epochs 4 and 8, and at the end
+    again = member(**SPEC, evaluation__redraws={"draws": 3, "images": 8})
+    redrawn = Measured(found).pack(again, 4, 1, compiled=False)
+    assert redrawn.evaluation == pytest.approx(4 * (24 * (20 + 2 * 7) + 3 * 8 * 20) / 48)
+    nominal = [Forecaster("cpu").pack(one, 4, 1, compiled=False).evaluation for one in (spec, again)]
+    assert nominal[1] / nominal[0] == pytest.approx(redrawn.evaluation / forecast.evaluation)
     assert forecast.overhead == START_UP
     assert forecast.seconds == forecast.training + forecast.evaluation + forecast.overhead
     assert (forecast.bytes, forecast.measured, forecast.ms_per_member_step) == (8 * 2**30, True, 5.0)

@@ -15,6 +15,7 @@ from hvae_spec.spec.cost import (
     ais_samples,
     bound_macs,
     curve_samples,
+    evaluated_images,
     mappings,
     parameters,
     steps_per_epoch,
@@ -157,12 +158,12 @@ class Forecaster:
         training = epochs * steps * members * ms / 1e3
         if measured is None:
             bound = members * 2 * bound_macs(member, counts) / flops
-            curve = bound * _curve_share(member, counts.test)
+            curve = bound * _curve_share(member, counts)
             final = bound + members * 2 * ais_macs(member, counts) / flops
             return Forecast(training, curve, final, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
-        bound = members * counts.test * member.evaluation.iw_samples / measured.samples_per_second
-        curve = bound * _curve_share(member, counts.test)
+        bound = members * evaluated_images(member, counts) * member.evaluation.iw_samples / measured.samples_per_second
+        curve = bound * _curve_share(member, counts)
         final = bound + members * ais_samples(member, counts) / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, curve, final, overhead, ms, _bytes(measured, members), True)
@@ -186,11 +187,11 @@ class Forecaster:
         return min(fitting, key=lambda step: step.ms_per_member_step).members if fitting else 1
 
 
-def _curve_share(member: MemberSpec, images: int) -> float:
-    """Samples of all points of the test curve, as a share of those of the final evaluation of so many test images."""
-    every = member.evaluation.every
+def _curve_share(member: MemberSpec, counts: ImageCounts) -> float:
+    """Samples of all points of the test curve, as a share of those of the final bounds."""
+    every, final = member.evaluation.every, evaluated_images(member, counts) * member.evaluation.iw_samples
     points = member.training.epochs // every if every else 0
-    return points * curve_samples(member, images) / (images * member.evaluation.iw_samples) if images else 0.0
+    return points * curve_samples(member, counts.test) / final if final else 0.0
 
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hvae_spec.records.result import GridFile, NamedGrid, PlannedMember
+from hvae_spec.records.result import GridFile, NamedGrid, PlannedMember, ReportSettings
 from hvae_spec.spec.grid import Member
 from hvae_spec.spec.load import GridReading, Reading
 
@@ -47,4 +47,5 @@ def _described(grid: GridReading) -> dict[str, Any]:
         "name": grid.name,
         "variants": list(dict.fromkeys(cell.variant for cell in grid.cells)),
         "stages": grid.experiment.grid.stages,
+        "report": ReportSettings(**grid.experiment.report.model_dump()),
     }

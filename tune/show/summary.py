@@ -306,6 +306,8 @@ def _write_report(results: Results, console: Console) -> bool:
     console.print(written.table)
     for footnote in written.footnotes:
         console.print(footnote, highlight=False)
+    if written.verdicts is not None:
+        console.print(written.verdicts, highlight=False)
     alone = [path for path in written.files if path.parent == results.root]
     for folder in dict.fromkeys(path.parent for path in written.files if path.parent != results.root):
         names = dict.fromkeys(path.stem for path in written.files if path.parent == folder)

@@ -1,0 +1,194 @@
+"""Whether ours agree with the paper: beside every published value the difference, its interval and a verdict.
+
+One table per table of the paper that the results answer (see `analysis.paper.replication`), with a row per published
+value, and one of the paper's claims which layers collapse. How the interval and the verdict come about is said in
+`analysis.statistics.agreement`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames import Frames, Group
+from analysis.paper import published
+from analysis.paper.replication import SAMPLES, answering, is_of_the_grid, letter_footnotes, letters_of, published_text
+from analysis.statistics.agreement import verdict_on_layers
+from analysis.tables.building import mean_cell
+from analysis.tables.footnotes import CRITERION
+from analysis.tables.table import PlainCell, Table, TableSet
+from hvae_spec.spec.choices.observation import OBSERVATIONS
+
+COLUMNS = ("ours", "published", "difference", "95 % interval", "verdict")
+TITLE = "{}, ours less the published"
+ONE_RUN = "The published value is one run, whose spread over seeds is not known: it is not in the interval."
+SEEDS = "The interval is of the spread over seeds (Student's t), which holds the Monte Carlo error of the bound{}."
+DRAWN = {
+    True: "The error of our one binarization of the test set, which all seeds share, is not in the interval{}: "
+    "evaluation.redraws measures it.",
+    False: "The error of our one dequantization of the test set, which all seeds share, is not in the interval{}.",
+}
+"""By whether x is drawn as zeros and ones."""
+JUDGED = (
+    "agrees: the whole interval is within {} of the published value; differs: it is wholly outside; undecided: "
+    "neither. Other data, budgets or settings than the paper states, or a single seed, hinder a verdict."
+)
+CLAIM = (
+    "agrees: in every seed just the layers that the paper counts no active unit in have none; differs: in no seed; "
+    "undecided: in some."
+)
+NONE = "none"
+MEAN = "Ours: the mean over seeds (number of seeds; n/planned where members are missing)."
+
+
+def verdicts(frames: Frames, table_sets: Sequence[TableSet]) -> TableSet:
+    """What is said of every published value that these results answer.
+
+    Args:
+        frames: the grid.
+        table_sets: the paper's tables of it (`analysis.paper.replication.tables`).
+
+    Returns:
+        The tables, none where no member that answers the paper has finished; the tidy frame holds the columns of the
+        tidy frames of `table_sets`, with `table` (their names), where something is published, and a row for every
+        variant's claim of collapse (`table` is `collapse`; `claimed` and `found` name the layers).
+
+    """
+    tables: list[Table] = []
+    tidies: list[pd.DataFrame] = []
+    for table_set in table_sets:
+        tidy = table_set.tidy
+        for group in frames.groups(SAMPLES if table_set.name == "table_1" else ()):
+            rows = group.rows(tidy)
+            rows = rows[rows["published"].notna()]
+            if rows["n"].any():
+                title = TITLE.format(table_set.tables[0].quantity)
+                tables.append(_table(group, (title, group.title), _labeled(table_set.name, rows)))
+                tidies.append(rows.assign(table=table_set.name))
+    for group, rows in _claims(frames):
+        tables.append(_table_of_claims(group, rows))
+        tidies.append(rows)
+    return TableSet("verdicts", tuple(tables), pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame())
+
+
+def _labeled(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with what they are called, `row`."""
+    variants = rows["variant"].astype(str)
+    if name == "table_1":
+        labels = rows["paper"].str.removesuffix("+BN+WU") + ", " + rows["fine_tuning"]
+    elif name == "table_2":
+        labels = variants + ", " + [layer if layer == "total" else f"layer {layer}" for layer in rows["layer"]]
+        rows = rows.sort_values("variant", kind="stable")
+    elif name == "iwae":
+        labels = variants
+    else:
+        labels = "L = " + rows["depth"].astype(str) + ", " + variants
+        rows = rows.sort_values("depth", kind="stable")
+    # Two cells of ours may answer the same one of the paper.
+    return rows.assign(row=labels.where(~labels.duplicated(keep=False), labels + ": " + variants))
+
+
+def _table(group: Group, title: tuple[str, str], rows: pd.DataFrame) -> Table:
+    """A table of one row per published value."""
+    is_units = "layer" in rows
+    decimals, letters = 1 if is_units else 2, letters_of(rows)
+    cells: dict[tuple[str, str], PlainCell] = {}
+    for item in rows.to_dict("records"):
+        row = str(item["row"])
+        places = 1 if item["published"] > 1000 else decimals
+        cells[row, "ours"] = _ours(item, decimals, letters.get(item["unlike"], ""))
+        cells[row, "published"] = PlainCell(published_text(item["published"], decimals))
+        if not np.isnan(item["difference"]):
+            cells[row, "difference"] = PlainCell(f"{item['difference']:+.{places}f}")
+        if not np.isnan(item["low"]):
+            cells[row, "95 % interval"] = PlainCell(f"{item['low']:+.{places}f} to {item['high']:+.{places}f}")
+        cells[row, "verdict"] = PlainCell(str(item["verdict"]))
+    labels = list(rows["row"])
+    if not is_units:
+        # With whom the paper compares itself: there are no members of ours for them.
+        for item in published.others(str(group.place["dataset"])).to_dict("records"):
+            if item["variant"] not in set(rows["paper"]):
+                labels.append(f"{item['variant']}, {item['source']}")
+                cells[labels[-1], "published"] = PlainCell(published_text(item["value"], decimals))
+    footnotes = (*_notes(group, rows, is_units=is_units), *letter_footnotes(letters))
+    return Table(*title, "cell", tuple(labels), COLUMNS, cells, footnotes)
+
+
+def _ours(item: Mapping[Any, Any], decimals: int, mark: str) -> PlainCell:
+    """The mean of ours and the number of seeds, less its standard error, which the interval shows."""
+    mean = mean_cell(item, decimals)
+    parts = (mean.numbers[0], f"({mean.counts})" if mean.n else mean.counts, f"[{mark}]" if mark else "")
+    return PlainCell(" ".join(filter(None, parts)), mean.losses)
+
+
+def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]:
+    """How the rows of a table are to be read."""
+    tolerance = f"{rows['tolerance'].iloc[0]:g} {'units' if is_units else 'nats'}"
+    yield from (MEAN, JUDGED.format(tolerance), ONE_RUN)
+    if is_units:
+        yield CRITERION
+        yield SEEDS.replace(", which holds the Monte Carlo error of the bound", "").format("")
+        return
+    with_interval = rows[rows["low"].notna()]
+    missing = with_interval["binarization_se"].isna()
+    if missing.all():
+        yield SEEDS.format("")
+    else:
+        yield SEEDS.format(", and of our one binarization of the test set, which all seeds share")
+    if missing.any():
+        observations = group.frames.members["observation"].dropna()
+        is_binary = all(OBSERVATIONS[name].binary for name in observations)
+        yield DRAWN[is_binary].format("" if missing.all() else " of " + "; ".join(with_interval.loc[missing, "row"]))
+
+
+def _claims(frames: Frames) -> Iterator[tuple[Group, pd.DataFrame]]:
+    """Of every group on MNIST that has five-layer members: a row per variant, with the layers that collapse."""
+    for group, known in answering(frames, ("mnist",)):
+        own = known[(known["depth"] == 5) & is_of_the_grid(known, published.VARIANTS)]
+        rows = []
+        for (variant, paper), cell in own.groupby(["variant", "paper"], observed=True, sort=False):
+            place = {**group.place, "depth": 5, "variant": variant, "paper": paper, "fine_tuning": "none"}
+            rows.append({"table": "collapse", **place, **_claim(place, cell)})
+        table = pd.DataFrame(rows)
+        if len(table) and table["n"].any():
+            yield group, table
+
+
+def _claim(place: Mapping[str, Any], members: pd.DataFrame) -> dict[str, Any]:
+    """What is said of the layers of one cell in which the paper counts no active unit."""
+    columns = [f"active_units_{layer}" for layer in range(1, int(place["depth"]) + 1)]
+    counts = members.loc[members["status"] == "finished", columns].dropna()
+    found = [_layers(layer for layer, count in enumerate(row, start=1) if not count) for row in counts.to_numpy()]
+    claimed = _layers(published.inactive_layers(place) or ())
+    differences = published.differences(members, str(place["paper"]), "active_units")
+    hindrances = [one.hinders for one in differences if one.hinders is not None]
+    return {
+        "claimed": claimed,
+        "found": "; ".join(f"{layers} ({found.count(layers)})" for layers in dict.fromkeys(found)),
+        "as_claimed": found.count(claimed),
+        "n": len(found),
+        "planned": len(members),
+        "unlike": "; ".join(one.text for one in differences),
+        "verdict": verdict_on_layers(found.count(claimed), len(found), hindrances),
+    }
+
+
+def _layers(layers: Iterator[int] | tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers)) or NONE
+
+
+def _table_of_claims(group: Group, rows: pd.DataFrame) -> Table:
+    letters = letters_of(rows)
+    cells: dict[tuple[str, str], PlainCell] = {}
+    for item in rows.to_dict("records"):
+        row, mark = str(item["variant"]), letters.get(item["unlike"], "")
+        if item["n"]:
+            cells[row, "ours"] = PlainCell(item["found"] + (f" [{mark}]" if mark else ""))
+        cells[row, "published"] = PlainCell(item["claimed"])
+        cells[row, "verdict"] = PlainCell(item["verdict"])
+    footnotes = (CRITERION, "In brackets: the number of seeds.", CLAIM, *letter_footnotes(letters))
+    title = ("Layers without an active unit, ours and the published", f"{group.title}, L = 5")
+    return Table(
+        *title, "variant", tuple(map(str, rows["variant"])), ("ours", "published", "verdict"), cells, footnotes
+    )
