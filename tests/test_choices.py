@@ -7,13 +7,13 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from rich.table import Table
 
 import analysis
 from analysis import report
@@ -320,7 +320,7 @@ def forget_what_is_kept():
 
 @pytest.mark.parametrize("kind", JOINING)
 def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "write", lambda root: SimpleNamespace(table="", footnotes=[], files=[]))
+    monkeypatch.setattr(report, "write", lambda root: report.Report(Table(), (), "", ()))
     assert set(JOINING) == set(PAIRS)
     before, schema = member().digests, json_schema()  # and what is kept for them
     entries, settings = JOINING[kind]

@@ -3,11 +3,11 @@ again, each beside the run that does all of it at once.
 """
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
 from analysis import report
@@ -36,7 +36,7 @@ grid:
 def _no_report():
     """Tables and figures are the subject of other tests, and would be most of the time of these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write", lambda root: SimpleNamespace(table="", footnotes=[], files=[]))
+        patch.setattr(report, "write", lambda root: report.Report(Table(), (), "", ()))
         yield
 
 

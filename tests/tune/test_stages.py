@@ -103,7 +103,7 @@ def test_a_grid_runs_as_many_seeds_as_its_first_stage_says(run, tmp_path, capsys
 def test_a_plan_knows_no_more_than_the_first_stage_before_anything_has_run(spec, tmp_path, run, capsys):
     assert run(tmp_path / "none", "--plan", "--set", "grid.seeds.at_most=12") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Seeds, for intervals of ±1 nats of every effect" in out
+    assert "Seeds of stages, for intervals of ±1 nats of every effect" in out
     assert "│ digits │ 1 │ 3 │ unknown │ 12 │" in out
     assert "0 finished, 0 diverged, 6 to run." in out
     assert not (tmp_path / "none").exists()
