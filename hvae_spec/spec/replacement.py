@@ -107,7 +107,8 @@ def is_valid(text: str, path: Loc, root: type[BaseModel], tree: Any) -> bool:
     if not text or len(text) > TEXT_WIDTH or harmless(text) != text:
         return False
     try:
-        found, problems = parse(text, "")
+        # Behind a blank, as in its place: at the start of a line, `---` would begin a document.
+        found, problems = parse(f" {text}", "")
         if problems:
             return False
         root.model_validate(_with(tree, path, found.plain()))

@@ -24,7 +24,7 @@ def tables_of(*quantities):
 EMPTY = tables_of("test_log_likelihood", "active_units")
 TABLES = tables_of(
     *("test_log_likelihood", "active_units", "kl", "kl_standard_normal", "bound_by_samples"),
-    *("paired_effects", "detectable_effects", "ranking", "collapse"),
+    *("paired_effects", "ranking", "collapse"),
 )
 """Tables of a grid that has not begun, and of one with finished members."""
 FIGURES = [

@@ -69,6 +69,7 @@ NONE = [
     edited(("epochs: 20", "epochs: 20, epocs: 3")),
     grid("depth: 1.10"),
     grid("seeds: 4-0"),
+    grid("depth: [1,--- 3]"),
     grid("seeds: 0-999999999"),
     grid("variants: {A: {model.layers: 5}}"),
     grid("variants: {A: {modle.zqx: 5}}"),
