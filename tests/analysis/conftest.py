@@ -12,10 +12,11 @@ from safetensors.numpy import save_file
 
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record, Results
-from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, PlannedMember, Segment, TrainingResult
+from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, Segment, TrainingResult
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member, members
 from hvae_spec.spec.seeds import StagedSeeds
+from tune.plan.grid_file import planned_member
 
 SPEC = """
 name: small
@@ -235,16 +236,7 @@ class Writer:
 
     def write_grid(self, name: str, planned: Sequence[Member], stages: StagedSeeds | None = None) -> None:
         """Write grid.json for these members."""
-        entries = [
-            PlannedMember(
-                digest=member.digests.evaluation,
-                training=member.digests.training,
-                folder=member.folder,
-                labels=member.labels,
-                measured=member.spec.measured,
-            )
-            for member in planned
-        ]
+        entries = [planned_member(member) for member in planned]
         variants = list(dict.fromkeys(member.labels["variant"] for member in planned))
         Results(self.root).write_grid(GridFile(name=name, variants=variants, members=entries, stages=stages))
 

@@ -17,16 +17,7 @@ def grid_file(reading: Reading, members: Iterable[Member], absent: Mapping[str, 
         absent: data sets whose files are missing, each with what is said of them.
 
     """
-    planned = [
-        PlannedMember(
-            digest=member.digests.evaluation,
-            training=member.digests.training,
-            folder=member.folder,
-            labels=member.labels,
-            measured=member.spec.measured,
-        )
-        for member in members
-    ]
+    planned = [planned_member(member) for member in members]
     if len(reading.grids) == 1:
         return GridFile(members=planned, absent=dict(absent), **_described(reading.grids[0]))
     return GridFile(
@@ -38,6 +29,17 @@ def grid_file(reading: Reading, members: Iterable[Member], absent: Mapping[str, 
             for grid in reading.grids
         ],
         absent=dict(absent),
+    )
+
+
+def planned_member(member: Member) -> PlannedMember:
+    """What grid.json says of a member."""
+    return PlannedMember(
+        digest=member.digests.evaluation,
+        training=member.digests.training,
+        folder=member.folder,
+        labels=member.labels,
+        measured=member.spec.measured,
     )
 
 
