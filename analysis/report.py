@@ -142,18 +142,16 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
             f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(Path(results))} --out DIR` "
             "writes it into another folder"
         ) from None
-    shown = [
-        replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
-        for part in parts
-        for table in part.table_sets[0].tables
-    ]
-    judged = [
-        replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
-        for part in parts
-        for table_set in part.table_sets
-        if table_set.name == "verdicts"
-        for table in table_set.tables
-    ]
+    shown, judged = (
+        [
+            replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
+            for part in parts
+            for table_set in part.table_sets
+            if table_set.name == name
+            for table in table_set.tables
+        ]
+        for name in ("test_log_likelihood", "verdicts")
+    )
     return Report(
         rendering.terminal(shown),
         rendering.all_footnotes(shown),
