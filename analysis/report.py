@@ -123,7 +123,7 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
     target = Path(results if out is None else out)
     if loaded.grids:
         parts = [Part(grid, tuple(_table_sets(grid)), tuple(drawing.render(grid))) for grid in loaded.grids]
-        paper = across_grids.tables(loaded.grids)
+        paper = tuple(replace(item, members=drawing.behind(loaded)) for item in across_grids.tables(loaded.grids))
         content = page_of_grids(loaded, [summary(loaded), *map(summary, loaded.grids)], paper, parts)
         folders = [target / "grids" / part.frames.name for part in parts]
     else:
@@ -245,7 +245,14 @@ def summary(frames: "Frames") -> str:
 
 
 def _table_sets(frames: "Frames") -> Iterator["TableSet"]:
-    """Every table that these results fill, the test log-likelihood first."""
+    """Every table that these results fill, the test log-likelihood first, with the members behind it."""
+    from analysis.figures import drawing
+
+    members = drawing.behind(frames)
+    return (replace(table_set, members=members) for table_set in _filled(frames))
+
+
+def _filled(frames: "Frames") -> Iterator["TableSet"]:
     from analysis import tables
     from analysis.paper import replication, verdicts
 
@@ -268,10 +275,12 @@ def _write_tables(frames: "Frames", table_sets: "Sequence[TableSet]", folder: Pa
     from analysis.tables import rendering
 
     for table_set in table_sets:
+        # CSV has no place for it; members.csv lies beside it.
+        behind = f"members {' '.join(table_set.members)}"
         contents = {
-            "md": rendering.markdown(table_set.tables),
+            "md": f"{rendering.markdown(table_set.tables)}\n<!-- {behind} -->\n",
             "csv": table_set.tidy.to_csv(index=False),
-            "tex": rendering.latex(table_set.tables, table_set.name),
+            "tex": f"% {behind}\n{rendering.latex(table_set.tables, table_set.name)}",
         }
         for ending, content in contents.items():
             path = folder / f"{table_set.name}.{ending}"

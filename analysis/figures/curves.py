@@ -103,6 +103,11 @@ def _published(members: pd.DataFrame) -> pd.DataFrame:
     return ours.merge(paper.rename(columns={"variant": "paper"}), on=["depth", "paper"])
 
 
+def has_published(members: pd.DataFrame) -> bool:
+    """Whether the paper has values for any of these members' cells, all of one data set."""
+    return not _published(members).empty
+
+
 def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
     """The legend's entry, which says whether the published values were obtained differently (`published.unlike`)."""
     ours = members[~published.is_fine_tuned(members)].merge(paper[["depth", "variant", "paper"]])

@@ -2,20 +2,26 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from analysis.columns import FACTORS
-from analysis.figures import FIGURES, caption
+from analysis.figures import FIGURES
+from analysis.figures.descriptions import HEADINGS, caption, shown
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
 
 RESOLUTION = 200
 """Dots per inch of the PNG files."""
+DIGITS = 12
+"""Digits of a digest by which a figure names a member."""
+SVG_BYTES = 400_000
+"""An SVG that is larger than this is not kept: a picture of thousands of points is drawn faster from dots."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,22 @@ class Drawing:
     group: str
     """Title of the group (see `Frames.groups`)."""
     caption: str
+    """What it shows, and how it is read."""
     png: bytes
     pdf: bytes
+    svg: bytes | None = None
+    """None where it would be large."""
+    inches: float = 0.0
+    """Its width in print."""
+    shown: str = ""
+    """What this figure shows, in numbers: its result."""
+    members: tuple[str, ...] = ()
+    """Digests of the members behind it."""
+
+    @property
+    def heading(self) -> str:
+        """What the figure is of, in a few words."""
+        return HEADINGS.get(self.name, self.name.replace("_", " "))
 
 
 def render(frames: Frames) -> Iterator[Drawing]:
@@ -42,10 +62,20 @@ def render(frames: Frames) -> Iterator[Drawing]:
     """
     for name, figure_of in FIGURES.items():
         for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
-            files = _files(partial(figure_of, group.frames))
+            digests = behind(group.frames)
+            files = _files(partial(figure_of, group.frames), digests)
             if files is not None:
                 stem = f"{name}-{group.slug}" if group.slug else name
-                yield Drawing(name, stem, group.title, caption(name), *files)
+                text = caption(figure_of, name, group.frames)
+                result = shown(name, group.frames)
+                yield Drawing(name, stem, group.title, text, **files, shown=result, members=digests)
+
+
+def behind(frames: Frames) -> tuple[str, ...]:
+    """The members that tables and figures are made from: the digests of those that have a result."""
+    members = frames.planned.members
+    done = members[members["status"].isin(["finished", "diverged", "trained", "running"])]
+    return tuple(str(digest)[:DIGITS] for digest in done["digest"])
 
 
 def check() -> None:
@@ -61,20 +91,35 @@ def check() -> None:
     _files(figure)
 
 
-def _files(make: Callable[[], Figure | None]) -> tuple[bytes, bytes] | None:
-    """A figure as PNG and as PDF, whatever the settings of matplotlib are; None if there is nothing to draw."""
+def _files(make: Callable[[], Figure | None], digests: Sequence[str] = ()) -> dict[str, Any] | None:
+    """A figure as `png`, `pdf` and, where it is small, `svg`, and its width in `inches`, whatever the settings of
+    matplotlib are; None if there is nothing to draw.
+
+    Args:
+        make: draws it.
+        digests: of the members behind it, which the files name in their metadata.
+
+    """
     with mpl.rc_context(DEFAULTS), warnings.catch_warnings():
         # A character that no font has is drawn as a box; tables and the page have it in full.
         warnings.filterwarnings("ignore", "Glyph .* missing from ", UserWarning)
         figure = make()
         if figure is None:
             return None
-        files = []
+        files: dict[str, Any] = {}
+        names = f"members {' '.join(digests)}" if digests else None
         # Without a date, the same records give the same file.
-        for ending, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+        metadata: dict[str, dict[str, Any]] = {
+            "png": {"Description": names},
+            "pdf": {"CreationDate": None, "Keywords": names},
+            "svg": {"Date": None, "Keywords": names},
+        }
+        for ending, content in metadata.items():
             stream = io.BytesIO()
-            figure.savefig(stream, format=ending, dpi=RESOLUTION, metadata=metadata)
-            # The layout of the first file serves for both, which takes half the time.
+            figure.savefig(stream, format=ending, dpi=RESOLUTION, metadata=content)
+            # The layout of the first file serves for all, which takes half the time.
             figure.set_layout_engine("none")
-            files.append(stream.getvalue())
-        return files[0], files[1]
+            files[ending] = stream.getvalue()
+        if len(files["svg"]) > SVG_BYTES:
+            files["svg"] = None
+        return {**files, "inches": figure.get_figwidth()}

@@ -9,9 +9,20 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.frames import Frames
+from analysis.html.run_info import Rows
+from hvae_spec.data.counts import image_pixels
+from hvae_spec.errors import UserError
 from hvae_spec.records.layout import Record
 from hvae_spec.spec import equations
+from hvae_spec.spec.choices import nonlinearity
+from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import MemberSpec
+
+NORMALIZATION = {
+    True: "Batch normalization of every hidden layer and of the heads of the latents, before the softplus; never of "
+    "the heads of p(x|z_1).",
+    False: "No batch normalization.",
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,72 @@ class Architecture:
     """They differ only in how they are trained, for example in warm-up."""
     member: MemberSpec
     """The spec of one of its members."""
+
+    @property
+    def depth(self) -> int:
+        """Stochastic layers."""
+        return self.member.model.depth
+
+    @property
+    def units(self) -> str:
+        """`z_1: 64, z_2: 32`."""
+        layers = enumerate(self.member.model.layers, start=1)
+        return ", ".join(f"z_{place}: {layer.units}" for place, layer in layers)
+
+    @property
+    def observation(self) -> str:
+        """The observation model."""
+        return str(self.member.model.observation)
+
+    @property
+    def normalization(self) -> str:
+        """What is batch-normalized, in words."""
+        return NORMALIZATION[bool(self.member.model.batch_norm)]
+
+    @property
+    def nonlinearity(self) -> str:
+        """The nonlinearity as an equation."""
+        return nonlinearity.equation(self.member.model.nonlinearity)
+
+    @property
+    def equations(self) -> tuple[str, ...]:
+        """The factorizations of p and q, and how their parameters come about."""
+        model = self.member.model
+        factors = f"p(x, z) = {equations.generative(model)}", f"q(z|x) = {equations.inference(model)}"
+        return (*factors, *equations.equations(model))
+
+    @property
+    def mappings(self) -> Rows:
+        """The widths and parameters of every mapping. Raises UserError if the number of pixels is not known here."""
+        norm, pixels = self.member.model.batch_norm, image_pixels(self.member.data)
+        rows = [
+            (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}")
+            for item in mappings(self.member, pixels)
+        ]
+        return [("mapping", "widths", "parameters"), *rows, ("total", "", f"{parameters(self.member, pixels):,}")]
+
+    @property
+    def unknown(self) -> str:
+        """Why the widths are not known; empty where they are. The user's own images may have been removed."""
+        try:
+            image_pixels(self.member.data)
+        except UserError as error:
+            return f"Its widths are not known here: {error}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a grid trains, and for what."""
+
+    architectures: tuple[Architecture, ...]
+    objectives: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    """Each objective once: its equations, and the variants that have it."""
+
+
+def models(frames: Frames) -> Models:
+    """The different models and objectives of a grid. Raises UserError if the spec of a record cannot be read."""
+    return Models(tuple(architectures(frames)), tuple(objectives(frames).items()))
 
 
 def architectures(frames: Frames) -> list[Architecture]:

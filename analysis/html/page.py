@@ -1,49 +1,61 @@
 """A report as one self-contained HTML page: no scripts, no network, readable on a phone and on paper.
 
-All text from specs and records is escaped; the page's own content security policy forbids it to load anything.
+It opens with the result: what was asked, the answer, the main table beside its figure. Then follow the effects, the
+other tables and figures by subject (`analysis.html.subjects`), and at the end what was run, with which settings, and
+where it came from. The page is made of the templates beside this file, which escape all text from specs and records;
+the page's own content security policy forbids it to load anything.
 """
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from html import escape
 from itertools import groupby
 from pathlib import Path
 
+import jinja2
+from markupsafe import Markup
+
 from analysis.caveats import absences, not_canonical
-from analysis.figures.drawing import RESOLUTION, Drawing
+from analysis.figures.drawing import Drawing
 from analysis.frames import Frames
 from analysis.html import run_info
-from analysis.html.architectures import Architecture, architectures, objectives
-from analysis.html.elements import caption, equation, footnote_list, row_table, typeset
-from analysis.tables import TableSet, html_table
-from hvae_spec.data.counts import image_pixels
-from hvae_spec.errors import UserError
-from hvae_spec.spec import equations
-from hvae_spec.spec.choices import nonlinearity
-from hvae_spec.spec.cost import mappings, parameters
-from hvae_spec.spec.experiment import MemberSpec
+from analysis.html.answer import answer, question
+from analysis.html.architectures import Models, models
+from analysis.html.elements import typeset
+from analysis.html.run_info import Rows
+from analysis.html.subjects import FURTHER, MAIN, SUBJECTS, Subject
+from analysis.tables import Table, TableSet, html_table
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The content security policy: nothing is loaded, images and the style sheet are in the page itself."""
-SECTIONS = {
-    "run": "What was run",
-    "tables": "Tables",
-    "figures": "Figures",
-    "architectures": "Architectures",
-    "provenance": "Provenance",
-}
-"""The sections of a page in their order: identifier and heading."""
-
-
 FAULTS = 20
 """Damaged files that are named at most."""
+ENLARGED = 1.2
+"""How much larger than in print figures are on the page."""
+NOTE = (
+    "Every member's folder holds its resolved spec, curves, per-image bounds, weights and result, with the data, the "
+    "machine and the versions that it was made with."
+)
 
 
 @cache
-def _style() -> str:
-    return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["typeset"] = typeset
+    environment.filters["html_table"] = lambda table: Markup(html_table(table))
+    return environment
+
+
+@cache
+def _style() -> Markup:
+    return Markup(Path(__file__).with_name("style.css").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -56,14 +68,110 @@ class Part:
 
 
 @dataclass(frozen=True)
+class TableItem:
+    """A table in its place on the page."""
+
+    key: str
+    """Its identifier, by which links find it."""
+    table: Table
+    members: tuple[str, ...]
+    """Digests of the members behind it."""
+    is_last_with_its_footnotes: bool
+    """Whether the next table has other ones: tables in a row that have the same share them, below the last."""
+
+    @property
+    def title(self) -> str:
+        """What a link to it says."""
+        return self.table.title
+
+
+@dataclass(frozen=True)
+class FigureItem:
+    """A figure in its place on the page."""
+
+    key: str
+    """Its identifier, by which links find it."""
+    drawing: Drawing
+    number: int = 0
+    """From 1, as figures follow one another on the page."""
+
+    @property
+    def title(self) -> str:
+        """What a link to it says."""
+        return f"Figure {self.number}. {self.drawing.group}: {self.drawing.heading}"
+
+    @property
+    def alternative(self) -> str:
+        """What stands for it where it cannot be seen: what it shows."""
+        return f"{self.drawing.heading}, {self.drawing.group}. {self.drawing.shown}".strip()
+
+    @property
+    def width(self) -> int:
+        """In CSS pixels."""
+        return round(self.drawing.inches * 96 * ENLARGED)
+
+    @property
+    def source(self) -> str:
+        """The picture itself, as an address: as SVG where that is the smaller one."""
+        svg, png = self.drawing.svg, self.drawing.png
+        kind, content = ("svg+xml", svg) if svg is not None and len(svg) <= len(png) else ("png", png)
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Tables and figures of one group of members, side by side."""
+
+    tables: tuple[TableItem, ...]
+    figures: tuple[FigureItem, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a report opens with."""
+
+    question: str
+    answer: tuple[str, ...]
+    """Its sentences."""
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page with a heading of its own."""
 
     key: str
     """Its identifier, by which links find it."""
+    title: str
+    """Its heading, without the name of the grid."""
+    tables: tuple[TableItem, ...] = ()
+    figures: tuple[FigureItem, ...] = ()
+    rows: tuple[tuple[str, Rows], ...] = ()
+    """Tables of text: caption and rows, the first of which is the heading."""
+    models: Models | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+    """What is shown on demand: summary and text."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """All of one grid, or what a folder says of several."""
+
+    before: str
+    """What the identifiers of its parts begin with."""
     heading: str
-    text: str
-    """HTML."""
+    """Its name where there are several, else empty."""
+    result: Result | None
+    sections: tuple[Section, ...]
+
+    @property
+    def items(self) -> Iterator[TableItem | FigureItem]:
+        """Every table and figure, in their order on the page."""
+        for pair in self.result.pairs if self.result else ():
+            yield from (*pair.tables, *pair.figures)
+        for section in self.sections:
+            yield from (*section.tables, *section.figures)
 
 
 def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings: Sequence[Drawing]) -> str:
@@ -72,20 +180,19 @@ def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings:
     Args:
         frames: the grid.
         summary: its state in one line.
-        table_sets: all tables, in their order on the page.
-        drawings: all figures, in their order on the page.
+        table_sets: all tables.
+        drawings: all figures.
 
     Raises:
         UserError: a record cannot be read.
 
     """
-    sections = _sections(frames, table_sets, drawings)
-    return _document(frames, summary, _links(sections), sections)
+    return _document(frames, summary, [_chapter(Part(frames, table_sets, drawings))])
 
 
 def page_of_grids(frames: Frames, summaries: Sequence[str], paper: Sequence[TableSet], parts: Sequence[Part]) -> str:
     """The page of a folder with several grids, as the text of an HTML file: the paper's tables from all of them, and
-    then the sections of each.
+    then all of each.
 
     Args:
         frames: the whole folder.
@@ -98,205 +205,147 @@ def page_of_grids(frames: Frames, summaries: Sequence[str], paper: Sequence[Tabl
 
     """
     summary, *own = summaries
-    rows: run_info.Rows = [
+    rows: Rows = [
         ("grid", "members"),
         *((part.frames.name, text) for part, text in zip(parts, own, strict=True)),
     ]
-    whole = [Section("grids", "Grids", row_table("", rows))]
+    whole = [Section("grids", "Grids", rows=(("", rows),))]
     if paper:
-        whole.append(Section("paper", "The paper's tables", "\n".join(map(_table_set, paper))))
-    links, sections = _links(whole), whole
-    for part in parts:
-        own_sections = _sections(part.frames, part.table_sets, part.drawings, of_grid=part.frames.name)
-        name = escape(part.frames.name)
-        links += f'</ul><ul aria-label="{name}"><li><b>{name}</b></li>{_links(own_sections)}'
-        sections = [*sections, *own_sections]
-    return _document(frames, summary, links, sections)
+        whole.append(Section("paper", "The paper's tables", tables=_table_items(paper, "")))
+    chapters = [Chapter("", "", None, tuple(whole)), *(_chapter(part, part.frames.name) for part in parts)]
+    return _document(frames, summary, chapters)
 
 
-def _sections(
-    frames: Frames, table_sets: Sequence[TableSet], drawings: Sequence[Drawing], of_grid: str = ""
-) -> list[Section]:
-    """What there is to say of a grid. `of_grid` is its name where the page has several."""
-    before = f"{of_grid}-" if of_grid else ""
-    content = {
-        "run": _run(frames),
-        "tables": "\n".join(_table_set(table_set) for table_set in table_sets),
-        "figures": "\n".join(_figure(number, drawing, before) for number, drawing in enumerate(drawings, start=1)),
-        "architectures": _architectures(frames),
-        "provenance": _provenance(frames),
+def _document(frames: Frames, summary: str, chapters: Sequence[Chapter]) -> str:
+    context = {
+        "policy": POLICY,
+        "style": _style(),
+        "name": frames.name,
+        "summary": summary,
+        "warnings": list(_warnings(frames)),
+        "chapters": _numbered(chapters),
     }
-    heading = f"{of_grid}: {{}}" if of_grid else "{}"
-    return [Section(before + key, heading.format(SECTIONS[key]), text) for key, text in content.items() if text]
+    return _templates().get_template("page.html").render(context)
 
 
-def _links(sections: Sequence[Section]) -> str:
-    return "".join(
-        f'<li><a href="#{escape(section.key)}">{escape(section.heading.rpartition(": ")[2])}</a></li>'
-        for section in sections
-    )
+def _chapter(part: Part, name: str = "") -> Chapter:
+    """What there is to say of a grid; `name` is its own where the page has several."""
+    before = f"{name}-" if name else ""
+    main_tables, main_figures = MAIN
+    tables = {table_set.name: table_set for table_set in part.table_sets}
+    main = _table_items([tables.pop(main_tables)], before) if main_tables in tables else ()
+    shown = _figure_items((item for item in part.drawings if item.name == main_figures), before)
+    pairs = tuple(_pairs(main, shown))
+    result = Result(question(part.frames), answer(part.frames), pairs)
+    sections = [*_subjects(part, before), *_origins(part.frames)]
+    return Chapter(before, name, result, tuple(replace(item, key=before + item.key) for item in sections))
 
 
-def _document(frames: Frames, summary: str, links: str, content: Sequence[Section]) -> str:
-    sections = "\n".join(
-        f'<section id="{escape(part.key)}">\n<h2>{escape(part.heading)}</h2>\n{part.text}\n</section>'
-        for part in content
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(frames.name)}</title>
-<style>
-{_style()}</style>
-</head>
-<body>
-<header>
-<h1>{escape(frames.name)}</h1>
-<p class="state">{escape(summary)}</p>
-{_warnings(frames)}</header>
-<nav aria-label="Sections"><ul>{links}</ul></nav>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
+def _pairs(tables: Sequence[TableItem], figures: Sequence[FigureItem]) -> Iterator[Pair]:
+    """The main tables with the figures of the same group of members beside them."""
+    groups = dict.fromkeys([*(item.table.subject for item in tables), *(item.drawing.group for item in figures)])
+    for group in groups:
+        yield Pair(
+            tuple(item for item in tables if item.table.subject == group),
+            tuple(item for item in figures if item.drawing.group == group),
+        )
 
 
-def _warnings(frames: Frames) -> str:
+def _subjects(part: Part, before: str) -> Iterator[Section]:
+    """Every subject of which there is a table or a figure."""
+    named = {name for subject in SUBJECTS for name in (*subject.tables, *subject.figures)} | set(MAIN)
+    tables = tuple(item.name for item in part.table_sets if item.name not in named)
+    figures = tuple(dict.fromkeys(item.name for item in part.drawings if item.name not in named))
+    for subject in (*SUBJECTS, replace(FURTHER, tables=tables, figures=figures)):
+        section = _subject(subject, part, before)
+        if section.tables or section.figures:
+            yield section
+
+
+def _subject(subject: Subject, part: Part, before: str) -> Section:
+    sets = [item for name in subject.tables for item in part.table_sets if item.name == name]
+    drawings = (item for name in subject.figures for item in part.drawings if item.name == name)
+    tables = _table_items(sets, before)
+    return Section(subject.key, subject.heading, tables=tables, figures=_figure_items(drawings, before))
+
+
+def _table_items(table_sets: Iterable[TableSet], before: str) -> tuple[TableItem, ...]:
+    items = []
+    for table_set in table_sets:
+        number = 0
+        for _, alike in groupby(table_set.tables, key=lambda table: table.footnotes):
+            tables = list(alike)
+            for table in tables:
+                number += 1
+                key = f"{before}table-{table_set.name}-{number}"
+                items.append(TableItem(key, table, table_set.members, table is tables[-1]))
+    return tuple(items)
+
+
+def _figure_items(drawings: Iterable[Drawing], before: str) -> tuple[FigureItem, ...]:
+    return tuple(FigureItem(before + drawing.stem, drawing) for drawing in drawings)
+
+
+def _numbered(chapters: Sequence[Chapter]) -> list[Chapter]:
+    """The same chapters with the figures of each numbered in their order on the page."""
+    numbered = []
+    for chapter in chapters:
+        places = {item.key: place for place, item in enumerate(_figures(chapter), start=1)}
+
+        def with_numbers(items: Iterable[FigureItem], places: dict[str, int] = places) -> tuple[FigureItem, ...]:
+            return tuple(replace(item, number=places[item.key]) for item in items)
+
+        result = chapter.result and replace(
+            chapter.result,
+            pairs=tuple(replace(pair, figures=with_numbers(pair.figures)) for pair in chapter.result.pairs),
+        )
+        sections = tuple(replace(item, figures=with_numbers(item.figures)) for item in chapter.sections)
+        numbered.append(replace(chapter, result=result, sections=sections))
+    return numbered
+
+
+def _figures(chapter: Chapter) -> Iterator[FigureItem]:
+    return (item for item in chapter.items if isinstance(item, FigureItem))
+
+
+def _warnings(frames: Frames) -> Iterator[str]:
     members = frames.planned.members
-    foreign = [str(name) for name, own in members.groupby("dataset") if not_canonical(own)]
-    lines = [
-        f"The files of {name} are not those of its distributor: the numbers are not comparable with published ones."
-        for name in foreign
-    ]
+    for name in (str(name) for name, own in members.groupby("dataset") if not_canonical(own)):
+        files = f"The files of {name} are not those of its distributor"
+        yield f"{files}: the numbers are not comparable with published ones."
     unfinished = int((members["status"] != "finished").sum())
     if unfinished:
         count = f"{unfinished} of {len(members)} members are not finished"
-        lines.append(f"{count}; they are counted, but excluded from the means.")
-    lines += absences(frames.planned)
-    lines += [f"Damaged: {fault}" for fault in frames.faults[:FAULTS]]
+        yield f"{count}; they are counted, but excluded from the means."
+    yield from absences(frames.planned)
+    yield from (f"Damaged: {fault}" for fault in frames.faults[:FAULTS])
     if (more := len(frames.faults) - FAULTS) > 0:
-        lines.append(f"{more} more damaged files.")
-    return "".join(f'<p class="warning">{escape(line)}</p>\n' for line in lines)
+        yield f"{more} more damaged files."
 
 
-def _run(frames: Frames) -> str:
-    """The axes of the grid, the settings, and the members that have not finished."""
-    members = frames.planned.members
-    seeds = ", ".join(map(str, sorted(members["seed"].unique())))
-    depths = ", ".join(map(str, sorted(members["depth"].unique())))
-    datasets = ", ".join(dict.fromkeys(members["dataset"]))
-    names = [str(name) for name in members["variant"].cat.categories if (members["variant"] == name).any()]
-    axes = [(factor, " / ".join(map(str, dict.fromkeys(members[factor])))) for factor in frames.factors]
-    grid = [("data", datasets), ("depths L", depths), ("variants", "; ".join(names)), *axes, ("seeds", seeds)]
-    times = run_info.finished_between(frames)
-    if times:
-        grid.append(("finished between", " and ".join(dict.fromkeys(times))))
-    parts = [row_table("The grid", [("axis", "values"), *grid])]
-    for heading, rows in (
+def _origins(frames: Frames) -> Iterator[Section]:
+    """What was run, member by member, with which settings, on which data and machines, by which commands."""
+    found = models(frames)
+    if found.architectures:
+        yield Section("architectures", "Architectures", models=found)
+    tables = (
+        ("Test log-likelihood of every member by seed (nats per image)", run_info.by_seed(frames)),
+        ("Members that have not finished", run_info.lost(frames)),
+    )
+    yield Section("members", "Members", rows=_filled(tables))
+    tables = (
+        ("The grid", run_info.axes(frames)),
         ("Settings of all members", run_info.common_settings(frames)),
         ("Settings that differ", run_info.variant_settings(frames)),
-        ("Members that have not finished", run_info.lost(frames)),
-    ):
-        if len(rows) > 1 and len(rows[0]) > 1:
-            parts.append(row_table(heading, rows))
-    return "\n".join(parts)
-
-
-def _table_set(table_set: TableSet) -> str:
-    parts = []
-    # Tables in a row that have the same footnotes share them, below the last.
-    for footnotes, tables in groupby(table_set.tables, key=lambda table: table.footnotes):
-        for table in tables:
-            parts += [caption(table.title), f'<div class="scroll">{html_table(table)}</div>']
-        parts.append(footnote_list(footnotes))
-    return "\n".join(parts)
-
-
-def _figure(number: int, drawing: Drawing, before: str = "") -> str:
-    source = base64.b64encode(drawing.png).decode()
-    # The header of a PNG holds its width in pixels. The page shows figures a fifth larger than in print.
-    width = round(int.from_bytes(drawing.png[16:20], "big") / RESOLUTION * 96 * 1.2)
-    heading = f"<b>Figure {number}.</b> {escape(drawing.group)}."
-    return (
-        f'<figure id="{escape(before + drawing.stem)}">'
-        f'<img width="{width}" src="data:image/png;base64,{source}" alt="{escape(f"{drawing.name}, {drawing.group}")}">'
-        f"<figcaption>{heading} {typeset(drawing.caption)}</figcaption></figure>"
     )
+    yield Section("settings", "Settings", rows=_filled(tables), texts=tuple(run_info.specs(frames)))
+    rows = _filled((("Data", run_info.data(frames)), ("Machines", run_info.machines(frames))))
+    commands = run_info.commands(frames)
+    if rows or commands:
+        lines = (("Commands", [("command", "members"), *commands]),) if commands else ()
+        yield Section("provenance", "Provenance", rows=(*rows, *lines), note=NOTE)
 
 
-def _architectures(frames: Frames) -> str:
-    found = architectures(frames)
-    if not found:
-        return ""
-    # Each objective once. Most grids have one, which needs no names of variants.
-    maximized = objectives(frames)
-    bounds = [
-        (*([f"<p>{escape(', '.join(names))}:</p>"] if len(maximized) > 1 else []), *map(equation, lines))
-        for lines, names in maximized.items()
-    ]
-    return "\n".join(
-        (
-            "<p>Each model once, at its greatest depth, with the variants that share it; models of less depth lack the "
-            "upper layers. The bound that is maximized, with M Monte Carlo and K importance samples; β rises linearly "
-            "from 0 to 1 in the epochs of warm-up, and is 1 in every test:</p>",
-            *(line for bound in bounds for line in bound),
-            *map(_architecture, found),
-        )
-    )
-
-
-def _architecture(architecture: Architecture) -> str:
-    member = architecture.member
-    model = member.model
-    units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(model.layers, start=1))
-    norm = (
-        "Batch normalization of every hidden layer and of the heads of the latents, before the softplus; never of the "
-        "heads of p(x|z_1)."
-        if model.batch_norm
-        else "No batch normalization."
-    )
-    lines = [
-        f"<h3>{escape(', '.join(architecture.variants))} ({escape(architecture.dataset)}, L = {model.depth})</h3>",
-        f"<p>{typeset(units)}; x: {escape(model.observation)}. {typeset(norm)} "
-        f"Nonlinearity: {typeset(nonlinearity.equation(model.nonlinearity))}.</p>",
-        equation(f"p(x, z) = {equations.generative(model)}"),
-        equation(f"q(z|x) = {equations.inference(model)}"),
-        *map(equation, equations.equations(model)),
-        _mappings(member),
-    ]
-    return "\n".join(lines)
-
-
-def _mappings(member: MemberSpec) -> str:
-    """The widths and parameters of every mapping of a model."""
-    norm = member.model.batch_norm
-    try:
-        pixels = image_pixels(member.data)
-        rows = [
-            (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}")
-            for item in mappings(member, pixels)
-        ]
-        rows.append(("total", "", f"{parameters(member, pixels):,}"))
-    except UserError as error:
-        # The user's own images may have been removed, and with them the number of pixels.
-        return f"<p>Its widths are not known here: {escape(str(error))}</p>"
-    return row_table("", [("mapping", "widths", "parameters"), *rows], text=False, typeset_cells=True)
-
-
-def _provenance(frames: Frames) -> str:
-    """The data files and the machines, where any record names them."""
-    parts = [
-        row_table(heading, rows)
-        for heading, rows in (("Data", run_info.data(frames)), ("Machines", run_info.machines(frames)))
-        if len(rows) > 1
-    ]
-    note = (
-        "Every member's folder holds its resolved spec, curves, per-image bounds, weights and result, with the data, "
-        "the machine and the versions that it was made with."
-    )
-    return "\n".join([*parts, f"<p>{note}</p>"]) if parts else ""
+def _filled(tables: Iterable[tuple[str, Rows]]) -> tuple[tuple[str, Rows], ...]:
+    """Those that have a row besides their heading, and a column besides their labels."""
+    return tuple((heading, rows) for heading, rows in tables if len(rows) > 1 and len(rows[0]) > 1)

@@ -1,14 +1,18 @@
 """What was run, on which data and machines, and what did not finish: as rows of text for the report."""
 
+import shlex
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from analysis.caveats import left_out
 from analysis.columns import setting_fields
 from analysis.frames import Frames
+from analysis.tables.table import ABSENT
 from hvae_spec.records.layout import EvaluationRecord, Record
 from hvae_spec.records.result import Segment, TrainingResult
 from hvae_spec.registry import kept_until_a_choice_joins
@@ -46,6 +50,69 @@ def variant_settings(frames: Frames) -> Rows:
         for name, own in members.groupby("variant", observed=True)
     ]
     return [("variant", *unlike.values()), *rows]
+
+
+def axes(frames: Frames) -> Rows:
+    """What the grid varies, and when its members were done."""
+    members = frames.planned.members
+    names = [str(name) for name in members["variant"].cat.categories if (members["variant"] == name).any()]
+    found = [
+        ("data", ", ".join(dict.fromkeys(members["dataset"]))),
+        ("depths L", ", ".join(map(str, sorted(members["depth"].unique())))),
+        ("variants", "; ".join(names)),
+        *((factor, " / ".join(map(str, dict.fromkeys(members[factor])))) for factor in frames.factors),
+        ("seeds", ", ".join(map(str, sorted(members["seed"].unique())))),
+    ]
+    times = finished_between(frames)
+    if times:
+        found.append(("finished between", " and ".join(dict.fromkeys(times))))
+    return [("axis", "values"), *found]
+
+
+def by_seed(frames: Frames) -> Rows:
+    """The test log-likelihood of every planned member, a column per seed; of one that has not finished, its status."""
+    members = frames.planned.members
+    keys = ["dataset", "depth", "variant", *frames.factors]
+    seeds = sorted(members["seed"].unique())
+    rows = []
+    for _, own in members.groupby(keys, sort=False, observed=True, dropna=False):
+        by = {row["seed"]: _outcome(row) for row in own.to_dict("records")}
+        first = own.iloc[0].to_dict()
+        rows.append((_cell(frames, first), *(by.get(seed, ABSENT) for seed in seeds)))
+    return [("cell", *(f"seed {seed}" for seed in seeds)), *rows]
+
+
+def specs(frames: Frames) -> Iterator[tuple[str, str]]:
+    """The resolved spec of the first seed of every variant at its greatest depth, as YAML, with what it is of.
+
+    Raises:
+        UserError: a spec cannot be read.
+
+    """
+    members = _whole(frames)
+    members = members[[Record(Path(folder)).has_spec for folder in members["folder"]]]
+    cells = members.sort_values(["depth", "seed"], ascending=[False, True], kind="stable")
+    for row in cells.drop_duplicates(["dataset", "variant", *frames.factors]).to_dict("records"):
+        tree = Record(Path(row["folder"])).spec.model_dump(mode="json")
+        yield f"Resolved spec: {_place(frames, row)}", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def commands(frames: Frames) -> Rows:
+    """The command lines that trained and evaluated the planned members, and how many members each had a part in.
+
+    Raises:
+        UserError: a record is damaged.
+
+    """
+    folders = _whole(frames)[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
+    counts = Counter(
+        command
+        for folder, evaluation in folders
+        for command in dict.fromkeys(
+            shlex.join(segment.command) for segment in _segments(folder, evaluation) if segment.command
+        )
+    )
+    return [(command, f"{count:,}") for command, count in counts.most_common()]
 
 
 def lost(frames: Frames) -> Rows:
@@ -137,8 +204,18 @@ def _origin(segment: Segment) -> tuple[str, str, str, str]:
 
 
 def _place(frames: Frames, row: dict[Any, Any]) -> str:
+    return f"{_cell(frames, row)}, seed {row['seed']}"
+
+
+def _cell(frames: Frames, row: Mapping[Any, Any]) -> str:
     factors = (f"{factor} = {row[factor]}" for factor in frames.factors)
-    return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *factors, f"seed {row['seed']}"])
+    return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *factors])
+
+
+def _outcome(row: Mapping[Any, Any]) -> str:
+    """`-82.14`, `diverged`, `running`."""
+    value = row["test_log_likelihood"]
+    return f"{value:.2f}" if row["status"] == "finished" and not pd.isna(value) else str(row["status"])
 
 
 def _fate(row: dict[Any, Any]) -> str:

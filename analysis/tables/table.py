@@ -129,6 +129,8 @@ class TableSet:
     tidy: pd.DataFrame
     """The numbers behind the tables: labels, and for means over seeds `mean`, `se`, `n`, `planned` and the number of
     members of each status."""
+    members: tuple[str, ...] = ()
+    """Digests of the members behind them, as the files name them."""
 
 
 def counts_text(n: int, planned: int) -> str:

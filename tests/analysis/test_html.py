@@ -16,7 +16,8 @@ from hvae_spec.records.result import EvaluationResult, TrainingResult
 from hvae_spec.spec.choices.term import TERMS, Term
 
 VOID = {"meta", "img", "br"}
-SECTIONS = ["run", "tables", "figures", "architectures", "provenance"]
+SECTIONS = ["result", "effects", "likelihood", "units", "images", "architectures", "members", "settings", "provenance"]
+PICTURES = {"data:image/png;base64": "png", "data:image/svg+xml;base64": "svg"}
 
 
 class Page(HTMLParser):
@@ -67,17 +68,49 @@ def test_the_page_holds_every_table_figure_and_section(results, small_spec):
     assert_loads_nothing(text)
     found = Page(text)
     assert [attrs["id"] for attrs in found.all("section")] == SECTIONS
-    assert [attrs["href"] for attrs in found.all("a")] == [f"#{name}" for name in SECTIONS]
     pictures = sorted(path.stem for path in (results.root / "figures").glob("*.png"))
     assert len(pictures) == 11
     assert sorted(attrs["id"] for attrs in found.all("figure")) == pictures
-    # The pictures are those of the files.
+    # Every section, table and figure has one link to it, and an identifier of its own.
+    tables_of_page = [attrs["id"] for attrs in found.all("div") if attrs.get("class") == "table"]
+    targets = [*SECTIONS[1:], *tables_of_page, *pictures]
+    assert sorted(attrs["href"] for attrs in found.all("a")) == sorted(f"#{name}" for name in targets)
+    assert len(set(targets)) == len(targets)
+    # The pictures are those of the files, or smaller ones of the same.
+    kinds = []
     for attrs, element in zip(found.all("figure"), found.all("img"), strict=True):
-        content = base64.b64decode(element["src"].removeprefix("data:image/png;base64,"))
-        assert content == (results.root / "figures" / f"{attrs['id']}.png").read_bytes()
+        kind, _, content = element["src"].partition(",")
+        kinds.append(PICTURES[kind])
+        file = (results.root / "figures" / f"{attrs['id']}.png").read_bytes()
+        if kinds[-1] == "png":
+            assert base64.b64decode(content) == file
+        else:
+            assert len(base64.b64decode(content)) <= len(file)
+    assert {"png", "svg"} == set(kinds)
     assert "2 -80.00 ± 0.00 (3) -80.00 ± 0.00 (3)" in " ".join(found.texts)
     assert "Importance-weighted bound with K = 500 samples on 360 test images." in found.text
-    assert "Figure 1. digits. Test log-likelihood by depth" in found.text
+    shown = "Mean test log-likelihood at L = 2: VAE+BN+WU -80.00, Prob. ladder+BN+WU -80.00 nats."
+    assert f"Figure 1. digits. {shown} Test log-likelihood by depth" in found.text
+    assert found.all("img")[0]["alt"] == f"test log-likelihood, digits. {shown}"
+    # Nothing is said of what this figure does not show.
+    assert "Hollow markers" not in found.text
+    assert "A cross" not in found.text
+
+
+def test_every_table_and_figure_names_the_members_behind_it(results, small_spec):
+    planned = results.grid(lambda m: results.result(m) if m.seed else None, spec=small_spec)
+    started = [m for m in planned if m.seed]
+    report.write(results.root)
+    text = (results.root / "report.html").read_text(encoding="utf-8")
+    behind = " ".join(member.digests.evaluation[:12] for member in started)
+    found = Page(text)
+    named = [attrs["data-members"] for _, attrs in found.elements if "data-members" in attrs]
+    assert len(named) == len(found.all("figure")) + len(re.findall('<div class="table"', text))
+    assert set(named) == {behind}
+    tables_written = results.root / "tables"
+    assert f"<!-- members {behind} -->" in (tables_written / "test_log_likelihood.md").read_text(encoding="utf-8")
+    assert f"% members {behind}" in (tables_written / "test_log_likelihood.tex").read_text(encoding="utf-8")
+    assert behind.encode() in (results.root / "figures" / "log_likelihood.png").read_bytes()
 
 
 def assert_loads_nothing(text):
@@ -88,7 +121,7 @@ def assert_loads_nothing(text):
     for _, attrs in found.elements:
         assert not any(name.startswith("on") for name in attrs)
         for name in ("src", "href"):
-            assert attrs.get(name, "#").startswith(("#", "data:image/png;base64,"))
+            assert attrs.get(name, "#").startswith(("#", *(f"{kind}," for kind in PICTURES)))
     assert "url(" not in text
 
 
@@ -216,7 +249,7 @@ def test_a_grid_that_has_not_begun_has_a_page(results):
     results.plan()
     found = page(results)
     assert "33 of 33 members are not finished" in found.text
-    assert [attrs["id"] for attrs in found.all("section")] == ["run", "tables"]
+    assert [attrs["id"] for attrs in found.all("section")] == ["result", "members", "settings"]
 
 
 def test_each_architecture_stands_once_with_the_variants_that_share_it(results, spec):
