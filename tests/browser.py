@@ -5,22 +5,27 @@ import os
 import re
 import shutil
 import subprocess
+from html import escape, unescape
 from pathlib import Path
 
 import pytest
 
-MEASURE = """<script>
-const boxes = {};
-for (const selector of SELECTORS) {
-  boxes[selector] = [...document.querySelectorAll(selector)].map(element => {
-    const box = element.getBoundingClientRect();
-    return [box.left, box.top, box.right, box.bottom];
-  });
-}
-boxes.page = [[0, 0, document.documentElement.scrollWidth, document.documentElement.scrollHeight]];
-document.body.innerHTML = "<pre id='boxes'></pre>";
-document.getElementById("boxes").textContent = JSON.stringify(boxes);
+FRAME = """<!DOCTYPE html><body style="margin: 0"><iframe style="border: 0" width="WIDTH" height="HEIGHT" srcdoc="PAGE">
+</iframe><pre id="boxes"></pre><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+  const page = frame.contentDocument, boxes = {};
+  for (const selector of SELECTORS) {
+    boxes[selector] = [...page.querySelectorAll(selector)].map(element => {
+      const box = element.getBoundingClientRect();
+      return [box.left, box.top, box.right, box.bottom];
+    });
+  }
+  boxes.page = [[0, 0, page.documentElement.scrollWidth, page.documentElement.scrollHeight]];
+  document.getElementById("boxes").textContent = JSON.stringify(boxes);
+};
 </script></body>"""
+"""A page in a frame, as a window of Chromium's is no narrower than 500 pixels."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
@@ -29,14 +34,19 @@ def boxes(page: Path, scratch: Path, selectors: list[str], size: tuple[int, int]
     """Where the elements of a page are, in CSS pixels: left, top, right and bottom of each, by selector; `page` is the
     whole page.
 
-    The page itself allows no script: that which measures is put into a copy without the policy.
+    The page itself allows no script: that which measures is in the page around it.
     """
-    text = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    copy = scratch / "measured.html"
-    copy.write_text(text.replace("</body>", MEASURE.replace("SELECTORS", json.dumps(selectors))), encoding="utf-8")
-    shown = _chromium(scratch, size, "--dump-dom", copy.as_uri())
+    fields = {
+        "PAGE": escape(page.read_text(encoding="utf-8")),
+        "WIDTH": str(size[0]),
+        "HEIGHT": str(size[1]),
+        "SELECTORS": json.dumps(selectors),
+    }
+    around = scratch / "around.html"
+    around.write_text(re.sub("|".join(fields), lambda found: fields[found[0]], FRAME), encoding="utf-8")
+    shown = _chromium(scratch, (size[0] + 200, size[1] + 200), "--dump-dom", around.as_uri())
     (found,) = re.findall(r'<pre id="boxes">(.*?)</pre>', shown)
-    return json.loads(found.replace("&gt;", ">").replace("&amp;", "&"))
+    return json.loads(unescape(found))
 
 
 def _chromium(scratch: Path, size: tuple[int, int], *arguments: str) -> str:

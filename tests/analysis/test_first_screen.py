@@ -42,4 +42,4 @@ def test_a_phone_shows_all_of_it_and_tables_scroll_by_themselves(page, tmp_path)
     width = NARROW[0]
     assert found["page"][0][2] <= width
     for selector in ("img", ".scroll", ".answer", "summary"):
-        assert all(0 <= left and right <= width for left, _, right, _ in found[selector]), selector
+        assert all(left >= 0 and right <= width for left, _, right, _ in found[selector]), selector
