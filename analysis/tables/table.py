@@ -34,7 +34,7 @@ class MeanCell:
     failed: int
     """Number of members that failed."""
     decimals: int = 2
-    """Of means that are below 1,000; larger ones have one."""
+    """At most, of means that are below 1,000; larger ones have one. A standard error has no more than two digits."""
     mark: str = ""
     """The letter of the footnote that says in what the cell differs from a published one."""
 
@@ -44,9 +44,10 @@ class MeanCell:
         if not self.n:
             return "", ""
         decimals = 1 if abs(self.mean) >= 1000 else self.decimals
-        if self.n > 1 and 0 < self.se < 0.5 * 10**-decimals:
-            # A standard error must not be rounded to zero.
-            decimals = min(4, int(np.ceil(-np.log10(self.se))))
+        if self.n > 1 and self.se > 0:
+            first = -int(np.floor(np.log10(self.se)))  # the place of the first digit of the standard error
+            # No more than two of its digits; but it must not be rounded to zero.
+            decimals = min(4, first) if self.se < 0.5 * 10**-decimals else max(0, min(decimals, first + 1))
         return f"{self.mean:.{decimals}f}", f"{self.se:.{decimals}f}" if self.n > 1 else ""
 
     @property

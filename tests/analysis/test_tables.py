@@ -26,6 +26,8 @@ SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
         (MeanCell(3481.46, 4.26, 3, 3, 0, 0), "3481.5 ± 4.3 (3)"),
         (MeanCell(-82.13812, 0.00321, 3, 3, 0, 0), "-82.138 ± 0.003 (3)"),
         (MeanCell(-82.0, 0.0, 2, 2, 0, 0), "-82.00 ± 0.00 (2)"),
+        (MeanCell(-82.138, 1.46, 3, 3, 0, 0), "-82.1 ± 1.5 (3)"),
+        (MeanCell(3481.46, 14.6, 3, 3, 0, 0), "3481 ± 15 (3)"),
         (MeanCell(19.667, 0.333, 3, 3, 0, 0, decimals=1), "19.7 ± 0.3 (3)"),
         (MeanCell(-82.138, 0.104, 2, 3, 1, 0, mark="ab"), "-82.14 ± 0.10 (2/3) [ab], diverged 1"),
         (PlainCell("-82.14"), "-82.14"),
@@ -66,7 +68,7 @@ def test_log_likelihood_by_depth_and_variant(results):
     full = "-81.00 ± 0.58 (3)"
     assert rows == {
         "1": [full, full, full, "–"],
-        "2": ["-81.00 ± 1.00 (2/3), diverged 1", "-80.50 ± 0.50 (2/3)", full, full],
+        "2": ["-81.0 ± 1.0 (2/3), diverged 1", "-80.50 ± 0.50 (2/3)", full, full],
         "3": ["-81.50 ± 0.50 (2/3), failed 1", "0/3, diverged 3", full, full],
     }
 
@@ -166,7 +168,7 @@ def test_the_kl_of_layers_and_its_sum(results, spec):
     ]
     first, second = tables.layer_kl_standard_normal(frames).tables
     assert (first.rows, second.rows) == (("z_1", "z_2", "z_3"), ("z_1", "z_2"))
-    assert first.cells["z_1", "VAE"].text() == "210.00 ± 5.77 (3)"
+    assert first.cells["z_1", "VAE"].text() == "210.0 ± 5.8 (3)"
 
 
 def test_records_without_the_kl_to_a_standard_normal_make_no_table(results, small_spec):
