@@ -168,10 +168,9 @@ class Chapter:
     @property
     def items(self) -> Iterator[TableItem | FigureItem]:
         """Every table and figure, in their order on the page."""
-        for pair in self.result.pairs if self.result else ():
-            yield from (*pair.tables, *pair.figures)
-        for section in self.sections:
-            yield from (*section.tables, *section.figures)
+        for part in (*(self.result.pairs if self.result else ()), *self.sections):
+            yield from part.tables
+            yield from part.figures
 
 
 def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings: Sequence[Drawing]) -> str:
@@ -328,17 +327,17 @@ def _origins(frames: Frames) -> Iterator[Section]:
     found = models(frames)
     if found.architectures:
         yield Section("architectures", "Architectures", models=found)
-    tables = (
+    members = (
         ("Test log-likelihood of every member by seed (nats per image)", run_info.by_seed(frames)),
         ("Members that have not finished", run_info.lost(frames)),
     )
-    yield Section("members", "Members", rows=_filled(tables))
-    tables = (
+    yield Section("members", "Members", rows=_filled(members))
+    settings = (
         ("The grid", run_info.axes(frames)),
         ("Settings of all members", run_info.common_settings(frames)),
         ("Settings that differ", run_info.variant_settings(frames)),
     )
-    yield Section("settings", "Settings", rows=_filled(tables), texts=tuple(run_info.specs(frames)))
+    yield Section("settings", "Settings", rows=_filled(settings), texts=tuple(run_info.specs(frames)))
     rows = _filled((("Data", run_info.data(frames)), ("Machines", run_info.machines(frames))))
     commands = run_info.commands(frames)
     if rows or commands:
