@@ -168,7 +168,8 @@ class Chapter:
     @property
     def items(self) -> Iterator[TableItem | FigureItem]:
         """Every table and figure, in their order on the page."""
-        for part in (*(self.result.pairs if self.result else ()), *self.sections):
+        parts: tuple[Pair | Section, ...] = (*(self.result.pairs if self.result else ()), *self.sections)
+        for part in parts:
             yield from part.tables
             yield from part.figures
 
