@@ -17,7 +17,8 @@
 
 from analysis.statistics.agreement import binarization_error, difference_half_width, verdict, verdict_on_layers
 from analysis.statistics.collapse import layer_activity
-from analysis.statistics.effects import EFFECTS, holm, paired_effects
+from analysis.statistics.contrasts import holm
+from analysis.statistics.effects import EFFECTS, all_effects, paired_effects
 from analysis.statistics.over_seeds import by_layer, cells, mean_over_seeds, monte_carlo_error
 from analysis.statistics.power import detectable, detectable_effects, power_of
 from analysis.statistics.ranking import probability_best, ranks
@@ -26,6 +27,7 @@ from analysis.statistics.two_stages import Block, blocks, half_width, needed, sa
 __all__ = [
     "EFFECTS",
     "Block",
+    "all_effects",
     "binarization_error",
     "blocks",
     "by_layer",
