@@ -87,9 +87,16 @@ def effect_text(row: Mapping[Any, Any]) -> str:
     return f"{first} ({step}) × {second} ({level_text(row['reference_2'])} → {level_text(row['level_2'])})"
 
 
-def p_text(p: float) -> str:
-    """`p = 0.012`, `p < 0.001`; empty where nothing was tested."""
-    return "" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def p_text(row: Mapping[Any, Any]) -> str:
+    """`p = 0.012 (of 14)`: the corrected p value, and of how many effects; empty where nothing was tested.
+
+    Args:
+        row: of `analysis.statistics.all_effects`.
+
+    """
+    p = row["p_holm"]
+    value = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return "" if np.isnan(p) else f"{value} (of {row['family_size']})"
 
 
 def _heading(row: Mapping[Any, Any]) -> str:
@@ -99,7 +106,7 @@ def _heading(row: Mapping[Any, Any]) -> str:
     return f"{row['effect']}: {row['without']} → {row['with']}"
 
 
-def _value(row: Mapping[Any, Any]) -> str:
+def value_text(row: Mapping[Any, Any]) -> str:
     """`+3.21 [+2.90, +3.52]`, or `+3.21` where there is no interval."""
     decimals = 1 if row["quantity"] == "active_units" else 2
     value = f"{row['mean']:+.{decimals}f}"
@@ -107,12 +114,12 @@ def _value(row: Mapping[Any, Any]) -> str:
 
 
 def _cell(row: Mapping[Any, Any]) -> PlainCell:
-    """`+3.21 [+2.90, +3.52] (3)`, `p = 0.012`; with one pair `+3.21 (1/3)`."""
+    """`+3.21 [+2.90, +3.52] (3)`, `p = 0.012 (of 14)`; with one pair `+3.21 (1/3)`."""
     counts, losses = counts_text(row["n"], row["planned"]), losses_text({"diverged": row["diverged"]})
     if not row["n"]:
         return PlainCell(counts, losses)
-    p = p_text(row["p_holm"])
-    return PlainCell(f"{_value(row)} ({counts})", (*([p] if p else []), *losses))
+    p = p_text(row)
+    return PlainCell(f"{value_text(row)} ({counts})", (*([p] if p else []), *losses))
 
 
 def _pooled(title: tuple[str, str], rows: pd.DataFrame, footnotes: tuple[str, ...]) -> Table:
@@ -120,10 +127,9 @@ def _pooled(title: tuple[str, str], rows: pd.DataFrame, footnotes: tuple[str, ..
     cells: dict[tuple[str, str], PlainCell] = {}
     records = rows.to_dict("records")
     for row in records:
-        p = p_text(row["p_holm"])
         texts = {
-            "effect": _value(row) if row["n"] else "",
-            "p": f"{p} of {row['family_size']}" if p else "",
+            "effect": value_text(row) if row["n"] else "",
+            "p": p_text(row),
             "seeds": counts_text(row["n"], row["planned"]),
             "places": counts_text(row["places"], row["all_places"]),
             "diverged": f"{row['diverged_reference']} → {row['diverged_level']}" if row["diverged"] else "0",
@@ -143,7 +149,7 @@ def _pooled_footnotes(rows: pd.DataFrame) -> Iterator[str]:
             "× is an interaction: the effect of the first at the second level of the other, less that at its reference."
         )
     if rows["p"].notna().any():
-        yield "p: two-sided, by Holm's correction over as many effects of the same kind as stand beside it."
+        yield "p: two-sided, by Holm's correction over as many effects of the same kind as it stands beside."
     named = rows[rows["kind"] == "named"]
     for is_foretold, when in ((True, "before"), (False, "after")):
         names = named[(named["family"] == effects.NAMED) == is_foretold]["effect"]

@@ -275,7 +275,7 @@ def test_text_of_an_effect(results):
     row = rows(results)["ladder", 2]
     text = table.cells["2", "ladder: warm → ladder"].text()
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
-    assert text == f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] (4), {p}"
+    assert text == f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] (4), {p} (of 5)"
     latex = tables.latex([table], "effects")
     assert f"${row['mean']:+.2f}$" in latex
     assert r"warm $\to$ ladder" in latex
