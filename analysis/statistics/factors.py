@@ -212,7 +212,7 @@ def _design(place: dict[str, Any], members: pd.DataFrame, axes: Sequence[str], f
     for name in (*(name for name in NAMES if name in differ), *(name for name in differ if name not in NAMES)):
         of_factor = differ[name] & alone
         if of_factor.any():
-            levels = [cell.labels[name] if name in by_name else cell.settings.get(name) for cell in cells]
+            levels = [cell.labels[name] for cell in cells] if name in by_name else _levels(name, cells)
             used = [levels[index] for index in np.flatnonzero(of_factor.any(axis=0))]
             factors.append(Factor(name, words(name), _reference_first(name, used, frames)))
             places = np.argwhere(of_factor).tolist()
@@ -337,7 +337,7 @@ def _differences(cells: Sequence[Cell]) -> dict[str, NDArray[np.bool_]]:
 
 def _is_other(tree: Mapping[str, Any], name: str, value: Any) -> bool:
     """Whether a spec with another value of a field is another member."""
-    if name.startswith(".".join(LAYERS) + ".") and len(value) != len(tree["model"]["layers"]):
+    if _is_of_layers(name) and len(value) != len(tree["model"]["layers"]):
         return True
     content = _content(_text(_with(tree, name, value)))
     return content is None or content != _content(_text(tree))
@@ -370,6 +370,22 @@ def _set_by_axis(axis: str, cells: Sequence[Cell], differ: dict[str, NDArray[np.
     depths = np.array([cell.labels["depth"] for cell in cells])
     differ[axis] = moves & (depths[:, None] == depths)
     return True
+
+
+def _levels(name: str, cells: Sequence[Cell]) -> list[Any]:
+    """The values of a field in some cells. Of a field of the layers, those at the greatest depth of the same cell: the
+    others have less of the same.
+    """
+    if not _is_of_layers(name):
+        return [cell.settings.get(name) for cell in cells]
+    rests = [_text({**cell.labels, "depth": None}) for cell in cells]
+    # Cells come by depth, so that the deepest is the last.
+    deepest = {rest: cell.settings.get(name) for rest, cell in zip(rests, cells, strict=True) if cell.tree}
+    return [deepest.get(rest) for rest in rests]
+
+
+def _is_of_layers(name: str) -> bool:
+    return name.startswith(".".join(LAYERS) + ".")
 
 
 def _reference_first(name: str, levels: Sequence[Any], frames: Frames) -> tuple[Any, ...]:
@@ -423,7 +439,8 @@ def _text(value: Any) -> str:
 def _whole(text: str) -> str:
     """A spec, as JSON, with all defaults of today; as it is where it is no valid spec."""
     try:
-        return _text(MemberSpec.model_validate(json.loads(text)).model_dump(mode="json"))
+        # In the order of the spec, in which factors come.
+        return json.dumps(MemberSpec.model_validate(json.loads(text)).model_dump(mode="json"))
     except ValidationError:
         return text
 

@@ -234,8 +234,8 @@ def _levels(path: str, cells: Sequence[Cell]) -> list[Any]:
     for cell in cells:
         node: Any = cell.member.model_dump(mode="json")
         for part in grids.parse_path(path):
-            found_here = node.get(part) if isinstance(node, dict) else None
-            node = node[part] if isinstance(node, list) and part in range(len(node)) else found_here
+            is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
+            node = node[part] if is_index or (isinstance(node, dict) and part in node) else None
         if not any(grids.same(node, other) for other in found):
             found.append(node)
     return found
@@ -251,9 +251,11 @@ def _unknown_levels(
             continue
         options = {str(level): inline(level) for level in known}
         near = options.get(str(value)) or options.get(closest(str(value), options), "")
-        what = "variant" if is_of_variants else f"cell whose {shorten(name, 80)}"
-        shown = show(value, tree.nearest(path).written)
-        message = f"the grid has no {what} {shown}" if is_of_variants else f"the grid has no {what} is {shown}"
+        if is_of_variants:
+            message = f"the grid has no variant {shorten(repr(value), 80)}"
+        else:
+            shown = show(value, tree.nearest(path).written)
+            message = f"the grid has no cell whose {shorten(name, 80)} is {shown}"
         expected = f"one of {', '.join(options.values())}"
         problem = Problem("inconsistent", tree.locate(path), message, expected, near)
         problems.append(at_look_alike(problem, str(value)))
