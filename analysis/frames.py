@@ -72,7 +72,16 @@ class Frames:
     """Data sets whose files were missing when the folder was last planned, so that members were left out; by name, each
     with what was missing and how it is had."""
     report: ReportSpec = field(default_factory=ReportSpec)
-    """How ours are judged beside published values."""
+    """What the report is to say, and how ours are judged beside published values."""
+    foretold: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Those of `report.contrasts` that were planned before the grid had a result."""
+    specs: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """The resolved specs of members that have begun, as trees, by `digest`."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The further axes of the grid; of several grids, which one it is, is none."""
+        return tuple(name for name in self.factors if name != reader.GRID)
 
     @property
     def planned(self) -> "Frames":
@@ -177,6 +186,8 @@ def _frames(contents: Contents) -> Frames:
         tuple(map(_frames, contents.grids)),
         contents.absent,
         contents.report,
+        contents.foretold,
+        {entry.digest: entry.spec for entry in entries if entry.spec},
     )
 
 

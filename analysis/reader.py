@@ -85,7 +85,9 @@ class Contents:
     absent: dict[str, str] = field(default_factory=dict)
     """Data sets whose files were missing, so that members were left out, each with what is said of them."""
     report: ReportSpec = field(default_factory=ReportSpec)
-    """How ours are judged beside published values, as the grid was last planned."""
+    """What the report is to say, as the grid was last planned."""
+    foretold: dict[str, list[Any]] = field(default_factory=dict)
+    """Those of its contrasts that were planned before the grid had a result."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -146,7 +148,8 @@ def _contents(
     absent: dict[str, str],
 ) -> Contents:
     report = ReportSpec(**grid.report.model_dump(exclude_none=True))
-    return Contents(grid.name, tuple(grid.variants), tuple(entries), faults, grid.stages, grids, absent, report)
+    variants, told = tuple(grid.variants), grid.foretold
+    return Contents(grid.name, variants, tuple(entries), faults, grid.stages, grids, absent, report, told)
 
 
 def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:

@@ -1,4 +1,4 @@
-"""Beyond the paper: the bound against the number of importance samples, and what each of the paper's advances adds."""
+"""Beyond the paper: the bound against the number of importance samples, and what the settings of variants add."""
 
 import matplotlib as mpl
 import pandas as pd
@@ -22,7 +22,7 @@ from analysis.figures.style import (
     variant_styles,
 )
 from analysis.frames import Frames
-from analysis.statistics import EFFECTS, cells, mean_over_seeds
+from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics import paired_effects as effects_on
 
 QUANTITIES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units"}
@@ -88,7 +88,7 @@ def _draw_line(axes: Axes, x: "pd.Series[float]", means: pd.DataFrame, style: Va
 
 
 def paired_effects(frames: Frames) -> Figure | None:
-    """What batch normalization, warm-up and the ladder each add, by depth: mean difference over pairs of one seed.
+    """What each setting adds in which two variants differ alone, by depth: mean difference over pairs of one seed.
 
     Above on the test log-likelihood, below on the number of active units; each panel has a scale of its own. Bars are
     the 95% confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are
@@ -98,7 +98,7 @@ def paired_effects(frames: Frames) -> Figure | None:
     greatest_depth(frames, frames.members)
     found = {quantity: effects_on(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
     found = {quantity: effects for quantity, effects in found.items() if len(effects)}
-    names = [name for name in EFFECTS if any((effects["effect"] == name).any() for effects in found.values())]
+    names = list(dict.fromkeys(name for effects in found.values() for name in effects["effect"]))
     if not names:
         return None
     with mpl.rc_context(STYLE):

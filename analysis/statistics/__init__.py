@@ -8,7 +8,10 @@
 |:--|:--|
 | `agreement` | `difference_half_width`, `binarization_error`, `verdict`, `verdict_on_layers`: do ours agree? |
 | `over_seeds` | `cells`, `by_layer`, `mean_over_seeds`, `monte_carlo_error` |
-| `effects` | `paired_effects`, `holm`: what batch normalization, warm-up and the ladder each add |
+| `factors` | `designs`: what a grid varies, from the resolved specs of its cells |
+| `contrasts` | `Outcomes.contrast`, `holm`: tests of sums of differences between cells, over seeds |
+| `effects` | `all_effects`, `paired_effects`: what each factor adds, in all and at every place |
+| `answer` | `answers`: the best cells, and the effects that hold |
 | `power` | `detectable`, `detectable_effects`, `power_of`: how small an effect the seeds can show |
 | `two_stages` | `sample_size`, `half_width`, `needed`, `blocks`: how many seeds an interval of a given width takes |
 | `ranking` | `ranks`, `probability_best`: which variant is best, and how probably |
@@ -16,8 +19,11 @@
 """
 
 from analysis.statistics.agreement import binarization_error, difference_half_width, verdict, verdict_on_layers
+from analysis.statistics.answer import Answer, BestCell, answers
 from analysis.statistics.collapse import layer_activity
-from analysis.statistics.effects import EFFECTS, holm, paired_effects
+from analysis.statistics.contrasts import holm
+from analysis.statistics.effects import EFFECTS, all_effects, paired_effects
+from analysis.statistics.factors import Design, designs
 from analysis.statistics.over_seeds import by_layer, cells, mean_over_seeds, monte_carlo_error
 from analysis.statistics.power import detectable, detectable_effects, power_of
 from analysis.statistics.ranking import probability_best, ranks
@@ -25,11 +31,17 @@ from analysis.statistics.two_stages import Block, blocks, half_width, needed, sa
 
 __all__ = [
     "EFFECTS",
+    "Answer",
+    "BestCell",
     "Block",
+    "Design",
+    "all_effects",
+    "answers",
     "binarization_error",
     "blocks",
     "by_layer",
     "cells",
+    "designs",
     "detectable",
     "detectable_effects",
     "difference_half_width",

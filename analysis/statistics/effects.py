@@ -1,42 +1,63 @@
-"""What batch normalization, warm-up and the ladder each add, at each depth: paired differences over seeds.
+"""What each factor of a grid adds: simple effects, main effects and interactions, over seeds.
 
-An effect compares two variants that differ in that factor alone, by their resolved settings; each seed that has
-finished under both makes a pair with the difference d_s. With n pairs,
+Every effect is a contrast (`analysis.statistics.contrasts`) between cells that differ in one factor alone
+(`analysis.statistics.factors`). A factor of q levels has q - 1 of them against its reference:
 
-    mean = (1/n) sum_s d_s,   se^2 = sum_s (d_s - mean)^2 / (n (n - 1)),   mean / se ~ t with n - 1 degrees of freedom,
+- *simple*: at one place, that is at one depth and with one value of all other factors;
+- *main*: the mean over all places at which both levels are, each with the same weight;
+- *interaction* of two factors: the effect of the first at a level of the second, less its effect at the reference;
+- *named*: the contrasts that `report.contrasts` of the spec names, over all places at which both sides are.
 
-if there is no effect. The 95% intervals are not adjusted for the number of effects; the p values are, by Holm's method
-(1979), over all effects that are tested on one data set at one place on the further axes. A single pair has no interval
-and no p value. Neither have pairs that are all alike, as counts of units may be: equal differences do not show that the
-spread is zero. Where seeds come in two stages, se and the degrees of freedom are those of
-`analysis.statistics.two_stages`. A pair is dropped, and counted, if one of its members has diverged, failed or not
+Factors that are nested in one another, as the settings of a choice, have simple effects alone.
+
+The 95% intervals are for each effect alone. The p values are corrected by Holm's method (1979) for all effects of a
+quantity in one family on one data set: main effects, interactions, simple effects, and the contrasts that were named
+before the first result. Contrasts that were named later are corrected together with the simple effects. A single pair
+has no interval and no p value. Neither have pairs that are all alike, as counts of units may be: equal differences do
+not show that the spread is zero. A pair is dropped, and counted, if one of its members has diverged, failed or not
 finished. Where one of the paper's factors is an axis of the grid, its values make variants of their own (`VAE,
 batch_norm = True`).
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import permutations
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
-from analysis.caveats import canonical
+from analysis import reader
 from analysis.columns import FACTORS, inference_model
 from analysis.frames import Frames
+from analysis.statistics.contrasts import Difference, Outcomes, holm
+from analysis.statistics.factors import NAMES, Design, Factor, designs, text_of_level
 
-CONFIDENCE = 0.95
-"""Of the intervals of effects."""
 EFFECTS = ("batch normalization", "warm-up", "ladder")
-"""The names of the effects."""
+"""The names of the paper's effects."""
 BATCH_NORM, WARM_UP, LADDER = EFFECTS
 LADDER_STEP = ("VAE", "Prob. ladder")
 """The labels of the inference models from the one of which to the other the effect of the ladder is."""
+MAIN, INTERACTIONS, SIMPLE, NAMED = FAMILIES = (
+    "main effects",
+    "interactions",
+    "simple effects",
+    "contrasts named beforehand",
+)
+"""What p values are corrected for together."""
+STATISTICS = ("mean", "se", "low", "high", "p")
+COUNTS = (
+    "sd",
+    "df",
+    "n",
+    "planned",
+    "places",
+    "all_places",
+    "left_out",
+    "diverged",
+    "diverged_reference",
+    "diverged_level",
+)
 
 
-def paired_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:
+def all_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:
     """Every effect on a quantity.
 
     Args:
@@ -44,129 +65,107 @@ def paired_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.
         quantity: a column of `Frames.members`, such as `test_log_likelihood` (nats per image) or `active_units`.
 
     Returns:
-        One row per effect, depth, pair of variants, data set and place on the other axes: `dataset`, the other axes,
-        `depth`, `effect` (one of `EFFECTS`), `without` and `with` (the variants), `quantity`, `mean` (the value with
-        the factor minus the value without it), `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `sd` (of the
-        differences; where seeds come in two stages, of those of the first) and its degrees of freedom `df`, `n`
-        (pairs), `planned`, `diverged` (pairs of which a member has diverged), `data_canonical` (of all their members,
-        see `analysis.caveats.canonical`). NaN where there are too few pairs.
+        One row per effect: `dataset`, the further axes and `depth` (as far as its cells have them in common), `kind`
+        (`main`, `interaction`, `simple` or `named`), `effect` (its name), `factor` (the path of a field, or the name of
+        an axis or a contrast), `reference` and `level` (from the one of which to the other it is), `factor_2`,
+        `reference_2` and `level_2` (of an interaction), `place` (of a simple effect, in words), `without` and `with`
+        (the variants of the two cells), `quantity`, `mean` (the value at the level less the value at the reference),
+        `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `family` (what `p_holm` is corrected for) and
+        `family_size` (effects in it that have a p value), `sd` (of the differences; where seeds come in two stages, of
+        those of the first) and its degrees of freedom `df`, `n` (seeds), `planned`, `places` (that it is the mean
+        over), `all_places` and `left_out` (those of them that lack a seed, in words), `diverged` (pairs of which a
+        member has diverged), `diverged_reference` and `diverged_level` (members on either side), `data_canonical` (of
+        all members, see `analysis.caveats.canonical`). NaN where there are too few pairs.
 
     """
-    frames = frames.as_variants(FACTORS)
-    rows = [row for group in frames.groups() for row in _group_effects(group.place, group.frames.members, quantity)]
-    keys = ["dataset", *frames.factors]
-    columns = [*keys, "depth", "effect", "without", "with", "quantity", "mean", "se", "low", "high", "p"]
-    table = pd.DataFrame(rows, columns=[*columns, "sd", "df", "n", "planned", "diverged", "data_canonical"])
-    corrected = table.groupby(keys, sort=False, dropna=False)["p"].transform(lambda p: holm(p.to_numpy(dtype=float)))
-    table.insert(len(columns), "p_holm", corrected.astype(float))
+    factors = frames.as_variants(FACTORS).factors
+    rows = [row for design in designs(frames) for row in _of_design(design, quantity)]
+    names = ["kind", "effect", "factor", "reference", "level", "factor_2", "reference_2", "level_2", "place"]
+    columns = ["dataset", *factors, "depth", *names, "without", "with", "quantity", *STATISTICS]
+    table = pd.DataFrame(rows, columns=[*columns, "family", *COUNTS, "data_canonical"])
+    table["depth"] = table["depth"].astype("Int64")
+    apart = ["dataset", *(name for name in factors if name == reader.GRID), "family"]
+    by_family = table.groupby(apart, sort=False, dropna=False)["p"]
+    corrected = by_family.transform(lambda p: holm(p.to_numpy(dtype=float))).astype(float)
+    table.insert(len(columns), "p_holm", corrected)
+    table.insert(len(columns) + 2, "family_size", by_family.transform("count").astype(int))
     return table
 
 
-def holm(p: NDArray[Any]) -> NDArray[Any]:
-    """Holm's step-down adjustment of m p values: max over j <= i of min(1, (m - j + 1) p_(j)) for the i-th smallest.
+def paired_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:
+    """The simple effects on a quantity: at every place one row, with the columns of `all_effects`.
 
     Args:
-        p: p values [m]. NaN marks what was not tested: it is not counted in m, and stays NaN.
-
-    Returns:
-        The adjusted p values, in the order of `p`.
-
-    Examples:
-        >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).round(2).tolist()
-        [0.03, nan, 0.06, 0.06]
+        frames: a grid, or any part of it.
+        quantity: a column of `Frames.members`.
 
     """
-    adjusted = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = (len(order) - np.arange(len(order))) * p[order]
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps)) if len(order) else steps
-    return adjusted
+    table = all_effects(frames, quantity)
+    return table[table["kind"] == "simple"].reset_index(drop=True).astype({"depth": int})
 
 
-def _group_effects(place: dict[str, Any], members: pd.DataFrame, quantity: str) -> Iterator[dict[str, Any]]:
-    """The rows of `paired_effects` of one group of members, without `p_holm`."""
-    depths = sorted({int(depth) for depth in members["depth"]})
-    by_depth = {
-        depth: dict(iter(members[members["depth"] == depth].groupby("variant", observed=True))) for depth in depths
-    }
-    settings = {depth: {name: _settings(own) for name, own in cells.items()} for depth, cells in by_depth.items()}
-    for depth, cells in by_depth.items():
-        for (without, first), (with_, second) in permutations(cells.items(), 2):
-            # Where a cell has not begun, another depth at which both variants have begun shows in what they differ;
-            # a single layer does not, because there a ladder is a VAE.
-            candidates = (depth, *(other for other in depths if other > 1))
-            pairs = ((settings[at].get(without), settings[at].get(with_)) for at in candidates)
-            a, b = next((pair for pair in pairs if None not in pair), (None, None))
-            effect = _effect(a, b, depth) if a and b else None
-            if effect is not None:
-                row = {**place, "depth": depth, "effect": effect, "without": without, "with": with_}
-                yield {**row, "quantity": quantity, **_difference(first, second, quantity)}
+def _of_design(design: Design, quantity: str) -> Iterator[dict[str, Any]]:
+    outcomes = Outcomes([cell.members for cell in design.cells], quantity)
+
+    def row(places: Sequence[Sequence[Difference]], family: str, **about: Any) -> dict[str, Any]:
+        found = outcomes.contrast(places)
+        cells = [[cell for *pair, _ in place for cell in pair] for place in places]
+        left_out = "; ".join(design.in_words(*cells[place]) for place in found["left_out"]) if len(places) > 1 else ""
+        sides = zip(*[[design.cells[cell].labels["variant"] for cell in pair] for *pair, _ in places[0]], strict=True)
+        variants = dict(zip(("without", "with"), (names[-1] for names in sides), strict=True))
+        common = design.common(*(cell for own in cells for cell in own))
+        variants = variants if len(places) == 1 or "variant" in common else {}
+        labels = {name: value for name, value in common.items() if name != "variant"}
+        about = {**design.place, **labels, **about, **variants, "quantity": quantity}
+        return {**about, **found, "family": family, "all_places": len(places), "left_out": left_out}
+
+    for factor in design.factors:
+        for level in factor.levels[1:]:
+            pairs = [[(pair.reference, pair.other, 1)] for pair in design.between(factor.name, factor.reference, level)]
+            about = _about(factor, level, design)
+            if pairs and factor.name not in design.nested:
+                yield row(pairs, MAIN, kind="main", **about)
+            for pair in pairs:
+                place = design.in_words(*pair[0][:2])
+                yield row([pair], SIMPLE, kind="simple", place=place, **about)
+    for first, second, levels, places in _crossed(design):
+        about = _about(first, levels[0], design)
+        other = _about(second, levels[1], design)
+        about["effect"] = f"{about['effect']} × {other.pop('effect')}"
+        yield row(places, INTERACTIONS, kind="interaction", **about, **{f"{key}_2": own for key, own in other.items()})
+    for name, wished in design.report.contrasts.items():
+        named = [[(first, second, 1)] for first, second in design.named(name, wished)]
+        if named:
+            is_foretold = list(design.foretold.get(name, ())) == list(wished)
+            reference, level = map(text_of_level, wished)
+            about = {"effect": name, "factor": name, "reference": reference, "level": level}
+            yield row(named, NAMED if is_foretold else SIMPLE, kind="named", **about)
 
 
-def _settings(cell: pd.DataFrame) -> dict[str, Any] | None:
-    """The paper's factors and the background of a cell's members; None if they are not known, empty if not alike."""
-    found = cell[["inference", "batch_norm", "warm_up", "background"]].drop_duplicates()
-    if found.isna().all(axis=None):
-        return None
-    return {} if len(found) > 1 or found.isna().any(axis=None) else {str(k): v for k, v in found.iloc[0].items()}
+def _about(factor: Factor, level: Any, design: Design) -> dict[str, Any]:
+    """What the effect of a level is called."""
+    name = factor.words
+    if NAMES.get(factor.name) == name and factor.name == "model.inference":
+        depth = max(cell.labels["depth"] for cell in design.cells)
+        labels = tuple(inference_model(str(own), depth).label for own in (factor.reference, level))
+        name = LADDER if labels == LADDER_STEP else name
+    levels = {"reference": text_of_level(factor.reference), "level": text_of_level(level)}
+    return {"effect": name, "factor": factor.name, **levels}
 
 
-def _effect(a: Mapping[str, Any], b: Mapping[str, Any], depth: int) -> str | None:
-    """What a variant with the settings b adds to one with the settings a at a depth; None unless they differ in exactly
-    one factor, and only the second has it.
-    """
-    # With one layer the ladder is the VAE. There may be further inference models, which differ from both.
-    first, second = (inference_model(settings["inference"], depth) for settings in (a, b))
-    steps: dict[str, tuple[object, object]] = {
-        BATCH_NORM: (bool(a["batch_norm"]), bool(b["batch_norm"])),
-        WARM_UP: (float(a["warm_up"]), float(b["warm_up"])),
-        LADDER: (first, second),
-    }
-    different = [name for name, (before, after) in steps.items() if before != after]
-    if a["background"] != b["background"] or len(different) != 1:
-        return None
-    is_added = {
-        BATCH_NORM: steps[BATCH_NORM] == (False, True),
-        WARM_UP: not a["warm_up"],
-        LADDER: (first.label, second.label) == LADDER_STEP,
-    }
-    return different[0] if is_added[different[0]] else None
-
-
-def _difference(without: pd.DataFrame, with_: pd.DataFrame, quantity: str) -> dict[str, Any]:
-    """Statistics of the pairs by seed."""
-    keys, columns = ["seed", "stage"], ["status", quantity]
-    both = without[[*keys, *columns]].merge(with_[[*keys, *columns]], on=keys, suffixes=("", "_with"))
-    finished = (both["status"] == "finished") & (both["status_with"] == "finished")
-    found = (both[f"{quantity}_with"] - both[quantity])[finished].dropna()
-    differences = found.to_numpy(dtype=float)
-    first = found[both.loc[found.index, "stage"] == 1].to_numpy(dtype=float)
-    return {
-        **_paired_t(differences, first),
-        "n": len(differences),
-        "planned": len(both),
-        "diverged": int(((both["status"] == "diverged") | (both["status_with"] == "diverged")).sum()),
-        "data_canonical": canonical(pd.concat([without["data_canonical"], with_["data_canonical"]])),
-    }
-
-
-def _paired_t(differences: NDArray[Any], first: NDArray[Any]) -> dict[str, float]:
-    """`mean`, `se`, `low`, `high`, `p`, `sd` and `df` of a paired t test; NaN where there are too few differences.
-
-    Args:
-        differences: all of them [n].
-        first: those of the first stage, which alone give the spread; where there is one stage, all [df + 1].
-
-    """
-    n, df = len(differences), max(len(first) - 1, 0)
-    mean = float(differences.mean()) if n else np.nan
-    if not df:
-        return {"mean": mean, **dict.fromkeys(("se", "low", "high", "p", "sd"), np.nan), "df": df}
-    sd = float(first.std(ddof=1)) if np.ptp(first) else 0.0
-    se = float(sd / np.sqrt(n))
-    if not se:
-        return {"mean": mean, "se": se, **dict.fromkeys(("low", "high", "p"), np.nan), "sd": sd, "df": df}
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * se
-    p = 2 * float(stats.t.sf(abs(mean) / se, df))
-    return {"mean": mean, "se": se, "low": mean - half, "high": mean + half, "p": p, "sd": sd, "df": df}
+def _crossed(design: Design) -> Iterator[tuple[Factor, Factor, tuple[Any, Any], list[list[Difference]]]]:
+    """Every two factors, a level of each, and the places at which all four cells are."""
+    own = [factor for factor in design.factors if factor.name not in design.nested]
+    for place, first in enumerate(own):
+        for second in own[place + 1 :]:
+            for one in first.levels[1:]:
+                across = {pair.reference: pair.other for pair in design.between(first.name, first.reference, one)}
+                for two in second.levels[1:]:
+                    up = {pair.reference: pair.other for pair in design.between(second.name, second.reference, two)}
+                    places: list[list[Difference]] = [
+                        [(cell, across[cell], -1), (up[cell], across[up[cell]], 1)]
+                        for cell in across
+                        if cell in up and across.get(up[cell], -1) == up.get(across[cell], -2)
+                    ]
+                    if places:
+                        yield first, second, (one, two), places

@@ -22,9 +22,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from analysis.columns import FACTORS
 from analysis.frames import Frames
-from analysis.statistics.effects import CONFIDENCE, paired_effects
+from analysis.statistics.contrasts import CONFIDENCE
+from analysis.statistics.effects import paired_effects
 
 POWER = 0.8
 """With what probability a detectable effect is found."""
@@ -83,14 +83,13 @@ def detectable_effects(frames: Frames, quantity: str = "test_log_likelihood") ->
         quantity: a column of `Frames.members`.
 
     Returns:
-        The columns of `paired_effects` with `tests` (effects that are tested on the same data set at the same place on
-        the further axes, over which Holm's correction is), `detectable` and `detectable_holm` (without and with it, in
-        the units of the quantity). NaN where the spread is not known, or zero.
+        The columns of `paired_effects` with `tests` (effects over which Holm's correction is), `detectable` and
+        `detectable_holm` (without and with it, in the units of the quantity). NaN where the spread is not known, or
+        zero.
 
     """
     table = paired_effects(frames, quantity)
-    keys = ["dataset", *(factor for factor in frames.factors if factor not in FACTORS)]
-    table["tests"] = table.groupby(keys, sort=False, dropna=False)["p"].transform("count").astype(int)
+    table["tests"] = table["family_size"]
     alone = [_detectable(row, 1) for row in table.to_dict("records")]
     corrected = [_detectable(row, row["tests"]) for row in table.to_dict("records")]
     return table.assign(detectable=np.array(alone, dtype=float), detectable_holm=np.array(corrected, dtype=float))

@@ -26,7 +26,8 @@ from scipy import stats
 
 from analysis.columns import FACTORS
 from analysis.frames import Frames
-from analysis.statistics.effects import CONFIDENCE, paired_effects
+from analysis.statistics.contrasts import CONFIDENCE
+from analysis.statistics.effects import paired_effects
 from analysis.statistics.over_seeds import cells
 from hvae_spec.errors import UserError
 from hvae_spec.records.result import DONE
@@ -90,6 +91,8 @@ def needed(frames: Frames) -> pd.DataFrame:
         names = rows["variant"].astype(str)
     else:
         rows = paired_effects(frames)
+        # Seeds are shared at one place on the axes: what an axis adds is no effect within a block.
+        rows = rows[rows[by].notna().all(axis=1)]
         names = rows["effect"] + ": " + rows["without"].astype(str) + " → " + rows["with"].astype(str)
     has_spread = rows["sd"] > 0
     rows = rows.assign(compared=names)
@@ -130,8 +133,8 @@ def blocks(frames: Frames) -> list[Block]:
     rows = needed(frames)
     if rows.empty:
         raise UserError(
-            "grid.seeds.of: effect: no two variants of the grid differ in batch normalization, warm-up or the ladder "
-            "alone\n      expected of: cell, or variants that do"
+            "grid.seeds.of: effect: no two variants of the grid differ in one setting alone\n"
+            "      expected of: cell, or variants that do"
         )
     by = ["dataset", *frames.factors, "depth"]
     found = []

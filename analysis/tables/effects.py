@@ -1,6 +1,6 @@
-"""Tables of the paired effects of batch normalization, warm-up and the ladder, by depth."""
+"""Tables of effects: main effects and interactions, and the simple effects at every place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,32 +9,44 @@ import pandas as pd
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
+from analysis.statistics.factors import level_text
 from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
 
 QUANTITIES = {
-    "test_log_likelihood": "Paired effects on the test log-likelihood (nats per image)",
-    "active_units": "Paired effects on the number of active units",
+    "test_log_likelihood": "the test log-likelihood (nats per image)",
+    "active_units": "the number of active units",
 }
-"""The quantities that effects are tabulated of, and the titles of their tables."""
+"""The quantities that effects are tabulated of, and what titles of tables call them."""
+POOLED = ("effect", "p", "seeds", "places", "diverged")
+"""Columns of the tables of main effects and interactions."""
 
 
 def paired_effects(frames: Frames) -> TableSet:
-    """What batch normalization, warm-up and the ladder each add to the test log-likelihood (nats per image) and to the
-    number of active units, by depth.
+    """What each factor adds to the test log-likelihood (nats per image) and to the number of active units.
 
-    One table per quantity, data set and place on the further axes; a grid in which no two variants differ in one of
-    these factors alone has none. The tidy frame holds the rows of `analysis.statistics.paired_effects`.
+    Two tables per quantity and data set: of main effects, interactions and named contrasts, where these are averaged
+    over several places, and of the simple effects at every place. A grid in which no two cells differ in one field
+    alone has none. The tidy frame holds the rows of `analysis.statistics.all_effects`.
     """
     frames = frames.as_variants(FACTORS)
-    found = {quantity: effects.paired_effects(frames, quantity) for quantity in QUANTITIES}
+    found = {quantity: effects.all_effects(frames, quantity) for quantity in QUANTITIES}
     tables = []
-    for quantity, title in QUANTITIES.items():
-        for group in frames.groups():
+    for quantity, words in QUANTITIES.items():
+        for group in frames.groups(across=frames.axes):
             own = group.rows(found[quantity])
-            if own["planned"].any():
-                footnotes = (*_footnotes(own), *grid_footnotes(frames, group.frames))
-                tables.append(by_effect((title, group.title), own, _cell, footnotes))
+            footnotes = grid_footnotes(frames, group.frames)
+            simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]
+            if not own["planned"].any():
+                continue
+            if (pooled["all_places"] > 1).any() or pooled["kind"].ne("main").any():
+                title = f"Main effects and interactions on {words}"
+                tables.append(_pooled((title, group.title), pooled, footnotes))
+            if len(simple):
+                title = f"Simple effects on {words}"
+                rows = simple.assign(row=simple["place" if frames.axes else "depth"].astype(str))
+                notes = (*_footnotes(simple), *footnotes)
+                tables.append(by_effect((title, group.title), rows, _cell, notes, "place" if frames.axes else "L"))
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
 
 
@@ -43,46 +55,123 @@ def by_effect(
     rows: pd.DataFrame,
     cell: Callable[[Mapping[Any, Any]], PlainCell],
     footnotes: tuple[str, ...],
+    row_heading: str = "L",
 ) -> Table:
-    """A table with a row per depth, and a column per effect and pair of variants, effect by effect.
+    """A table with a row per place, and a column per effect and pair of variants or levels, effect by effect.
 
     Args:
         title: the quantity and the subject of the table.
-        rows: with the columns of `analysis.statistics.paired_effects`.
+        rows: with the columns of `analysis.statistics.paired_effects`, and the labels of the table's rows in `row`.
         cell: makes a cell of one of them.
         footnotes: what stands below the table.
+        row_heading: heading of the row labels.
 
     """
-    columns = {
-        (effect, row["without"], row["with"]): f"{effect}: {row['without']} → {row['with']}"
-        for effect in effects.EFFECTS
-        for row in rows[rows["effect"] == effect].to_dict("records")
-    }
-    cells = {
-        (str(row["depth"]), columns[row["effect"], row["without"], row["with"]]): cell(row)
-        for row in rows.to_dict("records")
-    }
-    labels = [str(depth) for depth in sorted(rows["depth"].unique())]
-    return Table(*title, "L", tuple(labels), tuple(columns.values()), cells, footnotes)
+    records = rows.to_dict("records")
+    cells = {(str(row["row"]), _heading(row)): cell(row) for row in records}
+    labels, columns = dict.fromkeys(str(row["row"]) for row in records), dict.fromkeys(map(_heading, records))
+    return Table(*title, row_heading, tuple(labels), tuple(columns), cells, footnotes)
+
+
+def effect_text(row: Mapping[Any, Any]) -> str:
+    """The name of a main effect, an interaction or a named contrast: `learning rate: 0.001 → 0.0003`.
+
+    Args:
+        row: of `analysis.statistics.all_effects`.
+
+    """
+    step = f"{level_text(row['reference'])} → {level_text(row['level'])}"
+    if row["kind"] != "interaction":
+        return f"{row['effect']}: {step}"
+    first, second = str(row["effect"]).split(" × ")
+    return f"{first} ({step}) × {second} ({level_text(row['reference_2'])} → {level_text(row['level_2'])})"
+
+
+def p_text(row: Mapping[Any, Any]) -> str:
+    """`p = 0.012 (of 14)`: the corrected p value, and of how many effects; empty where nothing was tested.
+
+    Args:
+        row: of `analysis.statistics.all_effects`.
+
+    """
+    p = row["p_holm"]
+    value = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return "" if np.isnan(p) else f"{value} (of {row['family_size']})"
+
+
+def _heading(row: Mapping[Any, Any]) -> str:
+    """The name of a simple effect: by the variants, or where there is one variant, by the levels."""
+    if row["without"] == row["with"]:
+        return effect_text(row)
+    return f"{row['effect']}: {row['without']} → {row['with']}"
+
+
+def value_text(row: Mapping[Any, Any]) -> str:
+    """`+3.21 [+2.90, +3.52]`, or `+3.21` where there is no interval."""
+    decimals = 1 if row["quantity"] == "active_units" else 2
+    value = f"{row['mean']:+.{decimals}f}"
+    return value if np.isnan(row["p"]) else f"{value} [{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]"
 
 
 def _cell(row: Mapping[Any, Any]) -> PlainCell:
-    """`+3.21 [+2.90, +3.52] (3)`, `p = 0.012`; with one pair `+3.21 (1/3)`."""
+    """`+3.21 [+2.90, +3.52] (3)`, `p = 0.012 (of 14)`; with one pair `+3.21 (1/3)`."""
     counts, losses = counts_text(row["n"], row["planned"]), losses_text({"diverged": row["diverged"]})
     if not row["n"]:
         return PlainCell(counts, losses)
-    decimals = 1 if row["quantity"] == "active_units" else 2
-    value = f"{row['mean']:+.{decimals}f}"
-    if np.isnan(row["p_holm"]):
-        return PlainCell(f"{value} ({counts})", losses)
-    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
-    interval = f"[{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]"
-    return PlainCell(f"{value} {interval} ({counts})", (p, *losses))
+    p = p_text(row)
+    return PlainCell(f"{value_text(row)} ({counts})", (*([p] if p else []), *losses))
+
+
+def _pooled(title: tuple[str, str], rows: pd.DataFrame, footnotes: tuple[str, ...]) -> Table:
+    """A table with a row per main effect, interaction and named contrast."""
+    cells: dict[tuple[str, str], PlainCell] = {}
+    records = rows.to_dict("records")
+    for row in records:
+        texts = {
+            "effect": value_text(row) if row["n"] else "",
+            "p": p_text(row),
+            "seeds": counts_text(row["n"], row["planned"]),
+            "places": counts_text(row["places"], row["all_places"]),
+            "diverged": f"{row['diverged_reference']} → {row['diverged_level']}" if row["diverged"] else "0",
+        }
+        cells |= {(effect_text(row), column): PlainCell(text) for column, text in texts.items() if text}
+    labels = tuple(dict.fromkeys(map(effect_text, records)))
+    return Table(*title, "effect", labels, POOLED, cells, (*_pooled_footnotes(rows), *footnotes))
+
+
+def _pooled_footnotes(rows: pd.DataFrame) -> Iterator[str]:
+    yield (
+        "Effect: the mean difference of seeds, of each over all places at which both levels are, with the 95% interval "
+        "by Student's t over seeds in brackets; it covers other seeds, given these test images."
+    )
+    if (rows["kind"] == "interaction").any():
+        yield (
+            "× is an interaction: the effect of the first at the second level of the other, less that at its reference."
+        )
+    if rows["p"].notna().any():
+        yield "p: two-sided, by Holm's correction over as many effects of the same kind as it stands beside."
+    named = rows[rows["kind"] == "named"]
+    for is_foretold, when in ((True, "before"), (False, "after")):
+        names = named[(named["family"] == effects.NAMED) == is_foretold]["effect"]
+        if len(names):
+            family = "for each other alone" if is_foretold else "together with the simple effects"
+            yield f"Named {when} the first result, and corrected {family}: {', '.join(dict.fromkeys(names))}."
+    for row in rows.to_dict("records"):
+        if row["left_out"] and (row["places"] or row["diverged"]):
+            yield f"{effect_text(row)} leaves out what lacks a seed: {row['left_out']}."
+    yield from _divergences(rows)
+
+
+def _divergences(rows: pd.DataFrame) -> Iterator[str]:
+    if rows["diverged"].any():
+        yield (
+            "Effects are among seeds that finished on both sides. Diverged: members at the reference → at the level."
+        )
 
 
 def _footnotes(rows: pd.DataFrame) -> tuple[str, ...]:
     footnotes = ["Mean difference over pairs of the same seed (number of pairs; n/planned where pairs are missing)."]
-    tested = int(rows["p"].notna().sum())
+    tested = int(rows["family_size"].max())
     if tested:
         footnotes.append("In brackets: 95% confidence interval by Student's t, not adjusted for the number of effects.")
         effects_tested = f"{tested} effects" if tested > 1 else "single effect"

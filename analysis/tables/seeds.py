@@ -30,7 +30,8 @@ def detectable_effects(frames: Frames) -> TableSet:
         if own["detectable"].notna().any():
             title = ("Smallest effects that the seeds can show (nats per image)", group.title)
             footnotes = (*_power_footnotes(own), *grid_footnotes(frames, group.frames))
-            tables.append(by_effect(title, own, _detectable_cell, footnotes))
+            rows = own.assign(row=own["depth"].astype(str))
+            tables.append(by_effect(title, rows, _detectable_cell, footnotes))
     return TableSet("detectable_effects", tuple(tables), found)
 
 

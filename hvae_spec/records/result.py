@@ -280,6 +280,8 @@ class ReportSettings(FileModel):
 
     tolerance: Tolerance = None
     active_units_tolerance: Tolerance = None
+    reference: dict[str, Any] = {}
+    contrasts: dict[Text, list[Any]] = {}
 
 
 class PlannedGrid(FileModel):
@@ -292,6 +294,8 @@ class PlannedGrid(FileModel):
     """How many seeds there are, where they come in two stages."""
     report: ReportSettings = ReportSettings()
     """How the report judges."""
+    foretold: dict[Text, list[Any]] = {}
+    """Those of the report's contrasts that were planned before the grid had a result."""
 
 
 class NamedGrid(PlannedGrid):

@@ -64,6 +64,8 @@ def check(
         problems += found
     if experiment.grid.exclude and not any(path[:1] == ("grid",) for path in faulty):
         problems += _exclusion_problems(experiment, tree, labels)
+    if not faulty:
+        problems += _report_problems(experiment, tree, cells)
     if not problems and not faulty:
         problems = _same_model_problems(cells, tree)
     if not cells and not problems:
@@ -191,6 +193,72 @@ def _exclusion_problems(experiment: Experiment, tree: Node, labels: list[dict[st
         if strict and len(problems) == before and not any(grids.matches(entry, label) for label in labels):
             message = "the excluded cell does not exist in this combination"
             problems.append(Problem("inconsistent", tree.locate(path), message, "a cell of the grid"))
+    return problems
+
+
+def _report_problems(experiment: Experiment, tree: Node, cells: Sequence[Cell]) -> list[Problem]:
+    """References and contrasts of the report that name no field, level or variant of the grid.
+
+    As for exclusions, none is held against variants and axes that were replaced over its head.
+    """
+    report, axes = experiment.report, experiment.grid.axes
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    full = experiment.model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
+    problems: list[Problem] = []
+    for section, entries in (("reference", report.reference), ("contrasts", report.contrasts)):
+        for name, wished in entries.items():
+            path: Loc = ("report", section, name)
+            factor = name if name in axes else "variant"
+            if not _is_held(tree, path, factor) or not cells:
+                continue
+            is_of_variants = name not in axes and section == "contrasts" and name.split(".")[0] not in grids.SECTIONS
+            if not is_of_variants and name not in axes:
+                try:
+                    grids.set_path(copy.deepcopy(full), name, None)
+                except UnknownPathError as error:
+                    problems.append(_unknown_path(error, tree, path, full))
+                    continue
+            known = variants if is_of_variants else list(axes[name]) if name in axes else _levels(name, cells)
+            places: list[Loc] = [path] if section == "reference" else [(*path, 0), (*path, 1)]
+            values = [wished] if section == "reference" else wished
+            problems += _unknown_levels(tree, dict(zip(places, values, strict=True)), known, name, is_of_variants)
+            if section == "contrasts" and grids.same(*wished):
+                message = f"{shorten(repr(name), 80)} compares {inline(wished[0])} with itself"
+                problems.append(Problem("inconsistent", tree.locate(path), message, "two that differ"))
+    return problems
+
+
+def _levels(path: str, cells: Sequence[Cell]) -> list[Any]:
+    """The values of a field in some cells, each once."""
+    found: list[Any] = []
+    for cell in cells:
+        node: Any = cell.member.model_dump(mode="json")
+        for part in grids.parse_path(path):
+            is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
+            node = node[part] if is_index or (isinstance(node, dict) and part in node) else None
+        if not any(grids.same(node, other) for other in found):
+            found.append(node)
+    return found
+
+
+def _unknown_levels(
+    tree: Node, wished: dict[Loc, Any], known: Sequence[Any], name: str, is_of_variants: bool
+) -> list[Problem]:
+    problems = []
+    for path, value in wished.items():
+        # Of a choice with settings, the name is enough.
+        if any(grids.same(value, level) or (isinstance(level, dict) and list(level) == [value]) for level in known):
+            continue
+        options = {str(level): inline(level) for level in known}
+        near = options.get(str(value)) or options.get(closest(str(value), options), "")
+        if is_of_variants:
+            message = f"the grid has no variant {shorten(repr(value), 80)}"
+        else:
+            shown = show(value, tree.nearest(path).written)
+            message = f"the grid has no cell whose {shorten(name, 80)} is {shown}"
+        expected = f"one of {', '.join(options.values())}"
+        problem = Problem("inconsistent", tree.locate(path), message, expected, near)
+        problems.append(at_look_alike(problem, str(value)))
     return problems
 
 

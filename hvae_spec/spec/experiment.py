@@ -148,6 +148,11 @@ class MemberSpec(SpecModel):
         return _content(self, frozenset())
 
     @property
+    def content_of_results(self) -> dict[str, Any]:
+        """The part of `content` that numbers of a result depend on."""
+        return _content(self, _affecting("nothing"))
+
+    @property
     def measured(self) -> dict[str, Any]:
         """How the trained member is measured: values of the fields that affect its evaluation alone, by dotted path."""
         tree = self.model_dump(mode="json")
@@ -212,7 +217,7 @@ def content_hashes(member: MemberSpec) -> ContentHashes:
     """The hashes of a member's content but for its seed."""
     training = _content(member, _affecting("evaluation", "nothing"))
     trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
-    evaluation = {**_content(member, _affecting("nothing")), "estimator": ESTIMATOR}
+    evaluation = {**member.content_of_results, "estimator": ESTIMATOR}
     return ContentHashes(*(_hash(part) for part in (trajectory, training, evaluation)))
 
 

@@ -1,6 +1,8 @@
 """What the report says of the results. It is of no member, so that no digest sees it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from hvae_spec.spec.base import InFloat64, Positive, SpecModel
 
@@ -8,10 +10,11 @@ Quantity = Literal["test_log_likelihood", "active_units"]
 COMPARED = InFloat64("it is compared with a difference of two float64")
 TOLERANCE, TOLERANCES = 0.3, {"norb": 30.0}
 """Nats per image, where a spec says nothing, and on which data sets they are others."""
+Compared = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
 class ReportSpec(SpecModel):
-    """How ours are judged beside the published values."""
+    """What is asked of the results, and how ours are judged beside the published values."""
 
     tolerance: Annotated[Positive | None, COMPARED] = None
     """How far a test log-likelihood may be from the published one and still agree, in nats per image. Null: 0.3, about
@@ -19,6 +22,13 @@ class ReportSpec(SpecModel):
     are densities of 1,024 pixels, 30, which is less than all steps but one from a row of Table 3 to the next."""
     active_units_tolerance: Annotated[Positive, COMPARED] = 2.0
     """The same for the number of active units of a layer, and of all layers."""
+    reference: dict[str, Any] = Field(default_factory=dict)
+    """The level that effects of a factor are measured from, by the dotted path of a field or the name of an axis:
+    `{training.optimizer.adam.lr: 1e-3}`. Else it is what the paper compares with, or the first in the grid."""
+    contrasts: dict[str, Compared] = Field(default_factory=dict)
+    """Comparisons that the experiment is made for, from the first to the second: of two variants under a name of one's
+    own, `{sharing: [separate, shared]}`, or of two levels of a field or an axis under its path or name. They are
+    corrected for each other alone if they are planned before the first result."""
 
     def of(self, quantity: Quantity, dataset: str) -> float:
         """The tolerance of a quantity on a data set."""

@@ -49,6 +49,12 @@ def rows(results, quantity="test_log_likelihood"):
     return {(row["effect"], row["depth"]): row for row in table.to_dict("records")}
 
 
+def simple_effects(results):
+    """The table of the simple effects on the test log-likelihood."""
+    found = tables.paired_effects(analysis.load(results.root)).tables
+    return next(table for table in found if table.quantity.startswith("Simple effects on the test log-likelihood"))
+
+
 def test_effects_are_those_of_a_paired_t_test_on_the_records(results):
     planned = results.grid(outcome(results), spec=SPEC, with_curves=False)
     found = rows(results)
@@ -100,7 +106,7 @@ def test_pairs_with_a_lost_member_are_dropped_and_counted(results):
     assert np.isnan([row[key] for key in ("se", "low", "high", "p", "p_holm")]).all()
     row = rows(results)["batch normalization", 1]
     assert (row["n"], row["diverged"]) == (3, 1)
-    (table, _) = tables.paired_effects(analysis.load(results.root)).tables
+    table = simple_effects(results)
     column = "warm-up: normal → warm"
     assert table.cells["2", column].text() == f"{single['warm'] - single['normal']:+.2f} (1/4), diverged 2"
     assert "A single pair has no interval." in table.footnotes
@@ -115,7 +121,7 @@ def test_cells_that_have_not_begun_are_known_by_another_depth(results):
     # The ladder adds nothing to a single layer, and is not in the grid there.
     assert {key for key in found if key[1] == 1} == {("batch normalization", 1), ("warm-up", 1)}
     assert (found["warm-up", 1]["n"], found["warm-up", 1]["planned"]) == (0, 4)
-    (table, _) = tables.paired_effects(analysis.load(results.root)).tables
+    table = simple_effects(results)
     assert table.cells["1", "warm-up: normal → warm"].text() == "0/4"
     assert ("1", "ladder: warm → ladder") not in table.cells
 
@@ -157,7 +163,7 @@ class Merged(Ladder):
     label, short = "Merged", "merged"
 
 
-def test_an_inference_model_that_the_paper_does_not_have_makes_no_effect(results, monkeypatch):
+def test_an_inference_model_that_the_paper_does_not_have_is_no_ladder(results, monkeypatch):
     monkeypatch.setitem(INFERENCES._items, "merged", Merged())
     # Merged with warm-up differs from `normal` in the warm-up and in q(z|x), and from `warm` in q(z|x).
     spec = SPEC.replace("    ladder: {}", "    merged: {model.inference: merged}").replace(
@@ -165,31 +171,47 @@ def test_an_inference_model_that_the_paper_does_not_have_makes_no_effect(results
     )
     results.grid(outcome(results), spec=spec, with_curves=False)
     found = rows(results)
-    assert {effect for effect, _ in found} == {"batch normalization", "warm-up"}
-    assert "merged" not in {row["with"] for row in found.values()}
+    steps = {(row["effect"], row["without"], row["with"]) for row in found.values()}
+    assert steps == {
+        ("batch normalization", "plain", "normal"),
+        ("warm-up", "normal", "warm"),
+        ("inference model", "warm", "merged"),
+    }
 
 
 def test_variants_of_one_other_inference_model_have_the_effects_of_the_other_factors(results, monkeypatch):
     monkeypatch.setitem(INFERENCES._items, "merged", Merged())
     results.grid(outcome(results), spec=SPEC.replace("inference: vae", "inference: merged"), with_curves=False)
-    # The ladder is no step from it.
-    assert {effect for effect, _ in rows(results)} == {"batch normalization", "warm-up"}
+    # The ladder is no step from it, but another inference model.
+    assert {effect for effect, _ in rows(results)} == {"batch normalization", "warm-up", "inference model"}
 
 
-def test_a_grid_without_the_papers_factors_has_no_effects(results):
+def test_any_setting_in_which_variants_differ_alone_has_effects(results):
     spec = SPEC.split("grid:", maxsplit=1)[0] + "grid: {seeds: [0, 1], variants: {a: {}, b: {training.batch_size: 64}}}"
+    results.grid(outcome(results), spec=spec, with_curves=False)
+    (row,) = paired_effects(analysis.load(results.root)).to_dict("records")
+    assert (row["effect"], row["factor"], row["reference"], row["level"]) == (
+        *("batch size", "training.batch_size"),
+        *(32, 64),
+    )
+    assert (row["without"], row["with"], row["n"]) == ("a", "b", 2)
+
+
+def test_a_grid_whose_variants_differ_in_two_settings_has_no_effects(results):
+    variants = "{a: {}, b: {training.batch_size: 64, training.epochs: 5}}"
+    spec = SPEC.split("grid:", maxsplit=1)[0] + f"grid: {{seeds: [0, 1], variants: {variants}}}"
     results.grid(spec=spec, with_curves=False)
     frames = analysis.load(results.root)
     assert paired_effects(frames).empty
     assert tables.paired_effects(frames).tables == ()
 
 
-def test_each_place_on_an_axis_is_a_family_of_its_own(results):
+def test_simple_effects_of_all_places_are_one_family(results):
     results.grid(outcome(results), spec=SPEC + "  axes: {training.batch_size: [32, 64]}\n", with_curves=False)
     table = paired_effects(analysis.load(results.root))
-    first, second = (own for _, own in table.groupby("training.batch_size"))
-    assert len(first) == len(second) == 5
-    assert first["p_holm"].tolist() == holm(first["p"].to_numpy()).tolist()
+    # Five at each batch size, and one of the batch size for each of the seven cells.
+    assert (len(table), set(table["family"]), set(table["family_size"])) == (17, {"simple effects"}, {10})
+    assert table["p_holm"].dropna().tolist() == holm(table["p"].dropna().to_numpy()).tolist()
 
 
 AXES = """
@@ -212,6 +234,10 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     results.grid(lambda member: results.result(member, number(member)), spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
     table = paired_effects(frames)
+    sizes = table[table["effect"] == "batch size"]
+    assert set(sizes["place"]) == set(sizes["without"]) == set(sizes["with"])
+    assert sizes["mean"].tolist() == pytest.approx([0.1 * 32] * 4)
+    table = table[table["effect"] != "batch size"]
     assert set(table["training.batch_size"]) == {32, 64}
     assert not {"model.batch_norm", "objective.warm_up"} & set(table)
     one = table[table["training.batch_size"] == 32]
@@ -223,7 +249,8 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
         (names[0], names[2]): ("batch normalization", pytest.approx(3)),
         (names[1], names[3]): ("batch normalization", pytest.approx(3)),
     }
-    assert len(tables.paired_effects(frames).tables) == 4
+    # On each of two quantities.
+    assert len(tables.paired_effects(frames).tables) == 2 * 2
     first, second = tables.ranking(frames).tables
     assert first.columns == second.columns == tuple(names)
     assert [first.cells["2", name].text()[0] for name in names] == ["4", "3", "2", "1"]
@@ -244,11 +271,11 @@ def test_figures_of_factors_that_are_axes(results):
 
 def test_text_of_an_effect(results):
     results.grid(outcome(results), spec=SPEC, with_curves=False)
-    (table, _) = tables.paired_effects(analysis.load(results.root)).tables
+    table = simple_effects(results)
     row = rows(results)["ladder", 2]
     text = table.cells["2", "ladder: warm → ladder"].text()
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
-    assert text == f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] (4), {p}"
+    assert text == f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] (4), {p} (of 5)"
     latex = tables.latex([table], "effects")
     assert f"${row['mean']:+.2f}$" in latex
     assert r"warm $\to$ ladder" in latex

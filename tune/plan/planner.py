@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hvae_spec.backend.memory import EVALUATION_SHARE
 from hvae_spec.data.counts import image_pixels
@@ -15,7 +15,7 @@ from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
-from hvae_spec.records.result import IndexedRecord, Status
+from hvae_spec.records.result import GridFile, IndexedRecord, Status
 from hvae_spec.spec.cost import mappings
 from hvae_spec.spec.experiment import ESTIMATOR, MemberSpec
 from hvae_spec.spec.load import Reading
@@ -23,7 +23,7 @@ from tune.plan import devices
 from tune.plan.changes import changes, members_that
 from tune.plan.devices import Machine
 from tune.plan.forecast import Forecaster
-from tune.plan.grid_file import grid_file
+from tune.plan.grid_file import foretold_contrasts, grid_file
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
 from tune.plan.packs import RunInfo, begun_packs, planned_file
@@ -81,6 +81,8 @@ class Plan:
     """What is damaged, each with its remedy: members whose records are stay as they are."""
     blocks: "Mapping[str, list[Block]]"
     """What has the same seeds, by the name of a grid whose seeds come in two stages."""
+    foretold: "Mapping[str, dict[str, list[Any]]]"
+    """The contrasts that were planned before the first result, by the name of the grid."""
 
     @property
     def awaits_seeds(self) -> bool:
@@ -129,7 +131,8 @@ class Plan:
                 new.begin(member.spec)
                 new.finish(inherited_divergence(need))
         absent = {need.member.spec.data.name: need.absent for need in self.left_out}
-        self.results.write_grid(grid_file(self.reading, [need.member for need in self.needs], absent))
+        members = [need.member for need in self.needs]
+        self.results.write_grid(grid_file(self.reading, members, absent, self.foretold))
         # A record that is there is as it is; all others get the spec of the member that is trained or copied.
         made = {need.member.folder: need.member for need in self.needs if need.what in ("training", "divergence")}
         kept = {name: entry for name, entry in self.index.items() if name not in made or name in self.going_on}
@@ -255,7 +258,25 @@ def make_plan(
         notes,
         list(faults),
         blocks,
+        _foretold(reading, needs, before),
     )
+
+
+def _foretold(reading: Reading, needs: Sequence[Need], before: GridFile | None) -> dict[str, dict[str, list[Any]]]:
+    """What `foretold_contrasts` gives, by the name of the grid."""
+    with_results = {
+        need.member.digests.evaluation
+        for need in needs
+        if need.status not in ("pending", "running") or need.retired is not None
+    }
+    return {
+        grid.name: foretold_contrasts(
+            grid,
+            has_results=any(member.digests.evaluation in with_results for member in grid.members),
+            before=before,
+        )
+        for grid in reading.grids
+    }
 
 
 def _without_data(need: Need, absent: Mapping[str, str]) -> Need:

@@ -1,0 +1,141 @@
+"""What a grid answers, in numbers and names: the best cells, the effects that hold, and what they leave out.
+
+The cell with the highest mean is not alone the best: every other cell is compared with it by a paired t test over the
+seeds that both have finished, corrected by Holm's method for all cells that are compared, and those that cannot be told
+from it stand beside it. An effect holds if its corrected p value is below 5%. Both are said of seeds that finished,
+given this test set.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import reader
+from analysis.frames import Frames
+from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
+from analysis.statistics.effects import all_effects
+from analysis.statistics.factors import Design, designs
+from hvae_spec.records.result import DONE
+
+
+@dataclass(frozen=True)
+class BestCell:
+    """A cell that is the best, or cannot be told from it."""
+
+    labels: Mapping[str, Any]
+    """`variant`, `depth` and every further axis."""
+    words: str
+    """The same: `VAE+BN, L = 3, lr = 0.001`."""
+    mean: float
+    """Over its finished members."""
+    low: float
+    """Of its 95% interval; NaN with a single member."""
+    high: float
+    n: int
+    """Finished members."""
+    planned: int
+    diverged: int
+    difference: float
+    """Mean of the best less its own, over the seeds that both have finished; 0 of the best itself."""
+    p_holm: float
+    """Of the difference; NaN where it cannot be tested, and of the best itself."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a grid answers on one data set."""
+
+    place: Mapping[str, Any]
+    """`dataset`, and of several grids `grid`."""
+    quantity: str
+    """The column of `Frames.members` that it is about."""
+    cells: int
+    """Cells with a finished member, among which the best are."""
+    best: tuple[BestCell, ...]
+    """The best and those that cannot be told from it, by their means; empty without a finished member."""
+    tested: int
+    """Effects with a p value."""
+    effects: pd.DataFrame
+    """The rows of `all_effects` that hold: main effects, interactions, named contrasts, and then simple effects."""
+    lost: pd.DataFrame
+    """The rows of `all_effects` in which more members have diverged on one side than on the other."""
+    missing: Mapping[str, int]
+    """Planned members that are not finished, by status."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned member is finished or diverged."""
+        return not set(self.missing) - set(DONE)
+
+
+def answers(frames: Frames, quantity: str = "test_log_likelihood") -> list[Answer]:
+    """What a grid answers, on each data set, and of several grids in each.
+
+    Args:
+        frames: a grid, whatever its state.
+        quantity: a column of `Frames.members` that is better the greater it is.
+
+    """
+    table = all_effects(frames, quantity)
+    return [_answer(design, table, quantity) for design in designs(frames)]
+
+
+def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
+    here = np.logical_and.reduce([table[key] == value for key, value in design.place.items()])
+    own = table[here]
+    order = {kind: place for place, kind in enumerate(("named", "main", "interaction", "simple"))}
+    own = own.sort_values("kind", key=lambda kinds: kinds.map(order), kind="stable")
+    statuses = pd.concat([cell.members["status"] for cell in design.cells]).astype(str)
+    missing = statuses[statuses != "finished"].value_counts(sort=False)
+    best = tuple(_best(design, quantity))
+    return Answer(
+        place={key: value for key, value in design.place.items() if key in ("dataset", reader.GRID)},
+        quantity=quantity,
+        cells=sum(bool((cell.members["status"] == "finished").any()) for cell in design.cells),
+        best=best,
+        tested=int(own["p"].notna().sum()),
+        effects=own[own["p_holm"] < 1 - CONFIDENCE],
+        lost=own[own["diverged_reference"] != own["diverged_level"]],
+        missing={str(status): int(count) for status, count in missing.items()},
+    )
+
+
+def _best(design: Design, quantity: str) -> Iterator[BestCell]:
+    outcomes = Outcomes([cell.members for cell in design.cells], quantity)
+    is_done = ~np.isnan(outcomes.values)
+    finished = [index for index in range(len(design.cells)) if is_done[index].any()]
+    if not finished:
+        return
+    own = {index: _statistics(outcomes, index) for index in finished}
+    best, *others = sorted(finished, key=lambda index: -own[index]["mean"])
+    found = [outcomes.contrast([[(other, best, 1)]]) for other in others]
+    corrected = holm(np.array([row["p"] for row in found], dtype=float))
+    yield _cell(design, outcomes, best, own[best], 0.0, np.nan)
+    for other, row, p in zip(others, found, corrected.tolist(), strict=True):
+        if not p < 1 - CONFIDENCE:
+            yield _cell(design, outcomes, other, own[other], row["mean"], p)
+
+
+def _statistics(outcomes: Outcomes, cell: int) -> dict[str, float]:
+    is_done = ~np.isnan(outcomes.values[cell])
+    return paired_t(outcomes.values[cell][is_done], outcomes.values[cell][is_done & outcomes.is_first])
+
+
+def _cell(
+    design: Design, outcomes: Outcomes, cell: int, own: Mapping[str, float], difference: float, p: float
+) -> BestCell:
+    return BestCell(
+        labels=dict(design.cells[cell].labels),
+        words=design.in_words(cell),
+        mean=own["mean"],
+        low=own["low"],
+        high=own["high"],
+        n=int((~np.isnan(outcomes.values[cell])).sum()),
+        planned=int(outcomes.planned[cell].sum()),
+        diverged=int(outcomes.diverged[cell].sum()),
+        difference=difference,
+        p_holm=p,
+    )
