@@ -1,11 +1,141 @@
-"""What was asked and what came out, in a few sentences."""
+"""What was asked and what came out, in a few sentences: the first that a report says."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from analysis.frames import Frames
+from analysis.statistics import Answer, BestCell, answers, designs
+from analysis.statistics.contrasts import CONFIDENCE
+from analysis.tables.effects import effect_text, value_text
+
+QUANTITY = "test log-likelihood"
+BEST, EFFECTS = 3, 4
+"""How many cells beside the best and how many effects are named; the others are counted."""
 
 
 def question(frames: Frames) -> str:
-    return "How does it depend?"
+    """What was asked: `report.question` of the spec, or else what the factors of the grid ask.
+
+    Examples:
+        `How does the test log-likelihood on mnist depend on depth, batch normalization, warm-up and ladder?`
+
+    """
+    if asked := getattr(frames.report, "question", None):
+        return asked
+    found = list(designs(frames))
+    names = dict.fromkeys(factor.words for design in found for factor in design.factors)
+    depth = ["depth"] if any(design.varies_in_depth for design in found) else []
+    factors = [*depth, *names]
+    datasets = listed(dict.fromkeys(str(design.place["dataset"]) for design in found))
+    return (
+        f"How does the {QUANTITY} on {datasets} depend on {listed(factors)}?"
+        if factors
+        else (f"What is the {QUANTITY} on {datasets}?")
+    )
 
 
 def answer(frames: Frames) -> tuple[str, ...]:
-    return ("So.",)
+    """The answer on each data set: the best cells with their intervals, the effects that hold, and what diverged or is
+    missing.
+    """
+    found = answers(frames)
+    several = len(found) > 1
+    return tuple(
+        (f"{_where(one)}: " if several else "") + " ".join(_sentences(one)) for one in found if list(_sentences(one))
+    )
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a list in a sentence.
+
+    Examples:
+        >>> listed(["depth"]), listed(["depth", "warm-up", "ladder"])
+        ('depth', 'depth, warm-up and ladder')
+
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _where(one: Answer) -> str:
+    return ", ".join(str(value) for value in one.place.values())
+
+
+def _sentences(one: Answer) -> Iterator[str]:
+    if not one.best:
+        yield "No member has finished yet."
+        return
+    yield from _best(one)
+    yield _effects(one)
+    yield from _lost(one)
+
+
+def _best(one: Answer) -> Iterator[str]:
+    best, *others = one.best
+    if one.cells == 1:
+        yield f"{best.words}: {_value(best)}."
+        return
+    yield f"Best of {one.cells} cells: {best.words}, with {_value(best)}."
+    if others:
+        named = "; ".join(cell.words for cell in others[:BEST])
+        named += f"; and {len(others) - BEST} more" * (len(others) > BEST)
+        # Where p is missing, a pair of seeds is; where it is there, the seeds do not tell the cells apart.
+        untested = all(np.isnan(cell.p_holm) for cell in others)
+        why = "as no two of its seeds can be compared" if untested else f"at {1 - CONFIDENCE:.0%} by Holm's correction"
+        yield f"Not told apart from it, {why}: {named}."
+
+
+def _value(cell: BestCell) -> str:
+    """`-82.14 [-82.60, -81.68] nats (3 seeds)`."""
+    interval = "" if np.isnan(cell.low) else f" [{cell.low:.2f}, {cell.high:.2f}]"
+    return f"{cell.mean:.2f}{interval} nats ({cell.n} seed{'s' * (cell.n != 1)})"
+
+
+def _effects(one: Answer) -> str:
+    """What holds, pooled effects first; of a factor whose main effect is named, no simple ones."""
+    if not one.tested:
+        return "No effect is tested: that takes two finished seeds on both sides."
+    rows = one.effects.to_dict("records")
+    pooled = {row["effect"] for row in rows if row["kind"] != "simple"}
+    shown = [row for row in rows if row["kind"] != "simple" or row["effect"] not in pooled]
+    if not shown:
+        return f"None of the {one.tested} effects that are tested can be told from zero."
+    named = [_effect(row) for row in shown[:EFFECTS]]
+    named += [f"{len(shown) - EFFECTS} more"] * (len(shown) > EFFECTS)
+    return f"Of the {one.tested} effects that are tested, these hold: {'; '.join(named)}."
+
+
+def _effect(row: dict[Any, Any]) -> str:
+    """`batch normalization: off → on, +1.97 [+1.23, +2.71] nats (p = 0.012)`."""
+    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
+    place = f" at {row['place']}" if row["kind"] == "simple" and not pd.isna(row["place"]) and row["place"] else ""
+    pooled = " on average" if row["kind"] == "main" and row["all_places"] > 1 else ""
+    return f"{effect_text(row)}{place}, {value_text(row)} nats{pooled} ({p})"
+
+
+def _lost(one: Answer) -> Iterator[str]:
+    diverged = one.missing.get("diverged", 0)
+    if diverged:
+        sides = [_side(row) for row in one.lost.to_dict("records") if row["kind"] != "interaction"]
+        more = f"; more on one side of {listed(dict.fromkeys(sides))}" if sides else ""
+        yield (f"{_members(diverged)} diverged{_at(one.best)}{more}: all of this is among the seeds that finished.")
+    open_ = {status: count for status, count in one.missing.items() if status != "diverged"}
+    if open_:
+        counts = listed([f"{count} {status}" for status, count in open_.items()])
+        yield f"Not all is done: {counts}."
+
+
+def _side(row: dict[Any, Any]) -> str:
+    return str(row["effect"])
+
+
+def _at(best: Sequence[BestCell]) -> str:
+    count = sum(cell.diverged for cell in best[:1])
+    return f" ({count} of the best cell)" if count else ""
+
+
+def _members(count: int) -> str:
+    return f"{count} member{'s' * (count != 1)}"

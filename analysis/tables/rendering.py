@@ -54,12 +54,19 @@ def markdown(tables: Sequence[Table]) -> str:
 def _markdown_section(table: Table) -> str:
     lines = [f"## {escape_markdown(table.title)}", ""]
     heading = [escape_markdown(text) for text in (table.row_heading, *table.columns)]
-    body = [[escape_markdown(row), *(_text(table, row, column) for column in table.columns)] for row in table.rows]
+    body = [
+        [escape_markdown(row), *(_markdown_cell(table, row, column) for column in table.columns)] for row in table.rows
+    ]
     widths = [max(3, *(len(line[place]) for line in (heading, *body))) for place in range(len(heading))]
     rule = [":" + "-" * (width - 1) if place == 0 else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
     for line in (heading, rule, *body):
         lines.append("| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |")
     return "\n".join([*lines, ""])
+
+
+def _markdown_cell(table: Table, row: str, column: str) -> str:
+    text = _text(table, row, column)
+    return f"**{text}**" if (row, column) in table.best else text
 
 
 def latex(tables: Sequence[Table], label: str) -> str:
@@ -97,7 +104,7 @@ def _latex_table(table: Table, label: str) -> str:
     for row in table.rows:
         if row == "total":
             lines.append(r"\midrule")
-        texts = [_latex_row_label(row), *(_latex_cell(table, row, column) for column in table.columns)]
+        texts = [_latex_row_label(row), *(_latex_marked(table, row, column) for column in table.columns)]
         lines.append(" & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
@@ -108,6 +115,12 @@ def _latex_row_label(row: str) -> str:
         return f"$z_{{{layer[1]}}}$" if len(layer[1]) > 1 else f"${row}$"
     # After the end of a row LaTeX takes a bracket or an asterisk for an option.
     return "{}" * row.startswith(("[", "*")) + escape_latex(row)
+
+
+def _latex_marked(table: Table, row: str, column: str) -> str:
+    text = _latex_cell(table, row, column)
+    # Mathematics has a bold version of its own.
+    return rf"{{\boldmath\bfseries {text}}}" if (row, column) in table.best else text
 
 
 def _latex_cell(table: Table, row: str, column: str) -> str:
@@ -132,11 +145,15 @@ def html_table(table: Table) -> str:
     heading = "".join(f'<th scope="col">{escape_html(text)}</th>' for text in (table.row_heading, *table.columns))
     lines = [f'<table aria-label="{escape_html(table.title)}">', f"<thead><tr>{heading}</tr></thead><tbody>"]
     for row in table.rows:
-        texts = [escape_html(_text(table, row, column, "\n")).replace("\n", "<br>") for column in table.columns]
-        cells = "".join(f"<td>{text}</td>" for text in texts)
+        cells = "".join(_html_cell(table, row, column) for column in table.columns)
         label = f"<i>z</i><sub>{row[2:]}</sub>" if re.fullmatch(r"z_\d+", row) else escape_html(row)
         lines.append(f'<tr{" class=total" * (row == "total")}><th scope="row">{label}</th>{cells}</tr>')
     return "\n".join([*lines, "</tbody></table>"])
+
+
+def _html_cell(table: Table, row: str, column: str) -> str:
+    text = escape_html(_text(table, row, column, "\n")).replace("\n", "<br>")
+    return f"<td{' class=best' * ((row, column) in table.best)}>{text}</td>"
 
 
 def terminal(tables: Sequence[Table]) -> "RichTable":
@@ -158,7 +175,10 @@ def terminal(tables: Sequence[Table]) -> "RichTable":
         for number, row in enumerate(table.rows):
             # Only the first row of a section names its data set and its place on the axes.
             labels = [Text(table.subject if number == 0 else "")] if len(tables) > 1 else []
-            texts = [Text(_text(table, row, column, "\n")) for column in columns]
+            texts = [
+                Text(_text(table, row, column, "\n"), style="bold" if (row, column) in table.best else "")
+                for column in columns
+            ]
             result.add_row(*labels, Text(row), *texts)
         result.add_section()
     return result

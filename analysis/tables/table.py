@@ -112,6 +112,8 @@ class Table:
     """By row and column; what is not here is not in the grid."""
     footnotes: tuple[str, ...]
     """What is said below it."""
+    best: frozenset[tuple[str, str]] = frozenset()
+    """The cells that are marked, by row and column: the best, and those that cannot be told from it."""
 
     @property
     def title(self) -> str:
