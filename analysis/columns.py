@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from analysis import reader
 from analysis.reader import Entry
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
@@ -107,7 +106,7 @@ def as_entry(value: Any) -> Any:
     """A value as one entry of a column: lists and mappings as their JSON text."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    return None if value is None else reader.plain(value)
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
 def at(tree: Any, path: str) -> Any:

@@ -1,6 +1,5 @@
 """What a results folder holds: the grid as last planned, joined with the records that exist."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
-from hvae_spec.spec.labels import GRID, LABELS
+from hvae_spec.spec.labels import GRID, LABELS, level_text
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 
@@ -38,7 +37,7 @@ class Entry:
     """The evaluation digest."""
     training_digest: str
     labels: dict[str, Any]
-    """`dataset`, `depth`, `variant`, `seed`, and the value on every further axis by its dotted path."""
+    """`dataset`, `depth`, `variant`, `seed`, and the level on every further axis by its dotted path or its name."""
     planned: bool
     """Whether the grid as last planned has this member. Without a grid.json, every record counts as planned."""
     folder: Path
@@ -158,7 +157,7 @@ def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Con
                 raise RecordError(
                     f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
                 )
-            own.append(replace(by_digest[digest], labels={key: plain(value) for key, value in labels.items()}))
+            own.append(replace(by_digest[digest], labels=_plain_labels(labels)))
         yield _contents(grid, own, (), (), file.absent)
 
 
@@ -256,7 +255,7 @@ def _entry(
     return Entry(
         member.digest,
         member.training,
-        {key: plain(value) for key, value in member.labels.items()},
+        _plain_labels(member.labels),
         planned,
         record.folder,
         evaluation.folder,
@@ -297,9 +296,14 @@ def _check_labels(path: Path, labels: dict[str, Any]) -> None:
         raise RecordError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
 
 
-def plain(value: Any) -> Any:
-    """The value of a factor as one entry of a column: lists, mappings and null as their JSON text.
+def _plain_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels as entries of columns. In grids that were planned by earlier versions, lists and mappings are no texts."""
+    return {key: plain_level(value) for key, value in labels.items()}
+
+
+def plain_level(value: Any) -> Any:
+    """A level as one entry of a column: numbers, flags and texts as they are, all others as text.
 
     Null must be a value like any other, or else pandas would drop its cells as missing.
     """
-    return json.dumps(value) if value is None or isinstance(value, list | tuple | dict) else value
+    return level_text(value) if value is None or isinstance(value, list | tuple | dict) else value

@@ -24,6 +24,7 @@ from hvae_spec.spec import equations
 from hvae_spec.spec.choices import nonlinearity
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.labels import level_text
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The content security policy: nothing is loaded, images and the style sheet are in the page itself."""
@@ -191,7 +192,7 @@ def _run(frames: Frames) -> str:
     depths = ", ".join(map(str, sorted(members["depth"].unique())))
     datasets = ", ".join(dict.fromkeys(members["dataset"]))
     names = [str(name) for name in members["variant"].cat.categories if (members["variant"] == name).any()]
-    axes = [(factor, " / ".join(map(str, dict.fromkeys(members[factor])))) for factor in frames.factors]
+    axes = [(factor, " / ".join(map(level_text, dict.fromkeys(members[factor])))) for factor in frames.factors]
     grid = [("data", datasets), ("depths L", depths), ("variants", "; ".join(names)), *axes, ("seeds", seeds)]
     times = run_info.finished_between(frames)
     if times:

@@ -137,7 +137,7 @@ def _origin(segment: Segment) -> tuple[str, str, str, str]:
 
 
 def _place(frames: Frames, row: dict[Any, Any]) -> str:
-    factors = (f"{factor} = {row[factor]}" for factor in frames.factors)
+    factors = (frames.label(factor, row[factor]) for factor in frames.factors)
     return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *factors, f"seed {row['seed']}"])
 
 

@@ -131,12 +131,12 @@ def _short_names() -> dict[str, str]:
 
 def _is_name(axis: str) -> bool:
     """Whether an axis has named levels: a dotted path has a dot."""
-    return "." not in axis
+    return "." not in axis and axis != GRID
 
 
 def _headings(axis: str) -> Iterator[str]:
     """What an axis may be called, from short to long."""
-    if _is_name(axis):
+    if "." not in axis:
         yield axis
         return
     parts = axis.split(".")
