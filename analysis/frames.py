@@ -4,6 +4,7 @@ unit; per member and number of importance samples.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pandas as pd
 from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Contents, Entry
-from hvae_spec.records.layout import ACTIVE, LABELS
+from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
-from hvae_spec.spec.grid import slug
+from hvae_spec.spec.grid import LONGEST_NAME, slug
+from hvae_spec.spec.labels import LABELS, level_label
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 
@@ -26,6 +28,13 @@ METRICS = (
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
+STATISTICS = (
+    *("as_claimed", "claimed", "compared", "detectable", "df", "difference", "effect", "estimate", "factor"),
+    *("fine_tuning", "found", "high", "last_epoch", "low", "mc_se", "mean", "n", "order", "p", "paper", "published"),
+    *("quantity", "rank", "row", "sd", "se", "table", "tolerance", "total", "unlike", "value", "verdict", "with"),
+    *("without", "y"),
+)
+"""Names of columns that statistics and tables put beside those of axes, besides the ones that are in the frames."""
 COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
@@ -36,7 +45,8 @@ class Frames:
     name: str
     """The grid's name."""
     factors: tuple[str, ...]
-    """Columns of the further axes: their dotted paths."""
+    """Columns of the further axes: their dotted paths, and the names of those with named levels (`lr_level` where there
+    is a column `lr` already). Levels are numbers, flags and texts (see `hvae_spec.spec.labels`)."""
     members: pd.DataFrame
     """One row per member: labels, `stage` (1, or 2 for seeds of a second stage), status, metrics (nats per image; `_se`
     is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
@@ -96,21 +106,32 @@ class Frames:
         )
         return replace(self, members=members, epochs=epochs, units=units, bounds=bounds, grids=())
 
+    def label(self, factor: str, level: Any) -> str:
+        """What a level of one of `factors` is called: `batch 64`."""
+        return level_label(factor, level, self.factors)
+
     def as_variants(self, axes: Sequence[str]) -> "Frames":
-        """The same members with these axes in their variants' names: `VAE, batch_norm = True`."""
+        """The same members with these axes in their variants' names: `VAE, batch norm on`."""
         own = [factor for factor in self.factors if factor in axes]
         if not own:
             return self
         ordered = self.members.sort_values("variant", kind="stable")
-        categories = list(dict.fromkeys(_names(ordered, own)))
+        categories = list(dict.fromkeys(self._names(ordered, own)))
         members, epochs, units, bounds = (
-            frame.assign(variant=pd.Categorical(_names(frame, own), categories=categories, ordered=True)).drop(
+            frame.assign(variant=pd.Categorical(self._names(frame, own), categories=categories, ordered=True)).drop(
                 columns=own
             )
             for frame in (self.members, self.epochs, self.units, self.bounds)
         )
         factors = tuple(factor for factor in self.factors if factor not in own)
         return replace(self, factors=factors, members=members, epochs=epochs, units=units, bounds=bounds)
+
+    def _names(self, frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
+        """Every row's variant and its place on some axes."""
+        names = frame["variant"].astype(str)
+        for axis in axes:
+            names = names + ", " + frame[axis].map(partial(self.label, axis)).astype(str)
+        return names
 
     def groups(self, across: Sequence[str] = ()) -> "Iterator[Group]":
         """The planned members apart by data set and by place on the further axes: one table or figure each.
@@ -124,10 +145,8 @@ class Frames:
         taken: set[str] = set()
         for place in places.itertuples(index=False, name=None):
             where = dict(zip(keys, place, strict=True))
-            title = ", ".join(
-                [str(place[0]), *(f"{key} = {value}" for key, value in zip(keys[1:], place[1:], strict=True))]
-            )
-            stem = slug(title) if len(places) > 1 else ""
+            title = ", ".join([str(place[0]), *(self.label(key, where[key]) for key in keys[1:])])
+            stem = slug(title, LONGEST_NAME) if len(places) > 1 else ""
             # Two titles may differ only in letters that a file name cannot hold.
             name = stem if stem not in taken else f"{stem}-{len(taken) + 1}"
             taken.add(name)
@@ -139,7 +158,7 @@ class Group:
     """The members of one data set at one place on the further axes."""
 
     title: str
-    """`mnist, training.batch_size = 64`"""
+    """`mnist, batch 64`"""
     slug: str
     """`title` for a file name; empty if the grid has only one group."""
     place: dict[str, Any]
@@ -168,10 +187,14 @@ def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
 
 def _frames(contents: Contents) -> Frames:
     entries = contents.entries
-    factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
-    members = _members(entries, contents.variants, factors, contents.stages)
-    labels = members[[*LABELS, *factors, "digest"]]
-    epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
+    axes = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
+    members = _members(entries, contents.variants, axes, contents.stages)
+    labels = members[[*LABELS, *map(_unnamed, axes), "digest"]]
+    whole = (members, _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels))
+    taken = {*STATISTICS, *(column for frame in whole for column in frame)}
+    names = {_unnamed(axis): next(name for name in column_names(axis) if name not in taken) for axis in axes}
+    members, epochs, units, bounds = (frame.rename(columns=names) for frame in whole)
+    factors = tuple(names.values())
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
     return Frames(
         contents.name,
@@ -191,14 +214,6 @@ def _frames(contents: Contents) -> Frames:
     )
 
 
-def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
-    """Every row's variant and its place on some axes."""
-    names = frame["variant"].astype(str)
-    for axis in axes:
-        names = names + f", {axis.rsplit('.', 1)[-1]} = " + frame[axis].astype(str)
-    return names
-
-
 def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
     mask = pd.Series(True, index=table.index)
     for key, value in place.items():
@@ -207,7 +222,7 @@ def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
 
 
 def _members(
-    entries: Sequence[Entry], variants: Sequence[str], factors: Sequence[str], stages: StagedSeeds | None
+    entries: Sequence[Entry], variants: Sequence[str], axes: Sequence[str], stages: StagedSeeds | None
 ) -> pd.DataFrame:
     labels = [entry.labels for entry in entries]
     names = [str(item["variant"]) for item in labels]
@@ -224,7 +239,7 @@ def _members(
         "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
         "seed": [int(item["seed"]) for item in labels],
         "stage": [1 if stages is None or int(item["seed"]) < stages.first else 2 for item in labels],
-        **{factor: [_factor(entry, factor) for entry in entries] for factor in factors},
+        **{_unnamed(axis): [_factor(entry, axis) for entry in entries] for axis in axes},
         "status": pd.Categorical([entry.status for entry in entries], categories=list(STATUSES)),
         "planned": [entry.planned for entry in entries],
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
@@ -359,11 +374,23 @@ def _labeled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
     return labels.take(np.repeat(np.arange(len(labels)), counts)).reset_index(drop=True)
 
 
-def _factor(entry: Entry, path: str) -> Any:
-    """A member's place on an axis; of a record made before the grid had this axis, by its spec."""
-    if path in entry.labels:
-        return entry.labels[path]
-    return reader.plain(at(entry.spec, path)) if entry.spec else None
+def column_names(axis: str) -> tuple[str, str]:
+    """What the column of an axis may be called: as the axis is, or otherwise where there is such a column already."""
+    return axis, f"{axis}_level"
+
+
+def _unnamed(axis: str) -> str:
+    """What the column of an axis is called until it is known which names the others have."""
+    return f"axis {axis}"
+
+
+def _factor(entry: Entry, axis: str) -> Any:
+    """A member's level on an axis; of a record made before the grid had this axis, by its spec, which knows no levels'
+    names.
+    """
+    if axis in entry.labels:
+        return entry.labels[axis]
+    return reader.plain_level(at(entry.spec, axis)) if entry.spec and "." in axis else None
 
 
 def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:

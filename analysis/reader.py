@@ -1,6 +1,5 @@
 """What a results folder holds: the grid as last planned, joined with the records that exist."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import MachineError, RecordError, as_machine_error
 from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
-from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
+from hvae_spec.records.layout import EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
@@ -25,11 +24,9 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
+from hvae_spec.spec.labels import GRID, LABELS, level_text
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
-
-GRID = "grid"
-"""The label of a folder with several grids that says of which of them the other labels are."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Entry:
     """The evaluation digest."""
     training_digest: str
     labels: dict[str, Any]
-    """`dataset`, `depth`, `variant`, `seed`, and the value on every further axis by its dotted path."""
+    """`dataset`, `depth`, `variant`, `seed`, and the level on every further axis by its dotted path or its name."""
     planned: bool
     """Whether the grid as last planned has this member. Without a grid.json, every record counts as planned."""
     folder: Path
@@ -163,7 +160,7 @@ def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Con
                 raise RecordError(
                     f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
                 )
-            own.append(replace(by_digest[digest], labels={key: plain(value) for key, value in labels.items()}))
+            own.append(replace(by_digest[digest], labels=_plain_labels(labels)))
         yield _contents(grid, own, (), (), file.absent)
 
 
@@ -261,7 +258,7 @@ def _entry(
     return Entry(
         member.digest,
         member.training,
-        {key: plain(value) for key, value in member.labels.items()},
+        _plain_labels(member.labels),
         planned,
         record.folder,
         evaluation.folder,
@@ -302,9 +299,14 @@ def _check_labels(path: Path, labels: dict[str, Any]) -> None:
         raise RecordError(f"{path}: labels whose {odd[0]} is not a whole number; run tune.run again to rewrite it")
 
 
-def plain(value: Any) -> Any:
-    """The value of a factor as one entry of a column: lists, mappings and null as their JSON text.
+def _plain_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels as entries of columns. In grids that were planned by earlier versions, lists and mappings are no texts."""
+    return {key: plain_level(value) for key, value in labels.items()}
+
+
+def plain_level(value: Any) -> Any:
+    """A level as one entry of a column: numbers, flags and texts as they are, all others as text.
 
     Null must be a value like any other, or else pandas would drop its cells as missing.
     """
-    return json.dumps(value) if value is None or isinstance(value, list | tuple | dict) else value
+    return level_text(value) if value is None or isinstance(value, list | tuple | dict) else value

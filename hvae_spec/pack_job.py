@@ -7,9 +7,10 @@ from typing import Literal
 
 from hvae_spec.errors import RecordError
 from hvae_spec.records.arrays import check_whole
-from hvae_spec.records.layout import LABELS, Record, Results
+from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import DONE, Source, Status
 from hvae_spec.spec.grid import Member
+from hvae_spec.spec.labels import LABELS, level_label
 
 Kind = Literal["train", "evaluate"]
 
@@ -114,13 +115,11 @@ class PackJob:
         """What a display calls the pack: `mnist L5 VAE+BN, VAE+BN+WU x 6`, with its place on further axes."""
         first = self.members[0].labels
         variants = ", ".join(dict.fromkeys(str(member.labels["variant"]) for member in self.members))
-        axes = [
-            f" {path.rsplit('.', 1)[-1]}={value}"
-            for path, value in first.items()
-            if path not in LABELS and all(member.labels.get(path) == value for member in self.members)
-        ]
+        axes = [axis for axis in first if axis not in LABELS]
+        alike = [axis for axis in axes if all(member.labels.get(axis) == first[axis] for member in self.members)]
+        place = "".join(f" {level_label(axis, first[axis], axes)}" for axis in alike)
         how = " evaluated again" if self.kind == "evaluate" else f" from epoch {self.start_epoch}" * bool(self.extends)
-        return f"{first['dataset']} L{first['depth']} {variants}{''.join(axes)} x {len(self.members)}{how}"
+        return f"{first['dataset']} L{first['depth']} {variants}{place} x {len(self.members)}{how}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from hvae_spec.records.layout import EvaluationRecord, Record
 from hvae_spec.records.result import Segment, TrainingResult
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.fields import NotInReport, SpecField
+from hvae_spec.spec.labels import level_text
 
 Rows = list[tuple[str, ...]]
 """Rows of text; the first is the heading."""
@@ -60,7 +61,7 @@ def axes(frames: Frames) -> Rows:
         ("data", ", ".join(dict.fromkeys(members["dataset"]))),
         ("depths L", ", ".join(map(str, sorted(members["depth"].unique())))),
         ("variants", "; ".join(names)),
-        *((factor, " / ".join(map(str, dict.fromkeys(members[factor])))) for factor in frames.factors),
+        *((factor, " / ".join(map(level_text, dict.fromkeys(members[factor])))) for factor in frames.factors),
         ("seeds", ", ".join(map(str, sorted(members["seed"].unique())))),
     ]
     times = finished_between(frames)
@@ -208,7 +209,7 @@ def _place(frames: Frames, row: dict[Any, Any]) -> str:
 
 
 def _cell(frames: Frames, row: Mapping[Any, Any]) -> str:
-    factors = (f"{factor} = {row[factor]}" for factor in frames.factors)
+    factors = (frames.label(factor, row[factor]) for factor in frames.factors)
     return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *factors])
 
 

@@ -241,7 +241,7 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     assert set(table["training.batch_size"]) == {32, 64}
     assert not {"model.batch_norm", "objective.warm_up"} & set(table)
     one = table[table["training.batch_size"] == 32]
-    names = [f"V, batch_norm = {batch_norm}, warm_up = {warm_up}" for batch_norm in (False, True) for warm_up in (0, 2)]
+    names = [f"V, batch norm {norm}, warm-up {warm_up}" for norm in ("off", "on") for warm_up in (0, 2)]
     found = {(row["without"], row["with"]): (row["effect"], row["mean"]) for row in one.to_dict("records")}
     assert found == {
         (names[0], names[1]): ("warm-up", pytest.approx(2)),
@@ -260,7 +260,7 @@ def test_figures_of_factors_that_are_axes(results):
     results.grid(spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
     names = [drawing.stem for drawing in render(frames) if drawing.name == "paired_effects"]
-    assert names == [f"paired_effects-digits-training-batch-size-{size}" for size in (32, 64)]
+    assert names == [f"paired_effects-digits-batch-{size}" for size in (32, 64)]
     variants = frames.as_variants(FACTORS)
     assert variants.factors == ("training.batch_size",)
     assert [list(frame["variant"].cat.categories) for frame in (variants.members, variants.bounds)] == 2 * [

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import analysis
+from analysis import tables
 from hvae_spec.errors import UserError
 from hvae_spec.records import layout
 from hvae_spec.records.index import indexed, write_index
@@ -119,7 +120,7 @@ def test_groups_across_an_axis_and_their_rows_of_a_table(results, small_spec):
     results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
     frames = analysis.load(results.root)
     groups = list(frames.groups(across=["training.batch_size"]))
-    assert [group.place["training.clip_norm"] for group in groups] == ["null", 4.0]
+    assert [group.place["training.clip_norm"] for group in groups] == ["none", 4.0]
     assert [len(group.frames.members) for group in groups] == [12, 12]
     one, *_ = frames.groups()
     assert one.rows(frames.members)["digest"].tolist() == one.frames.members["digest"].tolist()
@@ -255,12 +256,13 @@ def test_further_axes_are_columns_and_make_groups(results, spec):
     assert frames.factors == ("training.batch_size", "training.clip_norm")
     groups = list(frames.groups())
     assert [group.title for group in groups] == [
-        "digits, training.batch_size = 32, training.clip_norm = null",
-        "digits, training.batch_size = 32, training.clip_norm = 4.0",
-        "digits, training.batch_size = 64, training.clip_norm = null",
-        "digits, training.batch_size = 64, training.clip_norm = 4.0",
+        "digits, batch 32, clip norm none",
+        "digits, batch 32, clip norm 4",
+        "digits, batch 64, clip norm none",
+        "digits, batch 64, clip norm 4",
     ]
     assert [len(group.frames.members) for group in groups] == [33] * 4
+    assert groups[1].slug == "digits-batch-32-clip-norm-4"
     assert len({group.slug for group in groups}) == 4
     assert (groups[2].frames.members["batch_size"] == 64).all()
 
@@ -278,7 +280,41 @@ def test_a_record_older_than_an_axis_takes_its_place_from_its_spec(results, spec
 def test_list_valued_axes_can_be_grouped(results, spec):
     results.grid(spec=spec + "  axes: {model.layers.0.mlp: [[16], [16, 16]]}\n")
     frames = analysis.load(results.root)
-    assert [group.place["model.layers.0.mlp"] for group in frames.groups()] == ["[16]", "[16, 16]"]
+    assert [group.place["model.layers.0.mlp"] for group in frames.groups()] == ["16", "16,16"]
+    assert [group.title for group in frames.groups()] == ["digits, z_1 mlp 16", "digits, z_1 mlp 16,16"]
+
+
+WIDTHS = "width: {narrow: {model.layers.0.mlp: [4]}, wide: {}}"
+UNITS = "units: {few: {}, many: {model.layers.0.units: 9}}"
+
+
+def test_named_levels_are_columns_and_titles(results, small_spec):
+    results.grid(spec=f"{small_spec}  axes: {{{WIDTHS}, {UNITS}}}\n")
+    frames = analysis.load(results.root)
+    # There is a column `units` already, of the settings.
+    assert frames.factors == ("width", "units_level")
+    assert list(frames.members.width.unique()) == ["narrow", "wide"]
+    by_level = frames.members.groupby("units_level")["units"].unique().map(list).to_dict()
+    assert [units.partition("-")[0] for level in ("few", "many") for units in by_level[level]] == ["6", "9"]
+    assert next(frames.groups()).title == "digits, width narrow, units_level few"
+    assert set(frames.units["units_level"]) == set(frames.epochs["units_level"]) == {"few", "many"}
+
+
+def test_an_axis_may_be_called_as_a_column_of_the_statistics(results, small_spec):
+    axes = "  axes: {mean: {finished: {model.layers.0.mlp: [4]}, n: {}}}\n"
+    results.grid(spec=small_spec + axes)
+    frames = analysis.load(results.root)
+    assert frames.factors == ("mean_level",)
+    assert tables.log_likelihood(frames).tidy["mean_level"].unique().tolist() == ["finished", "n"]
+
+
+def test_labels_that_an_earlier_version_wrote_as_lists_are_texts(results, small_spec):
+    axes = "  axes: {model.layers.0.mlp: [[16], [16, 16]]}\n"
+    results.grid(spec=small_spec + axes)
+    path = results.root / "grid.json"
+    path.write_text(path.read_text().replace('"16"', "[16]").replace('"16,16"', "[16, 16]"))
+    assert "[16, 16]" in path.read_text()
+    assert list(analysis.load(results.root).members["model.layers.0.mlp"].unique()) == ["16", "16,16"]
 
 
 def again(results, member, **fields):

@@ -133,8 +133,8 @@ def test_each_place_on_an_axis_has_its_own_figures_elsewhere_if_asked(results, s
     results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64]}\n")
     found = report.write(results.root, tmp_path / "out")
     names = written(tmp_path / "out", found)
-    assert "figures/log_likelihood-digits-training-batch-size-32.png" in names
-    assert "figures/log_likelihood-digits-training-batch-size-64.png" in names
+    assert "figures/log_likelihood-digits-batch-32.png" in names
+    assert "figures/log_likelihood-digits-batch-64.png" in names
     assert len(names) == len(TABLES) + 2 * len(FIGURES) + 1
     assert not (results.root / "tables").exists()
 

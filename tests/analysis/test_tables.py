@@ -125,10 +125,10 @@ def test_each_data_set_and_place_on_the_axes_has_its_own_table(results, spec):
 
     results.grid(outcome, spec=spec + "  axes: {training.batch_size: [32, 64]}\n")
     found = tables.log_likelihood(analysis.load(results.root)).tables
-    assert [table.subject for table in found] == [f"digits, training.batch_size = {size}" for size in (32, 64)]
+    assert [table.subject for table in found] == [f"digits, batch {size}" for size in (32, 64)]
     assert [table.cells["2", "VAE"].text() for table in found] == ["-80.00 ± 0.00 (3)", "-90.00 ± 0.00 (3)"]
     text = shown(tables.terminal(found), 140)
-    assert re.search(r"batch_size = 64 +1 +-90\.00 ± 0\.00 \(3\)", text)
+    assert re.search(r"batch 64 +1 +-90\.00 ± 0\.00 \(3\)", text)
 
 
 def test_active_units_as_in_the_papers_second_table(results):

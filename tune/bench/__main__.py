@@ -12,6 +12,7 @@ from hvae_spec.reading import read
 from hvae_spec.records import provenance
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Cell
+from hvae_spec.spec.labels import level_label
 from hvae_spec.spec.load import Reading
 from tune.bench.startup import startup
 from tune.bench.tables import print_tables
@@ -181,7 +182,7 @@ def grid_shapes(reading: Reading) -> list[tuple[str, MemberSpec]]:
     for cell in distinct.values():
         name = shape_name(cell.member)
         if names[name] > 1:
-            axes = [f"{path.rsplit('.', 1)[-1]} {value}" for path, value in cell.axes.items() if path != "data.dataset"]
+            axes = [level_label(axis, level, cell.factors) for axis, level in cell.factors.items()]
             name = f"{name} ({', '.join([cell.variant, *axes])})"
         taken[name] += 1
         # Two grids may call different cells the same.

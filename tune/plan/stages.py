@@ -46,8 +46,9 @@ def _with_seeds(grid: GridReading, blocks: "list[Block]") -> GridReading:
 
 def _seeds(cell: Cell, blocks: "list[Block]") -> int:
     """How many seeds a cell has: those of its block, as far as they are known."""
-    from analysis.reader import plain
+    from analysis.frames import column_names
 
-    labels: dict[str, Any] = {key: plain(value) for key, value in cell.members[0].labels.items()}
-    own = next(block for block in blocks if all(labels[key] == value for key, value in block.place.items()))
+    labels: dict[str, Any] = cell.members[0].labels
+    named = {name: level for axis, level in labels.items() for name in column_names(axis)}
+    own = next(block for block in blocks if all(named[key] == value for key, value in block.place.items()))
     return len(cell.seeds) if own.seeds is None else own.seeds

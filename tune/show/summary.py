@@ -15,6 +15,7 @@ from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import Status
 from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.grid import Member
+from hvae_spec.spec.labels import headings, level_text
 from tune.measure.cache import shape_name
 from tune.plan.forecast import NOMINAL
 from tune.plan.planner import Plan
@@ -114,13 +115,13 @@ def _print_grids(plan: Plan, console: Console) -> None:
 
 def _print_cells(plan: Plan, console: Console) -> None:
     cells = plan.reading.cells
-    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes if axis != "data.dataset"))
+    axes = headings(dict.fromkeys(axis for cell in cells for axis in cell.factors))
     grids = [grid.name for grid in plan.reading.grids for _ in grid.cells]
     several = len(plan.reading.grids) > 1
     labels = (
         *(("grid",) if several else ()),
         *("data set", "depth", "variant"),
-        *(axis.rsplit(".", 1)[-1] for axis in axes),
+        *axes.values(),
     )
     title = f"{plan.reading.name}: {len(cells)} cells, {len(plan.statuses)} members"
     asked = {need.member.digests.evaluation: need.what for need in plan.needs}
@@ -129,7 +130,7 @@ def _print_cells(plan: Plan, console: Console) -> None:
     table = _table(title, columns, left=("grid", "data set", "variant"))
     for grid, cell in zip(grids[:CELLS], cells, strict=False):
         statuses = [plan.statuses[member.digests.evaluation] for member in cell.members]
-        places = [str(cell.axes.get(axis, "")) for axis in axes]
+        places = [level_text(cell.factors[axis]) if axis in cell.factors else "" for axis in axes]
         wanted = [asked[member.digests.evaluation] for member in cell.members]
         counts = [statuses.count(status) for status in ("finished", "diverged", "failed")]
         counts[1] += wanted.count("divergence")
@@ -148,12 +149,12 @@ def print_seeds(plan: Plan, console: Console) -> None:
         stages, blocks = grid.experiment.grid.stages, plan.blocks.get(grid.name, [])
         if stages is None:
             continue
-        axes = list(dict.fromkeys(key for block in blocks for key in block.place if key not in ("dataset", "depth")))
+        axes = headings(dict.fromkeys(key for block in blocks for key in block.place))
         title = f"Seeds of {grid.name}, for intervals of ±{stages.half_width:g} nats of every {stages.of}"
-        labels = ("data set", "depth", *(axis.rsplit(".", 1)[-1] for axis in axes))
+        labels = ("data set", "depth", *axes.values())
         table = _table(title, (*labels, "from", "expected", "at most"), left=("data set",))
         for block in blocks[:CELLS]:
-            places = [str(block.place[key]) for key in ("dataset", "depth", *axes)]
+            places = [level_text(block.place[key]) for key in ("dataset", "depth", *axes)]
             expected = "unknown" if block.seeds is None else str(block.seeds)
             if block.takes != block.seeds:
                 expected += f" (takes {block.takes:,})"
