@@ -2,8 +2,10 @@
 unit; per member and number of importance samples.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import reader
-from analysis.columns import at, setting_columns
+from analysis.columns import at, setting_columns, setting_fields, sharing
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
@@ -26,17 +28,25 @@ METRICS = (
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
+OF_BOUNDS = ("iw_samples", "bound", "mc_se")
+"""Columns of `Frames.bounds` beside labels."""
+OF_UNITS = ("epoch", "layer", "unit", "kl", "kl_se", "active")
+"""Columns of `Frames.units` beside labels."""
 COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A results folder as tidy DataFrames. A missing value is NaN, everywhere."""
+    """A results folder as tidy DataFrames. A missing value is NaN, everywhere. Every column is once in a frame, and its
+    name is one by which it is an attribute: `frames.members.batch_size`.
+    """
 
     name: str
     """The grid's name."""
-    factors: tuple[str, ...]
-    """Columns of the further axes: their dotted paths."""
+    axes: Mapping[str, str]
+    """The further axes: the column of each, in all four frames, and its path in the spec. `training.batch_size` is the
+    column `batch_size`, that of the setting. Where an axis has other levels than its setting has values, `null` say,
+    `clip_norm_level` holds its levels and `clip_norm` the setting. Titles have the path."""
     members: pd.DataFrame
     """One row per member: labels, `stage` (1, or 2 for seeds of a second stage), status, metrics (nats per image; `_se`
     is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
@@ -75,6 +85,11 @@ class Frames:
     """How ours are judged beside published values."""
 
     @property
+    def factors(self) -> tuple[str, ...]:
+        """Columns of the further axes."""
+        return tuple(self.axes)
+
+    @property
     def planned(self) -> "Frames":
         """Without the records that the grid no longer plans."""
         return self.select(self.members["planned"])
@@ -88,35 +103,43 @@ class Frames:
         return replace(self, members=members, epochs=epochs, units=units, bounds=bounds, grids=())
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
-        """The same members with these axes in their variants' names: `VAE, batch_norm = True`."""
-        own = [factor for factor in self.factors if factor in axes]
+        """The same members with the axes of these paths in their variants' names: `VAE, batch_norm = True`. Settings
+        keep their columns.
+        """
+        own = {column: path for column, path in self.axes.items() if path in axes}
         if not own:
             return self
         ordered = self.members.sort_values("variant", kind="stable")
         categories = list(dict.fromkeys(_names(ordered, own)))
         members, epochs, units, bounds = (
-            frame.assign(variant=pd.Categorical(_names(frame, own), categories=categories, ordered=True)).drop(
-                columns=own
-            )
+            frame.assign(variant=pd.Categorical(_names(frame, own), categories=categories, ordered=True))
             for frame in (self.members, self.epochs, self.units, self.bounds)
         )
-        factors = tuple(factor for factor in self.factors if factor not in own)
-        return replace(self, factors=factors, members=members, epochs=epochs, units=units, bounds=bounds)
+        others = {column: path for column, path in self.axes.items() if column not in own}
+        return replace(
+            self,
+            axes=others,
+            members=members.drop(columns=[column for column in own if column not in setting_fields()]),
+            epochs=epochs.drop(columns=list(own)),
+            units=units.drop(columns=list(own)),
+            bounds=bounds.drop(columns=list(own)),
+        )
 
     def groups(self, across: Sequence[str] = ()) -> "Iterator[Group]":
         """The planned members apart by data set and by place on the further axes: one table or figure each.
 
         Args:
-            across: axes that do not make groups of their own.
+            across: paths of axes that do not make groups of their own.
 
         """
-        frames, keys = self.planned, ["dataset", *(factor for factor in self.factors if factor not in across)]
+        axes = {column: path for column, path in self.axes.items() if path not in across}
+        frames, keys = self.planned, ["dataset", *axes]
         places = frames.members[keys].drop_duplicates()
         taken: set[str] = set()
         for place in places.itertuples(index=False, name=None):
             where = dict(zip(keys, place, strict=True))
             title = ", ".join(
-                [str(place[0]), *(f"{key} = {value}" for key, value in zip(keys[1:], place[1:], strict=True))]
+                [str(place[0]), *(f"{path} = {value}" for path, value in zip(axes.values(), place[1:], strict=True))]
             )
             stem = slug(title) if len(places) > 1 else ""
             # Two titles may differ only in letters that a file name cannot hold.
@@ -159,14 +182,14 @@ def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
 
 def _frames(contents: Contents) -> Frames:
     entries = contents.entries
-    factors = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
-    members = _members(entries, contents.variants, factors, contents.stages)
-    labels = members[[*LABELS, *factors, "digest"]]
+    paths = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
+    members, axes = _members(entries, contents.variants, paths, contents.stages)
+    labels = members[[*LABELS, *axes, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
     return Frames(
         contents.name,
-        factors,
+        axes,
         members,
         epochs,
         units,
@@ -180,11 +203,11 @@ def _frames(contents: Contents) -> Frames:
     )
 
 
-def _names(frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
+def _names(frame: pd.DataFrame, axes: Mapping[str, str]) -> "pd.Series[str]":
     """Every row's variant and its place on some axes."""
     names = frame["variant"].astype(str)
-    for axis in axes:
-        names = names + f", {axis.rsplit('.', 1)[-1]} = " + frame[axis].astype(str)
+    for column, path in axes.items():
+        names = names + f", {path.rsplit('.', 1)[-1]} = " + frame[column].astype(str)
     return names
 
 
@@ -196,8 +219,9 @@ def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
 
 
 def _members(
-    entries: Sequence[Entry], variants: Sequence[str], factors: Sequence[str], stages: StagedSeeds | None
-) -> pd.DataFrame:
+    entries: Sequence[Entry], variants: Sequence[str], paths: Sequence[str], stages: StagedSeeds | None
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`Frames.members`, and `Frames.axes` of the axes at these paths."""
     labels = [entry.labels for entry in entries]
     names = [str(item["variant"]) for item in labels]
     depths = [int(item["depth"]) for item in labels]
@@ -207,13 +231,14 @@ def _members(
     data = [dict(result.get("data") or {}) for result in results]
     divergences = [dict(result.get("divergence") or {}) for result in results]
     layers = range(max(depths))
-    columns: dict[str, Any] = {
+    place: dict[str, Any] = {
         "dataset": [str(item["dataset"]) for item in labels],
         "depth": depths,
         "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
         "seed": [int(item["seed"]) for item in labels],
         "stage": [1 if stages is None or int(item["seed"]) < stages.first else 2 for item in labels],
-        **{factor: [_factor(entry, factor) for entry in entries] for factor in factors},
+    }
+    columns: dict[str, Any] = {
         "status": pd.Categorical([entry.status for entry in entries], categories=list(STATUSES)),
         "planned": [entry.planned for entry in entries],
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
@@ -231,7 +256,8 @@ def _members(
         "data_canonical": [item.get("canonical") for item in data],
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
-        **setting_columns(entries),
+    }
+    records: dict[str, Any] = {
         "continues": [result.get("continues") for result in results],
         "extended_from": [result.get("extended_from") for result in results],
         "folder": [str(entry.folder) for entry in entries],
@@ -242,7 +268,61 @@ def _members(
     # A member without a result has got as far as its learning curve has.
     reached = np.array([max((row["epoch"] for row in entry.epochs), default=0) for entry in entries], dtype=float)
     columns["epochs"] = np.where(np.isnan(columns["epochs"]), reached, columns["epochs"])
-    return pd.DataFrame(columns)
+    settings = setting_columns(entries)
+    levels = {path: [_factor(entry, path) for entry in entries] for path in paths}
+    axes = _axes(levels, settings, {*place, *columns, *records})
+    on_axes = {column: levels[path] for column, path in axes.items()}
+    others = {column: values for column, values in settings.items() if column not in axes}
+    return pd.DataFrame({**place, **on_axes, **columns, **others, **records}), axes
+
+
+def _axes(
+    levels: Mapping[str, Sequence[Any]], settings: Mapping[str, Sequence[Any]], others: set[str]
+) -> dict[str, str]:
+    """The column of each axis, and its path (see `Frames.axes`).
+
+    Args:
+        levels: the levels of all members on each axis, by its path.
+        settings: columns of settings.
+        others: further columns of the members.
+
+    """
+    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS}
+    by_path = {item.dotted: column for column, items in sharing().items() for item in items if column in settings}
+    axes: dict[str, str] = {}
+    for path, own in levels.items():
+        setting = by_path.get(path)
+        if setting is not None and _are_values(own, settings[setting]):
+            axes[setting] = path
+        else:
+            axes[next(name for name in _columns(path) if _is_free(name, {*taken, *axes}))] = path
+    return axes
+
+
+def _are_values(levels: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether the levels of an axis are the values of its setting, as far as both are known. Null is a level like any
+    other, but no value.
+    """
+    return all(
+        level != reader.plain(None) and (value is None or level == value)
+        for level, value in zip(levels, values, strict=True)
+    )
+
+
+def _columns(path: str) -> Iterator[str]:
+    """Names for the column of an axis, best first."""
+    whole, below = (
+        "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text)
+        for text in (path, path.partition(".")[2] or path)
+    )
+    yield from (below, f"{below}_level", f"{whole}_level")
+    yield from (f"axis_{number}" for number in itertools.count(1))
+
+
+def _is_free(name: str, taken: set[str]) -> bool:
+    """Whether a frame can have such a column as an attribute."""
+    is_name = name.isidentifier() and not iskeyword(name) and not hasattr(pd.DataFrame, name)
+    return is_name and name not in taken
 
 
 def _annealed(found: Sequence[Mapping[str, Any]]) -> dict[str, "np.ndarray[Any, Any]"]:

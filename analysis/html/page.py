@@ -191,7 +191,7 @@ def _run(frames: Frames) -> str:
     depths = ", ".join(map(str, sorted(members["depth"].unique())))
     datasets = ", ".join(dict.fromkeys(members["dataset"]))
     names = [str(name) for name in members["variant"].cat.categories if (members["variant"] == name).any()]
-    axes = [(factor, " / ".join(map(str, dict.fromkeys(members[factor])))) for factor in frames.factors]
+    axes = [(path, " / ".join(map(str, dict.fromkeys(members[column])))) for column, path in frames.axes.items()]
     grid = [("data", datasets), ("depths L", depths), ("variants", "; ".join(names)), *axes, ("seeds", seeds)]
     times = run_info.finished_between(frames)
     if times:

@@ -137,8 +137,8 @@ def _origin(segment: Segment) -> tuple[str, str, str, str]:
 
 
 def _place(frames: Frames, row: dict[Any, Any]) -> str:
-    factors = (f"{factor} = {row[factor]}" for factor in frames.factors)
-    return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *factors, f"seed {row['seed']}"])
+    axes = (f"{path} = {row[column]}" for column, path in frames.axes.items())
+    return ", ".join([str(row["dataset"]), f"L = {row['depth']}", str(row["variant"]), *axes, f"seed {row['seed']}"])
 
 
 def _fate(row: dict[Any, Any]) -> str:

@@ -89,7 +89,7 @@ def detectable_effects(frames: Frames, quantity: str = "test_log_likelihood") ->
 
     """
     table = paired_effects(frames, quantity)
-    keys = ["dataset", *(factor for factor in frames.factors if factor not in FACTORS)]
+    keys = ["dataset", *(column for column, path in frames.axes.items() if path not in FACTORS)]
     table["tests"] = table.groupby(keys, sort=False, dropna=False)["p"].transform("count").astype(int)
     alone = [_detectable(row, 1) for row in table.to_dict("records")]
     corrected = [_detectable(row, row["tests"]) for row in table.to_dict("records")]

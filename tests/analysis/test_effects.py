@@ -187,7 +187,7 @@ def test_a_grid_without_the_papers_factors_has_no_effects(results):
 def test_each_place_on_an_axis_is_a_family_of_its_own(results):
     results.grid(outcome(results), spec=SPEC + "  axes: {training.batch_size: [32, 64]}\n", with_curves=False)
     table = paired_effects(analysis.load(results.root))
-    first, second = (own for _, own in table.groupby("training.batch_size"))
+    first, second = (own for _, own in table.groupby("batch_size"))
     assert len(first) == len(second) == 5
     assert first["p_holm"].tolist() == holm(first["p"].to_numpy()).tolist()
 
@@ -212,9 +212,9 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     results.grid(lambda member: results.result(member, number(member)), spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
     table = paired_effects(frames)
-    assert set(table["training.batch_size"]) == {32, 64}
+    assert set(table["batch_size"]) == {32, 64}
     assert not {"model.batch_norm", "objective.warm_up"} & set(table)
-    one = table[table["training.batch_size"] == 32]
+    one = table[table["batch_size"] == 32]
     names = [f"V, batch_norm = {batch_norm}, warm_up = {warm_up}" for batch_norm in (False, True) for warm_up in (0, 2)]
     found = {(row["without"], row["with"]): (row["effect"], row["mean"]) for row in one.to_dict("records")}
     assert found == {
@@ -235,7 +235,7 @@ def test_figures_of_factors_that_are_axes(results):
     names = [drawing.stem for drawing in render(frames) if drawing.name == "paired_effects"]
     assert names == [f"paired_effects-digits-training-batch-size-{size}" for size in (32, 64)]
     variants = frames.as_variants(FACTORS)
-    assert variants.factors == ("training.batch_size",)
+    assert variants.factors == ("batch_size",)
     assert [list(frame["variant"].cat.categories) for frame in (variants.members, variants.bounds)] == 2 * [
         list(dict.fromkeys(variants.members["variant"]))
     ]
