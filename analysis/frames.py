@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import reader
+from analysis import folders, reader
 from analysis.columns import at, setting_columns, setting_fields, sharing
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE, LABELS
@@ -75,14 +75,16 @@ class Frames:
     stages: StagedSeeds | None = None
     """How many seeds there are, where they come in two stages."""
     grids: tuple["Frames", ...] = ()
-    """If the folder holds several grids, the frames of each, with its own labels. A member that several of them have is
-    in the frames of each; in these of the whole folder it is once, and the factor `grid` names the first that has it.
-    """
+    """If there are several grids in the folder, or several folders, the frames of each, with its own labels. A member
+    that several of them have is in the frames of each; in those of the whole it is once, and the factor `grid` names
+    the first that has it."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Data sets whose files were missing when the folder was last planned, so that members were left out; by name, each
     with what was missing and how it is had."""
     report: ReportSpec = field(default_factory=ReportSpec)
     """How ours are judged beside published values."""
+    folder: Path = Path()
+    """The results folder; of several folders side by side, that of each of the `grids`."""
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -180,13 +182,24 @@ def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
     return _frames(reader.read(path, grid, specs))
 
 
+def load_all(paths: Sequence[str | Path]) -> Frames:
+    """The frames of one or several results folders, see `analysis.load`.
+
+    Raises:
+        RecordError: as `load`, and if two folders have the same member on other images.
+
+    """
+    return _frames(folders.read(paths))
+
+
 def _frames(contents: Contents) -> Frames:
     entries = contents.entries
     paths = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
     members, axes = _members(entries, contents.variants, paths, contents.stages)
     labels = members[[*LABELS, *axes, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
-    faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
+    every = (*entries, *(entry for grid in contents.grids for entry in grid.entries))
+    faults = dict.fromkeys([*(fault for entry in every for fault in entry.faults), *contents.faults])
     return Frames(
         contents.name,
         axes,
@@ -200,6 +213,7 @@ def _frames(contents: Contents) -> Frames:
         tuple(map(_frames, contents.grids)),
         contents.absent,
         contents.report,
+        contents.folder,
     )
 
 

@@ -86,6 +86,8 @@ class Contents:
     """Data sets whose files were missing, so that members were left out, each with what is said of them."""
     report: ReportSpec = field(default_factory=ReportSpec)
     """How ours are judged beside published values, as the grid was last planned."""
+    folder: Path = Path()
+    """The results folder; of several folders side by side, none."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -114,7 +116,7 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         for member in planned:
             _check_labels(root / "grid.json", member.labels)
         entries = [_planned(results, member, specs) for member in planned]
-        grids = () if grid is None else tuple(_grids(root / "grid.json", grid, entries))
+        grids = () if grid is None else tuple(_grids(root, grid, entries))
         entries = _with_grid(entries, grids)
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
@@ -134,23 +136,19 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     if grid is None:
-        return Contents(root.name, (), tuple(entries), tuple(faults))
-    return _contents(grid, entries, tuple(faults), grids, grid.absent)
+        return Contents(root.absolute().name, (), tuple(entries), tuple(faults), folder=root)
+    return replace(_contents(root, grid, entries, grid.absent), faults=tuple(faults), grids=grids)
 
 
-def _contents(
-    grid: PlannedGrid,
-    entries: Sequence[Entry],
-    faults: tuple[str, ...],
-    grids: tuple[Contents, ...],
-    absent: dict[str, str],
-) -> Contents:
+def _contents(root: Path, grid: PlannedGrid, entries: Sequence[Entry], absent: dict[str, str]) -> Contents:
     report = ReportSpec(**grid.report.model_dump(exclude_none=True))
-    return Contents(grid.name, tuple(grid.variants), tuple(entries), faults, grid.stages, grids, absent, report)
+    variants = tuple(grid.variants)
+    return Contents(grid.name, variants, tuple(entries), (), grid.stages, (), absent, report, root)
 
 
-def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
+def _grids(root: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
     """What each of several grids calls its members."""
+    path = root / "grid.json"
     by_digest = {entry.digest: entry for entry in entries}
     for grid in file.grids:
         own = []
@@ -161,7 +159,7 @@ def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Con
                     f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
                 )
             own.append(replace(by_digest[digest], labels={key: plain(value) for key, value in labels.items()}))
-        yield _contents(grid, own, (), (), file.absent)
+        yield _contents(root, grid, own, file.absent)
 
 
 def _with_grid(entries: Sequence[Entry], grids: Sequence[Contents]) -> list[Entry]:
