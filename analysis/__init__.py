@@ -8,6 +8,7 @@
 
 - `reader`, `folders`, `columns`, `frames`, `caveats`: records to frames, and whose data they are of
 - `statistics`: numbers and frames made of frames
+- `comparison`: two results beside each other
 - `tables`: tables made of statistics, and their renderings
 - `paper`: the published numbers, and tables of ours beside them
 - `figures`: figures, and figures as files; they know no tables
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis import figures, statistics, tables
+    from analysis.comparison import Comparison
     from analysis.frames import Frames
 
 
@@ -56,6 +58,26 @@ def load(*folders: str | Path) -> "Frames":
     return frames.load_all(folders)
 
 
+def compare(a: "Frames | str | Path", b: "Frames | str | Path") -> "Comparison":
+    """Two results beside each other: which members both have, and for every cell that both have the settings that
+    differ and the paired differences of numbers over seeds, with Student's t intervals.
+
+    Args:
+        a: the one, as `load` has it, or its folder.
+        b: the other. Differences are b - a.
+
+    Returns:
+        Three tidy frames; `analysis.comparison.compare` has the formula, and takes other quantities, too.
+
+    Raises:
+        UserError: a folder holds no results.
+
+    """
+    from analysis import comparison
+
+    return comparison.compare(a, b)
+
+
 def __getattr__(name: str) -> ModuleType:
     """The subpackages for users, imported when they are first used."""
     if name in ("figures", "statistics", "tables"):
@@ -63,4 +85,4 @@ def __getattr__(name: str) -> ModuleType:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["figures", "load", "statistics", "tables"]
+__all__ = ["compare", "figures", "load", "statistics", "tables"]
