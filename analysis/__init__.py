@@ -6,8 +6,9 @@
     frames.members.groupby(["depth", "variant"]).test_log_likelihood.mean()
     analysis.tables.log_likelihood(frames).tidy
 
-- `reader`, `columns`, `frames`, `caveats`: records to frames, and whose data they are of
+- `reader`, `folders`, `columns`, `frames`, `caveats`: records to frames, and whose data they are of
 - `statistics`: numbers and frames made of frames
+- `comparison`: two results beside each other
 - `tables`: tables made of statistics, and their renderings
 - `paper`: the published numbers, and tables of ours beside them
 - `figures`: figures, and figures as files; they know no tables
@@ -26,25 +27,55 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis import figures, statistics, tables
+    from analysis.comparison import Comparison
     from analysis.frames import Frames
 
 
-def load(path: str | Path) -> "Frames":
+def load(*folders: str | Path) -> "Frames":
     """Tidy frames of a results folder, whatever the state of its grid: `.members`, `.epochs`, `.units` and `.bounds`.
 
+    Of several folders, the grids stand side by side: `.grids` has the frames of each grid, by its own labels, and those
+    of the whole have every member once (by its digest), with the first grid that has it in the column `grid`. Where
+    several folders have a member, the record that has come furthest is shown, of those that are done the first. Grids
+    of the same name get the part of their folders' paths that tells them apart: `small-old` and `small-new`.
+
     Args:
-        path: the folder, such as `results/mnist_grid`.
+        folders: such as `results/mnist_grid`. A folder of several grids (specs/paper.yaml) contributes each of them.
 
     Returns:
         The frames; see `analysis.frames.Frames` for their columns.
 
     Raises:
-        UserError: there is no such folder, it holds no results, or a file in it is damaged.
+        TypeError: no folder is given.
+        UserError: there is no such folder, it holds no results, a file in it is damaged, or two folders have the same
+            member on other images.
 
     """
+    if not folders:
+        raise TypeError("analysis.load: no folder is given; expected one or several, as in load('results/quickstart')")
     from analysis import frames
 
-    return frames.load(path)
+    return frames.load_all(folders)
+
+
+def compare(a: "Frames | str | Path", b: "Frames | str | Path") -> "Comparison":
+    """Two results beside each other: which members both have, and for every cell that both have the settings that
+    differ and the paired differences of numbers over seeds, with Student's t intervals.
+
+    Args:
+        a: the one, as `load` has it, or its folder.
+        b: the other. Differences are b - a.
+
+    Returns:
+        Three tidy frames; `analysis.comparison.compare` has the formula, and takes other quantities, too.
+
+    Raises:
+        UserError: a folder holds no results.
+
+    """
+    from analysis import comparison
+
+    return comparison.compare(a, b)
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -54,4 +85,4 @@ def __getattr__(name: str) -> ModuleType:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["figures", "load", "statistics", "tables"]
+__all__ = ["compare", "figures", "load", "statistics", "tables"]

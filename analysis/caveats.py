@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.data import published_counts
 
 if TYPE_CHECKING:
@@ -75,6 +76,23 @@ def limits(members: pd.DataFrame) -> Iterator[str]:
     for kind, column, count in (("training", "train_images", whole.train), ("test", "test_images", whole.test)):
         if (members[column] < count).any():
             yield f"{counts_text(members[column])} of {count:,} {kind} images"
+
+
+def mixed(members: pd.DataFrame) -> Iterator[str]:
+    """What is said where published numbers are not all of the training images that a data set has here.
+
+    Args:
+        members: one row per member, as `Frames.members`, all on one data set.
+
+    """
+    name = str(members["dataset"].iloc[0])
+    whole = published_counts().get(name)
+    if whole is not None and (more := DATASETS[name].mixed_with):
+        yield (
+            f"Published numbers on {name} are of models trained on its {whole.train:,} training images, or on "
+            f"{whole.train + more:,}, its validation images among them; these are trained on "
+            f"{counts_text(members['train_images'])}."
+        )
 
 
 def counts_text(column: "pd.Series[float]") -> str:

@@ -2,22 +2,24 @@
 unit; per member and number of importance samples.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import reader
-from analysis.columns import at, setting_columns
+from analysis import folders, reader
+from analysis.columns import at, setting_columns, setting_fields, sharing
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
 from hvae_spec.spec.grid import LONGEST_NAME, slug
-from hvae_spec.spec.labels import LABELS, level_label
+from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 
@@ -35,18 +37,25 @@ STATISTICS = (
     *("without", "y"),
 )
 """Names of columns that statistics and tables put beside those of axes, besides the ones that are in the frames."""
+OF_BOUNDS = ("iw_samples", "bound", "mc_se")
+"""Columns of `Frames.bounds` beside labels."""
+OF_UNITS = ("epoch", "layer", "unit", "kl", "kl_se", "active")
+"""Columns of `Frames.units` beside labels."""
 COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A results folder as tidy DataFrames. A missing value is NaN, everywhere."""
+    """A results folder as tidy DataFrames. A missing value is NaN, everywhere. Every column is once in a frame, and its
+    name is one by which it is an attribute: `frames.members.batch_size`.
+    """
 
     name: str
     """The grid's name."""
-    factors: tuple[str, ...]
-    """Columns of the further axes: their dotted paths, and the names of those with named levels (`lr_level` where there
-    is a column `lr` already). Levels are numbers, flags and texts (see `hvae_spec.spec.labels`)."""
+    axes: Mapping[str, str]
+    """The further axes: the column of each, in all four frames, and its path in the spec. `training.batch_size` is the
+    column `batch_size`, that of the setting. Where an axis has other levels than its setting has values, `null` say,
+    `clip_norm_level` holds its levels and `clip_norm` the setting. Titles have the path."""
     members: pd.DataFrame
     """One row per member: labels, `stage` (1, or 2 for seeds of a second stage), status, metrics (nats per image; `_se`
     is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
@@ -75,9 +84,9 @@ class Frames:
     stages: StagedSeeds | None = None
     """How many seeds there are, where they come in two stages."""
     grids: tuple["Frames", ...] = ()
-    """If the folder holds several grids, the frames of each, with its own labels. A member that several of them have is
-    in the frames of each; in these of the whole folder it is once, and the factor `grid` names the first that has it.
-    """
+    """If there are several grids in the folder, or several folders, the frames of each, with its own labels. A member
+    that several of them have is in the frames of each; in those of the whole it is once, and the factor `grid` names
+    the first that has it."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Data sets whose files were missing when the folder was last planned, so that members were left out; by name, each
     with what was missing and how it is had."""
@@ -88,10 +97,18 @@ class Frames:
     specs: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     """The resolved specs of members that have begun, as trees, by `digest`."""
 
+    folder: Path = Path()
+    """The results folder; of several folders side by side, that of each of the `grids`."""
+
     @property
-    def axes(self) -> tuple[str, ...]:
-        """The further axes of the grid; of several grids, which one it is, is none."""
-        return tuple(name for name in self.factors if name != reader.GRID)
+    def factors(self) -> tuple[str, ...]:
+        """Columns of the further axes."""
+        return tuple(self.axes)
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Columns of the further axes of the grid; of several grids, which one it is, is none."""
+        return tuple(column for column, path in self.axes.items() if path != GRID)
 
     @property
     def planned(self) -> "Frames":
@@ -108,25 +125,32 @@ class Frames:
 
     def label(self, factor: str, level: Any) -> str:
         """What a level of one of `factors` is called: `batch 64`."""
-        return level_label(factor, level, self.factors)
+        return level_label(self.axes[factor], level, self.axes.values())
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
-        """The same members with these axes in their variants' names: `VAE, batch norm on`."""
-        own = [factor for factor in self.factors if factor in axes]
+        """The same members with the axes of these paths in their variants' names: `VAE, batch norm on`. Settings keep
+        their columns.
+        """
+        own = {column: path for column, path in self.axes.items() if path in axes}
         if not own:
             return self
         ordered = self.members.sort_values("variant", kind="stable")
         categories = list(dict.fromkeys(self._names(ordered, own)))
         members, epochs, units, bounds = (
-            frame.assign(variant=pd.Categorical(self._names(frame, own), categories=categories, ordered=True)).drop(
-                columns=own
-            )
+            frame.assign(variant=pd.Categorical(self._names(frame, own), categories=categories, ordered=True))
             for frame in (self.members, self.epochs, self.units, self.bounds)
         )
-        factors = tuple(factor for factor in self.factors if factor not in own)
-        return replace(self, factors=factors, members=members, epochs=epochs, units=units, bounds=bounds)
+        others = {column: path for column, path in self.axes.items() if column not in own}
+        return replace(
+            self,
+            axes=others,
+            members=members.drop(columns=[column for column in own if column not in setting_fields()]),
+            epochs=epochs.drop(columns=list(own)),
+            units=units.drop(columns=list(own)),
+            bounds=bounds.drop(columns=list(own)),
+        )
 
-    def _names(self, frame: pd.DataFrame, axes: Sequence[str]) -> "pd.Series[str]":
+    def _names(self, frame: pd.DataFrame, axes: Iterable[str]) -> "pd.Series[str]":
         """Every row's variant and its place on some axes."""
         names = frame["variant"].astype(str)
         for axis in axes:
@@ -137,10 +161,11 @@ class Frames:
         """The planned members apart by data set and by place on the further axes: one table or figure each.
 
         Args:
-            across: axes that do not make groups of their own.
+            across: paths of axes that do not make groups of their own.
 
         """
-        frames, keys = self.planned, ["dataset", *(factor for factor in self.factors if factor not in across)]
+        axes = {column: path for column, path in self.axes.items() if path not in across}
+        frames, keys = self.planned, ["dataset", *axes]
         places = frames.members[keys].drop_duplicates()
         taken: set[str] = set()
         for place in places.itertuples(index=False, name=None):
@@ -185,20 +210,27 @@ def load(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
     return _frames(reader.read(path, grid, specs))
 
 
+def load_all(paths: Sequence[str | Path]) -> Frames:
+    """The frames of one or several results folders, see `analysis.load`.
+
+    Raises:
+        RecordError: as `load`, and if two folders have the same member on other images.
+
+    """
+    return _frames(folders.read(paths))
+
+
 def _frames(contents: Contents) -> Frames:
     entries = contents.entries
-    axes = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
-    members = _members(entries, contents.variants, axes, contents.stages)
-    labels = members[[*LABELS, *map(_unnamed, axes), "digest"]]
-    whole = (members, _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels))
-    taken = {*STATISTICS, *(column for frame in whole for column in frame)}
-    names = {_unnamed(axis): next(name for name in column_names(axis) if name not in taken) for axis in axes}
-    members, epochs, units, bounds = (frame.rename(columns=names) for frame in whole)
-    factors = tuple(names.values())
-    faults = dict.fromkeys([*(fault for entry in entries for fault in entry.faults), *contents.faults])
+    paths = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
+    members, axes = _members(entries, contents.variants, paths, contents.stages)
+    labels = members[[*LABELS, *axes, "digest"]]
+    epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
+    every = (*entries, *(entry for grid in contents.grids for entry in grid.entries))
+    faults = dict.fromkeys([*(fault for entry in every for fault in entry.faults), *contents.faults])
     return Frames(
         contents.name,
-        factors,
+        axes,
         members,
         epochs,
         units,
@@ -211,6 +243,7 @@ def _frames(contents: Contents) -> Frames:
         contents.report,
         contents.foretold,
         {entry.digest: entry.spec for entry in entries if entry.spec},
+        contents.folder,
     )
 
 
@@ -222,8 +255,9 @@ def _is_at(table: pd.DataFrame, place: dict[str, Any]) -> "pd.Series[bool]":
 
 
 def _members(
-    entries: Sequence[Entry], variants: Sequence[str], axes: Sequence[str], stages: StagedSeeds | None
-) -> pd.DataFrame:
+    entries: Sequence[Entry], variants: Sequence[str], paths: Sequence[str], stages: StagedSeeds | None
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """`Frames.members`, and `Frames.axes` of the axes at these paths."""
     labels = [entry.labels for entry in entries]
     names = [str(item["variant"]) for item in labels]
     depths = [int(item["depth"]) for item in labels]
@@ -233,13 +267,14 @@ def _members(
     data = [dict(result.get("data") or {}) for result in results]
     divergences = [dict(result.get("divergence") or {}) for result in results]
     layers = range(max(depths))
-    columns: dict[str, Any] = {
+    place: dict[str, Any] = {
         "dataset": [str(item["dataset"]) for item in labels],
         "depth": depths,
         "variant": pd.Categorical(names, categories=list(dict.fromkeys([*variants, *names])), ordered=True),
         "seed": [int(item["seed"]) for item in labels],
         "stage": [1 if stages is None or int(item["seed"]) < stages.first else 2 for item in labels],
-        **{_unnamed(axis): [_factor(entry, axis) for entry in entries] for axis in axes},
+    }
+    columns: dict[str, Any] = {
         "status": pd.Categorical([entry.status for entry in entries], categories=list(STATUSES)),
         "planned": [entry.planned for entry in entries],
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
@@ -257,7 +292,8 @@ def _members(
         "data_canonical": [item.get("canonical") for item in data],
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
-        **setting_columns(entries),
+    }
+    records: dict[str, Any] = {
         "continues": [result.get("continues") for result in results],
         "extended_from": [result.get("extended_from") for result in results],
         "folder": [str(entry.folder) for entry in entries],
@@ -268,7 +304,58 @@ def _members(
     # A member without a result has got as far as its learning curve has.
     reached = np.array([max((row["epoch"] for row in entry.epochs), default=0) for entry in entries], dtype=float)
     columns["epochs"] = np.where(np.isnan(columns["epochs"]), reached, columns["epochs"])
-    return pd.DataFrame(columns)
+    settings = setting_columns(entries)
+    levels = {path: [_factor(entry, path) for entry in entries] for path in paths}
+    axes = _axes(levels, settings, {*place, *columns, *records})
+    on_axes = {column: levels[path] for column, path in axes.items()}
+    others = {column: values for column, values in settings.items() if column not in axes}
+    return pd.DataFrame({**place, **on_axes, **columns, **others, **records}), axes
+
+
+def _axes(
+    levels: Mapping[str, Sequence[Any]], settings: Mapping[str, Sequence[Any]], others: set[str]
+) -> dict[str, str]:
+    """The column of each axis, and its path (see `Frames.axes`).
+
+    Args:
+        levels: the levels of all members on each axis, by its path.
+        settings: columns of settings.
+        others: further columns of the members.
+
+    """
+    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS, *STATISTICS}
+    by_path = {item.dotted: column for column, items in sharing().items() for item in items if column in settings}
+    axes: dict[str, str] = {}
+    for path, own in levels.items():
+        setting = by_path.get(path)
+        if setting is not None and _are_values(own, settings[setting]):
+            axes[setting] = path
+        else:
+            axes[next(name for name in _columns(path) if _is_free(name, {*taken, *axes}))] = path
+    return axes
+
+
+def _are_values(levels: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Whether the levels of an axis are the values of its setting, as far as both are known. Null is a level like any
+    other, but no value.
+    """
+    return all(level != NONE and (value is None or level == value) for level, value in zip(levels, values, strict=True))
+
+
+def _columns(path: str) -> Iterator[str]:
+    """Names for the column of an axis, best first."""
+    whole, below = (
+        "".join(letter if f"_{letter}".isidentifier() else "_" for letter in text)
+        for text in (path, path.partition(".")[2] or path)
+    )
+    yield from (below, f"{below}_level", f"{whole}_level")
+    yield from (f"axis_{number}" for number in itertools.count(1))
+
+
+def _is_free(name: str, taken: set[str]) -> bool:
+    """Whether a frame can have such a column as an attribute."""
+    is_name = name.isidentifier() and not iskeyword(name) and not hasattr(pd.DataFrame, name)
+    return is_name and name not in taken
 
 
 def _annealed(found: Sequence[Mapping[str, Any]]) -> dict[str, "np.ndarray[Any, Any]"]:
@@ -372,16 +459,6 @@ def _device(entry: Entry) -> str | None:
 def _labeled(labels: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
     """The labels of member m repeated `counts[m]` times."""
     return labels.take(np.repeat(np.arange(len(labels)), counts)).reset_index(drop=True)
-
-
-def column_names(axis: str) -> tuple[str, str]:
-    """What the column of an axis may be called: as the axis is, or otherwise where there is such a column already."""
-    return axis, f"{axis}_level"
-
-
-def _unnamed(axis: str) -> str:
-    """What the column of an axis is called until it is known which names the others have."""
-    return f"axis {axis}"
 
 
 def _factor(entry: Entry, axis: str) -> Any:

@@ -85,6 +85,8 @@ class Contents:
     """What the report is to say, as the grid was last planned."""
     foretold: dict[str, list[Any]] = field(default_factory=dict)
     """Those of its contrasts that were planned before the grid had a result."""
+    folder: Path = Path()
+    """The results folder; of several folders side by side, none."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -113,7 +115,7 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         for member in planned:
             _check_labels(root / "grid.json", member.labels)
         entries = [_planned(results, member, specs) for member in planned]
-        grids = () if grid is None else tuple(_grids(root / "grid.json", grid, entries))
+        grids = () if grid is None else tuple(_grids(root, grid, entries))
         entries = _with_grid(entries, grids)
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
@@ -133,24 +135,19 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
     if not entries:
         raise RecordError(f"{root}: holds no results (neither grid.json nor members/); give the folder of a grid")
     if grid is None:
-        return Contents(root.name, (), tuple(entries), tuple(faults))
-    return _contents(grid, entries, tuple(faults), grids, grid.absent)
+        return Contents(root.absolute().name, (), tuple(entries), tuple(faults), folder=root)
+    return replace(_contents(root, grid, entries, grid.absent), faults=tuple(faults), grids=grids)
 
 
-def _contents(
-    grid: PlannedGrid,
-    entries: Sequence[Entry],
-    faults: tuple[str, ...],
-    grids: tuple[Contents, ...],
-    absent: dict[str, str],
-) -> Contents:
+def _contents(root: Path, grid: PlannedGrid, entries: Sequence[Entry], absent: dict[str, str]) -> Contents:
     report = ReportSpec(**grid.report.model_dump(exclude_none=True))
     variants, told = tuple(grid.variants), grid.foretold
-    return Contents(grid.name, variants, tuple(entries), faults, grid.stages, grids, absent, report, told)
+    return Contents(grid.name, variants, tuple(entries), (), grid.stages, (), absent, report, told, root)
 
 
-def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
+def _grids(root: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:
     """What each of several grids calls its members."""
+    path = root / "grid.json"
     by_digest = {entry.digest: entry for entry in entries}
     for grid in file.grids:
         own = []
@@ -161,7 +158,7 @@ def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Con
                     f"{path}: {grid.name} has a member that is none of all; run tune.run again to rewrite it"
                 )
             own.append(replace(by_digest[digest], labels=_plain_labels(labels)))
-        yield _contents(grid, own, (), (), file.absent)
+        yield _contents(root, grid, own, file.absent)
 
 
 def _with_grid(entries: Sequence[Entry], grids: Sequence[Contents]) -> list[Entry]:

@@ -57,7 +57,7 @@ or have failed are counted, never averaged.
 
 A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
 (specs/paper.yaml), tables/ holds the paper's tables from all of them, grids/NAME/ the tables and figures of each, and
-report.html everything."""
+report.html everything. So do several folders, whose grids stand side by side, each member once; --out says where."""
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 
@@ -93,18 +93,19 @@ class Report:
         return RichGroup(*parts, *map(Text, (*faults, self.summary)))
 
 
-def write(results: str | Path, out: str | Path | None = None) -> Report:
-    """Write the tables and figures of a results folder.
+def write(results: str | Path | Sequence[str | Path], out: str | Path | None = None) -> Report:
+    """Write the tables and figures of a results folder, or of several side by side.
 
     Args:
-        results: the folder, whatever the state of its grid.
-        out: the folder for `tables/`, `figures/` and `report.html`; None is the results folder itself.
+        results: the folder, whatever the state of its grid, or several (see `analysis.load`).
+        out: the folder for `tables/`, `figures/` and `report.html`; None is the results folder itself, if it is one.
 
     Returns:
         The table to print, and the paths of all files.
 
     Raises:
-        UserError: the folder holds no results, its grid.json is damaged, or a table or figure cannot be written.
+        UserError: a folder holds no results, its grid.json is damaged, several folders are given without `out`, or a
+            table or figure cannot be written.
 
     """
     # Pandas and seaborn take a second to import, which `--help` does not need.
@@ -116,11 +117,18 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
     from analysis.paper import across_grids
     from analysis.tables import rendering
 
-    loaded = frames.load(results)
+    given = _folders(results)
+    if out is None and len(given) > 1:
+        raise UserError(
+            f"the report of {len(given)} results folders belongs into none of them; expected --out DIR: `"
+            f"{_command(given)} --out results/side_by_side`"
+        )
+    target = given[0] if out is None else Path(out)
+    loaded = frames.load_all(given)
     galleries = damaged_galleries(loaded)
     loaded = replace(loaded, faults=(*loaded.faults, *galleries))
-    is_whole = not galleries and not loaded.left_out and not (loaded.planned.members["status"] == "damaged").any()
-    target = Path(results if out is None else out)
+    is_damaged = any((each.planned.members["status"] == "damaged").any() for each in (loaded, *loaded.grids))
+    is_whole = not galleries and not loaded.left_out and not is_damaged
     if loaded.grids:
         parts = [Part(grid, tuple(_table_sets(grid)), tuple(drawing.render(grid))) for grid in loaded.grids]
         paper = tuple(replace(item, members=drawing.behind(loaded)) for item in across_grids.tables(loaded.grids))
@@ -139,7 +147,7 @@ def write(results: str | Path, out: str | Path | None = None) -> Report:
         (target / FAILURE).unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(
-            f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(Path(results))} --out DIR` "
+            f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(given)} --out DIR` "
             "writes it into another folder"
         ) from None
     shown, judged = (
@@ -198,18 +206,19 @@ def _import_matplotlib() -> None:
             mpl.rcParams["backend"] = backend
 
 
-def failure(results: Path, error: Exception, out: Path | None = None) -> str:
+def failure(results: Path | Sequence[Path], error: Exception, out: Path | None = None) -> str:
     """What is said, in one line, of a report that could not be written. Of an error that is none of a user's, the
     traceback goes into the report's folder.
 
     Args:
-        results: the results folder.
+        results: the results folder, or several.
         error: what `write` raised.
         out: the folder that the report was to be written to, if it is another one.
 
     """
-    target = results if out is None else out
-    again = _command(results) + ("" if out is None else f" --out {shlex.quote(str(out))}")
+    given = _folders(results)
+    target = given[0] if out is None else out
+    again = _command(given) + ("" if out is None else f" --out {shlex.quote(str(out))}")
     told = f"the members are safe, and `{again}` writes it again"
     if isinstance(error, UserError):
         return f"{error}\n{told}" if "\n" in str(error) else f"{error}; {told}"
@@ -219,11 +228,18 @@ def failure(results: Path, error: Exception, out: Path | None = None) -> str:
         told += f" (traceback: {target / FAILURE})"
     except OSError:
         pass  # the disk may be what is at fault
-    return f"{results}: the report could not be written ({_in_words(error)}); {told}"
+    return f"{', '.join(map(str, given))}: the report could not be written ({_in_words(error)}); {told}"
 
 
-def _command(results: Path) -> str:
-    return shlex.join(["python", "-m", "analysis.report", str(results)])
+def _folders(results: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Each results folder once."""
+    from analysis import folders
+
+    return folders.distinct([results] if isinstance(results, str | Path) else results)
+
+
+def _command(results: Sequence[Path]) -> str:
+    return shlex.join(["python", "-m", "analysis.report", *map(str, results)])
 
 
 def _in_words(error: Exception) -> str:
@@ -311,8 +327,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis
     parser = argparse.ArgumentParser(
         prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=path_argument, help="results folder of a grid, e.g. results/mnist_grid")
-    help_out = "folder for tables/, figures/ and report.html (default: the results folder)"
+    help_results = "results folder of a grid, e.g. results/mnist_grid; of several, the grids stand side by side"
+    parser.add_argument("results", type=path_argument, nargs="+", metavar="RESULTS", help=help_results)
+    help_out = "folder for tables/, figures/ and report.html (default: the results folder, if it is one alone)"
     parser.add_argument("--out", type=path_argument, metavar="DIR", help=help_out)
 
     def run() -> int:
@@ -322,7 +339,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis
     return run_command(run)
 
 
-def _report(results: Path, out: Path | None) -> int:
+def _report(results: Sequence[Path], out: Path | None) -> int:
     """Write and print the report."""
     from rich.console import Console
 

@@ -120,7 +120,7 @@ def batches(spec: MemberSpec, dataset: Dataset, device: torch.device | str = "cp
     return Batches(
         dataset,
         observation=spec.model.observation,
-        redraw=spec.data.redraw,
+        redraw=spec.data.effective_redraw,
         batch_size=spec.training.batch_size,
         last_batch=spec.training.last_batch,
         device=device,

@@ -191,11 +191,11 @@ def page(frames: Frames, summary: str, table_sets: Sequence[TableSet], drawings:
 
 
 def page_of_grids(frames: Frames, summaries: Sequence[str], paper: Sequence[TableSet], parts: Sequence[Part]) -> str:
-    """The page of a folder with several grids, as the text of an HTML file: the paper's tables from all of them, and
-    then all of each.
+    """The page of several grids, as the text of an HTML file: the paper's tables from all of them, and then the rest of
+    each.
 
     Args:
-        frames: the whole folder.
+        frames: the whole.
         summaries: its state in one line, and that of each grid.
         paper: the paper's tables.
         parts: every grid with its tables and figures.
@@ -206,8 +206,8 @@ def page_of_grids(frames: Frames, summaries: Sequence[str], paper: Sequence[Tabl
     """
     summary, *own = summaries
     rows: Rows = [
-        ("grid", "members"),
-        *((part.frames.name, text) for part, text in zip(parts, own, strict=True)),
+        ("grid", "members", "folder"),
+        *((part.frames.name, text, str(part.frames.folder)) for part, text in zip(parts, own, strict=True)),
     ]
     whole = [Section("grids", "Grids", rows=(("", rows),))]
     if paper:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import reader
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
 from analysis.statistics.effects import all_effects
 from analysis.statistics.factors import Design, designs
 from hvae_spec.records.result import DONE
+from hvae_spec.spec.labels import GRID
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     missing = statuses[statuses != "finished"].value_counts(sort=False)
     best = tuple(_best(design, quantity))
     return Answer(
-        place={key: value for key, value in design.place.items() if key in ("dataset", reader.GRID)},
+        place={key: value for key, value in design.place.items() if key in ("dataset", GRID)},
         quantity=quantity,
         cells=sum(bool((cell.members["status"] == "finished").any()) for cell in design.cells),
         best=best,

@@ -24,11 +24,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import reader
 from analysis.columns import FACTORS, inference_model
 from analysis.frames import Frames
 from analysis.statistics.contrasts import Difference, Outcomes, holm
 from analysis.statistics.factors import NAMES, Design, Factor, designs, text_of_level
+from hvae_spec.spec.labels import GRID
 
 EFFECTS = ("batch normalization", "warm-up", "ladder")
 """The names of the paper's effects."""
@@ -84,7 +84,7 @@ def all_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.Dat
     columns = ["dataset", *factors, "depth", *names, "without", "with", "quantity", *STATISTICS]
     table = pd.DataFrame(rows, columns=[*columns, "family", *COUNTS, "data_canonical"])
     table["depth"] = table["depth"].astype("Int64")
-    apart = ["dataset", *(name for name in factors if name == reader.GRID), "family"]
+    apart = ["dataset", *(name for name in factors if name == GRID), "family"]
     by_family = table.groupby(apart, sort=False, dropna=False)["p"]
     corrected = by_family.transform(lambda p: holm(p.to_numpy(dtype=float))).astype(float)
     table.insert(len(columns), "p_holm", corrected)

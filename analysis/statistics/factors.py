@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from analysis import reader
-from analysis.columns import FACTORS, at, layers_text
+from analysis.columns import FACTORS, at
 from analysis.frames import Frames
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Factor as PaperFactor
 from hvae_spec.spec.fields import Path, SpecField, choices_with_settings, fields, paths_affecting
 from hvae_spec.spec.grid import parse_path
+from hvae_spec.spec.labels import GRID, layers_text, level_label
 from hvae_spec.spec.report import ReportSpec
 
 NAMES = {
@@ -91,6 +92,8 @@ class Design:
 
     place: Mapping[str, Any]
     """`dataset`, and of several grids `grid`."""
+    axes: Mapping[str, str]
+    """The further axes, see `Frames.axes`."""
     cells: tuple[Cell, ...]
     factors: tuple[Factor, ...]
     pairs: Mapping[str, tuple[Pair, ...]]
@@ -126,12 +129,13 @@ class Design:
         return [(first, places[1][place]) for place, first in places[0].items() if place in places[1]]
 
     def in_words(self, *cells: int) -> str:
-        """What some cells have in common: `VAE+BN, L = 3, lr = 0.001`."""
+        """What some cells have in common: `VAE+BN, L = 3, lr 1e-3`."""
         labels = self.common(*cells)
         parts = [str(labels["variant"])] if "variant" in labels else []
         parts += [f"L = {labels['depth']}"] if "depth" in labels and self.varies_in_depth else []
         rest = (name for name in labels if name not in ("variant", "depth"))
-        return ", ".join([*parts, *(f"{short(name)} = {level_text(labels[name])}" for name in rest)])
+        among = list(self.axes.values())
+        return ", ".join([*parts, *(level_label(self.axes[name], labels[name], among) for name in rest)])
 
     @cached_property
     def varies_in_depth(self) -> bool:
@@ -153,23 +157,11 @@ def designs(frames: Frames) -> Iterator[Design]:
 
     """
     frames = frames.as_variants(FACTORS)
-    apart = [name for name in frames.factors if name == reader.GRID]
+    apart = [name for name in frames.factors if name == GRID]
     grids = {grid.name: grid for grid in frames.grids}
     for place, members in frames.planned.members.groupby(["dataset", *apart], sort=False, dropna=False):
         own = dict(zip(["dataset", *apart], place, strict=True))
-        yield _design(own, members, frames.axes, grids.get(str(own.get(reader.GRID)), frames))
-
-
-def level_text(value: Any) -> str:
-    """A level as tables show it."""
-    if isinstance(value, bool | np.bool_):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def short(name: str) -> str:
-    """A short label of an axis or a field: `lr`."""
-    return name.rsplit(".", 1)[-1]
+        yield _design(own, members, frames.varied, grids.get(str(own.get(GRID)), frames))
 
 
 def words(name: str) -> str:
@@ -219,7 +211,7 @@ def _design(place: dict[str, Any], members: pd.DataFrame, axes: Sequence[str], f
             pairs[name] = tuple(Pair(one, two, (levels[one], levels[two])) for one, two in places)
     # What an axis of several fields sets, it sets at each of its values.
     nested = frozenset(_nested(cells, {name: own for name, own in pairs.items() if name not in by_name}))
-    return Design(place, tuple(cells), tuple(factors), pairs, nested, frames.report, frames.foretold)
+    return Design(place, frames.axes, tuple(cells), tuple(factors), pairs, nested, frames.report, frames.foretold)
 
 
 def _cells(members: pd.DataFrame, axes: Sequence[str], specs: Mapping[str, dict[str, Any]]) -> list[Cell]:
@@ -407,7 +399,7 @@ def is_level(wish: Any, level: Any) -> bool:
     """Whether a level is the one that a spec names; of a choice the name is enough."""
     if isinstance(wish, dict) and len(wish) == 1 and isinstance(level, str):
         wish = next(iter(wish))
-    return _text(reader.plain(wish)) == _text(reader.plain(level)) or (
+    return _text(reader.plain_level(wish)) == _text(reader.plain_level(level)) or (
         not isinstance(wish, bool | dict | list)
         and not isinstance(level, bool | dict | list)
         and (wish == level or str(wish) == str(level))
@@ -428,7 +420,7 @@ def _nested(cells: Sequence[Cell], pairs: Mapping[str, Sequence[Pair]]) -> Itera
 
 def text_of_level(value: Any) -> Any:
     """A level as one entry of a column: a list over the layers as the columns of members have it."""
-    return layers_text(value) if isinstance(value, list) else reader.plain(value) if value is not None else "null"
+    return layers_text(value) if isinstance(value, list) else reader.plain_level(value)
 
 
 def _text(value: Any) -> str:

@@ -9,9 +9,9 @@ import pandas as pd
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
-from analysis.statistics.factors import level_text
 from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
+from hvae_spec.spec.labels import level_text
 
 QUANTITIES = {
     "test_log_likelihood": "the test log-likelihood (nats per image)",
@@ -33,7 +33,7 @@ def paired_effects(frames: Frames) -> TableSet:
     found = {quantity: effects.all_effects(frames, quantity) for quantity in QUANTITIES}
     tables = []
     for quantity, words in QUANTITIES.items():
-        for group in frames.groups(across=frames.axes):
+        for group in frames.groups(across=[frames.axes[column] for column in frames.varied]):
             own = group.rows(found[quantity])
             footnotes = grid_footnotes(frames, group.frames)
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]
@@ -44,9 +44,9 @@ def paired_effects(frames: Frames) -> TableSet:
                 tables.append(_pooled((title, group.title), pooled, footnotes))
             if len(simple):
                 title = f"Simple effects on {words}"
-                rows = simple.assign(row=simple["place" if frames.axes else "depth"].astype(str))
+                rows = simple.assign(row=simple["place" if frames.varied else "depth"].astype(str))
                 notes = (*_footnotes(simple), *footnotes)
-                tables.append(by_effect((title, group.title), rows, _cell, notes, "place" if frames.axes else "L"))
+                tables.append(by_effect((title, group.title), rows, _cell, notes, "place" if frames.varied else "L"))
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
 
 

@@ -1,6 +1,6 @@
 """What stands below the tables: how the numbers were measured, on whose data, and what they leave out."""
 
-from analysis.caveats import absences, counts_text, limits, not_canonical
+from analysis.caveats import absences, counts_text, limits, mixed, not_canonical
 from analysis.frames import Frames
 from hvae_spec.records.layout import ACTIVE
 
@@ -33,6 +33,7 @@ def data_footnotes(frames: Frames) -> tuple[str, ...]:
         if not_canonical(members):
             footnotes.append(f"The files of {dataset} are not those of its distributor (their digests differ).")
         footnotes += [f"Limited to {text}." for text in limits(members)]
+        footnotes += mixed(members)
     return tuple(footnotes)
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hvae_spec.data.cache import search_folders
+from hvae_spec.data.formats.amat import count_rows
 from hvae_spec.data.formats.compressed import Readable, opened
 from hvae_spec.data.formats.idx import idx_shape
 from hvae_spec.data.formats.norb_matrix import norb_shape
@@ -157,6 +158,13 @@ def _mnist_counts(train: State, test: State) -> ImageCounts:
 
 
 @lru_cache(maxsize=64)
+def _mnist_static_counts(train: State, validation: State, test: State) -> ImageCounts:
+    pixels = published_counts()["mnist_static"].pixels
+    count, _, tests = (count_rows(Path(path), size, pixels) for path, _, size in (train, validation, test))
+    return ImageCounts(pixels, count, tests)
+
+
+@lru_cache(maxsize=64)
 def _norb_counts(train: State, test: State) -> ImageCounts:
     (count, *_), (tests, *_) = (_header(Path(file[0]), lambda stream: norb_shape(stream)[1]) for file in (train, test))
     return ImageCounts(published_counts()["norb"].pixels, count, tests)
@@ -186,6 +194,7 @@ def split(count: int) -> tuple[int, int]:
 
 _HEADERS: dict[str, Callable[..., ImageCounts]] = {
     "mnist": _mnist_counts,
+    "mnist_static": _mnist_static_counts,
     "omniglot": _omniglot_counts,
     "norb": _norb_counts,
     "frey": _frey_counts,

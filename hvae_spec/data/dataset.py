@@ -12,6 +12,7 @@ from hvae_spec.data.digits import digits
 from hvae_spec.data.frey import frey
 from hvae_spec.data.images import RawImages
 from hvae_spec.data.mnist import mnist
+from hvae_spec.data.mnist_static import mnist_static
 from hvae_spec.data.norb import norb
 from hvae_spec.data.omniglot import omniglot
 from hvae_spec.data.own import own_images
@@ -22,6 +23,7 @@ from hvae_spec.spec.data import DataSpec, GreyDivisor, RescaledBy
 
 LOADERS: Registry[Callable[[], RawImages]] = Registry("loader of a data set")
 LOADERS.add("mnist", mnist)
+LOADERS.add("mnist_static", mnist_static)
 LOADERS.add("digits", digits)
 LOADERS.add("omniglot", omniglot)
 LOADERS.add("norb", norb)

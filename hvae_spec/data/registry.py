@@ -1,7 +1,7 @@
 """The published data sets: their files, where these can be had, and the digests that show whether they are genuine.
 
 Of `chardata.mat` and `frey_rawface.mat` no SHA-256 is published; their MD5 are those of public loaders. Only MNIST has
-mirrors: each other file is on a single host, NORB and the Frey faces under two of its names, the second without TLS.
+mirrors: each other file is on a single host, all but OMNIGLOT's under two addresses, the second without TLS.
 """
 
 from hvae_spec.data.cache import Source
@@ -23,6 +23,13 @@ def _norb(name: str, download: str, content: str) -> Source:
     )
     urls = tuple(f"{address}smallnorb-{name}.mat.gz" for address in addresses)
     return Source("norb", f"smallnorb-{name}.mat.gz", urls, f"sha256:{download}", f"md5:{content}")
+
+
+def _mnist_static(part: str, download: str) -> Source:
+    addresses = ("https://www.cs.toronto.edu", "http://www.cs.toronto.edu")
+    name = f"binarized_mnist_{part}.amat"
+    urls = tuple(f"{address}/~larocheh/public/datasets/binarized_mnist/{name}" for address in addresses)
+    return Source("mnist_static", name, urls, f"sha256:{download}")
 
 
 SOURCES: dict[str, tuple[Source, ...]] = {
@@ -48,6 +55,12 @@ SOURCES: dict[str, tuple[Source, ...]] = {
             "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
+    ),
+    # Training, validation and test images. The SHA-256 are those of tensorflow/datasets.
+    "mnist_static": (
+        _mnist_static("train", "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+        _mnist_static("valid", "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+        _mnist_static("test", "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
     ),
     "omniglot": (
         Source(

@@ -11,6 +11,7 @@ from hvae_spec.errors import MachineError, UserError, shorten
 from hvae_spec.spec.base import SMALLEST, Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
@@ -58,6 +59,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
             found += _ais_problems(member, data.limit(available).test)
             found += _training_problems(member, data.limit(available).train)
     yield from found
+    yield from _observation_problems(member)
     yield from _top_down_problems(member)
 
 
@@ -125,6 +127,19 @@ def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsist
                 f"at most {there}, or leave {key} out to use all",
                 ("data.dataset", f"data.{key}"),
             )
+
+
+def _observation_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """An observation model of real numbers for images that are zeros and ones."""
+    data, observation = member.data, member.model.observation
+    if DATASETS[data.dataset].binary and not OBSERVATIONS[observation].binary:
+        others = " or ".join(name for name in OBSERVATIONS if OBSERVATIONS[name].binary)
+        yield Inconsistency(
+            ("model", "observation"),
+            f"{data.dataset} holds zeros and ones, of which a {observation} observation is no model",
+            f"observation: {others}, or another data set",
+            ("data.dataset", "model.observation"),
+        )
 
 
 def _ais_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:

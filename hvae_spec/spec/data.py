@@ -45,6 +45,8 @@ OwnFile = Annotated[
 GreyDivisor = Literal["largest", "levels"]
 RescaledBy = Literal["levels", "training_maximum"]
 
+Redraw = Literal["every_epoch", "once"]
+
 GRAY_RANGE = (0, 255)
 """The range of image files."""
 
@@ -87,6 +89,11 @@ def is_binarized(dataset: str, observation: str) -> bool:
     return is_binary(dataset, observation) and DATASETS[dataset].levels != INTENSITIES
 
 
+def is_drawn(dataset: str, _observation: str) -> bool:
+    """Whether x is drawn from the images: by names of a data set and of an observation model."""
+    return not DATASETS[dataset].binary
+
+
 def is_dequantized(dataset: str, observation: str) -> bool:
     """Whether x is drawn from gray levels as real numbers: by names of a data set and of an observation model."""
     return not is_binary(dataset, observation) and DATASETS[dataset].levels != INTENSITIES
@@ -99,9 +106,10 @@ class DataSpec(SpecModel):
     """A data set and the random draw that makes x from gray values."""
 
     dataset: Annotated[DatasetName, NoColumn("the label `dataset`"), Paper(is_varied=True, where="Sec. 3")]
-    """`mnist` (28x28, 60,000 + 10,000), `omniglot` (28x28, 24,345 + 8,070), `norb` (small NORB, one camera, 32x32,
-    24,300 + 24,300), `frey` (Frey faces, 28x20, 1,572 + 393), `digits` (scikit-learn's 8x8 digits, 1,437 + 360, no
-    download) or `own` (see `own`)."""
+    """`mnist` (28x28, 60,000 + 10,000), `mnist_static` (MNIST in the fixed binarization of Larochelle & Murray, 2011,
+    50,000 + 10,000, and 10,000 for validation; for a `bernoulli` observation), `omniglot` (28x28, 24,345 + 8,070),
+    `norb` (small NORB, one camera, 32x32, 24,300 + 24,300), `frey` (Frey faces, 28x20, 1,572 + 393), `digits`
+    (scikit-learn's 8x8 digits, 1,437 + 360, no download) or `own` (see `own`)."""
     own: Annotated[OwnImages | None, NoBearing("the paper has no images of the user's own")] = None
     """Images of your own, for `dataset: own`: their name, file and range of values."""
     copies: Annotated[
@@ -111,13 +119,15 @@ class DataSpec(SpecModel):
     authors' code, whose set holds the first camera's images twice. (A test set twice over would say nothing more, and
     a standard error over its images too small by the root of 2.)"""
     redraw: Annotated[
-        Literal["every_epoch", "once"],
+        Redraw,
+        ReadIf(is_drawn),
         Column("redraw", "training images drawn"),
         Paper("every_epoch", "Sec. 3", by_dataset={"norb": "once"}, implied=("norb",), hinders="data"),
         AuthorsCode("`once` for `norb`"),
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
-    uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member."""
+    uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member. Idle for
+    `mnist_static`, of which nothing is drawn."""
     grey_divisor: Annotated[
         GreyDivisor,
         ReadIf(is_binarized),
@@ -176,6 +186,11 @@ class DataSpec(SpecModel):
     def is_own(self) -> bool:
         """Whether the images are the user's own."""
         return DATASETS[self.dataset].counts is None
+
+    @property
+    def effective_redraw(self) -> Redraw:
+        """When the training images are drawn: images that are zeros and ones as they are, once and for all."""
+        return "once" if DATASETS[self.dataset].binary else self.redraw
 
     @property
     def name(self) -> str:

@@ -204,7 +204,8 @@ class MemberSpec(SpecModel):
         """How the binarization of the test set is redrawn; None where x is not drawn as zeros and ones, or nothing asks
         for it.
         """
-        return self.evaluation.redraws if OBSERVATIONS[self.model.observation].binary else None
+        is_binarized = OBSERVATIONS[self.model.observation].binary and not DATASETS[self.data.dataset].binary
+        return self.evaluation.redraws if is_binarized else None
 
     @property
     def first_phase(self) -> "MemberSpec | None":

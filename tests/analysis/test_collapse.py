@@ -67,7 +67,7 @@ def test_death_against_a_search_through_all_epochs(alive):
         ]
     )
     units["variant"] = pd.Categorical(units["variant"])
-    (row,) = layer_activity(Frames("x", (), members, units, units, units)).to_dict("records")
+    (row,) = layer_activity(Frames("x", {}, members, units, units, units)).to_dict("records")
     deaths = [place for place in range(1, len(alive) + 1) if not any(alive[place - 1 :])]
     assert row["dead"] == (not alive[-1])
     assert row["died"] == min(deaths) if deaths else np.isnan(row["died"])

@@ -1,7 +1,10 @@
 """Columns of settings beside the other columns of a frame."""
 
+from keyword import iskeyword
+from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import pytest
 
 import analysis
@@ -9,9 +12,11 @@ from analysis import columns, frames
 from analysis.html import run_info
 from analysis.paper import published
 from hvae_spec import registry
+from hvae_spec.reading import read
 from hvae_spec.spec.base import Fraction
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.fields import PerMember
+from tune.plan.grid_file import grid_file
 
 
 def test_no_setting_and_no_other_quantity_of_members_share_a_column(results, small_spec, monkeypatch):
@@ -70,3 +75,72 @@ def test_the_settings_of_a_choice_that_joins_later_have_columns_rows_and_marks(r
     differences = published.unlike(members.assign(dataset="mnist"), "Prob. ladder+BN+WU")
     assert "learning rate 0.1 (0.001)" in differences
     assert "optimizer sgd momentum 0.5" in differences[-1]
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_column_is_an_attribute_and_is_there_once(path):
+    loaded = planned(path)
+    for each in (loaded, *loaded.grids):
+        assert_attributes(each)
+
+
+def planned(path):
+    """The frames of a spec of which nothing has run, with one seed."""
+    reading = read(path, ["grid.seeds=[0]"])
+    specs = {member.folder: member.spec.model_dump(mode="json") for member in reading.members}
+    return frames.load("nowhere", grid_file(reading, reading.members, {}), specs)
+
+
+def assert_attributes(loaded):
+    for frame in (loaded.members, loaded.epochs, loaded.units, loaded.bounds):
+        columns = list(frame.columns)
+        assert len(set(columns)) == len(columns)
+        for column in columns:
+            assert column.isidentifier(), column
+            assert not iskeyword(column), column
+            assert isinstance(getattr(frame, column), pd.Series), column
+
+
+@pytest.mark.parametrize(
+    ("axis", "column", "levels"),
+    [
+        # A setting of which the levels are the values has one column, in which they are what they are in the spec.
+        ("training.batch_size: [32, 64]", "batch_size", [32, 64]),
+        ("model.batch_norm: [true, false]", "batch_norm", [True, False]),
+        ("training.optimizer.adam.lr: [0.001, 0.0003]", "learning_rate", [0.001, 0.0003]),
+        ("model.inference: [vae, ladder]", "inference", ["vae", "ladder"]),
+        ("model.nonlinearity: [tanh, {leaky_relu: 0.2}]", "nonlinearity", ["tanh", '{"leaky_relu": 0.2}']),
+        # Where null is a level, the setting keeps a column of its own.
+        ("training.clip_norm: [null, 4.0]", "clip_norm_level", ["null", 4.0]),
+        # What is no setting is named after its path below the section.
+        ("model.layers.0.mlp: [[16], [16, 16]]", "layers_0_mlp", ["[16]", "[16, 16]"]),
+    ],
+)
+def test_an_axis_has_one_column_that_is_an_attribute(results, small_spec, axis, column, levels):
+    plain = small_spec.partition("  variants:")[0]
+    results.grid(spec=f"{plain}  axes: {{{axis}}}\n  seeds: [0]\n")
+    loaded = analysis.load(results.root)
+    assert loaded.factors == (column,)
+    assert loaded.axes[column] == axis.partition(":")[0]
+    assert_attributes(loaded)
+    for frame in (loaded.members, loaded.epochs, loaded.units, loaded.bounds):
+        assert list(dict.fromkeys(frame[column])) == levels
+    if column.endswith("_level"):
+        setting = loaded.members[column.removesuffix("_level")]
+        assert (setting.isna().sum(), setting.max()) == (1, 4.0)
+
+
+def test_names_that_a_frame_has_already_are_no_columns_of_axes():
+    levels = {"size": [1], "a.lambda": [1], "a.units": [1], "b.units": [1], "kl": [1], "two words": [1]}
+    axes = frames._axes(levels, {"units": ["64"]}, {"depth"})
+    assert axes == {
+        "size_level": "size",
+        "lambda_level": "a.lambda",
+        "units_level": "a.units",
+        "b_units_level": "b.units",
+        "kl_level": "kl",
+        "two_words": "two words",
+    }

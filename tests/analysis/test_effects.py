@@ -238,9 +238,9 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     assert set(sizes["place"]) == set(sizes["without"]) == set(sizes["with"])
     assert sizes["mean"].tolist() == pytest.approx([0.1 * 32] * 4)
     table = table[table["effect"] != "batch size"]
-    assert set(table["training.batch_size"]) == {32, 64}
+    assert set(table["batch_size"]) == {32, 64}
     assert not {"model.batch_norm", "objective.warm_up"} & set(table)
-    one = table[table["training.batch_size"] == 32]
+    one = table[table["batch_size"] == 32]
     names = [f"V, batch norm {norm}, warm-up {warm_up}" for norm in ("off", "on") for warm_up in (0, 2)]
     found = {(row["without"], row["with"]): (row["effect"], row["mean"]) for row in one.to_dict("records")}
     assert found == {
@@ -262,7 +262,7 @@ def test_figures_of_factors_that_are_axes(results):
     names = [drawing.stem for drawing in render(frames) if drawing.name == "paired_effects"]
     assert names == [f"paired_effects-digits-batch-{size}" for size in (32, 64)]
     variants = frames.as_variants(FACTORS)
-    assert variants.factors == ("training.batch_size",)
+    assert variants.factors == ("batch_size",)
     assert [list(frame["variant"].cat.categories) for frame in (variants.members, variants.bounds)] == 2 * [
         list(dict.fromkeys(variants.members["variant"]))
     ]

@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "analysis"
 ORDER = (
-    ("reader", "columns", "frames", "caveats"),
+    ("reader", "folders", "columns", "frames", "caveats"),
     ("statistics",),
+    ("comparison",),
     ("tables",),
     ("paper",),
     ("figures",),

@@ -91,7 +91,7 @@ def test_seeds_of_different_places_on_an_axis_are_never_pooled(results, spec):
     frames = analysis.load(results.root)
     table = cells(frames.members, ["dataset", *frames.factors, "depth", "variant"])
     assert len(table) == 22
-    assert set(zip(table["training.batch_size"], table["mean"], table["se"], table["n"], strict=True)) == {
+    assert set(zip(table["batch_size"], table["mean"], table["se"], table["n"], strict=True)) == {
         (32, -80.0, 0.0, 3),
         (64, -90.0, 0.0, 3),
     }

@@ -69,3 +69,18 @@ def characters(train=12, test=5, seed=0):
         matrices[f"{prefix}targetchar"] = np.ones((1, count))
         images[prefix or "train"] = pictures
     return matrices, images
+
+
+def amat(images):
+    """Rows of zeros and ones as text."""
+    return b"".join(b" ".join(b"%d" % pixel for pixel in image) + b"\n" for image in images)
+
+
+def write_mnist_static(folder, train=7, valid=3, test=2):
+    """The three files. Returns the images by part."""
+    generator = np.random.default_rng(0)
+    images = {}
+    for part, count in (("train", train), ("valid", valid), ("test", test)):
+        images[part] = generator.integers(0, 2, (count, 784), dtype=np.uint8)
+        write(folder / "mnist_static" / f"binarized_mnist_{part}.amat", amat(images[part]))
+    return images

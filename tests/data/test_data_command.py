@@ -80,7 +80,7 @@ def test_fetch_names_what_is_here_and_fails_with_one_message(data_dir, capsys):
     assert main(["fetch", "norb"]) == 2
     assert "smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat.gz is missing" in capsys.readouterr().err
     assert main(["fetch", "minst"]) == 2
-    assert "expected one of mnist, omniglot, norb, frey" in capsys.readouterr().err
+    assert "expected one of mnist, mnist_static, omniglot, norb, frey" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["fetch", "nothing"], 2), (["fetch"], 2)])

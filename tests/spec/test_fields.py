@@ -189,7 +189,7 @@ def framed(*trees: dict) -> Frames:
         }
     )
     nothing = pd.DataFrame({"digest": []})
-    return Frames("", (), members, nothing, nothing, nothing)
+    return Frames("", {}, members, nothing, nothing, nothing)
 
 
 @every_field

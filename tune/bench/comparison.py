@@ -84,7 +84,7 @@ def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     dataset = timing.dataset(member)
     gray = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
     draw = _plain(baseline.DECODERS, member.model.observation, "observation model").draw
-    if member.data.redraw == "once":
+    if member.data.effective_redraw == "once":
         gray, draw = draw(gray), same
 
     def epoch() -> None:

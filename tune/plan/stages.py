@@ -1,7 +1,7 @@
 """How many seeds every cell gets where they come in two stages: as many as the records of the first stage say."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.grid import Cell
@@ -37,7 +37,12 @@ def _blocks(grid: GridReading, results: Results) -> "list[Block]":
 
     planned = grid_file(Reading(grid.name, (grid,)), grid.members, {})
     specs = {member.folder: member.spec.model_dump(mode="json") for member in grid.members}
-    return statistics.blocks(frames.load(results.root, planned, specs))
+    loaded = frames.load(results.root, planned, specs)
+    # Labels of members have the paths of axes, and frames columns.
+    return [
+        replace(block, place={loaded.axes.get(key, key): level for key, level in block.place.items()})
+        for block in statistics.blocks(loaded)
+    ]
 
 
 def _with_seeds(grid: GridReading, blocks: "list[Block]") -> GridReading:
@@ -46,9 +51,6 @@ def _with_seeds(grid: GridReading, blocks: "list[Block]") -> GridReading:
 
 def _seeds(cell: Cell, blocks: "list[Block]") -> int:
     """How many seeds a cell has: those of its block, as far as they are known."""
-    from analysis.frames import column_names
-
-    labels: dict[str, Any] = cell.members[0].labels
-    named = {name: level for axis, level in labels.items() for name in column_names(axis)}
-    own = next(block for block in blocks if all(named[key] == value for key, value in block.place.items()))
+    labels = cell.members[0].labels
+    own = next(block for block in blocks if all(labels[key] == value for key, value in block.place.items()))
     return len(cell.seeds) if own.seeds is None else own.seeds

@@ -31,10 +31,15 @@ class Dataset:
     """Gray levels (the user's own images may have others); 2 for intensities in [0, 1]."""
     comes_with: str | None = None
     """The package that holds its images; None if they are files of their own."""
+    binary: bool = False
+    """Whether the images are zeros and ones as they are, so that nothing is drawn."""
+    mixed_with: int = 0
+    """Validation images that its distributor splits off, and that some published numbers are trained on, too."""
 
 
 DATASETS: Registry[Dataset] = Registry("data set")
 DATASETS.add("mnist", Dataset(ImageCounts(784, 60_000, 10_000)))
+DATASETS.add("mnist_static", Dataset(ImageCounts(784, 50_000, 10_000), levels=2, binary=True, mixed_with=10_000))
 DATASETS.add("digits", Dataset(ImageCounts(64, 1_437, 360), levels=17, comes_with="scikit-learn"))
 DATASETS.add("omniglot", Dataset(ImageCounts(784, 24_345, 8_070), levels=INTENSITIES))
 DATASETS.add("norb", Dataset(ImageCounts(1_024, 24_300, 24_300)))
