@@ -48,8 +48,9 @@ class Frames:
     `curve_validation_log_likelihood` likewise), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
     N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
     `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`),
-    data, `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests: of
-    the first phase and of the shorter training that the training started from."""
+    data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
+    training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
+    of the first phase and of the shorter training that the training started from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, and the test curve at its points, or with a validation set the
     validation curve (`validation_log_likelihood`, ...). `train_bound` is the objective,
@@ -230,6 +231,7 @@ def _members(
         "divergence_quantity": [item.get("quantity") for item in divergences],
         "failure": [result.get("failure") for result in results],
         **{cost: _numbers(result.get(cost) for result in results) for cost in COSTS},
+        **{name: _numbers(result.get(name) for result in results) for name in ("best_epoch", "stopped_epoch")},
         "device": [_device(entry) for entry in entries],
         "data_sha256": [item.get("train_sha256") for item in data],
         "test_sha256": [item.get("test_sha256") for item in data],
@@ -325,12 +327,15 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
 
 def _unit_rows(entry: Entry) -> Iterator[tuple[int, int, int, float, float]]:
     """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation: those of the curve, and the
-    final one, which replaces a point of the curve in the same epoch.
+    final one, which replaces a point of the curve in the same epoch. With early stopping the final one is that of the
+    best epoch, and the points after it are of weights that were not kept.
     """
     final, training = entry.evaluation, entry.training
-    last = training.epochs if training is not None and final is not None and final.unit_kl is not None else None
+    last = None
+    if training is not None and final is not None and final.unit_kl is not None:
+        last = training.best_epoch or training.epochs
     for row in entry.units:
-        if row["epoch"] != last:
+        if last is None or row["epoch"] < last:
             yield from _of_layers(row["epoch"], row["kl"], row["kl_se"])
     if last is not None and final is not None:
         yield from _of_layers(last, final.unit_kl or [], final.unit_kl_se or [])

@@ -122,11 +122,11 @@ def learning_curves(frames: Frames) -> Figure | None:
     to the last epoch that all of them have reached; bands are the standard error over seeds. The legend says with how
     many importance samples K and on how many images of which set the dashed curve was measured; where members or epochs
     differ in this, each way has a line of its own. The large marker with a bar at the end of the training is the final
-    evaluation on all test images: mean and standard error over the finished members. Where the curve is of the
-    validation set, or of the first test images alone, the hollow marker is the final evaluation on these, with which
-    the curve can be compared, whereas the other one can be compared with tables. A diverged member is a dotted line
-    with a cross at the bottom, at the epoch at which it ends. The first fifth of the training may lie outside the
-    frame, so that the rest can be read.
+    evaluation on all test images, with early stopping at the mean best epoch: mean and standard error over the finished
+    members. Where the curve is of the validation set, or of the first test images alone, the hollow marker is the final
+    evaluation on these, with which the curve can be compared, whereas the other one can be compared with tables. A
+    diverged member is a dotted line with a cross at the bottom, at the epoch at which it ends. The first fifth of the
+    training may lie outside the frame, so that the rest can be read.
     """
     depth = greatest_depth(frames, frames.epochs)
     if depth is None or not set(LINES) & set(frames.epochs):
@@ -242,9 +242,12 @@ def _draw_final(axes: Axes, finished: pd.DataFrame, style: VariantStyle) -> Iter
     full: dict[str, Any] = {"mec": "white", "mew": 0.6}
     hollow: dict[str, Any] = {"mfc": "none", "mew": 1.2}
     for quantity, look in (("test_log_likelihood", full), ("like_curve", hollow)):
-        values = finished.dropna(subset=[quantity]).rename(columns={"epochs": "epoch"})
+        values = finished.dropna(subset=[quantity])
         if values.empty:
             continue
+        # With early stopping, every member has an epoch of its own whose weights are evaluated.
+        last = values["best_epoch"].fillna(values["epochs"])
+        values = values.assign(epoch=last.groupby(values["planned_epochs"]).transform("mean"))
         points = mean_over_seeds(values, ["epoch"], quantity)
         bar: dict[str, Any] = {"color": style.color, "ms": FINAL_SIZE, "capsize": 2.5, **look}
         axes.errorbar(points["epoch"], points["mean"], points["se"], fmt=style.marker, zorder=3, **bar)

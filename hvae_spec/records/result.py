@@ -7,6 +7,7 @@ all others, so that damage which leaves a file readable is found as well.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypeVar, get_args
 
@@ -122,6 +123,10 @@ class TrainingResult(FileModel):
     parameters: Whole | None = None
     epochs: Whole = 0
     """Epochs trained, those of the record that it was extended from included."""
+    best_epoch: Whole | None = None
+    """With early stopping, the epoch whose weights are kept, as the validation bound was best there; else null."""
+    stopped_epoch: Whole | None = None
+    """The epoch in which early stopping ended the training; null if it came to its end."""
     steps: Whole = 0
     training_seconds: Number = None
     curve_seconds: Number = None
@@ -400,6 +405,29 @@ class CurveDigests(FileModel):
     units: dict[int, Text]
 
 
+class Stopping(FileModel):
+    """How far a member is from being stopped early."""
+
+    best_epoch: Whole | None = None
+    """The counted evaluation with the best bound; null before the first that counts."""
+    best_bound: Number = None
+    """Null as well if it is not a number."""
+    waited: Whole = 0
+    """Counted evaluations since then."""
+    stopped_epoch: Whole | None = None
+    """The epoch in which it has stopped; null while it goes on."""
+
+    def after(self, epoch: int, bound: float, patience: int) -> "Stopping":
+        """The state after a counted evaluation, in which a bound was measured."""
+        value = bound if math.isfinite(bound) else None
+        best = -math.inf if self.best_bound is None else self.best_bound
+        if self.best_epoch is None or (value is not None and value > best):
+            return Stopping(best_epoch=epoch, best_bound=value)
+        waited = self.waited + 1
+        stopped = epoch if waited >= patience else None
+        return self.model_copy(update={"waited": waited, "stopped_epoch": stopped})
+
+
 class CheckpointHeader(FileModel):
     """What a pack's checkpoint says beside its tensors."""
 
@@ -410,6 +438,11 @@ class CheckpointHeader(FileModel):
     shapes: list[list[Whole]]
     """Of a member's parameters, which the optimizer keeps as one row."""
     divergences: list[Divergence | None]
+    stopping: list[Stopping] = []
+    """One per member; empty without early stopping."""
+    in_step: list[Whole] | None = None
+    """The members that are still trained, by their index, whose parameters the checkpoint holds in this order; null:
+    all."""
     seconds: dict[str, float]
     segments: list[Segment]
     extended: list[TrainingResult] = []

@@ -175,6 +175,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             ("training.first_phase",),
         )
     yield from _learning_rate_problems(training)
+    yield from _stopping_problems(member)
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(
@@ -205,6 +206,36 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             f"a batch_size of at most {train}",
             ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images", "data.validation"),
         )
+
+
+def _stopping_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """Early stopping without a validation set, or without an evaluation that counts."""
+    training, every = member.training, member.evaluation.every
+    if training.early_stopping is None:
+        return
+    path, reads = ("training", "early_stopping"), ("training.early_stopping", "data.validation", "evaluation.every")
+    if not member.data.validation:
+        message = "early stopping without a validation set: data.validation is 0"
+        yield Inconsistency(path, message, "a data.validation of 1 or more, or early_stopping: null", reads)
+        return
+    if every is None:
+        message = "early stopping without evaluations during training: evaluation.every is null"
+        yield Inconsistency(path, message, "an evaluation.every of 1 or more, or early_stopping: null", reads)
+        return
+    first = training.first_phase
+    phases = [(member.objective.warm_up, training.epochs, "the training")]
+    phases += [] if first is None else [(first.warm_up, first.epochs, "the first phase")]
+    for warm_up, epochs, which in phases:
+        last = epochs // every * every
+        # beta is 0 in the first epoch of any warm-up.
+        if last < max(1, warm_up, 2 * (warm_up > 0)):
+            yield Inconsistency(
+                path,
+                f"early stopping without an evaluation that counts: none of {which} (every {every} of {epochs} epochs) "
+                f"comes after the end of warm-up ({warm_up} epochs)",
+                "more epochs, a smaller evaluation.every, a shorter warm_up, or early_stopping: null",
+                (*reads, "training.epochs", "training.first_phase", "objective.warm_up"),
+            )
 
 
 def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:

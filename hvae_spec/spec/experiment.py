@@ -19,7 +19,18 @@ from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
-from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, ReadIf, fields, paths_affecting
+from hvae_spec.spec.fields import (
+    DecidesStopping,
+    NoBearing,
+    NoColumn,
+    NoStepCost,
+    Part,
+    PerMember,
+    ReadIf,
+    fields,
+    paths_affecting,
+    paths_stating,
+)
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.report import ReportSpec
@@ -210,9 +221,10 @@ class ContentHashes:
 
 def content_hashes(member: MemberSpec) -> ContentHashes:
     """The hashes of a member's content but for its seed."""
-    training = _content(member, _affecting("evaluation", "nothing"))
+    stopping = frozenset() if member.training.early_stopping is None else paths_stating(MemberSpec, DecidesStopping)
+    training = _content(member, _affecting("evaluation", "nothing") - stopping)
     trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
-    evaluation = {**_content(member, _affecting("nothing")), "estimator": ESTIMATOR}
+    evaluation = {**_content(member, _affecting("nothing") - stopping), "estimator": ESTIMATOR}
     return ContentHashes(*(_hash(part) for part in (trajectory, training, evaluation)))
 
 

@@ -226,6 +226,44 @@ def test_each_digest_sees_its_part(tmp_path, override, part):
     assert (one.evaluation != two.evaluation) == (part != "nothing")
 
 
+STOPPING = (
+    "data.validation=100",
+    "training.early_stopping={patience: 2}",
+    "evaluation.every=5",
+    "model.batch_norm=true",
+)
+
+
+def test_patience_is_of_the_training_and_not_of_its_trajectory(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    without = settings_digests(path, [*STOPPING[:1], *STOPPING[2:]])
+    two, three = (settings_digests(path, [*STOPPING, f"training.early_stopping.patience={n}"]) for n in (2, 3))
+    assert two.trajectory == three.trajectory == without.trajectory
+    assert len({two.training, three.training, without.training}) == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "stops"),
+    [
+        ("evaluation.every=4", True),
+        ("evaluation.curve_iw_samples=9", True),
+        ("evaluation.curve_images=9", True),
+        ("evaluation.batch_norm_statistics=batch_average", True),
+        ("evaluation.iw_samples=9", False),
+        ("evaluation.memory_gib=2", False),
+        ("data.test_images=9", False),
+    ],
+)
+def test_with_early_stopping_what_is_watched_decides_the_weights(tmp_path, override, stops):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    one, two = settings_digests(path, STOPPING), settings_digests(path, [*STOPPING, override])
+    assert one.trajectory == two.trajectory
+    assert (one.training != two.training) == stops
+    assert (one.evaluation != two.evaluation) == (override != "evaluation.memory_gib=2")
+
+
 def test_how_statistics_are_recorded_is_of_the_evaluation_alone(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SMALL)

@@ -31,6 +31,8 @@ NOMINAL = (
     "What has not been measured goes by nominal speed, which may be off by a factor of two or three: "
     "python -m tune.run SPEC --plan --measure measures it."
 )
+UPPER_BOUND = "An upper bound: every epoch is counted, and early stopping may end members before."
+"""What is said of a forecast with early stopping."""
 START_UP = 2.0
 """Seconds from a pack's turn to its first step."""
 NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 20e12}

@@ -15,6 +15,7 @@ from hvae_spec.spec.grid import Member
 from hvae_spec.train.schedules import disagreement
 
 NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
+ANEW = "with early stopping a training begins anew, and none goes on from it"
 GONE = "its optimizer.safetensors is gone"
 
 
@@ -168,6 +169,9 @@ class Ledger:
                 self.faults[f"{error} (no training goes on from it)"] = None
                 continue
             if result is None or result.status == "failed" or result.epochs <= best.start_epoch:
+                continue
+            if shorter.training.early_stopping is not None or member.spec.training.early_stopping is not None:
+                hindered = ANEW
                 continue
             parted = disagreement(shorter, member.spec, result.epochs)
             if parted is not None:
