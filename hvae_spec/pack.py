@@ -23,6 +23,7 @@ from hvae_spec.errors import CheckpointError, RecordError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import MemberEvaluation, data_state
+from hvae_spec.nn.random import stream_seed
 from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
@@ -41,7 +42,8 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.cost import UNIT_SAMPLES, curve_images, evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.checkpoint import DamagedCheckpointError, load_checkpoint, optimizer_of, save_checkpoint
+from hvae_spec.train.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from hvae_spec.train.optimizer import optimizer_of
 from hvae_spec.train.trainer import Trainer
 
 CHECKPOINT_SECONDS = 1.0
@@ -122,8 +124,8 @@ class PackRun:
         keep_freed_memory()
         self.trainer: Trainer | None = None
         self.curve_spec = self.first
-        """The spec that the test curve goes by. A curve that has begun goes on with the settings and the test images
-        that it began with."""
+        """The spec that the curve goes by. A curve that has begun goes on with the settings and the images that it
+        began with."""
 
     def run(self) -> None:
         """Train what is not trained, then evaluate what is not evaluated."""
@@ -152,7 +154,7 @@ class PackRun:
             elif self.first.training.first_phase is not None:
                 self.start(trainer)
         self.trainer = trainer
-        self.test = draw_once(self.dataset_of(self.curve_spec), "test", self.first.model.observation)
+        self.watched = draw_once(self.dataset_of(self.curve_spec), self.curve_part, self.first.model.observation)
         self.first_epoch = trainer.epoch + 1
         epochs, every = self.first.training.epochs, self.curve_spec.evaluation.every
         while trainer.epoch < epochs and self.alive(trainer):
@@ -161,7 +163,8 @@ class PackRun:
             for curve, row in zip(self.curves, rows, strict=True):
                 curve.extend([row] if row else [])
             if every and trainer.epoch % every == 0:
-                self.point_of_test_curve(trainer)
+                self.point_of_curve(trainer)
+                self.stop_early(trainer)
             self.progress("training", trainer)
             due = max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
             if trainer.epoch == epochs or time.monotonic() - self.saved_at >= due:
@@ -235,7 +238,7 @@ class PackRun:
             record, divergence = self.records[m], trainer.divergences[m]
             measured = {"evaluation": self.curve_spec.evaluation, "data": self.curve_spec.data}
             record.begin(self.specs[m].model_copy(update=measured))
-            last = trainer.epoch if divergence is None else divergence.epoch
+            last = trainer.stopping[m].stopped_epoch or trainer.epoch if divergence is None else divergence.epoch
             known = Checkpointed(last, header.curves[m] if header.curves else None)
             curves = record.curves(self.first.training.epochs, known)
             self.curves[m], self.units[m] = curves.epochs, curves.units
@@ -253,46 +256,68 @@ class PackRun:
         return self.specs[begun[0]] if begun else self.first
 
     def alive(self, trainer: Trainer) -> list[int]:
-        """Members that have not diverged."""
-        return [m for m, divergence in enumerate(trainer.divergences) if divergence is None]
+        """Members that have neither diverged nor been stopped early."""
+        return [m for m in range(len(self.specs)) if not trainer.is_frozen(m)]
 
-    def point_of_test_curve(self, trainer: Trainer) -> None:
-        """Evaluate every member on the test set with the K of the curve, and add it to the member's curves."""
+    @property
+    def curve_part(self) -> Literal["validation", "test"]:
+        """The images that points of the curve are evaluated on: while there is a validation set, never the test set."""
+        return "validation" if self.first.data.validation else "test"
+
+    def point_of_curve(self, trainer: Trainer) -> None:
+        """Evaluate every member with the K of the curve, and add it to the member's curves."""
         for m in self.alive(trainer):
             bounds, units = self.evaluate_now(trainer, m)
-            row = self.curves[m][-1]
-            row["test_elbo"] = float(bounds.elbo.mean())
-            row["test_log_likelihood"] = float(bounds.log_likelihood.mean())
-            row["test_iw_samples"] = bounds.iw_samples
-            row["test_images"] = len(bounds.log_likelihood)
+            row, elbo, bound = self.curves[m][-1], float(bounds.elbo.mean()), float(bounds.log_likelihood.mean())
+            images = len(bounds.log_likelihood)
+            if self.curve_part == "validation":
+                row["validation_elbo"], row["validation_log_likelihood"] = elbo, bound
+                row["validation_iw_samples"], row["validation_images"] = bounds.iw_samples, images
+            else:
+                row["test_elbo"], row["test_log_likelihood"] = elbo, bound
+                row["test_iw_samples"], row["test_images"] = bounds.iw_samples, images
             row["active_units"] = sum(units.active_units)
             kl, kl_se = [kl.tolist() for kl in units.kl], [se.tolist() for se in units.kl_se]
             self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
 
+    def stop_early(self, trainer: Trainer) -> None:
+        """Stop the members whose patience is over after a point of the curve."""
+        if self.first.training.early_stopping is None:
+            return
+        for m in self.alive(trainer):
+            bound = self.curves[m][-1]["validation_log_likelihood"]
+            trainer.watch(m, math.nan if bound is None else bound)
+        trainer.cut_half()
+
     def evaluate_now(self, trainer: Trainer, m: int) -> tuple[Evaluation, Evaluation]:
         """Evaluate one member as it stands, with batch-norm statistics recomputed: for its bounds on the images of the
-        curve, and for its units on all test images, where these are not the same.
+        curve, and for its units on all images of the set that these are of, where these are not the same.
+
+        On a validation set, whose points are compared with each other, all noise is the same at every point.
         """
         spec, settings, alive = self.specs[m], self.curve_spec.evaluation, self.alive(trainer)
-        shown = self.test[: curve_images(self.curve_spec, len(self.test))]
+        shown = self.watched[: curve_images(self.curve_spec, len(self.watched))]
+        is_validation = self.curve_part == "validation"
+        epoch = 0 if is_validation else trainer.epoch
+        seed = stream_seed(spec.seed, "validation") if is_validation else spec.seed
         with self.timed("curve"):
-            model = compiler.select(trainer.model, spec.model, m)
-            record_statistics(model, trainer.batches, spec.seed, trainer.epoch, settings.batch_norm_statistics)
+            model = trainer.single(m)
+            record_statistics(model, trainer.batches, spec.seed, epoch, settings.batch_norm_statistics)
 
             def evaluated(x: Tensor, samples: int) -> Evaluation:
                 return evaluate(
                     model,
                     x,
                     samples,
-                    seed=spec.seed,
-                    epoch=trainer.epoch,
+                    seed=seed,
+                    epoch=epoch,
                     memory_gib=settings.memory_gib,
                     compiled=self.job.compiled and samples * len(x) >= WORTH_COMPILING,
                     progress=lambda part: self.progress("evaluating", trainer, (alive.index(m) + part) / len(alive)),
                 )
 
             bounds = evaluated(shown, settings.curve_iw_samples)
-            return bounds, bounds if len(shown) == len(self.test) else evaluated(self.test, UNIT_SAMPLES)
+            return bounds, bounds if len(shown) == len(self.watched) else evaluated(self.watched, UNIT_SAMPLES)
 
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""
@@ -342,8 +367,9 @@ class PackRun:
             return
         digests = record.write_curves(self.curves[m], self.units[m])
         if divergence is None:
-            digests["weights_sha256"] = save_arrays(record.weights, compiler.parameters_of(trainer.model, m))
-            if self.job.keep_optimizer:
+            digests["weights_sha256"] = save_arrays(record.weights, trainer.weights(m))
+            # Early stopping keeps the best weights, not the last ones, with which the optimizer would go on.
+            if self.job.keep_optimizer and self.specs[m].training.early_stopping is None:
                 state = optimizer_of(trainer.optimizer.state(), m)
                 arrays = {name: value.detach().cpu().numpy() for name, value in state.items()}
                 digests["optimizer_sha256"] = save_arrays(record.optimizer, arrays)
@@ -355,6 +381,9 @@ class PackRun:
         steps = [row["ms_per_step"] for row in self.curves[m] if row["ms_per_step"] is not None]
         first = spec.first_phase
         before = self.extended[m] if self.extended else None
+        stopping = trainer.stopping[m]
+        epochs = stopping.stopped_epoch or trainer.epoch
+        segments = [one for one in self.all_segments(trainer) if one.first_epoch <= epochs]
         earlier = (before.training_seconds or 0.0, before.curve_seconds or 0.0) if before else (0.0, 0.0)
         return TrainingResult(
             digest=member.digests.training,
@@ -362,8 +391,10 @@ class PackRun:
             status="trained" if divergence is None else "diverged",
             divergence=divergence,
             parameters=parameters(spec, self.dataset.pixels),
-            epochs=trainer.epoch,
-            steps=trainer.epoch * steps_per_epoch(spec, len(self.dataset.train)),
+            epochs=epochs,
+            best_epoch=stopping.best_epoch,
+            stopped_epoch=stopping.stopped_epoch,
+            steps=epochs * steps_per_epoch(spec, len(self.dataset.train)),
             training_seconds=earlier[0] + self.seconds["training"],
             curve_seconds=earlier[1] + self.seconds["curve"],
             ms_per_step=sum(steps) / len(steps) if steps else None,
@@ -377,7 +408,10 @@ class PackRun:
             data=data_state(self.dataset),
             continues=None if first is None else first.digests.training,
             extended_from=None if before is None else before.digest,
-            segments=[*([] if before is None else before.segments), *self.all_segments(trainer)],
+            segments=[
+                *([] if before is None else before.segments),
+                *(one.model_copy(update={"last_epoch": min(one.last_epoch, epochs)}) for one in segments),
+            ],
             finished_at=provenance.now(),
         )
 
@@ -406,7 +440,7 @@ class PackRun:
 
     def evaluate_member(self, member: Member, record: Record, batches: Batches) -> None:
         """The final evaluation of one member."""
-        epochs = member.spec.training.epochs
+        epochs = _trained(record).epochs
         evaluation = MemberEvaluation(
             member,
             record,
@@ -460,6 +494,7 @@ class PackRun:
                 self.done(epoch, part if trainer is None else 0.0),
                 () if trainer is None else tuple(self.diverged_in_words(trainer)),
                 tuple(self.notes),
+                () if trainer is None else tuple(self.stopped_in_words(trainer)),
             )
         )
 
@@ -468,6 +503,12 @@ class PackRun:
         for member, divergence in zip(self.job.members, trainer.divergences, strict=True):
             if divergence is not None:
                 yield f"{member.folder} diverged in epoch {divergence.epoch} ({divergence.quantity})"
+
+    def stopped_in_words(self, trainer: Trainer) -> Iterator[str]:
+        """Which members early stopping has stopped, when, and whose weights it kept."""
+        for member, stopping in zip(self.job.members, trainer.stopping, strict=True):
+            if stopping.stopped_epoch is not None:
+                yield f"{member.folder} stopped in epoch {stopping.stopped_epoch} (best in epoch {stopping.best_epoch})"
 
 
 def _is_done(record: Record) -> bool:

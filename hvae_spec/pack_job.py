@@ -131,9 +131,9 @@ class Progress:
     epoch: int
     epochs: int
     betas: tuple[float, ...]
-    """The different values among its members that have not diverged, ascending."""
+    """The different values among its members that still train, ascending."""
     train_bound: float
-    """Mean over the members that have not diverged, in nats."""
+    """Mean over the members that still train, in nats."""
     ms_per_step: float
     """Per member-step."""
     done: float
@@ -142,6 +142,8 @@ class Progress:
     """What diverged so far, in words."""
     notes: tuple[str, ...] = ()
     """What was found damaged and is done without, in words."""
+    stopped: tuple[str, ...] = ()
+    """What was stopped early so far, in words."""
 
 
 ReportProgress = Callable[[Progress], None]

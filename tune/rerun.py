@@ -25,8 +25,13 @@ CURVES = (
     "gradient_norm",
     "test_elbo",
     "test_log_likelihood",
+    "validation_elbo",
+    "validation_log_likelihood",
 )
-METRICS = ("test_log_likelihood", "test_elbo", "effective_sample_size")
+METRICS = (
+    *("test_log_likelihood", "test_elbo", "effective_sample_size"),
+    *("validation_log_likelihood", "validation_elbo"),
+)
 ANNEALED = ("log_likelihood", "gap")
 ROUNDING = "Elsewhere than on the machine, the device and the versions of the record, rounding may be the cause."
 
@@ -165,7 +170,9 @@ def compare(record: Record, again: Record) -> Iterator[Difference]:
     one, two = again.evaluation(digest).result, record.evaluation(digest).result
     if one is not None and two is not None and two.status == "finished":
         for name in METRICS:
-            yield Difference(f"{name} (final)", _gap(getattr(one, name), getattr(two, name)), 1)
+            ours_now, recorded = getattr(one, name), getattr(two, name)
+            if ours_now is not None or recorded is not None:  # without a validation set there is nothing to compare
+                yield Difference(f"{name} (final)", _gap(ours_now, recorded), 1)
         if one.ais is not None and two.ais is not None:
             for name in ANNEALED:
                 yield Difference(f"ais.{name} (final)", _gap(getattr(one.ais, name), getattr(two.ais, name)), 1)

@@ -128,22 +128,22 @@ def lost(frames: Frames) -> Rows:
 
 
 def data(frames: Frames) -> Rows:
-    """Every data set in use: whose files, how many images, their checksums."""
+    """Every data set in use: whose files, how many images, their checksums; validation images if there are any."""
     members = frames.planned.members.dropna(subset=["data_sha256"])
-    columns = ["dataset", "data_canonical", "train_images", "test_images", "data_sha256", "test_sha256"]
+    counts = ["train_images", "validation_images", "test_images"]
+    counts = [name for name in counts if name != "validation_images" or (members[name] > 0).any()]
+    checksums = ["data_sha256", "test_sha256"]
     rows = [
         (
             str(row["dataset"]),
             OWNERS.get(row["data_canonical"], "the user's own"),
-            f"{row['train_images']:,.0f}",
-            f"{row['test_images']:,.0f}",
-            str(row["data_sha256"]),
-            str(row["test_sha256"]),
+            *(f"{row[name]:,.0f}" for name in counts),
+            *(str(row[name]) for name in checksums),
         )
-        for row in members[columns].drop_duplicates().to_dict("records")
+        for row in members[["dataset", "data_canonical", *counts, *checksums]].drop_duplicates().to_dict("records")
     ]
-    checksums = ("SHA-256 of training data", "SHA-256 of test data")
-    return [("data set", "files", "training images", "test images", *checksums), *rows]
+    headings = [name.replace("train_", "training_").replace("_", " ") for name in counts]
+    return [("data set", "files", *headings, "SHA-256 of training data", "SHA-256 of test data"), *rows]
 
 
 def machines(frames: Frames) -> Rows:

@@ -7,6 +7,7 @@ all others, so that damage which leaves a file readable is found as well.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypeVar, get_args
 
@@ -66,6 +67,8 @@ class DataState(FileModel):
     shape: tuple[Whole, Whole]
     train_images: Whole
     test_images: Whole
+    validation_images: Whole = 0
+    """None of the training images in use."""
 
 
 class Source(FileModel):
@@ -120,10 +123,14 @@ class TrainingResult(FileModel):
     parameters: Whole | None = None
     epochs: Whole = 0
     """Epochs trained, those of the record that it was extended from included."""
+    best_epoch: Whole | None = None
+    """With early stopping, the epoch whose weights are kept, as the validation bound was best there; else null."""
+    stopped_epoch: Whole | None = None
+    """The epoch in which early stopping ended the training; null if it came to its end."""
     steps: Whole = 0
     training_seconds: Number = None
     curve_seconds: Number = None
-    """Time for the points of the test curve."""
+    """Time for the points of the curve."""
     ms_per_step: Number = None
     """Per member-step, on average over epochs."""
     matmul_precision: Text | None = None
@@ -195,10 +202,20 @@ class EvaluationResult(FileModel):
     """Its standard error over images."""
     test_elbo: Number = None
     test_elbo_se: Number = None
+    validation_log_likelihood: Number = None
+    """The same on the validation set, as the next four; null without one."""
+    validation_log_likelihood_se: Number = None
+    validation_log_likelihood_mc_se: Number = None
+    validation_elbo: Number = None
+    validation_elbo_se: Number = None
     curve_test_log_likelihood: Number = None
     """`test_log_likelihood` on the images of the training's test curve, where these are fewer."""
     curve_test_images: Whole | None = None
     """How many they are: the first ones of the test set."""
+    curve_validation_log_likelihood: Number = None
+    """`validation_log_likelihood` on the images of the training's validation curve, where these are fewer."""
+    curve_validation_images: Whole | None = None
+    """How many they are: the first ones of the validation set."""
     iw_samples: Whole | None = None
     effective_sample_size: Number = None
     active_units: Whole | None = None
@@ -229,7 +246,9 @@ class EvaluationResult(FileModel):
 
 
 class EpochRow(TypedDict):
-    """A line of epochs.jsonl: means over the steps of an epoch, and the test curve where it was evaluated."""
+    """A line of epochs.jsonl: means over the steps of an epoch, and where it was evaluated the validation curve, or
+    without a validation set the test curve.
+    """
 
     format: Format
     epoch: Whole
@@ -250,11 +269,17 @@ class EpochRow(TypedDict):
     test_images: NotRequired[Whole | None]
     """The first so many of the test images are those of the two bounds. Missing in rows that were made before this was
     kept, when it was all of them."""
+    validation_elbo: NotRequired[Number]
+    """With the noise that all points of the curve have, as the next."""
+    validation_log_likelihood: NotRequired[Number]
+    validation_iw_samples: NotRequired[Whole]
+    validation_images: NotRequired[Whole]
+    """The first so many of the validation images are those of the two bounds."""
     active_units: NotRequired[Whole]
 
 
 class UnitsRow(TypedDict):
-    """A line of units.jsonl: KL(q||p) of every unit at a point of the test curve, and its standard error."""
+    """A line of units.jsonl: KL(q||p) of every unit at a point of the curve, and its standard error."""
 
     format: Format
     epoch: Whole
@@ -384,6 +409,29 @@ class CurveDigests(FileModel):
     units: dict[int, Text]
 
 
+class Stopping(FileModel):
+    """How far a member is from being stopped early."""
+
+    best_epoch: Whole | None = None
+    """The counted evaluation with the best bound; null before the first that counts."""
+    best_bound: Number = None
+    """Null as well if it is not a number."""
+    waited: Whole = 0
+    """Counted evaluations since then."""
+    stopped_epoch: Whole | None = None
+    """The epoch in which it has stopped; null while it goes on."""
+
+    def after(self, epoch: int, bound: float, patience: int) -> "Stopping":
+        """The state after a counted evaluation, in which a bound was measured."""
+        value = bound if math.isfinite(bound) else None
+        best = -math.inf if self.best_bound is None else self.best_bound
+        if self.best_epoch is None or (value is not None and value > best):
+            return Stopping(best_epoch=epoch, best_bound=value)
+        waited = self.waited + 1
+        stopped = epoch if waited >= patience else None
+        return self.model_copy(update={"waited": waited, "stopped_epoch": stopped})
+
+
 class CheckpointHeader(FileModel):
     """What a pack's checkpoint says beside its tensors."""
 
@@ -394,6 +442,11 @@ class CheckpointHeader(FileModel):
     shapes: list[list[Whole]]
     """Of a member's parameters, which the optimizer keeps as one row."""
     divergences: list[Divergence | None]
+    stopping: list[Stopping] = []
+    """One per member; empty without early stopping."""
+    in_step: list[Whole] | None = None
+    """The members that are still trained, by their index, whose parameters the checkpoint holds in this order; null:
+    all."""
     seconds: dict[str, float]
     segments: list[Segment]
     extended: list[TrainingResult] = []

@@ -54,6 +54,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
             found.append(Inconsistency(("data", "own", "file"), str(error), "", ("data.own",)))
     if available is not None and not found:
         found += _empty_sets(data, available)
+        found += [] if found else _validation_problems(data, available)
         if not found:
             found += _data_problems(data, available)
             found += _ais_problems(member, data.limit(available).test)
@@ -101,7 +102,7 @@ def _own_images_problems(data: DataSpec) -> Iterator[Inconsistency]:
 
 def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
     """Training and test sets without a single image, with which nothing can be done."""
-    _, train, test = available
+    train, test = available.train, available.test
     for what, there in (("training", train), ("test", test)):
         if not there:
             yield Inconsistency(
@@ -115,17 +116,35 @@ def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistenc
             )
 
 
+def _validation_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
+    """A validation set that is larger than the distributor's, or that leaves no training image."""
+    own, asked = DATASETS[data.dataset].validation, data.validation
+    if asked > own > 0:
+        message, most = f"{asked} validation images, but {data.name} has only {own}", own
+    elif own == 0 and asked >= available.train:
+        message = (
+            f"a validation set of {asked} images leaves none of the {available.train} training images of {data.name}"
+        )
+        most = available.train - 1
+    else:
+        return
+    remedy = f"at most {most}, or 0 for no validation set" if most else "0: no validation set"
+    yield Inconsistency(("data", "validation"), message, remedy, ("data.dataset", "data.own", "data.validation"))
+
+
 def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
+    offered = data.offered(available)
+    beside = f" beside its {data.validation} validation images" if data.validation else ""
     for key, asked, there in (
-        ("train_images", data.train_images, available.train),
-        ("test_images", data.test_images, available.test),
+        ("train_images", data.train_images, offered.train),
+        ("test_images", data.test_images, offered.test),
     ):
         if asked is not None and asked > there:
             yield Inconsistency(
                 ("data", key),
-                f"{key} is {asked}, but {data.name} has only {there}",
+                f"{key} is {asked}, but {data.name} has only {there}{beside if key == 'train_images' else ''}",
                 f"at most {there}, or leave {key} out to use all",
-                ("data.dataset", f"data.{key}"),
+                ("data.dataset", f"data.{key}", "data.validation"),
             )
 
 
@@ -173,6 +192,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             ("training.first_phase",),
         )
     yield from _learning_rate_problems(training)
+    yield from _stopping_problems(member)
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(
@@ -187,15 +207,52 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
             "which batch normalization cannot take",
             "last_batch: drop, or another batch_size",
-            ("training.batch_size", "training.last_batch", "model.batch_norm", "data.dataset", "data.train_images"),
+            (
+                "training.batch_size",
+                "training.last_batch",
+                "model.batch_norm",
+                "data.dataset",
+                "data.train_images",
+                "data.validation",
+            ),
         )
     if training.last_batch == "drop" and batch_size > train:
         yield Inconsistency(
             ("training", "batch_size"),
             f"a batch of {batch_size} images is larger than the training set ({train} images)",
             f"a batch_size of at most {train}",
-            ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images"),
+            ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images", "data.validation"),
         )
+
+
+def _stopping_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """Early stopping without a validation set, or without an evaluation that counts."""
+    training, every = member.training, member.evaluation.every
+    if training.early_stopping is None:
+        return
+    path, reads = ("training", "early_stopping"), ("training.early_stopping", "data.validation", "evaluation.every")
+    if not member.data.validation:
+        message = "early stopping without a validation set: data.validation is 0"
+        yield Inconsistency(path, message, "a data.validation of 1 or more, or early_stopping: null", reads)
+        return
+    if every is None:
+        message = "early stopping without evaluations during training: evaluation.every is null"
+        yield Inconsistency(path, message, "an evaluation.every of 1 or more, or early_stopping: null", reads)
+        return
+    first = training.first_phase
+    phases = [(member.objective.warm_up, training.epochs, "the training")]
+    phases += [] if first is None else [(first.warm_up, first.epochs, "the first phase")]
+    for warm_up, epochs, which in phases:
+        last = epochs // every * every
+        # beta is 0 in the first epoch of any warm-up.
+        if last < max(1, warm_up, 2 * (warm_up > 0)):
+            yield Inconsistency(
+                path,
+                f"early stopping without an evaluation that counts: none of {which} (every {every} of {epochs} epochs) "
+                f"comes after the end of warm-up ({warm_up} epochs)",
+                "more epochs, a smaller evaluation.every, a shorter warm_up, or early_stopping: null",
+                (*reads, "training.epochs", "training.first_phase", "objective.warm_up"),
+            )
 
 
 def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:

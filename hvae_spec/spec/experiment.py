@@ -14,12 +14,23 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
-from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
-from hvae_spec.spec.fields import NoBearing, NoColumn, NoStepCost, Part, PerMember, ReadIf, fields, paths_affecting
+from hvae_spec.spec.fields import (
+    DecidesStopping,
+    NoBearing,
+    NoColumn,
+    NoStepCost,
+    Part,
+    PerMember,
+    ReadIf,
+    fields,
+    paths_affecting,
+    paths_stating,
+)
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.report import ReportSpec
@@ -257,9 +268,10 @@ class ContentHashes:
 
 def content_hashes(member: MemberSpec) -> ContentHashes:
     """The hashes of a member's content but for its seed."""
-    training = _content(member, _affecting("evaluation", "nothing"))
+    stopping = frozenset() if member.training.early_stopping is None else paths_stating(MemberSpec, DecidesStopping)
+    training = _content(member, _affecting("evaluation", "nothing") - stopping)
     trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
-    evaluation = {**member.content_of_results, "estimator": ESTIMATOR}
+    evaluation = {**_content(member, _affecting("nothing") - stopping), "estimator": ESTIMATOR}
     return ContentHashes(*(_hash(part) for part in (trajectory, training, evaluation)))
 
 
@@ -345,9 +357,9 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     else:
         idle.append(("data", "own"))
         # The published sizes: what is on this machine is nothing of the member either.
-        _, train, test = DATASETS[data.dataset].counts or (0, 0, 0)
-        idle += [("data", "train_images")] * (data.train_images == data.copies * train)
-        idle += [("data", "test_images")] * (data.test_images == test)
+        published = data.offered(DATASETS[data.dataset].counts or ImageCounts(0, 0, 0))
+        idle += [("data", "train_images")] * (data.train_images == published.train)
+        idle += [("data", "test_images")] * (data.test_images == published.test)
     for path in idle:
         _pop(content, path)
     # A section that holds nothing else is the same as none.

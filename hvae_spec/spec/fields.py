@@ -44,6 +44,11 @@ class PerMember:
 
 
 @dataclass(frozen=True)
+class DecidesStopping:
+    """With early stopping the field has a say in when a training stops, and so in what its weights are."""
+
+
+@dataclass(frozen=True)
 class NoStepCost:
     """A training step, the drawing of an epoch's batches and a measured evaluation take as long whatever the value."""
 

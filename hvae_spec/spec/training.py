@@ -67,6 +67,13 @@ class LearningRateDecay(SpecModel):
     """Epochs between multiplications."""
 
 
+class EarlyStopping(SpecModel):
+    """A training stops when its validation bound has not risen for so many evaluations, and keeps its best weights."""
+
+    patience: Annotated[Count, Paper(None, "Sec. 3", iwae=None)]
+    """Evaluations (points of `evaluation.every`) in a row without a new best bound after which a member stops."""
+
+
 class FirstPhase(ObjectiveSpec):
     """The training that a fine-tuned model comes from: a member of its own, alike but for what is said here.
 
@@ -106,6 +113,14 @@ class TrainingSpec(SpecModel):
         FirstPhase | None, Affects("trajectory"), LATER, ColumnPrefix("first_phase_"), BeforeFineTuning()
     ] = None
     """Fine-tuning: start from the finished member that this describes. Null: start from initial weights."""
+    early_stopping: Annotated[
+        EarlyStopping | None, Affects("length"), NoStepCost("it decides how many epochs there are")
+    ] = None
+    """Stop when the validation bound no longer rises: `{patience: 5}`. What counts is the importance-weighted bound at
+    beta = 1 on the validation set with `evaluation.curve_iw_samples` samples, with the same noise at every
+    evaluation; evaluations before the end of warm-up do not. The record keeps the weights of the best evaluation. It
+    needs `data.validation` and `evaluation.every`; a training with it always begins anew, and none goes on from it.
+    Null: train for all epochs and keep the last weights."""
     clip_norm: Annotated[Positive | None, PerMember(), AuthorsCode("`4`", 4.0)] = None
     """Scale each member's gradient down to this norm over all parameters (the authors' code: 4). Null: no clipping."""
     clip_value: Annotated[Positive | None, PerMember(), AuthorsCode("then `0.9`", 0.9)] = None

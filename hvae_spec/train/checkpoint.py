@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from hvae_spec.errors import CheckpointError, as_machine_error
 from hvae_spec.records.files import write_atomically
 from hvae_spec.records.result import CheckpointHeader, CurveDigests, Segment, TrainingResult, fault_of
-from hvae_spec.train.optimizer import OPTIMIZER
+from hvae_spec.train.optimizer import state_of
 from hvae_spec.train.trainer import Trainer
 
 HEADER, DIGEST = "pack", "sha256"
 """Names in the file's metadata: what it says beside its tensors, and the digest of both."""
+BEST = "best"
+"""Names of the parameters that early stopping keeps begin with this and a slash, and end in the member's index."""
 START_OVER = "delete it to start this pack over"
 
 
@@ -33,7 +35,8 @@ def save_checkpoint(
     extended: Sequence[TrainingResult] = (),
     curves: Sequence[CurveDigests | None] = (),
 ) -> None:
-    """Write parameters, optimizer state, epoch and divergences. Random streams need no state (`hvae_spec.nn.random`).
+    """Write parameters, those that early stopping keeps, optimizer state, epoch, and what froze members. Random streams
+    need no state (`hvae_spec.nn.random`).
 
     Args:
         path: the file, replaced atomically.
@@ -50,12 +53,15 @@ def save_checkpoint(
         trainings=list(trainings),
         shapes=_shapes(trainer),
         divergences=trainer.divergences,
+        stopping=trainer.stopping if trainer.best else [],
+        in_step=None if len(trainer.in_step) == len(trainer.specs) else trainer.in_step,
         seconds=seconds,
         segments=list(segments),
         extended=list(extended),
         curves=list(curves),
     )
-    _write(path, header, trainer.optimizer.state())
+    best = {f"{BEST}/{m}": row for m, row in trainer.best.items()}
+    _write(path, header, {**trainer.optimizer.state(), **best})
 
 
 def _write(path: Path, header: CheckpointHeader, tensors: dict[str, torch.Tensor]) -> None:
@@ -92,13 +98,25 @@ def load_checkpoint(path: Path, trainer: Trainer, trainings: Sequence[str]) -> C
         raise CheckpointError(
             f"{path}: a checkpoint of an earlier version, which laid out weights differently; {START_OVER}"
         )
+    if header.in_step is not None:
+        trainer.cut(header.in_step)
+    state, best = _without_best({name: value.to(trainer.device) for name, value in tensors.items()})
     try:
-        trainer.optimizer.restore({name: value.to(trainer.device) for name, value in tensors.items()})
+        trainer.optimizer.restore(state)
     except (KeyError, RuntimeError, ValueError) as error:  # one of before there was a digest
         raise DamagedCheckpointError(f"{path}: a damaged checkpoint ({error})") from None
+    trainer.best = best
+    trainer.stopping = list(header.stopping) or trainer.stopping
     trainer.epoch = header.epoch
     trainer.divergences = list(header.divergences)
     return header
+
+
+def _without_best(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[int, torch.Tensor]]:
+    """The tensors of a checkpoint less the parameters that early stopping keeps, and these by their member's index."""
+    best = {name: value for name, value in tensors.items() if name.startswith(f"{BEST}/")}
+    rest = {name: value for name, value in tensors.items() if name not in best}
+    return rest, {int(name.removeprefix(f"{BEST}/")): value for name, value in best.items()}
 
 
 def _shapes(trainer: Trainer) -> list[list[int]]:
@@ -145,19 +163,20 @@ def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
     if not set(trainings) <= set(header.trainings):
         raise CheckpointError(f"{path}: a checkpoint of other members; {START_OVER}")
     places = [header.trainings.index(training) for training in trainings]
-    part = {"rows": tensors["rows"][places]}
-    for new, old in enumerate(places):
-        part |= {f"{OPTIMIZER}/{new}/{name}": value for name, value in optimizer_of(tensors, old).items()}
+    state, best = _without_best(tensors)
+    in_step = list(range(len(header.trainings))) if header.in_step is None else header.in_step
+    going_on = [new for new, old in enumerate(places) if old in in_step]
+    if going_on:
+        part = state_of(state, [in_step.index(places[new]) for new in going_on])
+    else:  # all are frozen already, and nothing is read but what early stopping keeps
+        part, going_on = {"rows": state["rows"][:1].repeat(len(places), 1)}, list(range(len(places)))
+    part |= {f"{BEST}/{new}": best[old] for new, old in enumerate(places) if old in best}
     changes = {
         "trainings": list(trainings),
         "divergences": [header.divergences[place] for place in places],
+        "stopping": [header.stopping[place] for place in places] if header.stopping else [],
+        "in_step": None if len(going_on) == len(places) else going_on,
         "extended": [header.extended[place] for place in places] if header.extended else [],
         "curves": [header.curves[place] for place in places] if header.curves else [],
     }
     _write(target, header.model_copy(update=changes), part)
-
-
-def optimizer_of(state: dict[str, torch.Tensor], m: int) -> dict[str, torch.Tensor]:
-    """What an optimizer's state holds of the member with index m, by the names of a pack of one."""
-    prefix = f"{OPTIMIZER}/{m}/"
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -5,7 +5,7 @@ parameter, which is what a step of these small models mostly costs. The model's 
 update of the rows is one of the parameters. Members of equal settings are one group, which a GPU updates in one launch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -38,6 +38,20 @@ def adam(groups: Sequence[Sequence[Tensor]], settings: Sequence[Adam]) -> torch.
     ]
     # Capturable: on a CUDA device a step may become part of a graph.
     return torch.optim.Adam(options, fused=True, capturable=groups[0][0].is_cuda)
+
+
+def optimizer_of(state: Mapping[str, Tensor], m: int) -> dict[str, Tensor]:
+    """What an optimizer's state holds of the member with index m, by the names of a pack of one."""
+    prefix = f"{OPTIMIZER}/{m}/"
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def state_of(state: Mapping[str, Tensor], members: Sequence[int]) -> dict[str, Tensor]:
+    """What the state of a pack is of a pack of some of its members alone, by their indices in their new order."""
+    part = {"rows": state["rows"][list(members)]}
+    for new, old in enumerate(members):
+        part |= {f"{OPTIMIZER}/{new}/{name}": value for name, value in optimizer_of(state, old).items()}
+    return part
 
 
 class PackOptimizer:

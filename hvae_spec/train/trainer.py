@@ -18,9 +18,9 @@ from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.objective import Term, bound, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
-from hvae_spec.records.result import FORMAT, Divergence, EpochRow
+from hvae_spec.records.result import FORMAT, Divergence, EpochRow, Stopping
 from hvae_spec.spec.experiment import MemberSpec
-from hvae_spec.train.optimizer import OPTIMIZER, PackOptimizer
+from hvae_spec.train.optimizer import OPTIMIZER, PackOptimizer, state_of
 from hvae_spec.train.schedules import samples, schedule
 
 Objective = Callable[..., tuple[Tensor, Tensor]]
@@ -32,7 +32,8 @@ class Trainer:
 
     The loss is minus the sum over members of each one's bound, averaged over its own batch, so that a member's gradient
     is what it would be alone. Clipping is a member's own too. A member that diverges is frozen: its parameters are
-    updated no more, and it stays in the pack so that its neighbors' arithmetic does not change.
+    updated no more, and it stays in the pack so that its neighbors' arithmetic does not change. So is one that early
+    stopping has stopped, until half of the members in the step are frozen: then the others go on alone (`cut`).
 
     Args:
         specs: members of one shape (`tune.plan.grouping.shape` says which belong together).
@@ -54,22 +55,73 @@ class Trainer:
         self.specs, self.device = list(specs), torch.device(device)
         if self.device.type == "cuda":
             in_one_kernel()
-        self.model = compiler.initialized(specs, dataset.pixels).to(self.device)
+        self.pixels, self.is_to_compile = dataset.pixels, compiled
         self.batches = compiler.batches(specs[0], dataset, self.device)
-        self.streams = Streams([spec.seed for spec in specs], self.device)
-        self.parameters = list(self.model.parameters())
-        self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters)
         self.terms = compiler.terms(specs[0].objective)
-        self.compiled = self.compile() if compiled else None
-        self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
+        self.build(list(range(len(self.specs))))
         self.epoch = 0
         first = specs[0].training.first_phase
         self.epochs_before = 0 if first is None else first.epochs
         """Epochs of the phase that this one continues, whose random numbers are not drawn again."""
         self.divergences: list[Divergence | None] = [None] * len(self.specs)
+        self.stopping = [Stopping()] * len(self.specs)
+        self.best: dict[int, Tensor] = {}
+        """With early stopping, the best parameters of every member so far [P], by its index."""
         depth = specs[0].model.depth
         kls = [f"KL of z_{layer}" for layer in range(1, depth + 1)]
         self.quantities = [*kls, "log p(x|z_1)", "bound", "bound at beta = 1", "gradient"]
+
+    def build(self, in_step: list[int]) -> None:
+        """Make the step of some of the members, by their indices, freshly initialized."""
+        self.in_step = in_step
+        """The members that are trained, in the order in which the model and the optimizer have them."""
+        specs = [self.specs[m] for m in in_step]
+        self.model = compiler.initialized(specs, self.pixels).to(self.device)
+        self.streams = Streams([spec.seed for spec in specs], self.device)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters)
+        self.compiled = self.compile() if self.is_to_compile else None
+        self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
+
+    def cut(self, members: list[int]) -> None:
+        """Go on with some of the members in the step alone, by their indices. They go on as they are but for rounding,
+        as a step of fewer members may add up in another order.
+        """
+        state = state_of(self.optimizer.state(), [self.in_step.index(m) for m in members])
+        self.build(members)
+        self.optimizer.restore(state)
+
+    def cut_half(self) -> None:
+        """Go on without the frozen members if they are half of those in the step or more, and not all."""
+        going_on = [m for m in self.in_step if not self.is_frozen(m)]
+        if going_on and 2 * len(going_on) <= len(self.in_step):
+            self.cut(going_on)
+
+    def watch(self, m: int, bound: float) -> None:
+        """Early stopping after an evaluation of the member with index m, which counts from the end of warm-up on: keep
+        its parameters if its validation bound at beta = 1 is the best so far, and stop it if its patience is over.
+        """
+        settings = self.specs[m].training.early_stopping
+        if settings is None or schedule(self.specs[m], self.epoch).beta < 1:
+            return
+        self.stopping[m] = self.stopping[m].after(self.epoch, bound, settings.patience)
+        if self.stopping[m].best_epoch == self.epoch:
+            self.best[m] = self.optimizer.rows[self.in_step.index(m)].clone()
+
+    def single(self, m: int) -> Hierarchy:
+        """The member with index m, which is in the step, as a model of its own that shares its memory."""
+        return compiler.select(self.model, self.specs[m].model, self.in_step.index(m))
+
+    def weights(self, m: int) -> Arrays:
+        """What the record of the member with index m keeps as its parameters: the best ones with early stopping, else
+        the last.
+        """
+        if m not in self.best:
+            return compiler.parameters_of(self.model, self.in_step.index(m))
+        names = [name for name, _ in self.model.named_parameters()]
+        parts = self.best[m].split([parameter[0].numel() for parameter in self.parameters])
+        shaped = (part.view(1, *own.shape[1:]) for part, own in zip(parts, self.parameters, strict=True))
+        return {name: part.cpu().numpy().copy() for name, part in zip(names, shaped, strict=True)}
 
     @torch.no_grad()
     def start_from(self, weights: Sequence[Arrays]) -> None:
@@ -110,10 +162,10 @@ class Trainer:
         return samples(self.specs[0].objective, epoch)
 
     def train_epoch(self) -> list[EpochRow | None]:
-        """Train the next epoch. Returns one row of learning curves per member; None for those that had diverged."""
+        """Train the next epoch. Returns one row of learning curves per member; None for those that were frozen."""
         epoch = self.epoch + 1
         start = time.perf_counter()
-        betas = [schedule(spec, epoch).beta for spec in self.specs]
+        betas = [schedule(self.specs[m], epoch).beta for m in self.in_step]
         beta = torch.tensor(betas, device=self.device)
         samples = self.samples(epoch)
         self.model.train()
@@ -123,13 +175,11 @@ class Trainer:
         seen = torch.stack([self.step(x, beta, *samples) for x in self.batches.epoch(self.streams)]).cpu()
         seconds = time.perf_counter() - start
         self.epoch = epoch
-        rows: list[EpochRow | None] = []
-        for member, values in enumerate(seen.unbind(1)):
-            if self.divergences[member] is None:
-                self.divergences[member] = self.find_divergence(values, epoch)
-                rows.append(self.row(values, epoch, betas[member], seconds))
-            else:
-                rows.append(None)
+        rows: list[EpochRow | None] = [None] * len(self.specs)
+        for m, beta_now, values in zip(self.in_step, betas, seen.unbind(1), strict=True):
+            if not self.is_frozen(m):
+                self.divergences[m] = self.find_divergence(values, epoch)
+                rows[m] = self.row(values, epoch, beta_now, seconds)
         return rows
 
     def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
@@ -146,10 +196,14 @@ class Trainer:
         norms = self.optimizer.step(gradients, self.frozen)
         return torch.cat([watched, norms[:, None]], dim=1)
 
+    def is_frozen(self, m: int) -> bool:
+        """Whether the member with index m has diverged or was stopped early."""
+        return self.divergences[m] is not None or self.stopping[m].stopped_epoch is not None
+
     @property
     def frozen(self) -> list[bool]:
-        """Which members have diverged."""
-        return [divergence is not None for divergence in self.divergences]
+        """Which of the members in the step are frozen."""
+        return [self.is_frozen(m) for m in self.in_step]
 
     def choose_objective(self, x: Tensor, noise: Tensor) -> Objective:
         """The compiled objective for full batches of the full number of samples, of which there are many; the plain
@@ -168,7 +222,7 @@ class Trainer:
         """The objective with its operations fused, forward and backward; None where that fails."""
         torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
         compiled: Objective = torch.compile(objective, dynamic=False)
-        members = len(self.specs)
+        members = len(self.in_step)
         x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)
         noise = torch.zeros(members, self.full_noise, device=self.device)
         beta = torch.ones(members, device=self.device)
@@ -194,7 +248,7 @@ class Trainer:
     def row(self, values: Tensor, epoch: int, beta: float, seconds: float) -> EpochRow:
         """A line of learning curves from an epoch's quantities [steps, Q]."""
         *kls, reconstruction, bound, bound_beta_1, norm = values.double().mean(0).tolist()
-        members, steps = len(self.specs), len(values)
+        members, steps = len(self.in_step), len(values)
         return {
             "format": FORMAT,
             "epoch": epoch,

@@ -125,6 +125,14 @@ def assert_loads_nothing(text):
     assert "url(" not in text
 
 
+def test_validation_images_are_counted_where_there_are_any(results, small_spec):
+    images = results.data(train_images=1337, validation_images=100)
+    results.grid(lambda m: results.result(m, data=images), spec=small_spec, with_curves=False)
+    heading, row = run_info.data(analysis.load(results.root))
+    assert heading[2:5] == ("training images", "validation images", "test images")
+    assert row[2:5] == ("1,337", "100", "360")
+
+
 def test_text_of_specs_and_records_is_escaped(results, small_spec):
     evil = "</td><script>alert(1)</script>&amp;\"'"
     spec = small_spec.replace("VAE+BN+WU: {", f"{json.dumps(evil)}: {{")

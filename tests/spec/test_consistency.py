@@ -13,8 +13,46 @@ def grid(*lines: str) -> str:
     return SMALL + "grid:\n" + "".join(f"  {line}\n" for line in lines)
 
 
+STOPPING = "epochs: 20, early_stopping: {patience: 2}"
+
+
+def stopping(validation: int = 100, every: str = "5", warm_up: int = 0, training: str = STOPPING) -> str:
+    return edited(
+        ("digits}", f"digits, validation: {validation}}}"),
+        ("epochs: 20", training),
+        more=f"evaluation: {{every: {every}}}\nobjective: {{warm_up: {warm_up}}}\n",
+    )
+
+
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
+    (stopping(validation=0), "{patience", "without a validation set: data.validation is 0", stopping()),
+    (stopping(every="null"), "{patience", "evaluation.every is null", stopping(every="20")),
+    (stopping(every="21"), "{patience", "none of the training (every 21 of 20 epochs)", stopping(every="20")),
+    (
+        stopping(every="9", warm_up=19),
+        "{patience",
+        "comes after the end of warm-up (19 epochs)",
+        stopping(every="9", warm_up=18),
+    ),
+    (
+        stopping(training=f"{STOPPING}, first_phase: {{epochs: 4}}"),
+        "{patience",
+        "none of the first phase (every 5 of 4 epochs)",
+        stopping(training=f"{STOPPING}, first_phase: {{epochs: 5}}"),
+    ),
+    (
+        edited(("digits}", "digits, validation: 1437}")),
+        "1437}",
+        "a validation set of 1437 images leaves none of the 1437 training images of digits",
+        edited(("digits}", "digits, validation: 1300}")),
+    ),
+    (
+        edited(("digits}", "digits, validation: 1400, train_images: 38}")),
+        "38}",
+        "train_images is 38, but digits has only 37 beside its 1400 validation images",
+        edited(("digits}", "digits, validation: 1400, train_images: 37}")),
+    ),
     (
         edited(more="evaluation: {ais: {images: 361, steps: 10}}\n"),
         "361",

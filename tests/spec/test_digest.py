@@ -34,6 +34,7 @@ SAME = [
     ("idle top-down widths", edited(("[16, 16]", "[16, 16], mlp_top_down: [7]"))),
     ("a null", edited(("[32, 32]", "[32, 32], mlp_down: null"))),
     ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
+    ("no validation set", edited(("digits}", "digits, validation: 0}"))),
     ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
     ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
     ("no schedule", edited(("epochs: 20", "epochs: 20, schedule: null"))),
@@ -82,7 +83,7 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
 
 DIFFERENT = [
     "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
-    "data.test_images=100",
+    "data.test_images=100", "data.validation=100",
     "model.inference=ladder", "model.batch_norm=true", "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
     "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
@@ -120,6 +121,12 @@ def test_defaults_of_annealing_are_left_out_and_it_changes_no_training(tmp_path)
     )
     assert given == default
     assert given.training == plain.training
+
+
+def test_all_images_beside_a_validation_set_are_said_by_saying_nothing(tmp_path):
+    beside = settings_digest(tmp_path, "data.validation=100")
+    assert settings_digest(tmp_path, "data.validation=100", "data.train_images=1337") == beside
+    assert settings_digest(tmp_path, "data.validation=100", "data.train_images=1336") != beside
 
 
 WHERE_READ = [
@@ -200,6 +207,7 @@ PARTS = [
     ("training.batch_size=33", "trajectory"),
     ("model.batch_norm=true", "trajectory"),
     ("data.train_images=100", "trajectory"),
+    ("data.validation=100", "trajectory"),
     ("grid.seeds=[1]", "trajectory"),
     ("data.test_images=100", "evaluation"),
     ("evaluation.iw_samples=10", "evaluation"),
@@ -216,6 +224,44 @@ def test_each_digest_sees_its_part(tmp_path, override, part):
     assert (one.trajectory != two.trajectory) == (part == "trajectory")
     assert (one.training != two.training) == (part in ("trajectory", "schedule", "length"))
     assert (one.evaluation != two.evaluation) == (part != "nothing")
+
+
+STOPPING = (
+    "data.validation=100",
+    "training.early_stopping={patience: 2}",
+    "evaluation.every=5",
+    "model.batch_norm=true",
+)
+
+
+def test_patience_is_of_the_training_and_not_of_its_trajectory(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    without = settings_digests(path, [*STOPPING[:1], *STOPPING[2:]])
+    two, three = (settings_digests(path, [*STOPPING, f"training.early_stopping.patience={n}"]) for n in (2, 3))
+    assert two.trajectory == three.trajectory == without.trajectory
+    assert len({two.training, three.training, without.training}) == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "stops"),
+    [
+        ("evaluation.every=4", True),
+        ("evaluation.curve_iw_samples=9", True),
+        ("evaluation.curve_images=9", True),
+        ("evaluation.batch_norm_statistics=batch_average", True),
+        ("evaluation.iw_samples=9", False),
+        ("evaluation.memory_gib=2", False),
+        ("data.test_images=9", False),
+    ],
+)
+def test_with_early_stopping_what_is_watched_decides_the_weights(tmp_path, override, stops):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    one, two = settings_digests(path, STOPPING), settings_digests(path, [*STOPPING, override])
+    assert one.trajectory == two.trajectory
+    assert (one.training != two.training) == stops
+    assert (one.evaluation != two.evaluation) == (override != "evaluation.memory_gib=2")
 
 
 def test_how_statistics_are_recorded_is_of_the_evaluation_alone(tmp_path):

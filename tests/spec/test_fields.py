@@ -54,6 +54,7 @@ WHERE_READ = {
     "training.schedule": {"training.schedule": {"stages": [{"epochs": 1, "lr": 0.1}, {"epochs": 1, "lr": 0.2}]}},
     "data.rescaled_by": {"model.observation": "gaussian"},
     "training.first_phase": {"training.first_phase": PHASE},
+    "training.early_stopping": {"training.early_stopping": {"patience": 2}, "evaluation.every": 1},
     "evaluation.curve_iw_samples": {"evaluation.every": 1},
     "evaluation.curve_images": {"evaluation.every": 1},
 }

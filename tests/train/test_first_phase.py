@@ -46,6 +46,26 @@ def test_the_first_phase_is_the_member_that_an_ordinary_grid_trains():
     assert tuned().digests.training != tuned(training__first_phase={**FIRST, "epochs": 2}).digests.training
 
 
+def test_the_first_phase_stops_early_as_the_member_that_it_is_does(tmp_path, monkeypatch):
+    shape = {"depth": 1, "data__validation": 20, "evaluation__every": 1, "evaluation__curve_iw_samples": 2}
+    early = {**shape, "training__early_stopping": {"patience": 1}, "objective__warm_up": 0}
+    first = {"epochs": 3, "warm_up": 0}
+    base, second = member(**early), tuned(**early, training__first_phase=first, training__epochs=1)
+    assert second.first_phase.digests.training == base.digests.training
+    watch = Trainer.watch
+    monkeypatch.setattr(Trainer, "watch", lambda self, m, bound: watch(self, m, -self.epoch))
+    run_pack(job(tmp_path, [base]))
+    record = record_of(tmp_path, base)
+    assert (record.training.best_epoch, record.training.stopped_epoch) == (1, 2)
+    started = []
+    monkeypatch.setattr(Trainer, "start_from", lambda self, weights: started.extend(weights))
+    run_pack(job(tmp_path, [second]))
+    # With the weights that the record keeps: those of its best epoch.
+    (weights,) = started
+    kept = load_arrays(record.weights)
+    assert all((weights[name] == kept[name]).all() for name in kept)
+
+
 def test_fine_tuning_starts_from_the_record_wherever_it_is(tmp_path):
     run_pack(job(tmp_path / "base", [member(seed=0), member(seed=1)]))
     run_pack(job(tmp_path / "tuned", [tuned(0), tuned(1)], sources=(tmp_path / "base",)))

@@ -10,16 +10,17 @@ from hvae_spec.records.index import read_index, write_index
 from hvae_spec.records.layout import Record, Results
 from tests.tune.planned import finish, plan_of, reading_of, record_of, train
 from tune.execute.phases import rounds
-from tune.plan.needs import NO_OPTIMIZER, Ledger
+from tune.plan.needs import ANEW, NO_OPTIMIZER, Ledger
 from tune.show.summary import print_plan
 
 ONE = """
 name: one
-data: {{dataset: digits, train_images: 128, test_images: {test_images}}}
+data: {{dataset: digits, validation: {validation}, train_images: 128, test_images: {test_images}}}
 model: {{layers: [{{units: 3, mlp: [6]}}], batch_norm: true, nonlinearity: {nonlinearity}}}
 objective: {{warm_up: {warm_up}, iw_samples: {objective_samples}, sample_ramp: {sample_ramp}}}
 training:
-  {{epochs: {epochs}, batch_size: 64, optimizer: {{adam: {{lr: {lr}}}}}, lr_decay: {lr_decay}, schedule: {schedule}}}
+  {{epochs: {epochs}, batch_size: 64, optimizer: {{adam: {{lr: {lr}}}}}, lr_decay: {lr_decay}, schedule: {schedule},
+    early_stopping: {early_stopping}}}
 evaluation:
   {{iw_samples: {iw_samples}, every: {every}, curve_images: {curve_images}, batch_norm_statistics: {statistics},
     memory_gib: {memory_gib}}}
@@ -28,7 +29,8 @@ grid: {{seeds: {seeds}, axes: {axes}}}
 DEFAULTS = {
     "test_images": 10, "nonlinearity": "leaky_relu", "warm_up": 0, "objective_samples": 1, "sample_ramp": "false",
     "epochs": 20, "lr": 0.001, "lr_decay": "null", "schedule": "null", "iw_samples": 5, "every": "null",
-    "statistics": "whole_set", "memory_gib": "null", "curve_images": "null", "seeds": [0], "axes": "{}",
+    "statistics": "whole_set", "memory_gib": "null", "curve_images": "null", "early_stopping": "null", "validation": 0,
+    "seeds": [0], "axes": "{}",
 }  # fmt: skip
 
 
@@ -105,6 +107,26 @@ def test_a_longer_training_goes_on_from_the_longest_that_is_done(tmp_path):
     # A longer one that is there is no start of a shorter one, and the same one needs nothing of others.
     assert need(tmp_path, epochs=15).extends == folders[10]
     assert need(tmp_path, epochs=40).what == "evaluation"
+
+
+def test_the_number_of_test_images_is_no_other_curve_where_that_is_of_the_validation_set(tmp_path):
+    for validation, different in ((8, ""), (0, "data.test_images 10, not 9")):
+        common = {"every": 5, "validation": validation}
+        finish(tmp_path, *members(**common))
+        (other,) = members(test_images=9, **common)
+        assert Ledger(Results(tmp_path)).other_curve(other) == different
+
+
+@pytest.mark.parametrize(("shorter", "longer"), [("{patience: 2}", "null"), ("null", "{patience: 2}")])
+def test_with_early_stopping_a_training_begins_anew_and_none_goes_on_from_it(tmp_path, shorter, longer):
+    common = {"every": 1, "validation": 8}
+    (member,) = members(epochs=5, early_stopping=shorter, **common)
+    train(tmp_path, member)
+    found = need(tmp_path, epochs=9, early_stopping=longer, **common)
+    assert member.digests.trajectory == found.member.digests.trajectory
+    assert (found.what, found.extends, found.hindered) == ("training", None, ANEW)
+    plan = shown(plan_of(spec(epochs=9, early_stopping=longer, **common), tmp_path))
+    assert ("An upper bound" in plan) == (longer != "null")
 
 
 def test_members_that_go_on_from_different_epochs_share_no_pack(tmp_path):

@@ -20,6 +20,7 @@ from hvae_spec.spec.cost import (
     parameters,
     steps_per_epoch,
     training_macs,
+    watched_images,
 )
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
@@ -30,6 +31,8 @@ NOMINAL = (
     "What has not been measured goes by nominal speed, which may be off by a factor of two or three: "
     "python -m tune.run SPEC --plan --measure measures it."
 )
+UPPER_BOUND = "An upper bound: every epoch is counted, and early stopping may end members before."
+"""What is said of a forecast with early stopping."""
 START_UP = 2.0
 """Seconds from a pack's turn to its first step."""
 NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 20e12}
@@ -188,10 +191,10 @@ class Forecaster:
 
 
 def _curve_share(member: MemberSpec, counts: ImageCounts) -> float:
-    """Samples of all points of the test curve, as a share of those of the final bounds."""
+    """Samples of all points of the curve, as a share of those of the final bounds."""
     every, final = member.evaluation.every, evaluated_images(member, counts) * member.evaluation.iw_samples
     points = member.training.epochs // every if every else 0
-    return points * curve_samples(member, counts.test) / final if final else 0.0
+    return points * curve_samples(member, watched_images(member, counts)) / final if final else 0.0
 
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:

@@ -15,6 +15,7 @@ from hvae_spec.spec.grid import Member
 from hvae_spec.train.schedules import disagreement
 
 NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
+ANEW = "with early stopping a training begins anew, and none goes on from it"
 GONE = "its optimizer.safetensors is gone"
 
 
@@ -169,6 +170,9 @@ class Ledger:
                 continue
             if result is None or result.status == "failed" or result.epochs <= best.start_epoch:
                 continue
+            if shorter.training.early_stopping is not None or member.spec.training.early_stopping is not None:
+                hindered = ANEW
+                continue
             parted = disagreement(shorter, member.spec, result.epochs)
             if parted is not None:
                 hindered = f"{parted[1]} parts from it in epoch {parted[0]}"
@@ -213,16 +217,17 @@ def inherited_divergence(need: Need) -> TrainingResult:
 
 def _curve_settings(spec: MemberSpec) -> dict[str, int | None]:
     """What a learning curve goes by, by dotted path."""
-    evaluation, test = spec.evaluation, spec.data.test_images
+    evaluation, watched = spec.evaluation, spec.data.validation or spec.data.test_images
     if evaluation.every is None:
         return {"evaluation.every": None}
     images = evaluation.curve_images
-    return {
+    found = {
         "evaluation.every": evaluation.every,
         "evaluation.curve_iw_samples": evaluation.curve_iw_samples,
-        "evaluation.curve_images": None if images and test and images >= test else images,
-        "data.test_images": test,
+        "evaluation.curve_images": None if images and watched and images >= watched else images,
     }
+    # The validation set is part of what is trained, and no other one can be watched.
+    return found if spec.data.validation else {**found, "data.test_images": watched}
 
 
 def _shown(value: int | None) -> str:

@@ -141,7 +141,7 @@ class Display:
         if state.first_done is None:
             state.first_done, state.first_seen = progress.done, now
         state.progress = progress
-        for words in (*progress.diverged, *progress.notes):
+        for words in (*progress.diverged, *progress.notes, *progress.stopped):
             if words not in self.said:
                 self.said.add(words)
                 self.line(words, "yellow")

@@ -17,7 +17,7 @@ from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.grid import Member
 from hvae_spec.spec.labels import headings, level_text
 from tune.measure.cache import shape_name
-from tune.plan.forecast import NOMINAL
+from tune.plan.forecast import NOMINAL, UPPER_BOUND
 from tune.plan.planner import Plan
 from tune.plan.schedule import simulate
 from tune.show.display import clock_time
@@ -200,6 +200,8 @@ def _print_forecast(plan: Plan, console: Console) -> None:
         f"at most {gibibytes(memory)} in use at a time.",
         highlight=False,
     )
+    if any(member.spec.training.early_stopping is not None for job in plan.jobs for member in job.members):
+        console.print(UPPER_BOUND, highlight=False)
     if not all(forecast.measured for forecast in forecasts):
         console.print(NOMINAL, highlight=False)
 
