@@ -26,6 +26,7 @@ from hvae_spec.spec.fields import (
     without,
 )
 from hvae_spec.spec.grid import parse_path
+from hvae_spec.spec.labels import layers_text
 
 
 @kept_until_a_choice_joins
@@ -107,15 +108,6 @@ def as_entry(value: Any) -> Any:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return None if value is None else reader.plain(value)
-
-
-def layers_text(values: Sequence[Any]) -> str | None:
-    """`512,512-256,256`: the values of all layers, z_1 first, an empty list as `linear`; None if all are null."""
-    if all(value is None for value in values):
-        return None
-    return "-".join(
-        ",".join(map(str, value)) or "linear" if isinstance(value, list | tuple) else str(value) for value in values
-    )
 
 
 def at(tree: Any, path: str) -> Any:

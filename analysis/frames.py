@@ -13,9 +13,10 @@ import pandas as pd
 from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Contents, Entry
-from hvae_spec.records.layout import ACTIVE, LABELS
+from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
 from hvae_spec.spec.grid import slug
+from hvae_spec.spec.labels import LABELS
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import MachineError, RecordError, as_machine_error
 from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
-from hvae_spec.records.layout import LABELS, EvaluationRecord, Record, Results
+from hvae_spec.records.layout import EvaluationRecord, Record, Results
 from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
@@ -25,11 +25,9 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
+from hvae_spec.spec.labels import GRID, LABELS
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
-
-GRID = "grid"
-"""The label of a folder with several grids that says of which of them the other labels are."""
 
 
 @dataclass(frozen=True)

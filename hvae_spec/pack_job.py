@@ -7,9 +7,10 @@ from typing import Literal
 
 from hvae_spec.errors import RecordError
 from hvae_spec.records.arrays import check_whole
-from hvae_spec.records.layout import LABELS, Record, Results
+from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import DONE, Source, Status
 from hvae_spec.spec.grid import Member
+from hvae_spec.spec.labels import LABELS
 
 Kind = Literal["train", "evaluate"]
 

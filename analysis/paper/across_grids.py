@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.frames import Frames
 from analysis.paper import published, replication
-from analysis.reader import GRID
 from analysis.tables.table import TableSet
+from hvae_spec.spec.labels import GRID
 
 
 def tables(grids: Sequence[Frames]) -> tuple[TableSet, ...]:

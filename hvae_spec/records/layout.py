@@ -60,8 +60,6 @@ from hvae_spec.spec.experiment import MemberSpec
 
 ACTIVE = 0.01
 """A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
-LABELS = ("dataset", "depth", "variant", "seed")
-"""Labels that every member has; all others are its places on further axes."""
 SHORT = 12
 """Letters of a digest that name a folder."""
 FOLDERS = ("members", "packs", "source", "tables", "figures")

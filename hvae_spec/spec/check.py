@@ -20,8 +20,9 @@ from hvae_spec.spec.consistency import (
     same_model,
 )
 from hvae_spec.spec.experiment import BESIDE_MEMBERS, Experiment, Grid
-from hvae_spec.spec.grid import Cell, Combination, UnknownPathError
+from hvae_spec.spec.grid import Cell, Combination, UnknownPathError, parse_path
 from hvae_spec.spec.messages import origin, problems_of, show
+from hvae_spec.spec.overlaps import overlaps
 from hvae_spec.spec.suggest import closest, closest_paths, known_keys
 from hvae_spec.spec.yaml import Node, inline
 
@@ -38,7 +39,7 @@ def check(
         faulty: paths whose values were faulty and are replaced by stand-ins; nothing is held against those.
 
     """
-    contradictions = list(grid_problems(experiment))
+    contradictions = [*grid_problems(experiment), *overlaps(experiment)]
     problems = [_located(inconsistency, tree) for inconsistency in contradictions]
     unknown, experiment = _without_unknown_paths(experiment, tree)
     problems += unknown
@@ -50,22 +51,25 @@ def check(
         labels.append(item.labels)
         if grids.is_excluded(experiment, item):
             continue
-        found = [_located(inconsistency, tree, item) for inconsistency in combination_problems(experiment, item)]
+        which = _which(experiment, item)
+        found = [_located(inconsistency, tree, item, which) for inconsistency in combination_problems(experiment, item)]
         try:
             cell = grids.resolve(experiment, item)
             found += [
-                _located(inconsistency, tree, item)
+                _located(inconsistency, tree, item, which)
                 for inconsistency in member_problems(cell.member, count_images)
                 if not may_follow_from(inconsistency, faulty)
             ]
             cells.append(cell)
         except ValidationError as error:
             found += problems_of(error, tree, item)
+        except UnknownPathError:
+            found += [_unknown_path(error, tree, path, item.tree, which) for path, error in item.unknown]
         problems += found
     if experiment.grid.exclude and not any(path[:1] == ("grid",) for path in faulty):
         problems += _exclusion_problems(experiment, tree, labels)
     if not problems and not faulty:
-        problems = _same_model_problems(cells, tree)
+        problems = _same_model_problems(experiment, cells, tree)
     if not cells and not problems:
         place = tree.locate(("grid", "exclude"))
         message = "the grid is empty: every cell is excluded"
@@ -73,13 +77,19 @@ def check(
     return cells, _first_of_each(problems)
 
 
-def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None = None) -> Problem:
-    where = "" if item is None or item.variant is None else f" (variant {item.variant!r} at depth {item.depth})"
+def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None = None, which: str = "") -> Problem:
     path = origin(inconsistency.path, item)
     is_setting = path[:2] in (("grid", "variants"), ("grid", "axes")) or path[:1] == ("profiles",)
     # A name or a dotted path of the grid is shown itself where it is the trouble, and its value where that is.
     place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
-    return Problem("inconsistent", place, inconsistency.message + where, inconsistency.remedy)
+    return Problem("inconsistent", place, inconsistency.message + which, inconsistency.remedy)
+
+
+def _which(experiment: Experiment, item: Combination) -> str:
+    """Which cell is meant, where the grid has variants or named levels: ` (variant 'VAE', width 'wide' at depth 2)`."""
+    factors = [] if item.variant is None else [f"variant {item.variant!r}"]
+    factors += [f"{axis} {item.axes[axis]!r}" for axis in experiment.grid.level_axes]
+    return f" ({', '.join(factors)} at depth {item.depth})" if factors else ""
 
 
 def _first_of_each(problems: list[Problem]) -> list[Problem]:
@@ -88,13 +98,25 @@ def _first_of_each(problems: list[Problem]) -> list[Problem]:
 
 
 def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Problem], Experiment]:
-    """Settings of variants and axes that name no field of the spec, and the experiment without them."""
+    """Settings of variants and axes that name no field of the spec, and the experiment without them. What a variant
+    sets within a value of some level is known only in their cells.
+    """
     grid = experiment.grid
     full = experiment.model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
     problems: list[Problem] = []
     unknown: set[tuple[Loc, str]] = set()
-    sections: list[tuple[Loc, Any]] = [(("grid", "variants", name), paths) for name, paths in grid.variants.items()]
-    for parent, paths in [*sections, (("grid", "axes"), grid.axes)]:
+    levels = [
+        (("grid", "axes", axis, level), list(settings))
+        for axis, places in grid.level_axes.items()
+        for level, settings in places.items()
+    ]
+    of_levels = {parse_path(path) for _, paths in levels for path in paths}
+    variants = [
+        (("grid", "variants", name), [path for path in settings if not _is_within(path, of_levels)])
+        for name, settings in grid.variants.items()
+    ]
+    sections: list[tuple[Loc, list[str]]] = [*variants, (("grid", "axes"), list(grid.value_axes)), *levels]
+    for parent, paths in sections:
         for path in paths:
             try:
                 grids.set_path(copy.deepcopy(full), path, None)
@@ -103,17 +125,30 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
                 unknown.add((parent, path))
     if not unknown:
         return [], experiment
-    variants = {
-        name: {path: value for path, value in paths.items() if (("grid", "variants", name), path) not in unknown}
-        for name, paths in grid.variants.items()
+
+    def known(section: Loc, settings: Any) -> Any:
+        """Settings, or axes over values, less what names no field."""
+        return {path: value for path, value in settings.items() if (section, path) not in unknown}
+
+    def known_levels(axis: str, places: Any) -> Any:
+        if isinstance(places, list):
+            return places
+        return {level: known(("grid", "axes", axis, level), settings) for level, settings in places.items()}
+
+    update = {
+        "variants": {name: known(("grid", "variants", name), paths) for name, paths in grid.variants.items()},
+        "axes": {axis: known_levels(axis, places) for axis, places in known(("grid", "axes"), grid.axes).items()},
     }
-    axes = {path: values for path, values in grid.axes.items() if (("grid", "axes"), path) not in unknown}
-    return problems, experiment.model_copy(
-        update={"grid": grid.model_copy(update={"variants": variants, "axes": axes})}
-    )
+    return problems, experiment.model_copy(update={"grid": grid.model_copy(update=update)})
 
 
-def _unknown_path(error: UnknownPathError, tree: Node, path: Loc, full: dict[str, Any]) -> Problem:
+def _is_within(path: str, others: set[Loc]) -> bool:
+    """Whether what a path names lies within what one of some others names."""
+    parts = parse_path(path)
+    return any(parts[:size] in others for size in range(1, len(parts)))
+
+
+def _unknown_path(error: UnknownPathError, tree: Node, path: Loc, full: dict[str, Any], which: str = "") -> Problem:
     shown = shorten(repr(error.path), 80)
     place = tree.locate_key(path)
     parts = error.path.split(".")
@@ -129,7 +164,7 @@ def _unknown_path(error: UnknownPathError, tree: Node, path: Loc, full: dict[str
     elif error.known[0] == "0":
         expected = f"an index from 0 to {len(error.known) - 1} in {inside}"
     near = _meant_paths(error, full, beside=tree.nearest(path[:-1]).keys)
-    problem = Problem("invalid", place, f"{shown} is not a field of the spec", expected, " or ".join(near))
+    problem = Problem("invalid", place, f"{shown} is not a field of the spec{which}", expected, " or ".join(near))
     return at_look_alike(problem, error.path)
 
 
@@ -203,13 +238,19 @@ def _is_held(tree: Node, path: Loc, factor: str) -> bool:
     return by_hand or in_file or entry == factor_source
 
 
-def _same_model_problems(cells: list[Cell], tree: Node) -> list[Problem]:
-    problems = []
+def _same_model_problems(experiment: Experiment, cells: list[Cell], tree: Node) -> list[Problem]:
+    problems, level_axes = [], experiment.grid.level_axes
     for first, second in same_model(cells):
+        apart = [axis for axis in first.axes if not grids.same(first.axes[axis], second.axes[axis])]
         if first.variant != second.variant:
             place = tree.locate_key(("grid", "variants", second.variant))
             names = f"variants {first.variant!r} and {second.variant!r} resolve"
             message = f"{names} to the same model at depth {second.depth}"
+        elif len(apart) == 1 and apart[0] in level_axes:
+            (axis,) = apart
+            place = tree.locate_key(("grid", "axes", axis, second.axes[axis]))
+            names = f"levels {first.axes[axis]!r} and {second.axes[axis]!r} of {axis} resolve"
+            message = f"{names} to the same model with variant {second.variant!r} at depth {second.depth}"
         else:
             place = tree.locate(("grid", "axes"))
             message = f"two cells of variant {second.variant!r} at depth {second.depth} resolve to the same model"

@@ -1,18 +1,20 @@
 """Inconsistencies: valid values that contradict each other or the data, found before anything runs."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hvae_spec.errors import MachineError, UserError
+from hvae_spec.errors import MachineError, UserError, shorten
 from hvae_spec.spec.base import SMALLEST, Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.data import DataSpec
-from hvae_spec.spec.experiment import Experiment, MemberSpec
+from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
 from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
+from hvae_spec.spec.labels import GRID, LABELS
 from hvae_spec.spec.training import TrainingSpec
 
 CountImages = Callable[[DataSpec], ImageCounts]
@@ -250,12 +252,14 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     yield from _repeated(("grid", "depth"), grid.depth or (), "depth")
     yield from _repeated(("grid", "seeds"), grid.first_seeds, "seed")
     yield from _stages_problems(experiment)
-    for axis, values in grid.axes.items():
+    for axis, values in grid.value_axes.items():
         yield from _repeated(("grid", "axes", axis), values, "value")
+    for axis, levels in grid.level_axes.items():
+        yield from _axis_name_problems(axis)
+        yield from _alike(("grid", "axes", axis), {name: _as_seen(name) for name in levels}, "look alike")
     yield from _alike(("grid", "variants"), {name: _as_seen(name) for name in grid.variants}, "look alike")
     profiles = {name: name.lower() for name in experiment.profiles}
     yield from _alike(("profiles",), profiles, "would share a results folder where case does not count")
-    yield from _overlaps(experiment)
     count, size = count_cells(experiment), count_cells(experiment) * grid.most_seeds
     if count > MAX_CELLS or size > MAX_MEMBERS:
         yield Inconsistency(
@@ -286,6 +290,21 @@ def _stages_problems(experiment: Experiment) -> Iterator[Inconsistency]:
         )
 
 
+def _axis_name_problems(axis: str) -> Iterator[Inconsistency]:
+    """What is wrong with the name of an axis with named levels."""
+    if axis in (*LABELS, GRID):
+        yield Inconsistency(
+            ("grid", "axes", axis), f"{axis} is what every member is called by already", "another name for the axis"
+        )
+    elif not re.fullmatch(AXIS_NAME, axis):
+        yield Inconsistency(
+            ("grid", "axes", axis),
+            f"{shorten(repr(axis), 80)} is no name for an axis with named levels, each of which names the fields "
+            "that it sets",
+            "a name of letters, digits and _ that begins with a letter, such as width: {narrow: {model.layers: ...}}",
+        )
+
+
 def _as_seen(name: str) -> str:
     """A name as it is seen: accents may be parts of letters or stand after them, and blanks in a row are one."""
     return " ".join(unicodedata.normalize("NFC", name).split())
@@ -299,30 +318,6 @@ def _alike(path: Loc, names: dict[str, str], trouble: str) -> Iterator[Inconsist
             message = f"{first[form]!r} and {name!r} {trouble}"
             yield Inconsistency((*path, name), message, "names that differ in what is seen")
         first.setdefault(form, name)
-
-
-def _overlaps(experiment: Experiment) -> Iterator[Inconsistency]:
-    """Settings of one cell of which one lies within the other, so that their order would matter."""
-    grid = experiment.grid
-    axes = {parse_path(axis): axis for axis in grid.axes}
-    sections: list[tuple[Loc, dict[Loc, str]]] = [(("grid", "axes"), axes)]
-    for name, paths in grid.variants.items():
-        sections.append((("grid", "variants", name), {parse_path(path): path for path in paths}))
-    for place, settings in sections:
-        among = {**axes, **settings}
-        for parts, path in settings.items():
-            above = next((among[parts[:size]] for size in range(2, len(parts)) if parts[:size] in among), None)
-            if above is not None:
-                yield Inconsistency((*place, path), f"{path} is set by {above} as well", "one of the two", stops=True)
-        if settings is not axes:
-            for parts, axis in axes.items():
-                over = next(
-                    (settings[parts[:size]] for size in range(2, len(parts) + 1) if parts[:size] in settings), None
-                )
-                if over is not None:
-                    yield Inconsistency(
-                        (*place, over), f"{over} is set by the axis {axis} as well", "one of the two", stops=True
-                    )
 
 
 def _repeated(path: Loc, values: Sequence[Any], word: str) -> Iterator[Inconsistency]:

@@ -10,7 +10,7 @@ from operator import getitem
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
@@ -32,7 +32,9 @@ are in float32 whatever precision the training had."""
 MAX_NAME = 100
 """Characters of an experiment's name."""
 NO_BLANK_ENDS = r"^\S(.*\S)?$"
-"""What names of variants must match: in tables and figures blanks at the ends are not seen."""
+"""What names of variants and levels must match: in tables and figures blanks at the ends are not seen."""
+AXIS_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+"""What the name of an axis with named levels must match: it is a column's name, and no dotted path."""
 Section = TypeVar("Section", bound=BaseModel)
 Loc = tuple[str, ...]
 
@@ -48,38 +50,66 @@ ProfileName = Annotated[str, Field(pattern=FILE_NAME, max_length=MAX_NAME)]
 Settings = Annotated[dict[str, Any], _or_none({}, dict[str, Any])]
 Variants = Annotated[dict[VariantName, Settings], _or_none({}, dict[VariantName, Settings])]
 Profiles = Annotated[dict[ProfileName, Settings], _or_none({}, dict[ProfileName, Settings])]
-Values = Annotated[list[Any], Field(min_length=1)]
-Axes = Annotated[dict[str, Values], _or_none({}, dict[str, Values])]
 SeedList = Annotated[tuple[Seed, ...], Field(min_length=1)]
 Exclusions = Annotated[tuple[dict[str, Any], ...], _or_none((), tuple[dict[str, Any], ...])]
 
 
-_SEED_LIST: TypeAdapter[tuple[int, ...]] = TypeAdapter(SeedList)
+def _settings_of_level(value: Any) -> Any:
+    """Nothing after a level's name is a level without settings; values alone are no level."""
+    if value is None or isinstance(value, dict):
+        return value or {}
+    expected = (
+        "a mapping of dotted paths and their values, {training.batch_size: 64}; an axis over the values of one field "
+        "is its dotted path with a list, training.batch_size: [64, 128]"
+    )
+    raise PydanticCustomError("no_level", "{expected}", {"expected": expected})
+
+
+def _some_levels(value: Any) -> Any:
+    """The levels of an axis, if there are any."""
+    if value == {}:
+        raise PydanticCustomError("no_levels", "named levels, each with its settings, or a list of values")
+    return value
+
+
+Values = Annotated[list[Any], Field(min_length=1)]
+LevelSettings = Annotated[
+    dict[str, Any], BeforeValidator(_settings_of_level, json_schema_input_type=dict[str, Any] | None)
+]
+SomeLevels = Annotated[dict[VariantName, LevelSettings], Field(min_length=1)]
+Levels = Annotated[SomeLevels, BeforeValidator(_some_levels, json_schema_input_type=SomeLevels)]
 
 
 @dataclass(frozen=True)
-class ListOrStages:
-    """The type of a field that holds a list of seeds, or two stages of them. What is a mapping is judged as stages, and
-    all else as a list, so that messages are of the one that was meant.
+class ListOrMapping:
+    """The type of a field that holds a list or, in its other form, a mapping. What is a mapping is judged as one, and
+    all else as a list, so that messages are of the form that was meant.
     """
 
-    def validate(self, value: Any) -> tuple[int, ...] | StagedSeeds:
-        """The seeds.
+    of_list: TypeAdapter[Any]
+    of_mapping: TypeAdapter[Any]
+
+    def validate(self, value: Any) -> Any:
+        """The value.
 
         Raises:
-            ValidationError: they are neither.
+            ValidationError: it is neither.
 
         """
-        if isinstance(value, dict | StagedSeeds):
-            return StagedSeeds.model_validate(value)
-        return _SEED_LIST.validate_python(value)
+        form = self.of_mapping if isinstance(value, dict | SpecModel) else self.of_list
+        return form.validate_python(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        stages = handler(StagedSeeds.__pydantic_core_schema__)
-        return {"anyOf": [handler(_SEED_LIST.core_schema), stages]}
+        return {"anyOf": [handler(self.of_list.core_schema), handler(self.of_mapping.core_schema)]}
+
+
+SeedsForm = ListOrMapping(TypeAdapter(SeedList), TypeAdapter(StagedSeeds))
+AxisForm = ListOrMapping(TypeAdapter(Values), TypeAdapter(Levels))
+Axis = Annotated[list[Any] | dict[str, dict[str, Any]], AxisForm]
+Axes = Annotated[dict[str, Axis], _or_none({}, dict[str, Axis])]
 
 
 class Grid(SpecModel):
@@ -90,11 +120,22 @@ class Grid(SpecModel):
     variants: Variants = Field(default_factory=dict)
     """Named settings: dotted paths into the spec and their values. Empty: one variant, named after what it uses."""
     axes: Axes = Field(default_factory=dict)
-    """Further factors: a dotted path into the spec and the list of its values."""
+    """Further factors: a dotted path into the spec and the list of its values, or a name and named levels, each with
+    settings as a variant has them. A level applies before the variant, which may override it."""
     exclude: Exclusions = ()
-    """Cells to leave out: each entry names a `variant`, a `depth`, an axis, or several of them."""
-    seeds: Annotated[tuple[Seed, ...] | StagedSeeds, ListOrStages()] = (0,)
+    """Cells to leave out: each entry names a `variant`, a `depth`, a value or level of an axis, or several of them."""
+    seeds: Annotated[tuple[Seed, ...] | StagedSeeds, SeedsForm] = (0,)
     """Seeds: the replicates of every cell. A list of them, or two stages, `{from: 5, half_width: 0.1, at_most: 12}`."""
+
+    @property
+    def value_axes(self) -> dict[str, list[Any]]:
+        """The axes over the values of one field, by its dotted path."""
+        return {axis: places for axis, places in self.axes.items() if isinstance(places, list)}
+
+    @property
+    def level_axes(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The axes with named levels: the settings of each level, by the names of the axis and the level."""
+        return {axis: places for axis, places in self.axes.items() if isinstance(places, dict)}
 
     @property
     def stages(self) -> StagedSeeds | None:

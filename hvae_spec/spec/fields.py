@@ -65,6 +65,13 @@ class Column:
 
 
 @dataclass(frozen=True)
+class ShortName:
+    """What labels of levels call the field (see `hvae_spec.spec.labels`), where that is not its name in the YAML."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class ColumnPrefix:
     """The columns of the fields within a section are named this and the field's name, whatever column they state."""
 

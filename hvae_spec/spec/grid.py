@@ -19,8 +19,11 @@ from hvae_spec.spec.experiment import (
     content_hashes,
 )
 from hvae_spec.spec.fields import choices_with_settings
+from hvae_spec.spec.labels import plain_levels
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
+LONGEST_NAME = 160
+"""Characters of a name that, with what follows it, is a file name on any system."""
 
 
 class UnknownPathError(KeyError):
@@ -38,9 +41,12 @@ class Cell:
     variant: str
     depth: int
     axes: dict[str, Any]
+    """Its value on every axis over values, and the name of its level on every other one."""
     member: MemberSpec = field(repr=False)
     """The resolved spec of the cell's first seed."""
     seeds: tuple[int, ...]
+    levels: dict[str, Any]
+    """`axes` as labels: numbers, flags and texts, see `hvae_spec.spec.labels.plain_levels`."""
 
     @property
     def dataset(self) -> str:
@@ -54,10 +60,14 @@ class Cell:
 
     def _member(self, seed: int) -> "Member":
         digests = self.hashes.digests(seed)
-        factors = {path: value for path, value in self.axes.items() if path != "data.dataset"}
-        labels = {"dataset": self.dataset, "depth": self.depth, "variant": self.variant, "seed": seed, **factors}
+        labels = {"dataset": self.dataset, "depth": self.depth, "variant": self.variant, "seed": seed, **self.factors}
         folder = f"{self.name}-s{seed}-{digests.training[:12]}"
         return Member(self.member.model_copy(update={"seed": seed}), digests, labels, folder)
+
+    @property
+    def factors(self) -> dict[str, Any]:
+        """Its labels on the axes but for that over data sets, which is the label `dataset`."""
+        return {axis: level for axis, level in self.levels.items() if axis != "data.dataset"}
 
     @cached_property
     def hashes(self) -> ContentHashes:
@@ -73,9 +83,7 @@ class Cell:
     def name(self) -> str:
         """What the names of its members' records begin with: `mnist-L5-prob-ladder-bn-wu`."""
         words = [self.dataset, f"L{self.depth}", slug(self.variant)]
-        words += [
-            slug(f"{path.rsplit('.', 1)[-1]}-{value}") for path, value in self.axes.items() if path != "data.dataset"
-        ]
+        words += [slug(f"{axis.rsplit('.', 1)[-1]}-{level}") for axis, level in self.factors.items()]
         return shorten_slug("-".join(filter(None, words)))
 
 
@@ -98,14 +106,30 @@ class Member:
         return self.spec.seed
 
 
-def shorten_slug(text: str) -> str:
-    """A slug short enough that, with what follows it, it is a file name on any system."""
-    return text[:160].strip("-.")
+def shorten_slug(text: str, most: int = LONGEST_NAME) -> str:
+    """The first words of a slug, so many that it has at most `most` characters. A word that is longer by itself is cut.
+
+    Examples:
+        >>> shorten_slug("mnist-wide-layers", 12)
+        'mnist-wide'
+
+    """
+    if len(text) <= most:
+        return text
+    head, dash, _ = text[: most + 1].rpartition("-")
+    return (head if dash else text[:most]).strip("-.")
 
 
-def slug(text: str) -> str:
-    """`text` in lower case, all but letters, digits and decimal points replaced by dashes; safe in a file name."""
-    return re.sub(r"((?<!\d)\.|\.(?!\d)|[^a-z0-9.])+", "-", text.lower()).strip("-.")[:60]
+def slug(text: str, most: int = 60) -> str:
+    """`text` in lower case, all but letters, digits and decimal points replaced by dashes; safe in a file name.
+
+    Examples:
+        >>> slug("mnist, lr 3e-4, Prob. ladder+BN")
+        'mnist-lr-3e-4-prob-ladder-bn'
+
+    """
+    words = re.sub(r"((?<!\d)\.|\.(?!\d)|[^a-z0-9.])+", "-", text.lower()).strip("-.")
+    return shorten_slug(words, most)
 
 
 def parse_path(path: str) -> Loc:
@@ -176,6 +200,10 @@ class Combination:
     """(path in the resolved tree, path in the file whose value went there), in order of application."""
     layers: int
     """Layers of the model before `depth` cut it."""
+    levels: dict[str, Any]
+    """See `Cell.levels`."""
+    unknown: tuple[tuple[Loc, UnknownPathError], ...] = ()
+    """Settings that could not be applied, as what they set is not there beside the others: (path in the file, why)."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -187,36 +215,55 @@ class Combination:
 def combinations(experiment: Experiment) -> Iterator[Combination]:
     """Every cell of the grid before exclusion and validation.
 
-    Raises:
-        UnknownPathError: a variant or an axis names a path that does not exist.
-
+    The named levels of axes apply first, then the variant, then the axes over the values of one field; `depth` cuts
+    the model that they make.
     """
     grid = experiment.grid
     base = experiment.model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
     names: list[str | None] = list(grid.variants) or [None]
+    places = {axis: list(levels) for axis, levels in grid.axes.items()}
+    level_axes, value_axes = grid.level_axes, grid.value_axes
+    plain = {axis: plain_levels(levels) for axis, levels in places.items()}
     for depth, name in itertools.product(grid.depth or (None,), names):
-        settings = {} if name is None else grid.variants[name]
-        for places in itertools.product(*(range(len(values)) for values in grid.axes.values())):
+        variant = [] if name is None else list(_settings(("grid", "variants", name), grid.variants[name]))
+        for chosen in itertools.product(*(range(len(levels)) for levels in places.values())):
+            place = dict(zip(places, chosen, strict=True))
+            axes = {axis: places[axis][index] for axis, index in place.items()}
+            settings = [
+                *(
+                    setting
+                    for axis, levels in level_axes.items()
+                    for setting in _settings(("grid", "axes", axis, axes[axis]), levels[axes[axis]])
+                ),
+                *variant,
+                *((axis, axes[axis], ("grid", "axes", axis, place[axis])) for axis in value_axes),
+            ]
             tree = _copy(base)
             overrides: list[tuple[Loc, Loc]] = []
-            for path, value in settings.items():
-                set_path(tree, path, value)
-                overrides.append((parse_path(path), ("grid", "variants", str(name), path)))
-            axes = {axis: grid.axes[axis][place] for axis, place in zip(grid.axes, places, strict=True)}
-            for (axis, value), place in zip(axes.items(), places, strict=True):
-                set_path(tree, axis, value)
-                overrides.append((parse_path(axis), ("grid", "axes", axis, place)))
+            unknown: list[tuple[Loc, UnknownPathError]] = []
+            for path, value, source in settings:
+                try:
+                    set_path(tree, path, value)
+                    overrides.append((parse_path(path), source))
+                except UnknownPathError as error:
+                    unknown.append((source, error))
             layers = tree["model"]["layers"]
             count = len(layers) if isinstance(layers, list) else 0
             if depth is not None and count:
                 tree["model"]["layers"] = layers[:depth]
-            yield Combination(name, depth or count, axes, tree, tuple(overrides), count)
+            levels = {axis: plain[axis][index] for axis, index in place.items()}
+            yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown))
+
+
+def _settings(section: Loc, settings: dict[str, Any]) -> Iterator[tuple[str, Any, Loc]]:
+    """The settings of a section of the grid: path, value, and path in the file."""
+    return ((path, value, (*section, path)) for path, value in settings.items())
 
 
 def count_cells(experiment: Experiment) -> int:
     """Number of the grid's cells before exclusion."""
     grid = experiment.grid
-    sizes = (len(grid.depth or (0,)), len(grid.variants) or 1, *(len(values) for values in grid.axes.values()))
+    sizes = (len(grid.depth or (0,)), len(grid.variants) or 1, *map(len, grid.axes.values()))
     return math.prod(sizes)
 
 
@@ -244,13 +291,15 @@ def resolve(experiment: Experiment, combination: Combination) -> Cell:
     """The cell of a combination.
 
     Raises:
-        pydantic.ValidationError: its overrides do not make a valid spec.
+        UnknownPathError, pydantic.ValidationError: its overrides do not make a valid spec.
 
     """
     member = MemberSpec.model_validate({**combination.tree, "seed": experiment.grid.first_seeds[0]})
+    for _, error in combination.unknown:
+        raise error
     variant = combination.variant if combination.variant is not None else member.label
     depth = member.model.depth
-    return Cell(variant, depth, combination.axes, member, experiment.grid.first_seeds)
+    return Cell(variant, depth, combination.axes, member, experiment.grid.first_seeds, combination.levels)
 
 
 def cells(experiment: Experiment) -> list[Cell]:

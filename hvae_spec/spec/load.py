@@ -311,12 +311,17 @@ def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, 
 
 
 def _next_key(node: Node, path: Loc, rest: str) -> str:
-    """The first key of a dotted path. Keys may hold dots themselves: an axis or a variant's setting is a whole dotted
-    path, and a variant's name is the longest one that is there.
+    """The first key of a dotted path. Keys may hold dots themselves: an axis over values and a setting of a variant or
+    a level are whole dotted paths, and the name of a variant or a level is the longest one that is there.
     """
-    if path == ("grid", "axes") or (path[:2] == ("grid", "variants") and len(path) == 3):
+    is_level = path[:2] == ("grid", "axes") and len(path) == 4
+    if is_level or (path[:2] == ("grid", "variants") and len(path) == 3):
         return rest
     keys = node.value if isinstance(node.value, dict) else ()
+    if path == ("grid", "axes"):
+        # An axis with named levels has levels within; one over values is a whole dotted path.
+        name = rest.partition(".")[0]
+        return name if name in keys and isinstance(node.value[name].value, dict) else rest
     there = [key for key in keys if rest == key or rest.startswith(key + ".")]
     return max(there, key=len) if there else rest.partition(".")[0]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from hvae_spec.spec.base import Count, Flag, Natural, SpecModel
 from hvae_spec.spec.choices.term import TERMS
-from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Factor, NoStepCost, Paper, PerMember
+from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Factor, NoStepCost, Paper, PerMember, ShortName
 
 
 class ObjectiveSpec(SpecModel):
@@ -16,6 +16,7 @@ class ObjectiveSpec(SpecModel):
         PerMember(),
         NoStepCost("beta is multiplied whatever it is"),
         Column("warm_up", "warm-up"),
+        ShortName("warm-up"),
         Factor("+WU"),
         Paper(200, "Sec. 3", by_dataset={"norb": 1000}, fine_tuning=0, iwae=0, hinders="budget"),
     ] = 0

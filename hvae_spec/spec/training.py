@@ -17,6 +17,7 @@ from hvae_spec.spec.fields import (
     NoStepCost,
     Paper,
     PerMember,
+    ShortName,
 )
 from hvae_spec.spec.objective import ObjectiveSpec
 
@@ -84,7 +85,7 @@ class TrainingSpec(SpecModel):
         Count, Affects("length"), NoStepCost("how many epochs there are"), Column("planned_epochs", "epochs"), EPOCHS
     ]
     """Passes over the training set."""
-    batch_size: Annotated[Count, Paper(256, "Sec. 3", iwae=20)] = 256
+    batch_size: Annotated[Count, ShortName("batch"), Paper(256, "Sec. 3", iwae=20)] = 256
     """Images in a step."""
     optimizer: Optimizer = AdamSection(adam=Adam())
     """The optimizer: `{adam: {lr: 1e-3}}`."""

@@ -4,6 +4,7 @@ import pytest
 
 from tests.spec.small_spec import SMALL, edited, place_of, problems
 
+THREE = "[{units: 3, mlp: []}, {units: 2, mlp: []}, {units: 1, mlp: []}]"
 TWO_MAPS = "- {units: 4, mlp: [16, 16], mlp_top_down: [8]}"
 LADDER = "model:\n  inference: ladder\n  share_top_down: true"
 
@@ -218,6 +219,84 @@ PAIRS = [
         "training.epochs: 3",
         "is set by the axis training.epochs as well",
         grid("variants: {A: {training.batch_size: 3}}", "axes: {training.epochs: [1, 2]}"),
+    ),
+    (
+        grid("axes: {width: {a: {training.epochs: 3}, b: {}}, training.epochs: [1, 2]}"),
+        "training.epochs: [1",
+        "training.epochs is set by the axis width as well",
+        grid("axes: {width: {a: {training.epochs: 3}, b: {}}, training.batch_size: [1, 2]}"),
+    ),
+    (
+        grid("axes: {size: {a: {training.epochs: 3}, b: {}}, width: {c: {training.epochs: 4}, d: {}}}"),
+        "training.epochs: 4",
+        "training.epochs is set by the axis size as well",
+        grid("axes: {size: {a: {training.epochs: 3}, b: {}}, width: {c: {training.batch_size: 4}, d: {}}}"),
+    ),
+    (
+        grid("axes: {model.layers.0.units: [3, 5], width: {c: {model.layers: [{units: 1, mlp: []}]}, d: {}}}"),
+        "model.layers: [{units",
+        "model.layers is set by the axis model.layers.0.units as well",
+        grid("axes: {training.epochs: [3, 5], width: {c: {model.layers: [{units: 1, mlp: []}]}, d: {}}}"),
+    ),
+    (
+        grid("axes: {width: {a: {model.layers.0.units: 3, model.layers: [{units: 1, mlp: []}]}, b: {}}}"),
+        "model.layers.0",
+        "model.layers.0.units is set by model.layers as well",
+        grid("axes: {width: {a: {model.layers: [{units: 1, mlp: []}]}, b: {}}}"),
+    ),
+    (
+        grid("variants: {A: {model.nonlinearity.leaky_relu: 0.1}}", "axes: {model.nonlinearity.elu: [1, 2]}"),
+        "model.nonlinearity.leaky_relu",
+        "takes another nonlinearity than the axis model.nonlinearity.elu, and would replace it",
+        grid("axes: {slope: {a: {model.nonlinearity.leaky_relu: 0.1}, b: {model.nonlinearity.elu: 2}}}"),
+    ),
+    (
+        grid("variants: {A: {model.nonlinearity.leaky_relu: 0.1, model.nonlinearity.elu: 2.0}}"),
+        "model.nonlinearity.elu",
+        "takes another nonlinearity than model.nonlinearity.leaky_relu, and would replace it",
+        grid("variants: {A: {model.nonlinearity.leaky_relu: 0.1}}"),
+    ),
+    (
+        grid("axes: {width: {a: {model.layers.0.units: 8}, b: {}}}"),
+        "b: {}",
+        "levels 'a' and 'b' of width resolve to the same model with variant 'VAE' at depth 2",
+        grid("axes: {width: {a: {model.layers.0.units: 9}, b: {}}}"),
+    ),
+    (
+        grid("depth: [1, 3]", f"axes: {{size: {{a: {{}}, b: {{model.layers: {THREE}}}}}}}"),
+        "3]\n",
+        "depth 3 is more than the 2 layers of the model (size 'a' at depth 3)",
+        grid("depth: [1, 2]", f"axes: {{size: {{a: {{}}, b: {{model.layers: {THREE}}}}}}}"),
+    ),
+    (
+        grid("axes: {size: {a: {}, b: {objective.warm_up: 21}}}"),
+        "21}",
+        "warm-up of 21 epochs is longer than training (20 epochs): beta would never reach 1 (size 'b' at depth 2)",
+        grid("axes: {size: {a: {}, b: {objective.warm_up: 20}}}"),
+    ),
+    (
+        grid("axes: {size: {a: {training.epochs: 3}, b: {}}}", "exclude: [{size: c}]"),
+        "c}]",
+        "no size is the text 'c'",
+        grid("axes: {size: {a: {training.epochs: 3}, b: {}, d: {}}}", "exclude: [{size: d}]"),
+    ),
+    (
+        grid("axes: {depth: {a: {}}}"),
+        "depth",
+        "depth is what every member is called by already",
+        grid("axes: {length: {a: {}}}"),
+    ),
+    (
+        grid("axes: {model.layers: {a: {training.epochs: 3}}}"),
+        "model.layers",
+        "'model.layers' is no name for an axis with named levels",
+        grid("axes: {layers: {a: {training.epochs: 3}}}"),
+    ),
+    (
+        grid('axes: {size: {a b: {training.epochs: 3}, "a  b": {}}}'),
+        '"a  b"',
+        "look alike",
+        grid('axes: {size: {a b: {training.epochs: 3}, "a c": {}}}'),
     ),
     (
         grid(f"axes: {{training.epochs: {list(range(1, 102))}, training.batch_size: {list(range(1, 101))}}}"),

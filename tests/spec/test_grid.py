@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_spec.data.counts import stated_counts
+from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
 from hvae_spec.spec.experiment import BESIDE_MEMBERS
 from hvae_spec.spec.grid import UnknownPathError, cells, members, parse_path, set_path, slug
@@ -60,6 +61,53 @@ def test_an_axis_over_data_sets_labels_them_once():
     assert [member.labels for member in found] == [
         {"dataset": name, "depth": 2, "variant": "VAE", "seed": 0} for name in ("mnist", "digits")
     ]
+
+
+LEVELS = """\
+grid:
+  depth: [1, 2]
+  variants: {A: {}, B: {model.layers.0.mlp: [7]}}
+  axes:
+    width:
+      narrow: {model.layers.0.units: 3}
+      deep: {model.layers: [{units: 5, mlp: [4]}, {units: 4, mlp: [4]}, {units: 3, mlp: [4]}], training.batch_size: 8}
+    objective.warm_up: [0, 5]
+  exclude: [{width: deep, depth: 1}]
+"""
+
+
+def test_named_levels_apply_before_the_variant_and_the_depth_cuts_what_they_make():
+    found = cells(loads(SMALL + LEVELS))
+    layers = [[(layer.units, layer.mlp) for layer in cell.member.model.layers] for cell in found]
+    assert [(cell.depth, cell.variant, *cell.axes.values()) for cell in found] == [
+        *((1, name, "narrow", epochs) for name in "AB" for epochs in (0, 5)),
+        *((2, name, level, epochs) for name in "AB" for level in ("narrow", "deep") for epochs in (0, 5)),
+    ]
+    assert layers[:4] == [[(3, (32, 32))]] * 2 + [[(3, (7,))]] * 2
+    assert layers[4:8] == [[(3, (32, 32)), (4, (16, 16))]] * 2 + [[(5, (4,)), (4, (4,))]] * 2
+    assert layers[8:] == [[(3, (7,)), (4, (16, 16))]] * 2 + [[(5, (7,)), (4, (4,))]] * 2
+    assert [cell.member.training.batch_size for cell in found[-4:]] == [32, 32, 8, 8]
+    assert [cell.member.objective.warm_up for cell in found[-4:]] == [0, 5, 0, 5]
+
+
+def test_members_of_named_levels_are_those_of_the_same_settings_by_hand():
+    narrow, by_hand = (
+        SMALL + f"grid: {{{axes}}}\n"
+        for axes in ("axes: {w: {n: {model.layers.0.units: 3}}}", "axes: {model.layers.0.units: [3]}")
+    )
+    (one,), (other,) = members(loads(narrow)), members(loads(by_hand))
+    assert one.digests == other.digests
+    assert one.labels["w"] == "n"
+    assert one.folder == f"digits-L2-vae-w-n-s0-{one.digests.training[:12]}"
+
+
+def test_what_a_variant_sets_within_a_level_is_checked_in_their_cells():
+    variants, axes = "variants: {A: {}, B: {model.layers.1.units: 3}}", "axes: {size: {two: {}, one: {ONE}}}"
+    text = f"{SMALL}grid: {{{variants}, {axes}}}\n".replace("ONE", "model.layers: [{units: 6, mlp: []}]")
+    with pytest.raises(SpecError, match=r"'model.layers.1.units' is not .* \(variant 'B', size 'one' at depth 1\)"):
+        loads(text)
+    apart = loads(text.replace("}}}}", "}}}, exclude: [{variant: B, size: one}]}"))
+    assert [len(cell.member.model.layers) for cell in cells(apart)] == [2, 1, 2]
 
 
 def test_published_grid():

@@ -53,6 +53,7 @@ def test_there_are_shipped_specs():
         edited(("model:", "model:\n  nonlinearity: leaky_relu")),
         edited(("model:", "model:\n  nonlinearity: {elu: 1}")),
         "name: all\ngrids: [a.yaml, ../b.yaml]",
+        SMALL + "grid: {axes: {width: {narrow: {model.layers.0.units: 3}, wide: }, training.batch_size: [8, 9]}}",
     ],
 )
 def test_sound_files_are_accepted(text):

@@ -57,6 +57,26 @@ def test_names_of_variants_may_hold_dots(tmp_path):
     }
 
 
+def test_levels_of_axes_are_set(tmp_path):
+    more = "grid: {axes: {width: {narrow: {training.epochs: 3}, v1.5: }, training.batch_size: [8, 9]}}\n"
+    overrides = [
+        "grid.axes.width.narrow.training.epochs=4",
+        "grid.axes.width.v1.5.model.layers.0.units=2",
+        "grid.axes.width.third={objective.warm_up: 2}",
+        "grid.axes.training.batch_size=[7]",
+        "grid.axes.order={one: {data.redraw: once}}",
+    ]
+    assert load(small(tmp_path, more), overrides).grid.axes == {
+        "width": {
+            "narrow": {"training.epochs": 4},
+            "v1.5": {"model.layers.0.units": 2},
+            "third": {"objective.warm_up": 2},
+        },
+        "training.batch_size": [7],
+        "order": {"one": {"data.redraw": "once"}},
+    }
+
+
 def test_an_empty_variant_can_be_filled(tmp_path):
     spec = load(small(tmp_path, "grid: {variants: {A: }}\n"), ["grid.variants.A.model.batch_norm=true"])
     assert spec.grid.variants == {"A": {"model.batch_norm": True}}
