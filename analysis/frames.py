@@ -23,7 +23,10 @@ from hvae_spec.spec.seeds import StagedSeeds
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se"),
     *("test_log_likelihood_redraw_variance", "test_log_likelihood_redraw_variance_se", "test_elbo", "test_elbo_se"),
-    *("curve_test_log_likelihood", "curve_test_images", "iw_samples", "effective_sample_size", "active_units"),
+    *("validation_log_likelihood", "validation_log_likelihood_se", "validation_log_likelihood_mc_se"),
+    *("validation_elbo", "validation_elbo_se", "curve_test_log_likelihood", "curve_test_images"),
+    *("curve_validation_log_likelihood", "curve_validation_images"),
+    *("iw_samples", "effective_sample_size", "active_units"),
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
@@ -41,20 +44,22 @@ class Frames:
     members: pd.DataFrame
     """One row per member: labels, `stage` (1, or 2 for seeds of a second stage), status, metrics (nats per image; `_se`
     is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
-    over draws of its zeros and ones, in nats^2; `curve_test_log_likelihood` is of the first `curve_test_images` test
-    images, where the test curve is of these), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
+    over draws of its zeros and ones, in nats^2; `validation_...` are of the validation set, if there is one;
+    `curve_test_log_likelihood` is of the first `curve_test_images` test images, where the curve is of these, and
+    `curve_validation_log_likelihood` likewise), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
     N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
     `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`),
     data, `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests: of
     the first phase and of the shorter training that the training started from."""
     epochs: pd.DataFrame
-    """One row per member and epoch: learning curves, and the test curve at its points. `train_bound` is the objective,
+    """One row per member and epoch: learning curves, and the test curve at its points, or with a validation set the
+    validation curve (`validation_log_likelihood`, ...). `train_bound` is the objective,
     whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
     log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
     the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
     """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
-    of the test curve and, in the last epoch, the final one."""
+    of the curve, on the validation set if there is one, and in the last epoch the final one, on the test set."""
     bounds: pd.DataFrame
     """One row per finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted
     bound on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
@@ -232,6 +237,7 @@ def _members(
         "data_canonical": [item.get("canonical") for item in data],
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
+        "validation_images": _numbers(item.get("validation_images") for item in data),
         **setting_columns(entries),
         "continues": [result.get("continues") for result in results],
         "extended_from": [result.get("extended_from") for result in results],
@@ -319,7 +325,7 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit_rows(entry: Entry) -> Iterator[tuple[int, int, int, float, float]]:
-    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation: those of the test curve, and the
+    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation: those of the curve, and the
     final one, which replaces a point of the curve in the same epoch.
     """
     final, training = entry.evaluation, entry.training

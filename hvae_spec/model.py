@@ -82,6 +82,17 @@ class Model:
         """The test set as every evaluation sees it: drawn once, the same for all members, [N, D]."""
         return draw_once(self.dataset(), "test", self.spec.model.observation)
 
+    def validation_images(self) -> Tensor:
+        """The validation set as every evaluation sees it: drawn once, the same for all members, [V, D].
+
+        Raises:
+            UserError: the spec has none (`data.validation` is 0), or the data are missing.
+
+        """
+        if not self.spec.data.validation:
+            raise UserError("this model's spec has no validation set: data.validation is 0")
+        return draw_once(self.dataset(), "validation", self.spec.model.observation)
+
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
         streams = Streams([seed], self.device).begin("prior samples")

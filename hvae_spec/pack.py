@@ -23,6 +23,7 @@ from hvae_spec.errors import CheckpointError, RecordError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import MemberEvaluation, data_state
+from hvae_spec.nn.random import stream_seed
 from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
@@ -122,8 +123,8 @@ class PackRun:
         keep_freed_memory()
         self.trainer: Trainer | None = None
         self.curve_spec = self.first
-        """The spec that the test curve goes by. A curve that has begun goes on with the settings and the test images
-        that it began with."""
+        """The spec that the curve goes by. A curve that has begun goes on with the settings and the images that it
+        began with."""
 
     def run(self) -> None:
         """Train what is not trained, then evaluate what is not evaluated."""
@@ -152,7 +153,7 @@ class PackRun:
             elif self.first.training.first_phase is not None:
                 self.start(trainer)
         self.trainer = trainer
-        self.test = draw_once(self.dataset_of(self.curve_spec), "test", self.first.model.observation)
+        self.watched = draw_once(self.dataset_of(self.curve_spec), self.curve_part, self.first.model.observation)
         self.first_epoch = trainer.epoch + 1
         epochs, every = self.first.training.epochs, self.curve_spec.evaluation.every
         while trainer.epoch < epochs and self.alive(trainer):
@@ -161,7 +162,7 @@ class PackRun:
             for curve, row in zip(self.curves, rows, strict=True):
                 curve.extend([row] if row else [])
             if every and trainer.epoch % every == 0:
-                self.point_of_test_curve(trainer)
+                self.point_of_curve(trainer)
             self.progress("training", trainer)
             due = max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
             if trainer.epoch == epochs or time.monotonic() - self.saved_at >= due:
@@ -256,43 +257,56 @@ class PackRun:
         """Members that have not diverged."""
         return [m for m, divergence in enumerate(trainer.divergences) if divergence is None]
 
-    def point_of_test_curve(self, trainer: Trainer) -> None:
-        """Evaluate every member on the test set with the K of the curve, and add it to the member's curves."""
+    @property
+    def curve_part(self) -> Literal["validation", "test"]:
+        """The images that points of the curve are evaluated on: while there is a validation set, never the test set."""
+        return "validation" if self.first.data.validation else "test"
+
+    def point_of_curve(self, trainer: Trainer) -> None:
+        """Evaluate every member with the K of the curve, and add it to the member's curves."""
         for m in self.alive(trainer):
             bounds, units = self.evaluate_now(trainer, m)
-            row = self.curves[m][-1]
-            row["test_elbo"] = float(bounds.elbo.mean())
-            row["test_log_likelihood"] = float(bounds.log_likelihood.mean())
-            row["test_iw_samples"] = bounds.iw_samples
-            row["test_images"] = len(bounds.log_likelihood)
+            row, elbo, bound = self.curves[m][-1], float(bounds.elbo.mean()), float(bounds.log_likelihood.mean())
+            images = len(bounds.log_likelihood)
+            if self.curve_part == "validation":
+                row["validation_elbo"], row["validation_log_likelihood"] = elbo, bound
+                row["validation_iw_samples"], row["validation_images"] = bounds.iw_samples, images
+            else:
+                row["test_elbo"], row["test_log_likelihood"] = elbo, bound
+                row["test_iw_samples"], row["test_images"] = bounds.iw_samples, images
             row["active_units"] = sum(units.active_units)
             kl, kl_se = [kl.tolist() for kl in units.kl], [se.tolist() for se in units.kl_se]
             self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
 
     def evaluate_now(self, trainer: Trainer, m: int) -> tuple[Evaluation, Evaluation]:
         """Evaluate one member as it stands, with batch-norm statistics recomputed: for its bounds on the images of the
-        curve, and for its units on all test images, where these are not the same.
+        curve, and for its units on all images of the set that these are of, where these are not the same.
+
+        On a validation set, whose points are compared with each other, all noise is the same at every point.
         """
         spec, settings, alive = self.specs[m], self.curve_spec.evaluation, self.alive(trainer)
-        shown = self.test[: curve_images(self.curve_spec, len(self.test))]
+        shown = self.watched[: curve_images(self.curve_spec, len(self.watched))]
+        is_validation = self.curve_part == "validation"
+        epoch = 0 if is_validation else trainer.epoch
+        seed = stream_seed(spec.seed, "validation") if is_validation else spec.seed
         with self.timed("curve"):
             model = compiler.select(trainer.model, spec.model, m)
-            record_statistics(model, trainer.batches, spec.seed, trainer.epoch, settings.batch_norm_statistics)
+            record_statistics(model, trainer.batches, spec.seed, epoch, settings.batch_norm_statistics)
 
             def evaluated(x: Tensor, samples: int) -> Evaluation:
                 return evaluate(
                     model,
                     x,
                     samples,
-                    seed=spec.seed,
-                    epoch=trainer.epoch,
+                    seed=seed,
+                    epoch=epoch,
                     memory_gib=settings.memory_gib,
                     compiled=self.job.compiled and samples * len(x) >= WORTH_COMPILING,
                     progress=lambda part: self.progress("evaluating", trainer, (alive.index(m) + part) / len(alive)),
                 )
 
             bounds = evaluated(shown, settings.curve_iw_samples)
-            return bounds, bounds if len(shown) == len(self.test) else evaluated(self.test, UNIT_SAMPLES)
+            return bounds, bounds if len(shown) == len(self.watched) else evaluated(self.watched, UNIT_SAMPLES)
 
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""

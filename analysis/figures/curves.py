@@ -31,11 +31,13 @@ from analysis.statistics import cells, mean_over_seeds
 
 MAX_MARKERS = 20
 """Markers per curve: enough to distinguish it from others without colors."""
-MEASURED = ["test_iw_samples", "test_images"]
-"""What the points of one line of the test curve have in common."""
+PARTS = ("validation", "test")
+"""The sets of images that curves are watched on: the validation set, or where there is none the test set."""
+MEASURED = {f"{part}_log_likelihood": [f"{part}_iw_samples", f"{part}_images"] for part in PARTS}
+"""What the points of one line of a watched quantity have in common."""
 FINAL_SIZE = 6.5
 """Size of the marker of a final evaluation."""
-LINES = {"train_bound_beta_1": ("-", 1.3), "test_log_likelihood": ("--", 1.3), "train_bound": ("-.", 0.7)}
+LINES = {"train_bound_beta_1": ("-", 1.3), **dict.fromkeys(MEASURED, ("--", 1.3)), "train_bound": ("-.", 0.7)}
 """The quantities of learning curves, and the style and width of their lines."""
 
 
@@ -112,18 +114,19 @@ def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
 
 
 def learning_curves(frames: Frames) -> Figure | None:
-    """Training bound at β = 1 (full lines) and test log-likelihood (dashed) at the greatest depth (Fig. 4 of the
-    paper).
+    """Training bound at β = 1 (full lines) and validation log-likelihood (dashed), or without a validation set the test
+    log-likelihood, at the greatest depth (Fig. 4 of the paper).
 
     During warm-up the objective, whose KL has the weight β, is a thin line of dashes and dots beside the training
     bound. Lines are means over the finished members, or over the trained or the running ones where none is finished, up
     to the last epoch that all of them have reached; bands are the standard error over seeds. The legend says with how
-    many importance samples K and on how many test images the test curve was measured; where members or epochs differ in
-    this, each way has a line of its own. The large marker with a bar at the end of the training is the final evaluation
-    on all test images: mean and standard error over the finished members. Where the curve is of the first test images
-    alone, the hollow marker is the same evaluation on these, with which the curve can be compared, whereas the other
-    one can be compared with tables. A diverged member is a dotted line with a cross at the bottom, at the epoch at
-    which it ends. The first fifth of the training may lie outside the frame, so that the rest can be read.
+    many importance samples K and on how many images of which set the dashed curve was measured; where members or epochs
+    differ in this, each way has a line of its own. The large marker with a bar at the end of the training is the final
+    evaluation on all test images: mean and standard error over the finished members. Where the curve is of the
+    validation set, or of the first test images alone, the hollow marker is the final evaluation on these, with which
+    the curve can be compared, whereas the other one can be compared with tables. A diverged member is a dotted line
+    with a cross at the bottom, at the epoch at which it ends. The first fifth of the training may lie outside the
+    frame, so that the rest can be read.
     """
     depth = greatest_depth(frames, frames.epochs)
     if depth is None or not set(LINES) & set(frames.epochs):
@@ -171,14 +174,14 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
     for quantity, (line, width) in LINES.items():
         if quantity not in epochs:
             continue
-        is_test = quantity == "test_log_likelihood"
+        is_watched = quantity in MEASURED
         points = epochs.dropna(subset=[quantity])
         if quantity == "train_bound":
             # From the end of the warm-up on it is the bound at beta = 1.
             points = points[points["beta"] < 1]
-        for _, alike in points.groupby(MEASURED if is_test else "variant", dropna=False, observed=True):
+        for _, alike in points.groupby(MEASURED.get(quantity, "variant"), dropna=False, observed=True):
             curve = mean_over_seeds(alike, ["epoch"], quantity).sort_values("epoch")
-            curve = _with_gaps(curve, epochs, everywhere=not is_test)
+            curve = _with_gaps(curve, epochs, everywhere=not is_watched)
             appearance: dict[str, Any] = {"color": style.color, "lw": width, "ms": 2.3 * width}
             axes.plot(
                 curve["epoch"], curve["mean"], f"{line}{style.marker}", markevery=_marker_interval(curve), **appearance
@@ -194,15 +197,22 @@ def _explained(epochs: pd.DataFrame, finished: pd.DataFrame) -> Iterator[Line2D]
     yield Line2D([], [], color="0.3", label="training bound at β = 1")
     if (epochs["beta"] < 1).any():
         yield Line2D([], [], color="0.3", ls="-.", lw=0.7, label="objective (β < 1)")
-    points = epochs.dropna(subset=["test_log_likelihood"]) if "test_log_likelihood" in epochs else epochs.iloc[:0]
-    if len(points):
-        label = _measured("test log-likelihood", points[MEASURED], finished["test_images"].max())
-        yield Line2D([], [], color="0.3", ls="--", marker=".", label=label)
+    for part, (quantity, measured) in zip(PARTS, MEASURED.items(), strict=True):
+        points = epochs.dropna(subset=[quantity]) if quantity in epochs else epochs.iloc[:0]
+        if len(points):
+            label = _measured(part, "", points[measured], finished[f"{part}_images"].max())
+            yield Line2D([], [], color="0.3", ls="--", marker=".", label=label)
     if len(finished):
-        label = _measured("final test log-likelihood", finished[["iw_samples", "test_images"]])
+        label = _measured("test", "final ", finished[["iw_samples", "test_images"]])
         yield Line2D([], [], color="0.3", ls="", marker="o", ms=FINAL_SIZE, label=label)
     if len(shown := sorted(finished["curve_test_images"].dropna().unique())):
         label = f"the same on the first {' and '.join(f'{count:,.0f}' for count in shown)}"
+        yield Line2D([], [], color="0.3", ls="", marker="o", mfc="none", ms=FINAL_SIZE, label=label)
+    validated = finished.dropna(subset=["validation_log_likelihood"])
+    if len(validated):
+        images = validated["curve_validation_images"].fillna(validated["validation_images"])
+        ways = validated[["iw_samples"]].assign(images=images)
+        label = _measured("validation", "final ", ways, validated["validation_images"].max())
         yield Line2D([], [], color="0.3", ls="", marker="o", mfc="none", ms=FINAL_SIZE, label=label)
 
 
@@ -212,7 +222,7 @@ def _with_gaps(curve: pd.DataFrame, epochs: pd.DataFrame, *, everywhere: bool) -
     Args:
         curve: the mean by epoch.
         epochs: the members' rows.
-        everywhere: whether every epoch has a value, and not only the points of the test curve.
+        everywhere: whether every epoch has a value, and not only the points of the watched curve.
 
     """
     lost = set(epochs[epochs["beta"].isna()]["epoch"])
@@ -223,11 +233,15 @@ def _with_gaps(curve: pd.DataFrame, epochs: pd.DataFrame, *, everywhere: bool) -
 
 def _draw_final(axes: Axes, finished: pd.DataFrame, style: VariantStyle) -> Iterator[pd.DataFrame]:
     """The mean of the final evaluations of one variant at its last epoch, with its standard error, on all test images
-    and on those of the test curve where these are fewer; yields each.
+    and on those of the curve where these are others; yields each.
     """
+    like_curve = finished["curve_test_log_likelihood"]
+    for quantity in ("curve_validation_log_likelihood", "validation_log_likelihood"):
+        like_curve = like_curve.fillna(finished[quantity])
+    finished = finished.assign(like_curve=like_curve)
     full: dict[str, Any] = {"mec": "white", "mew": 0.6}
     hollow: dict[str, Any] = {"mfc": "none", "mew": 1.2}
-    for quantity, look in (("test_log_likelihood", full), ("curve_test_log_likelihood", hollow)):
+    for quantity, look in (("test_log_likelihood", full), ("like_curve", hollow)):
         values = finished.dropna(subset=[quantity]).rename(columns={"epochs": "epoch"})
         if values.empty:
             continue
@@ -261,13 +275,14 @@ def _robust_limits(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
         axes.set_ylim(late.min() - margin, late.max() + margin)
 
 
-def _measured(quantity: str, ways: pd.DataFrame, images: float = math.nan) -> str:
+def _measured(part: str, when: str, ways: pd.DataFrame, images: float = math.nan) -> str:
     """A legend's entry with a line for each way of measuring: `K = 100 on 360 test images`.
 
     Args:
-        quantity: what was measured.
-        ways: one row per measurement: its number of importance samples, and that of its test images.
-        images: how many test images there are. Fewer than these are called the first ones.
+        part: the set of images that a log-likelihood was measured on.
+        when: words before its name.
+        ways: one row per measurement: its number of importance samples, and that of its images.
+        images: how many images the set has. Fewer than these are called the first ones.
 
     """
     lines = []
@@ -275,5 +290,5 @@ def _measured(quantity: str, ways: pd.DataFrame, images: float = math.nan) -> st
         ways.dropna(subset=list(ways)[:1]).drop_duplicates().itertuples(index=False, name=None)
     ):
         first = "the first " if count < images else ""
-        lines.append(f"K = {samples:,.0f}" + ("" if math.isnan(count) else f" on {first}{count:,.0f} test images"))
-    return ",\n".join([quantity, *lines])
+        lines.append(f"K = {samples:,.0f}" + ("" if math.isnan(count) else f" on {first}{count:,.0f} {part} images"))
+    return ",\n".join([f"{when}{part} log-likelihood", *lines])

@@ -1,9 +1,12 @@
 """Which variant is best at each depth, and how probable it is that each is.
 
-With n finished seeds of mean y and standard error s, the expected test log-likelihood mu of a variant has, under a
-normal model with the prior 1/sigma^2, the posterior mu = y + s t, where t is Student's with n - 1 degrees of freedom
-(Box & Tiao, 1973). Variants are taken as independent, each with its own spread, so that seeds that only some of them
-have finished count too:
+Who chooses by the test set has no honest number left to report. So ranks are by the log-likelihood of the validation
+set where all that is compared has one, and by that of the test set elsewhere.
+
+With n finished seeds of mean y and standard error s, the expected log-likelihood mu of a variant has, under a normal
+model with the prior 1/sigma^2, the posterior mu = y + s t, where t is Student's with n - 1 degrees of freedom (Box &
+Tiao, 1973). Variants are taken as independent, each with its own spread, so that seeds that only some of them have
+finished count too:
 
     P(v is best) = integral of f_v(x) prod_{u != v} F_u(x) dx = integral_0^1 prod_{u != v} F_u(F_v^-1(p)) dp.
 
@@ -29,22 +32,27 @@ POINTS = 20_000
 
 
 def ranks(frames: Frames) -> pd.DataFrame:
-    """Every cell with its rank among the variants at its depth, by test log-likelihood.
+    """Every cell with its rank among the variants at its depth, by validation log-likelihood where all members that are
+    compared have a validation set, else by test log-likelihood.
 
     Args:
         frames: a grid, or any part of it. Axes that are factors of the paper make variants, as for
             `analysis.statistics.paired_effects`.
 
     Returns:
-        The columns of `cells` with `rank` (1 is the highest mean; NaN without a finished member) and `p_best` (the
-        probability of being the best; NaN where there is no posterior, or only one variant with a finished member).
+        The columns of `cells`, of that quantity, with `quantity` (its column in `frames.members`), `rank` (1 is the
+        highest mean; NaN without a finished member) and `p_best` (the probability of being the best; NaN where there is
+        no posterior, or only one variant with a finished member).
 
     """
     frames = frames.as_variants(FACTORS)
     keys = ["dataset", *frames.factors, "depth"]
-    table = cells(frames.planned.members, [*keys, "variant"])
     parts = []
-    for _, own in table.groupby(keys, sort=False, dropna=False):
+    for _, members in frames.planned.members.groupby(keys, sort=False, dropna=False):
+        known = members["validation"].dropna()
+        has_validation = len(known) > 0 and bool((known > 0).all())
+        quantity = "validation_log_likelihood" if has_validation else "test_log_likelihood"
+        own = cells(members, [*keys, "variant"], quantity).assign(quantity=quantity)
         ranked = own.assign(rank=own["mean"].rank(ascending=False, method="min"), p_best=np.nan)
         finished = ranked[ranked["n"] > 0]
         if len(finished) > 1 and (finished["df"] > 0).all():

@@ -14,7 +14,8 @@ from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losse
 
 
 def ranking(frames: Frames) -> TableSet:
-    """Rank by test log-likelihood, and probability of being the best, by depth and variant.
+    """Rank by validation or test log-likelihood (`analysis.statistics.ranks`), and probability of being the best, by
+    depth and variant.
 
     One table per data set and place on the further axes; one with a single variant, or without a finished member, has
     none. The tidy frame holds the rows of `analysis.statistics.ranks`.
@@ -27,8 +28,9 @@ def ranking(frames: Frames) -> TableSet:
         if own["variant"].nunique() < 2 or not own["n"].any():
             continue
         cells = {(str(row["depth"]), str(row["variant"])): _cell(row) for row in own.to_dict("records")}
+        words = " or ".join(quantity.replace("_log_", " log-") for quantity in own["quantity"].unique())
         footnotes: tuple[str, ...] = (
-            "Rank by mean test log-likelihood over the finished seeds (their number), and the probability that the "
+            f"Rank by mean {words} over the finished seeds (their number), and the probability that the "
             "variant's expectation is the highest (independent Student's t posteriors).",
         )
         if own["p_best"].isna().any():

@@ -18,13 +18,17 @@ batch fits into the cache.
 """
 
 
-Part = Literal["train", "test"]
-FIXED_DRAWS: dict[Part, Purpose] = {"train": "fixed draw of the train set", "test": "fixed draw of the test set"}
+Part = Literal["train", "validation", "test"]
+FIXED_DRAWS: dict[Part, Purpose] = {
+    "train": "fixed draw of the train set",
+    "validation": "fixed draw of the validation set",
+    "test": "fixed draw of the test set",
+}
 
 
 def draw_once(dataset: Dataset, part: Part, observation: str) -> Tensor:
-    """The fixed draw of the `train` or `test` images, [N, D]: the same for every member, machine and run."""
-    return _drawn(dataset, dataset.train if part == "train" else dataset.test, observation, FIXED_DRAWS[part])
+    """The fixed draw of the images of a part, [N, D]: the same for every member, machine and run."""
+    return _drawn(dataset, getattr(dataset, part), observation, FIXED_DRAWS[part])
 
 
 def redraw(dataset: Dataset, images: int, observation: str, number: int) -> Tensor:

@@ -29,16 +29,15 @@ def image_counts(spec: DataSpec) -> ImageCounts:
 
 
 def available_counts(spec: DataSpec) -> ImageCounts:
-    """The images that are available to a spec, the training set in as many copies as it asks for: as the headers of the
-    files say, or as published while the files are not here yet.
+    """The images that are available to a spec, each once: as the headers of the files say, or as published while the
+    files are not here yet.
 
     Raises:
         DataError: the user's own images cannot be counted.
 
     """
     published = DATASETS[spec.dataset].counts
-    counts = _own(spec.own) if published is None else _published(spec.dataset, published)
-    return counts._replace(train=spec.copies * counts.train)
+    return _own(spec.own) if published is None else _published(spec.dataset, published)
 
 
 def stated_counts(spec: DataSpec) -> ImageCounts:

@@ -74,8 +74,8 @@ class Dataset(RawImages):
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
-    """The data set that a spec names, its training set in as many copies as the spec asks for, and limited to as many
-    images.
+    """The data set that a spec names: its validation set apart, if the spec asks for one, its training set in as many
+    copies as the spec asks for, and limited to as many images.
 
     Raises:
         DataError: the data are missing and cannot be downloaded, or a file is damaged, or is not what it was when the
@@ -92,11 +92,12 @@ def load_dataset(spec: DataSpec) -> Dataset:
         rescaled_by=spec.rescaled_by,
         **vars(raw),
     )
+    dataset = _with_validation(dataset, spec.validation)
     if spec.copies > 1:
         dataset = replace(
             dataset,
-            train=np.concatenate([raw.train] * spec.copies),
-            train_labels=np.concatenate([raw.train_labels] * spec.copies),
+            train=np.concatenate([dataset.train] * spec.copies),
+            train_labels=np.concatenate([dataset.train_labels] * spec.copies),
         )
     for part, asked, images in (("train", spec.train_images, dataset.train), ("test", spec.test_images, dataset.test)):
         if asked is not None and asked > len(images):
@@ -107,6 +108,39 @@ def load_dataset(spec: DataSpec) -> Dataset:
         train_labels=dataset.train_labels[: spec.train_images],
         test=dataset.test[: spec.test_images],
         test_labels=dataset.test_labels[: spec.test_images],
+    )
+
+
+def _with_validation(dataset: Dataset, images: int) -> Dataset:
+    """A data set with the last so many of its distributor's validation images, or where there are none with the last so
+    many training images as a validation set; without a validation set if none is asked for.
+
+    Raises:
+        DataError: there are not so many, or no training images would be left.
+
+    """
+    if not images:
+        return replace(dataset, validation=None, validation_labels=None)
+    if dataset.validation is not None and dataset.validation_labels is not None:
+        if images > len(dataset.validation):
+            raise DataError(
+                f"{dataset.name}: validation is {images:,}, but there are only {len(dataset.validation):,} images"
+            )
+        return replace(
+            dataset,
+            validation=dataset.validation[-images:],
+            validation_labels=dataset.validation_labels[-images:],
+        )
+    if images >= len(dataset.train):
+        raise DataError(
+            f"{dataset.name}: validation is {images:,}, which leaves none of the {len(dataset.train):,} training images"
+        )
+    return replace(
+        dataset,
+        train=dataset.train[:-images],
+        train_labels=dataset.train_labels[:-images],
+        validation=dataset.train[-images:],
+        validation_labels=dataset.train_labels[-images:],
     )
 
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
@@ -30,6 +30,7 @@ from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.redraws import redraw_variance
 from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.random import stream_seed
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
@@ -49,6 +50,7 @@ def data_state(dataset: Dataset) -> DataState:
         shape=dataset.shape,
         train_images=len(dataset.train),
         test_images=len(dataset.test),
+        validation_images=0 if dataset.validation is None else len(dataset.validation),
     )
 
 
@@ -129,6 +131,7 @@ class MemberEvaluation:
         statistics = self._statistics(model, target, training.epochs)
         x = draw_once(self.dataset, "test", spec.model.observation)
         evaluation = self._evaluate(model, x, training.epochs)
+        validation = self._on_validation(model, training.epochs)
         common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
             "training": self.member.digests.training,
@@ -176,7 +179,8 @@ class MemberEvaluation:
                 arrays_sha256={**statistics, **digests},
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
                 **metrics(evaluation),
-                **self._on_curve_images(evaluation),
+                **validation,
+                **({} if validation else self._on_curve_images(evaluation, "test")),
                 **over_redraws,
                 **common,
             )
@@ -189,14 +193,31 @@ class MemberEvaluation:
         target.finish(result)
         return result
 
-    def _on_curve_images(self, evaluation: Evaluation) -> dict[str, Any]:
-        """The bound on the images of the test curve that the training has, where these are fewer."""
+    def _on_validation(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
+        """The bounds on the validation set, as a result has them; empty where there is none."""
+        if self.dataset.validation is None:
+            return {}
+        x = draw_once(self.dataset, "validation", self.member.spec.model.observation)
+        seed = stream_seed(self.member.spec.seed, "validation", epoch)
+        found = self._evaluate(model, x, epoch, len(self.dataset.test), seed)
+        return {
+            "validation_log_likelihood": _finite(float(found.log_likelihood.mean())),
+            "validation_log_likelihood_se": _finite(found.log_likelihood_se),
+            "validation_log_likelihood_mc_se": _finite(found.log_likelihood_mc_se),
+            "validation_elbo": _finite(float(found.elbo.mean())),
+            "validation_elbo_se": _finite(found.elbo_se),
+            **self._on_curve_images(found, "validation"),
+        }
+
+    def _on_curve_images(self, evaluation: Evaluation, part: Literal["test", "validation"]) -> dict[str, Any]:
+        """The bound on the images of the curve that the training has, where these are fewer."""
         curve, images = self.record.spec, len(evaluation.log_likelihood)
-        shown = curve_images(curve, min(images, curve.data.test_images or images))
+        most = curve.data.test_images if part == "test" else None
+        shown = curve_images(curve, min(images, most or images))
         if curve.evaluation.every is None or shown == images:
             return {}
-        bound = float(evaluation.log_likelihood[:shown].mean())
-        return {"curve_test_log_likelihood": bound, "curve_test_images": shown}
+        bound = _finite(float(evaluation.log_likelihood[:shown].mean()))
+        return {f"curve_{part}_log_likelihood": bound, f"curve_{part}_images": shown}
 
     @property
     def _bounds_share(self) -> float:
@@ -204,14 +225,16 @@ class MemberEvaluation:
         spec, counts = self.member.spec, self.dataset.counts
         return bound_macs(spec, counts) / evaluation_macs(spec, counts)
 
-    def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0) -> Evaluation:
-        """The bound on images, after so many images of this member's evaluation."""
+    def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0, seed: int | None = None) -> Evaluation:
+        """The bound on images, after so many images of this member's evaluation, with noise from its own seed or from
+        another one.
+        """
         settings, images = self.member.spec.evaluation, evaluated_images(self.member.spec, self.dataset.counts)
         return evaluate(
             model,
             x,
             settings.iw_samples,
-            seed=self.member.spec.seed,
+            seed=self.member.spec.seed if seed is None else seed,
             epoch=epoch,
             memory_gib=settings.memory_gib,
             compiled=self.compiled and settings.iw_samples * len(self.dataset.test) >= WORTH_COMPILING,
@@ -220,10 +243,11 @@ class MemberEvaluation:
 
     def _over_redraws(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
         """How the bound varies over draws of the test images, as a result has it; empty where that is not measured."""
-        redraws, observation = self.member.spec.redraws, self.member.spec.model.observation
+        spec = self.member.spec
+        redraws, observation = spec.redraws, spec.model.observation
         if redraws is None:
             return {}
-        bounds, done = [], len(self.dataset.test)
+        bounds, done = [], len(self.dataset.test) + spec.data.validation
         for number in range(0 if self.dataset.is_binary else redraws.draws):
             x = redraw(self.dataset, redraws.images, observation, number)
             bounds.append(self._evaluate(model, x, epoch, done).log_likelihood)

@@ -125,7 +125,7 @@ def read_curves(
     faults += _missing(epochs, lost)
     points: list[UnitsRow] = _rows(units, UNITS_ROWS, _Known(sha256[1], limit, checkpoint, own[1], only_whole), faults)
     there = {row["epoch"] for row in points}
-    due = {row["epoch"] for row in rows if "test_elbo" in row} | set(own[1] or ())
+    due = {row["epoch"] for row in rows if "test_elbo" in row or "validation_elbo" in row} | set(own[1] or ())
     if done is None and checkpoint is None:
         # The file is written after epochs.jsonl, and may not be as far yet.
         due = {epoch for epoch in due if epoch < max(there, default=0)}

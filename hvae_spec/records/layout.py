@@ -6,8 +6,8 @@ A results folder holds
     members/index.json             every record's spec in one file, for plans; can be deleted
     members/<name>-<training>/     one record per training
         spec.yaml                  the resolved spec of the member that was trained
-        epochs.jsonl               one line per epoch: learning curves, and the test curve where it was evaluated
-        units.jsonl                one line per point of the test curve: KL of every unit and its standard error
+        epochs.jsonl               one line per epoch: learning curves, with the points of the validation or test curve
+        units.jsonl                one line per point of that curve: KL of every unit and its standard error
         training.json              what became of the training; written last
         weights.safetensors        the trained parameters
         optimizer.safetensors      the optimizer's state, with which a longer training goes on
@@ -324,7 +324,7 @@ class Record:
 
     @property
     def units(self) -> list[UnitsRow]:
-        """One row per point of the test curve, as far as they can be read."""
+        """One row per point of the validation or test curve, as far as they can be read."""
         return self.curves(self._limit).units
 
     @property

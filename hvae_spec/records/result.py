@@ -66,6 +66,8 @@ class DataState(FileModel):
     shape: tuple[Whole, Whole]
     train_images: Whole
     test_images: Whole
+    validation_images: Whole = 0
+    """None of the training images in use."""
 
 
 class Source(FileModel):
@@ -123,7 +125,7 @@ class TrainingResult(FileModel):
     steps: Whole = 0
     training_seconds: Number = None
     curve_seconds: Number = None
-    """Time for the points of the test curve."""
+    """Time for the points of the curve."""
     ms_per_step: Number = None
     """Per member-step, on average over epochs."""
     matmul_precision: Text | None = None
@@ -195,10 +197,20 @@ class EvaluationResult(FileModel):
     """Its standard error over images."""
     test_elbo: Number = None
     test_elbo_se: Number = None
+    validation_log_likelihood: Number = None
+    """The same on the validation set, as the next four; null without one."""
+    validation_log_likelihood_se: Number = None
+    validation_log_likelihood_mc_se: Number = None
+    validation_elbo: Number = None
+    validation_elbo_se: Number = None
     curve_test_log_likelihood: Number = None
     """`test_log_likelihood` on the images of the training's test curve, where these are fewer."""
     curve_test_images: Whole | None = None
     """How many they are: the first ones of the test set."""
+    curve_validation_log_likelihood: Number = None
+    """`validation_log_likelihood` on the images of the training's validation curve, where these are fewer."""
+    curve_validation_images: Whole | None = None
+    """How many they are: the first ones of the validation set."""
     iw_samples: Whole | None = None
     effective_sample_size: Number = None
     active_units: Whole | None = None
@@ -229,7 +241,9 @@ class EvaluationResult(FileModel):
 
 
 class EpochRow(TypedDict):
-    """A line of epochs.jsonl: means over the steps of an epoch, and the test curve where it was evaluated."""
+    """A line of epochs.jsonl: means over the steps of an epoch, and where it was evaluated the validation curve, or
+    without a validation set the test curve.
+    """
 
     format: Format
     epoch: Whole
@@ -250,11 +264,17 @@ class EpochRow(TypedDict):
     test_images: NotRequired[Whole | None]
     """The first so many of the test images are those of the two bounds. Missing in rows that were made before this was
     kept, when it was all of them."""
+    validation_elbo: NotRequired[Number]
+    """With the noise that all points of the curve have, as the next."""
+    validation_log_likelihood: NotRequired[Number]
+    validation_iw_samples: NotRequired[Whole]
+    validation_images: NotRequired[Whole]
+    """The first so many of the validation images are those of the two bounds."""
     active_units: NotRequired[Whole]
 
 
 class UnitsRow(TypedDict):
-    """A line of units.jsonl: KL(q||p) of every unit at a point of the test curve, and its standard error."""
+    """A line of units.jsonl: KL(q||p) of every unit at a point of the curve, and its standard error."""
 
     format: Format
     epoch: Whole

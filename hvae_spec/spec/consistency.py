@@ -53,6 +53,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
             found.append(Inconsistency(("data", "own", "file"), str(error), "", ("data.own",)))
     if available is not None and not found:
         found += _empty_sets(data, available)
+        found += [] if found else _validation_problems(data, available)
         if not found:
             found += _data_problems(data, available)
             found += _ais_problems(member, data.limit(available).test)
@@ -99,7 +100,7 @@ def _own_images_problems(data: DataSpec) -> Iterator[Inconsistency]:
 
 def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
     """Training and test sets without a single image, with which nothing can be done."""
-    _, train, test = available
+    train, test = available.train, available.test
     for what, there in (("training", train), ("test", test)):
         if not there:
             yield Inconsistency(
@@ -113,17 +114,35 @@ def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistenc
             )
 
 
+def _validation_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
+    """A validation set that is larger than the distributor's, or that leaves no training image."""
+    own, asked = DATASETS[data.dataset].validation, data.validation
+    if asked > own > 0:
+        message, most = f"{asked} validation images, but {data.name} has only {own}", own
+    elif own == 0 and asked >= available.train:
+        message = (
+            f"a validation set of {asked} images leaves none of the {available.train} training images of {data.name}"
+        )
+        most = available.train - 1
+    else:
+        return
+    remedy = f"at most {most}, or 0 for no validation set" if most else "0: no validation set"
+    yield Inconsistency(("data", "validation"), message, remedy, ("data.dataset", "data.own", "data.validation"))
+
+
 def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
+    offered = data.offered(available)
+    beside = f" beside its {data.validation} validation images" if data.validation else ""
     for key, asked, there in (
-        ("train_images", data.train_images, available.train),
-        ("test_images", data.test_images, available.test),
+        ("train_images", data.train_images, offered.train),
+        ("test_images", data.test_images, offered.test),
     ):
         if asked is not None and asked > there:
             yield Inconsistency(
                 ("data", key),
-                f"{key} is {asked}, but {data.name} has only {there}",
+                f"{key} is {asked}, but {data.name} has only {there}{beside if key == 'train_images' else ''}",
                 f"at most {there}, or leave {key} out to use all",
-                ("data.dataset", f"data.{key}"),
+                ("data.dataset", f"data.{key}", "data.validation"),
             )
 
 
@@ -172,14 +191,21 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
             "which batch normalization cannot take",
             "last_batch: drop, or another batch_size",
-            ("training.batch_size", "training.last_batch", "model.batch_norm", "data.dataset", "data.train_images"),
+            (
+                "training.batch_size",
+                "training.last_batch",
+                "model.batch_norm",
+                "data.dataset",
+                "data.train_images",
+                "data.validation",
+            ),
         )
     if training.last_batch == "drop" and batch_size > train:
         yield Inconsistency(
             ("training", "batch_size"),
             f"a batch of {batch_size} images is larger than the training set ({train} images)",
             f"a batch_size of at most {train}",
-            ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images"),
+            ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images", "data.validation"),
         )
 
 

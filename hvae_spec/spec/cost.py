@@ -10,7 +10,7 @@ from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
 
 UNIT_SAMPLES = 25
-"""Samples per image for the KL of units at a point of the test curve whose bounds are of fewer images than all: on
+"""Samples per image for the KL of units at a point of the curve whose bounds are of fewer images than all: on
 hundreds of images their error is well below the criterion of an active unit, 0.01."""
 
 
@@ -52,13 +52,16 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 
 def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:
-    """Images on which the final evaluation takes the bound: the test set, and what of it is drawn again."""
+    """Images on which the final evaluation takes the bound: the test set, what of it is drawn again, and the validation
+    set.
+    """
     redraws = member.redraws
-    return counts.test + (0 if redraws is None else redraws.draws * min(redraws.images, counts.test))
+    drawn_again = 0 if redraws is None else redraws.draws * min(redraws.images, counts.test)
+    return counts.test + drawn_again + member.data.validation
 
 
 def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's final bounds, on the test set and on what of it is drawn again."""
+    """Multiply-adds of a member's final bounds (`evaluated_images`)."""
     once, each = _macs(member, counts.pixels)
     return float(evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each))
 
@@ -86,13 +89,18 @@ def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
     return bound_macs(member, counts) + ais_macs(member, counts)
 
 
+def watched_images(member: MemberSpec, counts: ImageCounts) -> int:
+    """Images that points of the curve are evaluated on: the validation set, or without one the test set."""
+    return member.data.validation or counts.test
+
+
 def curve_images(member: MemberSpec, images: int) -> int:
-    """Of how many of so many test images the bounds of a point of the test curve are."""
+    """Of how many of so many images the bounds of a point of the curve are."""
     return min(member.evaluation.curve_images or images, images)
 
 
 def curve_samples(member: MemberSpec, images: int) -> int:
-    """Samples, over images, that a point of the test curve takes where there are so many test images."""
+    """Samples, over images, that a point of the curve takes where there are so many images to evaluate it on."""
     shown = curve_images(member, images)
     return shown * member.evaluation.curve_iw_samples + (images * UNIT_SAMPLES if shown < images else 0)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 
 from hvae_spec.registry import kept_until_a_choice_joins
-from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Real, SpecModel
+from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Natural, Real, SpecModel
 from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES, ImageCounts
 from hvae_spec.spec.choices.observation import is_binary
@@ -148,6 +148,17 @@ class DataSpec(SpecModel):
     """Dequantization of gray levels for a `gaussian` observation: gray + u, u uniform on [0, 1), is divided by the
     number of levels, or by the largest that it can be in the training images in use, their largest gray + 1. A density
     is higher by D log(256 / that) nats where it is divided by less. Intensities in [0, 1] stay as they are."""
+    validation: Annotated[
+        Natural,
+        NoStepCost("how many training images are left is in the key of a measurement"),
+        Column("validation", "validation images"),
+        Paper(0, "Sec. 3", hinders="data"),
+    ] = 0
+    """Set the last so many training images apart as a validation set, before `copies` and `train_images`: the same
+    images for every seed, drawn once as the test set is, and none of the batch-norm statistics. Learning curves and
+    rankings are of it then, and the test set is used once, at the end. Where the distributor sets validation images
+    apart, they are the last so many of these, and all training images stay. 0: none, and learning curves are of the
+    test set."""
     train_images: Annotated[
         Count | None,
         Column("train_images_limit", "training images"),
@@ -161,7 +172,7 @@ class DataSpec(SpecModel):
         ),
         AuthorsCode("48,600 for `norb`: the first camera's, twice"),
     ] = None
-    """Use only the first so many training images. Null: all."""
+    """Use only the first so many training images, of those that are left beside `validation`. Null: all."""
     test_images: Annotated[
         Count | None,
         Affects("evaluation"),
@@ -182,10 +193,15 @@ class DataSpec(SpecModel):
         """What tables, figures and records call the data set."""
         return self.own.name if self.is_own and self.own else self.dataset
 
+    def offered(self, available: ImageCounts) -> ImageCounts:
+        """The images that a spec can use, of those that are available: less the validation set, in so many copies."""
+        taken = 0 if DATASETS[self.dataset].validation else self.validation
+        return available._replace(train=self.copies * max(0, available.train - taken))
+
     def limit(self, available: ImageCounts) -> ImageCounts:
         """The images in use, of those that are available."""
-        return ImageCounts(
-            available.pixels,
-            min(available.train, self.train_images or available.train),
-            min(available.test, self.test_images or available.test),
+        offered = self.offered(available)
+        return offered._replace(
+            train=min(offered.train, self.train_images or offered.train),
+            test=min(offered.test, self.test_images or offered.test),
         )

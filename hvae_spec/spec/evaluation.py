@@ -8,7 +8,7 @@ from hvae_spec.spec.base import LARGEST_COUNT, Count, Positive, SpecModel
 from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Measured, NoBearing, NoStepCost, Paper
 
 CURVE = NoBearing("it says which points a learning curve has; published numbers are those of the end")
-CURVE_COST = NoStepCost("how often the test set is evaluated is counted, not measured")
+CURVE_COST = NoStepCost("how often a set is evaluated is counted, not measured")
 
 
 COUNTED = NoStepCost("how many gradients it takes is counted, not measured")
@@ -40,7 +40,7 @@ class Redraws(SpecModel):
 
 
 class EvaluationSpec(SpecModel):
-    """Test-set bounds at the end of training and along the way."""
+    """Bounds at the end of training, on the test set, and along the way, on the validation set if there is one."""
 
     iw_samples: Annotated[
         Count,
@@ -55,14 +55,14 @@ class EvaluationSpec(SpecModel):
     every: Annotated[
         Count | None, Affects("nothing"), CURVE, CURVE_COST, Column("evaluation_every", "evaluation every")
     ] = None
-    """Evaluate on the test set every so many epochs: a point of the test curve and the KL of every unit.
-    Null: no test curve, but the final evaluation alone."""
+    """Evaluate every so many epochs, on the validation set (`data.validation`), or where there is none on the test set:
+    a point of the curve and the KL of every unit. Null: no curve, but the final evaluation alone."""
     curve_iw_samples: Annotated[Count, Affects("nothing"), CURVE, CURVE_COST] = 100
-    """K of the points of the test curve. The final evaluation, which is no point of it, has `iw_samples`."""
+    """K of the points of the curve. The final evaluation, which is no point of it, has `iw_samples`."""
     curve_images: Annotated[Count | None, Affects("nothing"), CURVE, CURVE_COST] = None
-    """The bounds of every point of the test curve are of the first so many test images, which makes a large K
-    affordable; null, or a number that is not smaller: of all. The KL of every unit is of all test images in any case,
-    and the final evaluation is of all and, for comparison with the curve, of these."""
+    """The bounds of every point of the curve are of the first so many images of its set, which makes a large K
+    affordable; null, or a number that is not smaller: of all. The KL of every unit is of all images of the set in any
+    case, and the final evaluation is of all and, for comparison with the curve, of these."""
     batch_norm_statistics: Annotated[
         Literal["whole_set", "batch_average"],
         Affects("evaluation"),

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
-from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
@@ -339,9 +339,9 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     else:
         idle.append(("data", "own"))
         # The published sizes: what is on this machine is nothing of the member either.
-        _, train, test = DATASETS[data.dataset].counts or (0, 0, 0)
-        idle += [("data", "train_images")] * (data.train_images == data.copies * train)
-        idle += [("data", "test_images")] * (data.test_images == test)
+        published = data.offered(DATASETS[data.dataset].counts or ImageCounts(0, 0, 0))
+        idle += [("data", "train_images")] * (data.train_images == published.train)
+        idle += [("data", "test_images")] * (data.test_images == published.test)
     for path in idle:
         _pop(content, path)
     # A section that holds nothing else is the same as none.

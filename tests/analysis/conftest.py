@@ -170,8 +170,9 @@ def curves(member: Member, final: float, last: int | None = None) -> tuple[list[
             "ms_per_step": 6.8,
         }
         if spec.evaluation.every and epoch % spec.evaluation.every == 0:
-            row |= {"test_elbo": bound - 1, "test_log_likelihood": bound + 1, "test_iw_samples": 100, "active_units": 6}
-            row["test_images"] = spec.evaluation.curve_images or 360
+            part, images = ("validation", spec.data.validation) if spec.data.validation else ("test", 360)
+            row |= {f"{part}_elbo": bound - 1, f"{part}_log_likelihood": bound + 1, f"{part}_iw_samples": 100}
+            row |= {f"{part}_images": spec.evaluation.curve_images or images, "active_units": 6}
             kl = unit_kl(member, progress)
             kl_se = [[0.001] * len(layer) for layer in kl]
             units.append({"format": FORMAT, "epoch": epoch, "kl": kl, "kl_se": kl_se})

@@ -130,6 +130,28 @@ def test_where_the_curve_is_of_the_first_images_the_final_point_is_shown_on_thes
     assert low < -86.0 < high
 
 
+def test_with_a_validation_set_the_curve_and_the_hollow_marker_are_of_it_and_the_full_one_of_the_test_set(
+    results, small_spec
+):
+    def outcome(member):
+        images = {**results.data(), "train_images": 1337, "validation_images": 100}
+        return {**by_seed(results)(member), "validation_log_likelihood": -78.0, "data": images}
+
+    results.grid(outcome, spec=small_spec.replace("{dataset: digits}", "{dataset: digits, validation: 100}"))
+    figure = figures.learning_curves(the_group(results))
+    markers = [container.lines[0] for container in figure.axes[0].containers]
+    hollow = [one.get_ydata().tolist() for one in markers if one.get_markerfacecolor() == "none"]
+    full = [one.get_ydata().tolist() for one in markers if one.get_markerfacecolor() != "none"]
+    assert (full, hollow) == ([[-81.0]] * 2, [[-78.0]] * 2)
+    assert [list(line) for line in lines_of(figure, "--", "o")] == [[2, 4, 6, 8, 10]]
+    assert {
+        "validation log-likelihood,\nK = 100 on 100 validation images",
+        "final test log-likelihood,\nK = 500 on 360 test images",
+        "final validation log-likelihood,\nK = 500 on 100 validation images",
+    } < set(legend(figure))
+    assert not [text for text in legend(figure) if text.startswith("test log-likelihood")]
+
+
 def test_points_of_a_curve_that_were_measured_in_two_ways_are_not_one_line(results, small_spec):
     """A longer training goes on with the settings that its own spec has for the curve."""
     planned = results.plan(small_spec.replace("[0, 1, 2]", "[0]"))

@@ -45,6 +45,32 @@ def test_ranks_follow_the_means(results, spec):
     assert table.loc[2, "p_best"].idxmax() == "VAE+BN+WU"
 
 
+def test_ranks_are_by_the_validation_set_where_there_is_one_and_tables_of_means_by_the_test_set(results, small_spec):
+    spec = small_spec.replace("{dataset: digits}", "{dataset: digits, validation: 100}")
+
+    def outcome(member):
+        # The other way around on the test set.
+        better = member.labels["variant"] == "VAE+BN+WU"
+        return results.result(member, -80.0 - better, validation_log_likelihood=-81.0 + better)
+
+    results.grid(outcome, spec=spec, with_curves=False)
+    frames = analysis.load(results.root)
+    table = ranks(frames).set_index("variant")
+    assert table["quantity"].unique().tolist() == ["validation_log_likelihood"]
+    assert table["rank"].to_dict() == {"VAE+BN+WU": 1, "Prob. ladder+BN+WU": 2}
+    assert table["mean"].to_dict() == {"VAE+BN+WU": -80, "Prob. ladder+BN+WU": -81}
+    (ranking,) = tables.ranking(frames).tables
+    assert "Rank by mean validation log-likelihood over" in ranking.footnotes[0]
+    (means,) = tables.log_likelihood(frames).tables
+    assert {cell.numbers[0] for cell in means.cells.values()} == {"-80.00", "-81.00"}
+
+
+def test_a_cell_without_a_validation_set_is_compared_by_the_test_set(results, small_spec):
+    spec = small_spec.replace("VAE+BN+WU: {", "VAE+BN+WU: {data.validation: 100, ")
+    results.grid(noisy(results), spec=spec, with_curves=False)
+    assert ranks(analysis.load(results.root))["quantity"].unique().tolist() == ["test_log_likelihood"]
+
+
 def test_a_single_seed_gives_ranks_but_no_probabilities(results, small_spec):
     results.grid(noisy(results), spec=small_spec.replace("[0, 1, 2]", "[0]"), with_curves=False)
     frames = analysis.load(results.root)

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -7,9 +7,12 @@ import torch
 
 from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw_once
 from hvae_spec.data.counts import image_counts
-from hvae_spec.data.dataset import load_dataset
+from hvae_spec.data.dataset import LOADERS, load_dataset
+from hvae_spec.data.images import RawImages
+from hvae_spec.errors import DataError
 from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.data import DataSpec
 
 
@@ -180,6 +183,45 @@ def test_copies_stand_in_the_training_set_and_are_drawn_apart(digits):
     assert not torch.equal(first, second)
     few = DataSpec(dataset="digits", copies=2, train_images=1500)
     assert image_counts(few)[1] == len(load_dataset(few).train) == 1500
+
+
+def test_the_last_training_images_are_the_validation_set_before_copies_and_limits(digits):
+    spec = DataSpec(dataset="digits", validation=100, copies=2, train_images=2000)
+    found = load_dataset(spec)
+    assert image_counts(spec) == found.counts == (64, 2000, 360)
+    assert image_counts(spec.model_copy(update={"train_images": None})).train == 2 * 1337
+    assert np.array_equal(found.validation, digits.train[-100:])
+    assert np.array_equal(found.validation_labels, digits.train_labels[-100:])
+    assert np.array_equal(found.train, np.concatenate([digits.train[:-100]] * 2)[:2000])
+    assert np.array_equal(found.train_labels, np.concatenate([digits.train_labels[:-100]] * 2)[:2000])
+    assert (found.train_sha256, found.test_sha256) == (digits.train_sha256, digits.test_sha256)
+    # What batch-norm statistics are computed from holds none of them.
+    assert len(batches(found).images) == 2000
+    x = draw_once(found, "validation", "bernoulli")
+    assert torch.equal(x, draw_once(replace(found, train=digits.train[:9]), "validation", "bernoulli"))
+    assert not torch.equal(x, draw_once(replace(digits, test=found.validation), "test", "bernoulli"))
+    assert digits.validation is None
+
+
+def test_a_validation_set_of_the_distributor_leaves_all_training_images(digits, monkeypatch):
+    own = {"validation": digits.test[:50], "validation_labels": digits.test_labels[:50]}
+    raw = {field.name: getattr(digits, field.name) for field in fields(RawImages)}
+    monkeypatch.setitem(LOADERS._items, "digits", lambda: RawImages(**{**raw, **own}))
+    monkeypatch.setitem(DATASETS._items, "digits", replace(DATASETS["digits"], validation=50))
+    found, spec = load_dataset(DataSpec(dataset="digits", validation=20)), DataSpec(dataset="digits", validation=20)
+    assert np.array_equal(found.validation, digits.test[30:50])
+    assert np.array_equal(found.validation_labels, digits.test_labels[30:50])
+    assert np.array_equal(found.train, digits.train)
+    assert image_counts(spec).train == 1437
+    assert load_dataset(DataSpec(dataset="digits")).validation is None
+    with pytest.raises(DataError, match="validation is 51, but there are only 50 images"):
+        load_dataset(DataSpec(dataset="digits", validation=51))
+
+
+def test_a_validation_set_that_leaves_no_training_images_is_refused():
+    assert len(load_dataset(DataSpec(dataset="digits", validation=1436)).train) == 1
+    with pytest.raises(DataError, match="validation is 1,437, which leaves none of the 1,437 training images"):
+        load_dataset(DataSpec(dataset="digits", validation=1437))
 
 
 @pytest.mark.parametrize("last_batch", ["drop", "keep"])

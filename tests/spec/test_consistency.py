@@ -16,6 +16,18 @@ def grid(*lines: str) -> str:
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
     (
+        edited(("digits}", "digits, validation: 1437}")),
+        "1437}",
+        "a validation set of 1437 images leaves none of the 1437 training images of digits",
+        edited(("digits}", "digits, validation: 1300}")),
+    ),
+    (
+        edited(("digits}", "digits, validation: 1400, train_images: 38}")),
+        "38}",
+        "train_images is 38, but digits has only 37 beside its 1400 validation images",
+        edited(("digits}", "digits, validation: 1400, train_images: 37}")),
+    ),
+    (
         edited(more="evaluation: {ais: {images: 361, steps: 10}}\n"),
         "361",
         "361 images for annealed importance sampling of 360 test images",

@@ -34,6 +34,7 @@ SAME = [
     ("idle top-down widths", edited(("[16, 16]", "[16, 16], mlp_top_down: [7]"))),
     ("a null", edited(("[32, 32]", "[32, 32], mlp_down: null"))),
     ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
+    ("no validation set", edited(("digits}", "digits, validation: 0}"))),
     ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
     ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
     ("no schedule", edited(("epochs: 20", "epochs: 20, schedule: null"))),
@@ -82,7 +83,7 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
 
 DIFFERENT = [
     "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
-    "data.test_images=100",
+    "data.test_images=100", "data.validation=100",
     "model.inference=ladder", "model.batch_norm=true", "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
     "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
@@ -120,6 +121,12 @@ def test_defaults_of_annealing_are_left_out_and_it_changes_no_training(tmp_path)
     )
     assert given == default
     assert given.training == plain.training
+
+
+def test_all_images_beside_a_validation_set_are_said_by_saying_nothing(tmp_path):
+    beside = settings_digest(tmp_path, "data.validation=100")
+    assert settings_digest(tmp_path, "data.validation=100", "data.train_images=1337") == beside
+    assert settings_digest(tmp_path, "data.validation=100", "data.train_images=1336") != beside
 
 
 WHERE_READ = [
@@ -200,6 +207,7 @@ PARTS = [
     ("training.batch_size=33", "trajectory"),
     ("model.batch_norm=true", "trajectory"),
     ("data.train_images=100", "trajectory"),
+    ("data.validation=100", "trajectory"),
     ("grid.seeds=[1]", "trajectory"),
     ("data.test_images=100", "evaluation"),
     ("evaluation.iw_samples=10", "evaluation"),

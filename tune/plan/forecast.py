@@ -20,6 +20,7 @@ from hvae_spec.spec.cost import (
     parameters,
     steps_per_epoch,
     training_macs,
+    watched_images,
 )
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
@@ -188,10 +189,10 @@ class Forecaster:
 
 
 def _curve_share(member: MemberSpec, counts: ImageCounts) -> float:
-    """Samples of all points of the test curve, as a share of those of the final bounds."""
+    """Samples of all points of the curve, as a share of those of the final bounds."""
     every, final = member.evaluation.every, evaluated_images(member, counts) * member.evaluation.iw_samples
     points = member.training.epochs // every if every else 0
-    return points * curve_samples(member, counts.test) / final if final else 0.0
+    return points * curve_samples(member, watched_images(member, counts)) / final if final else 0.0
 
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:

@@ -213,16 +213,17 @@ def inherited_divergence(need: Need) -> TrainingResult:
 
 def _curve_settings(spec: MemberSpec) -> dict[str, int | None]:
     """What a learning curve goes by, by dotted path."""
-    evaluation, test = spec.evaluation, spec.data.test_images
+    evaluation, watched = spec.evaluation, spec.data.validation or spec.data.test_images
     if evaluation.every is None:
         return {"evaluation.every": None}
     images = evaluation.curve_images
-    return {
+    found = {
         "evaluation.every": evaluation.every,
         "evaluation.curve_iw_samples": evaluation.curve_iw_samples,
-        "evaluation.curve_images": None if images and test and images >= test else images,
-        "data.test_images": test,
+        "evaluation.curve_images": None if images and watched and images >= watched else images,
     }
+    # The validation set is part of what is trained, and no other one can be watched.
+    return found if spec.data.validation else {**found, "data.test_images": watched}
 
 
 def _shown(value: int | None) -> str:
