@@ -14,7 +14,7 @@ from analysis import reader
 from analysis.columns import at, setting_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, SearchSettings
 from hvae_spec.spec.grid import slug
 from hvae_spec.spec.labels import LABELS
 from hvae_spec.spec.report import ReportSpec
@@ -79,6 +79,8 @@ class Frames:
     with what was missing and how it is had."""
     report: ReportSpec = field(default_factory=ReportSpec)
     """How ours are judged beside published values."""
+    search: SearchSettings | None = None
+    """If the grid is a search and no ablation: what its points are, by the value of the factor `trial`."""
 
     @property
     def planned(self) -> "Frames":
@@ -183,6 +185,7 @@ def _frames(contents: Contents) -> Frames:
         tuple(map(_frames, contents.grids)),
         contents.absent,
         contents.report,
+        contents.search,
     )
 
 

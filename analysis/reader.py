@@ -18,6 +18,7 @@ from hvae_spec.records.result import (
     GridFile,
     PlannedGrid,
     PlannedMember,
+    SearchSettings,
     Status,
     TrainingResult,
     UnitsRow,
@@ -84,6 +85,8 @@ class Contents:
     """Data sets whose files were missing, so that members were left out, each with what is said of them."""
     report: ReportSpec = field(default_factory=ReportSpec)
     """How ours are judged beside published values, as the grid was last planned."""
+    search: SearchSettings | None = None
+    """What the points of a search are; None of an ablation."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -144,7 +147,9 @@ def _contents(
     absent: dict[str, str],
 ) -> Contents:
     report = ReportSpec(**grid.report.model_dump(exclude_none=True))
-    return Contents(grid.name, tuple(grid.variants), tuple(entries), faults, grid.stages, grids, absent, report)
+    return Contents(
+        grid.name, tuple(grid.variants), tuple(entries), faults, grid.stages, grids, absent, report, grid.search
+    )
 
 
 def _grids(path: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:

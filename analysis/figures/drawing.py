@@ -14,6 +14,8 @@ from analysis.figures import FIGURES, caption
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
 
+SEARCH = "search"
+"""The figure of searches, which have no other."""
 RESOLUTION = 200
 """Dots per inch of the PNG files."""
 
@@ -41,7 +43,11 @@ def render(frames: Frames) -> Iterator[Drawing]:
 
     """
     for name, figure_of in FIGURES.items():
-        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
+        if (name == SEARCH) != (frames.search is not None):
+            # A search is drawn as a whole, and not point by point.
+            continue
+        across = frames.factors if name == SEARCH else ()
+        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups(across):
             files = _files(partial(figure_of, group.frames))
             if files is not None:
                 stem = f"{name}-{group.slug}" if group.slug else name

@@ -302,6 +302,17 @@ class ReportSettings(FileModel):
     active_units_tolerance: Tolerance = None
 
 
+class SearchSettings(FileModel):
+    """What reports need of a search: what its points are of, and which seeds they were ranked on."""
+
+    space: list[Text]
+    """Dotted paths of the settings that points have values of."""
+    points: dict[Text, list[Any]]
+    """The values of every point, by its name."""
+    seeds: list[Whole]
+    """Seeds of the search; those of its best point beside these are new ones."""
+
+
 class PlannedGrid(FileModel):
     """What reports need of a grid beside its members."""
 
@@ -312,6 +323,8 @@ class PlannedGrid(FileModel):
     """How many seeds there are, where they come in two stages."""
     report: ReportSettings = ReportSettings()
     """How the report judges."""
+    search: SearchSettings | None = None
+    """Null where it is an ablation."""
 
 
 class NamedGrid(PlannedGrid):

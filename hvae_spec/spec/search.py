@@ -95,7 +95,7 @@ class Halving(SpecModel):
             [50, 150, 450, 1000]
 
         """
-        found = []
+        found: list[int] = []
         while (end := self.first * self.factor ** len(found)) < epochs:
             found.append(end)
         return [*found, epochs]
