@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import matplotlib as mpl
@@ -13,6 +13,8 @@ from analysis.columns import FACTORS
 from analysis.figures import FIGURES, caption
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
+from analysis.tables.search import RUNG
+from hvae_spec.spec.grid import TRIAL
 
 SEARCH = "search"
 """The figure of searches, which have no other."""
@@ -46,12 +48,18 @@ def render(frames: Frames) -> Iterator[Drawing]:
         if (name == SEARCH) != (frames.search is not None):
             # A search is drawn as a whole, and not point by point.
             continue
-        across = frames.factors if name == SEARCH else ()
-        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups(across):
+        for group in _shown_by(name, frames).groups():
             files = _files(partial(figure_of, group.frames))
             if files is not None:
                 stem = f"{name}-{group.slug}" if group.slug else name
                 yield Drawing(name, stem, group.title, caption(name), *files)
+
+
+def _shown_by(name: str, frames: Frames) -> Frames:
+    """The frames whose groups have a figure of this name each."""
+    if name == SEARCH:
+        return replace(frames, factors=tuple(factor for factor in frames.factors if factor not in (TRIAL, *RUNG)))
+    return frames.as_variants(FACTORS) if name == "paired_effects" else frames
 
 
 def check() -> None:
