@@ -17,7 +17,7 @@ from analysis import folders, reader
 from analysis.columns import at, setting_columns, setting_fields, sharing
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, SearchSettings
 from hvae_spec.spec.grid import LONGEST_NAME, slug
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
@@ -105,6 +105,8 @@ class Frames:
 
     folder: Path = Path()
     """The results folder; of several folders side by side, that of each of the `grids`."""
+    search: SearchSettings | None = None
+    """If the grid is a search and no ablation: what its points are, by the value of the factor `trial`."""
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -250,6 +252,7 @@ def _frames(contents: Contents) -> Frames:
         contents.foretold,
         {entry.digest: entry.spec for entry in entries if entry.spec},
         contents.folder,
+        contents.search,
     )
 
 

@@ -17,6 +17,7 @@ from hvae_spec.records.result import (
     GridFile,
     PlannedGrid,
     PlannedMember,
+    SearchSettings,
     Status,
     TrainingResult,
     UnitsRow,
@@ -87,6 +88,8 @@ class Contents:
     """Those of its contrasts that were planned before the grid had a result."""
     folder: Path = Path()
     """The results folder; of several folders side by side, none."""
+    search: SearchSettings | None = None
+    """What the points of a search are; None of an ablation."""
 
 
 def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dict[str, Any]] | None = None) -> Contents:
@@ -142,7 +145,7 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
 def _contents(root: Path, grid: PlannedGrid, entries: Sequence[Entry], absent: dict[str, str]) -> Contents:
     report = ReportSpec(**grid.report.model_dump(exclude_none=True))
     variants, told = tuple(grid.variants), grid.foretold
-    return Contents(grid.name, variants, tuple(entries), (), grid.stages, (), absent, report, told, root)
+    return Contents(grid.name, variants, tuple(entries), (), grid.stages, (), absent, report, told, root, grid.search)
 
 
 def _grids(root: Path, file: GridFile, entries: Sequence[Entry]) -> Iterator[Contents]:

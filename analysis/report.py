@@ -39,6 +39,7 @@ or have failed are counted, never averaged.
   tables/paired_effects.{md,csv,tex}        what batch normalization, warm-up and the ladder add, paired by seed
   tables/detectable_effects.{md,csv,tex}    how small an effect the seeds can show (power of the paired t test)
   tables/seeds.{md,csv,tex}                 how wide intervals are, and how many seeds they take (two stages)
+  tables/search.{md,csv,tex}                of a search: its points by their bound on the validation images
   tables/ranking.{md,csv,tex}               rank of the variants, with the probability that each is best
   tables/collapse.{md,csv,tex}              which layers have no active unit left, and since which epoch
   tables/members.csv                        one row per member: labels, settings, metrics, costs
@@ -53,6 +54,7 @@ or have failed are counted, never averaged.
   figures/bound_by_samples.{png,pdf}        the bound against K, and the effective sample size
   figures/reconstructions.{png,pdf}         test images and their reconstructions
   figures/prior_samples.{png,pdf}           samples of the models
+  figures/search.{png,pdf}                  of a search: every setting against the bound on the validation images
   report.html                               all of it, with settings, data and machines, on one page
 
 A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
@@ -155,10 +157,10 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
             replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
             for part in parts
             for table_set in part.table_sets
-            if table_set.name == name
+            if table_set.name in names
             for table in table_set.tables
         ]
-        for name in ("test_log_likelihood", "verdicts")
+        for names in (("test_log_likelihood", "search"), ("verdicts",))
     )
     return Report(
         rendering.terminal(shown),
@@ -272,6 +274,10 @@ def _filled(frames: "Frames") -> Iterator["TableSet"]:
     from analysis import tables
     from analysis.paper import replication, verdicts
 
+    if frames.search is not None:
+        # Its points are no factor whose effects are tested, and no cells that stand beside published values.
+        yield tables.search(frames)
+        return
     yield tables.log_likelihood(frames)
     papers = replication.tables(frames)
     judged = verdicts.verdicts(frames, papers)

@@ -34,7 +34,16 @@ from tune.plan.measuring import measure_all
 from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
-from tune.show.summary import check_report, print_adopted, print_faults, print_found, print_plan, print_seeds, report
+from tune.show.summary import (
+    check_report,
+    print_adopted,
+    print_faults,
+    print_found,
+    print_plan,
+    print_rungs,
+    print_seeds,
+    report,
+)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -80,9 +89,10 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_faults(plan.faults, console)
         plan.prepare()
         _run(plan, options, machine, console, interruption)
-        while plan.awaits_seeds:
+        while plan.awaits_records:
             further = _plan(options, machine, Results(results.root), reading, console)
             print_seeds(further, console)
+            print_rungs(further, console)
             if len(further.needs) == len(plan.needs):
                 break
             plan = further

@@ -16,6 +16,7 @@ caption. Figures are made without pyplot, so that drawing them never disturbs th
 | `images` | `injected` (Fig. 6b), `reconstructions`, `prior_samples` |
 | `pca` | `latents` (Fig. 7) |
 | `effects` | `paired_effects`, `bound_by_samples` |
+| `search` | `search` |
 | `drawing` | `render`: every figure as PNG and PDF |
 """
 
@@ -29,6 +30,7 @@ from analysis.figures.effects import bound_by_samples, paired_effects
 from analysis.figures.images import injected, prior_samples, reconstructions
 from analysis.figures.layers import active_units, kl_standard_normal, unit_kl
 from analysis.figures.pca import latents
+from analysis.figures.search import search
 from analysis.frames import Frames
 
 FIGURES: dict[str, Callable[[Frames], Figure | None]] = {
@@ -43,6 +45,7 @@ FIGURES: dict[str, Callable[[Frames], Figure | None]] = {
     "bound_by_samples": bound_by_samples,
     "reconstructions": reconstructions,
     "prior_samples": prior_samples,
+    "search": search,
 }
 """Every figure by its file name: those of the paper in its order, then the others."""
 
@@ -74,5 +77,6 @@ __all__ = [
     "paired_effects",
     "prior_samples",
     "reconstructions",
+    "search",
     "unit_kl",
 ]

@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,11 @@ from analysis.figures import FIGURES
 from analysis.figures.descriptions import HEADINGS, caption, shown
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
+from analysis.tables.search import RUNG
+from hvae_spec.spec.grid import TRIAL
 
+SEARCH = "search"
+"""The figure of searches, which have no other."""
 RESOLUTION = 200
 """Dots per inch of the PNG files."""
 DIGITS = 12
@@ -61,7 +65,10 @@ def render(frames: Frames) -> Iterator[Drawing]:
 
     """
     for name, figure_of in FIGURES.items():
-        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
+        if (name == SEARCH) != (frames.search is not None):
+            # A search is drawn as a whole, and not point by point.
+            continue
+        for group in _shown_by(name, frames).groups():
             digests = behind(group.frames)
             files = _files(partial(figure_of, group.frames), digests)
             if files is not None:
@@ -76,6 +83,13 @@ def behind(frames: Frames) -> tuple[str, ...]:
     members = frames.planned.members
     done = members[members["status"].isin(["finished", "diverged", "trained", "running"])]
     return tuple(str(digest)[:DIGITS] for digest in done["digest"])
+
+
+def _shown_by(name: str, frames: Frames) -> Frames:
+    """The frames whose groups have a figure of this name each."""
+    if name == SEARCH:
+        return replace(frames, axes={column: path for column, path in frames.axes.items() if path not in (TRIAL, RUNG)})
+    return frames.as_variants(FACTORS) if name == "paired_effects" else frames
 
 
 def check() -> None:

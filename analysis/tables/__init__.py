@@ -33,6 +33,7 @@ from analysis.tables.means import (
 )
 from analysis.tables.ranks import ranking
 from analysis.tables.rendering import html_table, latex, markdown, terminal
+from analysis.tables.search import search
 from analysis.tables.seeds import detectable_effects, two_stage_seeds
 from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
 
@@ -54,6 +55,7 @@ __all__ = [
     "markdown",
     "paired_effects",
     "ranking",
+    "search",
     "terminal",
     "two_stage_seeds",
 ]

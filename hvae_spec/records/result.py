@@ -309,6 +309,17 @@ class ReportSettings(FileModel):
     contrasts: dict[Text, list[Any]] = {}
 
 
+class SearchSettings(FileModel):
+    """What reports need of a search: what its points are of, and which seeds they were ranked on."""
+
+    space: list[Text]
+    """Dotted paths of the settings that points have values of."""
+    points: dict[Text, list[Any]]
+    """The values of every point, by its name."""
+    seeds: list[Whole]
+    """Seeds of the search; those of its best point beside these are new ones."""
+
+
 class PlannedGrid(FileModel):
     """What reports need of a grid beside its members."""
 
@@ -321,6 +332,8 @@ class PlannedGrid(FileModel):
     """How the report judges."""
     foretold: dict[Text, list[Any]] = {}
     """Those of the report's contrasts that were planned before the grid had a result."""
+    search: SearchSettings | None = None
+    """Null where it is an ablation."""
 
 
 class NamedGrid(PlannedGrid):

@@ -39,12 +39,13 @@ def check(
         faulty: paths whose values were faulty and are replaced by stand-ins; nothing is held against those.
 
     """
-    contradictions = [*grid_problems(experiment), *overlaps(experiment)]
+    found = (*grid_problems(experiment), *overlaps(experiment))
+    contradictions = [inconsistency for inconsistency in found if not may_follow_from(inconsistency, faulty)]
     problems = [_located(inconsistency, tree) for inconsistency in contradictions]
     unknown, experiment = _without_unknown_paths(experiment, tree)
     problems += unknown
     if any(inconsistency.stops for inconsistency in contradictions):
-        experiment = experiment.model_copy(update={"grid": Grid()})
+        experiment = experiment.model_copy(update={"grid": Grid(), "search": None})
     cells: list[Cell] = []
     labels: list[dict[str, Any]] = []
     for item in grids.combinations(experiment):
@@ -81,7 +82,8 @@ def check(
 
 def _located(inconsistency: Inconsistency, tree: Node, item: Combination | None = None, which: str = "") -> Problem:
     path = origin(inconsistency.path, item)
-    is_setting = path[:2] in (("grid", "variants"), ("grid", "axes")) or path[:1] == ("profiles",)
+    sections = ("grid", "variants"), ("grid", "axes"), ("search", "space")
+    is_setting = path[:2] in sections or path[:1] == ("profiles",)
     # A name or a dotted path of the grid is shown itself where it is the trouble, and its value where that is.
     place = tree.locate_key(path) if is_setting and item is None and isinstance(path[-1], str) else tree.locate(path)
     return Problem("inconsistent", place, inconsistency.message + which, inconsistency.remedy)
@@ -117,7 +119,13 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
         (("grid", "variants", name), [path for path in settings if not _is_within(path, of_levels)])
         for name, settings in grid.variants.items()
     ]
-    sections: list[tuple[Loc, list[str]]] = [*variants, (("grid", "axes"), list(grid.value_axes)), *levels]
+    space = [] if experiment.search is None else list(experiment.search.space)
+    sections: list[tuple[Loc, list[str]]] = [
+        *variants,
+        (("grid", "axes"), list(grid.value_axes)),
+        *levels,
+        (("search", "space"), space),
+    ]
     for parent, paths in sections:
         for path in paths:
             try:
@@ -141,7 +149,8 @@ def _without_unknown_paths(experiment: Experiment, tree: Node) -> tuple[list[Pro
         "variants": {name: known(("grid", "variants", name), paths) for name, paths in grid.variants.items()},
         "axes": {axis: known_levels(axis, places) for axis, places in known(("grid", "axes"), grid.axes).items()},
     }
-    return problems, experiment.model_copy(update={"grid": grid.model_copy(update=update)})
+    search = None if any(section == ("search", "space") for section, _ in unknown) else experiment.search
+    return problems, experiment.model_copy(update={"grid": grid.model_copy(update=update), "search": search})
 
 
 def _is_within(path: str, others: set[Loc]) -> bool:

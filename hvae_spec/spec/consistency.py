@@ -14,7 +14,7 @@ from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
-from hvae_spec.spec.grid import Cell, Combination, count_cells, parse_path, same
+from hvae_spec.spec.grid import TRIAL, Cell, Combination, count_cells, parse_path, same
 from hvae_spec.spec.labels import GRID, LABELS
 from hvae_spec.spec.training import TrainingSpec
 
@@ -324,6 +324,7 @@ def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     yield from _repeated(("grid", "depth"), grid.depth or (), "depth")
     yield from _repeated(("grid", "seeds"), grid.first_seeds, "seed")
     yield from _stages_problems(experiment)
+    yield from _search_problems(experiment)
     for axis, values in grid.value_axes.items():
         yield from _repeated(("grid", "axes", axis), values, "value")
     for axis, levels in grid.level_axes.items():
@@ -375,6 +376,35 @@ def _axis_name_problems(axis: str) -> Iterator[Inconsistency]:
             "that it sets",
             "a name of letters, digits and _ that begins with a letter, such as width: {narrow: {model.layers: ...}}",
         )
+
+
+def _search_problems(experiment: Experiment) -> Iterator[Inconsistency]:
+    """Contradictions within a search, and between it and the rest of the spec."""
+    search = experiment.search
+    if search is None:
+        return
+    if experiment.grid.stages is not None:
+        message = "seeds in two stages are for an ablation, whose cells are known before it runs"
+        yield Inconsistency(("grid", "seeds"), message, "a list of seeds, or no search", ("grid.seeds", "search"))
+    if not experiment.data.validation:
+        message = "a search ranks by validation images, and there are none"
+        yield Inconsistency(("search",), message, "data.validation: the last so many training images", stops=True)
+    if TRIAL in experiment.grid.axes:
+        message = f"{TRIAL} is the name of the points of the search"
+        yield Inconsistency(("grid", "axes", TRIAL), message, "another name", stops=True)
+    for path in search.space:
+        if path == "training.epochs" or path.split(".")[0] in ("data", "evaluation"):
+            message = f"{path}: points are compared after the same training on the same images"
+            remedy = "a path into model, objective or training, and not training.epochs"
+            yield Inconsistency(("search", "space", path), message, remedy, stops=True)
+    found = len(search.points())
+    if found < search.trials:
+        message = f"the space has {found} different points, and {search.trials} are asked for"
+        yield Inconsistency(("search", "trials"), message, f"at most {found}", ("search.space",), stops=True)
+    if search.halving is not None and search.halving.first >= experiment.training.epochs:
+        message = f"the first rung of {search.halving.first} epochs is the whole training"
+        remedy = f"fewer than training.epochs = {experiment.training.epochs}, or halving: null"
+        yield Inconsistency(("search", "halving", "from"), message, remedy, ("training.epochs",))
 
 
 def _as_seen(name: str) -> str:

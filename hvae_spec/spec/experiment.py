@@ -34,6 +34,7 @@ from hvae_spec.spec.fields import (
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.report import ReportSpec
+from hvae_spec.spec.search import SearchSpec
 from hvae_spec.spec.seeds import StagedSeeds
 from hvae_spec.spec.training import TrainingSpec
 
@@ -394,6 +395,10 @@ class Experiment(SpecModel):
     """How the report judges ours beside the published values: `{tolerance: 0.3}`. It changes no member."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
+    search: SearchSpec | None = None
+    """Points of a space in the place of an ablation, of which the best on validation images is found: `{space:
+    {training.optimizer.adam.lr: {loguniform: [1e-4, 1e-2]}}, trials: 40, halving: {factor: 3, from: 50}}`. Every depth,
+    variant and place of the grid has a search of its own. Null: none."""
     profiles: Profiles = Field(default_factory=dict)
     """Named sets of overrides, chosen by `--profile`: dotted paths into the spec and their values. A profile's results
     go to `results/<name>-<profile>`."""

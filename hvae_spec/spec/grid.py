@@ -22,6 +22,10 @@ from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.labels import plain_levels
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
+TRIAL = "trial"
+"""The label of the point of a search."""
+SEARCH = "search"
+"""The variant that the points of a search are of where the grid has no variants."""
 LONGEST_NAME = 160
 """Characters of a name that, with what follows it, is a file name on any system."""
 
@@ -221,7 +225,8 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
     grid = experiment.grid
     base = experiment.model_dump(mode="json", exclude=set(BESIDE_MEMBERS))
     names: list[str | None] = list(grid.variants) or [None]
-    places = {axis: list(levels) for axis, levels in grid.axes.items()}
+    points = search_points(experiment)
+    places = {axis: list(levels) for axis, levels in {**grid.axes, **({TRIAL: points} if points else {})}.items()}
     level_axes, value_axes = grid.level_axes, grid.value_axes
     plain = {axis: plain_levels(levels) for axis, levels in places.items()}
     for depth, name in itertools.product(grid.depth or (None,), names):
@@ -237,6 +242,7 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
                 ),
                 *variant,
                 *((axis, axes[axis], ("grid", "axes", axis, place[axis])) for axis in value_axes),
+                *_point(points.get(axes.get(TRIAL, ""), {})),
             ]
             tree = _copy(base)
             overrides: list[tuple[Loc, Loc]] = []
@@ -255,6 +261,20 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
             yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown))
 
 
+def search_points(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The points of a spec's search by their names, `01`, `02`, ...; empty where it has none."""
+    if experiment.search is None:
+        return {}
+    points = experiment.search.points()
+    width = len(str(len(points)))
+    return {f"{number:0{width}d}": point for number, point in enumerate(points, start=1)}
+
+
+def _point(values: dict[str, Any]) -> Iterator[tuple[str, Any, Loc]]:
+    """The settings of a point: path, value, and path in the file of what it was drawn from."""
+    return ((path, value, ("search", "space", path)) for path, value in values.items())
+
+
 def _settings(section: Loc, settings: dict[str, Any]) -> Iterator[tuple[str, Any, Loc]]:
     """The settings of a section of the grid: path, value, and path in the file."""
     return ((path, value, (*section, path)) for path, value in settings.items())
@@ -262,8 +282,8 @@ def _settings(section: Loc, settings: dict[str, Any]) -> Iterator[tuple[str, Any
 
 def count_cells(experiment: Experiment) -> int:
     """Number of the grid's cells before exclusion."""
-    grid = experiment.grid
-    sizes = (len(grid.depth or (0,)), len(grid.variants) or 1, *map(len, grid.axes.values()))
+    grid, trials = experiment.grid, 1 if experiment.search is None else experiment.search.trials
+    sizes = (len(grid.depth or (0,)), len(grid.variants) or 1, *map(len, grid.axes.values()), trials)
     return math.prod(sizes)
 
 
@@ -297,7 +317,9 @@ def resolve(experiment: Experiment, combination: Combination) -> Cell:
     member = MemberSpec.model_validate({**combination.tree, "seed": experiment.grid.first_seeds[0]})
     for _, error in combination.unknown:
         raise error
-    variant = combination.variant if combination.variant is not None else member.label
+    # The points of a search may differ in what a variant is named after.
+    unnamed = member.label if experiment.search is None else SEARCH
+    variant = combination.variant if combination.variant is not None else unnamed
     depth = member.model.depth
     return Cell(variant, depth, combination.axes, member, experiment.grid.first_seeds, combination.levels)
 

@@ -98,6 +98,12 @@ def overlaps(experiment: Experiment) -> Iterator[Inconsistency]:
     over_values = Settings()
     for axis in grid.value_axes:
         over_values.add(Setting(axis, ("grid", "axes", axis), f"the axis {axis}"))
+    space = [] if experiment.search is None else list(experiment.search.space)
+    searched = [Setting(path, ("search", "space", path), "the search") for path in space]
+    yield from _among(searched)
+    for setting in searched:
+        yield from _between(setting, of_axes, "one of the two")
+        over_values.add(setting)
     for name, paths in grid.variants.items():
         settings = [Setting(path, ("grid", "variants", name, path), path) for path in paths]
         yield from _among(settings)

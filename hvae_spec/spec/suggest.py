@@ -34,8 +34,15 @@ def _items(node: dict[str, Any]) -> dict[str, Any]:
 def _node_at(path: Loc) -> dict[str, Any]:
     node = _schema()
     for key in path:
-        node = _items(node) if isinstance(key, int) else _properties(node).get(key, {})
+        node = _items(node) if isinstance(key, int) else _properties(node).get(key, _values(node))
     return node
+
+
+def _values(node: dict[str, Any]) -> dict[str, Any]:
+    """What a JSON Schema node says of the values of keys that a user chooses."""
+    options = [_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node, *node.get("anyOf", ())]
+    found = (option.get("additionalProperties") for option in options)
+    return next((values for values in found if isinstance(values, dict)), {})
 
 
 def known_keys(path: Loc) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hvae_spec.records.result import GridFile, NamedGrid, PlannedMember, ReportSettings
-from hvae_spec.spec.grid import Member, same
+from hvae_spec.spec.grid import Member, same, search_points
 from hvae_spec.spec.load import GridReading, Reading
 
 
@@ -70,10 +70,17 @@ def foretold_contrasts(grid: GridReading, *, has_results: bool, before: GridFile
 
 def _described(grid: GridReading, foretold: Mapping[str, dict[str, list[Any]]]) -> dict[str, Any]:
     """The fields of a `PlannedGrid`."""
+    points = search_points(grid.experiment)
+    search = {
+        "space": list(next(iter(points.values()), {})),
+        "points": {name: list(point.values()) for name, point in points.items()},
+        "seeds": list(grid.experiment.grid.first_seeds),
+    }
     return {
         "name": grid.name,
         "variants": list(dict.fromkeys(cell.variant for cell in grid.cells)),
         "stages": grid.experiment.grid.stages,
         "report": ReportSettings(**grid.experiment.report.model_dump()),
         "foretold": foretold.get(grid.name, {}),
+        "search": search if points else None,
     }

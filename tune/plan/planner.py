@@ -27,6 +27,7 @@ from tune.plan.grid_file import foretold_contrasts, grid_file
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
 from tune.plan.packs import RunInfo, begun_packs, planned_file
+from tune.plan.search import Rung, searched
 from tune.plan.stages import staged
 
 if TYPE_CHECKING:
@@ -83,11 +84,16 @@ class Plan:
     """What has the same seeds, by the name of a grid whose seeds come in two stages."""
     foretold: "Mapping[str, dict[str, list[Any]]]"
     """The contrasts that were planned before the first result, by the name of the grid."""
+    rungs: Mapping[str, list[Rung]]
+    """The rungs that are reached, by the name of a grid that is a search."""
 
     @property
-    def awaits_seeds(self) -> bool:
-        """Whether how many seeds there are shows only when members of this plan are done."""
-        return any(block.seeds is None for blocks in self.blocks.values() for block in blocks)
+    def awaits_records(self) -> bool:
+        """Whether which members there are shows only when members of this plan are done: how many seeds, or which
+        points of a search go on.
+        """
+        open_blocks = any(block.seeds is None for blocks in self.blocks.values() for block in blocks)
+        return open_blocks or any(rung.kept is None for rungs in self.rungs.values() for rung in rungs)
 
     @cached_property
     def going_on(self) -> frozenset[str]:
@@ -161,7 +167,8 @@ def make_plan(
     pack that has begun goes on as it is, with the threads it had, so that it ends with the same bits as if it had never
     stopped. All other members are packed by shape, and by the epoch that their training goes on from.
 
-    Where seeds come in two stages, members of the second are planned as soon as the first is done.
+    Where seeds come in two stages, members of the second are planned as soon as the first is done, and those of a rung
+    of a search as soon as the rung before is done.
 
     Args:
         reading: the spec.
@@ -180,6 +187,7 @@ def make_plan(
     """
     results, gpus = ledger.results, machine.gpus
     reading, blocks = staged(reading, results)
+    reading, rungs = searched(reading, results)
     forecaster = forecaster or Forecaster("cuda" if gpus else "cpu")
     needs = [_without_data(need, absent) for need in ledger.needs(reading.members, retrain)]
     missing = {need.member.digests.evaluation: need for need in needs if need.what in ("training", "evaluation")}
@@ -259,6 +267,7 @@ def make_plan(
         list(faults),
         blocks,
         _foretold(reading, needs, before),
+        rungs,
     )
 
 

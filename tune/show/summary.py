@@ -14,6 +14,7 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import Status
 from hvae_spec.spec.cost import parameters
+from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member
 from hvae_spec.spec.labels import headings, level_text
 from tune.measure.cache import shape_name
@@ -23,6 +24,7 @@ from tune.plan.schedule import simulate
 from tune.show.display import clock_time
 
 CELLS, PACKS, MEMBERS = 100, 20, 20
+TRIALS = 8
 """Most rows that are printed of each."""
 
 
@@ -34,6 +36,7 @@ def print_plan(plan: Plan, console: Console, found: Sequence[str] = ()) -> None:
         _print_grids(plan, console)
     _print_cells(plan, console)
     print_seeds(plan, console)
+    print_rungs(plan, console)
     print_found(found, console)
     print_adopted(plan, console)
     for note in plan.notes:
@@ -161,6 +164,44 @@ def print_seeds(plan: Plan, console: Console) -> None:
             table.add_row(*places, str(stages.first), expected, str(stages.at_most))
         console.print(table)
         _more(len(blocks), CELLS, "rows", console)
+
+
+def print_rungs(plan: Plan, console: Console) -> None:
+    """Print the rungs of searches, as far as they are reached, and what is to come."""
+    for grid in plan.reading.grids:
+        search, rungs = grid.experiment.search, plan.rungs.get(grid.name, [])
+        if search is None:
+            continue
+        axes = list(dict.fromkeys(key for rung in rungs for key in rung.place))
+        places = [key for key in axes if len({str(rung.place[key]) for rung in rungs}) > 1]
+        title = f"Search of {grid.name}: {search.trials} points of {len(search.space)} settings"
+        table = _table(
+            title, (*(key.rsplit(".", 1)[-1] for key in places), "epochs", "points", "go on"), left=("go on",)
+        )
+        for rung in rungs[:CELLS]:
+            kept = "not known yet" if rung.kept is None else _names(rung.kept) or "none"
+            table.add_row(*(str(rung.place[key]) for key in places), str(rung.epochs), str(rung.trials), kept)
+        console.print(table)
+        _more(len(rungs), CELLS, "rungs", console)
+        console.print(_search_to_come(grid.experiment), highlight=False)
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:TRIALS])
+    return shown if len(names) <= TRIALS else f"{shown} and {len(names) - TRIALS} more"
+
+
+def _search_to_come(experiment: Experiment) -> str:
+    """As in `40 points to epoch 50, 13 to 150, 4 to 450; then the best on 3 new seeds`."""
+    search, epochs = experiment.search, experiment.training.epochs
+    if search is None:
+        return ""
+    ends = [epochs] if search.halving is None else search.halving.rungs(epochs)
+    count, parts = search.trials, list[str]()
+    for end in ends:
+        parts.append(f"{count} {'points ' * (not parts)}to epoch {end}")
+        count = count if search.halving is None else search.halving.kept(count)
+    return f"{', '.join(parts)}; then the best on {search.confirm} new seeds."
 
 
 def _print_packs(plan: Plan, console: Console) -> None:

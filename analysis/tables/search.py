@@ -1,0 +1,133 @@
+"""Tables of a search: every point with its settings and its bounds on the validation images, and the best one measured
+anew.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames import Frames
+from analysis.statistics import mean_over_seeds
+from analysis.tables.table import ABSENT, PlainCell, Table, TableSet, losses_text
+from hvae_spec.records.result import SearchSettings
+from hvae_spec.spec.grid import SEARCH, TRIAL
+
+SCORE = "validation_log_likelihood"
+NEW = (
+    "Measured anew: the mean test log-likelihood ± standard error over seeds that the search did not use. The test set "
+    "has no part in the ranking."
+)
+CHOSEN = (
+    "The bounds on the validation images that points were ranked by favor the chosen points: they are the greatest of "
+    "many, and no measure of what the best one is worth."
+)
+
+
+def search(frames: Frames) -> TableSet:
+    """The points of a search, the best first: the values of what was searched, the bound on the validation images (nats
+    per image) after every rung, and the test log-likelihood of the best one over new seeds.
+
+    One table per data set, depth, variant and place on the further axes; none of a grid that is an ablation. The tidy
+    frame has one row per point and rung: `trial`, the values, `epochs`, `mean` and `n` on the seeds of the search, what
+    became of the others, and of the new seeds `test_mean`, `test_se` and `test_n`.
+    """
+    settings = frames.search
+    if settings is None:
+        return TableSet("search", (), pd.DataFrame())
+    members = frames.planned.members
+    members = members.assign(rung=members["planned_epochs"])
+    others = [column for column, path in frames.axes.items() if path not in (TRIAL, RUNG)]
+    keys = ["dataset", "depth", "variant", *others]
+    tables, tidies = [], []
+    for place, own in members.groupby(keys, sort=False, observed=True, dropna=False):
+        where: dict[str, Any] = dict(zip(keys, place, strict=True))
+        tidy = _tidy(own, settings).assign(**where)
+        tables.append(_table(tidy, settings, _subject(place)))
+        tidies.append(tidy)
+    return TableSet("search", tuple(tables), pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame())
+
+
+def _subject(place: tuple[Any, ...]) -> str:
+    dataset, depth, variant, *others = place
+    names = [str(variant)] if variant != SEARCH else []
+    return ", ".join([str(dataset), f"L = {depth}", *names, *map(str, others)])
+
+
+RUNG = "training.epochs"
+"""The path of the axis whose levels are the rungs."""
+
+
+def _tidy(members: pd.DataFrame, settings: SearchSettings) -> pd.DataFrame:
+    """One row per point and rung of one search."""
+    rows = []
+    for _, own in members.groupby([TRIAL, "rung"], sort=False):
+        trial, rung = str(own[TRIAL].iloc[0]), int(own["rung"].iloc[0])
+        of_search = own["seed"].isin(settings.seeds)
+        ranked, new = own[of_search], own[~of_search]
+        values = dict(zip(settings.space, settings.points[trial], strict=True))
+        finished = ranked[ranked["status"] == "finished"]
+        test = new[new["status"] == "finished"].assign(trial=trial)
+        measured = mean_over_seeds(test, [TRIAL], "test_log_likelihood")
+        rows.append(
+            {
+                "trial": trial,
+                **values,
+                "epochs": rung,
+                "mean": float(finished[SCORE].mean()) if len(finished) == len(ranked) else np.nan,
+                "n": len(finished),
+                "diverged": int((ranked["status"] == "diverged").sum()),
+                "failed": int((ranked["status"] == "failed").sum()),
+                "test_mean": float(measured["mean"].iloc[0]) if len(measured) else np.nan,
+                "test_se": float(measured["se"].iloc[0]) if len(measured) else np.nan,
+                "test_n": len(test),
+                "test_planned": len(new),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _table(tidy: pd.DataFrame, settings: SearchSettings, subject: str) -> Table:
+    rungs = sorted(tidy["epochs"].unique())
+    # A point that came further is better than one that did not.
+    last = tidy.sort_values(["epochs", "mean"], ascending=False, na_position="last").drop_duplicates("trial")
+    names = [path.rsplit(".", 1)[-1] for path in settings.space]
+    shown = [name if names.count(name) == 1 else path for name, path in zip(names, settings.space, strict=True)]
+    headings = {rung: f"validation bound, epoch {rung:,}" for rung in rungs}
+    cells: dict[tuple[str, str], PlainCell] = {}
+    for row in tidy.to_dict("records"):
+        label = str(row["trial"])
+        for name, path in zip(shown, settings.space, strict=True):
+            cells[label, name] = PlainCell(_text(row[path]))
+        cells[label, headings[row["epochs"]]] = _bound(row)
+        if row["test_planned"]:
+            cells[label, "test, measured anew"] = _anew(row)
+    columns = (*shown, *headings.values(), *(["test, measured anew"] if tidy["test_planned"].any() else []))
+    title = "Search: points by their bound on the validation images (nats per image)"
+    footnotes = (
+        f"{ABSENT}: the point did not come so far.",
+        CHOSEN,
+        *([NEW] if tidy["test_planned"].any() else []),
+    )
+    return Table(title, subject, "point", tuple(map(str, last["trial"])), columns, cells, footnotes)
+
+
+def _bound(row: dict[Any, Any]) -> PlainCell:
+    losses = losses_text({"diverged": row["diverged"], "failed": row["failed"]})
+    if np.isnan(row["mean"]):
+        return PlainCell("" if losses else "not done", losses)
+    return PlainCell(f"{row['mean']:.2f}", losses)
+
+
+def _anew(row: dict[Any, Any]) -> PlainCell:
+    counts = (
+        f"({row['test_n']})" if row["test_n"] == row["test_planned"] else f"({row['test_n']}/{row['test_planned']})"
+    )
+    if not row["test_n"]:
+        return PlainCell(counts)
+    se = "" if np.isnan(row["test_se"]) else f" ± {row['test_se']:.2f}"
+    return PlainCell(f"{row['test_mean']:.2f}{se} {counts}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
