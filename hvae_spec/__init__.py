@@ -20,6 +20,8 @@ __version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
+    from hvae_spec.listeners.listener import Listener, MemberInfo
+    from hvae_spec.listeners.tensorboard import TensorBoard
     from hvae_spec.model import Model, compile, load_record
     from hvae_spec.reading import load, loads
     from hvae_spec.records.gallery_file import load_gallery
@@ -30,12 +32,15 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "Experiment",
+    "Listener",
     "MachineError",
     "Member",
+    "MemberInfo",
     "MemberSpec",
     "Model",
     "RecordError",
     "SpecError",
+    "TensorBoard",
     "UserError",
     "compile",
     "load",
@@ -47,6 +52,8 @@ __all__ = [
 
 _HOMES = {
     "hvae_spec.errors": ("CheckpointError", "DataError", "MachineError", "RecordError", "SpecError", "UserError"),
+    "hvae_spec.listeners.listener": ("Listener", "MemberInfo"),
+    "hvae_spec.listeners.tensorboard": ("TensorBoard",),
     "hvae_spec.records.gallery_file": ("load_gallery",),
     "hvae_spec.model": ("Model", "compile", "load_record"),
     "hvae_spec.reading": ("load", "loads"),

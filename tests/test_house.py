@@ -17,6 +17,7 @@ FORBIDDEN = {
     "hvae_spec/spec": {"torch", "numpy", "ray", "pandas", "tune", "analysis", "hvae_spec.nn", "hvae_spec.data"},
     "hvae_spec/nn": {"pydantic", "yaml", "ray", "pandas", "tune", "analysis", "hvae_spec.spec"},
     "hvae_spec/records": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
+    "hvae_spec/listeners": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn", "hvae_spec.pack"},
     "hvae_spec/train": {"yaml", "ray", "pandas", "hvae_spec.spec.load", "hvae_spec.spec.yaml"},
     "hvae_spec/evaluate": {"yaml", "ray", "pandas", "hvae_spec.train"},
     **{

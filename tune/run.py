@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from hvae_spec.errors import MachineError, UserError, refusal
+from hvae_spec.listeners.listener import Listener
+from hvae_spec.listeners.notifier import Notifier, notified
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
 from hvae_spec.records.files import remove_unfinished, write_json
@@ -24,8 +28,10 @@ from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
 from hvae_spec.spec.yaml import dump
 from tune.cli import check_device, console, run_interruptible
+from tune.execute.pack_listener import MembersOfPacks
 from tune.execute.phases import check_first_phases, check_sources, rounds
 from tune.execute.signals import Interruption, hangups_ignored
+from tune.listener_option import listener_of
 from tune.options import RunOptions, not_of_a_record, parse
 from tune.plan import devices
 from tune.plan.devices import Machine
@@ -35,6 +41,9 @@ from tune.plan.needs import Ledger
 from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
 from tune.show.summary import check_report, print_adopted, print_faults, print_found, print_plan, print_seeds, report
+
+TENSORBOARD = "tensorboard"
+"""The folder in a results folder that `--tensorboard` writes."""
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -70,7 +79,8 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_plan(plan, console, [*found_images(plan), *missing_lines(plan)])
         return code_of_output()
 
-    with hangups_ignored(), locked(results.root):
+    listeners = _listeners(options, results)
+    with hangups_ignored(), locked(results.root), notified(listeners, lambda line: _say(line, console)) as notifiers:
         plan = _plan(options, machine, results, reading, console)
         check_left_out(plan)
         found = [*check_data(plan), *missing_lines(plan)]
@@ -78,8 +88,11 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_found(found, console)
         print_adopted(plan, console)
         print_faults(plan.faults, console)
+        if options.tensorboard:
+            folder = shlex.quote(str(results.root / TENSORBOARD))
+            console.print(f"Curves and images as they come: tensorboard --logdir {folder}", soft_wrap=True)
         plan.prepare()
-        _run(plan, options, machine, console, interruption)
+        _run(plan, options, machine, console, interruption, notifiers)
         while plan.awaits_seeds:
             further = _plan(options, machine, Results(results.root), reading, console)
             print_seeds(further, console)
@@ -87,7 +100,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
                 break
             plan = further
             plan.prepare()
-            _run(plan, options, machine, console, interruption)
+            _run(plan, options, machine, console, interruption, notifiers)
         code = report(plan, console)
         if (lost := fault()) is not None:
             sys.stderr.write(f"standard output: {lost.strerror}, so that some of it is lost; the run is complete\n")
@@ -211,7 +224,33 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
     return plan
 
 
-def _run(plan: Plan, options: RunOptions, machine: Machine, console: Console, interruption: Interruption) -> None:
+def _listeners(options: RunOptions, results: Results) -> list[Listener]:
+    """Those that were asked for.
+
+    Raises:
+        UserError: there is no such listener, or it cannot be made.
+
+    """
+    found = [listener_of(text) for text in options.listener]
+    if options.tensorboard:
+        from hvae_spec.listeners.tensorboard import TensorBoard
+
+        found.append(TensorBoard(results.root / TENSORBOARD))
+    return found
+
+
+def _say(line: str, console: Console) -> None:
+    console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def _run(
+    plan: Plan,
+    options: RunOptions,
+    machine: Machine,
+    console: Console,
+    interruption: Interruption,
+    notifiers: Sequence[Notifier],
+) -> None:
     from tune.show.display import Display
 
     if not plan.jobs:
@@ -226,17 +265,18 @@ def _run(plan: Plan, options: RunOptions, machine: Machine, console: Console, in
             "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
         )
     with Display(plan, console) as display:
-        for jobs in rounds(plan.jobs, display, plan.workers, lambda job: plan.forecaster.of(job).seconds):
+        listener = MembersOfPacks({job.pack_id: job for job in plan.jobs}, display, notifiers)
+        for jobs in rounds(plan.jobs, listener, plan.workers, lambda job: plan.forecaster.of(job).seconds):
             if options.serial:
                 from tune.execute.serial import run_serially
 
-                run_serially(jobs, display)
+                run_serially(jobs, listener)
             else:
                 from tune.execute.cluster import run_on_ray
 
                 run_on_ray(
                     jobs,
-                    display,
+                    listener,
                     interruption,
                     cores=machine.cores,
                     gpus=machine.gpus,
