@@ -41,8 +41,8 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.cost import UNIT_SAMPLES, curve_images, evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.checkpoint import DamagedCheckpointError, load_checkpoint, optimizer_of, save_checkpoint
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.checkpoint import DamagedCheckpointError, load_checkpoint, optimizer_of, save_checkpoint
+from hvae_spec.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""

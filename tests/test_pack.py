@@ -301,7 +301,7 @@ def test_curves_that_are_ahead_of_the_checkpoint_are_cut_back(tmp_path, monkeypa
 
 def sick(monkeypatch, at_epoch, seed=1):
     """Make one member's parameters infinite before an epoch."""
-    from hvae_spec.train.trainer import Trainer
+    from hvae_spec.training.trainer import Trainer
 
     train_epoch = Trainer.train_epoch
 

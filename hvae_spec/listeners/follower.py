@@ -12,7 +12,7 @@ from hvae_spec.records.curves import rows_after
 from hvae_spec.records.layout import EPOCHS, UNITS, Record
 from hvae_spec.records.result import DONE, EPOCH_ROWS, UNITS_ROWS, EpochRow, EvaluationResult, UnitsRow
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.schedules import schedule
+from hvae_spec.training.schedules import schedule
 
 CURVE = ("test_elbo", "test_log_likelihood", "test_iw_samples", "test_images", "active_units")
 """Values of a point of the test curve."""
