@@ -1,28 +1,23 @@
 """`python -m tune.run SPEC`: run an ablation grid, or what is left of it."""
 
-import json
 import os
 import shlex
-import shutil
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from hvae_spec.errors import MachineError, UserError, refusal
+from hvae_spec.errors import UserError
 from hvae_spec.listeners.listener import Listener
 from hvae_spec.listeners.notifier import Notifier, notified
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
-from hvae_spec.records.files import remove_unfinished, write_json
-from hvae_spec.records.layout import FOLDERS, SHORT, Record, Results
+from hvae_spec.records.layout import SHORT, Record, Results
+from hvae_spec.records.lock import check_is_folder, locked
 from hvae_spec.records.provenance import source_state
 from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
@@ -68,7 +63,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     if options.print_spec:
         return _print(reading.experiment.model_dump(mode="json", exclude={"profiles"}))
     results = Results(options.results or Path("results") / reading.name)
-    _check_folder(results)
+    check_is_folder(results.root)
     options = _with_device(options)
     machine = _machine(options)
     check_sources(options.records)
@@ -137,22 +132,6 @@ def _print(spec: dict[str, Any]) -> int:
     """Print a spec as YAML that can be read again. Returns the exit code."""
     sys.stdout.write(dump(spec))
     return code_of_output()
-
-
-def _check_folder(results: Results) -> None:
-    """Refuse a results folder that is no folder, before anything is planned."""
-    try:
-        is_file = results.root.exists() and not results.root.is_dir()
-    except OSError as error:
-        raise _unusable(results.root, error) from None
-    if is_file:
-        raise UserError(f"{results.root}: cannot be used as a results folder (it is a file)")
-
-
-def _unusable(root: Path, error: OSError) -> MachineError:
-    return MachineError(
-        f"{root}: cannot be used as a results folder ({refusal(root, error)}); another one is chosen with --results"
-    )
 
 
 def _with_device(options: RunOptions) -> RunOptions:
@@ -284,48 +263,6 @@ def _run(
                     packs_per_gpu=machine.packs_per_gpu,
                     address=options.address,
                 )
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Keep other runs out of a results folder.
-
-    Raises:
-        UserError: another run is at work there.
-        MachineError: the folder cannot be written.
-
-    """
-    import filelock
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout:
-        raise UserError(
-            f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it"
-        ) from None
-    except OSError as error:
-        raise _unusable(root, error) from None
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
-    try:
-        write_json(root / ".holder.json", holder)
-        for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
-            shutil.rmtree(scratch, ignore_errors=True)
-        remove_unfinished(root, FOLDERS)
-        yield
-    finally:
-        with suppress(OSError):
-            (root / ".holder.json").unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(root: Path) -> str:
-    try:
-        holder = json.loads((root / ".holder.json").read_text())
-        return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 if __name__ == "__main__":
