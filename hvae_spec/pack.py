@@ -460,8 +460,14 @@ class PackRun:
                 self.done(epoch, part if trainer is None else 0.0),
                 () if trainer is None else tuple(self.diverged_in_words(trainer)),
                 tuple(self.notes),
+                tuple(self.last_bound(m) if m in alive else math.nan for m in range(len(self.specs))),
             )
         )
+
+    def last_bound(self, m: int) -> float:
+        """A member's training bound in its last epoch; NaN if there is none."""
+        bound = self.curves[m][-1]["train_bound"] if self.curves[m] else None
+        return math.nan if bound is None else bound
 
     def diverged_in_words(self, trainer: Trainer) -> Iterator[str]:
         """Which members have diverged, when, and at which quantity."""

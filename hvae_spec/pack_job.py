@@ -143,6 +143,8 @@ class Progress:
     """What diverged so far, in words."""
     notes: tuple[str, ...] = ()
     """What was found damaged and is done without, in words."""
+    member_bounds: tuple[float, ...] = ()
+    """The training bound of each member, in the order of the pack; NaN where there is none, or it has diverged."""
 
 
 ReportProgress = Callable[[Progress], None]

@@ -243,7 +243,7 @@ def _run(
         console.print(
             "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
         )
-    with Display(plan, console) as display:
+    with Display(plan, console, interruption) as display:
         listener = MembersOfPacks({job.pack_id: job for job in plan.jobs}, display, notifiers)
         for jobs in rounds(plan.jobs, listener, plan.workers, lambda job: plan.forecaster.of(job).seconds):
             if options.serial:
@@ -253,6 +253,8 @@ def _run(
             else:
                 from tune.execute.cluster import run_on_ray
 
+                where = f"joining the Ray cluster at {options.address}" if options.address else "starting Ray"
+                display.line(f"{where} ...")
                 run_on_ray(
                     jobs,
                     listener,
