@@ -1,6 +1,7 @@
 """The value of `--listener`: a listener that a user names by file and class."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 from hvae_spec.errors import UserError, harmless
@@ -27,6 +28,7 @@ def listener_of(text: str) -> Listener:
     if spec is None or spec.loader is None:
         raise UserError(f"{said}: {harmless(file)} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

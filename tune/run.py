@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from hvae_spec.errors import UserError
+from hvae_spec.listeners.follower import Follower
 from hvae_spec.listeners.listener import Listener
-from hvae_spec.listeners.notifier import Notifier, notified
+from hvae_spec.listeners.notifier import Notifier, in_words, notified
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.lock import check_is_folder, locked
 from hvae_spec.records.provenance import source_state
+from hvae_spec.records.result import DONE
 from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
 from hvae_spec.spec.yaml import dump
@@ -83,10 +85,12 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_found(found, console)
         print_adopted(plan, console)
         print_faults(plan.faults, console)
-        if options.tensorboard:
-            folder = shlex.quote(str(results.root / TENSORBOARD))
-            console.print(f"Curves and images as they come: tensorboard --logdir {folder}", soft_wrap=True)
         plan.prepare()
+        if options.tensorboard:
+            folder = results.root / TENSORBOARD
+            words = f"Curves and images as they come: tensorboard --logdir {shlex.quote(str(folder))}"
+            console.print(words, soft_wrap=True)
+            _write_done(plan, folder, console)
         _run(plan, options, machine, console, interruption, notifiers)
         while plan.awaits_seeds:
             further = _plan(options, machine, Results(results.root), reading, console)
@@ -216,6 +220,21 @@ def _listeners(options: RunOptions, results: Results) -> list[Listener]:
 
         found.append(TensorBoard(results.root / TENSORBOARD))
     return found
+
+
+def _write_done(plan: Plan, folder: Path, console: Console) -> None:
+    """Write for TensorBoard the members that were done before this run, as far as they are not written."""
+    from hvae_spec.listeners.tensorboard import TensorBoard
+
+    board = TensorBoard(folder)
+    running = {member.digests.evaluation for job in plan.jobs for member in job.members}
+    for member in (need.member for need in plan.needs):
+        record, digest = Record(plan.results.root / "members" / member.folder), member.digests.evaluation
+        if digest not in running and not board.has(member.folder) and record.status(digest) in DONE:
+            try:
+                Follower(member, record).tell(board)
+            except Exception as error:  # what is drawn is no reason not to train
+                _say(f"TensorBoard, {member.folder}: {in_words(error)}", console)
 
 
 def _say(line: str, console: Console) -> None:

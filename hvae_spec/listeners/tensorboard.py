@@ -12,6 +12,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.listeners.listener import Listener, MemberInfo
 from hvae_spec.records.gallery_file import load_gallery
 from hvae_spec.records.layout import Record
+from hvae_spec.records.result import DONE
 
 GROUPS = {"kl_": "kl/z_", "final_kl_": "final/kl_z_", "final_": "final/", "test_": "test/"}
 """Beginnings of names, and what is written for them, so that curves of one kind stand together."""
@@ -22,6 +23,8 @@ PER_ROW = 10
 """Images in a row."""
 MOST_IMAGES = 50
 """Images that are shown of each kind."""
+COMPLETE = "complete"
+"""A file in a member's folder that says that all of it is written."""
 
 
 class TensorBoard(Listener):
@@ -37,6 +40,10 @@ class TensorBoard(Listener):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.writers: dict[str, Any] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether all of the member of this name is written."""
+        return (self.folder / name / COMPLETE).exists()
 
     def start(self, member: MemberInfo) -> None:
         """Nothing is written before there is something to show."""
@@ -60,13 +67,14 @@ class TensorBoard(Listener):
                 self._writer(member).add_histogram(tag, finite, epoch)
 
     def finish(self, member: MemberInfo, status: str, reason: str) -> None:
-        """Write the images of a member that has finished, and close its file."""
+        """Write the images of a member that has finished, or why it has not, and close its file."""
         if status == "finished":
             self._write_images(member)
-        if status != "finished":
+        else:
             self._writer(member).add_text("status", f"{status}: {reason}" if reason else status)
-        self._writer(member).close()
-        del self.writers[member.name]
+        self.writers.pop(member.name).close()
+        if status in DONE:
+            (self.folder / member.name / COMPLETE).touch()
 
     def _write(self, member: MemberInfo, epoch: int, values: Mapping[str, float]) -> None:
         writer = self._writer(member)
@@ -98,8 +106,9 @@ class TensorBoard(Listener):
 
     def _remove(self, member: MemberInfo) -> None:
         """Remove what an earlier run has written of a member: its curves are told from the first epoch."""
-        for path in (self.folder / member.name).glob("events.out.tfevents.*"):
-            path.unlink()
+        folder = self.folder / member.name
+        for path in (folder / COMPLETE, *folder.glob("events.out.tfevents.*")):
+            path.unlink(missing_ok=True)
 
 
 def tiled(kinds: Sequence[NDArray[Any]], shape: tuple[int, int]) -> NDArray[np.uint8]:

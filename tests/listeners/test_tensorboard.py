@@ -20,7 +20,7 @@ def events(folder):
     """Tag, step and value of everything in a folder's files, in order."""
     from tensorboardX.proto.event_pb2 import Event
 
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("events.*")):
         content = path.read_bytes()
         while content:
             (length,) = struct.unpack("<Q", content[:8])

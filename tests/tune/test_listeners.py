@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hvae_spec.errors import UserError
 from hvae_spec.listeners.notifier import notified
+from hvae_spec.records.layout import Results
 from tests.listeners.noted import TINY, Noted
 from tests.listeners.test_notifier import WHOLE
 from tests.listeners.test_tensorboard import events
@@ -22,8 +23,14 @@ from tune.run import main
 from tune.show.display import Display
 
 WRITING = """
+from __future__ import annotations
+import dataclasses
 import pathlib
 import hvae_spec
+
+@dataclasses.dataclass
+class Line:
+    words: tuple
 
 class Writing(hvae_spec.Listener):
     def note(self, *words):
@@ -80,13 +87,36 @@ def test_a_run_tells_the_listeners_that_were_named_and_its_records_are_the_same(
     assert outlines(tmp_path / "mine.txt") == said
 
 
+@pytest.mark.usefixtures("_no_report")
+def test_members_that_were_done_before_are_written_for_tensorboard_too(tmp_path, capsys):
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(TINY)
+    options = [str(spec), "--serial", "--cpus", "1", "--results", str(tmp_path)]
+    assert main(options) == 0
+    before = contents(tmp_path)
+    for _ in range(2):  # the second time there is nothing to write
+        assert main([*options, "--tensorboard"]) == 0
+    assert contents(tmp_path) == before
+    folders = [record.folder.name for record in Results(tmp_path).records]
+    assert len(folders) == 2
+    for name in folders:
+        found = list(events(tmp_path / "tensorboard" / name))
+        assert [step for tag, step, _ in found if tag == "train/bound"] == [1, 2, 3, 4, 5, 6]
+        assert [step for tag, step, _ in found if tag == "final/test_log_likelihood"] == [6]
+    (tmp_path / "tensorboard" / folders[0] / "complete").unlink()
+    (tmp_path / "tensorboard" / folders[0]).rename(tmp_path / "moved")
+    (tmp_path / "tensorboard" / folders[0]).touch()
+    assert main([*options, "--tensorboard"]) == 0
+    assert f"TensorBoard, {folders[0]}: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [
         ("mine.py", "expected a Python file and a class in it, my_listeners.py:Mine"),
         ("other.py:Writing", "there is no Python file other.py; expected my_listeners.py:Mine"),
         ("mine.py:Absent", "mine.py has no class Absent"),
-        ("mine.py:Broken", r"Broken\(\) raised ValueError: no key \(mine.py:15\)"),
+        ("mine.py:Broken", r"Broken\(\) raised ValueError: no key \(mine.py:21\)"),
         ("mine.py:Other", r"Other makes no hvae_spec.Listener; write class Other\(hvae_spec.Listener\)"),
         ("faulty.py:Mine", r"faulty.py raised ZeroDivisionError: division by zero \(faulty.py:1\)"),
     ],

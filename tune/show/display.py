@@ -261,8 +261,16 @@ class Display:
         """Lines below the table of the live view."""
         failed = sum(state.status == "failed" for state in self.states.values())
         notice = "" if self.interruption is None else self.interruption.notice
-        said = [(f"{failed} packs failed" if failed else "", "red"), (notice, "yellow")]
+        said = [
+            (f"{failed} packs failed" if failed else "", "red"),
+            *((words, "yellow") for words in sentences(notice)),
+        ]
         return [Text(words, style, no_wrap=True, overflow="ellipsis") for words, style in said if words]
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, each of which has a line."""
+    return text.replace(". ", ".\n").split("\n")
 
 
 class MemberRow(NamedTuple):
