@@ -10,7 +10,7 @@
     >>> hvae_spec.compile(members[-1])  # the model, freshly initialized
     Model(Prob. ladder+BN+WU, 5 layers, 1,850,944 parameters)
 
-Importing this package is quick: torch is imported when `compile` or `load_record` is first used.
+Importing this package is quick: torch is imported when `compile`, `load_record` or `train` is first used.
 """
 
 from importlib import import_module
@@ -20,9 +20,12 @@ __version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
+    from hvae_spec.listeners.listener import Listener, MemberInfo
+    from hvae_spec.listeners.tensorboard import TensorBoard
     from hvae_spec.model import Model, compile, load_record
     from hvae_spec.reading import load, loads
     from hvae_spec.records.gallery_file import load_gallery
+    from hvae_spec.single import train
     from hvae_spec.spec.experiment import Experiment, MemberSpec
     from hvae_spec.spec.grid import Member, members
 
@@ -30,12 +33,15 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "Experiment",
+    "Listener",
     "MachineError",
     "Member",
+    "MemberInfo",
     "MemberSpec",
     "Model",
     "RecordError",
     "SpecError",
+    "TensorBoard",
     "UserError",
     "compile",
     "load",
@@ -43,13 +49,17 @@ __all__ = [
     "load_record",
     "loads",
     "members",
+    "train",
 ]
 
 _HOMES = {
     "hvae_spec.errors": ("CheckpointError", "DataError", "MachineError", "RecordError", "SpecError", "UserError"),
+    "hvae_spec.listeners.listener": ("Listener", "MemberInfo"),
+    "hvae_spec.listeners.tensorboard": ("TensorBoard",),
     "hvae_spec.records.gallery_file": ("load_gallery",),
     "hvae_spec.model": ("Model", "compile", "load_record"),
     "hvae_spec.reading": ("load", "loads"),
+    "hvae_spec.single": ("train",),
     "hvae_spec.spec.experiment": ("Experiment", "MemberSpec"),
     "hvae_spec.spec.grid": ("Member", "members"),
 }

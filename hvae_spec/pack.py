@@ -42,9 +42,9 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.cost import UNIT_SAMPLES, curve_images, evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
-from hvae_spec.train.optimizer import optimizer_of
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from hvae_spec.training.optimizer import optimizer_of
+from hvae_spec.training.trainer import Trainer
 
 CHECKPOINT_SECONDS = 1.0
 """Shortest time between checkpoints."""
@@ -495,8 +495,14 @@ class PackRun:
                 () if trainer is None else tuple(self.diverged_in_words(trainer)),
                 tuple(self.notes),
                 () if trainer is None else tuple(self.stopped_in_words(trainer)),
+                tuple(self.last_bound(m) if m in alive else math.nan for m in range(len(self.specs))),
             )
         )
+
+    def last_bound(self, m: int) -> float:
+        """A member's training bound in its last epoch; NaN if there is none."""
+        bound = self.curves[m][-1]["train_bound"] if self.curves[m] else None
+        return math.nan if bound is None else bound
 
     def diverged_in_words(self, trainer: Trainer) -> Iterator[str]:
         """Which members have diverged, when, and at which quantity."""

@@ -144,6 +144,8 @@ class Progress:
     """What was found damaged and is done without, in words."""
     stopped: tuple[str, ...] = ()
     """What was stopped early so far, in words."""
+    member_bounds: tuple[float, ...] = ()
+    """The training bound of each member, in the order of the pack; NaN where there is none, or it has diverged."""
 
 
 ReportProgress = Callable[[Progress], None]

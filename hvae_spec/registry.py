@@ -26,7 +26,7 @@ class Registry(Generic[Item]):
     """The choices of one kind, by the name that they have in a spec and in the order in which they were added.
 
     A choice has an entry under the same name in several registries: its description, which needs no torch
-    (`hvae_spec.spec.choices`), what it computes (`hvae_spec.nn`, `hvae_spec.train`), and its counterpart in the
+    (`hvae_spec.spec.choices`), what it computes (`hvae_spec.nn`, `hvae_spec.training`), and its counterpart in the
     benchmark's plain program (`tune.bench.baseline`).
 
         >>> COLORS: Registry[str] = Registry("color")

@@ -42,8 +42,8 @@ from hvae_spec.spec.equations import equations
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Column, PerMember, paths_stating
 from hvae_spec.spec.objective import ObjectiveSpec
-from hvae_spec.train import optimizer, schedules
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training import optimizer, schedules
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tune.bench import baseline, comparison
 from tune.run import main

@@ -13,7 +13,7 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.test_pack import grid_member
 

@@ -17,15 +17,16 @@ FORBIDDEN = {
     "hvae_spec/spec": {"torch", "numpy", "ray", "pandas", "tune", "analysis", "hvae_spec.nn", "hvae_spec.data"},
     "hvae_spec/nn": {"pydantic", "yaml", "ray", "pandas", "tune", "analysis", "hvae_spec.spec"},
     "hvae_spec/records": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn"},
-    "hvae_spec/train": {"yaml", "ray", "pandas", "hvae_spec.spec.load", "hvae_spec.spec.yaml"},
-    "hvae_spec/evaluate": {"yaml", "ray", "pandas", "hvae_spec.train"},
+    "hvae_spec/listeners": {"torch", "ray", "pandas", "tune", "analysis", "hvae_spec.nn", "hvae_spec.pack"},
+    "hvae_spec/training": {"yaml", "ray", "pandas", "hvae_spec.spec.load", "hvae_spec.spec.yaml"},
+    "hvae_spec/evaluate": {"yaml", "ray", "pandas", "hvae_spec.training"},
     **{
         f"hvae_spec/evaluate/{name}.py": {"hvae_spec.spec", "hvae_spec.records.result"}
         for name in ("evaluation", "gallery", "log_weights")
     },
     "hvae_spec": {"ray", "pandas", "seaborn", "matplotlib", "tune", "analysis"},
     "tune": {"pandas", "seaborn", "matplotlib"},
-    "analysis": {"torch", "ray", "tune", "hvae_spec.nn", "hvae_spec.train", "hvae_spec.model", "hvae_spec.compiler"},
+    "analysis": {"torch", "ray", "tune", "hvae_spec.nn", "hvae_spec.training", "hvae_spec.model", "hvae_spec.compiler"},
 }
 
 
@@ -128,7 +129,7 @@ def test_only_the_compiler_and_its_users_know_both_pydantic_models_and_torch():
         for path in MODULES
         if "torch" in set(imports(path)) and any(name.startswith("hvae_spec.spec") for name in imports(path))
     }
-    users = {"train/trainer", "train/optimizer", "evaluate/member", "pack", "model"}
+    users = {"training/trainer", "training/optimizer", "evaluate/member", "pack", "model", "single"}
     measuring = {"measure/timing", "bench/floor", "bench/comparison"}
     assert both == {
         "hvae_spec/compiler.py",

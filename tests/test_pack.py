@@ -301,7 +301,7 @@ def test_curves_that_are_ahead_of_the_checkpoint_are_cut_back(tmp_path, monkeypa
 
 def sick(monkeypatch, at_epoch, seed=1):
     """Make one member's parameters infinite before an epoch."""
-    from hvae_spec.train.trainer import Trainer
+    from hvae_spec.training.trainer import Trainer
 
     train_epoch = Trainer.train_epoch
 
@@ -784,3 +784,14 @@ def test_without_the_optimizers_state_nothing_goes_on_from_a_record(tmp_path):
         assert not record.optimizer.exists()
         assert record.training.optimizer_sha256 is None
         assert hvae_spec.load_record(record.folder).epoch == 5
+
+
+def test_progress_has_the_bound_of_every_member(tmp_path, monkeypatch):
+    monkeypatch.setattr(packs, "REPORT_SECONDS", 0.0)
+    told = {}
+    one = job(tmp_path, specs())
+    run_pack(one, lambda progress: told.setdefault(progress.epoch, progress))
+    rows = [one.record(member).epochs for member in one.members]
+    assert len(rows) > 1
+    for epoch, progress in told.items():
+        assert progress.member_bounds == tuple(own[epoch - 1]["train_bound"] for own in rows)

@@ -49,6 +49,8 @@ class RunOptions:
     retrain: bool
     skip_missing_data: bool
     keep_optimizer: Literal["yes", "no"]
+    tensorboard: bool
+    listener: Sequence[str]
 
 
 OF_A_RECORD = ("spec", "print_spec", "device", "records")
@@ -92,6 +94,19 @@ def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
         default="yes",
         help="keep the optimizer's state, twice the size of the weights, with which a longer training goes on from a "
         "finished one (default: yes)",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write curves, histograms of unit KLs and images for TensorBoard, in tensorboard/ in the results folder",
+    )
+    parser.add_argument(
+        "--listener",
+        action="append",
+        default=[],
+        metavar="FILE:CLASS",
+        help="have an instance of a class of yours, a hvae_spec.Listener in a Python file, told of every member as it "
+        "runs; the file is run (repeatable)",
     )
     parser.add_argument(
         "--serial", action="store_true", help="run without Ray, one pack after another, in this process"

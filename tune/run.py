@@ -1,31 +1,34 @@
 """`python -m tune.run SPEC`: run an ablation grid, or what is left of it."""
 
-import json
 import os
-import shutil
-import socket
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from hvae_spec.errors import MachineError, UserError, refusal
+from hvae_spec.errors import UserError
+from hvae_spec.listeners.follower import Follower
+from hvae_spec.listeners.listener import Listener
+from hvae_spec.listeners.notifier import Notifier, in_words, notified
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read
-from hvae_spec.records.files import remove_unfinished, write_json
-from hvae_spec.records.layout import FOLDERS, SHORT, Record, Results
+from hvae_spec.records.layout import SHORT, Record, Results
+from hvae_spec.records.lock import check_is_folder, locked
 from hvae_spec.records.provenance import source_state
+from hvae_spec.records.result import DONE
 from hvae_spec.spec.experiment import MAX_NAME
 from hvae_spec.spec.load import Reading
 from hvae_spec.spec.yaml import dump
 from tune.cli import check_device, console, run_interruptible
+from tune.execute.pack_listener import MembersOfPacks
 from tune.execute.phases import check_first_phases, check_sources, rounds
 from tune.execute.signals import Interruption, hangups_ignored
+from tune.listener_option import listener_of
 from tune.options import RunOptions, not_of_a_record, parse
 from tune.plan import devices
 from tune.plan.devices import Machine
@@ -44,6 +47,9 @@ from tune.show.summary import (
     print_seeds,
     report,
 )
+
+TENSORBOARD = "tensorboard"
+"""The folder in a results folder that `--tensorboard` writes."""
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -68,7 +74,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     if options.print_spec:
         return _print(reading.experiment.model_dump(mode="json", exclude={"profiles"}))
     results = Results(options.results or Path("results") / reading.name)
-    _check_folder(results)
+    check_is_folder(results.root)
     options = _with_device(options)
     machine = _machine(options)
     check_sources(options.records)
@@ -79,7 +85,8 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_plan(plan, console, [*found_images(plan), *missing_lines(plan)])
         return code_of_output()
 
-    with hangups_ignored(), locked(results.root):
+    listeners = _listeners(options, results)
+    with hangups_ignored(), locked(results.root), notified(listeners, lambda line: _say(line, console)) as notifiers:
         plan = _plan(options, machine, results, reading, console)
         check_left_out(plan)
         found = [*check_data(plan), *missing_lines(plan)]
@@ -88,7 +95,12 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
         print_adopted(plan, console)
         print_faults(plan.faults, console)
         plan.prepare()
-        _run(plan, options, machine, console, interruption)
+        if options.tensorboard:
+            folder = results.root / TENSORBOARD
+            words = f"Curves and images as they come: tensorboard --logdir {shlex.quote(str(folder))}"
+            console.print(words, soft_wrap=True)
+            _write_done(plan, folder, console)
+        _run(plan, options, machine, console, interruption, notifiers)
         while plan.awaits_records:
             further = _plan(options, machine, Results(results.root), reading, console)
             print_seeds(further, console)
@@ -97,7 +109,7 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
                 break
             plan = further
             plan.prepare()
-            _run(plan, options, machine, console, interruption)
+            _run(plan, options, machine, console, interruption, notifiers)
         code = report(plan, console)
         if (lost := fault()) is not None:
             sys.stderr.write(f"standard output: {lost.strerror}, so that some of it is lost; the run is complete\n")
@@ -134,22 +146,6 @@ def _print(spec: dict[str, Any]) -> int:
     """Print a spec as YAML that can be read again. Returns the exit code."""
     sys.stdout.write(dump(spec))
     return code_of_output()
-
-
-def _check_folder(results: Results) -> None:
-    """Refuse a results folder that is no folder, before anything is planned."""
-    try:
-        is_file = results.root.exists() and not results.root.is_dir()
-    except OSError as error:
-        raise _unusable(results.root, error) from None
-    if is_file:
-        raise UserError(f"{results.root}: cannot be used as a results folder (it is a file)")
-
-
-def _unusable(root: Path, error: OSError) -> MachineError:
-    return MachineError(
-        f"{root}: cannot be used as a results folder ({refusal(root, error)}); another one is chosen with --results"
-    )
 
 
 def _with_device(options: RunOptions) -> RunOptions:
@@ -221,7 +217,48 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
     return plan
 
 
-def _run(plan: Plan, options: RunOptions, machine: Machine, console: Console, interruption: Interruption) -> None:
+def _listeners(options: RunOptions, results: Results) -> list[Listener]:
+    """Those that were asked for.
+
+    Raises:
+        UserError: there is no such listener, or it cannot be made.
+
+    """
+    found = [listener_of(text) for text in options.listener]
+    if options.tensorboard:
+        from hvae_spec.listeners.tensorboard import TensorBoard
+
+        found.append(TensorBoard(results.root / TENSORBOARD))
+    return found
+
+
+def _write_done(plan: Plan, folder: Path, console: Console) -> None:
+    """Write for TensorBoard the members that were done before this run, as far as they are not written."""
+    from hvae_spec.listeners.tensorboard import TensorBoard
+
+    board = TensorBoard(folder)
+    running = {member.digests.evaluation for job in plan.jobs for member in job.members}
+    for member in (need.member for need in plan.needs):
+        record, digest = Record(plan.results.root / "members" / member.folder), member.digests.evaluation
+        if digest not in running and not board.has(member.folder) and record.status(digest) in DONE:
+            try:
+                Follower(member, record).tell(board)
+            except Exception as error:  # what is drawn is no reason not to train
+                _say(f"TensorBoard, {member.folder}: {in_words(error)}", console)
+
+
+def _say(line: str, console: Console) -> None:
+    console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def _run(
+    plan: Plan,
+    options: RunOptions,
+    machine: Machine,
+    console: Console,
+    interruption: Interruption,
+    notifiers: Sequence[Notifier],
+) -> None:
     from tune.show.display import Display
 
     if not plan.jobs:
@@ -235,18 +272,21 @@ def _run(plan: Plan, options: RunOptions, machine: Machine, console: Console, in
         console.print(
             "Packs on a GPU take turns. With NVIDIA's MPS (nvidia-cuda-mps-control -d) they run side by side."
         )
-    with Display(plan, console) as display:
-        for jobs in rounds(plan.jobs, display, plan.workers, lambda job: plan.forecaster.of(job).seconds):
+    with Display(plan, console, interruption) as display:
+        listener = MembersOfPacks({job.pack_id: job for job in plan.jobs}, display, notifiers)
+        for jobs in rounds(plan.jobs, listener, plan.workers, lambda job: plan.forecaster.of(job).seconds):
             if options.serial:
                 from tune.execute.serial import run_serially
 
-                run_serially(jobs, display)
+                run_serially(jobs, listener)
             else:
                 from tune.execute.cluster import run_on_ray
 
+                where = f"joining the Ray cluster at {options.address}" if options.address else "starting Ray"
+                display.line(f"{where} ...")
                 run_on_ray(
                     jobs,
-                    display,
+                    listener,
                     interruption,
                     cores=machine.cores,
                     gpus=machine.gpus,
@@ -254,48 +294,6 @@ def _run(plan: Plan, options: RunOptions, machine: Machine, console: Console, in
                     packs_per_gpu=machine.packs_per_gpu,
                     address=options.address,
                 )
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Keep other runs out of a results folder.
-
-    Raises:
-        UserError: another run is at work there.
-        MachineError: the folder cannot be written.
-
-    """
-    import filelock
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout:
-        raise UserError(
-            f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it"
-        ) from None
-    except OSError as error:
-        raise _unusable(root, error) from None
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
-    try:
-        write_json(root / ".holder.json", holder)
-        for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
-            shutil.rmtree(scratch, ignore_errors=True)
-        remove_unfinished(root, FOLDERS)
-        yield
-    finally:
-        with suppress(OSError):
-            (root / ".holder.json").unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(root: Path) -> str:
-    try:
-        holder = json.loads((root / ".holder.json").read_text())
-        return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 if __name__ == "__main__":

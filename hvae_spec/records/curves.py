@@ -133,6 +133,26 @@ def read_curves(
     return Curves(rows, points, lost, tuple(faults))
 
 
+def rows_after(path: Path, kind: TypeAdapter[list[Any]], epoch: int) -> list[Any]:
+    """The rows of epochs later than `epoch` in a file that may still grow, in order. Lines that cannot be read are
+    passed over, and a file that cannot be has none.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    rows: list[Any] = []
+    for line in reversed(lines):
+        try:
+            (row,) = _read([line], kind)
+        except ValueError:
+            continue
+        if row["epoch"] <= epoch:
+            break
+        rows.append(row)
+    return rows[::-1]
+
+
 def _missing(path: Path, epochs: Iterable[int]) -> list[str]:
     """`.../epochs.jsonl: epochs 2, 5 to 9 are missing`."""
     runs = [[epoch for _, epoch in run] for _, run in groupby(enumerate(epochs), key=lambda pair: pair[1] - pair[0])]

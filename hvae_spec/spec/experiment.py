@@ -247,7 +247,7 @@ class Digests:
 
     trajectory: str
     """Of what a training step reads. Neither the number of epochs, nor the schedule (whose values are compared epoch by
-    epoch, see `hvae_spec.train.schedules`), nor anything of the evaluation."""
+    epoch, see `hvae_spec.training.schedules`), nor anything of the evaluation."""
     training: str
     """Of the trajectory, the schedule and the number of epochs: of all that decides what the weights are."""
     evaluation: str

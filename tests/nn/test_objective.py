@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hvae_spec.nn.hierarchy import Trace
 from hvae_spec.nn.objective import log_weight
-from hvae_spec.train.schedules import warm_up
+from hvae_spec.training.schedules import warm_up
 
 
 @given(st.integers(2, 500))

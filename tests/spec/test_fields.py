@@ -37,8 +37,8 @@ from hvae_spec.spec.fields import (
     without,
 )
 from hvae_spec.spec.grid import parse_path
-from hvae_spec.train.optimizer import OUTSIDE_GROUPS, PackOptimizer
-from hvae_spec.train.schedules import disagreement, schedule
+from hvae_spec.training.optimizer import OUTSIDE_GROUPS, PackOptimizer
+from hvae_spec.training.schedules import disagreement, schedule
 from tests.members import SMALL
 from tune.measure.cache import step_shape
 from tune.plan.grouping import shape

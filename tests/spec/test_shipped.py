@@ -11,7 +11,7 @@ from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import OPEN, AuthorsCode, BeforeFineTuning, Paper, settings
-from hvae_spec.train.schedules import learning_rate
+from hvae_spec.training.schedules import learning_rate
 from tune.execute.phases import check_first_phases
 from tune.plan.devices import Machine
 from tune.plan.needs import Ledger

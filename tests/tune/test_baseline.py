@@ -19,7 +19,7 @@ from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.cost import parameters
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model

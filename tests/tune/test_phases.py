@@ -5,7 +5,7 @@ import torch
 
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.trainer import Trainer
 from tests.tune.planned import finish, labeled, train
 from tests.tune.test_splitting import Told
 from tune.execute.phases import rounds

@@ -261,7 +261,7 @@ RAISE = """
 import importlib.util, sys
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name != "hvae_spec.train.trainer":
+        if name != "hvae_spec.training.trainer":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

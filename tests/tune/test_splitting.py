@@ -13,9 +13,9 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.checkpoint import cut_checkpoint, load_checkpoint
-from hvae_spec.train.optimizer import OPTIMIZER
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.checkpoint import cut_checkpoint, load_checkpoint
+from hvae_spec.training.optimizer import OPTIMIZER
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tune.execute import splitting
 from tune.execute.outcomes import Markers, Outcomes

@@ -26,8 +26,8 @@ import psutil
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.pack_job import PackJob, Progress
 from hvae_spec.records.files import write_atomically
-from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes, disk_fault
+from tune.execute.pack_listener import PackListener
 from tune.execute.session import session_folder
 from tune.execute.signals import Interrupted, Interruption, leave
 
@@ -197,7 +197,7 @@ def _check_address(address: str) -> None:
 
 def run_on_ray(
     jobs: list[PackJob],
-    listener: Listener,
+    listener: PackListener,
     interruption: Interruption,
     *,
     cores: int,
@@ -257,7 +257,7 @@ def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[P
 
 
 def _run_trials(
-    jobs: list[PackJob], listener: Listener, interruption: Interruption, resources: dict[str, float], scratch: Path
+    jobs: list[PackJob], listener: PackListener, interruption: Interruption, resources: dict[str, float], scratch: Path
 ) -> list[PackJob]:
     """Run packs. Returns those that are to run in the place of packs that ran out of memory."""
     from ray import tune as ray_tune

@@ -7,7 +7,7 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import EvaluationResult, PackState, TrainingResult
-from tune.execute.listener import Listener
+from tune.execute.pack_listener import PackListener
 
 ATTEMPTS = 3
 """How often a pack is tried before it is recorded as failed. Each attempt goes on from the last checkpoint."""
@@ -81,7 +81,7 @@ class Markers:
 class Outcomes:
     """Packs that workers run: judges what became of each, by its records and markers, and notifies a listener."""
 
-    def __init__(self, jobs: Mapping[str, PackJob], listener: Listener) -> None:
+    def __init__(self, jobs: Mapping[str, PackJob], listener: PackListener) -> None:
         self.jobs, self.listener = jobs, listener
         self.seen: set[str] = set()
         self.halves: list[PackJob] = []

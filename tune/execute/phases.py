@@ -8,8 +8,8 @@ from pathlib import Path
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import TRAINING, Results
-from tune.execute.listener import Listener
 from tune.execute.outcomes import record_failure
+from tune.execute.pack_listener import PackListener
 from tune.plan.packs import pack_id
 from tune.plan.planner import Plan
 
@@ -62,7 +62,7 @@ def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
 
 def rounds(
     jobs: Sequence[PackJob],
-    listener: Listener,
+    listener: PackListener,
     workers: int = 1,
     seconds: Callable[[PackJob], float] = lambda job: 1.0,
 ) -> Iterator[list[PackJob]]:
@@ -120,7 +120,7 @@ def _is_ready(job: PackJob) -> bool:
     return job.members[0].spec.first_phase is None or bool(job.extends)
 
 
-def _as_far_as_trained(job: PackJob, listener: Listener) -> PackJob | None:
+def _as_far_as_trained(job: PackJob, listener: PackListener) -> PackJob | None:
     """A pack of evaluations less the members whose training came to nothing, as their records say already."""
     left = [member for member in job.members if job.record(member).is_trained]
     if len(left) == len(job.members):
@@ -130,7 +130,7 @@ def _as_far_as_trained(job: PackJob, listener: Listener) -> PackJob | None:
     return rest
 
 
-def _with_first_phases(job: PackJob, folders: Sequence[Results], listener: Listener) -> PackJob | None:
+def _with_first_phases(job: PackJob, folders: Sequence[Results], listener: PackListener) -> PackJob | None:
     """A pack less the members whose first phase is not trained. These are recorded as failed, each with its reason.
     A pack that goes on from a checkpoint needs no first phase any more.
     """

@@ -5,12 +5,12 @@ from collections import deque
 
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
-from tune.execute.listener import Listener
 from tune.execute.outcomes import ATTEMPTS, disk_fault, record_failure
+from tune.execute.pack_listener import PackListener
 from tune.execute.splitting import ALONE, fits, split
 
 
-def run_serially(jobs: list[PackJob], listener: Listener) -> None:
+def run_serially(jobs: list[PackJob], listener: PackListener) -> None:
     """Run packs in order. A pack that raises is tried again, then recorded as failed, and the others go on. One that
     runs out of memory gives way to its halves.
     """
@@ -19,7 +19,7 @@ def run_serially(jobs: list[PackJob], listener: Listener) -> None:
         left.extendleft(reversed(_run(left.popleft(), listener)))
 
 
-def _run(job: PackJob, listener: Listener) -> list[PackJob]:
+def _run(job: PackJob, listener: PackListener) -> list[PackJob]:
     """Run a pack. Returns what is to run in its place."""
     listener.started(job.pack_id)
     for attempt in range(1, ATTEMPTS + 1):

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from tune.execute import terminal
+
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM has come."""
@@ -31,6 +33,16 @@ class Interruption:
         self.waits_for = "files to be closed"
         """What an interruption waits for at present, in words."""
         self.pressed = 0
+        self.is_shown = False
+        """Whether a live view shows `notice`, among whose lines nothing else may be written."""
+
+    @property
+    def notice(self) -> str:
+        """What is said after Ctrl-C or SIGTERM while the end is waited for; empty before."""
+        if self.number is None:
+            return ""
+        more = "once more" if self.pressed > 1 else "twice"
+        return f"Waiting for {self.waits_for}. Ctrl-C {more} leaves at once; what is written is safe."
 
     def __enter__(self) -> "Interruption":
         self.before = self.arm()
@@ -52,11 +64,10 @@ class Interruption:
                 raise Interrupted(number)
         elif number == signal.SIGINT and self.pressed > 2:
             leave(128 + number)
-        elif number == signal.SIGINT:
-            words = f"\nWaiting for {self.waits_for}. Ctrl-C once more leaves at once; what is written is safe.\n"
+        elif number == signal.SIGINT and not self.is_shown:
             # Past the buffer of sys.stderr: this may have come in the middle of a write to it.
             with contextlib.suppress(OSError):
-                os.write(sys.stderr.fileno(), words.encode())
+                os.write(sys.stderr.fileno(), f"\n{self.notice}\n".encode())
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""
@@ -82,9 +93,7 @@ class Interruption:
 
 def leave(code: int) -> NoReturn:
     """End this process at once, whatever its other threads wait for; what it holds is freed by the system."""
-    with contextlib.suppress(OSError):
-        if sys.stdout.isatty():
-            os.write(sys.stdout.fileno(), b"\x1b[?25h")  # the live view hides the cursor
+    terminal.restore()
     os._exit(code)
 
 

@@ -12,7 +12,7 @@ import torch
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, ReportProgress
 from hvae_spec.records.layout import Results
-from hvae_spec.train.checkpoint import DamagedCheckpointError, cut_checkpoint
+from hvae_spec.training.checkpoint import DamagedCheckpointError, cut_checkpoint
 from tune.plan.packs import pack_id, write_pack
 
 ALONE = (

@@ -22,7 +22,7 @@ from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS
 from hvae_spec.spec.experiment import MemberSpec
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.trainer import Trainer
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)

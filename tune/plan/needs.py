@@ -12,7 +12,7 @@ from hvae_spec.records.layout import NO_LONGER, Record, Results
 from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
-from hvae_spec.train.schedules import disagreement
+from hvae_spec.training.schedules import disagreement
 
 NO_OPTIMIZER = "the optimizer's state was not kept (--keep-optimizer no)"
 ANEW = "with early stopping a training begins anew, and none goes on from it"

@@ -2,7 +2,9 @@
 
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,10 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from hvae_spec.pack_job import PackJob, Progress
+from tune.execute.signals import Interruption
+from tune.execute.terminal import without_echo
 from tune.plan.forecast import Forecast
 from tune.plan.planner import Plan
 from tune.plan.schedule import makespan
+from tune.show.names import cut, label, member_names
 
+HEADINGS = ("pack", "epoch", "beta", "training bound", "ms/step", "done")
+"""Columns of the live view."""
 PLAIN_SECONDS = 15.0
 """Time between lines of overall progress where there is no terminal."""
 SLOW = 3.0
@@ -103,8 +110,8 @@ class Clock:
 class Display:
     """Listens to a runner and shows a plan's progress."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self.plan, self.console = plan, console
+    def __init__(self, plan: Plan, console: Console, interruption: Interruption | None = None) -> None:
+        self.plan, self.console, self.interruption = plan, console, interruption
         forecasts = {job.pack_id: plan.forecaster.of(job) for job in plan.jobs}
         self.states = {job.pack_id: PackState.of(job, forecasts[job.pack_id]) for job in plan.jobs}
         self.clock = Clock(self.states, all(forecast.measured for forecast in forecasts.values()))
@@ -112,16 +119,28 @@ class Display:
         self.said: set[str] = set()
         """What packs reported in words: each is printed once."""
         self.live: Live | None = None
+        self.terminal = ExitStack()
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
-            self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=4)
+            self.terminal.enter_context(without_echo(self.console.file))
+            # What it shows is gone at the end: lines that stay are printed above it.
+            self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=4, transient=True)
             self.live.start()
+            self._show_notice(is_shown=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.live is not None:
+            self._show_notice(is_shown=False)
             self.live.stop()
+            self.terminal.close()
+        if kind is not None:
+            self.line(f"stopped at {self.reached()}", "yellow")
+
+    def _show_notice(self, *, is_shown: bool) -> None:
+        if self.interruption is not None:
+            self.interruption.is_shown = is_shown
 
     def line(self, text: str, style: str = "") -> None:
         """Print a line that stays."""
@@ -132,7 +151,7 @@ class Display:
         state = self.states[pack_id]
         state.status = "running"
         if self.live is None:
-            self.line(f"{state.job.name}: started")
+            self.line(f"{label(state.job)}: started")
 
     def progressed(self, progress: Progress) -> None:
         """A pack reports."""
@@ -147,24 +166,26 @@ class Display:
                 self.line(words, "yellow")
         if (times := state.slowness()) is not None:
             speed = f"{progress.ms_per_step:.3g} ms a step, {times:.1f} times as long as measured on this machine"
-            self.line(f"{state.job.name}: {speed}; does other work want its cores?", "yellow")
+            self.line(f"{label(state.job)}: {speed}; does other work want its cores?", "yellow")
         if self.live is None and now - self.told >= PLAIN_SECONDS:
             self.told = now
             self.line(self.overall())
             for other in self.running():
-                self.line(f"  {other.job.name}: {describe(other.progress)}")
+                self.line(f"  {label(other.job)}: {describe(other.progress)}")
+            if len(self.running()) == 1 and (rows := member_rows(self.running()[0])):
+                self.line(f"  training bounds: {', '.join(f'{row.name} {row.bound}' for row in rows)}")
 
     def ended(self, pack_id: str) -> None:
         """All members of a pack have their results."""
         self._close(pack_id, "finished")
-        self.line(f"{self.states[pack_id].job.name}: finished. {self.overall()}", "green")
+        self.line(f"{label(self.states[pack_id].job)}: finished. {self.overall()}", "green")
 
     def failed(self, pack_id: str, reason: str, *, final: bool) -> None:
         """A pack raised or its worker died."""
         what = "failed" if final else "failed and will be tried again"
         if final:
             self._close(pack_id, "failed")
-        self.line(f"{self.states[pack_id].job.name}: {what}: {reason}", "red")
+        self.line(f"{label(self.states[pack_id].job)}: {what}: {reason}", "red")
 
     def split(self, pack_id: str, halves: list[PackJob]) -> None:
         """A pack ran out of memory."""
@@ -172,7 +193,7 @@ class Display:
         self.states |= {half.pack_id: PackState.of(half, self.plan.forecaster.of(half)) for half in halves}
         sizes = " + ".join(str(len(half.members)) for half in halves)
         words = f"out of memory with {len(state.job.members)} members: split into {sizes}"
-        self.line(f"{state.job.name}: {words}", "yellow")
+        self.line(f"{label(state.job)}: {words}", "yellow")
 
     def reduced(self, pack_id: str, rest: PackJob | None, reasons: list[str]) -> None:
         """Members of a pack cannot run."""
@@ -200,27 +221,72 @@ class Display:
         total = sum(state.cost for state in self.states.values())
         return sum(state.cost * state.done for state in self.states.values()) / total if total else 1.0
 
-    def overall(self) -> str:
-        """Overall progress in words."""
+    def reached(self) -> str:
+        """How far the grid is, in words."""
         states = self.states.values()
         ended = sum(state.status in ("finished", "failed") for state in states)
+        return f"{self.done():.0%} of the grid, {ended} of {len(states)} packs"
+
+    def overall(self) -> str:
+        """Overall progress in words."""
         left = self.clock.remaining(time.monotonic(), self.plan.workers)
-        eta = "ETA unknown yet" if left is None else f"ETA {clock_time(left)}"
-        return f"{self.done():.0%} of the grid, {ended} of {len(states)} packs, {eta}"
+        return f"{self.reached()}, {'ETA unknown yet' if left is None else f'ETA {clock_time(left)}'}"
 
     def view(self) -> Group:
-        """The live view."""
+        """The live view, no wider and no higher than the terminal: lines of a higher one would be left behind."""
+        width, height = self.console.size
+        words = f"{self.overall()}, elapsed {clock_time(time.monotonic() - self.start)}"
         head = Table.grid(padding=(0, 1))
-        elapsed = clock_time(time.monotonic() - self.start)
-        head.add_row(ProgressBar(total=1.0, completed=self.done(), width=30), f"{self.overall()}, elapsed {elapsed}")
+        bar = ProgressBar(total=1.0, completed=self.done(), width=max(1, min(30, width - len(words) - 2)))
+        head.add_row(bar, Text(words, no_wrap=True, overflow="ellipsis"))
+        notes = self._notes()
+        running = self.running()
+        values = [columns(state.progress) for state in running]
+        taken = [max(map(len, column)) for column in zip(HEADINGS[1:], *values, strict=True)]
+        space = width - sum(taken) - 2 * len(taken)
+        rows = [(label(state.job, space), *row) for state, row in zip(running, values, strict=True)]
+        if len(running) == 1:
+            rows += [(f"  {cut(row.name, space - 2)}", "", "", row.bound, "", "") for row in member_rows(running[0])]
+        room = max(1, height - 3 - len(notes))
+        if len(rows) > room:
+            rows = [*rows[: room - 1], (f"... and {len(rows) - room + 1} more", *[""] * len(taken))]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("pack", "epoch", "beta", "training bound", "ms/step", "done"):
-            table.add_column(name, justify="left" if name == "pack" else "right")
-        for state in self.running():
-            table.add_row(state.job.name, *columns(state.progress))
-        failures = [state for state in self.states.values() if state.status == "failed"]
-        notes = [Text(f"{len(failures)} packs failed", style="red")] if failures else []
-        return Group(head, table, *notes)
+        for name in HEADINGS:
+            table.add_column(name, justify="left" if name == "pack" else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        return Group(head, *([table] if rows else []), *notes)
+
+    def _notes(self) -> list[Text]:
+        """Lines below the table of the live view."""
+        failed = sum(state.status == "failed" for state in self.states.values())
+        notice = "" if self.interruption is None else self.interruption.notice
+        said = [
+            (f"{failed} packs failed" if failed else "", "red"),
+            *((words, "yellow") for words in sentences(notice)),
+        ]
+        return [Text(words, style, no_wrap=True, overflow="ellipsis") for words, style in said if words]
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, each of which has a line."""
+    return text.replace(". ", ".\n").split("\n")
+
+
+class MemberRow(NamedTuple):
+    """What is shown of a member."""
+
+    name: str
+    bound: str
+    """Its training bound in words."""
+
+
+def member_rows(state: PackState) -> list[MemberRow]:
+    """The members of a pack of several, as far as it has reported."""
+    bounds = () if state.progress is None else state.progress.member_bounds
+    if len(bounds) < 2:
+        return []
+    return [MemberRow(name, number(bound, ".2f")) for name, bound in zip(member_names(state.job), bounds, strict=True)]
 
 
 def columns(progress: Progress | None) -> tuple[str, ...]:

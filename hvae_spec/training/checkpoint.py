@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from hvae_spec.errors import CheckpointError, as_machine_error
 from hvae_spec.records.files import write_atomically
 from hvae_spec.records.result import CheckpointHeader, CurveDigests, Segment, TrainingResult, fault_of
-from hvae_spec.train.optimizer import state_of
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.optimizer import state_of
+from hvae_spec.training.trainer import Trainer
 
 HEADER, DIGEST = "pack", "sha256"
 """Names in the file's metadata: what it says beside its tensors, and the digest of both."""

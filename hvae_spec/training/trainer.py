@@ -20,8 +20,8 @@ from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
 from hvae_spec.records.result import FORMAT, Divergence, EpochRow, Stopping
 from hvae_spec.spec.experiment import MemberSpec
-from hvae_spec.train.optimizer import OPTIMIZER, PackOptimizer, state_of
-from hvae_spec.train.schedules import samples, schedule
+from hvae_spec.training.optimizer import OPTIMIZER, PackOptimizer, state_of
+from hvae_spec.training.schedules import samples, schedule
 
 Objective = Callable[..., tuple[Tensor, Tensor]]
 """See `objective`."""

@@ -8,7 +8,7 @@ from hvae_spec.data.batches import draw_once
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.reading import read
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.trainer import Trainer
 from tune.bench.baseline import LadderHVAE, plain_log_likelihood, train_plain
 
 EPOCHS, WARM_UP, IMAGES, SAMPLES = 20, 5, 1000, 500

@@ -11,8 +11,8 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.layout import Results
-from hvae_spec.train.optimizer import PackOptimizer
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.optimizer import PackOptimizer
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.test_pack import grid_member
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from hvae_spec.registry import Registry
 from hvae_spec.spec.choices.optimizer import Adam
 from hvae_spec.spec.training import TrainingSpec
-from hvae_spec.train.schedules import learning_rate
+from hvae_spec.training.schedules import learning_rate
 
 OPTIMIZER = "optimizer"
 """Names of the optimizer's state begin with this, the member's index and a slash each."""

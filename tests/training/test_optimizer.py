@@ -5,7 +5,7 @@ import torch
 
 from hvae_spec.spec.choices import optimizer as descriptions
 from hvae_spec.spec.choices.optimizer import Optimizer, OptimizerSection, OptimizerSettings
-from hvae_spec.train.optimizer import OPTIMIZERS, PackOptimizer
+from hvae_spec.training.optimizer import OPTIMIZERS, PackOptimizer
 from tests.members import member
 
 SHAPES = [(3, 4), (4, 1), (2, 5)]

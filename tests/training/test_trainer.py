@@ -7,7 +7,7 @@ from torch._dynamo.exc import TorchDynamoException
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.nn.random import split_noise
-from hvae_spec.train.trainer import Trainer, objective
+from hvae_spec.training.trainer import Trainer, objective
 from tests.members import member
 
 SHAPES = [

@@ -1,0 +1,1 @@
+"""What is told of members while they are trained and evaluated, and who is told. No torch here."""

@@ -1,0 +1,145 @@
+"""Follows one member by its record: whoever trains it, and wherever, what is told of it is what is on disk."""
+
+import copy
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hvae_spec.errors import UserError
+from hvae_spec.listeners.listener import Listener, MemberInfo
+from hvae_spec.records.curves import rows_after
+from hvae_spec.records.layout import EPOCHS, UNITS, Record
+from hvae_spec.records.result import DONE, EPOCH_ROWS, UNITS_ROWS, EpochRow, EvaluationResult, UnitsRow
+from hvae_spec.spec.grid import Member
+from hvae_spec.training.schedules import schedule
+
+CURVE = ("test_elbo", "test_log_likelihood", "test_iw_samples", "test_images", "active_units")
+"""Values of a point of the test curve."""
+FINAL = (
+    "test_log_likelihood",
+    "test_log_likelihood_se",
+    "test_elbo",
+    "test_elbo_se",
+    "iw_samples",
+    "effective_sample_size",
+    "active_units",
+)
+"""Values of the final evaluation."""
+
+
+class Follower:
+    """Tells a listener of a member what its record has that was not told yet.
+
+    Args:
+        member: whom to follow.
+        record: its record.
+        trains: whether it is trained in this run, so that its curves are told.
+
+    """
+
+    def __init__(self, member: Member, record: Record, *, trains: bool = True) -> None:
+        self.member, self.record = member, record
+        self.digest = member.digests.evaluation
+        self.epochs = member.spec.training.epochs
+        self.told = 0 if trains else self.epochs
+        """The last epoch that is told."""
+        self.seen: list[tuple[int, int] | None] = []
+        """The files of rows when they were last read."""
+        self.info = MemberInfo(
+            name=member.folder,
+            labels=copy.deepcopy(member.labels),
+            folder=record.folder,
+            epochs=self.epochs,
+            settings=member.spec.model_dump(mode="json"),
+        )
+
+    def tell(self, listener: Listener, *, is_over: bool = False) -> bool:
+        """Tell what is new. Returns whether the member has come to its end, which is told too.
+
+        Args:
+            listener: whom.
+            is_over: whether this run does nothing more of the member. Until then a result that says `failed` is that of
+                an earlier run.
+
+        """
+        try:
+            status = self.record.status(self.digest)
+        except UserError:  # the system does not let it be seen
+            status = "damaged"
+        ends = is_over or status in DONE
+        seen = [_state(self.record.folder / name) for name in (EPOCHS, UNITS)]
+        if ends or seen != self.seen:
+            self.seen = seen
+            self._tell_rows(listener, is_last=ends)
+        if not ends:
+            return False
+        reason, result = self._outcome()
+        if result is not None and result.status == "finished":
+            units = [[_number(kl) for kl in layer] for layer in result.unit_kl or []]
+            listener.evaluation(self.info, self.epochs, _final_values(result), units)
+        listener.finish(self.info, status if status in (*DONE, "failed", "damaged") else "interrupted", reason)
+        return True
+
+    def _tell_rows(self, listener: Listener, *, is_last: bool) -> None:
+        rows: list[EpochRow] = rows_after(self.record.folder / EPOCHS, EPOCH_ROWS, self.told)
+        points: list[UnitsRow] = rows_after(self.record.folder / UNITS, UNITS_ROWS, self.told) if rows else []
+        units = {row["epoch"]: row["kl"] for row in points}
+        for row in rows:
+            epoch, is_point = row["epoch"], "test_elbo" in row
+            if epoch > self.epochs:
+                break
+            if is_point and epoch > max(units, default=0) and not is_last:
+                break  # units.jsonl is written after epochs.jsonl
+            self.told = epoch
+            lr = schedule(self.member.spec, epoch).lr
+            listener.epoch(self.info, epoch, {"learning_rate": lr, **_epoch_values(row)})
+            if is_point:
+                kl = [[_number(one) for one in layer] for layer in units.get(epoch, [])]
+                listener.evaluation(self.info, epoch, _numbers(row, CURVE), kl)
+
+    def _outcome(self) -> tuple[str, EvaluationResult | None]:
+        """Why the member is not finished, in words, and its final evaluation."""
+        try:
+            training, result = self.record.outcome(self.digest)
+            if training is None or training.status != "trained" or result is None:
+                return self.record.reason or "", None
+        except UserError as error:
+            return str(error), None
+        if result.status == "failed":
+            return f"failed ({result.failure})", result
+        if result.divergence is not None:
+            return f"diverged in its evaluation ({result.divergence.quantity})", result
+        return "", result
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes with a file: when it was written, and its size. None if it cannot be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _epoch_values(row: EpochRow) -> dict[str, float]:
+    own = [name for name in row if name not in ("format", "epoch", "kl_per_layer", *CURVE)]
+    return _numbers(row, own) | _layers("kl_", row["kl_per_layer"])
+
+
+def _final_values(result: EvaluationResult) -> dict[str, float]:
+    values = _numbers(dict(result), FINAL) | _layers("kl_", result.kl_per_layer or [])
+    return {f"final_{name}": value for name, value in values.items()}
+
+
+def _layers(prefix: str, values: list[float | None]) -> dict[str, float]:
+    return {f"{prefix}{layer}": _number(value) for layer, value in enumerate(values, start=1)}
+
+
+def _numbers(row: Mapping[str, Any], names: list[str] | tuple[str, ...]) -> dict[str, float]:
+    return {name: _number(row[name]) for name in names if name in row}
+
+
+def _number(value: float | None) -> float:
+    """A number of a file, whose null is one that is not finite."""
+    return math.nan if value is None else value
