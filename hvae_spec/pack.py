@@ -318,8 +318,6 @@ class PackRun:
 
     def segment(self, began: str, first_epoch: int, last_epoch: int) -> Segment:
         """What this process does, as records keep it."""
-        is_cuda = self.device.type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if is_cuda else provenance.processor()
         return Segment(
             first_epoch=first_epoch,
             last_epoch=last_epoch,
@@ -328,7 +326,7 @@ class PackRun:
             source=self.job.source,
             host=provenance.host(),
             device=self.device.type,
-            device_name=name,
+            device_name=compiler.device_name(self.device),
             threads=self.job.threads,
             compiled=self.job.compiled,
             started_at=began,

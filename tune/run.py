@@ -111,7 +111,7 @@ def _one_record(options: RunOptions, console: Console) -> int:
         from tune.rerun import rerun
 
         return rerun(folder, options.device, console, options.records)
-    tree = Record(folder).spec.model_dump(mode="json")
+    tree = Record(folder).spec.model_dump(mode="json", exclude={"own_weights"})
     seed = tree.pop("seed")
     name = folder.resolve().name
     if len(name) > MAX_NAME:

@@ -120,7 +120,8 @@ class TrainingResult(FileModel):
     parameters: Whole | None = None
     epochs: Whole = 0
     """Epochs trained, those of the record that it was extended from included."""
-    steps: Whole = 0
+    steps: Whole | None = 0
+    """Null where the weights are a user's own (`MemberSpec.own_weights`)."""
     training_seconds: Number = None
     curve_seconds: Number = None
     """Time for the points of the test curve."""
@@ -130,11 +131,15 @@ class TrainingResult(FileModel):
     pack: PackState | None = None
     data: DataState | None = None
     continues: Text | None = None
-    """Training digest of the first phase whose weights this one started from."""
+    """Training digest of the first phase whose weights this one started from; of a user's own weights, of the record
+    that they were loaded from."""
     extended_from: Text | None = None
     """Training digest of the shorter training of the same trajectory that this one goes on from."""
     weights_sha256: Text | None = None
     optimizer_sha256: Text | None = None
+    statistics_sha256: Text | None = None
+    """Of the batch-norm statistics that a user's own weights were saved with; those of all others are with their
+    evaluations."""
     epochs_sha256: Text | None = None
     """Of epochs.jsonl less its times (`hvae_spec.records.curves.digest_of`). Null in records that were made before
     this was kept, as the next."""
