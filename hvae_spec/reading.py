@@ -33,4 +33,9 @@ def read(path: str | Path, overrides: Sequence[str] = (), profile: str | None = 
 
 def loads(text: str, source: str = "<text>") -> Experiment:
     """The experiment of a spec given as text (without `base`). Raises SpecError."""
-    return language.reads(text, source, count_images=stated_counts).experiment
+    return reads(text, source).experiment
+
+
+def reads(text: str, source: str = "<text>", overrides: Sequence[str] = (), profile: str | None = None) -> Reading:
+    """The grid of a spec given as text (without `base` and `grids`), with its resolved cells. See `load`."""
+    return language.reads(text, source, overrides, profile, count_images=stated_counts)

@@ -93,8 +93,22 @@ class Reading:
         return list(union.values())
 
 
-def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
-    """The grid of a spec that is given as text (without `base` and `grids`); `source` is what places call it.
+def reads(
+    text: str,
+    source: str,
+    overrides: Sequence[str] = (),
+    profile: str | None = None,
+    *,
+    count_images: CountImages,
+) -> Reading:
+    """The grid of a spec that is given as text (without `base` and `grids`).
+
+    Args:
+        text: the spec.
+        source: what places call it.
+        overrides: `dotted.path=value` strings, the value in YAML.
+        profile: one of the spec's `profiles`, applied before the overrides.
+        count_images: counts the images that a member's data set has.
 
     Raises:
         SpecError: with every problem of the text.
@@ -106,6 +120,7 @@ def reads(text: str, source: str, *, count_images: CountImages) -> Reading:
         raise SpecError([*problems, Problem("invalid", tree.keys["grids"], message, "the whole spec of one grid")])
     if isinstance(tree.value, dict) and tree.value.pop("base", None) is not None:
         problems.append(Problem("invalid", tree.keys["base"], "`base` works in a file only", "the whole spec"))
+    with_overrides(tree, overrides, profile, problems)
     return validate(tree, problems, count_images=count_images)
 
 
