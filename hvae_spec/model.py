@@ -54,6 +54,7 @@ class Model:
             leading member axis, here of size 1. It is in evaluation mode at first.
         epoch: epochs trained. It selects the noise of evaluations, and is what `save` records. A training loop of your
             own counts it up.
+        trained_as: training digest of the record that the weights were loaded from; None if they are initial ones.
         device: where it computes.
         pixels: D.
 
@@ -66,8 +67,7 @@ class Model:
         self.epoch = 0
         self.module: Hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
         self._began = now()
-        self._started_from: str | None = None
-        """Training digest of the record that the weights come from; None if they are initial ones."""
+        self.trained_as: str | None = None
         self._image_shape = None if spec.data.own is None else spec.data.own.shape
         self._measured_weights: Tensor | None = None
         """The weights that the batch-norm statistics are of; None while there are none."""
@@ -288,7 +288,7 @@ class Model:
             compiler.parameters_of(self.module),
             {} if self._fault_of_statistics() else compiler.statistics_of(self.module),
             segment,
-            started_from=self._started_from,
+            started_from=self.trained_as,
         )
 
     def _check_parameters(self) -> None:
@@ -357,7 +357,7 @@ class Model:
         """Take the weights of a record."""
         self.module = load_model(record, training, self.pixels, self.device)
         self.epoch = training.epochs
-        self._started_from = training.digest
+        self.trained_as = training.digest
         if training.data is not None:
             self._image_shape = training.data.shape
 
