@@ -2,7 +2,7 @@
 
 Python examples with `>>>` are compared with what they print. YAML examples are specs, and must be valid beside the
 shipped ones. Examples of a finished grid stand between `<!-- skip: start if(not has_quickstart) -->` and
-`<!-- skip: end -->`, and run where `results/quickstart` is.
+`<!-- skip: end -->`, and run where `results/quickstart` is. `scratch` is an empty folder.
 """
 
 import shutil
@@ -34,6 +34,12 @@ def read_spec(example: Example) -> None:
 def setup(namespace: dict[str, object]) -> None:
     """What every page's examples start with."""
     namespace["has_quickstart"] = (ROOT / "results" / "quickstart" / "grid.json").exists()
+    namespace["scratch"] = tempfile.mkdtemp()
+
+
+def teardown(namespace: dict[str, object]) -> None:
+    """Remove what a page's examples have written."""
+    shutil.rmtree(str(namespace["scratch"]))
 
 
 pytest_collect_file = Sybil(
@@ -42,4 +48,5 @@ pytest_collect_file = Sybil(
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     excludes=["docs/_build/*"],
     setup=setup,
+    teardown=teardown,
 ).pytest()

@@ -22,6 +22,7 @@ from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import TERMS, Term
 from hvae_spec.nn.random import Streams
+from hvae_spec.records.provenance import processor
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.model import ModelSpec
@@ -125,6 +126,11 @@ def batches(spec: MemberSpec, dataset: Dataset, device: torch.device | str = "cp
         last_batch=spec.training.last_batch,
         device=device,
     )
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU, or the processor, is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def pick_device(name: str) -> torch.device:

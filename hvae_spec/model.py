@@ -1,5 +1,7 @@
-"""A single model, for notebooks: compile a spec or load a record, then look, sample, encode and evaluate."""
+"""A single model: compile a spec or load a record, then train it yourself, look, sample, encode, evaluate and save."""
 
+import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +23,14 @@ from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistic
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.member import load_model
 from hvae_spec.nn.batch_norm import BatchNorm
-from hvae_spec.nn.hierarchy import units_first
-from hvae_spec.nn.random import Streams
-from hvae_spec.records.arrays import load_arrays
-from hvae_spec.records.layout import RESULT, STATISTICS, EvaluationRecord, Record
-from hvae_spec.records.result import DONE, EvaluationResult
+from hvae_spec.nn.hierarchy import Hierarchy, units_first
+from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.random import Streams, split_noise
+from hvae_spec.records.arrays import Arrays, load_arrays
+from hvae_spec.records.layout import OWN_LOST, RESULT, STATISTICS, EvaluationRecord, Record
+from hvae_spec.records.own_weights import write_own_weights
+from hvae_spec.records.provenance import host, now, source_state, versions
+from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.evaluation import AisSpec
@@ -43,6 +48,16 @@ class Model:
         spec: the resolved spec.
         device: where to compute.
 
+    Attributes:
+        spec: the resolved spec.
+        module: the networks, an `nn.Module` whose parameters any optimizer of PyTorch can step. Every parameter has a
+            leading member axis, here of size 1. It is in evaluation mode at first.
+        epoch: epochs trained. It selects the noise of evaluations, and is what `save` records. A training loop of your
+            own counts it up.
+        trained_as: training digest of the record that the weights were loaded from; None if they are initial ones.
+        device: where it computes.
+        pixels: D.
+
     """
 
     def __init__(self, spec: MemberSpec, device: str = "cpu") -> None:
@@ -50,8 +65,12 @@ class Model:
         self.device = compiler.pick_device(device)
         self.pixels = image_pixels(spec.data)
         self.epoch = 0
-        """Epochs trained."""
-        self.hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
+        self.module: Hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
+        self._began = now()
+        self.trained_as: str | None = None
+        self._image_shape = None if spec.data.own is None else spec.data.own.shape
+        self._measured_weights: Tensor | None = None
+        """The weights that the batch-norm statistics are of; None while there are none."""
 
     def __repr__(self) -> str:
         size = parameters(self.spec, self.pixels)
@@ -97,7 +116,7 @@ class Model:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
         streams = Streams([seed], self.device).begin("prior samples")
         with self._ready():
-            latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units))
+            latents = self.module.ancestral(streams.noise(1, count, self.module.units))
             return self._expected(latents[0])
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
@@ -109,7 +128,7 @@ class Model:
             raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
         streams = Streams([seed], self.device).begin("injected samples")
         with self._ready():
-            latents = self.hierarchy.ancestral(streams.noise(1, count, self.hierarchy.units)[:layer])
+            latents = self.module.ancestral(streams.noise(1, count, self.module.units)[:layer])
             return self._expected(latents[0])
 
     def gallery(self) -> dict[str, Tensor]:
@@ -118,15 +137,15 @@ class Model:
         """
         labels = torch.from_numpy(self.dataset().test_labels)
         with self._ready():
-            return gallery(self.hierarchy, self.test_images(), labels, self.spec.seed, self.epoch)
+            return gallery(self.module, self.test_images(), labels, self.spec.seed, self.epoch)
 
     def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
         """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer."""
         x = self._images(images)
         streams = Streams([seed], self.device).begin("encoding")
         with self._ready():
-            encoding = self.hierarchy.inference.encode(units_first(x[None]))
-            draws = self.hierarchy.inference.sample(encoding, streams.noise(samples, len(x), self.hierarchy.units))
+            encoding = self.module.inference.encode(units_first(x[None]))
+            draws = self.module.inference.sample(encoding, streams.noise(samples, len(x), self.module.units))
             return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
@@ -146,7 +165,7 @@ class Model:
         settings = self.spec.evaluation
         with self._ready():
             return evaluate(
-                self.hierarchy,
+                self.module,
                 x,
                 iw_samples or settings.iw_samples,
                 seed=self.spec.seed if seed is None else seed,
@@ -181,7 +200,7 @@ class Model:
         x = self._images(self.test_images()[: settings.images] if images is None else images)
         with self._ready():
             return ais(
-                self.hierarchy,
+                self.module,
                 x,
                 chains=chains or settings.chains,
                 steps=steps or settings.steps,
@@ -191,33 +210,185 @@ class Model:
                 progress=progress,
             )
 
+    def bound(
+        self,
+        images: ArrayLike | Tensor,
+        mc_samples: int = 1,
+        iw_samples: int = 1,
+        beta: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """What training maximizes, per image: the mean over Monte Carlo samples of log (1/K) sum_k w_k, where
+        log w = log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)] (Eqs. 10-12 and 22). In nats, [N], and
+        differentiable in the parameters of `module`; a training step descends `-model.bound(x).mean()`.
+
+        In training mode (`model.module.train()`) batch normalization uses the statistics of these images and samples,
+        in evaluation mode the recorded ones. Matrix products have the precision that PyTorch is set to.
+
+        Args:
+            images: images [N, D] or [N, height, width].
+            mc_samples: Monte Carlo samples of the bound.
+            iw_samples: K, importance samples inside the logarithm; K = 1 is the ELBO.
+            beta: weight of the KL.
+            generator: where the noise comes from; None: PyTorch's own generator (`torch.manual_seed`).
+
+        Raises:
+            UserError: images or numbers that there can be no bound of; in evaluation mode, no batch-norm statistics of
+                these weights.
+
+        """
+        for name, samples in (("mc_samples", mc_samples), ("iw_samples", iw_samples)):
+            if not isinstance(samples, int) or samples < 1:
+                raise UserError(f"{name} {samples!r}: expected a whole number greater than 0")
+        if not (beta >= 0 and math.isfinite(beta)):
+            raise UserError(f"beta {beta!r}: expected a number of 0 or more")
+        x = self._images(images)
+        if not self.module.training:
+            self._check_statistics()
+        elif len(x) == 1 and self.spec.model.batch_norm:
+            raise UserError("one image has no batch-norm statistics: expected two images or more in training mode")
+        noise = torch.randn(
+            (1, mc_samples * iw_samples * len(x) * sum(self.module.units)),
+            generator=generator,
+            device=self.device if generator is None else generator.device,
+        ).to(self.device)
+        trace = self.module(x[None], split_noise(noise, mc_samples * iw_samples, len(x), self.module.units))
+        return bound(log_weight(trace, beta, compiler.terms(self.spec.objective)), iw_samples)[0]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as a record, which `load_record` reads: the spec, the weights, and the batch-norm statistics
+        if there are any of these weights. `evaluate` gives the same numbers then, bit for bit.
+
+        The record says what it is: `own_weights` in its spec is the SHA-256 of the weights, `epochs` are `model.epoch`,
+        and versions, machine and command are those of this process. What the spec says of training may not be what was
+        done. Its digests are its own, so that no run takes it for a member of a grid. In RESULTS/members/ it is a row
+        of `analysis.load(RESULTS).members`, not evaluated.
+
+        Args:
+            folder: a new or empty folder.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: the folder holds something, or has the name of another training; `module` or `epoch` is not what
+                the spec and this method expect.
+            MachineError: the folder cannot be written.
+
+        """
+        if not isinstance(self.epoch, int) or self.epoch < 0:
+            raise UserError(f"model.epoch {self.epoch!r}: expected the number of epochs trained")
+        self._check_parameters()
+        segment = Segment(
+            first_epoch=min(1, self.epoch),
+            last_epoch=self.epoch,
+            command=list(sys.argv),
+            versions=versions(),
+            source=source_state(),
+            host=host(),
+            device=self.device.type,
+            device_name=compiler.device_name(self.device),
+            threads=torch.get_num_threads(),
+            compiled=False,
+            started_at=self._began,
+            finished_at=now(),
+        )
+        return write_own_weights(
+            Path(folder),
+            self.spec,
+            compiler.parameters_of(self.module),
+            {} if self._fault_of_statistics() else compiler.statistics_of(self.module),
+            segment,
+            started_from=self.trained_as,
+        )
+
+    def _check_parameters(self) -> None:
+        """Make sure that the module's parameters are those that the spec says, so that they can be loaded again."""
+        with torch.device("meta"):
+            expected = compiler.hierarchy(self.spec.model, self.pixels)
+        there = {name: (value.shape, value.dtype) for name, value in self.module.named_parameters()}
+        for name, value in expected.named_parameters():
+            if there.pop(name, None) != (value.shape, torch.float32):
+                raise UserError(f"model.module: {name} is not the float32 parameter {list(value.shape)} of the spec")
+        for name in there:
+            raise UserError(f"model.module: {name} is no parameter of the spec, so it cannot be saved")
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of an image. Raises UserError if only the images say it, and they are missing."""
+        if self._image_shape is None:
+            self._image_shape = self.dataset().shape
+        return self._image_shape
+
     def record_statistics(self) -> None:
         """Compute the batch-norm statistics over the training set, as a model needs that was compiled, not loaded.
         Raises UserError if the data are missing.
         """
         batches = compiler.batches(self.spec, self.dataset(), self.device)
-        record_statistics(self.hierarchy, batches, self.spec.seed, 0, self.spec.evaluation.batch_norm_statistics)
+        record_statistics(self.module, batches, self.spec.seed, self.epoch, self.spec.evaluation.batch_norm_statistics)
+        self._measured_weights = self._weights()
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Inference mode in float32, once it is sure that batch-norm statistics are there."""
-        norms = (module for module in self.hierarchy.modules() if isinstance(module, BatchNorm))
+        """Inference mode in float32, once it is sure that there are batch-norm statistics of these weights. The module
+        is left in the mode it was in.
+        """
+        self._check_statistics()
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            with full_precision(), torch.inference_mode():
+                yield
+        finally:
+            self.module.train(was_training)
+
+    def _check_statistics(self) -> None:
+        """Raise UserError unless there are batch-norm statistics of these weights, or none are needed."""
+        if fault := self._fault_of_statistics():
+            raise UserError(fault)
+
+    def _fault_of_statistics(self) -> str | None:
+        """Why the model cannot be measured as it stands; None if it can."""
+        norms = [module for module in self.module.modules() if isinstance(module, BatchNorm)]
         if any(bool(norm.mean.isnan().any()) for norm in norms):
-            raise UserError("this model's batch-norm statistics were never computed: call model.record_statistics()")
-        self.hierarchy.eval()
-        with full_precision(), torch.inference_mode():
-            yield
+            return "this model's batch-norm statistics were never computed: call model.record_statistics()"
+        then, weights = self._measured_weights, self._weights()
+        # Bit for bit, as weights of a model that diverged are not equal to themselves.
+        if norms and then is not None and not torch.equal(then.view(torch.uint8), weights.view(torch.uint8)):
+            return (
+                "the weights have changed since this model's batch-norm statistics were computed: call "
+                "model.record_statistics() again"
+            )
+        return None
+
+    def _weights(self) -> Tensor:
+        return torch.nn.utils.parameters_to_vector(self.module.parameters()).detach()
+
+    def _restore(self, record: Record, training: TrainingResult) -> None:
+        """Take the weights of a record."""
+        self.module = load_model(record, training, self.pixels, self.device)
+        self.epoch = training.epochs
+        self.trained_as = training.digest
+        if training.data is not None:
+            self._image_shape = training.data.shape
+
+    def _set_statistics(self, statistics: Arrays) -> None:
+        """Take batch-norm statistics of the present weights."""
+        compiler.set_statistics(self.module, statistics)
+        self._measured_weights = self._weights()
 
     def _expected(self, z: Tensor) -> Tensor:
         """E[x|z_1] of one sample per image, z [1, U, 1, N] -> [N, D]."""
-        return self.hierarchy.generative.likelihood.mean(z)[0, :, 0].mT.cpu().contiguous()
+        return self.module.generative.likelihood.mean(z)[0, :, 0].mT.cpu().contiguous()
 
     def _images(self, images: ArrayLike | Tensor) -> Tensor:
         x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
         x = x.to(self.device, torch.float32).flatten(1) if x.ndim > 1 else x
         if x.ndim != 2 or x.shape[1] != self.pixels:
             raise UserError(f"images of shape {list(x.shape)}: expected [N, {self.pixels}] or [N, height, width]")
-        if float(x.min()) < 0 or float(x.max()) > 1:
+        if not len(x):
+            raise UserError("no images: expected at least one")
+        if not (float(x.min()) >= 0 and float(x.max()) <= 1):
             raise UserError(
                 "images must lie in [0, 1]: divide gray values by their maximum, then binarize them if need be"
             )
@@ -254,13 +425,15 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     if training is None or training.status != "trained":
         raise RecordError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
     evaluation, result = _latest(record.evaluations)
+    spec = spec.model_copy(update={"own_weights": None})
     model = Model(spec if result is None else _measured(spec, result), device)
-    model.hierarchy = load_model(record, training, model.pixels, model.device)
-    model.epoch = training.epochs
+    model._restore(record, training)
     if evaluation is not None and result is not None and STATISTICS in result.arrays_sha256:
         remedy = f"delete {evaluation.folder} to have the member evaluated again"
         sha256 = result.arrays_sha256[STATISTICS]
-        compiler.set_statistics(model.hierarchy, load_arrays(evaluation.statistics, sha256, remedy))
+        model._set_statistics(load_arrays(evaluation.statistics, sha256, remedy))
+    elif training.statistics_sha256 is not None:
+        model._set_statistics(load_arrays(record.statistics, training.statistics_sha256, OWN_LOST))
     return model
 
 

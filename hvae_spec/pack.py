@@ -67,7 +67,12 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
     pack = Results(job.results).pack(job.pack_id)
     pack.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with denormals_flushed(), considerate(job.threads), filelock.FileLock(pack.lock, timeout=LOCK_SECONDS):
+        with (
+            settings_kept(),
+            denormals_flushed(),
+            considerate(job.threads),
+            filelock.FileLock(pack.lock, timeout=LOCK_SECONDS),
+        ):
             PackRun(job, report).run()
         # All members have their results: nothing of the pack is needed any more.
         shutil.rmtree(pack.folder, ignore_errors=True)
@@ -77,11 +82,24 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
 
 def run_one_member(job: PackJob, m: int) -> Record:
     """Train a pack and evaluate the member with index m alone. Returns its record. Raises UserError as `run_pack`."""
-    with denormals_flushed(), considerate(job.threads):
+    with settings_kept(), denormals_flushed(), considerate(job.threads):
         run = PackRun(job)
         run.train()
         run.evaluate_members([m])
     return run.records[m]
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """Within this context a pack sets what PyTorch has one of per process; after it, all is as it was: a notebook's own
+    computations are none of the pack's.
+    """
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
 
 
 @contextlib.contextmanager
@@ -343,8 +361,6 @@ class PackRun:
 
     def segment(self, began: str, first_epoch: int, last_epoch: int) -> Segment:
         """What this process does, as records keep it."""
-        is_cuda = self.device.type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if is_cuda else provenance.processor()
         return Segment(
             first_epoch=first_epoch,
             last_epoch=last_epoch,
@@ -353,7 +369,7 @@ class PackRun:
             source=self.job.source,
             host=provenance.host(),
             device=self.device.type,
-            device_name=name,
+            device_name=compiler.device_name(self.device),
             threads=self.job.threads,
             compiled=self.job.compiled,
             started_at=began,

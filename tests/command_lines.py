@@ -9,6 +9,7 @@ COMMANDS = {
     "tune.bench": "tune.bench.__main__",
     "tune.simulation": "tune.simulation",
     "analysis.report": "analysis.report",
+    "hvae_spec.sample": "hvae_spec.sample",
     "hvae_spec.data": "hvae_spec.data.__main__",
     "hvae_spec.json_schema": "hvae_spec.json_schema",
 }

@@ -13,8 +13,8 @@ from hvae_spec.pack import run_pack
 from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import Results
 from hvae_spec.records.result import Stopping
-from hvae_spec.train.checkpoint import cut_checkpoint, load_checkpoint, save_checkpoint
-from hvae_spec.train.trainer import Trainer
+from hvae_spec.training.checkpoint import cut_checkpoint, load_checkpoint, save_checkpoint
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.test_pack import Killed, contents, job
 

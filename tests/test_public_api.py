@@ -25,6 +25,7 @@ from hvae_spec.evaluate.ais import AnnealedBounds
 from hvae_spec.evaluate.evaluation import Evaluation
 from tests.command_lines import COMMANDS, parser_of
 from tune import hvae
+from tune.run import grid
 
 FROZEN = Path(__file__).parent / "public_api.txt"
 TINY = """
@@ -68,6 +69,7 @@ class Untold:
 def public_things():
     """The names that the packages export, those of exported modules, and the classes of what these return."""
     yield from (("Evaluation", Evaluation), ("AnnealedBounds", AnnealedBounds), ("Frames", Frames))
+    yield "grid", grid
     for package in (hvae_spec, analysis):
         for name in package.__all__:
             thing = getattr(package, name)
@@ -83,6 +85,9 @@ def public_api():
         for name in sorted(package.__all__):
             yield from description(name, getattr(package, name))
         yield ""
+    yield "== tune.run"
+    yield from description("grid", grid)
+    yield ""
     for name, thing in (("Evaluation", Evaluation), ("AnnealedBounds", AnnealedBounds), ("Frames", Frames)):
         yield f"== {name}, which the above return"
         yield from description(name, thing)

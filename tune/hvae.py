@@ -24,6 +24,7 @@ COMMANDS = {
     "report": Command("analysis.report", "write tables, figures and a page from results folders"),
     "bench": Command("tune.bench.__main__", "measure how fast this machine trains and evaluates a spec"),
     "simulate": Command("tune.simulation", "forecast how long a grid takes on several numbers of workers"),
+    "sample": Command("hvae_spec.sample", "draw samples of a trained model as a picture"),
     "data": Command("hvae_spec.data.__main__", "list the data sets, or fetch one"),
     "schema": Command("hvae_spec.json_schema", "print the JSON Schema of specs, for editors"),
 }

@@ -1,12 +1,19 @@
 """The options of `python -m tune.run`."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import yaml
 
 from hvae_spec.command import path_argument
+from hvae_spec.errors import UserError
+from hvae_spec.spec.suggest import closest
+from hvae_spec.spec.yaml import inline
 from tune.cli import add_device, positive_integer, spec_parser
 from tune.plan.planner import COMPILING, Compiling
 
@@ -51,6 +58,8 @@ class RunOptions:
     keep_optimizer: Literal["yes", "no"]
     tensorboard: bool
     listener: Sequence[str]
+    command: tuple[str, ...] = ()
+    """The command line, or the call from Python as one, for the records."""
 
 
 OF_A_RECORD = ("spec", "print_spec", "device", "records")
@@ -60,13 +69,85 @@ OF_A_RECORD = ("spec", "print_spec", "device", "records")
 def not_of_a_record(options: RunOptions) -> list[str]:
     """The options that were given and do not apply to a member's folder, as they are written."""
     without = parse([options.spec], "")
-    names = (item.name for item in fields(RunOptions) if item.name not in OF_A_RECORD)
+    names = (item.name for item in fields(RunOptions) if item.name not in (*OF_A_RECORD, "command"))
     given = [name for name in names if getattr(options, name) != getattr(without, name)]
     return ["--set" if name == "overrides" else f"--{name.replace('_', '-')}" for name in given]
 
 
+OF_A_CALL = (
+    *("serial", "device", "records", "address", "cpus", "pack_size", "packs_per_gpu", "compile", "measure", "retrain"),
+    *("skip_missing_data", "keep_optimizer"),
+)
+"""Options that a call from Python takes by these names, beside the spec, the overrides, the profile and the folder."""
+
+
+def parse_call(
+    spec: str,
+    results: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    profile: str | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> RunOptions:
+    """The options that a call from Python gives. They are read as those of the command are.
+
+    Args:
+        spec: what `RunOptions.spec` is.
+        results: the results folder.
+        overrides: values by dotted path.
+        profile: one of the spec's profiles.
+        given: those of `OF_A_CALL`, by name; None stands for the default.
+
+    Raises:
+        UserError: there is no such option, or its value is none that it takes.
+
+    """
+    arguments = [] if results is None else [f"--results={os.fspath(results)}"]
+    arguments += [] if profile is None else [f"--profile={profile}"]
+    arguments += [f"--set={path}={_in_yaml(path, value)}" for path, value in (overrides or {}).items()]
+    for name, value in (given or {}).items():
+        arguments += _as_arguments(name, value)
+    parser = _parser("tune.run.grid")
+    parser.exit_on_error = False
+    try:
+        chosen = RunOptions(**vars(parser.parse_args([*arguments, "--", spec])))
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from None
+    return replace(chosen, command=("tune.run.grid", *arguments, spec))
+
+
+def _as_arguments(name: str, value: Any) -> Iterator[str]:
+    """An option of a call as the command has it. Raises UserError if there is none, or it has no such value."""
+    if name not in OF_A_CALL:
+        near = closest(name, OF_A_CALL)
+        question = f"\n      did you mean {near}?" if near else ""
+        raise UserError(f"{name}: no option of a run; expected one of {', '.join(OF_A_CALL)}{question}")
+    flag = f"--{name.replace('_', '-')}"
+    if next(item.type for item in fields(RunOptions) if item.name == name) is bool:
+        if value not in (True, False, None):
+            raise UserError(f"{name} {value!r}: expected True or False")
+        yield from [flag] if value else []
+        return
+    for one in value if isinstance(value, list | tuple) else [] if value is None else [value]:
+        yield f"{flag}={'yes' if one is True else 'no' if one is False else one}"
+
+
+def _in_yaml(path: str, value: Any) -> str:
+    """A value of an override as YAML. Raises UserError if it is none that YAML has."""
+    plain = value.tolist() if hasattr(value, "tolist") else value  # a number or an array of NumPy
+    plain = os.fspath(plain) if isinstance(plain, os.PathLike) else plain
+    try:
+        return inline(plain)
+    except yaml.YAMLError:
+        kind = type(value).__name__
+        raise UserError(f"{path}: a value of type {kind}; expected numbers, text, lists and mappings of them") from None
+
+
 def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
     """The options that a command line gives."""
+    return RunOptions(**vars(_parser(prog).parse_args(arguments)), command=tuple(sys.argv))
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = spec_parser(
         prog, "Train and evaluate every member of a spec's grid, and write tables and figures of the results.", EPILOG
     )
@@ -128,7 +209,7 @@ def parse(arguments: Sequence[str] | None, prog: str) -> RunOptions:
     )
     parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
     _add_packing(parser)
-    return RunOptions(**vars(parser.parse_args(arguments)))
+    return parser
 
 
 def _add_packing(parser: argparse.ArgumentParser) -> None:

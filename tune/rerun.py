@@ -63,6 +63,11 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
     """
     record = Record(folder.resolve())
     Results(record.folder.parent.parent).check_version()
+    if record.spec.own_weights is not None:
+        raise RecordError(
+            f"{folder}: weights that were saved as they are, so they cannot be trained again; to train as their spec "
+            "says, print it (--print-spec) and run that"
+        )
     training = record.training
     if training is None or training.status != "trained" or training.pack is None:
         raise RecordError(

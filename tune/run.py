@@ -1,35 +1,37 @@
-"""`python -m tune.run SPEC`: run an ablation grid, or what is left of it."""
+"""`python -m tune.run SPEC`: run an ablation grid, or what is left of it. From Python: `grid`."""
 
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
-from hvae_spec.errors import UserError
+from hvae_spec.command import check_packages, working_folder_left_out
+from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.listeners.follower import Follower
 from hvae_spec.listeners.listener import Listener
 from hvae_spec.listeners.notifier import Notifier, in_words, notified
 from hvae_spec.output import code_of_output, fault
-from hvae_spec.reading import read
+from hvae_spec.reading import read, reads
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.lock import check_is_folder, locked
 from hvae_spec.records.provenance import source_state
 from hvae_spec.records.result import DONE
-from hvae_spec.spec.experiment import MAX_NAME
+from hvae_spec.spec.experiment import MAX_NAME, Experiment
 from hvae_spec.spec.load import Reading
 from hvae_spec.spec.yaml import dump
 from tune.cli import check_device, console, run_interruptible
 from tune.execute.pack_listener import MembersOfPacks
 from tune.execute.phases import check_first_phases, check_sources, rounds
-from tune.execute.signals import Interruption, hangups_ignored
+from tune.execute.signals import Interrupted, Interruption, hangups_ignored
 from tune.listener_option import listener_of
-from tune.options import RunOptions, not_of_a_record, parse
+from tune.options import RunOptions, not_of_a_record, parse, parse_call
 from tune.plan import devices
 from tune.plan.devices import Machine
 from tune.plan.forecast import Forecaster
@@ -48,8 +50,13 @@ from tune.show.summary import (
     report,
 )
 
+if TYPE_CHECKING:
+    from analysis.frames import Frames
+
 TENSORBOARD = "tensorboard"
 """The folder in a results folder that `--tensorboard` writes."""
+TEXT = "<text>"
+"""What messages call a spec that is no file."""
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.run") -> int:
@@ -73,7 +80,94 @@ def run(options: RunOptions, console: Console, interruption: Interruption) -> in
     reading = read(options.spec, options.overrides, options.profile)
     if options.print_spec:
         return _print(reading.experiment.model_dump(mode="json", exclude={"profiles"}))
-    results = Results(options.results or Path("results") / reading.name)
+    return run_reading(reading, options, console, interruption)
+
+
+def grid(
+    spec: str | Path | Experiment,
+    results: str | Path | None = None,
+    *,
+    set: Mapping[str, Any] | None = None,
+    profile: str | None = None,
+    **options: Any,
+) -> "Frames":
+    """Run a grid, or what is left of it, as `python -m tune.run` does: show progress, write the report, and go on from
+    the last checkpoints where an earlier call or command was interrupted. Nothing that is done is run twice.
+
+        import tune.run
+
+        frames = tune.run.grid("specs/quickstart.yaml", set={"training.epochs": 20, "grid.seeds": [0, 1]}, serial=True)
+        frames.members.groupby(["depth", "variant"]).test_log_likelihood.mean()
+
+    Args:
+        spec: a spec's path; the spec itself as text, of several lines or in braces; or an experiment
+            (`hvae_spec.load`). What a text names lies relative to the working folder.
+        results: the results folder; None: results/<name>.
+        set: fields of the spec to override, by dotted path, after the profile. They are checked like the file.
+        profile: one of the spec's profiles.
+        options: those of the command, with `_` for `-`: `serial=True` runs in this process, without Ray;
+            `device="cpu"`, `cpus=2`, `records=["results/other"]`, `retrain=True`, ... A script that runs without
+            `serial=True` does so under `if __name__ == "__main__":`.
+
+    Returns:
+        What the results folder holds then (`analysis.load`). Members that diverged or failed are there with that
+        status; the summary that is printed names them.
+
+    Raises:
+        UserError: what ends the command with exit code 2, such as a bad spec, option or data set, or a folder in which
+            another run is at work; as MachineError also what the disk refuses.
+        KeyboardInterrupt: by Ctrl-C, or a notebook's button. The same call goes on from the last checkpoints.
+
+    """
+    path = TEXT if isinstance(spec, Experiment) or _is_text(spec) else os.fspath(spec)
+    chosen = parse_call(path, results, set, profile, options)
+    interruption = Interruption(may_leave=False)
+    try:
+        check_packages()
+        with working_folder_left_out(), interruption:
+            if path != TEXT and Record(Path(chosen.spec)).has_spec:
+                raise UserError(f"{chosen.spec}: a member's folder, not a grid; hvae_spec.load_record loads it")
+            reading = _read(spec, chosen)
+            run_reading(reading, chosen, console(), interruption)
+    except OSError as error:
+        raise MachineError(refusal(chosen.spec, error)) from None
+    except Interrupted:
+        pass
+    if interruption.number is not None:
+        signal.raise_signal(interruption.number)  # as if nothing had watched for it
+        raise KeyboardInterrupt
+    import analysis
+
+    return analysis.load(_results(reading, chosen))
+
+
+def _is_text(spec: str | Path) -> bool:
+    """Whether this is a spec, and not the path of one."""
+    return isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("{"))
+
+
+def _read(spec: str | Path | Experiment, options: RunOptions) -> Reading:
+    """The grid of a spec's path, text or experiment. Raises SpecError."""
+    if isinstance(spec, Experiment):
+        spec = dump(spec.model_dump(mode="json"))
+    if _is_text(spec):
+        return reads(str(spec), options.spec, options.overrides, options.profile)
+    return read(options.spec, options.overrides, options.profile)
+
+
+def _results(reading: Reading, options: RunOptions) -> Path:
+    return options.results or Path("results") / reading.name
+
+
+def run_reading(reading: Reading, options: RunOptions, console: Console, interruption: Interruption) -> int:
+    """Plan a grid that has been read, and unless only the plan is wanted, run it and report. Returns the exit code.
+
+    Raises:
+        UserError: a flag, the data or the results folder is not valid.
+        Interrupted: by a signal.
+
+    """
+    results = Results(_results(reading, options))
     check_is_folder(results.root)
     options = _with_device(options)
     machine = _machine(options)
@@ -133,7 +227,7 @@ def _one_record(options: RunOptions, console: Console) -> int:
         from tune.rerun import rerun
 
         return rerun(folder, options.device, console, options.records)
-    tree = Record(folder).spec.model_dump(mode="json")
+    tree = Record(folder).spec.model_dump(mode="json", exclude={"own_weights"})
     seed = tree.pop("seed")
     name = folder.resolve().name
     if len(name) > MAX_NAME:
@@ -194,7 +288,7 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
     run = RunInfo(
         results.root.resolve(),
         options.device if machine.gpus or options.address else "cpu",
-        tuple(sys.argv),
+        options.command,
         None if options.plan else source_state(results),
         options.keep_optimizer == "yes",
         tuple(source.resolve() for source in options.records),

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.figures.galleries import galleries, gallery_title, mosaic
+from analysis.figures.galleries import galleries, gallery_title
 from analysis.figures.style import IMAGE_STYLE, add_title, empty_figure, escape_mathtext, panel_length, wrap
 from analysis.frames import Frames
+from hvae_spec.data.mosaic import mosaic
 
 INJECTED_COLUMNS = 5
 """Images along each side of a panel of injected samples."""

@@ -32,7 +32,7 @@ from hvae_spec.evaluate.redraws import redraw_variance
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
-from hvae_spec.records.layout import GALLERY, STATISTICS, TEST, EvaluationRecord, Record
+from hvae_spec.records.layout import GALLERY, OWN_LOST, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec.cost import bound_macs, curve_images, evaluated_images, evaluation_macs
@@ -61,9 +61,10 @@ def load_model(record: Record, training: TrainingResult, pixels: int, device: to
         RecordError: its weights are missing, damaged, or those of another model.
 
     """
-    weights = load_arrays(record.weights, training.weights_sha256)
+    spec = record.spec
+    weights = load_arrays(record.weights, training.weights_sha256, OWN_LOST if spec.own_weights else "")
     try:
-        return compiler.with_weights(record.spec.model, pixels, weights).to(device).eval()
+        return compiler.with_weights(spec.model, pixels, weights).to(device).eval()
     except (KeyError, RuntimeError):
         raise RecordError(
             f"{record.weights}: weights of another model than {record.folder.name}/spec.yaml; delete {record.folder} "
@@ -143,7 +144,7 @@ class MemberEvaluation:
         if not bool(evaluation.log_likelihood.isfinite().all()):
             # The last update, or what the test set meets, may be what breaks a member.
             quantity = "test log-likelihood"
-            divergence = Divergence(epoch=training.epochs, step=training.steps, quantity=quantity)
+            divergence = Divergence(epoch=training.epochs, step=training.steps or 0, quantity=quantity)
             result = EvaluationResult(status="diverged", divergence=divergence, arrays_sha256=statistics, **common)
         else:
             per_image = {

@@ -17,9 +17,14 @@ Arrays = dict[str, NDArray[Any]]
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
     """Write arrays by name, atomically. Returns the file's SHA-256. Raises OSError if it cannot be written."""
-    content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    content = as_bytes(arrays)
     write_atomically(path, content)
     return sha256_of(content)
+
+
+def as_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The content of a file of arrays by name."""
+    return bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def load_arrays(path: Path, sha256: str | None = None, remedy: str = "") -> Arrays:

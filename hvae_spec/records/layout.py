@@ -11,6 +11,7 @@ A results folder holds
         training.json              what became of the training; written last
         weights.safetensors        the trained parameters
         optimizer.safetensors      the optimizer's state, with which a longer training goes on
+        statistics.safetensors     batch-norm statistics that a user's own weights were saved with (`Model.save`)
         failure.txt                the traceback, if its pack failed
         evaluations/<digest>/      one folder per evaluation of it
             result.json            what was measured; written last
@@ -77,6 +78,7 @@ EARLIER = (
 """What is said of a results folder of an earlier version, behind its path."""
 RUN_AGAIN = "delete it to have it made again"
 NO_LONGER = "delete it, and the member can no longer be trained further"
+OWN_LOST = "no run can make it again, as it was saved from a model of its user's own"
 SPEC_HEAD = b"# SHA-256 of the lines below: "
 """Begins the first line of spec.yaml."""
 IS_SHORT = re.compile(f"[0-9a-f]{{{SHORT}}}")
@@ -270,6 +272,7 @@ class Record:
         arrays: list[tuple[Path, str | None, str]] = []
         if training is not None and training.status == "trained":
             arrays.append((self.weights, training.weights_sha256, self.lost))
+            arrays.append((self.statistics, training.statistics_sha256, self.lost))
             if self.optimizer.exists():
                 arrays.append((self.optimizer, training.optimizer_sha256, NO_LONGER))
         if result is not None:
@@ -345,6 +348,11 @@ class Record:
     def optimizer(self) -> Path:
         """Path of the optimizer's state."""
         return self.folder / OPTIMIZER
+
+    @property
+    def statistics(self) -> Path:
+        """Path of the batch-norm statistics that a user's own weights were saved with."""
+        return self.folder / STATISTICS
 
     def begin(self, spec: MemberSpec, *, anew: bool = False) -> None:
         """Make the folder and write the resolved spec, if it is not there and whole, or if the training begins anew."""

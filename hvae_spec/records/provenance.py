@@ -36,8 +36,11 @@ def _driver() -> dict[str, str]:
     return {"nvidia_driver": next((word for word in words if word[0].isdigit()), "unknown")}
 
 
-def source_state(results: Results) -> Source | None:
-    """Commit of the source tree; its uncommitted changes are written into the results folder. None outside a checkout.
+def source_state(results: Results | None = None) -> Source | None:
+    """Commit of the source tree, and whether it has uncommitted changes. None outside a checkout.
+
+    Args:
+        results: the results folder that the uncommitted changes are written into; None: they are not kept.
 
     Raises:
         OSError: the results folder is not writable.
@@ -55,6 +58,8 @@ def source_state(results: Results) -> Source | None:
         return None
     if not diff:
         return Source(commit=commit, dirty=False)
+    if results is None:
+        return Source(commit=commit, dirty=True)
     path = Path("source") / f"{commit[:12]}-{sha256_of(diff)[:12]}.diff"
     there = results.root / path
     if not there.exists() or there.read_bytes() != diff:

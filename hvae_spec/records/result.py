@@ -127,7 +127,8 @@ class TrainingResult(FileModel):
     """With early stopping, the epoch whose weights are kept, as the validation bound was best there; else null."""
     stopped_epoch: Whole | None = None
     """The epoch in which early stopping ended the training; null if it came to its end."""
-    steps: Whole = 0
+    steps: Whole | None = 0
+    """Null where the weights are a user's own (`MemberSpec.own_weights`)."""
     training_seconds: Number = None
     curve_seconds: Number = None
     """Time for the points of the curve."""
@@ -137,11 +138,15 @@ class TrainingResult(FileModel):
     pack: PackState | None = None
     data: DataState | None = None
     continues: Text | None = None
-    """Training digest of the first phase whose weights this one started from."""
+    """Training digest of the first phase whose weights this one started from; of a user's own weights, of the record
+    that they were loaded from."""
     extended_from: Text | None = None
     """Training digest of the shorter training of the same trajectory that this one goes on from."""
     weights_sha256: Text | None = None
     optimizer_sha256: Text | None = None
+    statistics_sha256: Text | None = None
+    """Of the batch-norm statistics that a user's own weights were saved with; those of all others are with their
+    evaluations."""
     epochs_sha256: Text | None = None
     """Of epochs.jsonl less its times (`hvae_spec.records.curves.digest_of`). Null in records that were made before
     this was kept, as the next."""

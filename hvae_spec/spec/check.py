@@ -39,8 +39,8 @@ def check(
         faulty: paths whose values were faulty and are replaced by stand-ins; nothing is held against those.
 
     """
-    found = (*grid_problems(experiment), *overlaps(experiment))
-    contradictions = [inconsistency for inconsistency in found if not may_follow_from(inconsistency, faulty)]
+    within = (*grid_problems(experiment), *overlaps(experiment))
+    contradictions = [inconsistency for inconsistency in within if not may_follow_from(inconsistency, faulty)]
     problems = [_located(inconsistency, tree) for inconsistency in contradictions]
     unknown, experiment = _without_unknown_paths(experiment, tree)
     problems += unknown

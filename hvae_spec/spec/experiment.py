@@ -186,6 +186,9 @@ class MemberSpec(SpecModel):
         NoBearing("a replicate"),
     ] = 0
     """Seed of initialization, shuffling, binarization and noise."""
+    own_weights: str | None = None
+    """SHA-256 of weights that were saved as they are (`Model.save`): how they were trained is not said. Null: they were
+    trained as the rest says, as are those of all members of a grid."""
 
     @property
     def digests(self) -> "Digests":

@@ -5,8 +5,9 @@ import pytest
 
 import analysis
 from analysis import figures
-from analysis.figures.galleries import damaged_galleries, galleries, mosaic
+from analysis.figures.galleries import damaged_galleries, galleries
 from analysis.figures.pca import principal_components
+from hvae_spec.data.mosaic import mosaic
 
 
 def with_galleries(results, spec, outcome=None):

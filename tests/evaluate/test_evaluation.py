@@ -73,7 +73,7 @@ def test_what_a_model_is_measured_by_is_in_float32_whatever_its_training_was(mon
         model.record_statistics()
         x = model.test_images()
         model.evaluate(x, iw_samples=2)
-        kl_to_standard_normal(model.hierarchy, x)
+        kl_to_standard_normal(model.module, x)
         model.gallery()
         model.sample(2)
         model.reconstruct(x)

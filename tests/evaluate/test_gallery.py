@@ -173,7 +173,7 @@ def test_injecting_in_a_notebook():
     assert ((top.mean(0) - model.sample(2000).mean(0)).abs() < error).all()
     noise = Streams([1]).begin("injected samples").noise(1, 2000, UNITS)
     with torch.no_grad():
-        expected = model.hierarchy.generative.likelihood.mean(noise[0])[0, :, 0].T
+        expected = model.module.generative.likelihood.mean(noise[0])[0, :, 0].T
     torch.testing.assert_close(lower, expected)
     for layer in (0, 4):
         with pytest.raises(UserError, match=rf"layer {layer}: expected .* 1 \(nearest x\) to 3"):

@@ -49,6 +49,13 @@ def test_a_second_ctrl_c_says_what_it_waits_for_and_a_third_one_leaves(count, na
     assert done.stderr.count("Waiting for a thing to end. Ctrl-C once more leaves at once") == told
 
 
+def test_a_notebook_is_not_left_whatever_is_pressed():
+    text = WAITING.format(count=5, name="SIGINT").replace("Interruption()", "Interruption(may_leave=False)")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "\nWaiting for a thing to end.\n" * 4
+
+
 def test_a_terminal_that_is_closed_ends_nothing_and_the_former_handler_comes_back():
     before = signal.getsignal(signal.SIGHUP)
     with hangups_ignored():

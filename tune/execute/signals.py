@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -24,10 +25,15 @@ class Interrupted(BaseException):
 class Interruption:
     """Watches for SIGINT and SIGTERM while it is entered, and raises Interrupted: at once, or, within `deferred`, when
     `check` is next called. A second SIGINT says what is waited for, and a third one ends the process at once; further
-    SIGTERMs do nothing.
+    SIGTERMs do nothing. Signals come to the main thread alone: in another one it watches for nothing.
+
+    Args:
+        may_leave: whether a third SIGINT ends the process. A notebook's holds more than the run.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_leave: bool = True) -> None:
+        self.may_leave = may_leave
         self.number: int | None = None
         self.is_deferred = False
         self.waits_for = "files to be closed"
@@ -41,6 +47,8 @@ class Interruption:
         """What is said after Ctrl-C or SIGTERM while the end is waited for; empty before."""
         if self.number is None:
             return ""
+        if not self.may_leave:
+            return f"Waiting for {self.waits_for}."
         more = "once more" if self.pressed > 1 else "twice"
         return f"Waiting for {self.waits_for}. Ctrl-C {more} leaves at once; what is written is safe."
 
@@ -50,6 +58,8 @@ class Interruption:
 
     def arm(self) -> dict[signal.Signals, Any]:
         """Take the signals, again if a library has taken them since. Returns the handlers that had them."""
+        if not _is_main_thread():
+            return {}
         return {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __exit__(self, *_: object) -> None:
@@ -62,7 +72,7 @@ class Interruption:
             self.number = number
             if not self.is_deferred:
                 raise Interrupted(number)
-        elif number == signal.SIGINT and self.pressed > 2:
+        elif number == signal.SIGINT and self.pressed > 2 and self.may_leave:
             leave(128 + number)
         elif number == signal.SIGINT and not self.is_shown:
             # Past the buffer of sys.stderr: this may have come in the middle of a write to it.
@@ -97,9 +107,18 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def hangups_ignored() -> Iterator[None]:
-    """Within this context a terminal that is closed ends neither this process nor those that it starts."""
+    """Within this context a terminal that is closed ends neither this process nor those that it starts. Only the main
+    thread can see to that.
+    """
+    if not _is_main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield

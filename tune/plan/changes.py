@@ -29,7 +29,9 @@ def changes(index: Mapping[str, IndexedRecord], before: GridFile | None, needs: 
 
     """
     planned = {need.member.digests.training for need in needs}
-    left = {name: entry for name, entry in index.items() if entry.training not in planned}
+    others = {name: entry for name, entry in index.items() if entry.training not in planned}
+    # A user's own weights are of no grid.
+    left = {name: entry for name, entry in others.items() if "own_weights" not in entry.spec}
     if not left:
         return []
     continued = {need.extends.name for need in needs if need.extends is not None}
