@@ -11,6 +11,7 @@ from statsmodels.stats.anova import AnovaRM
 import analysis
 from analysis import tables
 from analysis.statistics import all_effects, answers, holm
+from analysis.statistics.contrasts import Outcomes
 from analysis.tables.answer import sentences
 
 SPEC = """
@@ -189,3 +190,26 @@ def test_the_best_cell_stands_with_those_that_cannot_be_told_from_it(question):
     assert sorted(cell.p_holm for cell in others) == pytest.approx(sorted(alike.values()))
     assert [cell.mean for cell in others] == pytest.approx(sorted((means[at] for at in alike), reverse=True))
     assert sentences(answer)[0].startswith("Best of 8 cells: VAE+BN, lr = 0.001, units = 6: ")
+
+
+def test_two_stages_of_seeds_share_their_rule_with_pooled_effects():
+    def members(values):
+        return pd.DataFrame(
+            {
+                "seed": range(len(values)),
+                "stage": [1 if seed < 3 else 2 for seed in range(len(values))],
+                "status": "finished",
+                "data_canonical": True,
+                "y": values,
+            }
+        )
+
+    values = np.random.default_rng(5).standard_normal((4, 6))
+    # The second place has a seed less.
+    outcomes = Outcomes([members(own) for own in (values[0], values[1], values[2][:5], values[3][:5])], "y")
+    found = outcomes.contrast([[(0, 1, 1)], [(2, 3, 1)]])
+    numbers = ((values[1] - values[0] + values[3] - values[2]) / 2)[:5]
+    se = numbers[:3].std(ddof=1) / np.sqrt(5)
+    assert (found["n"], found["df"], found["planned"], found["places"]) == (5, 2, 5, 2)
+    assert (found["mean"], found["se"]) == pytest.approx((numbers.mean(), se))
+    assert found["p"] == pytest.approx(2 * stats.t.sf(abs(numbers.mean()) / se, 2))
