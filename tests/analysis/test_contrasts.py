@@ -135,6 +135,23 @@ def test_a_place_that_lacks_a_seed_leaves_the_average_for_all_seeds_and_is_liste
     assert "batch normalization: off → on, 1 → 0" in text
 
 
+def test_an_effect_at_one_place_is_told_once(results):
+    spec = SPEC[: SPEC.index("  axes:")] + "  seeds: [0, 1, 2]\n"
+    results.grid(lambda member: results.result(member, value(member)), spec=spec, with_curves=False)
+    (answer,) = answers(analysis.load(results.root))
+    assert [(factor.name, factor.levels) for factor in answer.factors] == [("model.batch_norm", (False, True))]
+    numbers = VALUES[1, 0, 0] - VALUES[0, 0, 0]
+    test = stats.ttest_1samp(numbers, 0)
+    low, high = test.confidence_interval(0.95)
+    assert test.pvalue < 0.05
+    assert sentences(answer)[-1] == (
+        f"What holds, of 1 effect tested: batch normalization: off → on, {numbers.mean():+.2f} "
+        f"[{low:+.2f}, {high:+.2f}] (p = {test.pvalue:.3f} (of 1))."
+    )
+    # One table for each quantity: what is at one place is not averaged.
+    assert len(tables.paired_effects(analysis.load(results.root)).tables) == 2
+
+
 def test_seeds_that_no_place_has_yet_wait(results):
     results.grid(
         lambda member: results.result(member, value(member)) if member.seed < 2 else None, spec=SPEC, with_curves=False
