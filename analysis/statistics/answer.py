@@ -31,12 +31,15 @@ class BestCell:
     mean: float
     """Over its finished members."""
     low: float
-    """Of its 95% interval; NaN with a single member."""
+    """Lower end of its 95% interval; NaN with a single member."""
     high: float
+    """Upper end of it."""
     n: int
     """Finished members."""
     planned: int
+    """All members."""
     diverged: int
+    """Members that diverged."""
     difference: float
     """Mean of the best less its own, over the seeds that both have finished; 0 of the best itself."""
     p_holm: float

@@ -92,7 +92,9 @@ class Design:
     place: Mapping[str, Any]
     """`dataset`, and of several grids `grid`."""
     cells: tuple[Cell, ...]
+    """By depth, then in the order of the axes' values and of the variants."""
     factors: tuple[Factor, ...]
+    """The paper's first, then in the order of the spec."""
     pairs: Mapping[str, tuple[Pair, ...]]
     """By the name of the factor, each both ways round."""
     nested: frozenset[str]
