@@ -36,7 +36,7 @@ or have failed are counted, never averaged.
   tables/kl.{md,csv,tex}                    KL(q||p) by layer and variant; kl_standard_normal: to N(0, I) (Fig. 6a)
   tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
   tables/ais.{md,csv,tex}                   how far the bound is from the likelihood (annealed importance sampling)
-  tables/paired_effects.{md,csv,tex}        what batch normalization, warm-up and the ladder add, paired by seed
+  tables/paired_effects.{md,csv,tex}        what each factor adds: main effects, interactions, simple effects
   tables/detectable_effects.{md,csv,tex}    how small an effect the seeds can show (power of the paired t test)
   tables/seeds.{md,csv,tex}                 how wide intervals are, and how many seeds they take (two stages)
   tables/search.{md,csv,tex}                of a search: its points by their bound on the validation images
@@ -50,7 +50,7 @@ or have failed are counted, never averaged.
   figures/kl_standard_normal.{png,pdf}      KL of q(z_i|.) to N(0, I) by layer at the greatest depth (Fig. 6a)
   figures/injected.{png,pdf}                samples with z_i ~ N(0, I) injected at each layer (Fig. 6b)
   figures/latents.{png,pdf}                 principal components of z_i ~ q, colored by class (Fig. 7)
-  figures/paired_effects.{png,pdf}          what each of the paper's advances adds, by depth
+  figures/paired_effects.{png,pdf}          what each setting adds in which variants differ
   figures/bound_by_samples.{png,pdf}        the bound against K, and the effective sample size
   figures/reconstructions.{png,pdf}         test images and their reconstructions
   figures/prior_samples.{png,pdf}           samples of the models

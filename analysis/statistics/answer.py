@@ -16,9 +16,8 @@ import pandas as pd
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
 from analysis.statistics.effects import all_effects
-from analysis.statistics.factors import Design, designs
+from analysis.statistics.factors import Design, Factor, designs
 from hvae_spec.records.result import DONE
-from hvae_spec.spec.labels import GRID
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,15 @@ class BestCell:
     mean: float
     """Over its finished members."""
     low: float
-    """Of its 95% interval; NaN with a single member."""
+    """Lower end of its 95% interval; NaN with a single member."""
     high: float
+    """Upper end of it."""
     n: int
     """Finished members."""
     planned: int
+    """All members."""
     diverged: int
+    """Members that diverged."""
     difference: float
     """Mean of the best less its own, over the seeds that both have finished; 0 of the best itself."""
     p_holm: float
@@ -52,12 +54,14 @@ class Answer:
     """`dataset`, and of several grids `grid`."""
     quantity: str
     """The column of `Frames.members` that it is about."""
+    factors: tuple[Factor, ...]
+    """What varies, each with its levels: what was asked."""
     cells: int
     """Cells with a finished member, among which the best are."""
     best: tuple[BestCell, ...]
     """The best and those that cannot be told from it, by their means; empty without a finished member."""
     tested: int
-    """Effects with a p value."""
+    """Effects with a p value. The simple effect at a factor's only place is the main effect, and is counted once."""
     effects: pd.DataFrame
     """The rows of `all_effects` that hold: main effects, interactions, named contrasts, and then simple effects."""
     lost: pd.DataFrame
@@ -87,13 +91,16 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     here = np.logical_and.reduce([table[key] == value for key, value in design.place.items()])
     own = table[here]
     order = {kind: place for place, kind in enumerate(("named", "main", "interaction", "simple"))}
+    alone = own.loc[(own["kind"] == "main") & (own["all_places"] == 1), "factor"]
+    own = own[(own["kind"] != "simple") | ~own["factor"].isin(alone)]
     own = own.sort_values("kind", key=lambda kinds: kinds.map(order), kind="stable")
     statuses = pd.concat([cell.members["status"] for cell in design.cells]).astype(str)
     missing = statuses[statuses != "finished"].value_counts(sort=False)
     best = tuple(_best(design, quantity))
     return Answer(
-        place={key: value for key, value in design.place.items() if key in ("dataset", GRID)},
+        place=design.place,
         quantity=quantity,
+        factors=design.factors,
         cells=sum(bool((cell.members["status"] == "finished").any()) for cell in design.cells),
         best=best,
         tested=int(own["p"].notna().sum()),

@@ -29,7 +29,7 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Factor as PaperFactor
 from hvae_spec.spec.fields import Path, SpecField, choices_with_settings, fields, paths_affecting
-from hvae_spec.spec.grid import parse_path
+from hvae_spec.spec.grid import SECTIONS, parse_path
 from hvae_spec.spec.labels import GRID, layers_text, level_label
 from hvae_spec.spec.report import ReportSpec
 
@@ -95,7 +95,9 @@ class Design:
     axes: Mapping[str, str]
     """The further axes, see `Frames.axes`."""
     cells: tuple[Cell, ...]
+    """By depth, then in the order of the axes' values and of the variants."""
     factors: tuple[Factor, ...]
+    """The paper's first, then in the order of the spec."""
     pairs: Mapping[str, tuple[Pair, ...]]
     """By the name of the factor, each both ways round."""
     nested: frozenset[str]
@@ -196,8 +198,7 @@ def _design(place: dict[str, Any], members: pd.DataFrame, axes: Sequence[str], f
             whole[np.ix_(block, block)] = found
     by_name = [axis for axis in axes if _set_by_axis(axis, cells, differ)]
     total = sum((matrix.astype(int) for matrix in differ.values()), np.zeros((count, count), dtype=int))
-    depths = np.array([cell.labels["depth"] for cell in cells])
-    alone = (total == 1) & (depths[:, None] == depths)
+    alone = total == 1
     known = np.array([cell.tree is not None for cell in cells])
     alone &= known[:, None] & known
     factors, pairs = [], {}
@@ -345,23 +346,32 @@ def _set_by_axis(axis: str, cells: Sequence[Cell], differ: dict[str, NDArray[np.
         Whether it is one.
 
     """
+    depths = np.array([cell.labels["depth"] for cell in cells])
+    apart = {axis} if _has_depth_of_its_own(cells) else {axis, "depth"}
+    if axis.partition(".")[0] in SECTIONS and axis != ".".join(LAYERS):
+        apart = {axis}
     values = [_text(cell.labels[axis]) for cell in cells]
-    rests = [_text([value for name, value in cell.labels.items() if name != axis]) for cell in cells]
+    rests = [_text([value for name, value in cell.labels.items() if name not in apart]) for cell in cells]
     places = {place: index for index, place in enumerate(zip(rests, values, strict=True))}
     # Of a pair of cells, the second at the first one's value of the axis; -1 where there is no such cell.
     elsewhere = np.array([[places.get((rest, value), -1) for rest in rests] for value in values])
     own = np.arange(len(cells))
     moves = elsewhere != own
     only = moves & (elsewhere == own[:, None])
+    is_deeper = only & (depths[:, None] != depths)
     sets = [name for name, matrix in differ.items() if (matrix & only).any()]
-    if not sets or sets == [axis]:
+    if not is_deeper.any() and sets in ([], [axis]):
         return False
     for name in sets:
         at_first = np.where(elsewhere >= 0, differ[name][own[:, None], elsewhere], False)
         differ[name] = np.where(moves, at_first | at_first.T, differ[name])
-    depths = np.array([cell.labels["depth"] for cell in cells])
-    differ[axis] = moves & (depths[:, None] == depths)
+    differ[axis] = (moves & (depths[:, None] == depths)) | is_deeper
     return True
+
+
+def _has_depth_of_its_own(cells: Sequence[Cell]) -> bool:
+    """Whether the grid varies the depth by itself, and not through what else sets the layers."""
+    return len({_text({**cell.labels, "depth": None}) for cell in cells}) < len(cells)
 
 
 def _levels(name: str, cells: Sequence[Cell]) -> list[Any]:

@@ -32,12 +32,12 @@ def _sentences(answer: Answer) -> Iterator[str]:
         if others:
             which = _listed([_cell(cell) for cell in others])
             yield f"Not to be told from it: {which}."
-    if len(answer.effects):
-        rows = answer.effects.to_dict("records")
+    rows = answer.effects.to_dict("records")
+    if rows:
         texts = [f"{effect_text(row)}{_place(row)}, {value_text(row)} ({p_text(row)})" for row in rows]
-        yield f"What holds, of {answer.tested} effects tested: {_listed(texts)}."
+        yield f"What holds, of {_count(answer)}: {_listed(texts)}."
     elif answer.tested:
-        yield f"Of {answer.tested} effects tested, none holds."
+        yield f"Of {_count(answer)}, none holds."
     lost = answer.lost[answer.lost["kind"] != "interaction"].to_dict("records")
     pooled = [row for row in lost if row["kind"] == "main"] or lost
     if pooled:
@@ -54,6 +54,10 @@ def _cell(cell: BestCell) -> str:
     """`VAE+BN, L = 3: -82.14 [-82.50, -81.78] (3)`."""
     interval = "" if np.isnan(cell.low) else f" [{cell.low:.2f}, {cell.high:.2f}]"
     return f"{cell.words}: {cell.mean:.2f}{interval} ({counts_text(cell.n, cell.planned)})"
+
+
+def _count(answer: Answer) -> str:
+    return f"{answer.tested} effect{'s' * (answer.tested > 1)} tested"
 
 
 def _place(row: Mapping[Any, Any]) -> str:

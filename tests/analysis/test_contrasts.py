@@ -11,6 +11,7 @@ from statsmodels.stats.anova import AnovaRM
 import analysis
 from analysis import tables
 from analysis.statistics import all_effects, answers, holm
+from analysis.statistics.contrasts import Outcomes
 from analysis.tables.answer import sentences
 
 SPEC = """
@@ -134,6 +135,23 @@ def test_a_place_that_lacks_a_seed_leaves_the_average_for_all_seeds_and_is_liste
     assert "batch normalization: off → on, 1 → 0" in text
 
 
+def test_an_effect_at_one_place_is_told_once(results):
+    spec = SPEC[: SPEC.index("  axes:")] + "  seeds: [0, 1, 2]\n"
+    results.grid(lambda member: results.result(member, value(member)), spec=spec, with_curves=False)
+    (answer,) = answers(analysis.load(results.root))
+    assert [(factor.name, factor.levels) for factor in answer.factors] == [("model.batch_norm", (False, True))]
+    numbers = VALUES[1, 0, 0] - VALUES[0, 0, 0]
+    test = stats.ttest_1samp(numbers, 0)
+    low, high = test.confidence_interval(0.95)
+    assert test.pvalue < 0.05
+    assert sentences(answer)[-1] == (
+        f"What holds, of 1 effect tested: batch normalization: off → on, {numbers.mean():+.2f} "
+        f"[{low:+.2f}, {high:+.2f}] (p = {test.pvalue:.3f} (of 1))."
+    )
+    # One table for each quantity: what is at one place is not averaged.
+    assert len(tables.paired_effects(analysis.load(results.root)).tables) == 2
+
+
 def test_seeds_that_no_place_has_yet_wait(results):
     results.grid(
         lambda member: results.result(member, value(member)) if member.seed < 2 else None, spec=SPEC, with_curves=False
@@ -189,3 +207,26 @@ def test_the_best_cell_stands_with_those_that_cannot_be_told_from_it(question):
     assert sorted(cell.p_holm for cell in others) == pytest.approx(sorted(alike.values()))
     assert [cell.mean for cell in others] == pytest.approx(sorted((means[at] for at in alike), reverse=True))
     assert sentences(answer)[0].startswith("Best of 8 cells: VAE+BN, lr = 0.001, units = 6: ")
+
+
+def test_two_stages_of_seeds_share_their_rule_with_pooled_effects():
+    def members(values):
+        return pd.DataFrame(
+            {
+                "seed": range(len(values)),
+                "stage": [1 if seed < 3 else 2 for seed in range(len(values))],
+                "status": "finished",
+                "data_canonical": True,
+                "y": values,
+            }
+        )
+
+    values = np.random.default_rng(5).standard_normal((4, 6))
+    # The second place has a seed less.
+    outcomes = Outcomes([members(own) for own in (values[0], values[1], values[2][:5], values[3][:5])], "y")
+    found = outcomes.contrast([[(0, 1, 1)], [(2, 3, 1)]])
+    numbers = ((values[1] - values[0] + values[3] - values[2]) / 2)[:5]
+    se = numbers[:3].std(ddof=1) / np.sqrt(5)
+    assert (found["n"], found["df"], found["planned"], found["places"]) == (5, 2, 5, 2)
+    assert (found["mean"], found["se"]) == pytest.approx((numbers.mean(), se))
+    assert found["p"] == pytest.approx(2 * stats.t.sf(abs(numbers.mean()) / se, 2))

@@ -1,5 +1,7 @@
 """What is a factor of a grid: every field in which two cells differ alone, by what their specs read."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -103,6 +105,30 @@ def test_an_axis_that_sets_several_fields_is_one_factor():
     # Two levels beside the reference, each at two places; and with batch normalization an interaction of each.
     assert [step[0] for step in steps(frames)].count("layers") == 4
     assert [step[0] for step in steps(frames, "interaction")] == ["batch normalization × layers"] * 2
+
+
+def test_an_axis_that_sets_the_depth_is_one_factor():
+    axis = "model.layers: [[{units: 4, mlp: [8]}], [{units: 4, mlp: [8]}, {units: 2, mlp: [4]}]]"
+    frames = of(f"{{variants: {{VAE: {{}}, VAE+BN: {{model.batch_norm: true}}}}, axes: {{{axis}}}}}")
+    assert [(effect, one, two) for effect, *_, one, two in steps(frames)] == [
+        *[("batch normalization", "VAE", "VAE+BN")] * 2,
+        *[("layers", name, name) for name in ("VAE", "VAE+BN")],
+    ]
+    assert len(steps(frames, "interaction")) == 1
+
+
+def test_what_a_variant_keeps_at_all_values_of_an_axis_is_a_difference_of_its_own():
+    layers = "[[{units: 4, mlp: [8]}, {units: 2, mlp: [4]}], [{units: 8, mlp: [16]}, {units: 4, mlp: [8]}]]"
+    frames = of(f"{{variants: {{plain: {{}}, other: {{training.batch_size: 64}}}}, axes: {{model.layers: {layers}}}}}")
+    specs = copy.deepcopy(dict(frames.specs))
+    for digest in frames.members.loc[frames.members["variant"] == "other", "digest"]:
+        specs[digest]["training"]["batch_size"] = 32
+        for layer in specs[digest]["model"]["layers"]:
+            layer["units"] = 9
+    (design,) = designs(replace(frames, specs=specs))
+    # The axis sets units and widths of `plain`, and the widths of `other`.
+    assert [factor.name for factor in design.factors] == ["model.layers.units", "model.layers"]
+    assert [len(design.pairs[factor.name]) for factor in design.factors] == [4, 4]
 
 
 def test_a_factor_of_several_levels_is_compared_with_its_reference():
