@@ -13,6 +13,7 @@ from analysis.columns import FACTORS
 from analysis.figures import FIGURES, caption
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
+from analysis.layout import layout
 
 RESOLUTION = 200
 """Dots per inch of the PNG files."""
@@ -41,7 +42,8 @@ def render(frames: Frames) -> Iterator[Drawing]:
 
     """
     for name, figure_of in FIGURES.items():
-        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups():
+        across = layout(frames).axes if name == "log_likelihood" else ()
+        for group in (frames.as_variants(FACTORS) if name == "paired_effects" else frames).groups(across):
             files = _files(partial(figure_of, group.frames))
             if files is not None:
                 stem = f"{name}-{group.slug}" if group.slug else name

@@ -236,13 +236,13 @@ def _layout_problems(experiment: Experiment, tree: Node) -> Iterator[Problem]:
 
     As exclusions, they are not held against axes that were replaced over their head.
     """
-    axes = [axis for axis in experiment.grid.axes if axis != "data.dataset"]
-    known = ["depth", "variant", "dataset", *axes]
+    # Every data set has a table and a figure of its own.
+    known = ["depth", "variant", *(axis for axis in experiment.grid.axes if axis != "data.dataset")]
     taken: dict[str, str] = {}
     for place, factor in experiment.report.layout.places.items():
         path: Loc = ("report", "layout", place)
         if factor not in known and _is_held(tree, path, factor):
-            near = "dataset" if factor == "data.dataset" else closest(factor, known)
+            near = closest(factor, known)
             message = f"report.layout.{place}: {shorten(repr(factor), 80)} is no factor of the grid"
             problem = Problem("invalid", tree.locate(path), message, f"one of {', '.join(known)}", near)
             yield at_look_alike(problem, factor)

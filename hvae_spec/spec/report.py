@@ -13,7 +13,7 @@ TOLERANCE, TOLERANCES = 0.3, {"norb": 30.0}
 
 
 FactorName = Annotated[str, Field(min_length=1)]
-"""`variant`, `depth`, `dataset`, or an axis of the grid as `grid.axes` names it."""
+"""`variant`, `depth`, or an axis of the grid as `grid.axes` names it."""
 
 
 class Layout(SpecModel):

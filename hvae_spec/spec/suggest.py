@@ -88,8 +88,7 @@ def closest_paths(error: UnknownPathError) -> list[str]:
     last, near = parts[-1], closest(parts[error.position], error.known)
     if near and len(parts) > 1:
         return [".".join([*parts[: error.position], near, *parts[error.position + 1 :]])]
-    every = [
-        path for paths in _all_paths().values() for path in paths if "." in path and path.partition(".")[0] in SECTIONS
-    ]
+    every = [path for paths in _all_paths().values() for path in paths if "." in path]
+    every = [path for path in every if path.partition(".")[0] in SECTIONS]
     places = [path for path in every if path.rsplit(".", 1)[-1] == last]
     return places or list(filter(None, [closest(error.path, every)]))

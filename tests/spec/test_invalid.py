@@ -133,7 +133,7 @@ TABLE = [
         grid("axes: {data.dataset: [digits, mnist]}") + "report: {layout: {facet: data.dataset}}\n",
         "data.dataset}}",
         "report.layout.facet: 'data.dataset' is no factor",
-        "dataset",
+        "",
     ),
     (edited(more="report: {layout: {y: depth}}\n"), "y: depth", "unknown key 'y' in report.layout", ""),
     (edited(more="report: {question: 5}\n"), "5}", "report.question: 5 is not valid", "'5'"),
