@@ -118,6 +118,10 @@ class Frames:
         """Columns of the further axes of the grid; of several grids, which one it is, is none."""
         return tuple(column for column, path in self.axes.items() if path != GRID)
 
+    def columns(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """The columns of the axes at some paths, as far as the grid has such axes."""
+        return tuple(column for column, path in self.axes.items() if path in paths)
+
     @property
     def planned(self) -> "Frames":
         """Without the records that the grid no longer plans."""
@@ -169,10 +173,10 @@ class Frames:
         """The planned members apart by data set and by place on the further axes: one table or figure each.
 
         Args:
-            across: paths of axes that do not make groups of their own.
+            across: columns of axes that do not make groups of their own.
 
         """
-        axes = {column: path for column, path in self.axes.items() if path not in across}
+        axes = [column for column in self.axes if column not in across]
         frames, keys = self.planned, ["dataset", *axes]
         places = frames.members[keys].drop_duplicates()
         taken: set[str] = set()

@@ -28,7 +28,7 @@ DESCRIPTION = """\
 Rebuild the tables and figures of a grid from its records, whatever its state. Members that are missing, have diverged
 or have failed are counted, never averaged.
 
-  tables/test_log_likelihood.{md,csv,tex}   by depth and variant, mean and standard error over seeds
+  tables/test_log_likelihood.{md,csv,tex}   by depth, variant and axes, mean and standard error over seeds
   tables/active_units.{md,csv,tex}          by layer and variant, one table per depth
   tables/table_1.{md,csv,tex}               the paper's Table 1, 2 or 3 with ours beside the published values;
     table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
@@ -57,7 +57,9 @@ or have failed are counted, never averaged.
   figures/search.{png,pdf}                  of a search: every setting against the bound on the validation images
   report.html                               all of it, with settings, data and machines, on one page
 
-A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
+With further axes, the table test_log_likelihood and its figure are by all factors that vary (report.layout of the spec
+says where, or analysis.layout chooses), and the others are one for each place on the axes, named after it; so are those
+of each data set. Of a folder with several grids
 (specs/paper.yaml), tables/ holds the paper's tables from all of them, grids/NAME/ the tables and figures of each, and
 report.html everything. So do several folders, whose grids stand side by side, each member once; --out says where."""
 FAILURE = "report_failure.txt"

@@ -11,7 +11,8 @@ caption. Figures are made without pyplot, so that drawing them never disturbs th
 
 | module | functions |
 |:--|:--|
-| `curves` | `log_likelihood` (Fig. 3), `learning_curves` (Fig. 4) |
+| `by_factors` | `log_likelihood` (Fig. 3; it takes the whole of a data set, and shows the axes, too) |
+| `curves` | `learning_curves` (Fig. 4) |
 | `layers` | `active_units` (Table 2), `unit_kl` (Fig. 5), `kl_standard_normal` (Fig. 6a) |
 | `images` | `injected` (Fig. 6b), `reconstructions`, `prior_samples` |
 | `pca` | `latents` (Fig. 7) |
@@ -25,7 +26,8 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from analysis.figures.curves import learning_curves, log_likelihood
+from analysis.figures.by_factors import log_likelihood
+from analysis.figures.curves import learning_curves
 from analysis.figures.effects import bound_by_samples, paired_effects
 from analysis.figures.images import injected, prior_samples, reconstructions
 from analysis.figures.layers import active_units, kl_standard_normal, unit_kl

@@ -1,11 +1,10 @@
-"""Log-likelihoods: by depth (Fig. 3) and over epochs (Fig. 4)."""
+"""Log-likelihoods over epochs (Fig. 4)."""
 
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,13 +20,12 @@ from analysis.figures.style import (
     empty_figure,
     greatest_depth,
     legend_entry,
-    offset,
+    mark_diverged,
     title_text,
     variant_styles,
 )
 from analysis.frames import Frames
-from analysis.paper import published
-from analysis.statistics import cells, mean_over_seeds
+from analysis.statistics import mean_over_seeds
 
 MAX_MARKERS = 20
 """Markers per curve: enough to distinguish it from others without colors."""
@@ -39,83 +37,6 @@ FINAL_SIZE = 6.5
 """Size of the marker of a final evaluation."""
 LINES = {"train_bound_beta_1": ("-", 1.3), **dict.fromkeys(MEASURED, ("--", 1.3)), "train_bound": ("-.", 0.7)}
 """The quantities of learning curves, and the style and width of their lines."""
-
-
-def log_likelihood(frames: Frames) -> Figure | None:
-    """Test log-likelihood by depth, a line per variant (Fig. 3 of the paper).
-
-    Bars are the standard error over seeds, faint dots the seeds. Hollow markers are the paper's published values. A
-    cross at the bottom marks a depth at which members diverged; they are excluded from the mean.
-    """
-    members = frames.members
-    finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
-    if greatest_depth(frames, finished) is None:
-        return None
-    with mpl.rc_context(STYLE):
-        figure = empty_figure(*SIZE)
-        axes = figure.subplots()
-        styles = variant_styles(members)
-        means = cells(members, ["depth", "variant"])
-        paper = _published(members)
-        for place, (name, style) in enumerate(styles.items()):
-            shift = offset(place, len(styles))
-            _draw_seeds(axes, finished[finished["variant"] == name], style, shift)
-            _draw_means(axes, means[means["variant"] == name].sort_values("depth"), style, shift)
-            theirs = paper[paper["variant"] == name].sort_values("depth")
-            if len(theirs):
-                hollow: dict[str, Any] = {"mfc": "none", "color": style.color, "ms": 6.5, "mew": 1.2}
-                axes.plot(theirs["depth"] + shift, theirs["value"], style.marker, **hollow)
-            _mark_diverged(axes, means[(means["variant"] == name) & (means["diverged"] > 0)]["depth"] + shift, style)
-        handles = [legend_entry(style, name) for name, style in styles.items()]
-        if len(paper):
-            label = _published_label(members, paper)
-            handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec="0.3", ms=6.5, label=label))
-        if (means["diverged"] > 0).any():
-            handles.append(Line2D([], [], color="0.3", marker="x", ms=6, mew=1.6, ls="", label="diverged members"))
-        axes.set(xlabel="number of stochastic layers L", ylabel="test log-likelihood (nats)")
-        axes.set_xticks(sorted(members["depth"].unique()))
-        add_legend(figure, handles)
-        add_title(figure, title_text(frames))
-    return figure
-
-
-def _draw_seeds(axes: Axes, seeds: pd.DataFrame, style: VariantStyle, shift: float) -> None:
-    x, y = seeds["depth"] + shift, seeds["test_log_likelihood"]
-    axes.plot(x, y, ".", color=style.color, alpha=0.4, ms=5, mew=0, zorder=1)
-
-
-def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float) -> None:
-    x = means["depth"] + shift
-    axes.errorbar(x, means["mean"], means["se"], color=style.color, capsize=2.5, lw=1.4, elinewidth=1.1, fmt="-")
-    axes.plot(x, means["mean"], style.marker, color=style.color, ms=4.5)
-
-
-def _mark_diverged(axes: Axes, x: "pd.Series[float]", style: VariantStyle) -> None:
-    """A cross at the bottom of the axes at each x."""
-    bottom = axes.get_xaxis_transform()
-    axes.plot(x, np.full(len(x), 0.03), "x", color=style.color, ms=6, mew=1.6, transform=bottom)
-
-
-def _published(members: pd.DataFrame) -> pd.DataFrame:
-    """The paper's values for the cells that are here: `depth`, `value`, and `variant` as this grid calls it."""
-    paper = published.log_likelihoods(str(members["dataset"].iloc[0]))
-    ours = members[["depth", "variant"]].assign(paper=published.variants(members))
-    # A fine-tuned member has values of its own, in Table 1.
-    ours = ours[~published.is_fine_tuned(members)].drop_duplicates()
-    return ours.merge(paper.rename(columns={"variant": "paper"}), on=["depth", "paper"])
-
-
-def has_published(members: pd.DataFrame) -> bool:
-    """Whether the paper has values for any of these members' cells, all of one data set."""
-    return not _published(members).empty
-
-
-def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """The legend's entry, which says whether the published values were obtained differently (`published.unlike`)."""
-    ours = members[~published.is_fine_tuned(members)].merge(paper[["depth", "variant", "paper"]])
-    by_cell = ours.groupby(["depth", "variant", "paper"], observed=True)
-    alike = not any(published.unlike(own, str(own["paper"].iloc[0])) for _, own in by_cell)
-    return "published" if alike else "published (data, budget or model differ)"
 
 
 def learning_curves(frames: Frames) -> Figure | None:
@@ -171,7 +92,7 @@ def _draw_diverged(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Non
         curve = member.dropna(subset=["train_bound_beta_1"])
         line: dict[str, Any] = {"color": style.color, "lw": 1, "ms": 3, "markevery": _marker_interval(curve)}
         axes.plot(curve["epoch"], curve["train_bound_beta_1"], f":{style.marker}", **line)
-        _mark_diverged(axes, member["epoch"].tail(1), style)
+        mark_diverged(axes, member["epoch"].tail(1), style)
 
 
 def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Iterator[pd.DataFrame]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.curves import has_published
+from analysis.figures.by_factors import has_published
 from analysis.frames import Frames
 from analysis.statistics import cells, mean_over_seeds
 

@@ -15,6 +15,7 @@ from analysis.figures import FIGURES
 from analysis.figures.descriptions import HEADINGS, caption, shown
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
+from analysis.layout import layout
 from analysis.tables.search import RUNG
 from hvae_spec.spec.grid import TRIAL
 
@@ -68,7 +69,8 @@ def render(frames: Frames) -> Iterator[Drawing]:
         if (name == SEARCH) != (frames.search is not None):
             # A search is drawn as a whole, and not point by point.
             continue
-        for group in _shown_by(name, frames).groups():
+        across = layout(frames).axes if name == "log_likelihood" else ()
+        for group in _shown_by(name, frames).groups(across):
             digests = behind(group.frames)
             files = _files(partial(figure_of, group.frames), digests)
             if files is not None:

@@ -2,12 +2,14 @@
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -68,12 +70,16 @@ def variant_styles(members: pd.DataFrame) -> dict[str, VariantStyle]:
         members: one row per member, as `Frames.members`.
 
     """
-    names = [str(name) for name in members["variant"].cat.categories]
+    every = styles([str(name) for name in members["variant"].cat.categories])
+    return {name: style for name, style in every.items() if (members["variant"] == name).any()}
+
+
+def styles(names: Sequence[str]) -> dict[str, VariantStyle]:
+    """A style for each of some names, in their order."""
     palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
     return {
         name: VariantStyle(palette[place], MARKERS[place % len(MARKERS)], HATCHES[place % len(HATCHES)])
         for place, name in enumerate(names)
-        if (members["variant"] == name).any()
     }
 
 
@@ -134,10 +140,19 @@ def title_text(frames: Frames, *details: str) -> str:
     The title names files that are not the distributor's and images that were left out.
     """
     group = next(frames.groups(), None)
-    if group is None:
-        return ", ".join(details)
+    return ", ".join([subject_text(group.title, frames) if group else "", *details]).removeprefix(", ")
+
+
+def subject_text(subject: str, frames: Frames) -> str:
+    """What a figure shows, with what is said of its data: files that are not the distributor's, images left out."""
     caveats = [*["not the distributor's files"] * not_canonical(frames.members), *limits(frames.members)]
-    return ", ".join([group.title + f" ({', '.join(caveats)})" * bool(caveats), *details])
+    return subject + f" ({', '.join(caveats)})" * bool(caveats)
+
+
+def mark_diverged(axes: Axes, x: "pd.Series[float]", style: VariantStyle) -> None:
+    """A cross at the bottom of the axes at each x."""
+    bottom = axes.get_xaxis_transform()
+    axes.plot(x, np.full(len(x), 0.03), "x", color=style.color, ms=6, mew=1.6, transform=bottom)
 
 
 def wrap(name: str, width: int = 14) -> str:

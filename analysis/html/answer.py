@@ -23,8 +23,8 @@ def question(frames: Frames) -> str:
         `How does the test log-likelihood on mnist depend on depth, batch normalization, warm-up and ladder?`
 
     """
-    if asked := getattr(frames.report, "question", None):
-        return asked
+    if frames.report.question is not None:
+        return frames.report.question
     found = list(designs(frames))
     names = dict.fromkeys(factor.words for design in found for factor in design.factors)
     depth = ["depth"] if any(design.varies_in_depth for design in found) else []

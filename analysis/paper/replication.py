@@ -38,7 +38,7 @@ DIFFERENCES = "A letter marks what differs from the published number's data, bud
 def table_1(frames: Frames) -> TableSet:
     """Test log-likelihood (nats per image) of fine-tuned five-layer models on MNIST, by inference style, M and K."""
     tables, tidies = [], []
-    for group, known in answering(frames, ("mnist",), across=SAMPLES):
+    for group, known in answering(frames, ("mnist",), across=frames.columns(SAMPLES)):
         models = (known["depth"] == 5) & known["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
         members = known[models & known["fine_tuning"].isin(FINE_TUNING)]
         if (members["fine_tuning"] == "none").all():

@@ -59,7 +59,7 @@ def verdicts(frames: Frames, table_sets: Sequence[TableSet]) -> TableSet:
     tidies: list[pd.DataFrame] = []
     for table_set in table_sets:
         tidy = table_set.tidy
-        for group in frames.groups(SAMPLES if table_set.name == "table_1" else ()):
+        for group in frames.groups(frames.columns(SAMPLES) if table_set.name == "table_1" else ()):
             rows = group.rows(tidy)
             rows = rows[rows["published"].notna()]
             if rows["n"].any():

@@ -33,7 +33,7 @@ def paired_effects(frames: Frames) -> TableSet:
     found = {quantity: effects.all_effects(frames, quantity) for quantity in QUANTITIES}
     tables = []
     for quantity, words in QUANTITIES.items():
-        for group in frames.groups(across=[frames.axes[column] for column in frames.varied]):
+        for group in frames.groups(across=frames.varied):
             own = group.rows(found[quantity])
             footnotes = grid_footnotes(frames, group.frames)
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]

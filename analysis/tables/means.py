@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames
+from analysis.layout import Layout, known, layout, levels
 from analysis.statistics import over_seeds
 from analysis.tables.building import by_depth, mean_table
 from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
@@ -13,20 +14,36 @@ from analysis.tables.table import ABSENT, TableSet
 
 
 def log_likelihood(frames: Frames) -> TableSet:
-    """Test log-likelihood by depth and variant, in nats per image: one table per data set and place on further axes."""
-    tables = []
-    for group in frames.groups():
-        cells = over_seeds.cells(group.frames.members, ["depth", "variant"])
+    """Test log-likelihood in nats per image: one table per data set, by depth and variant, or, with further axes, by
+    all factors of the grid that vary, as `analysis.layout` places them.
+    """
+    tables, places = [], layout(frames)
+    for group in frames.groups(places.axes):
         tables.append(
             mean_table(
-                ("Test log-likelihood (nats per image)", group.title),
-                "L",
-                cells.assign(row=cells["depth"].astype(str)).sort_values("depth", kind="stable"),
+                ("Test log-likelihood (nats per image)", places.subject(group)),
+                places.row_heading,
+                _placed(group.frames.members, places),
                 (*bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames)),
             )
         )
     by = ["dataset", *frames.factors, "depth", "variant"]
     return TableSet("test_log_likelihood", tuple(tables), over_seeds.cells(frames.planned.members, by))
+
+
+def _placed(members: pd.DataFrame, places: Layout) -> pd.DataFrame:
+    """The cells of the members, in the order of the table's rows, with `row` and, as `variant`, the table's column."""
+    members = known(members, places.axes)
+    cells = over_seeds.cells(members, [*places.rows, places.color])
+    ranks = {
+        factor: cells[factor].map({level: rank for rank, level in enumerate(levels(members, factor))}).astype(int)
+        for factor in places.rows
+    }
+    cells = cells.loc[pd.DataFrame(ranks).sort_values(list(ranks), kind="stable").index]
+    columns = [places.label(places.color, level) for level in levels(members, places.color)]
+    shown = [places.label(places.color, level) for level in cells[places.color]]
+    rows = [places.row(record) for record in cells.to_dict("records")]
+    return cells.assign(row=rows, variant=pd.Categorical(shown, categories=columns, ordered=True))
 
 
 def active_units(frames: Frames) -> TableSet:

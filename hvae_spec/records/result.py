@@ -305,9 +305,19 @@ class PlannedMember(FileModel):
     that of the member that was trained."""
 
 
+class LayoutSettings(FileModel):
+    """`report.layout` of a spec."""
+
+    x: Text | None = None
+    color: Text | None = None
+    facet: Text | None = None
+
+
 class ReportSettings(FileModel):
     """`report` of a spec. Null: as by default, as in files of before there was this."""
 
+    question: Text | None = None
+    layout: LayoutSettings = LayoutSettings()
     tolerance: Tolerance = None
     active_units_tolerance: Tolerance = None
     reference: dict[str, Any] = {}

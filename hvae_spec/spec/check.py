@@ -1,7 +1,7 @@
 """Whether an experiment is consistent: paths that name no field, cells that cannot be, exclusions of nothing."""
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -71,6 +71,8 @@ def check(
         problems += _exclusion_problems(experiment, tree, labels)
     if not faulty:
         problems += _report_problems(experiment, tree, cells)
+    if not any(path[:1] in (("grid",), ("report",)) for path in faulty):
+        problems += _layout_problems(experiment, tree)
     if not problems and not faulty:
         problems = _same_model_problems(experiment, cells, tree)
     if not cells and not problems:
@@ -304,6 +306,27 @@ def _unknown_levels(
         problem = Problem("inconsistent", tree.locate(path), message, expected, near)
         problems.append(at_look_alike(problem, str(value)))
     return problems
+
+
+def _layout_problems(experiment: Experiment, tree: Node) -> Iterator[Problem]:
+    """Places of `report.layout` that name no factor of the grid, or one that has another place.
+
+    As exclusions, they are not held against axes that were replaced over their head.
+    """
+    # Every data set has a table and a figure of its own.
+    known = ["depth", "variant", *(axis for axis in experiment.grid.axes if axis != "data.dataset")]
+    taken: dict[str, str] = {}
+    for place, factor in experiment.report.layout.places.items():
+        path: Loc = ("report", "layout", place)
+        if factor not in known and _is_held(tree, path, factor):
+            near = closest(factor, known)
+            message = f"report.layout.{place}: {shorten(repr(factor), 80)} is no factor of the grid"
+            problem = Problem("invalid", tree.locate(path), message, f"one of {', '.join(known)}", near)
+            yield at_look_alike(problem, factor)
+        elif factor in taken:
+            message = f"{factor} is both report.layout.{taken[factor]} and report.layout.{place}"
+            yield Problem("inconsistent", tree.locate(path), message, "another factor, or null")
+        taken.setdefault(factor, place)
 
 
 def _is_held(tree: Node, path: Loc, factor: str) -> bool:

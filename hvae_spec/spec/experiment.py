@@ -395,7 +395,8 @@ class Experiment(SpecModel):
     evaluation: EvaluationSpec = EvaluationSpec()
     """Measurement."""
     report: ReportSpec = ReportSpec()
-    """How the report judges ours beside the published values: `{tolerance: 0.3}`. It changes no member."""
+    """What the report is to answer, how it lays out the results and how it judges ours beside the published values:
+    `{layout: {x: depth}, tolerance: 0.3}`. It changes no member."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
     search: SearchSpec | None = None

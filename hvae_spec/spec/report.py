@@ -13,8 +13,33 @@ TOLERANCE, TOLERANCES = 0.3, {"norb": 30.0}
 Compared = Annotated[list[Any], Field(min_length=2, max_length=2)]
 
 
+FactorName = Annotated[str, Field(min_length=1)]
+"""`variant`, `depth`, or an axis of the grid as `grid.axes` names it."""
+
+
+class Layout(SpecModel):
+    """Which factors of the grid stand where in the table and the figure over the axes."""
+
+    x: FactorName | None = None
+    """The factor along the horizontal axis of the figure and down the rows of the table. Null: it is chosen."""
+    color: FactorName | None = None
+    """The factor that lines differ in by color and marker; its levels are columns of the table. Null: it is chosen."""
+    facet: FactorName | None = None
+    """The factor of which every level has a panel of its own. Null: it is chosen."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The factors that are given a place, by its name."""
+        return {place: factor for place, factor in self if factor is not None}
+
+
 class ReportSpec(SpecModel):
-    """What is asked of the results, and how ours are judged beside the published values."""
+    """What is asked of the grid, how its results are laid out, and how ours are judged beside the published values."""
+
+    question: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """What the grid is to answer, in the author's words. Null: it is derived from the factors of the grid."""
+    layout: Layout = Layout()
+    """Which factors stand where: `{x: training.optimizer.adam.lr, color: variant}`. What is not named is chosen."""
 
     tolerance: Annotated[Positive | None, COMPARED] = None
     """How far a test log-likelihood may be from the published one and still agree, in nats per image. Null: 0.3, about

@@ -8,7 +8,7 @@ from typing import Any
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import Experiment
-from hvae_spec.spec.grid import UnknownPathError
+from hvae_spec.spec.grid import SECTIONS, UnknownPathError
 
 
 @kept_until_a_choice_joins
@@ -95,6 +95,7 @@ def closest_paths(error: UnknownPathError) -> list[str]:
     last, near = parts[-1], closest(parts[error.position], error.known)
     if near and len(parts) > 1:
         return [".".join([*parts[: error.position], near, *parts[error.position + 1 :]])]
-    every = [path for paths in _all_paths().values() for path in paths if "." in path and not path.startswith("grid.")]
+    every = [path for paths in _all_paths().values() for path in paths if "." in path]
+    every = [path for path in every if path.partition(".")[0] in SECTIONS]
     places = [path for path in every if path.rsplit(".", 1)[-1] == last]
     return places or list(filter(None, [closest(error.path, every)]))

@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record, Results
-from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, Segment, TrainingResult
+from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, ReportSettings, Segment, TrainingResult
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member, members
+from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 from tune.plan.grid_file import planned_member
 
@@ -232,14 +233,23 @@ class Writer:
         """Write grid.json."""
         experiment = Experiment.model_validate(yaml.safe_load(spec))
         planned = members(experiment)
-        self.write_grid(experiment.name, planned, experiment.grid.stages)
+        self.write_grid(experiment.name, planned, experiment.grid.stages, experiment.report)
         return planned
 
-    def write_grid(self, name: str, planned: Sequence[Member], stages: StagedSeeds | None = None) -> None:
+    def write_grid(
+        self,
+        name: str,
+        planned: Sequence[Member],
+        stages: StagedSeeds | None = None,
+        report: ReportSpec | None = None,
+    ) -> None:
         """Write grid.json for these members."""
         entries = [planned_member(member) for member in planned]
         variants = list(dict.fromkeys(member.labels["variant"] for member in planned))
-        Results(self.root).write_grid(GridFile(name=name, variants=variants, members=entries, stages=stages))
+        settings = ReportSettings(**(report or ReportSpec()).model_dump())
+        Results(self.root).write_grid(
+            GridFile(name=name, variants=variants, members=entries, stages=stages, report=settings)
+        )
 
     def record(self, member: Member, outcome: Outcome, with_curves: bool = True) -> Path:
         """Write one record; its folder. Without an outcome, the member is running."""

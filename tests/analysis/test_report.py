@@ -133,9 +133,11 @@ def test_each_place_on_an_axis_has_its_own_figures_elsewhere_if_asked(results, s
     results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64]}\n")
     found = report.write(results.root, tmp_path / "out")
     names = written(tmp_path / "out", found)
-    assert "figures/log_likelihood-digits-batch-32.png" in names
-    assert "figures/log_likelihood-digits-batch-64.png" in names
-    assert len(names) == len(TABLES) + 2 * len(FIGURES) + 1
+    assert "figures/active_units-digits-batch-32.png" in names
+    assert "figures/active_units-digits-batch-64.png" in names
+    assert "figures/log_likelihood.png" in names
+    # The log-likelihood is one figure, a PNG and a PDF.
+    assert len(names) == len(TABLES) + 2 * len(FIGURES) - 2 + 1
     assert not (results.root / "tables").exists()
 
 

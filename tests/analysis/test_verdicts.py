@@ -15,7 +15,7 @@ from analysis.tables import html_table, latex, markdown
 from hvae_spec.errors import RecordError
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import ReportSettings
+from hvae_spec.records.result import LayoutSettings, ReportSettings
 from tests.analysis.test_replication import SPECS, as_published, shipped
 from tune.plan.devices import Machine
 from tune.plan.needs import Ledger
@@ -266,7 +266,10 @@ def test_a_verdict_is_symmetric_and_never_both(tolerance):
 
 def test_the_report_section_is_in_no_digest_and_in_the_grid_that_is_planned(tmp_path):
     path = SPECS / "mnist_grid.yaml"
-    plain, other = read(path), read(path, ["report={tolerance: 0.5, active_units_tolerance: 1}"])
+    plain, other = (
+        read(path),
+        read(path, ["report={tolerance: 0.5, active_units_tolerance: 1, question: why, layout: {x: depth}}"]),
+    )
     assert [member.digests for member in plain.members] == [member.digests for member in other.members]
     assert (plain.experiment.report.of("test_log_likelihood", "mnist"), plain.experiment.report.tolerance) == (
         0.3,
@@ -275,5 +278,6 @@ def test_the_report_section_is_in_no_digest_and_in_the_grid_that_is_planned(tmp_
     assert other.experiment.report.of("active_units", "mnist") == 1
     folder = Results(tmp_path)
     make_plan(other, Ledger(folder), RunInfo(tmp_path, "cpu"), Machine(2, 0)).prepare()
-    assert folder.grid.report == ReportSettings(tolerance=0.5, active_units_tolerance=1)
-    assert analysis.load(tmp_path).report.tolerance == 0.5
+    layout = LayoutSettings(x="depth")
+    assert folder.grid.report == ReportSettings(tolerance=0.5, active_units_tolerance=1, question="why", layout=layout)
+    assert analysis.load(tmp_path).report == other.experiment.report

@@ -337,6 +337,12 @@ PAIRS = [
         grid('axes: {size: {a b: {training.epochs: 3}, "a c": {}}}'),
     ),
     (
+        grid("axes: {width: {a: {}, b: {training.epochs: 3}}}") + "report: {layout: {x: width, color: width}}\n",
+        "width}}",
+        "width is both report.layout.x and report.layout.color",
+        grid("axes: {width: {a: {}, b: {training.epochs: 3}}}") + "report: {layout: {x: width, facet: depth}}\n",
+    ),
+    (
         grid(f"axes: {{training.epochs: {list(range(1, 102))}, training.batch_size: {list(range(1, 101))}}}"),
         "axes",
         "10,100 cells",

@@ -1,0 +1,173 @@
+"""The test log-likelihood by depth (Fig. 3), or over the axes of a grid."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures.style import (
+    SIZE,
+    STYLE,
+    VariantStyle,
+    add_legend,
+    add_title,
+    empty_figure,
+    escape_mathtext,
+    legend_entry,
+    mark_diverged,
+    offset,
+    styles,
+    subject_text,
+    variant_styles,
+)
+from analysis.frames import Frames
+from analysis.layout import DEPTH, VARIANT, Layout, known, layout, levels, positions
+from analysis.paper import published
+from analysis.statistics import cells
+from hvae_spec.spec.labels import level_text
+
+PANEL = (3.0, 2.6)
+"""Width and height of one of several panels, in inches."""
+MOST_IN_A_ROW = 4
+"""Panels side by side."""
+X = "position"
+"""The column of a member's place on the horizontal axis."""
+
+
+def log_likelihood(frames: Frames) -> Figure | None:
+    """Test log-likelihood by depth, a line per variant (Fig. 3 of the paper). With further axes, what lies along the
+    horizontal axis, what has lines and what has panels is chosen by `analysis.layout`.
+
+    Bars are the standard error over seeds, faint dots the seeds. Hollow markers are the paper's published values. A
+    cross at the bottom marks a place at which members diverged; they are excluded from the mean.
+    """
+    members = frames.members
+    if members["dataset"].nunique() > 1:
+        raise ValueError("one figure shows one data set: draw each of frames.groups(across=frames.factors) apart")
+    if members[members["status"] == "finished"]["test_log_likelihood"].dropna().empty:
+        return None
+    places = layout(frames)
+    members = known(members, places.axes)
+    members = members.assign(**{X: members[places.x].map(positions(members, places.x)).astype(float)})
+    with mpl.rc_context(STYLE):
+        panels = _panels(members, places)
+        columns = min(len(levels(members, places.facets[-1])) if places.facets else 1, MOST_IN_A_ROW)
+        figure = _figure(len(panels), columns)
+        grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True, sharey=True)
+        every: list[Axes] = list(grid.flat)
+        looks = _styles(members, places)
+        papers = [_draw(axes, own, places, looks) for axes, (_, own) in zip(every, panels, strict=False)]
+        for axes, (title, _) in zip(every, panels, strict=False):
+            if title:
+                axes.set_title(escape_mathtext(title), fontsize="medium")
+        for axes in every[len(panels) :]:
+            axes.set_visible(False)
+        _label(every[: len(panels)], columns, members, places)
+        handles = [legend_entry(style, label) for label, style in looks.values()]
+        paper = pd.concat(papers)
+        if len(paper):
+            label = _published_label(members, paper)
+            handles.append(Line2D([], [], ls="", marker="o", mfc="none", mec="0.3", ms=6.5, label=label))
+        if (members["status"] == "diverged").any():
+            handles.append(Line2D([], [], color="0.3", marker="x", ms=6, mew=1.6, ls="", label="diverged members"))
+        add_legend(figure, handles)
+        group = next(frames.groups(places.axes), None)
+        add_title(figure, subject_text(places.subject(group), frames) if group else "")
+    return figure
+
+
+def _figure(count: int, columns: int) -> Figure:
+    if count == 1:
+        return empty_figure(*SIZE)
+    return empty_figure(PANEL[0] * columns, PANEL[1] * -(-count // columns))
+
+
+def _panels(members: pd.DataFrame, places: Layout) -> list[tuple[str, pd.DataFrame]]:
+    """The title and the members of every panel that has any."""
+    found = []
+    for chosen in itertools.product(*(levels(members, factor) for factor in places.facets)):
+        place = dict(zip(places.facets, chosen, strict=True))
+        own = members
+        for factor, level in place.items():
+            own = own[own[factor] == level]
+        if len(own):
+            found.append((places.panel(place), own))
+    return found
+
+
+def _styles(members: pd.DataFrame, places: Layout) -> dict[Any, tuple[str, VariantStyle]]:
+    """The label and the style of every level that has a line."""
+    if places.color == VARIANT:
+        return {name: (name, style) for name, style in variant_styles(members).items()}
+    found = levels(members, places.color)
+    labels = [places.label(places.color, level) for level in found]
+    return dict(zip(found, styles(labels).items(), strict=True))
+
+
+def _draw(
+    axes: Axes, members: pd.DataFrame, places: Layout, looks: dict[Any, tuple[str, VariantStyle]]
+) -> pd.DataFrame:
+    """One panel. Returns the published values in it."""
+    finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
+    means = cells(members, [X, places.color])
+    paper = _published(members) if (places.x, places.color) == (DEPTH, VARIANT) else pd.DataFrame()
+    for place, (level, (_, style)) in enumerate(looks.items()):
+        shift = offset(place, len(looks))
+        seeds = finished[finished[places.color] == level]
+        y = seeds["test_log_likelihood"]
+        axes.plot(seeds[X] + shift, y, ".", color=style.color, alpha=0.4, ms=5, mew=0, zorder=1)
+        own = means[means[places.color] == level].sort_values(X)
+        _draw_means(axes, own, style, shift)
+        if len(paper):
+            theirs = paper[paper["variant"] == level].sort_values("depth")
+            hollow: dict[str, Any] = {"mfc": "none", "color": style.color, "ms": 6.5, "mew": 1.2}
+            axes.plot(theirs["depth"] + shift, theirs["value"], style.marker, **hollow)
+        mark_diverged(axes, own[own["diverged"] > 0][X] + shift, style)
+    return paper
+
+
+def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float) -> None:
+    x = means[X] + shift
+    axes.errorbar(x, means["mean"], means["se"], color=style.color, capsize=2.5, lw=1.4, elinewidth=1.1, fmt="-")
+    axes.plot(x, means["mean"], style.marker, color=style.color, ms=4.5)
+
+
+def _label(panels: Sequence[Axes], columns: int, members: pd.DataFrame, places: Layout) -> None:
+    """The names of the axes and the ticks of x, below the lowest panel of every column and left of every row."""
+    xlabel = "number of stochastic layers L" if places.x == DEPTH else places.heading(places.x)
+    found = positions(members, places.x)
+    texts = [escape_mathtext(level_text(level)) for level in found]
+    for place, axes in enumerate(panels):
+        axes.set_xticks(list(found.values()), texts)
+        if place + columns >= len(panels):
+            axes.set_xlabel(escape_mathtext(xlabel))
+            axes.tick_params(labelbottom=True)
+        if place % columns == 0:
+            axes.set_ylabel("test log-likelihood (nats)")
+
+
+def _published(members: pd.DataFrame) -> pd.DataFrame:
+    """The paper's values for the cells that are here: `depth`, `value`, and `variant` as this grid calls it."""
+    paper = published.log_likelihoods(str(members["dataset"].iloc[0]))
+    ours = members[["depth", "variant"]].assign(paper=published.variants(members))
+    # A fine-tuned member has values of its own, in Table 1.
+    ours = ours[~published.is_fine_tuned(members)].drop_duplicates()
+    return ours.merge(paper.rename(columns={"variant": "paper"}), on=["depth", "paper"])
+
+
+def has_published(members: pd.DataFrame) -> bool:
+    """Whether the paper has values for any of these members' cells, all of one data set."""
+    return not _published(members).empty
+
+
+def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """The legend's entry, which says whether the published values were obtained differently (`published.unlike`)."""
+    ours = members[~published.is_fine_tuned(members)].merge(paper[["depth", "variant", "paper"]])
+    by_cell = ours.groupby(["depth", "variant", "paper"], observed=True)
+    alike = not any(published.unlike(own, str(own["paper"].iloc[0])) for _, own in by_cell)
+    return "published" if alike else "published (data, budget or model differ)"
