@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.by_factors import has_published
 from analysis.frames import Frames
+from analysis.layout import known, layout
 from analysis.statistics import cells, mean_over_seeds
 
 HEADINGS = {
@@ -64,6 +65,8 @@ def _diverged(frames: Frames) -> bool:
 
 _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     "log_likelihood": {
+        "Test log-likelihood by depth": lambda frames: not layout(frames).axes,
+        "With further axes": lambda frames: False,
         "Hollow markers": lambda frames: has_published(frames.members),
         "A cross": _diverged,
     },
@@ -77,7 +80,23 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
 
 
 def _log_likelihood(frames: Frames) -> str:
-    return _at_greatest_depth(frames.members, "test_log_likelihood", "test log-likelihood", " nats", 2)
+    """Of a grid without further axes as `_at_greatest_depth`; else the best cell and the worst."""
+    places = layout(frames)
+    if not places.axes:
+        return _at_greatest_depth(frames.members, "test_log_likelihood", "test log-likelihood", " nats", 2)
+    by = [*places.rows, places.color]
+    means = cells(known(frames.members, places.axes), by).dropna(subset=["mean"]).sort_values("mean", ascending=False)
+    if means.empty:
+        return ""
+    first, last = (means.iloc[place].to_dict() for place in (0, -1))
+    best, worst = (
+        f"{row['mean']:.2f} nats ({', '.join(places.label(factor, row[factor]) for factor in by)})"
+        for row in (first, last)
+    )
+    panels = f", a panel per {' and '.join(map(places.heading, places.facets))}" if places.facets else ""
+    layout_words = f"Along the axis {places.heading(places.x)}, a line per {places.heading(places.color)}{panels}."
+    values = f"Mean test log-likelihood from {best} down to {worst}." if len(means) > 1 else f"Mean: {best}."
+    return f"{values} {layout_words}"
 
 
 def _active_units(frames: Frames) -> str:

@@ -77,7 +77,8 @@ def render(frames: Frames) -> Iterator[Drawing]:
                 stem = f"{name}-{group.slug}" if group.slug else name
                 text = caption(figure_of, name, group.frames)
                 result = shown(name, group.frames)
-                yield Drawing(name, stem, group.title, text, **files, shown=result, members=digests)
+                title = layout(frames).subject(group) if name == "log_likelihood" else group.title
+                yield Drawing(name, stem, title, text, **files, shown=result, members=digests)
 
 
 def behind(frames: Frames) -> tuple[str, ...]:

@@ -103,17 +103,27 @@ def _effects(one: Answer) -> str:
     shown = [row for row in rows if row["kind"] != "simple" or row["effect"] not in pooled]
     if not shown:
         return f"None of the {one.tested} effects that are tested can be told from zero."
-    named = [_effect(row) for row in shown[:EFFECTS]]
+    named = [_effect(row, _against(row, rows)) for row in shown[:EFFECTS]]
     named += [f"{len(shown) - EFFECTS} more"] * (len(shown) > EFFECTS)
     return f"Of the {one.tested} effects that are tested, these hold: {'; '.join(named)}."
 
 
-def _effect(row: dict[Any, Any]) -> str:
-    """`batch normalization: off → on, +1.97 [+1.23, +2.71] nats (p = 0.012)`."""
+def _effect(row: dict[Any, Any], against: str) -> str:
+    """`batch normalization: off → on, +1.97 [+1.23, +2.71] nats (p = 0.012)`, and where it is the other way round."""
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
     place = f" at {row['place']}" if row["kind"] == "simple" and not pd.isna(row["place"]) and row["place"] else ""
     pooled = " on average" if row["kind"] == "main" and row["all_places"] > 1 else ""
-    return f"{effect_text(row)}{place}, {value_text(row)} nats{pooled} ({p})"
+    return f"{effect_text(row)}{place}, {value_text(row)} nats{pooled} ({p}){against}"
+
+
+def _against(row: dict[Any, Any], rows: Sequence[dict[Any, Any]]) -> str:
+    """Where a main effect is the other way round: `, but +1.19 at lr 1e-3, wide`."""
+    if row["kind"] != "main":
+        return ""
+    same = ("effect", "reference", "level")
+    others = [one for one in rows if one["kind"] == "simple" and all(one[key] == row[key] for key in same)]
+    found = [f"{one['mean']:+.2f} at {one['place']}" for one in others if one["mean"] * row["mean"] < 0]
+    return f", but {listed(found)}" if found else ""
 
 
 def _lost(one: Answer) -> Iterator[str]:

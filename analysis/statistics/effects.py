@@ -82,8 +82,10 @@ def all_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.Dat
     rows = [row for design in designs(frames) for row in _of_design(design, quantity)]
     names = ["kind", "effect", "factor", "reference", "level", "factor_2", "reference_2", "level_2", "place"]
     columns = ["dataset", *factors, "depth", *names, "without", "with", "quantity", *STATISTICS]
-    table = pd.DataFrame(rows, columns=[*columns, "family", *COUNTS, "data_canonical"])
-    table["depth"] = table["depth"].astype("Int64")
+    # Labels stay what they are: whole numbers too, where other rows have none.
+    table = pd.DataFrame(rows, columns=[*columns, "family", *COUNTS, "data_canonical"], dtype=object)
+    counted = dict.fromkeys((name for name in COUNTS if name not in ("sd", "left_out")), int)
+    table = table.astype({"depth": "Int64", **dict.fromkeys((*STATISTICS, "sd"), float), **counted})
     apart = ["dataset", *(name for name in factors if name == GRID), "family"]
     by_family = table.groupby(apart, sort=False, dropna=False)["p"]
     corrected = by_family.transform(lambda p: holm(p.to_numpy(dtype=float))).astype(float)

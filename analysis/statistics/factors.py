@@ -196,7 +196,8 @@ def _design(place: dict[str, Any], members: pd.DataFrame, axes: Sequence[str], f
         for name, found in _differences([cells[index] for index in block]).items():
             whole = differ.setdefault(name, np.zeros((count, count), dtype=bool))
             whole[np.ix_(block, block)] = found
-    by_name = [axis for axis in axes if _set_by_axis(axis, cells, differ)]
+    paths = {column: frames.axes.get(column, column) for column in axes}
+    by_name = {path: column for column, path in paths.items() if _set_by_axis(path, column, cells, differ)}
     total = sum((matrix.astype(int) for matrix in differ.values()), np.zeros((count, count), dtype=int))
     alone = total == 1
     known = np.array([cell.tree is not None for cell in cells])
@@ -205,7 +206,7 @@ def _design(place: dict[str, Any], members: pd.DataFrame, axes: Sequence[str], f
     for name in (*(name for name in NAMES if name in differ), *(name for name in differ if name not in NAMES)):
         of_factor = differ[name] & alone
         if of_factor.any():
-            levels = [cell.labels[name] for cell in cells] if name in by_name else _levels(name, cells)
+            levels = [cell.labels[by_name[name]] for cell in cells] if name in by_name else _levels(name, cells)
             used = [levels[index] for index in np.flatnonzero(of_factor.any(axis=0))]
             factors.append(Factor(name, words(name), _reference_first(name, used, frames)))
             places = np.argwhere(of_factor).tolist()
@@ -336,21 +337,27 @@ def _is_other(tree: Mapping[str, Any], name: str, value: Any) -> bool:
     return content is None or content != _content(_text(tree))
 
 
-def _set_by_axis(axis: str, cells: Sequence[Cell], differ: dict[str, NDArray[np.bool_]]) -> bool:
+def _set_by_axis(axis: str, column: str, cells: Sequence[Cell], differ: dict[str, NDArray[np.bool_]]) -> bool:
     """Make one factor of an axis, unless all that its values set is the field that it is named after.
 
     Cells at two values of it then differ in the axis, and in a field that it sets only where they also differ in it at
     one and the same value.
+
+    Args:
+        axis: its path or name.
+        column: what its label is called.
+        cells: the cells of a grid.
+        differ: in what they differ; what the axis sets is put together under its path or name.
 
     Returns:
         Whether it is one.
 
     """
     depths = np.array([cell.labels["depth"] for cell in cells])
-    apart = {axis} if _has_depth_of_its_own(cells) else {axis, "depth"}
+    apart = {column} if _has_depth_of_its_own(cells) else {column, "depth"}
     if axis.partition(".")[0] in SECTIONS and axis != ".".join(LAYERS):
-        apart = {axis}
-    values = [_text(cell.labels[axis]) for cell in cells]
+        apart = {column}
+    values = [_text(cell.labels[column]) for cell in cells]
     rests = [_text([value for name, value in cell.labels.items() if name not in apart]) for cell in cells]
     places = {place: index for index, place in enumerate(zip(rests, values, strict=True))}
     # Of a pair of cells, the second at the first one's value of the axis; -1 where there is no such cell.

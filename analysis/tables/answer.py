@@ -34,7 +34,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
             yield f"Not to be told from it: {which}."
     rows = answer.effects.to_dict("records")
     if rows:
-        texts = [f"{effect_text(row)}{_place(row)}, {value_text(row)} ({p_text(row)})" for row in rows]
+        texts = [f"{effect_text(row)}{_place(row)}, {value_text(row)}, {p_text(row)}" for row in rows]
         yield f"What holds, of {_count(answer)}: {_listed(texts)}."
     elif answer.tested:
         yield f"Of {_count(answer)}, none holds."

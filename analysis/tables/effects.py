@@ -149,7 +149,7 @@ def _pooled_footnotes(rows: pd.DataFrame) -> Iterator[str]:
             "× is an interaction: the effect of the first at the second level of the other, less that at its reference."
         )
     if rows["p"].notna().any():
-        yield "p: two-sided, by Holm's correction over as many effects of the same kind as it stands beside."
+        yield "p: two-sided, by Holm's correction over the effects of the same kind, whose number stands beside it."
     named = rows[rows["kind"] == "named"]
     for is_foretold, when in ((True, "before"), (False, "after")):
         names = named[(named["family"] == effects.NAMED) == is_foretold]["effect"]

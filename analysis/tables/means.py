@@ -2,15 +2,22 @@
 the importance-weighted bound at each depth.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.layout import Layout, known, layout, levels
-from analysis.statistics import over_seeds
+from analysis.statistics import answers, over_seeds
 from analysis.tables.building import by_depth, mean_table
 from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
 from analysis.tables.table import ABSENT, TableSet
+
+BEST = "Marked: the best cell, and those that a paired t test with Holm's correction does not tell from it."
 
 
 def log_likelihood(frames: Frames) -> TableSet:
@@ -18,17 +25,31 @@ def log_likelihood(frames: Frames) -> TableSet:
     all factors of the grid that vary, as `analysis.layout` places them.
     """
     tables, places = [], layout(frames)
+    best = list(_best(frames))
     for group in frames.groups(places.axes):
-        tables.append(
-            mean_table(
-                ("Test log-likelihood (nats per image)", places.subject(group)),
-                places.row_heading,
-                _placed(group.frames.members, places),
-                (*bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames)),
-            )
+        table = mean_table(
+            ("Test log-likelihood (nats per image)", places.subject(group)),
+            places.row_heading,
+            _placed(group.frames.members, places),
+            (*bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames)),
         )
+        here = [labels for labels in best if all(labels[key] == value for key, value in group.place.items())]
+        marked = {(places.row(labels), places.label(places.color, labels[places.color])) for labels in here}
+        notes = (BEST, *table.footnotes) if marked else table.footnotes
+        tables.append(replace(table, best=frozenset(marked), footnotes=notes))
     by = ["dataset", *frames.factors, "depth", "variant"]
     return TableSet("test_log_likelihood", tuple(tables), over_seeds.cells(frames.planned.members, by))
+
+
+def _best(frames: Frames) -> Iterator[dict[str, Any]]:
+    """The labels of the best cells on each data set, where there are several cells; none where axes are factors of the
+    paper, as these are compared under other names.
+    """
+    if frames.as_variants(FACTORS) is not frames:
+        return
+    for answer in answers(frames):
+        if answer.cells > 1:
+            yield from ({**answer.place, **cell.labels} for cell in answer.best)
 
 
 def _placed(members: pd.DataFrame, places: Layout) -> pd.DataFrame:

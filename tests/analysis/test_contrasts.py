@@ -109,6 +109,9 @@ def test_simple_effects_stand_at_every_place(question):
     for row, at in zip(own.to_dict("records"), itertools.product(range(2), range(2)), strict=True):
         assert agrees(row, VALUES[1][at] - VALUES[0][at])
     assert set(table[table["kind"] == "simple"]["family_size"]) == {12}
+    # Numbers of axes stay whole where some rows have none.
+    assert own["model.layers.0.units"].tolist() == [4, 6, 4, 6]
+    assert all(isinstance(units, int) for units in own["model.layers.0.units"])
     rate = table[(table["kind"] == "simple") & (table["effect"] == RATE)]
     assert rate["place"].tolist() == [f"{name}, units = {units}" for units in (4, 6) for name in ("VAE", "VAE+BN")]
     assert (rate["reference"].tolist(), rate["level"].tolist()) == ([0.001] * 4, [0.0003] * 4)
@@ -146,7 +149,7 @@ def test_an_effect_at_one_place_is_told_once(results):
     assert test.pvalue < 0.05
     assert sentences(answer)[-1] == (
         f"What holds, of 1 effect tested: batch normalization: off → on, {numbers.mean():+.2f} "
-        f"[{low:+.2f}, {high:+.2f}] (p = {test.pvalue:.3f} (of 1))."
+        f"[{low:+.2f}, {high:+.2f}], p = {test.pvalue:.3f} (of 1)."
     )
     # One table for each quantity: what is at one place is not averaged.
     assert len(tables.paired_effects(analysis.load(results.root)).tables) == 2
