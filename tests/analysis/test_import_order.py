@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "analysis"
 ORDER = (
-    ("reader", "columns", "frames", "caveats"),
+    ("reader", "columns", "frames", "layout", "caveats"),
     ("statistics",),
     ("tables",),
     ("paper",),
