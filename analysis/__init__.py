@@ -6,7 +6,7 @@
     frames.members.groupby(["depth", "variant"]).test_log_likelihood.mean()
     analysis.tables.log_likelihood(frames).tidy
 
-- `reader`, `columns`, `frames`, `layout`, `caveats`: records to frames, where their factors stand, and whose data they are of
+- `reader`, `columns`, `frames`, `layout`, `caveats`: records to frames, the places of factors, and whose data it is
 - `statistics`: numbers and frames made of frames
 - `tables`: tables made of statistics, and their renderings
 - `paper`: the published numbers, and tables of ours beside them
