@@ -374,7 +374,7 @@ def _axis_name_problems(axis: str) -> Iterator[Inconsistency]:
             ("grid", "axes", axis),
             f"{shorten(repr(axis), 80)} is no name for an axis with named levels, each of which names the fields "
             "that it sets",
-            "a name of letters, digits and _ that begins with a letter, such as width: {narrow: {model.layers: ...}}",
+            "at most 60 letters, digits and _, a letter first, such as width: {narrow: {model.layers: ...}}",
         )
 
 

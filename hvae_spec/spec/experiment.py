@@ -45,7 +45,7 @@ MAX_NAME = 100
 """Characters of an experiment's name."""
 NO_BLANK_ENDS = r"^\S(.*\S)?$"
 """What names of variants and levels must match: in tables and figures blanks at the ends are not seen."""
-AXIS_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+AXIS_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,59}$"
 """What the name of an axis with named levels must match: it is a column's name, and no dotted path."""
 Section = TypeVar("Section", bound=BaseModel)
 Loc = tuple[str, ...]

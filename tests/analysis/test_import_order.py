@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "analysis"
 ORDER = (
-    ("reader", "folders", "columns", "frames", "caveats"),
+    ("reader", "folders", "columns", "frames", "layout", "caveats"),
     ("statistics",),
     ("comparison",),
     ("tables",),

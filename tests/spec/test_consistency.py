@@ -331,6 +331,12 @@ PAIRS = [
         grid("axes: {layers: {a: {training.epochs: 3}}}"),
     ),
     (
+        grid(f"axes: {{{'w' * 61}: {{a: {{training.epochs: 3}}}}}}"),
+        "w" * 61,
+        "is no name for an axis with named levels",
+        grid(f"axes: {{{'w' * 60}: {{a: {{training.epochs: 3}}}}}}"),
+    ),
+    (
         grid('axes: {size: {a b: {training.epochs: 3}, "a  b": {}}}'),
         '"a  b"',
         "look alike",
