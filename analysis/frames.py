@@ -32,6 +32,11 @@ OF_BOUNDS = ("iw_samples", "bound", "mc_se")
 """Columns of `Frames.bounds` beside labels."""
 OF_UNITS = ("epoch", "layer", "unit", "kl", "kl_se", "active")
 """Columns of `Frames.units` beside labels."""
+OF_STATISTICS = (
+    *("effect", "high", "layer", "low", "n", "df", "sd", "se", "p", "p_holm", "paper", "fine_tuning", "quantity"),
+    *STATUSES,
+)
+"""Columns that tables made of these frames have beside those of axes."""
 COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
@@ -301,7 +306,7 @@ def _axes(
         others: further columns of the members.
 
     """
-    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS}
+    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS, *OF_STATISTICS}
     by_path = {item.dotted: column for column, items in sharing().items() for item in items if column in settings}
     axes: dict[str, str] = {}
     for path, own in levels.items():
