@@ -53,8 +53,9 @@ def read(paths: Sequence[str | Path]) -> Contents:
     if len(folders) == 1:
         return folders[0]
     grids = tuple(_apart([grid for folder in folders for grid in folder.grids or (folder,)]))
+    of_one = {grid.folder: grid.name for grid in grids}
     return Contents(
-        name=", ".join(dict.fromkeys(folder.name for folder in folders)),
+        name=", ".join(folder.name if folder.grids else of_one[folder.folder] for folder in folders),
         variants=tuple(dict.fromkeys(variant for folder in folders for variant in folder.variants)),
         entries=tuple(_once(folders, grids)),
         faults=tuple(dict.fromkeys(fault for folder in folders for fault in folder.faults)),

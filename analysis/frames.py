@@ -33,17 +33,20 @@ METRICS = (
 )
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
-STATISTICS = (
-    *("as_claimed", "claimed", "compared", "detectable", "df", "difference", "effect", "estimate", "factor"),
-    *("fine_tuning", "found", "high", "last_epoch", "low", "mc_se", "mean", "n", "order", "p", "paper", "published"),
-    *("quantity", "rank", "row", "sd", "se", "table", "tolerance", "total", "unlike", "value", "verdict", "with"),
-    *("without", "y"),
-)
-"""Names of columns that statistics and tables put beside those of axes, besides the ones that are in the frames."""
 OF_BOUNDS = ("iw_samples", "bound", "mc_se")
 """Columns of `Frames.bounds` beside labels."""
 OF_UNITS = ("epoch", "layer", "unit", "kl", "kl_se", "active")
 """Columns of `Frames.units` beside labels."""
+OF_STATISTICS = (
+    *("all_places", "as_claimed", "claimed", "compared", "detectable", "df", "difference", "diverged_level"),
+    *("diverged_reference", "effect", "estimate", "factor", "factor_2", "family", "family_size"),
+    *("fine_tuning", "found", "high", "kind", "last_epoch", "layer", "left_out", "level", "level_2", "low"),
+    *("mc_se", "mean", "n", "order", "p", "p_best", "p_holm", "paper", "place", "places", "planned_pairs"),
+    *("published", "quantity", "rank", "reference", "reference_2", "row", "sd", "se", "table", "tests"),
+    *("tolerance", "total", "trial", "unlike", "value", "verdict", "with", "without", "y"),
+    *STATUSES,
+)
+"""Columns that tables made of these frames have beside those of axes."""
 COSTS = ("parameters", "epochs", "steps", "training_seconds", "evaluation_seconds", "wall_seconds", "ms_per_step")
 
 
@@ -338,7 +341,7 @@ def _axes(
         others: further columns of the members.
 
     """
-    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS, *STATISTICS}
+    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS, *OF_STATISTICS}
     by_path = {item.dotted: column for column, items in sharing().items() for item in items if column in settings}
     axes: dict[str, str] = {}
     for path, own in levels.items():

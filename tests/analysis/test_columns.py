@@ -134,7 +134,7 @@ def test_an_axis_has_one_column_that_is_an_attribute(results, small_spec, axis, 
 
 
 def test_names_that_a_frame_has_already_are_no_columns_of_axes():
-    levels = {"size": [1], "a.lambda": [1], "a.units": [1], "b.units": [1], "kl": [1], "two words": [1]}
+    levels = {"size": [1], "a.lambda": [1], "a.units": [1], "b.units": [1], "kl": [1], "two words": [1], "n": [1]}
     axes = frames._axes(levels, {"units": ["64"]}, {"depth"})
     assert axes == {
         "size_level": "size",
@@ -143,4 +143,5 @@ def test_names_that_a_frame_has_already_are_no_columns_of_axes():
         "b_units_level": "b.units",
         "kl_level": "kl",
         "two_words": "two words",
+        "n_level": "n",
     }

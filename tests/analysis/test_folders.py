@@ -101,6 +101,7 @@ def test_a_member_is_shown_where_it_has_come_furthest(folder):
 def test_grids_of_one_name_are_told_apart_by_their_folders(folder, names, expected):
     frames = analysis.load(*(folder(name) for name in names))
     assert [grid.name for grid in frames.grids] == expected
+    assert frames.name == ", ".join(expected)
     assert set(frames.members["grid"]) == {expected[0]}
 
 
@@ -129,7 +130,7 @@ def test_a_folder_of_several_grids_contributes_each(folder, tmp_path):
     planned = [planned_member(member) for member in every.values()]
     Results(writers[0].root).write_grid(GridFile(name="all", variants=[], members=planned, grids=named))
     frames = analysis.load(writers[0].root, folder("again"))
-    assert frames.name == "all, mini"
+    assert frames.name == "all, mini-again"
     assert [grid.name for grid in frames.grids] == ["mini-both", "other", "mini-again"]
     assert frames.members.groupby("grid").size().to_dict() == {"mini-both": 4, "other": 2}
     assert [len(grid.members) for grid in frames.grids] == [4, 4, 4]

@@ -4,6 +4,7 @@ All lines are of one length, so a file's size says how many there are. NumPy wai
 """
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,9 @@ def count_rows(path: Path, size: int, digits: int) -> int:
 
     """
     with opened(path) as stream:
-        first = stream.read(2 * digits)
-    if first:
-        _check(path, 1, first.partition(b"\n")[0], digits)
+        first = stream.read(_longest(digits))
+    if first and not _row(digits).match(first + b"\n"):
+        raise _fault(path, 1, first, digits)
     # The last line may lack its end.
     rows, rest = divmod(size, 2 * digits)
     if rest not in (0, 2 * digits - 1):
@@ -53,24 +54,36 @@ def read_rows(path: Path, digits: int) -> "NDArray[np.uint8]":
     import numpy as np
 
     with opened(path) as stream:
-        lines = stream.read(LARGEST_PUBLISHED).removesuffix(b"\n").split(b"\n")
-    if lines == [b""]:
-        return np.empty((0, digits), dtype=np.uint8)
-    for number, line in enumerate(lines, start=1):
-        _check(path, number, line, digits)
-    text = np.frombuffer(b"\n".join(lines) + b"\n", dtype=np.uint8)
-    return text.reshape(-1, 2 * digits)[:, ::2] - np.uint8(ord("0"))
+        text = stream.read(LARGEST_PUBLISHED)
+    text += b"" if text.endswith(b"\n") or not text else b"\n"
+    row, size = _row(digits), 2 * digits
+    for number, start in enumerate(range(0, len(text), size), start=1):
+        if not row.fullmatch(text, start, start + size):
+            raise _fault(path, number, text[start : start + _longest(digits)], digits)
+    return np.frombuffer(text, dtype=np.uint8).reshape(-1, size)[:, ::2] - np.uint8(ord("0"))
 
 
-def _check(path: Path, number: int, line: bytes, digits: int) -> None:
-    """Whether a line is a row of zeros and ones. Raises DataError."""
-    if len(line) == 2 * digits - 1 and re.fullmatch(rb"(?:[01] )*[01]", line):
-        return
-    expected = f"expected {digits} zeros and ones, a blank between two of them; delete it to download it again"
+@cache
+def _row(digits: int) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:[01] ){%d}[01]\n" % (digits - 1))
+
+
+def _longest(digits: int) -> int:
+    """Bytes of a line at most that are looked at."""
+    return 4 * digits
+
+
+def _fault(path: Path, number: int, text: bytes, digits: int) -> DataError:
+    """What is wrong with a line, with which some text begins."""
+    line, end, _ = text.partition(b"\n")
     values = line.split()
+    column, found = "", f"{len(values)} values"
     odd = next((value for value in values if value not in (b"0", b"1")), None)
     if odd is not None:
-        column = 1 + line.index(odd)
-        raise DataError(f"{path}:{number}:{column}: {odd[:20].decode(errors='replace')!r}; {expected}")
-    found = f"{len(values)} values" if len(values) != digits else "other characters than single blanks between them"
-    raise DataError(f"{path}:{number}: {found}; {expected}")
+        column, found = f":{1 + line.index(odd)}", repr(odd[:20].decode(errors="replace"))
+    elif not end and len(text) == _longest(digits):
+        found = f"a line of more than {len(text):,} bytes"
+    elif len(values) == digits:
+        found = "other characters than single blanks between the values"
+    expected = f"expected {digits} zeros and ones, a blank between two of them; delete it to download it again"
+    return DataError(f"{path}:{number}{column}: {found}; {expected}")
