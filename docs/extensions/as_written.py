@@ -31,7 +31,7 @@ def _signature(_app: Sphinx, _what: str, _name: str, thing: Any, *_: Any) -> tup
         return as_written(thing)
     if not inspect.isclass(thing) or issubclass(thing, Exception):
         return None
-    if issubclass(thing, BaseModel) or dataclasses.is_dataclass(thing):
+    if issubclass(thing, BaseModel) or dataclasses.is_dataclass(thing) or thing.__init__ is object.__init__:
         return "", None
     return as_written(thing.__init__)[0], None
 

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,10 @@ from hvae_spec.records.result import DONE, EPOCH_ROWS, UNITS_ROWS, EpochRow, Eva
 from hvae_spec.spec.grid import Member
 from hvae_spec.training.schedules import schedule
 
-CURVE = ("test_elbo", "test_log_likelihood", "test_iw_samples", "test_images", "active_units")
-"""Values of a point of the test curve."""
-FINAL = (
-    "test_log_likelihood",
-    "test_log_likelihood_se",
-    "test_elbo",
-    "test_elbo_se",
-    "iw_samples",
-    "effective_sample_size",
-    "active_units",
-)
-"""Values of the final evaluation."""
+NO_VALUES = ("format", "epoch", "kl_per_layer")
+"""What a row has beside its values."""
+NO_MEASUREMENTS = ("format", "estimator", "evaluation_seconds")
+"""Numbers of a result that were not measured on images."""
 
 
 class Follower:
@@ -74,10 +65,10 @@ class Follower:
             self._tell_rows(listener, is_last=ends)
         if not ends:
             return False
-        reason, result = self._outcome()
+        reason, epochs, result = self._outcome()
         if result is not None and result.status == "finished":
             units = [[_number(kl) for kl in layer] for layer in result.unit_kl or []]
-            listener.evaluation(self.info, self.epochs, _final_values(result), units)
+            listener.evaluation(self.info, epochs, _final_values(result), units)
         listener.finish(self.info, status if status in (*DONE, "failed", "damaged") else "interrupted", reason)
         return True
 
@@ -86,31 +77,32 @@ class Follower:
         points: list[UnitsRow] = rows_after(self.record.folder / UNITS, UNITS_ROWS, self.told) if rows else []
         units = {row["epoch"]: row["kl"] for row in points}
         for row in rows:
-            epoch, is_point = row["epoch"], "test_elbo" in row
+            epoch = row["epoch"]
+            point = {name: _number(value) for name, value in _items(row) if _is_of_curve(name)}
             if epoch > self.epochs:
                 break
-            if is_point and epoch > max(units, default=0) and not is_last:
+            if point and epoch > max(units, default=0) and not is_last:
                 break  # units.jsonl is written after epochs.jsonl
             self.told = epoch
             lr = schedule(self.member.spec, epoch).lr
             listener.epoch(self.info, epoch, {"learning_rate": lr, **_epoch_values(row)})
-            if is_point:
+            if point:
                 kl = [[_number(one) for one in layer] for layer in units.get(epoch, [])]
-                listener.evaluation(self.info, epoch, _numbers(row, CURVE), kl)
+                listener.evaluation(self.info, epoch, point, kl)
 
-    def _outcome(self) -> tuple[str, EvaluationResult | None]:
-        """Why the member is not finished, in words, and its final evaluation."""
+    def _outcome(self) -> tuple[str, int, EvaluationResult | None]:
+        """Why the member is not finished, in words; the epochs that it trained; and its final evaluation."""
         try:
             training, result = self.record.outcome(self.digest)
             if training is None or training.status != "trained" or result is None:
-                return self.record.reason or "", None
+                return self.record.reason or "", 0, None
         except UserError as error:
-            return str(error), None
+            return str(error), 0, None
         if result.status == "failed":
-            return f"failed ({result.failure})", result
+            return f"failed ({result.failure})", training.epochs, result
         if result.divergence is not None:
-            return f"diverged in its evaluation ({result.divergence.quantity})", result
-        return "", result
+            return f"diverged in its evaluation ({result.divergence.quantity})", training.epochs, result
+        return "", training.epochs, result
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -122,22 +114,28 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
+def _items(row: EpochRow) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in row.items() if name not in NO_VALUES]
+
+
+def _is_of_curve(name: str) -> bool:
+    """Whether a value of an epoch is one of its point of the test curve."""
+    return name.startswith(("test_", "validation_")) or name == "active_units"
+
+
 def _epoch_values(row: EpochRow) -> dict[str, float]:
-    own = [name for name in row if name not in ("format", "epoch", "kl_per_layer", *CURVE)]
-    return _numbers(row, own) | _layers("kl_", row["kl_per_layer"])
+    values = {name: _number(value) for name, value in _items(row) if not _is_of_curve(name)}
+    return values | _layers("kl_", row["kl_per_layer"])
 
 
 def _final_values(result: EvaluationResult) -> dict[str, float]:
-    values = _numbers(dict(result), FINAL) | _layers("kl_", result.kl_per_layer or [])
-    return {f"final_{name}": value for name, value in values.items()}
+    """All numbers that were measured."""
+    own = {name: value for name, value in result if isinstance(value, int | float) and name not in NO_MEASUREMENTS}
+    return {f"final_{name}": value for name, value in (own | _layers("kl_", result.kl_per_layer or [])).items()}
 
 
 def _layers(prefix: str, values: list[float | None]) -> dict[str, float]:
     return {f"{prefix}{layer}": _number(value) for layer, value in enumerate(values, start=1)}
-
-
-def _numbers(row: Mapping[str, Any], names: list[str] | tuple[str, ...]) -> dict[str, float]:
-    return {name: _number(row[name]) for name in names if name in row}
 
 
 def _number(value: float | None) -> float:

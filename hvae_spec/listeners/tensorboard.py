@@ -14,9 +14,15 @@ from hvae_spec.records.gallery_file import load_gallery
 from hvae_spec.records.layout import Record
 from hvae_spec.records.result import DONE
 
-GROUPS = {"kl_": "kl/z_", "final_kl_": "final/kl_z_", "final_": "final/", "test_": "test/"}
+GROUPS = {
+    "kl_": "kl/z_",
+    "final_kl_": "final/kl_z_",
+    "final_": "final/",
+    "test_": "test/",
+    "validation_": "validation/",
+}
 """Beginnings of names, and what is written for them, so that curves of one kind stand together."""
-OTHERS = {"beta": "schedule/beta", "learning_rate": "schedule/learning_rate", "active_units": "test/active_units"}
+OTHERS = {"beta": "schedule/beta", "learning_rate": "schedule/learning_rate", "active_units": "units/active"}
 IMAGES = ("reconstructions", "prior_samples")
 """Arrays of the gallery that are shown; reconstructions below the images that they are of."""
 PER_ROW = 10

@@ -2,9 +2,11 @@
 
 import io
 import re
+import subprocess
 from dataclasses import replace
 from unittest import mock
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -15,7 +17,7 @@ from tests.listeners.noted import TINY, Noted
 from tests.listeners.test_notifier import WHOLE
 from tests.listeners.test_tensorboard import events
 from tests.tune.planned import GRID, plan_of
-from tests.tune.test_run import contents
+from tests.tune.test_run import command, contents, wait_for
 from tune.execute.pack_listener import MembersOfPacks
 from tune.execute.splitting import split
 from tune.listener_option import listener_of
@@ -108,6 +110,25 @@ def test_members_that_were_done_before_are_written_for_tensorboard_too(tmp_path,
     (tmp_path / "tensorboard" / folders[0]).touch()
     assert main([*options, "--tensorboard"]) == 0
     assert f"TensorBoard, {folders[0]}: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_under_ray_every_epoch_is_told_once_also_where_a_worker_is_killed(tmp_path):
+    spec, mine, root = tmp_path / "tiny.yaml", tmp_path / "mine.py", tmp_path / "out"
+    spec.write_text(TINY.replace("epochs: 6", "epochs: 400").replace("every: 3", "every: 100"))
+    mine.write_text(WRITING)
+    arguments = (spec, "--cpus", "1", "--results", root, "--listener", f"{mine}:Writing")
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True) as run:
+        wait_for(lambda: (tmp_path / "mine.txt").exists() and "epoch" in (tmp_path / "mine.txt").read_text())
+        (worker,) = [one for one in psutil.Process(run.pid).children(recursive=True) if "_run_trial" in one.name()]
+        worker.kill()
+        said, _ = run.communicate(timeout=300)
+    assert run.returncode == 0
+    assert "failed and will be tried again" in said
+    for told in outlines(tmp_path / "mine.txt").values():
+        assert [epoch for what, epoch in told[1:-1] if what == "epoch"] == list(range(1, 401))
+        assert [epoch for what, epoch in told[1:-1] if what == "evaluation"] == [100, 200, 300, 400, 400]
+        assert (told[0], told[-1]) == (("start",), ("finish", "finished"))
 
 
 @pytest.mark.parametrize(

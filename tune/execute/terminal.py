@@ -42,8 +42,8 @@ def restore() -> None:
         number, settings = _before.pop()
         with contextlib.suppress(OSError, termios.error):
             if _is_in_foreground(number):  # else a shell has it, and has set it up for itself
-                os.write(number, SHOW_CURSOR)
                 termios.tcsetattr(number, termios.TCSANOW, settings)
+                os.write(number, SHOW_CURSOR)
 
 
 def _is_in_foreground(number: int) -> bool:
