@@ -78,7 +78,9 @@ def grid(
     **options: Any,
 ) -> "Frames":
     """Run a grid, or what is left of it, as `python -m tune.run` does: show progress, write the report, and go on from
-    the last checkpoints where an earlier call or command was interrupted. Nothing that is done is run twice::
+    the last checkpoints where an earlier call or command was interrupted. Nothing that is done is run twice.
+
+    For instance::
 
         import tune.run
 
