@@ -6,8 +6,8 @@
     frames.members.groupby(["depth", "variant"]).test_log_likelihood.mean()
     analysis.tables.log_likelihood(frames).tidy
 
-- `reader`, `folders`, `columns`, `frames`, `layout`, `caveats`: records to frames, the places of factors, and whose data
-  they are of
+- `reader`, `folders`, `columns`, `frames`, `layout`, `caveats`: records to frames, the places of factors, and whose
+  data they are of
 - `statistics`: numbers and frames made of frames
 - `comparison`: two results beside each other
 - `tables`: tables made of statistics, and their renderings

@@ -43,7 +43,7 @@ OF_STATISTICS = (
     *("fine_tuning", "found", "high", "kind", "last_epoch", "layer", "left_out", "level", "level_2", "low"),
     *("mc_se", "mean", "n", "order", "p", "p_best", "p_holm", "paper", "place", "places", "planned_pairs"),
     *("published", "quantity", "rank", "reference", "reference_2", "row", "sd", "se", "table", "tests"),
-    *("tolerance", "total", "trial", "unlike", "value", "verdict", "with", "without", "y"),
+    *("tolerance", "total", "unlike", "value", "verdict", "with", "without", "y"),
     *STATUSES,
 )
 """Columns that tables made of these frames have beside those of axes."""

@@ -219,8 +219,9 @@ class Model:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """What training maximizes, per image: the mean over Monte Carlo samples of log (1/K) sum_k w_k, where
-        log w = log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)] (Eqs. 10-12 and 22). In nats, [N], and
-        differentiable in the parameters of `module`; a training step descends `-model.bound(x).mean()`.
+        log w = log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)] (Eqs. 10-12 and 22), with the other
+        terms of the spec's `objective`, if there are any. In nats, [N], and differentiable in the parameters of
+        `module`; a training step descends `-model.bound(x).mean()`.
 
         In training mode (`model.module.train()`) batch normalization uses the statistics of these images and samples,
         in evaluation mode the recorded ones. Matrix products have the precision that PyTorch is set to.

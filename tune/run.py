@@ -94,6 +94,8 @@ def grid(
     """Run a grid, or what is left of it, as `python -m tune.run` does: show progress, write the report, and go on from
     the last checkpoints where an earlier call or command was interrupted. Nothing that is done is run twice.
 
+    For instance::
+
         import tune.run
 
         frames = tune.run.grid("specs/quickstart.yaml", set={"training.epochs": 20, "grid.seeds": [0, 1]}, serial=True)

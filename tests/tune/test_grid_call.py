@@ -1,18 +1,18 @@
 """A grid that is run from Python: what the command does, with errors that are raised and frames that are returned."""
 
 import os
+import re
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from unittest import mock
 
 import filelock
+import nbformat
 import numpy as np
 import pytest
 import torch
-from hvae_spec.train.trainer import Trainer
+from nbclient import NotebookClient
 
 import hvae_spec
 from hvae_spec import pack
@@ -202,18 +202,24 @@ def test_every_option_of_the_command_is_one_of_a_call_or_has_another_place_in_it
     }
 
 
-SCRIPT = """
-import sys, tune.run
-frames = tune.run.grid(sys.argv[1], sys.argv[2], cpus=2, pack_size=1)
-print(frames.members.status.tolist())
+CELL = """
+import tune.run
+frames = tune.run.grid("tiny.yaml", "ray", cpus=2, pack_size=1)
+frames.members.status.tolist()
 """
 
 
 @pytest.mark.slow
-def test_a_call_runs_on_ray_and_equals_one_without(tmp_path):
+# The kernel's client leaves sockets to the garbage collector.
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
+def test_a_notebook_runs_a_grid_on_ray_as_without_it_and_shows_how_it_goes(tmp_path):
     (tmp_path / "tiny.yaml").write_text(SPEC)
-    arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / "tiny.yaml"), str(tmp_path / "ray")]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.stdout.endswith("['finished', 'finished']\n"), done.stdout + done.stderr
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output["data"]["text/plain"] for output in notebook.cells[0].outputs]  # nothing on standard error
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(shown))
+    assert text.endswith("\n['finished', 'finished']")
+    for words in ("Running 2 members in 2 packs", "digits L1 VAE+BN x 1: finished", "2 of 2 members finished."):
+        assert words in text
     tune_run.grid(SPEC, tmp_path / "serial", pack_size=1, **ONE)
     assert contents(tmp_path / "ray") == contents(tmp_path / "serial")

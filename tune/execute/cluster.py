@@ -78,6 +78,8 @@ def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> It
     os.environ.update(QUIET | ({} if address else LOOPBACK))
     import logging
 
+    logging.getLogger("ray.widgets").setLevel(logging.CRITICAL)  # on import, it asks a notebook's user for a package
+
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -281,6 +283,7 @@ def _run_trials(
             failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
             callbacks=[_callback(packs, interruption, faults)],
             verbose=0,
+            progress_reporter=ray_tune.CLIReporter(),  # that of notebooks clears what else a cell has printed
         ),
     )
     try:
