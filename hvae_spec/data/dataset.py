@@ -120,17 +120,13 @@ def _with_validation(dataset: Dataset, images: int) -> Dataset:
 
     """
     if not images:
-        return replace(dataset, validation=None, validation_labels=None)
-    if dataset.validation is not None and dataset.validation_labels is not None:
+        return replace(dataset, validation=None)
+    if dataset.validation is not None:
         if images > len(dataset.validation):
             raise DataError(
                 f"{dataset.name}: validation is {images:,}, but there are only {len(dataset.validation):,} images"
             )
-        return replace(
-            dataset,
-            validation=dataset.validation[-images:],
-            validation_labels=dataset.validation_labels[-images:],
-        )
+        return replace(dataset, validation=dataset.validation[-images:])
     if images >= len(dataset.train):
         raise DataError(
             f"{dataset.name}: validation is {images:,}, which leaves none of the {len(dataset.train):,} training images"
@@ -140,7 +136,6 @@ def _with_validation(dataset: Dataset, images: int) -> Dataset:
         train=dataset.train[:-images],
         train_labels=dataset.train_labels[:-images],
         validation=dataset.train[-images:],
-        validation_labels=dataset.train_labels[-images:],
     )
 
 
