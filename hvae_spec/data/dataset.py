@@ -113,14 +113,14 @@ def load_dataset(spec: DataSpec) -> Dataset:
 
 def _with_validation(dataset: Dataset, images: int) -> Dataset:
     """A data set with the last so many of its distributor's validation images, or where there are none with the last so
-    many training images as a validation set; without a validation set if none is asked for.
+    many training images as a validation set; as it is if none are asked for.
 
     Raises:
         DataError: there are not so many, or no training images would be left.
 
     """
     if not images:
-        return replace(dataset, validation=None)
+        return dataset
     if dataset.validation is not None:
         if images > len(dataset.validation):
             raise DataError(

@@ -211,7 +211,7 @@ def test_a_validation_set_of_the_distributor_leaves_all_training_images(digits, 
     assert np.array_equal(found.validation, digits.test[30:50])
     assert np.array_equal(found.train, digits.train)
     assert image_counts(spec).train == 1437
-    assert load_dataset(DataSpec(dataset="digits")).validation is None
+    assert len(load_dataset(DataSpec(dataset="digits")).validation) == 50  # there, and not in use
     with pytest.raises(DataError, match="validation is 51, but there are only 50 images"):
         load_dataset(DataSpec(dataset="digits", validation=51))
 
