@@ -421,7 +421,7 @@ class PackRun:
                 threads=self.job.threads,
                 compiled=trainer.compiled is not None,
             ),
-            data=data_state(self.dataset),
+            data=data_state(self.dataset, spec.data.validation),
             continues=None if first is None else first.digests.training,
             extended_from=None if before is None else before.digest,
             segments=[

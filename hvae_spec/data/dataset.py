@@ -115,24 +115,20 @@ def load_dataset(spec: DataSpec) -> Dataset:
 
 def _with_validation(dataset: Dataset, images: int) -> Dataset:
     """A data set with the last so many of its distributor's validation images, or where there are none with the last so
-    many training images as a validation set; without a validation set if none is asked for.
+    many training images as a validation set; as it is if none are asked for.
 
     Raises:
         DataError: there are not so many, or no training images would be left.
 
     """
     if not images:
-        return replace(dataset, validation=None, validation_labels=None)
-    if dataset.validation is not None and dataset.validation_labels is not None:
+        return dataset
+    if dataset.validation is not None:
         if images > len(dataset.validation):
             raise DataError(
                 f"{dataset.name}: validation is {images:,}, but there are only {len(dataset.validation):,} images"
             )
-        return replace(
-            dataset,
-            validation=dataset.validation[-images:],
-            validation_labels=dataset.validation_labels[-images:],
-        )
+        return replace(dataset, validation=dataset.validation[-images:])
     if images >= len(dataset.train):
         raise DataError(
             f"{dataset.name}: validation is {images:,}, which leaves none of the {len(dataset.train):,} training images"
@@ -142,7 +138,6 @@ def _with_validation(dataset: Dataset, images: int) -> Dataset:
         train=dataset.train[:-images],
         train_labels=dataset.train_labels[:-images],
         validation=dataset.train[-images:],
-        validation_labels=dataset.train_labels[-images:],
     )
 
 

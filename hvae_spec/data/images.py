@@ -16,10 +16,10 @@ class RawImages:
 
     `train` [N, D] and `test` [N', D] are whole numbers 0 ... levels - 1 (gray levels), or float32 intensities in [0, 1]
     with `levels` 2, so that value / (levels - 1) is the intensity of either; `train_labels` and `test_labels` are
-    classes; `validation` [V, D] and `validation_labels` are what the distributor sets apart for validation, None where
-    that is nothing; `shape` is (height, width); `canonical` says whether the images are those that the distributor
-    published, by their digest, and is None where there is nothing to compare with (a user's own images); `found` says
-    in sentences what was found where that is for the user to judge.
+    classes; `shape` is (height, width); `canonical` says whether the images are those that the distributor published,
+    by their digest, and is None where there is nothing to compare with (a user's own images); `found` says in sentences
+    what was found where that is for the user to judge; `validation` [N'', D] is like the others, and None where there
+    are no such images.
     """
 
     train: NDArray[Any]
@@ -31,7 +31,6 @@ class RawImages:
     canonical: bool | None
     found: tuple[str, ...] = ()
     validation: NDArray[Any] | None = None
-    validation_labels: NDArray[np.int64] | None = None
 
 
 def every_fifth(count: int) -> NDArray[np.bool_]:

@@ -40,8 +40,8 @@ from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.grid import Member
 
 
-def data_state(dataset: Dataset) -> DataState:
-    """What a record says of its images."""
+def data_state(dataset: Dataset, validation: int) -> DataState:
+    """What a record says of its images, of which so many are a validation set."""
     return DataState(
         dataset=dataset.name,
         train_sha256=dataset.train_sha256,
@@ -50,7 +50,7 @@ def data_state(dataset: Dataset) -> DataState:
         shape=dataset.shape,
         train_images=len(dataset.train),
         test_images=len(dataset.test),
-        validation_images=0 if dataset.validation is None else len(dataset.validation),
+        validation_images=validation,
     )
 
 
@@ -139,7 +139,7 @@ class MemberEvaluation:
             "estimator": ESTIMATOR,
             "labels": self.member.labels,
             "batch_norm_statistics": settings.batch_norm_statistics if statistics else None,
-            "data": data_state(self.dataset),
+            "data": data_state(self.dataset, spec.data.validation),
         }
         if not bool(evaluation.log_likelihood.isfinite().all()):
             # The last update, or what the test set meets, may be what breaks a member.
@@ -196,7 +196,7 @@ class MemberEvaluation:
 
     def _on_validation(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
         """The bounds on the validation set, as a result has them; empty where there is none."""
-        if self.dataset.validation is None:
+        if not self.member.spec.data.validation:
             return {}
         x = draw_once(self.dataset, "validation", self.member.spec.model.observation)
         seed = stream_seed(self.member.spec.seed, "validation", epoch)

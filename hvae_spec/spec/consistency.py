@@ -118,7 +118,7 @@ def _empty_sets(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistenc
 
 def _validation_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsistency]:
     """A validation set that is larger than the distributor's, or that leaves no training image."""
-    own, asked = DATASETS[data.dataset].validation, data.validation
+    own, asked = DATASETS[data.dataset].mixed_with, data.validation
     if asked > own > 0:
         message, most = f"{asked} validation images, but {data.name} has only {own}", own
     elif own == 0 and asked >= available.train:

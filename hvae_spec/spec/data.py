@@ -210,7 +210,7 @@ class DataSpec(SpecModel):
 
     def offered(self, available: ImageCounts) -> ImageCounts:
         """The images that a spec can use, of those that are available: less the validation set, in so many copies."""
-        taken = 0 if DATASETS[self.dataset].validation else self.validation
+        taken = 0 if DATASETS[self.dataset].mixed_with else self.validation
         return available._replace(train=self.copies * max(0, available.train - taken))
 
     def limit(self, available: ImageCounts) -> ImageCounts:

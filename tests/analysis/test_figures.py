@@ -152,6 +152,16 @@ def test_with_a_validation_set_the_curve_and_the_hollow_marker_are_of_it_and_the
     assert not [text for text in legend(figure) if text.startswith("test log-likelihood")]
 
 
+def test_with_early_stopping_the_final_marker_stands_at_the_mean_best_epoch(results, small_spec):
+    def outcome(member):
+        return results.result(member, -80.0 - member.seed, epochs=8, stopped_epoch=8, best_epoch=2 + 2 * member.seed)
+
+    results.grid(outcome, spec=small_spec)
+    figure = figures.learning_curves(the_group(results))
+    markers = [container.lines[0] for container in figure.axes[0].containers]
+    assert [one.get_xydata().tolist() for one in markers] == [[[4.0, -81.0]]] * 2
+
+
 def test_points_of_a_curve_that_were_measured_in_two_ways_are_not_one_line(results, small_spec):
     """A longer training goes on with the settings that its own spec has for the curve."""
     planned = results.plan(small_spec.replace("[0, 1, 2]", "[0]"))

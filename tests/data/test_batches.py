@@ -191,7 +191,6 @@ def test_the_last_training_images_are_the_validation_set_before_copies_and_limit
     assert image_counts(spec) == found.counts == (64, 2000, 360)
     assert image_counts(spec.model_copy(update={"train_images": None})).train == 2 * 1337
     assert np.array_equal(found.validation, digits.train[-100:])
-    assert np.array_equal(found.validation_labels, digits.train_labels[-100:])
     assert np.array_equal(found.train, np.concatenate([digits.train[:-100]] * 2)[:2000])
     assert np.array_equal(found.train_labels, np.concatenate([digits.train_labels[:-100]] * 2)[:2000])
     assert (found.train_sha256, found.test_sha256) == (digits.train_sha256, digits.test_sha256)
@@ -204,16 +203,15 @@ def test_the_last_training_images_are_the_validation_set_before_copies_and_limit
 
 
 def test_a_validation_set_of_the_distributor_leaves_all_training_images(digits, monkeypatch):
-    own = {"validation": digits.test[:50], "validation_labels": digits.test_labels[:50]}
     raw = {field.name: getattr(digits, field.name) for field in fields(RawImages)}
-    monkeypatch.setitem(LOADERS._items, "digits", lambda: RawImages(**{**raw, **own}))
-    monkeypatch.setitem(DATASETS._items, "digits", replace(DATASETS["digits"], validation=50))
+    own = RawImages(**{**raw, "validation": digits.test[:50]})
+    monkeypatch.setitem(LOADERS._items, "digits", lambda: own)
+    monkeypatch.setitem(DATASETS._items, "digits", replace(DATASETS["digits"], mixed_with=50))
     found, spec = load_dataset(DataSpec(dataset="digits", validation=20)), DataSpec(dataset="digits", validation=20)
     assert np.array_equal(found.validation, digits.test[30:50])
-    assert np.array_equal(found.validation_labels, digits.test_labels[30:50])
     assert np.array_equal(found.train, digits.train)
     assert image_counts(spec).train == 1437
-    assert load_dataset(DataSpec(dataset="digits")).validation is None
+    assert len(load_dataset(DataSpec(dataset="digits")).validation) == 50  # there, and not in use
     with pytest.raises(DataError, match="validation is 51, but there are only 50 images"):
         load_dataset(DataSpec(dataset="digits", validation=51))
 

@@ -18,6 +18,7 @@ import hvae_spec
 from hvae_spec import pack
 from hvae_spec.errors import DataError, MachineError, SpecError, UserError
 from hvae_spec.records.layout import Results
+from hvae_spec.training.trainer import Trainer
 from tests.tune.test_run import checkpoints, contents
 from tune import run as tune_run
 from tune.options import OF_A_CALL, RunOptions, parse, parse_call

@@ -29,8 +29,6 @@ class Dataset:
     """As its distributor publishes it; None for the user's own images, whose counts are those of the file."""
     levels: int = 256
     """Gray levels (the user's own images may have others); 2 for intensities in [0, 1]."""
-    validation: int = 0
-    """Validation images that its distributor sets apart, which are none of the training images."""
     comes_with: str | None = None
     """The package that holds its images; None if they are files of their own."""
     binary: bool = False
