@@ -20,12 +20,12 @@ from analysis.caveats import absences, not_canonical
 from analysis.figures.drawing import Drawing
 from analysis.frames import Frames
 from analysis.html import run_info
-from analysis.html.answer import answer, question
 from analysis.html.architectures import Models, models
 from analysis.html.elements import typeset
 from analysis.html.run_info import Rows
 from analysis.html.subjects import FURTHER, MAIN, SUBJECTS, Subject
 from analysis.tables import Table, TableSet, html_table
+from analysis.tables.answer import answer, question
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The content security policy: nothing is loaded, images and the style sheet are in the page itself."""

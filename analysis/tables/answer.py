@@ -1,69 +1,148 @@
-"""The answer of a grid, in sentences."""
+"""What was asked and what came out, in a few sentences: the first that a report says."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from analysis.statistics.answer import Answer, BestCell
-from analysis.tables.effects import effect_text, p_text, value_text
-from analysis.tables.table import counts_text
+from analysis.frames import Frames
+from analysis.statistics import Answer, BestCell, answers, designs
+from analysis.statistics.contrasts import CONFIDENCE
+from analysis.tables.effects import effect_text, value_text
 
-SHOWN = 4
-"""Cells and effects that are named; of the others, their number."""
+QUANTITY = "test log-likelihood"
+BEST, EFFECTS = 3, 4
+"""How many cells beside the best and how many effects are named; the others are counted."""
 
 
-def sentences(answer: Answer) -> tuple[str, ...]:
-    """What a grid answers on one data set: its best cells, the effects that hold, what diverged and what is missing.
+def question(frames: Frames) -> str:
+    """What was asked: `report.question` of the spec, or else what the factors of the grid ask.
 
-    Args:
-        answer: of `analysis.statistics.answers`, on a quantity that effects are tabulated of.
+    Examples:
+        `How does the test log-likelihood on mnist depend on depth, batch normalization, warm-up and ladder?`
 
     """
-    return tuple(_sentences(answer))
+    if frames.report.question is not None:
+        return frames.report.question
+    found = list(designs(frames))
+    names = dict.fromkeys(factor.words for design in found for factor in design.factors)
+    depth = ["depth"] if any(design.varies_in_depth for design in found) else []
+    factors = [*depth, *names]
+    datasets = listed(dict.fromkeys(str(design.place["dataset"]) for design in found))
+    return (
+        f"How does the {QUANTITY} on {datasets} depend on {listed(factors)}?"
+        if factors
+        else (f"What is the {QUANTITY} on {datasets}?")
+    )
 
 
-def _sentences(answer: Answer) -> Iterator[str]:
-    if not answer.best:
+def answer(frames: Frames) -> tuple[str, ...]:
+    """The answer on each data set: the best cells with their intervals, the effects that hold, and what diverged or is
+    missing.
+    """
+    found = answers(frames)
+    several = len(found) > 1
+    return tuple((f"{_where(one)}: " if several else "") + " ".join(sentences(one)) for one in found)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a list in a sentence.
+
+    Examples:
+        >>> listed(["depth"]), listed(["depth", "warm-up", "ladder"])
+        ('depth', 'depth, warm-up and ladder')
+
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _where(one: Answer) -> str:
+    return ", ".join(str(value) for value in one.place.values())
+
+
+def sentences(one: Answer) -> tuple[str, ...]:
+    """The answer on one data set.
+
+    Args:
+        one: of `analysis.statistics.answers`, on the test log-likelihood.
+
+    """
+    return tuple(_sentences(one))
+
+
+def _sentences(one: Answer) -> Iterator[str]:
+    if not one.best:
         yield "No member has finished yet."
-    else:
-        first, *others = answer.best
-        yield f"Best of {answer.cells} cells: {_cell(first)}." if answer.cells > 1 else f"{_cell(first)}."
-        if others:
-            which = _listed([_cell(cell) for cell in others])
-            yield f"Not to be told from it: {which}."
-    rows = answer.effects.to_dict("records")
-    if rows:
-        texts = [f"{effect_text(row)}{_place(row)}, {value_text(row)}, {p_text(row)}" for row in rows]
-        yield f"What holds, of {_count(answer)}: {_listed(texts)}."
-    elif answer.tested:
-        yield f"Of {_count(answer)}, none holds."
-    lost = answer.lost[answer.lost["kind"] != "interaction"].to_dict("records")
-    pooled = [row for row in lost if row["kind"] == "main"] or lost
-    if pooled:
-        texts = [
-            f"{effect_text(row)}{_place(row)}, {row['diverged_reference']} → {row['diverged_level']}" for row in pooled
-        ]
-        yield f"This is among seeds that finished; members that diverged: {_listed(texts)}."
-    if answer.missing:
-        counts = ", ".join(f"{count} {status}" for status, count in answer.missing.items())
-        yield f"Not finished: {counts}."
+        return
+    yield from _best(one)
+    yield _effects(one)
+    yield from _lost(one)
 
 
-def _cell(cell: BestCell) -> str:
-    """`VAE+BN, L = 3: -82.14 [-82.50, -81.78] (3)`."""
+def _best(one: Answer) -> Iterator[str]:
+    best, *others = one.best
+    if one.cells == 1:
+        yield f"{best.words}: {_value(best)}."
+        return
+    yield f"Best of {one.cells} cells: {best.words}, with {_value(best)}."
+    if others:
+        named = "; ".join(cell.words for cell in others[:BEST])
+        named += f"; and {len(others) - BEST} more" * (len(others) > BEST)
+        # Where p is missing, a pair of seeds is; where it is there, the seeds do not tell the cells apart.
+        untested = all(np.isnan(cell.p_holm) for cell in others)
+        why = "as no two of its seeds can be compared" if untested else f"at {1 - CONFIDENCE:.0%} by Holm's correction"
+        yield f"Not told apart from it, {why}: {named}."
+
+
+def _value(cell: BestCell) -> str:
+    """`-82.14 [-82.60, -81.68] nats (3 seeds)`."""
     interval = "" if np.isnan(cell.low) else f" [{cell.low:.2f}, {cell.high:.2f}]"
-    return f"{cell.words}: {cell.mean:.2f}{interval} ({counts_text(cell.n, cell.planned)})"
+    return f"{cell.mean:.2f}{interval} nats ({cell.n} seed{'s' * (cell.n != 1)})"
 
 
-def _count(answer: Answer) -> str:
-    return f"{answer.tested} effect{'s' * (answer.tested > 1)} tested"
+def _effects(one: Answer) -> str:
+    """What holds, pooled effects first; of a factor whose main effect is named, no simple ones."""
+    if not one.tested:
+        return "No effect is tested: that takes two finished seeds on both sides."
+    rows = one.effects.to_dict("records")
+    pooled = {row["effect"] for row in rows if row["kind"] != "simple"}
+    shown = [row for row in rows if row["kind"] != "simple" or row["effect"] not in pooled]
+    if not shown:
+        return f"None of the {one.tested} effects that are tested can be told from zero."
+    named = [_effect(row, _against(row, rows)) for row in shown[:EFFECTS]]
+    named += [f"{len(shown) - EFFECTS} more"] * (len(shown) > EFFECTS)
+    return f"Of the {one.tested} effects that are tested, these hold: {'; '.join(named)}."
 
 
-def _place(row: Mapping[Any, Any]) -> str:
-    return f" at {row['place']}" if row["kind"] == "simple" and row["place"] else ""
+def _effect(row: dict[Any, Any], against: str) -> str:
+    """`batch normalization: off → on, +1.97 [+1.23, +2.71] nats (p = 0.012)`, and where it is the other way round."""
+    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
+    place = f" at {row['place']}" if row["kind"] == "simple" and not pd.isna(row["place"]) and row["place"] else ""
+    pooled = " on average" if row["kind"] == "main" and row["all_places"] > 1 else ""
+    return f"{effect_text(row)}{place}, {value_text(row)} nats{pooled} ({p}){against}"
 
 
-def _listed(texts: list[str]) -> str:
-    rest = len(texts) - SHOWN
-    return "; ".join(texts[:SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
+def _against(row: dict[Any, Any], rows: Sequence[dict[Any, Any]]) -> str:
+    """Where a main effect is the other way round: `, but +1.19 at lr 1e-3, wide`."""
+    if row["kind"] != "main":
+        return ""
+    same = ("effect", "reference", "level")
+    others = [one for one in rows if one["kind"] == "simple" and all(one[key] == row[key] for key in same)]
+    found = [f"{one['mean']:+.2f} at {one['place']}" for one in others if one["mean"] * row["mean"] < 0]
+    return f", but {listed(found)}" if found else ""
+
+
+def _lost(one: Answer) -> Iterator[str]:
+    diverged = one.missing.get("diverged", 0)
+    if diverged:
+        rows = one.lost[one.lost["kind"] != "interaction"].to_dict("records")
+        pooled = [row for row in rows if row["kind"] == "main"] or rows
+        sides = [f"{effect_text(row)}, {row['diverged_reference']} → {row['diverged_level']}" for row in pooled]
+        where = f" ({'; '.join(dict.fromkeys(sides))})" if sides else ""
+        members = "1 member" if diverged == 1 else f"{diverged} members"
+        yield f"{members} diverged{where}: what is said here is among the seeds that finished."
+    left = {status: count for status, count in one.missing.items() if status != "diverged"}
+    if left:
+        yield f"Not all is done: {listed(f'{count} {status}' for status, count in left.items())}."
