@@ -7,7 +7,6 @@ import hvae_spec
 from hvae_spec import pack as packs
 from hvae_spec.data.batches import draw_once
 from hvae_spec.evaluate import member as member_evaluation
-from hvae_spec.evaluate.evaluation import evaluate
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.pack import run_pack
 from hvae_spec.records.layout import Results
@@ -21,7 +20,7 @@ def test_the_curve_and_the_units_are_of_the_validation_set_and_the_end_is_of_bot
     run_pack(job(tmp_path, [member(seed=seed, training__epochs=4, **CURVE) for seed in (0, 1)]))
     for record in Results(tmp_path).records:
         model, result = hvae_spec.load_record(record.folder), result_of(record)
-        x, hierarchy = model.validation_images(), model.hierarchy
+        x = model.validation_images()
         assert x.shape == (40, 64)
         points = [row for row in record.epochs if "active_units" in row]
         assert [row["epoch"] for row in points] == [2, 4]
@@ -31,7 +30,7 @@ def test_the_curve_and_the_units_are_of_the_validation_set_and_the_end_is_of_bot
             assert row["validation_elbo"] < row["validation_log_likelihood"]
             assert not {"test_elbo", "test_log_likelihood", "test_images"} & row.keys()
         # The final evaluation has K of the spec on both sets, and the test set's noise is what it was.
-        final = evaluate(hierarchy, x, 20, seed=stream_seed(model.spec.seed, "validation", 4), epoch=4)
+        final = model.evaluate(x, 20, seed=stream_seed(model.spec.seed, "validation", 4))
         assert result.validation_log_likelihood == float(final.log_likelihood.mean())
         assert result.validation_log_likelihood_se == final.log_likelihood_se
         assert result.validation_elbo == float(final.elbo.mean())
@@ -52,7 +51,8 @@ def test_points_of_one_model_on_the_validation_set_are_one_number(tmp_path, batc
     assert record.units[0]["kl"] == record.units[1]["kl"]
     model = hvae_spec.load_record(record.folder)
     if not batch_norm:  # with it, the final statistics are of another draw
-        bounds = evaluate(model.hierarchy, model.validation_images(), 9, seed=stream_seed(0, "validation"))
+        model.epoch = 0
+        bounds = model.evaluate(model.validation_images(), 9, seed=stream_seed(0, "validation"))
         assert first["validation_log_likelihood"] == float(bounds.log_likelihood.mean())
 
 
@@ -81,7 +81,7 @@ def test_bounds_of_the_curve_are_of_the_first_validation_images_and_its_units_of
     (record,) = Results(tmp_path).records
     assert record.epochs[-1]["validation_images"] == 7
     model, result = hvae_spec.load_record(record.folder), result_of(record)
-    final = evaluate(model.hierarchy, model.validation_images(), 20, seed=stream_seed(0, "validation", 2), epoch=2)
+    final = model.evaluate(model.validation_images(), 20, seed=stream_seed(0, "validation", 2))
     assert result.curve_validation_images == 7
     assert result.curve_validation_log_likelihood == float(final.log_likelihood[:7].mean())
     assert result.curve_test_log_likelihood is None
