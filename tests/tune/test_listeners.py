@@ -119,8 +119,9 @@ def test_under_ray_every_epoch_is_told_once_also_where_a_worker_is_killed(tmp_pa
     mine.write_text(WRITING)
     arguments = (spec, "--cpus", "1", "--results", root, "--listener", f"{mine}:Writing")
     with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True) as run:
-        wait_for(lambda: (tmp_path / "mine.txt").exists() and "epoch" in (tmp_path / "mine.txt").read_text())
-        (worker,) = [one for one in psutil.Process(run.pid).children(recursive=True) if "_run_trial" in one.name()]
+        wait_for(lambda: (tmp_path / "mine.txt").exists() and "epoch" in (tmp_path / "mine.txt").read_text(), 300)
+        children = psutil.Process(run.pid).children(recursive=True)
+        (worker,) = [one for one in children if (one.cmdline() or [""])[0].startswith("ray::ImplicitFunc")]
         worker.kill()
         said, _ = run.communicate(timeout=300)
     assert run.returncode == 0
