@@ -167,17 +167,18 @@ def _yaml(value: Any) -> str:
 def _path(schema: dict[str, Any], item: SpecField) -> str:
     names = []
     for length, name in enumerate(item.path, start=1):
-        is_list = length < len(item.path) and bool(_items(schema, _node(schema, item.path[:length])))
-        names.append(name + "[]" * is_list)
+        node = _node(schema, item.path[:length]) if length < len(item.path) else {}
+        names.append(name + "[]" * bool(_items(schema, node)) + ".*" * bool(_values(schema, node)))
     return ".".join(names)
 
 
 def _node(schema: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON Schema of the field at a path, list items looked through."""
+    """The JSON Schema of the field at a path, list items and the values of a user's own keys looked through."""
     node = schema
     for name in path:
         options = list(_options(schema, node))
         options += [inner for option in options for inner in _options(schema, option.get("items", {}))]
+        options += _options(schema, _values(schema, node))
         node = next(option["properties"][name] for option in options if name in option.get("properties", {}))
     return node
 
@@ -192,6 +193,12 @@ def _options(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[dict[str,
         yield node
     for option in alternatives:
         yield from _options(schema, option)
+
+
+def _values(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of the sections under keys that a user chooses; empty if it is no mapping of sections."""
+    found = (option.get("additionalProperties") for option in _options(schema, node))
+    return next((value for value in found if isinstance(value, dict) and "$ref" in value), {})
 
 
 def _items(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
