@@ -76,7 +76,7 @@ def not_of_a_record(options: RunOptions) -> list[str]:
 
 OF_A_CALL = (
     *("serial", "device", "records", "address", "cpus", "pack_size", "packs_per_gpu", "compile", "measure", "retrain"),
-    *("skip_missing_data", "keep_optimizer"),
+    *("skip_missing_data", "keep_optimizer", "tensorboard", "listener"),
 )
 """Options that a call from Python takes by these names, beside the spec, the overrides, the profile and the folder."""
 

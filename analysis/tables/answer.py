@@ -110,10 +110,12 @@ def _effects(one: Answer) -> str:
     pooled = {row["effect"] for row in rows if row["kind"] != "simple"}
     shown = [row for row in rows if row["kind"] != "simple" or row["effect"] not in pooled]
     if not shown:
-        return f"None of the {one.tested} effects that are tested can be told from zero."
+        none = "The effect that is tested cannot" if one.tested == 1 else f"None of the {one.tested} effects tested can"
+        return f"{none} be told from zero."
     named = [_effect(row, _against(row, rows)) for row in shown[:EFFECTS]]
     named += [f"{len(shown) - EFFECTS} more"] * (len(shown) > EFFECTS)
-    return f"Of the {one.tested} effects that are tested, these hold: {'; '.join(named)}."
+    held = "The effect that is tested holds" if one.tested == 1 else f"Of the {one.tested} effects tested, these hold"
+    return f"{held}: {'; '.join(named)}."
 
 
 def _effect(row: dict[Any, Any], against: str) -> str:

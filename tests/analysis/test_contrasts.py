@@ -105,15 +105,15 @@ def test_pooled_effects_are_those_of_an_analysis_of_variance_of_repeated_measure
 def test_simple_effects_stand_at_every_place(question):
     table = all_effects(analysis.load(question.root))
     own = table[(table["kind"] == "simple") & (table["effect"] == BATCH_NORM)]
-    assert own["place"].tolist() == [f"lr = {rate:g}, units = {units}" for rate in (0.001, 0.0003) for units in (4, 6)]
+    assert own["place"].tolist() == [f"lr {rate}, units {units}" for rate in ("1e-3", "3e-4") for units in (4, 6)]
     for row, at in zip(own.to_dict("records"), itertools.product(range(2), range(2)), strict=True):
         assert agrees(row, VALUES[1][at] - VALUES[0][at])
     assert set(table[table["kind"] == "simple"]["family_size"]) == {12}
     # Numbers of axes stay whole where some rows have none.
-    assert own["model.layers.0.units"].tolist() == [4, 6, 4, 6]
-    assert all(isinstance(units, int) for units in own["model.layers.0.units"])
+    assert own["layers_0_units"].tolist() == [4, 6, 4, 6]
+    assert all(isinstance(units, int) for units in own["layers_0_units"])
     rate = table[(table["kind"] == "simple") & (table["effect"] == RATE)]
-    assert rate["place"].tolist() == [f"{name}, units = {units}" for units in (4, 6) for name in ("VAE", "VAE+BN")]
+    assert rate["place"].tolist() == [f"{name}, units {units}" for units in (4, 6) for name in ("VAE", "VAE+BN")]
     assert (rate["reference"].tolist(), rate["level"].tolist()) == ([0.001] * 4, [0.0003] * 4)
     assert rate["without"].tolist() == rate["with"].tolist() == ["VAE", "VAE+BN"] * 2
 
@@ -128,14 +128,15 @@ def test_a_place_that_lacks_a_seed_leaves_the_average_for_all_seeds_and_is_liste
     row = rows(results, "main")[BATCH_NORM]
     kept = [(0, 0), (0, 1), (1, 1)]
     assert agrees(row, np.mean([VALUES[1][at] - VALUES[0][at] for at in kept], axis=0))
-    assert (row["places"], row["all_places"], row["left_out"]) == (3, 4, "lr = 0.0003, units = 4")
+    assert (row["places"], row["all_places"], row["left_out"]) == (3, 4, "lr 3e-4, units 4")
     assert (row["diverged"], row["diverged_reference"], row["diverged_level"]) == (1, 1, 0)
     (answer,) = answers(analysis.load(results.root))
     assert dict(answer.missing) == {"diverged": 1}
     assert answer.is_complete
     assert set(answer.lost["kind"]) == {"main", "interaction", "simple"}
-    (text,) = (text for text in sentences(answer) if "diverged:" in text)
-    assert "batch normalization: off → on, 1 → 0" in text
+    (text,) = (text for text in sentences(answer) if "diverged" in text)
+    assert text.startswith("1 member diverged (batch normalization: off → on, 1 → 0; ")
+    assert text.endswith("what is said here is among the seeds that finished.")
 
 
 def test_an_effect_at_one_place_is_told_once(results):
@@ -148,8 +149,8 @@ def test_an_effect_at_one_place_is_told_once(results):
     low, high = test.confidence_interval(0.95)
     assert test.pvalue < 0.05
     assert sentences(answer)[-1] == (
-        f"What holds, of 1 effect tested: batch normalization: off → on, {numbers.mean():+.2f} "
-        f"[{low:+.2f}, {high:+.2f}], p = {test.pvalue:.3f} (of 1)."
+        f"The effect that is tested holds: batch normalization: off → on, {numbers.mean():+.2f} "
+        f"[{low:+.2f}, {high:+.2f}] nats (p = {test.pvalue:.3f})."
     )
     # One table for each quantity: what is at one place is not averaged.
     assert len(tables.paired_effects(analysis.load(results.root)).tables) == 2
@@ -181,7 +182,7 @@ def test_the_tables_answer_the_question(question):
     pooled, simple, *_ = tables.paired_effects(analysis.load(question.root)).tables
     assert pooled.title == "Main effects and interactions on the test log-likelihood (nats per image): digits"
     row = rows(question, "interaction")[f"{BATCH_NORM} × {RATE}"]
-    label = "batch normalization (off → on) × learning rate (0.001 → 0.0003)"
+    label = "batch normalization (off → on) × learning rate (1e-3 → 3e-4)"
     texts = {column: pooled.cells[label, column].text() for column in pooled.columns}
     assert texts == {
         "effect": f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
@@ -191,7 +192,7 @@ def test_the_tables_answer_the_question(question):
     assert len(pooled.rows) == 6
     assert simple.columns == (
         "batch normalization: VAE → VAE+BN",
-        "learning rate: 0.001 → 0.0003",
+        "learning rate: 1e-3 → 3e-4",
         "units of z_1: 4 → 6",
     )
     assert len(simple.rows) == 12
@@ -202,14 +203,14 @@ def test_the_best_cell_stands_with_those_that_cannot_be_told_from_it(question):
     means = VALUES.mean(axis=-1)
     best = np.unravel_index(means.argmax(), means.shape)
     first, *others = answer.best
-    assert (first.words, first.difference) == ("VAE+BN, lr = 0.001, units = 6", 0.0)
+    assert (first.words, first.difference) == ("VAE+BN, lr 1e-3, units 6", 0.0)
     assert first.mean == pytest.approx(means.max())
     rest = [at for at in np.ndindex(2, 2, 2) if at != best]
     p = holm(np.array([stats.ttest_rel(VALUES[best], VALUES[at]).pvalue for at in rest]))
     alike = {at: own for at, own in zip(rest, p.tolist(), strict=True) if own >= 0.05}
     assert sorted(cell.p_holm for cell in others) == pytest.approx(sorted(alike.values()))
     assert [cell.mean for cell in others] == pytest.approx(sorted((means[at] for at in alike), reverse=True))
-    assert sentences(answer)[0].startswith("Best of 8 cells: VAE+BN, lr = 0.001, units = 6: ")
+    assert sentences(answer)[0].startswith("Best of 8 cells: VAE+BN, lr 1e-3, units 6, with ")
 
 
 def test_two_stages_of_seeds_share_their_rule_with_pooled_effects():

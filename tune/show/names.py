@@ -1,6 +1,7 @@
 """What packs and members are called while they run, in so many columns."""
 
 from hvae_spec.pack_job import PackJob
+from hvae_spec.spec.labels import LABELS, level_label
 
 LABEL_WIDTH = 60
 """Columns that a pack's name has in a line, so that the time before it and a word behind it fit into 80."""
@@ -10,9 +11,11 @@ def member_names(job: PackJob) -> list[str]:
     """What is said of the members of a pack: what differs among them, and their seeds."""
     labels = [member.labels for member in job.members]
     differing = [key for key in labels[0] if key != "seed" and any(one.get(key) != labels[0][key] for one in labels)]
+    among = [key for key in labels[0] if key not in LABELS]
     names = []
     for one in labels:
-        axes = [f"{key.rsplit('.', 1)[-1]}={one.get(key)}" for key in differing if key != "variant"]
+        axes = [level_label(key, one.get(key), among) for key in differing if key not in LABELS]
+        axes = [f"L{one['depth']}"] * ("depth" in differing) + axes
         variant = [str(one["variant"])] if "variant" in differing or not differing else []
         names.append(" ".join([*variant, *axes, f"seed {one['seed']}"]))
     return names
