@@ -84,6 +84,8 @@ class Report:
     """Whether everything that the report is made of could be read, but for rows of curves."""
     verdicts: "RichGroup | None" = None
     """Whether ours agree with the paper: every table with its footnotes. None where no result answers it."""
+    answer: tuple[str, ...] = ()
+    """What was asked, and the answer on each data set, as the page opens with it; of several grids, that of each."""
 
     def __rich__(self) -> "RichGroup":
         """The table, its footnotes and the summary, for `rich.print(report)`."""
@@ -91,7 +93,8 @@ class Report:
         from rich.text import Text
 
         faults = [f"Damaged: {fault}" for fault in self.faults]
-        parts: list[RichTable | RichGroup | Text] = [self.table, *map(Text, self.footnotes)]
+        parts: list[RichTable | RichGroup | Text] = [*map(Text, self.answer), *([Text()] if self.answer else [])]
+        parts += [self.table, *map(Text, self.footnotes)]
         if self.verdicts is not None:
             parts += [Text(), self.verdicts, Text()]
         return RichGroup(*parts, *map(Text, (*faults, self.summary)))
@@ -172,7 +175,15 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
         loaded.faults,
         is_whole,
         rendering.terminal_apart(judged) if judged else None,
+        tuple(line for part in parts for line in _asked_and_answered(part.frames)),
     )
+
+
+def _asked_and_answered(frames: "Frames") -> Iterator[str]:
+    from analysis.tables.answer import answer, question
+    from analysis.tables.search import in_words
+
+    yield from (question(frames), *answer(frames)) if frames.search is None else in_words(frames)
 
 
 def check() -> None:

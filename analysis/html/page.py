@@ -23,9 +23,10 @@ from analysis.html import run_info
 from analysis.html.architectures import Models, models
 from analysis.html.elements import typeset
 from analysis.html.run_info import Rows
-from analysis.html.subjects import FURTHER, MAIN, SUBJECTS, Subject
+from analysis.html.subjects import FURTHER, MAIN, SEARCH, SUBJECTS, Subject
 from analysis.tables import Table, TableSet, html_table
 from analysis.tables.answer import answer, question
+from analysis.tables.search import in_words
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The content security policy: nothing is loaded, images and the style sheet are in the page itself."""
@@ -231,12 +232,16 @@ def _document(frames: Frames, summary: str, chapters: Sequence[Chapter]) -> str:
 def _chapter(part: Part, name: str = "") -> Chapter:
     """What there is to say of a grid; `name` is its own where the page has several."""
     before = f"{name}-" if name else ""
-    main_tables, main_figures = MAIN
+    main_tables, main_figures = MAIN if part.frames.search is None else SEARCH
     tables = {table_set.name: table_set for table_set in part.table_sets}
     main = _table_items([tables.pop(main_tables)], before) if main_tables in tables else ()
     shown = _figure_items((item for item in part.drawings if item.name == main_figures), before)
     pairs = tuple(_pairs(main, shown))
-    result = Result(question(part.frames), answer(part.frames), pairs)
+    if part.frames.search is None:
+        result = Result(question(part.frames), answer(part.frames), pairs)
+    else:
+        asked, *found = in_words(part.frames)
+        result = Result(asked, tuple(found), (Pair(main, shown),))
     sections = [*_subjects(part, before), *_origins(part.frames)]
     return Chapter(before, name, result, tuple(replace(item, key=before + item.key) for item in sections))
 
@@ -253,7 +258,7 @@ def _pairs(tables: Sequence[TableItem], figures: Sequence[FigureItem]) -> Iterat
 
 def _subjects(part: Part, before: str) -> Iterator[Section]:
     """Every subject of which there is a table or a figure."""
-    named = {name for subject in SUBJECTS for name in (*subject.tables, *subject.figures)} | set(MAIN)
+    named = {name for subject in SUBJECTS for name in (*subject.tables, *subject.figures)} | {*MAIN, *SEARCH}
     tables = tuple(item.name for item in part.table_sets if item.name not in named)
     figures = tuple(dict.fromkeys(item.name for item in part.drawings if item.name not in named))
     for subject in (*SUBJECTS, replace(FURTHER, tables=tables, figures=figures)):

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 MAIN = ("test_log_likelihood", "log_likelihood")
 """The table set and the figure that a report opens with."""
 
+SEARCH = ("search", "search")
+"""The same of a search."""
+
 
 @dataclass(frozen=True)
 class Subject:

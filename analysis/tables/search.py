@@ -9,11 +9,14 @@ import pandas as pd
 
 from analysis.frames import Frames
 from analysis.statistics import mean_over_seeds
+from analysis.tables.answer import listed
 from analysis.tables.table import ABSENT, PlainCell, Table, TableSet, losses_text
 from hvae_spec.records.result import SearchSettings
 from hvae_spec.spec.grid import SEARCH, TRIAL
 
 SCORE = "validation_log_likelihood"
+RUNG_HEADING, ANEW = "validation bound, epoch", "test, measured anew"
+"""Headings of columns."""
 NEW = (
     "Measured anew: the mean test log-likelihood ± standard error over seeds that the search did not use. The test set "
     "has no part in the ranking."
@@ -46,6 +49,39 @@ def search(frames: Frames) -> TableSet:
         tables.append(_table(tidy, settings, _subject(place)))
         tidies.append(tidy)
     return TableSet("search", tuple(tables), pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame())
+
+
+def in_words(frames: Frames) -> tuple[str, ...]:
+    """What a search asks, and for each of its searches the best point and what it is worth on new seeds.
+
+    Args:
+        frames: of a search.
+
+    """
+    settings = frames.search
+    if settings is None:
+        return ()
+    tables = search(frames)
+    datasets = ", ".join(dict.fromkeys(str(name) for name in frames.planned.members["dataset"]))
+    asked = f"Which {listed(_headings(settings))} are best on the validation images of {datasets}?"
+    return (asked, *(_best_in_words(table) for table in tables.tables))
+
+
+def _best_in_words(table: Table) -> str:
+    first = table.rows[0]
+    values = {column: table.cells[first, column].text() for column in table.columns if (first, column) in table.cells}
+    rungs = [column for column in values if column.startswith(RUNG_HEADING)]
+    done = [column for column in table.columns if column.startswith(RUNG_HEADING)][-1:] == rungs[-1:]
+    chosen = ", ".join(f"{name} {value}" for name, value in values.items() if name not in (*rungs, ANEW))
+    words = f"{table.subject}: best of {len(table.rows)} points{'' if done else ' so far'} is {first} ({chosen})"
+    if ANEW not in values:
+        return f"{words}; it is not measured anew yet."
+    return f"{words}; measured anew on seeds that the search did not use, {values[ANEW]} nats on the test images."
+
+
+def _headings(settings: SearchSettings) -> list[str]:
+    names = [path.rsplit(".", 1)[-1] for path in settings.space]
+    return [name if names.count(name) == 1 else path for name, path in zip(names, settings.space, strict=True)]
 
 
 def _subject(place: tuple[Any, ...]) -> str:
@@ -91,9 +127,8 @@ def _table(tidy: pd.DataFrame, settings: SearchSettings, subject: str) -> Table:
     rungs = sorted(tidy["epochs"].unique())
     # A point that came further is better than one that did not.
     last = tidy.sort_values(["epochs", "mean"], ascending=False, na_position="last").drop_duplicates("trial")
-    names = [path.rsplit(".", 1)[-1] for path in settings.space]
-    shown = [name if names.count(name) == 1 else path for name, path in zip(names, settings.space, strict=True)]
-    headings = {rung: f"validation bound, epoch {rung:,}" for rung in rungs}
+    shown = _headings(settings)
+    headings = {rung: f"{RUNG_HEADING} {rung:,}" for rung in rungs}
     cells: dict[tuple[str, str], PlainCell] = {}
     for row in tidy.to_dict("records"):
         label = str(row["trial"])
@@ -101,8 +136,8 @@ def _table(tidy: pd.DataFrame, settings: SearchSettings, subject: str) -> Table:
             cells[label, name] = PlainCell(_text(row[path]))
         cells[label, headings[row["epochs"]]] = _bound(row)
         if row["test_planned"]:
-            cells[label, "test, measured anew"] = _anew(row)
-    columns = (*shown, *headings.values(), *(["test, measured anew"] if tidy["test_planned"].any() else []))
+            cells[label, ANEW] = _anew(row)
+    columns = (*shown, *headings.values(), *([ANEW] if tidy["test_planned"].any() else []))
     title = "Search: points by their bound on the validation images (nats per image)"
     footnotes = (
         f"{ABSENT}: the point did not come so far.",
