@@ -173,11 +173,12 @@ def _path(schema: dict[str, Any], item: SpecField) -> str:
 
 
 def _node(schema: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON Schema of the field at a path, list items looked through."""
+    """The JSON Schema of the field at a path, items of lists and values of mappings looked through."""
     node = schema
     for name in path:
         options = list(_options(schema, node))
-        options += [inner for option in options for inner in _options(schema, option.get("items", {}))]
+        within = [option.get(key) for option in options for key in ("items", "additionalProperties")]
+        options += [inner for node in within if isinstance(node, dict) for inner in _options(schema, node)]
         node = next(option["properties"][name] for option in options if name in option.get("properties", {}))
     return node
 
