@@ -54,12 +54,22 @@ def left_out(frames: "Frames") -> "pd.Series[bool]":
     return is_open & members["dataset"].isin(list(frames.absent))
 
 
-def absences(frames: "Frames") -> Iterator[str]:
-    """What is said of the members that were left out: `57 members are left out: norb: ... are missing`."""
+OF_THIS_TABLE = " of this table"
+"""What tells a table's own count of members that were left out from that of the whole folder."""
+
+
+def absences(frames: "Frames", of: str = "") -> Iterator[str]:
+    """What is said of the members that were left out: `57 members are left out: norb: ... are missing`.
+
+    Args:
+        frames: the members that are counted.
+        of: what they are, if they are not all of a results folder (`OF_THIS_TABLE`).
+
+    """
     left = frames.members[left_out(frames)]
     for name, count in left["dataset"].value_counts(sort=False).items():
         members = "member is" if count == 1 else "members are"
-        yield f"{count:,} {members} left out: {frames.absent[str(name)]}"
+        yield f"{count:,} {members} left out{of}: {frames.absent[str(name)]}"
 
 
 def limits(members: pd.DataFrame) -> Iterator[str]:

@@ -310,6 +310,7 @@ def _members(
         "train_images": _numbers(item.get("train_images") for item in data),
         "test_images": _numbers(item.get("test_images") for item in data),
         "validation_images": _numbers(item.get("validation_images") for item in data),
+        "training_maximum": _numbers(item.get("training_maximum") for item in data),
     }
     records: dict[str, Any] = {
         "continues": [result.get("continues") for result in results],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from analysis.figures.drawing import Drawing
     from analysis.frames import Frames
-    from analysis.tables import TableSet
+    from analysis.tables import Table, TableSet
 
 DESCRIPTION = """\
 Rebuild the tables and figures of a grid from its records, whatever its state. Members that are missing, have diverged
@@ -169,7 +169,7 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
     )
     return Report(
         rendering.terminal(shown),
-        rendering.all_footnotes(shown),
+        _footnotes_of(loaded, shown),
         summary(loaded),
         tuple(files),
         loaded.faults,
@@ -184,6 +184,17 @@ def _asked_and_answered(frames: "Frames") -> Iterator[str]:
     from analysis.tables.search import in_words
 
     yield from (question(frames), *answer(frames)) if frames.search is None else in_words(frames)
+
+
+def _footnotes_of(frames: "Frames", shown: "Sequence[Table]") -> tuple[str, ...]:
+    """The footnotes of the tables that are printed, with what is left out of the whole folder in place of what is left
+    out of each.
+    """
+    from analysis import caveats
+    from analysis.tables import rendering
+
+    footnotes = (note for note in rendering.all_footnotes(shown) if caveats.OF_THIS_TABLE not in note)
+    return (*footnotes, *caveats.absences(frames.planned))
 
 
 def check() -> None:

@@ -33,6 +33,7 @@ from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec import equations
 from hvae_spec.spec.cost import mappings, parameters
+from hvae_spec.spec.data import is_dequantized
 from hvae_spec.spec.evaluation import AisSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
@@ -42,7 +43,8 @@ class Model:
     """One deep hierarchical VAE and its spec.
 
     Images are arrays or tensors of observations, [N, D] or [N, height, width]: zeros and ones for a `bernoulli`
-    observation model, gray values in [0, 1] for a `gaussian` one. Latents are lists over layers, z_1 first.
+    observation model, gray values in [0, 1] for a `gaussian` one (test images may be above 1 where the training maximum
+    divides them, `data.rescaled_by`). Latents are lists over layers, z_1 first.
 
     Args:
         spec: the resolved spec.
@@ -389,7 +391,11 @@ class Model:
             raise UserError(f"images of shape {list(x.shape)}: expected [N, {self.pixels}] or [N, height, width]")
         if not len(x):
             raise UserError("no images: expected at least one")
-        if not (float(x.min()) >= 0 and float(x.max()) <= 1):
+        # Divided by the training maximum, a test image may be lighter than white.
+        is_rescaled = self.spec.data.rescaled_by == "training_maximum"
+        is_open = is_rescaled and is_dequantized(self.spec.data.dataset, self.spec.model.observation)
+        highest = math.inf if is_open else 1
+        if not (float(x.min()) >= 0 and float(x.max()) <= highest):
             raise UserError(
                 "images must lie in [0, 1]: divide gray values by their maximum, then binarize them if need be"
             )

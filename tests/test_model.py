@@ -4,9 +4,9 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
-from hvae_spec.train.trainer import Trainer
 
 import analysis
 import hvae_spec
@@ -16,6 +16,7 @@ from hvae_spec.model import Model, load_record
 from hvae_spec.records.layout import Record
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
+from hvae_spec.training.trainer import Trainer
 from tests.members import SMALL, member
 from tests.tune.planned import plan_of
 from tune.rerun import rerun
@@ -130,6 +131,25 @@ def test_a_loop_of_ones_own_learns_and_statistics_of_other_weights_are_refused()
     model.module.eval()
     model.evaluate(x)
     assert not model.module.training
+
+
+def test_a_models_own_test_images_are_taken_where_they_are_lighter_than_the_training_maximum(tmp_path):
+    images = np.arange(50 * 25, dtype=np.uint8).reshape(50, 25)
+    np.savez(tmp_path / "own.npz", train=images % 101, test=images)
+    own = {"name": "own", "file": str(tmp_path / "own.npz"), "range": [0, 255]}
+    spec = {**SMALL, "model": {**SMALL["model"], "batch_norm": False, "observation": "gaussian"}}
+
+    def model_with(rescaled_by):
+        return Model(MemberSpec.model_validate({**spec, "data": {"dataset": "own", "own": own, **rescaled_by}}))
+
+    model = model_with({"rescaled_by": "training_maximum"})
+    x = model.test_images()
+    assert 2 < x.max() < 256 / 101
+    assert model.evaluate(x).elbo.isfinite().all()
+    assert model.ais(chains=2, steps=2).log_likelihood.isfinite().all()
+    assert model.bound(x).isfinite().all()
+    with pytest.raises(UserError, match=r"images must lie in \[0, 1\]"):
+        model_with({}).bound(x)
 
 
 def test_what_there_can_be_no_bound_of_is_one_message():

@@ -161,7 +161,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--retrain",
         action="store_true",
         help="train members again whose learning curves have other settings than asked for (evaluation.every, "
-        "evaluation.curve_iw_samples); their records are moved to retired/",
+        "evaluation.curve_iw_samples, evaluation.curve_images, and without data.validation data.test_images); their "
+        "records are moved to retired/",
     )
     parser.add_argument(
         "--skip-missing-data",

@@ -6,7 +6,7 @@ known yet, because its cell has not begun, is matched by its variant's name.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from hvae_spec.spec.fields import (
     Factor,
     Hindrance,
     IdleBeside,
+    IdleWhere,
     Measured,
     NoBearing,
     Paper,
@@ -177,8 +178,9 @@ class Difference:
 
 
 def differences(members: pd.DataFrame, variant: str, quantity: str = "test_log_likelihood") -> tuple[Difference, ...]:
-    """`unlike`, with what of it hinders a verdict. Other data, budgets and settings than the paper states do; what it
-    leaves open does not, and neither does what only the authors' code implies, unless numbers do not compare then.
+    """`unlike`, with what of it hinders a verdict. Other data, budgets and settings than the paper states do, and than
+    the authors' code implies where the paper is silent, but for what the paper may mean as well. What it leaves open
+    does not.
     """
     if (members["status"] == "finished").any():
         members = members[members["status"] == "finished"]
@@ -195,33 +197,38 @@ def differences(members: pd.DataFrame, variant: str, quantity: str = "test_log_l
         if is_open:
             left_open.append(text)
         else:
-            implied = _implied(item, members, variant)
             paper = item.fact(Paper)
             hinders: Hindrance | None = "settings" if paper is None else paper.hinders
-            if implied and paper is not None and not paper.implied_hinders:
+            admitted = _admitted(paper, members, variant)
+            if admitted is not None and all(value in (wanted, *admitted) for value in ours):
                 hinders = None
+            implied = "" if admitted is None else IMPLIED
             found.append(Difference(f"{text} ({_shown(wanted)}{implied})", hinders))
     if left_open:
         whose = "Burda et al. do not have" if variant == IWAE else "the paper leaves open"
         found.append(Difference(f"settings that {whose}: {', '.join(left_open)}", None))
     if variant == IWAE:
         found.append(Difference(f"not as in Burda et al.'s code, where {', '.join(IN_BURDAS_CODE)}", None))
-    elif follows_authors_code(members):
+    elif others := tuple(unlike_authors_code(members, quantity)):
+        found.append(Difference(f"where the paper is silent, the authors' code has: {', '.join(others)}", None))
+    elif members["background"].notna().any():
         found.append(Difference(f"not as in the authors' code, where {', '.join(IN_THE_AUTHORS_CODE)}", None))
     return tuple(found)
 
 
-def follows_authors_code(members: pd.DataFrame) -> bool:
-    """Whether the members of one cell have all that the authors' code sets where the paper is silent. What still
-    differs from that code there is then what no field can say.
+def unlike_authors_code(members: pd.DataFrame, quantity: str) -> Iterator[str]:
+    """What the authors' code sets where the paper is silent and the members of one cell have something else: `clip
+    norm 4`. Where there is none of it, what still differs from that code is what no field can say.
     """
-    left_open = (item for item in setting_fields().values() if is_left_open(item))
-    stated = ((item, item.fact(AuthorsCode)) for item in left_open)
-    return all(
-        _ours(item, members) == [expected(code.value, item)]
-        for item, code in stated
-        if code is not None and code.value is not OPEN and not _is_idle(item, members)
-    )
+    for item in setting_fields().values():
+        code = item.fact(AuthorsCode)
+        if code is None or code.value is OPEN or not is_left_open(item):
+            continue
+        if _has_no_bearing(item, quantity) or _is_idle(item, members):
+            continue
+        theirs = expected(code.value, item)
+        if any(value != theirs for value in _ours(item, members)):
+            yield f"{item.words} {_shown(theirs)}"
 
 
 def is_left_open(item: SpecField) -> bool:
@@ -256,8 +263,12 @@ def _has_no_bearing(item: SpecField, quantity: str) -> bool:
 
 
 def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
-    """Whether nothing reads the field of one cell's members."""
-    other, read = item.fact(IdleBeside), item.fact(ReadIf)
+    """Whether the field makes no difference to one cell's members."""
+    other, read, where = item.fact(IdleBeside), item.fact(ReadIf), item.fact(IdleWhere)
+    # The columns are none of a first phase's.
+    is_own = where is not None and item.fact(BeforeFineTuning) is None
+    if where and is_own and (members.reindex(columns=list(where.values)) == pd.Series(where.values)).all(axis=None):
+        return True
     if other is not None and members[other.column].notna().any() and not is_fine_tuned(members).any():
         return True
     if read is None:
@@ -293,11 +304,11 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
     return expected(setting, item) if has_factor else default, False
 
 
-def _implied(item: SpecField, members: pd.DataFrame, variant: str) -> str:
-    """Where the paper's value comes from, if the paper does not say it."""
-    paper = item.fact(Paper)
-    is_implied = paper is not None and members["dataset"].iloc[0] in paper.implied
-    return IMPLIED if is_implied and variant != IWAE else ""
+def _admitted(paper: Paper | None, members: pd.DataFrame, variant: str) -> tuple[Any, ...] | None:
+    """The other values that the paper may mean where the authors' code implies its value; None if the paper states it,
+    or leaves it open.
+    """
+    return None if paper is None or variant == IWAE else paper.implied.get(str(members["dataset"].iloc[0]))
 
 
 def _ours(item: SpecField, members: pd.DataFrame) -> list[Any]:

@@ -23,6 +23,12 @@ from hvae_spec.spec.choices.observation import OBSERVATIONS
 COLUMNS = ("ours", "published", "difference", "95 % interval", "verdict")
 TITLE = "{}, ours less the published"
 ONE_RUN = "The published value is one run, whose spread over seeds is not known: it is not in the interval."
+ONE_DRAW = {
+    True: "It also rests on one binarization of the test set, another than ours: its error, about as large as that of "
+    "ours{}, is not in the interval.",
+    False: "It also rests on one dequantization of the test set, another than ours: its error is not in the interval.",
+}
+"""By whether x is drawn as zeros and ones."""
 SEEDS = "The interval is of the spread over seeds (Student's t), which holds the Monte Carlo error of the bound{}."
 DRAWN = {
     True: "The error of our one binarization of the test set, which all seeds share, is not in the interval{}: "
@@ -130,15 +136,17 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
         yield CRITERION
         yield SEEDS.replace(", which holds the Monte Carlo error of the bound", "").format("")
         return
+    observations = group.frames.members["observation"].dropna()
+    is_binary = all(OBSERVATIONS[name].binary for name in observations)
     with_interval = rows[rows["low"].notna()]
-    missing = with_interval["binarization_se"].isna()
+    errors = with_interval["binarization_se"]
+    missing = errors.isna()
+    yield ONE_DRAW[is_binary].format("" if missing.all() else f" (sqrt(v / N): {errors.max():.2g} nats)")
     if missing.all():
         yield SEEDS.format("")
     else:
         yield SEEDS.format(", and of our one binarization of the test set, which all seeds share")
     if missing.any():
-        observations = group.frames.members["observation"].dropna()
-        is_binary = all(OBSERVATIONS[name].binary for name in observations)
         yield DRAWN[is_binary].format("" if missing.all() else " of " + "; ".join(with_interval.loc[missing, "row"]))
 
 

@@ -16,6 +16,7 @@ A member that diverges takes its seed's place all the same. It is left out of me
 freedom less for each that the first stage loses, and intervals get wider than was asked for.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,9 @@ from analysis.statistics.effects import paired_effects
 from analysis.statistics.over_seeds import cells
 from hvae_spec.errors import UserError
 from hvae_spec.records.result import DONE
+
+MOST_NAMED = 1_000_000
+"""The most seeds that are named by their number."""
 
 
 def half_width(sd: ArrayLike, df: ArrayLike, n: ArrayLike) -> NDArray[Any]:
@@ -58,14 +62,26 @@ def sample_size(sd: ArrayLike, df: ArrayLike, width: float) -> NDArray[Any]:
         width: half-width h.
 
     Returns:
-        Whole numbers, as floats: they may be of any size. NaN where `sd` is.
+        Whole numbers, as floats: they may be of any size, and infinite. NaN where `sd` is.
 
     Examples:
         >>> sample_size([0.05, 0.1, 0.2], 4, 0.1).tolist()
         [2.0, 8.0, 31.0]
 
     """
-    return np.asarray(np.ceil((half_width(sd, df, 1) / width) ** 2))
+    with np.errstate(over="ignore"):
+        return np.asarray(np.ceil((half_width(sd, df, 1) / width) ** 2))
+
+
+def takes_text(takes: float) -> str:
+    """How many seeds an interval takes, in words that stay short whatever the number.
+
+    Examples:
+        >>> takes_text(31.0), takes_text(float("inf"))
+        ('31', 'over 1,000,000')
+
+    """
+    return f"{takes:,.0f}" if takes <= MOST_NAMED else f"over {MOST_NAMED:,}"
 
 
 def needed(frames: Frames) -> pd.DataFrame:
@@ -111,8 +127,9 @@ class Block:
 
     place: dict[str, Any]
     """`dataset`, `depth` and the value on every further axis that is no factor of the paper."""
-    takes: int | None
-    """Seeds that its widest interval takes; None until all members of its first stage are finished or diverged."""
+    takes: float | None
+    """Seeds that its widest interval takes, a whole number or infinity; None until all members of its first stage are
+    finished or diverged."""
     seeds: int | None
     """The same, as far as `at_most` allows."""
 
@@ -141,8 +158,10 @@ def blocks(frames: Frames) -> list[Block]:
     for place, is_done in _first_stages(frames).items():
         where = dict(zip(by, place, strict=True))
         own = rows[np.logical_and.reduce([rows[key] == value for key, value in where.items()])]
-        takes = int(np.nanmax([stages.first, *own["takes"]])) if is_done else None
-        found.append(Block(where, takes, None if takes is None else min(takes, stages.at_most)))
+        takes = float(np.nanmax([stages.first, *own["takes"]])) if is_done else None
+        # What a tiny half-width takes may be more than any whole number can hold.
+        seeds = None if takes is None else int(min(takes, stages.at_most))
+        found.append(Block(where, int(takes) if takes is not None and math.isfinite(takes) else takes, seeds))
     return found
 
 

@@ -51,12 +51,12 @@ def _rows(members: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
     """What the rows are, what follows of them, and how sure they are."""
-    images, chains, steps = (counts_text(members[f"ais_{name}"]) for name in ("images", "chains", "steps"))
+    images = counts_text(members["ais_images"])
     footnotes = [
         f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. AIS: annealed importance "
-        f"sampling with {chains} chains and {steps} steps. Both on the first {images} test images, and both lower "
-        "bounds on the log-likelihood in expectation.",
-        _distance(members["ais_difference"]),
+        f"sampling with {_counted(members, 'chains')} and {_counted(members, 'steps')}. Both on the first {images} "
+        "test images, and both lower bounds on the log-likelihood in expectation.",
+        _distance(members),
         "Gap: reverse less forward AIS on as many images simulated from each model, for which forward AIS is in "
         "expectation no farther than this from the likelihood.",
         "AIS + gap: an estimate of the log-likelihood of the test images, if AIS is as far from it on them as on "
@@ -64,7 +64,6 @@ def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
     ]
     errors = {
         "AIS, Monte Carlo": "ais_log_likelihood_mc_se",
-        "AIS less bound, over images": "ais_difference_se",
         "gap, over simulated images": "ais_gap_se",
     }
     largest = {name: members[column].max() for name, column in errors.items()}
@@ -77,23 +76,31 @@ def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
     return tuple(footnotes)
 
 
-def _distance(difference: "pd.Series[float]") -> str:
-    """What AIS less the bound says, in words."""
+def _distance(members: pd.DataFrame) -> str:
+    """What AIS less the bound says, in words: an estimate, whose standard error over images is given with it."""
+    difference, errors = members["ais_difference"], members["ais_difference_se"].dropna()
+    error = f" (standard error over images: at most {errors.max():.2g})" if len(errors) else ""
     if (difference >= 0).all():
         return (
-            f"AIS is above the bound by {_range(difference)} nats: in expectation the log-likelihood is at least so "
-            "far above it."
+            f"AIS is above the bound by {_range(difference)} nats{error}: an estimate of how far, at least, the "
+            "log-likelihood is above it in expectation."
         )
     if (difference <= 0).all():
         return (
-            f"AIS is below the bound by {_range(-difference)} nats: here the bound is the tighter of the two, and AIS "
-            "says nothing of how far it is from the likelihood."
+            f"AIS is below the bound by {_range(-difference)} nats{error}: by this estimate the bound is the tighter "
+            "of the two, and AIS says nothing of how far it is from the likelihood."
         )
     return (
-        f"AIS less the bound is between {difference.min():.2f} and {difference.max():.2f} nats: where it is positive, "
-        "the log-likelihood is in expectation at least so far above the bound, and where it is negative, the bound is "
-        "the tighter of the two."
+        f"AIS less the bound is between {difference.min():.2f} and {difference.max():.2f} nats{error}: where it is "
+        "positive, it is an estimate of how far, at least, the log-likelihood is above the bound in expectation, and "
+        "where it is negative, the bound is by this estimate the tighter of the two."
     )
+
+
+def _counted(members: pd.DataFrame, things: str) -> str:
+    """`16 chains`, `1 chain`."""
+    count = counts_text(members[f"ais_{things}"])
+    return f"{count} {things.removesuffix('s') if count == '1' else things}"
 
 
 def _range(values: "pd.Series[float]") -> str:

@@ -1,6 +1,6 @@
 """What stands below the tables: how the numbers were measured, on whose data, and what they leave out."""
 
-from analysis.caveats import absences, counts_text, limits, mixed, not_canonical
+from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical
 from analysis.frames import Frames
 from hvae_spec.records.layout import ACTIVE
 
@@ -59,7 +59,7 @@ def grid_footnotes(frames: Frames, group: Frames) -> tuple[str, ...]:
         footnotes.append(
             f"Left out: {damaged} member{'s' * (damaged > 1)} whose record{'s are' if damaged > 1 else ' is'} damaged."
         )
-    footnotes += absences(group)
+    footnotes += absences(group, OF_THIS_TABLE)
     left_out = int((~frames.members["planned"]).sum())
     if left_out:
         footnotes.append(f"Left out: {left_out} record{'s' * (left_out > 1)} that the grid no longer plans.")

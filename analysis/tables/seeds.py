@@ -73,7 +73,7 @@ def _width_cell(row: Mapping[Any, Any], stages: StagedSeeds) -> PlainCell:
     if np.isnan(row["takes"]):
         return PlainCell(f"– ({counts})", losses)
     missed = (f"{stages.half_width:g} not reached",) if row["half_width"] > stages.half_width else ()
-    details = (f"sd {_two_digits(row['sd'])}", f"takes {row['takes']:,.0f}", *missed, *losses)
+    details = (f"sd {_two_digits(row['sd'])}", f"takes {two_stages.takes_text(row['takes'])}", *missed, *losses)
     return PlainCell(f"±{_two_digits(row['half_width'])} ({counts})", details)
 
 

@@ -35,6 +35,7 @@ from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, OWN_LOST, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
+from hvae_spec.spec.choices.dataset import INTENSITIES
 from hvae_spec.spec.cost import bound_macs, curve_images, evaluated_images, evaluation_macs
 from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.grid import Member
@@ -51,6 +52,7 @@ def data_state(dataset: Dataset, validation: int) -> DataState:
         train_images=len(dataset.train),
         test_images=len(dataset.test),
         validation_images=validation,
+        training_maximum=None if dataset.levels == INTENSITIES else int(dataset.train.max()),
     )
 
 

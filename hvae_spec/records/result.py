@@ -69,6 +69,8 @@ class DataState(FileModel):
     test_images: Whole
     validation_images: Whole = 0
     """None of the training images in use."""
+    training_maximum: Whole | None = None
+    """The largest gray value of the training images in use; null of intensities, and in older records."""
 
 
 class Source(FileModel):

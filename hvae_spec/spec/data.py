@@ -16,6 +16,7 @@ from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
     Column,
+    IdleWhere,
     Measured,
     NoBearing,
     NoColumn,
@@ -122,7 +123,7 @@ class DataSpec(SpecModel):
         Redraw,
         ReadIf(is_drawn),
         Column("redraw", "training images drawn"),
-        Paper("every_epoch", "Sec. 3", by_dataset={"norb": "once"}, implied=("norb",), hinders="data"),
+        Paper("every_epoch", "Sec. 3", by_dataset={"norb": "once"}, implied={"norb": ("every_epoch",)}, hinders="data"),
         AuthorsCode("`once` for `norb`"),
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
@@ -136,9 +137,8 @@ class DataSpec(SpecModel):
         Paper(
             by_dataset={"mnist": "levels"},
             iwae="largest",
-            implied=("mnist",),
+            implied={"mnist": ()},
             hinders="data",
-            implied_hinders=True,
         ),
         AuthorsCode("`levels` for `mnist`: its `mnist.pkl.gz` holds gray / 256"),
     ] = "largest"
@@ -152,7 +152,9 @@ class DataSpec(SpecModel):
         ReadIf(is_dequantized),
         NUMBER,
         Column("rescaled_by", "dequantized gray is divided by"),
-        Paper(by_dataset={"norb": "training_maximum"}, implied=("norb",)),
+        # Otherwise a density is another by D log(256 / what it is divided by).
+        IdleWhere({"training_maximum": GRAY_RANGE[1]}),
+        Paper(by_dataset={"norb": "training_maximum"}, implied={"norb": ()}, hinders="data"),
         AuthorsCode("`training_maximum` for `norb`, of the noisy values; `levels` in a later version"),
     ] = "levels"
     """Dequantization of gray levels for a `gaussian` observation: gray + u, u uniform on [0, 1), is divided by the
@@ -176,7 +178,7 @@ class DataSpec(SpecModel):
         Paper(
             by_dataset={"mnist": 60_000, "omniglot": 24_345, "norb": 2 * 24_300},
             where="Sec. 3",
-            implied=("norb",),
+            implied={"norb": (24_300,)},
             iwae_by_dataset={"mnist": 60_000 - 400, "omniglot": 24_345 - 1_345},
             hinders="data",
         ),

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from hvae_spec.spec.base import LARGEST_COUNT, Count, Positive, SpecModel
-from hvae_spec.spec.fields import Affects, AuthorsCode, Column, DecidesStopping, Measured, NoBearing, NoStepCost, Paper
+from hvae_spec.spec.fields import (
+    Affects,
+    AuthorsCode,
+    Column,
+    DecidesStopping,
+    IdleWhere,
+    Measured,
+    NoBearing,
+    NoStepCost,
+    Paper,
+)
 
 CURVE = NoBearing("it says which points a learning curve has; published numbers are those of the end")
 CURVE_COST = NoStepCost("how often a set is evaluated is counted, not measured")
@@ -73,6 +83,7 @@ class EvaluationSpec(SpecModel):
         Affects("evaluation"),
         DecidesStopping(),
         NoStepCost("the evaluation is measured after them"),
+        IdleWhere({"batch_norm": False}),
         AuthorsCode("the whole training set, before every evaluation", "whole_set"),
     ] = "whole_set"
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single

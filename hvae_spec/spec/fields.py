@@ -143,15 +143,12 @@ class Paper:
     """What Burda et al. set it to for their importance-weighted autoencoder, with which the paper compares itself."""
     iwae_by_dataset: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The same on some data sets, in place of `iwae`."""
-    implied: tuple[str, ...] = ()
-    """The data sets for which the paper is silent and the authors' code implies the value: marks beside published
-    values say so too."""
+    implied: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
+    """The data sets for which the paper is silent and the authors' code implies the value, so that marks beside
+    published values say so too; each with the other values that the paper may mean, which hinder no verdict."""
     hinders: Hindrance = "settings"
     """What a member is another one of than the published number, where it differs in the field: then it is shown, and
-    no verdict is given. What the paper leaves open hinders none, and neither does what is `implied`, unless
-    `implied_hinders`."""
-    implied_hinders: bool = False
-    """Whether a difference from an implied value hinders, too, as likelihoods do not compare then."""
+    no verdict is given. What the paper leaves open hinders none."""
 
     def setting(self, dataset: str, depth: int, *, fine_tuned: bool) -> Any:
         """The value on a data set at a depth, `OPEN` if the paper leaves it open there; a list over the layers of a
@@ -204,6 +201,13 @@ class IdleBeside:
     """Nothing but a first phase reads the field of a member for which this other column has a value."""
 
     column: str
+
+
+@dataclass(frozen=True)
+class IdleWhere:
+    """The field makes no difference to a member of which all these columns have these values."""
+
+    values: Mapping[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True)

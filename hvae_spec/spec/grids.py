@@ -165,6 +165,9 @@ def _conflicts(entries: Any, grids: dict[int, GridReading]) -> Iterator[Problem]
             files = f"{entries[other].value} and {entries[place].value}"
             twice = f"{entries[place].value} is named twice"
             message = twice if entries[other].value == entries[place].value else f"{files} are both named {grid.name}"
+            if grids[other].name != grid.name:
+                names_of_both = f"{grids[other].name} and {grid.name}"
+                message = f"{files} are named {names_of_both}, which would share a folder where case does not count"
             yield Problem("inconsistent", entries[place].place, message, "grids of different names")
             continue
         told: set[str] = set()

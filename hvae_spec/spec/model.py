@@ -14,6 +14,7 @@ from hvae_spec.spec.fields import (
     AuthorsCode,
     Column,
     Factor,
+    IdleWhere,
     NoStepCost,
     NotInReport,
     Paper,
@@ -93,7 +94,7 @@ class ModelSpec(SpecModel):
     batch_norm: Annotated[Flag, Factor("+BN"), Paper(True, "Sec. 2.3")] = False
     """Batch normalization of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
     the heads of p(x|z_1) are never normalized."""
-    batch_norm_eps: Annotated[Positive, NUMBER, AuthorsCode("`1e-10`", 1e-10)] = 1e-5
+    batch_norm_eps: Annotated[Positive, NUMBER, IdleWhere({"batch_norm": False}), AuthorsCode("`1e-10`", 1e-10)] = 1e-5
     """Added to the variance inside batch normalization (the authors' code: 1e-10)."""
     nonlinearity: Annotated[
         Nonlinearity,

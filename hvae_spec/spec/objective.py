@@ -4,7 +4,17 @@ from typing import Annotated, Any
 
 from hvae_spec.spec.base import Count, Flag, Natural, SpecModel
 from hvae_spec.spec.choices.term import TERMS
-from hvae_spec.spec.fields import Affects, AuthorsCode, Column, Factor, NoStepCost, Paper, PerMember, ShortName
+from hvae_spec.spec.fields import (
+    Affects,
+    AuthorsCode,
+    Column,
+    Factor,
+    IdleWhere,
+    NoStepCost,
+    Paper,
+    PerMember,
+    ShortName,
+)
 
 
 class ObjectiveSpec(SpecModel):
@@ -39,6 +49,7 @@ class ObjectiveSpec(SpecModel):
         Flag,
         Affects("schedule"),
         NoStepCost("a step is measured with all samples"),
+        IdleWhere({"training_mc_samples": 1, "training_iw_samples": 1}),
         AuthorsCode("`true`", True),
     ] = False
     """Epoch e uses min(M, e) and min(K, e) samples, as the authors' code does."""

@@ -52,7 +52,7 @@ def data(dataset: str = "digits", train_images: int = 1437, test_images: int = 3
     """The images that a member has seen; `fields` replace or add to them."""
     hashes = {"train_sha256": "ab" * 32, "test_sha256": "ef" * 32}
     images = {"shape": (8, 8), "train_images": train_images, "test_images": test_images}
-    return {"dataset": dataset, **hashes, "canonical": True, **images, **fields}
+    return {"dataset": dataset, **hashes, "canonical": True, "training_maximum": 255, **images, **fields}
 
 
 def result(member: Member, test_log_likelihood: float = -80.0, **fields: Any) -> dict[str, Any]:

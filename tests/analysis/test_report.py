@@ -3,14 +3,17 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+import analysis
 from analysis import report
 from analysis.figures import FIGURES as FIGURE_NAMES
+from analysis.tables import log_likelihood
 from hvae_spec.errors import MachineError, UserError
 
 
@@ -299,3 +302,15 @@ def test_a_report_that_a_full_disk_stops_names_the_file_and_another_folder(resul
         f"`python -m analysis.report {results.root} --out DIR` writes it into another folder"
     )
     assert error.value.exit_code == 1
+
+
+def test_what_is_left_out_of_several_tables_is_one_sentence_of_the_whole_folder(results):
+    results.grid(lambda member: None if member.labels["depth"] < 3 else results.result(member), with_curves=False)
+    frames = replace(analysis.load(results.root), absent={"digits": "digits: files are missing"})
+    # As two grids of one folder: the parts with one layer and with two, of nine and of twelve members.
+    parts = [frames.select(frames.members["depth"] == depth) for depth in (1, 2)]
+    shown = [table for part in parts for table in log_likelihood(part).tables]
+    counts = [[note for note in table.footnotes if "left out" in note] for table in shown]
+    assert counts == [[f"{count} members are left out of this table: digits: files are missing"] for count in (9, 12)]
+    told = [note for note in report._footnotes_of(frames, shown) if "left out" in note]
+    assert told == ["21 members are left out: digits: files are missing"]

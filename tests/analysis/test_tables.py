@@ -232,9 +232,10 @@ def test_how_far_the_bound_is_from_annealed_importance_sampling(results, small_s
     said = " ".join(table.footnotes)
     for words in (
         "K = 500. AIS: annealed importance sampling with 16 chains and 1,000 steps. Both on the first 100 test images",
-        "AIS is above the bound by 0.25 to 0.75 nats: in expectation the log-likelihood is at least so far above it.",
+        "AIS is above the bound by 0.25 to 0.75 nats (standard error over images: at most 0.03): an estimate of how "
+        "far, at least, the log-likelihood is above it in expectation.",
         "It is no bound.",
-        "AIS, Monte Carlo: 0.02; AIS less bound, over images: 0.03; gap, over simulated images: 0.05.",
+        "Largest standard errors of a member, in nats: AIS, Monte Carlo: 0.02; gap, over simulated images: 0.05.",
         "acceptance of Hamiltonian Monte Carlo: 0.65.",
         "–: none of the finished members was evaluated with `evaluation.ais`.",
     ):
@@ -247,8 +248,16 @@ def test_how_far_the_bound_is_from_annealed_importance_sampling(results, small_s
 @pytest.mark.parametrize(
     ("differences", "words"),
     [
-        ((-0.5, -0.25, -0.25), "AIS is below the bound by 0.25 to 0.50 nats: here the bound is the tighter of the two"),
-        ((-0.5, 0.25, 0.0), "AIS less the bound is between -0.50 and 0.25 nats: where it is positive, the log-like"),
+        (
+            (-0.5, -0.25, -0.25),
+            "AIS is below the bound by 0.25 to 0.50 nats (standard error over images: at most 0.03): by this estimate "
+            "the bound is the tighter of the two",
+        ),
+        (
+            (-0.5, 0.25, 0.0),
+            "AIS less the bound is between -0.50 and 0.25 nats (standard error over images: at most 0.03): where it is "
+            "positive, it is an estimate",
+        ),
     ],
 )
 def test_where_the_bound_is_the_tighter_the_table_says_so(results, small_spec, differences, words):
@@ -259,6 +268,13 @@ def test_where_the_bound_is_the_tighter_the_table_says_so(results, small_spec, d
     (table,) = tables.annealed(analysis.load(results.root)).tables
     assert words in " ".join(table.footnotes)
     assert "none of the finished" not in " ".join(table.footnotes)
+
+
+def test_one_chain_of_one_step_is_no_plural(results, small_spec):
+    one = {**annealed(-80.0, -79.0), "chains": 1, "steps": 1}
+    results.grid(lambda member: results.result(member, ais=one), spec=small_spec, with_curves=False)
+    (table,) = tables.annealed(analysis.load(results.root)).tables
+    assert "annealed importance sampling with 1 chain and 1 step." in table.footnotes[0]
 
 
 def test_without_annealed_importance_sampling_there_is_no_table_of_it(results, small_spec):

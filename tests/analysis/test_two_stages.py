@@ -137,6 +137,15 @@ def test_a_block_has_the_seeds_of_its_widest_interval(results):
     assert blocks(staged(results, seeds=9)) == blocks(frames)
 
 
+@pytest.mark.parametrize("width", ["1.0e-160", "1.0e-9"])
+def test_an_interval_that_takes_more_seeds_than_there_can_be_has_the_most_that_are_allowed(results, width):
+    frames = staged(results, SPEC.replace("half_width: 0.3", f"half_width: {width}"))
+    assert [block.seeds for block in blocks(frames)] == [40, 40]
+    assert all(block.takes > 1e12 for block in blocks(frames))
+    (table, *_) = tables.two_stage_seeds(frames).tables
+    assert "takes over 1,000,000" in table.cells["2", "warm"].details
+
+
 def test_effects_have_blocks_of_their_own(results):
     frames = staged(results, EFFECTS)
     differences = values(1, "warm", range(4)) - values(1, "normal", range(4))

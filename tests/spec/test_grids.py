@@ -93,6 +93,11 @@ def test_an_override_that_is_wrong_is_told_once(write):
         ("name: all\ngrids: [circle.yaml]\n", (2, 9), "circle.yaml is no grid, but names grids itself"),
         ("name: all\ngrids: [one.yaml, one.yaml]\n", (2, 19), "one.yaml is named twice"),
         ("name: all\ngrids: [one.yaml, same.yaml]\n", (2, 19), "one.yaml and same.yaml are both named one"),
+        (
+            "name: all\ngrids: [one.yaml, capital.yaml]\n",
+            (2, 19),
+            "one.yaml and capital.yaml are named one and One, which would share a folder where case does not count",
+        ),
         ("name: all\ngrids: []\n", (2, 8), "grids: a list of 0 is not valid"),
         ("name: all\ngrids: one.yaml\n", (2, 8), "grids: the text 'one.yaml' is not valid"),
         ("grids: [one.yaml]\n", (1, 1), "name is missing"),
@@ -108,6 +113,7 @@ def test_an_override_that_is_wrong_is_told_once(write):
 def test_a_file_of_grids_that_is_wrong_is_told_in_one_place(write, text, place, message):
     write("name: circle\ngrids: [all.yaml]\n", "circle.yaml")
     write("base: one.yaml\ntraining: {epochs: 9}\n", "same.yaml")
+    write("base: one.yaml\nname: One\n", "capital.yaml")
     where, found, _ = fault(write(text))
     assert (where, found[: len(message)]) == (place, message)
 

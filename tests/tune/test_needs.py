@@ -10,7 +10,8 @@ from hvae_spec.records.index import read_index, write_index
 from hvae_spec.records.layout import Record, Results
 from tests.tune.planned import finish, plan_of, reading_of, record_of, train
 from tune.execute.phases import rounds
-from tune.plan.needs import ANEW, NO_OPTIMIZER, Ledger
+from tune.options import _parser
+from tune.plan.needs import ANEW, NO_OPTIMIZER, Ledger, _curve_settings
 from tune.show.summary import print_plan
 
 ONE = """
@@ -442,3 +443,11 @@ def test_every_combination_of_what_is_there_asks_for_the_least(tmp_path):
         else:
             assert found.what == "training"
             assert (found.start_epoch == 20) == (of_shorter in ("trained", "finished"))
+
+
+def test_the_help_of_retrain_names_all_that_a_learning_curve_goes_by():
+    (member,) = members(every=5)
+    (retrain,) = (action for action in _parser("tune.run")._actions if "--retrain" in action.option_strings)
+    settings = _curve_settings(member.spec)
+    assert len(settings) == 4
+    assert [path for path in settings if path not in (retrain.help or "")] == []

@@ -159,8 +159,11 @@ def print_seeds(plan: Plan, console: Console) -> None:
         for block in blocks[:CELLS]:
             places = [level_text(block.place[key]) for key in ("dataset", "depth", *axes)]
             expected = "unknown" if block.seeds is None else str(block.seeds)
-            if block.takes != block.seeds:
-                expected += f" (takes {block.takes:,})"
+            if block.takes is not None and block.takes != block.seeds:
+                # Pandas and SciPy take a second to import.
+                from analysis.statistics.two_stages import takes_text
+
+                expected += f" (takes {takes_text(block.takes)})"
             table.add_row(*places, str(stages.first), expected, str(stages.at_most))
         console.print(table)
         _more(len(blocks), CELLS, "rows", console)
