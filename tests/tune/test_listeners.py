@@ -115,6 +115,7 @@ def test_members_that_were_done_before_are_written_for_tensorboard_too(tmp_path,
     [
         ("mine.py", "expected a Python file and a class in it, my_listeners.py:Mine"),
         ("other.py:Writing", "there is no Python file other.py; expected my_listeners.py:Mine"),
+        ("~nobody_has_this_name/mine.py:Mine", "there is no Python file ~nobody_has_this_name/mine.py; expected .*"),
         ("mine.py:Absent", "mine.py has no class Absent"),
         ("mine.py:Broken", r"Broken\(\) raised ValueError: no key \(mine.py:21\)"),
         ("mine.py:Other", r"Other makes no hvae_spec.Listener; write class Other\(hvae_spec.Listener\)"),
