@@ -1,6 +1,7 @@
 """The value of `--listener`: a listener that a user names by file and class."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def listener_of(text: str) -> Listener:
     file, _, name = text.rpartition(":")
     if not file or not name:
         raise UserError(f"{said}: expected a Python file and a class in it, my_listeners.py:Mine")
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"{said}: there is no Python file {harmless(file)}; expected my_listeners.py:Mine")
     spec = importlib.util.spec_from_file_location(f"hvae_listener_{path.stem}", path)

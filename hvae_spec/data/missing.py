@@ -1,6 +1,6 @@
 """Data sets whose files are not on this machine."""
 
-from hvae_spec.data.cache import find, search_folders
+from hvae_spec.data.cache import Source, find, search_folders
 from hvae_spec.data.registry import SOURCES
 
 
@@ -12,8 +12,7 @@ def missing(name: str) -> str:
         name: the data set's.
 
     """
-    sources = SOURCES.get(name, ())
-    gone = [source for source in sources if find(source) is None]
+    gone = missing_files(name)
     if not gone:
         return ""
     others = f" and {len(gone) - 1} more file{'s' * (len(gone) > 2)}" if len(gone) > 1 else ""
@@ -23,3 +22,13 @@ def missing(name: str) -> str:
         f"`python -m hvae_spec.data fetch {name}` downloads what is missing from "
         f"{gone[0].urls[0].rpartition('/')[0]}/, or put it there by hand"
     )
+
+
+def missing_files(name: str) -> list[Source]:
+    """The files of a data set that are not on this machine; none where nothing is known of its files.
+
+    Args:
+        name: the data set's.
+
+    """
+    return [source for source in SOURCES.get(name, ()) if find(source) is None]

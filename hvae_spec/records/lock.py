@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,11 @@ from pathlib import Path
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.records.files import remove_unfinished, write_json
 from hvae_spec.records.layout import FOLDERS
+
+FIRST = (".lock", "source")
+"""What a run makes in a results folder before it has checked that it can begin."""
+BEGUN = ("grid.json", "members")
+"""What is in a results folder in which a run has begun anything: one of these."""
 
 
 def check_is_folder(root: Path) -> None:
@@ -38,7 +43,7 @@ def _unusable(root: Path, error: OSError) -> MachineError:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Keep other runs out of a results folder.
+    """Keep other runs out of a results folder. A run that is refused before it begins anything leaves nothing there.
 
     Raises:
         UserError: another run is at work there.
@@ -48,6 +53,8 @@ def locked(root: Path) -> Iterator[None]:
     import filelock
 
     try:
+        folders = [folder for folder in (root, *root.parents) if not folder.exists()]
+        entries = [root / name for name in FIRST if not (root / name).exists()]
         root.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(root / ".lock", timeout=0)
         lock.acquire()
@@ -67,7 +74,25 @@ def locked(root: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (root / ".holder.json").unlink(missing_ok=True)
+            if not any((root / name).exists() for name in BEGUN):
+                _remove(entries, folders)
         lock.release()
+
+
+def _remove(entries: Iterable[Path], folders: Iterable[Path]) -> None:
+    """Remove files and folders with what is in them, and then folders that are empty.
+
+    Raises:
+        OSError: the system refuses it, or a folder is not empty.
+
+    """
+    for entry in entries:
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    for folder in folders:
+        folder.rmdir()
 
 
 def _holder(root: Path) -> str:

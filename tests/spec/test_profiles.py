@@ -34,6 +34,18 @@ def test_a_profile_makes_the_members_that_the_same_overrides_make(path):
     assert [m.digests for m in read(path, (), "quick").members] == [m.digests for m in overridden.members]
 
 
+def test_a_mapping_takes_the_place_of_the_whole_at_its_path_and_a_longer_path_sets_one_field(tmp_path):
+    path = tmp_path / "small.yaml"
+    whole, one = "profiles:\n  a: {evaluation: {every: 5}}\n", "  b: {evaluation.every: 5}\n"
+    path.write_text(SMALL + "evaluation: {iw_samples: 7}\n" + whole + one)
+    plain, replaced, merged = (load(path, profile=name).evaluation for name in (None, "a", "b"))
+    default = type(plain)().iw_samples
+    assert plain.iw_samples == 7 != default
+    assert (replaced.every, replaced.iw_samples) == (5, default)
+    assert (merged.every, merged.iw_samples) == (5, 7)
+    assert load(path, ["evaluation={every: 5}"]).evaluation == replaced
+
+
 @pytest.mark.parametrize(
     ("profile", "words"),
     [

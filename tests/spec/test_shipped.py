@@ -43,7 +43,8 @@ def test_a_quick_profile_costs_less_than_a_hundredth_of_the_paper_s_budget(path)
         members = read(path, (), profile).members
         return sum(member.spec.training.epochs * image_counts(member.spec.data).train for member in members)
 
-    assert steps("quick") < steps(None) / (4 if path.stem == "frey_gaussian" else 100)
+    # The active units are looked at with a tenth of the paper's budget already.
+    assert steps("quick") < steps(None) / {"frey_gaussian": 4, "mnist_active_units": 10}.get(path.stem, 100)
 
 
 def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():

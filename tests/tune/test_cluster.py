@@ -1,8 +1,11 @@
 """What is submitted to Ray when, and packs on Ray that run out of memory."""
 
+import os
+import pwd
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -89,6 +92,16 @@ def test_chunks_of_two_run_everything_and_halves_run_in_the_place_of_packs_witho
     [
         (SystemExit(15), Interrupted, "SIGTERM"),
         (Exception("The current node timed out during startup.\nMore."), MachineError, "timed out during startup.)"),
+        (
+            RuntimeError("Failed to start GCS.  Last 0 lines of error files:\n\n.Please check /tmp/a"),
+            MachineError,
+            "Ray did not start (Failed to start GCS.); run",
+        ),
+        (
+            RuntimeError("Failed to start GCS.  Last 2 lines of error files:\nbad\nworse\n"),
+            MachineError,
+            "(Failed to start GCS. Last 2 lines of error files: bad); run",
+        ),
     ],
 )
 def test_ray_that_does_not_start_ends_in_one_line(monkeypatch, tmp_path, raised, expected, words):
@@ -102,6 +115,70 @@ def test_ray_that_does_not_start_ends_in_one_line(monkeypatch, tmp_path, raised,
         pass
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_every_start_in_a_process_has_the_same_random_token(monkeypatch, tmp_path):
+    """Ray's compiled part reads the token once: a second start with another one fails."""
+    import ray
+
+    tokens = []
+
+    def init(**_):
+        tokens.append(os.environ["RAY_AUTH_TOKEN"])
+        raise RuntimeError
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a user's own, of a cluster")
+    monkeypatch.setattr(ray, "init", init)
+    for _ in range(2):
+        with pytest.raises(MachineError), cluster.ray_running(1, 0, None, tmp_path):
+            pass
+    program = "from tune.execute import cluster; print(cluster.TOKEN)"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    assert tokens[0] == tokens[1] != other
+    assert all(re.fullmatch("[0-9a-f]{64}", token) for token in (*tokens, other))
+
+
+TUNED = """
+name: tuned
+data: {dataset: digits, train_images: 64, test_images: 10}
+model: {layers: [{units: 2, mlp: [4]}]}
+training: {epochs: 2, batch_size: 64}
+evaluation: {iw_samples: 2}
+grid:
+  variants:
+    a: {}
+    f: {training.first_phase: {epochs: 2, warm_up: 1}, training.epochs: 3}
+    first: {objective.warm_up: 1}
+"""
+
+
+@pytest.mark.slow
+def test_a_first_phase_and_what_trains_on_from_it_end_in_one_command_on_ray(tmp_path):
+    """Ray is started twice in one process."""
+    (tmp_path / "tuned.yaml").write_text(TUNED)
+    root = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "tune.run", "tuned.yaml", "--results", str(root), "--cpus", "1"],
+        capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("starting Ray ...") == 2
+    assert "3 of 3 members finished." in done.stdout
+
+
+def test_a_user_without_a_home_has_one_while_ray_runs(monkeypatch, tmp_path):
+    def getpwuid(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    with cluster._with_home(tmp_path):
+        assert Path.home() != tmp_path
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    with cluster._with_home(tmp_path):
+        assert Path.home() == tmp_path
+    assert "HOME" not in os.environ
 
 
 DEAD_SERVICE = """

@@ -137,6 +137,7 @@ def test_under_ray_every_epoch_is_told_once_also_where_a_worker_is_killed(tmp_pa
     [
         ("mine.py", "expected a Python file and a class in it, my_listeners.py:Mine"),
         ("other.py:Writing", "there is no Python file other.py; expected my_listeners.py:Mine"),
+        ("~nobody_has_this_name/mine.py:Mine", "there is no Python file ~nobody_has_this_name/mine.py; expected .*"),
         ("mine.py:Absent", "mine.py has no class Absent"),
         ("mine.py:Broken", r"Broken\(\) raised ValueError: no key \(mine.py:21\)"),
         ("mine.py:Other", r"Other makes no hvae_spec.Listener; write class Other\(hvae_spec.Listener\)"),

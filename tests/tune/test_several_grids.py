@@ -135,6 +135,12 @@ def test_a_data_set_without_files_is_told_before_anything_runs(write, tmp_path, 
     error = capsys.readouterr().err
     assert "norb: smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat.gz is missing and could not be downloaded" in error
     assert (
+        "All 4 files of norb that are missing: smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat.gz, "
+        "smallnorb-5x46789x9x18x6x2x96x96-training-cat.mat.gz, smallnorb-5x01235x9x18x6x2x96x96-testing-dat.mat.gz, "
+        "smallnorb-5x01235x9x18x6x2x96x96-testing-cat.mat.gz.\n" in error
+    )
+    assert not root.exists()
+    assert (
         "`python -m hvae_spec.data fetch norb` tries again.\n--skip-missing-data runs the members that need none"
         in error
     )

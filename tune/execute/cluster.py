@@ -5,6 +5,7 @@
 
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -50,6 +51,12 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Keeps a local Ray off the network: without it, Ray listens on all interfaces."""
 WATCH_SECONDS, DEAD_SECONDS = 2.0, 45.0
 """How often Ray's control service is looked for, and after what time without an answer it is dead."""
+TOKEN = secrets.token_hex(32)
+"""What a local Ray asks of its clients. Drawn once per process: Ray reads it once, and a later start with another one
+fails.
+"""
+NO_LINES = re.compile(r"\s*Last 0 lines of error files:$")
+"""Announces, in a message of Ray's, lines that do not follow."""
 GOES_ON = "The same command goes on from the last checkpoints."
 WAITS_FOR = "Ray to start, or to end its workers"
 """What an interruption waits for."""
@@ -87,7 +94,7 @@ def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> It
         options |= {"address": "local", "num_cpus": cores, "num_gpus": gpus, "include_dashboard": False}
         options |= {"_temp_dir": str(scratch / "r")}  # in a folder of the folder, as Ray opens its own to all users
         # Ray would keep one in the user's home, which there need not be.
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = TOKEN
     else:
         _check_address(address)
         options |= {"address": address}
@@ -180,6 +187,23 @@ def _away_from_working_folder(folder: Path) -> Iterator[None]:
         os.chdir(here)
 
 
+@contextmanager
+def _with_home(folder: Path) -> Iterator[None]:
+    """Within this context, a user without a home (no HOME, and none in the system's list of users) has this folder for
+    one: Ray's modules cannot be imported otherwise.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(folder.resolve())
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
+
+
 def _check_address(address: str) -> None:
     """Refuse a cluster's address where nobody listens: Ray itself would try for minutes.
 
@@ -223,7 +247,12 @@ def run_on_ray(
 
     """
     folder = session_folder() if address is None else _shared_folder(jobs[0].results)
-    with interruption.deferred(WAITS_FOR), folder as scratch, ray_running(cores, gpus, address, scratch) as ray:
+    with (
+        interruption.deferred(WAITS_FOR),
+        folder as scratch,
+        _with_home(scratch),
+        ray_running(cores, gpus, address, scratch) as ray,
+    ):
         interruption.arm()  # Ray has put handlers of its own in place
         if address is not None:
             _check_shared_storage(ray, jobs[0].results)
@@ -308,7 +337,10 @@ def _shared_folder(results: Path) -> Iterator[Path]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """An error in one line: the first one, and the next if that is announced by it."""
+    first, *further = str(error).strip().splitlines() or [type(error).__name__]
+    first = NO_LINES.sub("", first)
+    return " ".join(" ".join([first, *further[: first.endswith(":")]]).split())
 
 
 def _local_raylets() -> list[psutil.Process]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hvae_spec.data.counts import check_headers
 from hvae_spec.data.dataset import Dataset, load_dataset
-from hvae_spec.data.missing import missing
+from hvae_spec.data.missing import missing, missing_files
 from hvae_spec.data.own import in_both
 from hvae_spec.errors import DataError, RecordError, harmless
 from hvae_spec.records.index import spec_of
@@ -134,8 +134,11 @@ def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:
             loaded[key] = _load(data)
         except DataError as error:
             faults.append(str(error))
-            if missing(data.dataset):
+            if gone := missing_files(data.dataset):
                 are_missing.append(data.dataset)
+                if len(gone) > 1:
+                    names = ", ".join(source.name for source in gone)
+                    faults.append(f"All {len(gone)} files of {data.dataset} that are missing: {names}.")
                 faults.append(f"`python -m hvae_spec.data fetch {data.dataset}` tries again.")
     if faults:
         if loaded and len(are_missing) + len(loaded) == len(needed):
