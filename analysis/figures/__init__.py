@@ -47,7 +47,6 @@ FIGURES: dict[str, Callable[[Frames], Figure | None]] = {
     "bound_by_samples": bound_by_samples,
     "reconstructions": reconstructions,
     "prior_samples": prior_samples,
-    "search": search,
 }
 """Every figure by its file name: those of the paper in its order, then the others."""
 

@@ -11,12 +11,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from analysis.columns import FACTORS
-from analysis.figures import FIGURES
+from analysis.figures import FIGURES, search
 from analysis.figures.descriptions import HEADINGS, caption, shown
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
 from analysis.layout import layout
-from analysis.tables.search import RUNG
+from analysis.statistics.search import RUNG
 from hvae_spec.spec.grid import TRIAL
 
 SEARCH = "search"
@@ -65,10 +65,8 @@ def render(frames: Frames) -> Iterator[Drawing]:
         UserError: a gallery is damaged.
 
     """
-    for name, figure_of in FIGURES.items():
-        if (name == SEARCH) != (frames.search is not None):
-            # A search is drawn as a whole, and not point by point.
-            continue
+    # A search is drawn as a whole, and not point by point.
+    for name, figure_of in (FIGURES if frames.search is None else {SEARCH: search}).items():
         across = layout(frames).axes if name == "log_likelihood" else ()
         for group in _shown_by(name, frames).groups(across):
             digests = behind(group.frames)

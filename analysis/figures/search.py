@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from analysis.figures.style import STYLE, add_legend, add_title, empty_figure, escape_mathtext, title_text
 from analysis.frames import Frames
-from analysis.tables.search import search as table_of
+from analysis.statistics.search import points as points_of
 
 LOGARITHMIC = 20
 """An axis is logarithmic where its greatest value is more than so many times the least."""
@@ -25,7 +25,7 @@ def search(frames: Frames) -> Figure | None:
     """
     if frames.search is None:
         return None
-    points = table_of(frames).tidy
+    points = points_of(frames)
     points = points.dropna(subset=["mean"]) if len(points) else points
     if points.empty:
         return None

@@ -25,6 +25,8 @@ DEFAULTS = {
     for name, value in mpl.rcParamsDefault.items()
     if not name.startswith("backend") and name not in ("interactive", "toolbar")
 }
+# The identifiers in an SVG would else be random.
+DEFAULTS["svg.hashsalt"] = "analysis"
 """Settings of matplotlib as it comes, less those of windows: a report looks the same whatever its user has set."""
 STYLE = {
     **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.9", "axes.axisbelow": True}),

@@ -48,7 +48,8 @@ def _best(frames: Frames) -> Iterator[dict[str, Any]]:
     if frames.as_variants(FACTORS) is not frames:
         return
     for answer in answers(frames):
-        if answer.cells > 1:
+        # Where no cell can be told from the best, there is nothing to mark.
+        if len(answer.best) < answer.cells:
             yield from ({**answer.place, **cell.labels} for cell in answer.best)
 
 

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames
-from analysis.statistics import mean_over_seeds
+from analysis.statistics.search import places, points
 from analysis.tables.answer import listed
 from analysis.tables.table import ABSENT, PlainCell, Table, TableSet, losses_text
 from hvae_spec.records.result import SearchSettings
-from hvae_spec.spec.grid import SEARCH, TRIAL
+from hvae_spec.spec.grid import SEARCH
 
-SCORE = "validation_log_likelihood"
 RUNG_HEADING, ANEW = "validation bound, epoch", "test, measured anew"
 """Headings of columns."""
 NEW = (
@@ -35,20 +34,13 @@ def search(frames: Frames) -> TableSet:
     frame has one row per point and rung: `trial`, the values, `epochs`, `mean` and `n` on the seeds of the search, what
     became of the others, and of the new seeds `test_mean`, `test_se` and `test_n`.
     """
-    settings = frames.search
-    if settings is None:
+    if frames.search is None:
         return TableSet("search", (), pd.DataFrame())
-    members = frames.planned.members
-    members = members.assign(rung=members["planned_epochs"])
-    others = [column for column, path in frames.axes.items() if path not in (TRIAL, RUNG)]
-    keys = ["dataset", "depth", "variant", *others]
-    tables, tidies = [], []
-    for place, own in members.groupby(keys, sort=False, observed=True, dropna=False):
-        where: dict[str, Any] = dict(zip(keys, place, strict=True))
-        tidy = _tidy(own, settings).assign(**where)
-        tables.append(_table(tidy, settings, _subject(place)))
-        tidies.append(tidy)
-    return TableSet("search", tuple(tables), pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame())
+    tidy = points(frames)
+    if tidy.empty:
+        return TableSet("search", (), tidy)
+    groups = tidy.groupby(places(frames), sort=False, observed=True, dropna=False)
+    return TableSet("search", tuple(_table(own, frames.search, _subject(place)) for place, own in groups), tidy)
 
 
 def in_words(frames: Frames) -> tuple[str, ...]:
@@ -88,39 +80,6 @@ def _subject(place: tuple[Any, ...]) -> str:
     dataset, depth, variant, *others = place
     names = [str(variant)] if variant != SEARCH else []
     return ", ".join([str(dataset), f"L = {depth}", *names, *map(str, others)])
-
-
-RUNG = "training.epochs"
-"""The path of the axis whose levels are the rungs."""
-
-
-def _tidy(members: pd.DataFrame, settings: SearchSettings) -> pd.DataFrame:
-    """One row per point and rung of one search."""
-    rows = []
-    for _, own in members.groupby([TRIAL, "rung"], sort=False):
-        trial, rung = str(own[TRIAL].iloc[0]), int(own["rung"].iloc[0])
-        of_search = own["seed"].isin(settings.seeds)
-        ranked, new = own[of_search], own[~of_search]
-        values = dict(zip(settings.space, settings.points[trial], strict=True))
-        finished = ranked[ranked["status"] == "finished"]
-        test = new[new["status"] == "finished"].assign(trial=trial)
-        measured = mean_over_seeds(test, [TRIAL], "test_log_likelihood")
-        rows.append(
-            {
-                "trial": trial,
-                **values,
-                "epochs": rung,
-                "mean": float(finished[SCORE].mean()) if len(finished) == len(ranked) else np.nan,
-                "n": len(finished),
-                "diverged": int((ranked["status"] == "diverged").sum()),
-                "failed": int((ranked["status"] == "failed").sum()),
-                "test_mean": float(measured["mean"].iloc[0]) if len(measured) else np.nan,
-                "test_se": float(measured["se"].iloc[0]) if len(measured) else np.nan,
-                "test_n": len(test),
-                "test_planned": len(new),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _table(tidy: pd.DataFrame, settings: SearchSettings, subject: str) -> Table:

@@ -105,7 +105,7 @@ def test_pooled_effects_are_those_of_an_analysis_of_variance_of_repeated_measure
 def test_simple_effects_stand_at_every_place(question):
     table = all_effects(analysis.load(question.root))
     own = table[(table["kind"] == "simple") & (table["effect"] == BATCH_NORM)]
-    assert own["place"].tolist() == [f"lr {rate}, units {units}" for rate in ("1e-3", "3e-4") for units in (4, 6)]
+    assert own["place"].tolist() == [f"lr {rate}, z_1 units {units}" for rate in ("1e-3", "3e-4") for units in (4, 6)]
     for row, at in zip(own.to_dict("records"), itertools.product(range(2), range(2)), strict=True):
         assert agrees(row, VALUES[1][at] - VALUES[0][at])
     assert set(table[table["kind"] == "simple"]["family_size"]) == {12}
@@ -113,7 +113,7 @@ def test_simple_effects_stand_at_every_place(question):
     assert own["layers_0_units"].tolist() == [4, 6, 4, 6]
     assert all(isinstance(units, int) for units in own["layers_0_units"])
     rate = table[(table["kind"] == "simple") & (table["effect"] == RATE)]
-    assert rate["place"].tolist() == [f"{name}, units {units}" for units in (4, 6) for name in ("VAE", "VAE+BN")]
+    assert rate["place"].tolist() == [f"{name}, z_1 units {units}" for units in (4, 6) for name in ("VAE", "VAE+BN")]
     assert (rate["reference"].tolist(), rate["level"].tolist()) == ([0.001] * 4, [0.0003] * 4)
     assert rate["without"].tolist() == rate["with"].tolist() == ["VAE", "VAE+BN"] * 2
 
@@ -128,7 +128,7 @@ def test_a_place_that_lacks_a_seed_leaves_the_average_for_all_seeds_and_is_liste
     row = rows(results, "main")[BATCH_NORM]
     kept = [(0, 0), (0, 1), (1, 1)]
     assert agrees(row, np.mean([VALUES[1][at] - VALUES[0][at] for at in kept], axis=0))
-    assert (row["places"], row["all_places"], row["left_out"]) == (3, 4, "lr 3e-4, units 4")
+    assert (row["places"], row["all_places"], row["left_out"]) == (3, 4, "lr 3e-4, z_1 units 4")
     assert (row["diverged"], row["diverged_reference"], row["diverged_level"]) == (1, 1, 0)
     (answer,) = answers(analysis.load(results.root))
     assert dict(answer.missing) == {"diverged": 1}
@@ -203,14 +203,14 @@ def test_the_best_cell_stands_with_those_that_cannot_be_told_from_it(question):
     means = VALUES.mean(axis=-1)
     best = np.unravel_index(means.argmax(), means.shape)
     first, *others = answer.best
-    assert (first.words, first.difference) == ("VAE+BN, lr 1e-3, units 6", 0.0)
+    assert (first.words, first.difference) == ("VAE+BN, lr 1e-3, z_1 units 6", 0.0)
     assert first.mean == pytest.approx(means.max())
     rest = [at for at in np.ndindex(2, 2, 2) if at != best]
     p = holm(np.array([stats.ttest_rel(VALUES[best], VALUES[at]).pvalue for at in rest]))
     alike = {at: own for at, own in zip(rest, p.tolist(), strict=True) if own >= 0.05}
     assert sorted(cell.p_holm for cell in others) == pytest.approx(sorted(alike.values()))
     assert [cell.mean for cell in others] == pytest.approx(sorted((means[at] for at in alike), reverse=True))
-    assert sentences(answer)[0].startswith("Best of 8 cells: VAE+BN, lr 1e-3, units 6, with ")
+    assert sentences(answer)[0].startswith("Best of 8 cells: VAE+BN, lr 1e-3, z_1 units 6, with ")
 
 
 def test_two_stages_of_seeds_share_their_rule_with_pooled_effects():

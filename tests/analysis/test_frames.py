@@ -119,7 +119,7 @@ def test_the_background_is_alike_where_only_the_papers_factors_differ(results, s
 def test_groups_across_an_axis_and_their_rows_of_a_table(results, small_spec):
     results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
     frames = analysis.load(results.root)
-    groups = list(frames.groups(across=["training.batch_size"]))
+    groups = list(frames.groups(across=["batch_size"]))
     assert [group.place["clip_norm_level"] for group in groups] == ["none", 4.0]
     assert [len(group.frames.members) for group in groups] == [12, 12]
     one, *_ = frames.groups()
@@ -296,7 +296,7 @@ def test_named_levels_are_columns_and_titles(results, small_spec):
     assert list(frames.members.width.unique()) == ["narrow", "wide"]
     by_level = frames.members.groupby("units_level")["units"].unique().map(list).to_dict()
     assert [units.partition("-")[0] for level in ("few", "many") for units in by_level[level]] == ["6", "9"]
-    assert next(frames.groups()).title == "digits, width narrow, units_level few"
+    assert next(frames.groups()).title == "digits, width narrow, units few"
     assert set(frames.units["units_level"]) == set(frames.epochs["units_level"]) == {"few", "many"}
 
 

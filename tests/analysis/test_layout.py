@@ -48,7 +48,7 @@ def frames_of(results):
 
 def test_the_numbers_are_x_the_variants_lines_and_the_rest_panels(frames_of):
     frames = frames_of("1, 2")
-    assert layout(frames) == Layout(LR, "variant", ("depth", "width"), frames.factors)
+    assert layout(frames) == Layout("learning_rate", "variant", ("depth", "width"), frames.axes)
     (table,) = tables.log_likelihood(frames).tables
     assert table.subject == "digits, clip norm 4"
     assert (table.row_heading, table.columns) == ("L, width, lr", ("VAE", "VAE+BN"))
@@ -71,7 +71,7 @@ def test_the_numbers_are_x_the_variants_lines_and_the_rest_panels(frames_of):
 def test_the_spec_says_what_stands_where(frames_of):
     report = f"report: {{layout: {{x: width, color: {LR}, facet: variant}}}}\n"
     frames = frames_of("2", report)
-    assert layout(frames) == Layout("width", LR, ("variant",), frames.factors)
+    assert layout(frames) == Layout("width", "learning_rate", ("variant",), frames.axes)
     (table,) = tables.log_likelihood(frames).tables
     assert table.subject == "digits, clip norm 4, L = 2"
     assert (table.row_heading, table.columns) == ("variant, width", ("lr 1e-4", "lr 3e-4", "lr 1e-3"))
@@ -86,7 +86,7 @@ def test_there_is_one_figure_of_a_data_set_and_none_is_drawn_of_several(frames_o
     frames = frames_of("2")
     monkeypatch.setattr("analysis.figures.drawing.FIGURES", {"log_likelihood": figures.log_likelihood})
     (drawing,) = render(frames)
-    assert (drawing.stem, drawing.group) == ("log_likelihood", "digits, clip norm 4")
+    assert (drawing.stem, drawing.group) == ("log_likelihood", "digits, clip norm 4, L = 2")
     both = frames.members.assign(dataset=["digits", "mnist"] * (len(frames.members) // 2))
     with pytest.raises(ValueError, match="one figure shows one data set"):
         figures.log_likelihood(analysis.frames.replace(frames, members=both))
@@ -105,15 +105,15 @@ def test_members_of_several_grids_need_not_have_all_axes(frames_of):
     [
         ("depth: [1, 2]", "", ("depth", "variant", ())),
         ("depth: [2]", "", ("depth", "variant", ())),
-        ("depth: [1, 2], axes: {training.batch_size: [8, 9]}", "", ("training.batch_size", "depth", ())),
+        ("depth: [1, 2], axes: {training.batch_size: [8, 9]}", "", ("batch_size", "depth", ())),
         ("depth: [1, 2], axes: {width: {a: {}, b: {model.layers.0.mlp: [3]}}}", "", ("depth", "width", ())),
         ("axes: {width: {a: {}, b: {model.layers.0.mlp: [3]}}}", "", ("width", "variant", ())),
         ("axes: {training.batch_size: [8]}", "", ("depth", "variant", ())),
-        ("axes: {training.batch_size: [8, 9]}", "color: depth", ("training.batch_size", "depth", ())),
+        ("axes: {training.batch_size: [8, 9]}", "color: depth", ("batch_size", "depth", ())),
         (
             "axes: {training.batch_size: [8, 9]}",
             "facet: training.batch_size",
-            ("depth", "variant", ("training.batch_size",)),
+            ("depth", "variant", ("batch_size",)),
         ),
         ("depth: [1, 2]", "x: variant", ("variant", "depth", ())),
         ("depth: [1, 2]", "facet: depth", ("depth", "variant", ())),

@@ -62,7 +62,9 @@ def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():
 
 @pytest.mark.parametrize("path", [path for path in SPECS if path.stem.startswith("mnist")], ids=lambda path: path.stem)
 def test_gray_of_mnist_is_as_in_the_published_numbers_that_a_spec_answers(path):
-    divisors = {member.spec.data.grey_divisor for member in read(path).members}
+    # One variant of the spec on active units is there to show what the other divisor does.
+    members = [member for member in read(path).members if member.labels["variant"] != "gray / 255"]
+    divisors = {member.spec.data.grey_divisor for member in members}
     assert divisors == {"largest" if path.stem == "mnist_iwae" else "levels"}
 
 
