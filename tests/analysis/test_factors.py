@@ -1,6 +1,7 @@
 """What is a factor of a grid: every field in which two cells differ alone, by what their specs read."""
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 

@@ -22,8 +22,8 @@ def test_a_problem_reads_as_a_compiler_message():
         "<text>:7:12: unknown key 'epocs' in training",
         "    7 | training: {epocs: 20, batch_size: 32}",
         "      |            ^",
-        "      expected one of epochs, batch_size, optimizer, lr_decay, schedule, first_phase, early_stopping, clip_norm, "
-        "clip_value, last_batch, matmul_precision",
+        "      expected one of epochs, batch_size, optimizer, lr_decay, schedule, first_phase, early_stopping, "
+        "clip_norm, clip_value, last_batch, matmul_precision",
         "      did you mean epochs?",
     ]
 
