@@ -17,7 +17,7 @@ from analysis.frames import Frames
 from analysis.statistics.agreement import CONFIDENCE
 from analysis.statistics.over_seeds import mean_over_seeds
 from hvae_spec.errors import UserError
-from hvae_spec.spec.labels import GRID, LABELS
+from hvae_spec.spec.labels import GRID, LABELS, NONE
 
 QUANTITIES = ("test_log_likelihood", "test_elbo", "active_units")
 DATA = ("train_images", "test_images", "data_sha256", "test_sha256", "data_canonical")
@@ -117,7 +117,7 @@ def _levels(members: pd.DataFrame, grid: Frames, path: str) -> "pd.Series[Any]":
     if setting is None:
         return pd.Series(None, index=members.index, dtype=object)
     values = members[setting].astype(object)
-    return values.mask(values.isna() & members["background"].notna(), "null")
+    return values.mask(values.isna() & members["background"].notna(), NONE)
 
 
 def _in_either(own: pd.DataFrame, other: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:

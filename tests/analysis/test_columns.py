@@ -74,7 +74,7 @@ def test_the_settings_of_a_choice_that_joins_later_have_columns_rows_and_marks(r
     assert {row[0]: row[place] for row in rows} == {"VAE+BN+WU": "none", "Prob. ladder+BN+WU": "0.5"}
     differences = published.unlike(members.assign(dataset="mnist"), "Prob. ladder+BN+WU")
     assert "learning rate 0.1 (0.001)" in differences
-    assert "optimizer sgd momentum 0.5" in differences[-1]
+    assert any("optimizer sgd momentum 0.5" in difference for difference in differences)
 
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
@@ -112,7 +112,7 @@ def assert_attributes(loaded):
         ("model.batch_norm: [true, false]", "batch_norm", [True, False]),
         ("training.optimizer.adam.lr: [0.001, 0.0003]", "learning_rate", [0.001, 0.0003]),
         ("model.inference: [vae, ladder]", "inference", ["vae", "ladder"]),
-        ("model.nonlinearity: [tanh, {leaky_relu: 0.2}]", "nonlinearity_level", ["tanh", "leaky_relu"]),
+        ("model.nonlinearity: [tanh, {leaky_relu: 0.2}]", "nonlinearity_level", ["tanh", "leaky relu 0.2"]),
         # Where null is a level, the setting keeps a column of its own.
         ("training.clip_norm: [null, 4.0]", "clip_norm_level", ["none", 4.0]),
         # What is no setting is named after its path below the section.

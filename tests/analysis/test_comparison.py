@@ -103,7 +103,7 @@ def test_axes_make_cells_and_a_grid_without_one_has_a_place_on_it(two):
 
     found = analysis.compare(*two(by_size, numbers(-100.0, -101.0), one, spec("[0, 1]")))
     rows = found.differences.query("quantity == 'test_log_likelihood'")
-    assert rows[["batch_size", "clip_norm_level", "difference", "same"]].values.tolist() == 2 * [[32, "null", 12.0, 2]]
+    assert rows[["batch_size", "clip_norm_level", "difference", "same"]].values.tolist() == 2 * [[32, "none", 12.0, 2]]
     # All seeds differ by the same.
     assert rows[["low", "high"]].values.tolist() == 2 * [[12.0, 12.0]]
     assert found.settings.empty

@@ -176,7 +176,7 @@ def test_the_report_of_several_folders(folder, tmp_path, capsys):
     page = (out / "report.html").read_text()
     for root, name in ((first, "mini-old"), (second, "mini-new")):
         assert str(root) in page
-        assert f'<section id="{name}-tables">' in page
+        assert f'<section id="{name}-result" class="result">' in page
     # Nothing is written where the results are.
     assert {path.name for root in (first, second) for path in root.iterdir()} == {"grid.json", "members"}
 
