@@ -10,9 +10,10 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import LOADERS, load_dataset
 from hvae_spec.data.images import RawImages
 from hvae_spec.errors import DataError
+from hvae_spec.evaluate.member import data_state
 from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.random import Streams
-from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES
 from hvae_spec.spec.data import DataSpec
 
 
@@ -74,6 +75,12 @@ def test_dequantized_gray_is_divided_by_the_levels_or_by_what_it_stays_below_in_
         assert noise.min() >= 0
         assert noise.max() < 1 + 1e-5
         assert noise.unique().numel() == noise.numel()
+
+
+def test_a_record_says_the_largest_gray_value_of_the_training_images_in_use(digits):
+    train = np.full((4, 64), 12, dtype=np.uint8)
+    assert data_state(replace(digits, train=train)).training_maximum == 12
+    assert data_state(replace(digits, train=train / 16, levels=INTENSITIES)).training_maximum is None
 
 
 def test_intensities_are_probabilities_whatever_the_divisor(digits):
