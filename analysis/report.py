@@ -18,11 +18,10 @@ from hvae_spec.records.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Group as RichGroup
-    from rich.table import Table as RichTable
 
     from analysis.figures.drawing import Drawing
     from analysis.frames import Frames
-    from analysis.tables import TableSet
+    from analysis.tables import Table, TableSet
 
 DESCRIPTION = """\
 Rebuild the tables and figures of a grid from its records, whatever its state. Members that are missing, have diverged
@@ -58,8 +57,11 @@ or have failed are counted, never averaged.
   report.html                               all of it, with settings, data and machines, on one page
 
 A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
-(specs/paper.yaml), tables/ holds the paper's tables from all of them, grids/NAME/ the tables and figures of each, and
-report.html everything. So do several folders, whose grids stand side by side, each member once; --out says where."""
+(specs/paper.yaml), tables/ holds the paper's tables and the verdicts from all of them, grids/NAME/ the tables and
+figures of each, and report.html everything. So do several folders, whose grids stand side by side, each member once;
+--out says where."""
+MAIN = ("test_log_likelihood", "search")
+"""The tables that are printed: a grid has one of them."""
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 
@@ -68,8 +70,8 @@ FAILURE = "report_failure.txt"
 class Report:
     """What a report has written, and what to print."""
 
-    table: "RichTable"
-    """Test log-likelihood by depth and variant: mean ± standard error over seeds (number of seeds)."""
+    table: "RichGroup"
+    """Test log-likelihood by depth and variant, a table per grid: mean ± standard error (number of seeds)."""
     footnotes: tuple[str, ...]
     """How to read the table, and how the bound was measured."""
     summary: str
@@ -89,7 +91,7 @@ class Report:
         from rich.text import Text
 
         faults = [f"Damaged: {fault}" for fault in self.faults]
-        parts: list[RichTable | RichGroup | Text] = [self.table, *map(Text, self.footnotes)]
+        parts: list[RichGroup | Text] = [self.table, *map(Text, self.footnotes)]
         if self.verdicts is not None:
             parts += [Text(), self.verdicts, Text()]
         return RichGroup(*parts, *map(Text, (*faults, self.summary)))
@@ -112,6 +114,8 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
     """
     # Pandas and seaborn take a second to import, which `--help` does not need.
     _import_matplotlib()
+    from rich.console import Group as RichGroup
+
     from analysis import frames
     from analysis.figures import drawing
     from analysis.figures.galleries import damaged_galleries
@@ -152,25 +156,27 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
             f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(given)} --out DIR` "
             "writes it into another folder"
         ) from None
-    shown, judged = (
-        [
-            replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
-            for part in parts
-            for table_set in part.table_sets
-            if table_set.name in names
-            for table in table_set.tables
+    shown = [_of(part.table_sets, *MAIN) for part in parts]
+    if loaded.grids:
+        shown = [
+            [replace(table, subject=f"{part.frames.name}: {table.subject}") for table in tables]
+            for part, tables in zip(parts, shown, strict=True)
         ]
-        for names in (("test_log_likelihood", "search"), ("verdicts",))
-    )
+    judged = _of(paper if loaded.grids else parts[0].table_sets, "verdicts")
     return Report(
-        rendering.terminal(shown),
-        rendering.all_footnotes(shown),
+        RichGroup(*map(rendering.terminal, filter(None, shown))),
+        rendering.all_footnotes([table for tables in shown for table in tables]),
         summary(loaded),
         tuple(files),
         loaded.faults,
         is_whole,
         rendering.terminal_apart(judged) if judged else None,
     )
+
+
+def _of(table_sets: "Sequence[TableSet]", *names: str) -> "list[Table]":
+    """The tables of the sets with these names."""
+    return [table for table_set in table_sets if table_set.name in names for table in table_set.tables]
 
 
 def check() -> None:
