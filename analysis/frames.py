@@ -239,7 +239,7 @@ def _frames(contents: Contents) -> Frames:
     entries = contents.entries
     paths = tuple(dict.fromkeys(key for entry in entries for key in entry.labels if key not in LABELS))
     members, axes = _members(entries, contents.variants, paths, contents.stages)
-    labels = members[[*LABELS, *axes, "digest"]]
+    labels = members[[*LABELS, "stage", *axes, "digest"]]
     epochs, units, bounds = _epochs(entries, labels), _units(entries, labels), _bounds(entries, labels)
     every = (*entries, *(entry for grid in contents.grids for entry in grid.entries))
     faults = dict.fromkeys([*(fault for entry in every for fault in entry.faults), *contents.faults])

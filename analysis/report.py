@@ -18,7 +18,6 @@ from hvae_spec.records.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Group as RichGroup
-    from rich.table import Table as RichTable
 
     from analysis.figures.drawing import Drawing
     from analysis.frames import Frames
@@ -57,11 +56,20 @@ or have failed are counted, never averaged.
   figures/search.{png,pdf}                  of a search: every setting against the bound on the validation images
   report.html                               all of it, with settings, data and machines, on one page
 
+<<<<<<< HEAD
 With further axes, the table test_log_likelihood and its figure are by all factors that vary (report.layout of the spec
 says where, or analysis.layout chooses), and the others are one for each place on the axes, named after it; so are those
 of each data set. Of a folder with several grids
 (specs/paper.yaml), tables/ holds the paper's tables from all of them, grids/NAME/ the tables and figures of each, and
 report.html everything. So do several folders, whose grids stand side by side, each member once; --out says where."""
+=======
+A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
+(specs/paper.yaml), tables/ holds the paper's tables and the verdicts from all of them, grids/NAME/ the tables and
+figures of each, and report.html everything. So do several folders, whose grids stand side by side, each member once;
+--out says where."""
+MAIN = ("test_log_likelihood", "search")
+"""The tables that are printed: a grid has one of them."""
+>>>>>>> wt-sfix
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 
@@ -70,8 +78,8 @@ FAILURE = "report_failure.txt"
 class Report:
     """What a report has written, and what to print."""
 
-    table: "RichTable"
-    """Test log-likelihood by depth and variant: mean ± standard error over seeds (number of seeds)."""
+    table: "RichGroup"
+    """Test log-likelihood by depth and variant, a table per grid: mean ± standard error (number of seeds)."""
     footnotes: tuple[str, ...]
     """How to read the table, and how the bound was measured."""
     summary: str
@@ -93,8 +101,12 @@ class Report:
         from rich.text import Text
 
         faults = [f"Damaged: {fault}" for fault in self.faults]
+<<<<<<< HEAD
         parts: list[RichTable | RichGroup | Text] = [*map(Text, self.answer), *([Text()] if self.answer else [])]
         parts += [self.table, *map(Text, self.footnotes)]
+=======
+        parts: list[RichGroup | Text] = [self.table, *map(Text, self.footnotes)]
+>>>>>>> wt-sfix
         if self.verdicts is not None:
             parts += [Text(), self.verdicts, Text()]
         return RichGroup(*parts, *map(Text, (*faults, self.summary)))
@@ -117,6 +129,8 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
     """
     # Pandas and seaborn take a second to import, which `--help` does not need.
     _import_matplotlib()
+    from rich.console import Group as RichGroup
+
     from analysis import frames
     from analysis.figures import drawing
     from analysis.figures.galleries import damaged_galleries
@@ -157,19 +171,21 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
             f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(given)} --out DIR` "
             "writes it into another folder"
         ) from None
-    shown, judged = (
-        [
-            replace(table, subject=f"{part.frames.name}: {table.subject}") if loaded.grids else table
-            for part in parts
-            for table_set in part.table_sets
-            if table_set.name in names
-            for table in table_set.tables
+    shown = [_of(part.table_sets, *MAIN) for part in parts]
+    if loaded.grids:
+        shown = [
+            [replace(table, subject=f"{part.frames.name}: {table.subject}") for table in tables]
+            for part, tables in zip(parts, shown, strict=True)
         ]
-        for names in (("test_log_likelihood", "search"), ("verdicts",))
-    )
+    judged = _of(paper if loaded.grids else parts[0].table_sets, "verdicts")
     return Report(
+<<<<<<< HEAD
         rendering.terminal(shown),
         _footnotes_of(loaded, shown),
+=======
+        RichGroup(*map(rendering.terminal, filter(None, shown))),
+        rendering.all_footnotes([table for tables in shown for table in tables]),
+>>>>>>> wt-sfix
         summary(loaded),
         tuple(files),
         loaded.faults,
@@ -179,6 +195,7 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
     )
 
 
+<<<<<<< HEAD
 def _asked_and_answered(frames: "Frames") -> Iterator[str]:
     from analysis.tables.answer import answer, question
     from analysis.tables.search import in_words
@@ -195,6 +212,11 @@ def _footnotes_of(frames: "Frames", shown: "Sequence[Table]") -> tuple[str, ...]
 
     footnotes = (note for note in rendering.all_footnotes(shown) if caveats.OF_THIS_TABLE not in note)
     return (*footnotes, *caveats.absences(frames.planned))
+=======
+def _of(table_sets: "Sequence[TableSet]", *names: str) -> "list[Table]":
+    """The tables of the sets with these names."""
+    return [table for table_set in table_sets if table_set.name in names for table in table_set.tables]
+>>>>>>> wt-sfix
 
 
 def check() -> None:

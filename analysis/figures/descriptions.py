@@ -13,6 +13,10 @@ from analysis.figures.by_factors import has_published
 from analysis.frames import Frames
 from analysis.layout import known, layout
 from analysis.statistics import cells, mean_over_seeds
+from analysis.statistics.over_seeds import what_errors_rest_on
+
+SPREAD = re.compile("standard error|interval")
+"""What the sentences of captions name that rests on the spread over seeds."""
 
 HEADINGS = {
     "log_likelihood": "test log-likelihood",
@@ -55,8 +59,9 @@ def caption(figure: Callable[[Frames], Figure | None], name: str, frames: Frames
     # A sentence ends with a period or a closing parenthesis and is followed by a capital letter.
     sentences = re.split(r"(?<=[.)]) (?=[A-Z])", text)
     lacks = [start for start, is_there in _ON_CONDITION.get(name, {}).items() if not is_there(frames)]
-    kept = (sentence for sentence in sentences if not sentence.startswith(tuple(lacks)))
-    return " ".join(filter(None, (shown(name, frames), *kept)))
+    kept = [sentence for sentence in sentences if not sentence.startswith(tuple(lacks))]
+    errors = what_errors_rest_on(frames.stages) if any(SPREAD.search(sentence) for sentence in kept) else ()
+    return " ".join(filter(None, (shown(name, frames), *kept, *errors)))
 
 
 def _diverged(frames: Frames) -> bool:

@@ -62,12 +62,24 @@ def axes(frames: Frames) -> Rows:
         ("depths L", ", ".join(map(str, sorted(members["depth"].unique())))),
         ("variants", "; ".join(names)),
         *((factor, " / ".join(map(level_text, dict.fromkeys(members[factor])))) for factor in frames.factors),
-        ("seeds", ", ".join(map(str, sorted(members["seed"].unique())))),
+        ("seeds", _seeds(frames)),
     ]
     times = finished_between(frames)
     if times:
         found.append(("finished between", " and ".join(dict.fromkeys(times))))
     return [("axis", "values"), *found]
+
+
+def _seeds(frames: Frames) -> str:
+    """`0, 1, 2`, or of seeds that come in two stages `0, 1, 2 (L = 5: up to 4)` where some depths have more."""
+    members = frames.planned.members
+    seeds = sorted(members["seed"].unique())
+    if frames.stages is None:
+        return ", ".join(map(str, seeds))
+    common = [seed for seed in seeds if seed < frames.stages.first]
+    most = members.groupby("depth")["seed"].max()
+    further = [f"L = {depth}: up to {seed}" for depth, seed in most.items() if seed >= frames.stages.first]
+    return ", ".join(map(str, common)) + (f" ({'; '.join(further)})" if further else "")
 
 
 def by_seed(frames: Frames) -> Rows:

@@ -1,4 +1,6 @@
-"""The paper's tables from several grids: each member of the paper once, whichever of the grids hold it."""
+"""The paper's tables from several grids, and whether ours agree: each member of the paper once, whichever of the grids
+hold it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,13 +8,14 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.frames import Frames
-from analysis.paper import published, replication
+from analysis.paper import published, replication, verdicts
 from analysis.tables.table import TableSet
 from hvae_spec.spec.labels import GRID
 
 
 def tables(grids: Sequence[Frames]) -> tuple[TableSet, ...]:
-    """Those of the paper's tables that several grids answer, in the paper's order, each naming the grids that it is of.
+    """The verdicts, and those of the paper's tables that several grids answer, in the paper's order, each naming the
+    grids that it is of (in the tidy frames the column `grid`).
 
     A cell that several grids hold stands in the tables of the one with the most members that are not fine-tuned, unless
     only another one, of another folder, has finished it.
@@ -25,13 +28,15 @@ def tables(grids: Sequence[Frames]) -> tuple[TableSet, ...]:
     for place in sorted(range(len(grids)), key=lambda place: -int((~tuned_members[place]).sum())):
         grid = grids[place]
         own = grid.select(_is_new(grid, shown, finished))
-        tuned = [replication.table_1(grid)] if tuned_members[place].any() else []
-        for table_set in (*tuned, *(one for one in replication.tables(own) if one.name != "table_1")):
+        tuned = [one for one in (replication.table_1(grid),) if one.tables]
+        others = [one for one in replication.tables(own) if one.name != "table_1"]
+        judged = (verdicts.verdicts_on_values(grid, tuned), verdicts.verdicts(own, others))
+        for table_set in (*judged, *tuned, *others):
             if table_set.tables:
                 found.setdefault(table_set.name, []).append((place, table_set))
         shown |= set(grid.members["digest"])
         finished |= set(grid.members["digest"][grid.members["status"] == "finished"])
-    order = ["table_1", *(name for name in found if name != "table_1")]
+    order = dict.fromkeys(["verdicts", "table_1", *found])
     return tuple(_joined(name, sorted(found[name], key=lambda one: one[0]), grids) for name in order if name in found)
 
 

@@ -61,6 +61,14 @@ def verdicts(frames: Frames, table_sets: Sequence[TableSet]) -> TableSet:
         variant's claim of collapse (`table` is `collapse`; `claimed` and `found` name the layers).
 
     """
+    of_values = verdicts_on_values(frames, table_sets)
+    claims = list(_claims(frames))
+    tables = (*of_values.tables, *(_table_of_claims(group, rows) for group, rows in claims))
+    return _table_set(tables, [of_values.tidy, *(rows for _, rows in claims)])
+
+
+def verdicts_on_values(frames: Frames, table_sets: Sequence[TableSet]) -> TableSet:
+    """What `verdicts` says, without the paper's claims of collapse."""
     tables: list[Table] = []
     tidies: list[pd.DataFrame] = []
     for table_set in table_sets:
@@ -72,10 +80,12 @@ def verdicts(frames: Frames, table_sets: Sequence[TableSet]) -> TableSet:
                 title = TITLE.format(table_set.tables[0].quantity)
                 tables.append(_table(group, (title, group.title), _labeled(table_set.name, rows)))
                 tidies.append(rows.assign(table=table_set.name))
-    for group, rows in _claims(frames):
-        tables.append(_table_of_claims(group, rows))
-        tidies.append(rows)
-    return TableSet("verdicts", tuple(tables), pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame())
+    return _table_set(tables, tidies)
+
+
+def _table_set(tables: Sequence[Table], tidies: Sequence[pd.DataFrame]) -> TableSet:
+    filled = [tidy for tidy in tidies if len(tidy)]
+    return TableSet("verdicts", tuple(tables), pd.concat(filled, ignore_index=True) if filled else pd.DataFrame())
 
 
 def _labeled(name: str, rows: pd.DataFrame) -> pd.DataFrame:

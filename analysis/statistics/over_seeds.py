@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.caveats import canonical
 from hvae_spec.records.result import STATUSES
+from hvae_spec.spec.seeds import StagedSeeds
 
 
 def mean_over_seeds(frame: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:
@@ -125,3 +126,16 @@ def monte_carlo_error(members: pd.DataFrame) -> float:
     finished = members[members["status"] == "finished"]
     errors = finished["test_log_likelihood_mc_se"].to_numpy(dtype=float)
     return float(np.sqrt(np.sum(errors**2)) / len(errors)) if len(errors) else np.nan
+
+
+def what_errors_rest_on(stages: StagedSeeds | None) -> tuple[str, ...]:
+    """What is said below tables and figures with errors, where seeds come in two stages: a sentence, else none.
+
+    Args:
+        stages: `Frames.stages`.
+
+    """
+    if stages is None:
+        return ()
+    said = "Seeds come in two stages (Stein): standard errors, intervals and p values rest on the spread of the first"
+    return (f"{said} {stages.first} seeds alone.",)

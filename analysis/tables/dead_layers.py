@@ -31,7 +31,7 @@ def collapse(frames: Frames) -> TableSet:
         footnotes = (
             f"Finished members in which the layer has no active unit (KL above {ACTIVE} nats) at the end, of how many.",
             "'since': the evaluated epoch from which it has had none, of the first such member and of the last.",
-            *grid_footnotes(frames, group.frames),
+            *grid_footnotes(frames, group.frames, has_errors=False),
         )
         tables.append(Table(*title, "layer", rows, variants_present(own), cells, footnotes))
     return TableSet("collapse", tuple(tables), tidy)

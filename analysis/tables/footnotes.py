@@ -2,6 +2,7 @@
 
 from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical
 from analysis.frames import Frames
+from analysis.statistics.over_seeds import what_errors_rest_on
 from hvae_spec.records.layout import ACTIVE
 
 CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over the test images."
@@ -37,20 +38,16 @@ def data_footnotes(frames: Frames) -> tuple[str, ...]:
     return tuple(footnotes)
 
 
-def grid_footnotes(frames: Frames, group: Frames) -> tuple[str, ...]:
+def grid_footnotes(frames: Frames, group: Frames, *, has_errors: bool = True) -> tuple[str, ...]:
     """Whose data the cells of a group are of, and what they leave out.
 
     Args:
         frames: the whole grid, with the records that it no longer plans.
         group: the members that the table shows.
+        has_errors: whether the table has standard errors, intervals or p values.
 
     """
-    footnotes = [*data_footnotes(group)]
-    if frames.stages is not None:
-        footnotes.append(
-            "Seeds come in two stages (Stein): standard errors, intervals and p values rest on the spread of the first "
-            f"{frames.stages.first} seeds alone."
-        )
+    footnotes = [*data_footnotes(group), *(what_errors_rest_on(frames.stages) if has_errors else ())]
     status = group.members["status"]
     if status.isin(["diverged", "failed"]).any():
         footnotes.append("Diverged and failed members are excluded from the means.")

@@ -361,6 +361,10 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
         _add(problems, [at_look_alike(problem, text)])
         raise SpecError(problems)
     plain = tree.plain()
+    if _lists_files(plain.get("grid")):
+        # All else that such a file lacks follows from this.
+        message, expected = "grid: a list of files", "a mapping; files with a grid each are listed under `grids`"
+        raise SpecError([*problems, Problem("invalid", tree.keys["grid"], message, expected, "grids")])
     experiment: Experiment | None
     faulty: list[Loc] = []
     try:
@@ -376,6 +380,12 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
     if problems or experiment is None:
         raise SpecError(problems)
     return Reading(experiment.name, (GridReading(experiment, cells),))
+
+
+def _lists_files(value: Any) -> bool:
+    """Whether a value is a list of YAML files, or the name of one."""
+    names = value if isinstance(value, list) else [value]
+    return bool(names) and all(isinstance(name, str) and name.endswith((".yaml", ".yml")) for name in names)
 
 
 def _add(problems: list[Problem], more: list[Problem]) -> None:

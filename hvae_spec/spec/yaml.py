@@ -17,6 +17,7 @@ import yaml
 from hvae_spec.errors import Place, Problem, SpecError, as_machine_error
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.characters import explanation, name, plain, plain_form, remedy
+from hvae_spec.spec.suggest import closest
 
 MAX_NODES = 20_000
 MAX_DEPTH = 50
@@ -366,8 +367,8 @@ def read_text(path: Path) -> str:
 
     """
 
-    def fail(message: str, expected: str = "a YAML spec") -> SpecError:
-        return SpecError([Problem("unreadable", Place(str(path), 1, 1), message, expected)])
+    def fail(message: str, expected: str = "a YAML spec", suggestion: str = "") -> SpecError:
+        return SpecError([Problem("unreadable", Place(str(path), 1, 1), message, expected, suggestion)])
 
     try:
         # A pipe is opened without waiting for a command that writes into it, and then read until that ends.
@@ -378,7 +379,9 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         near = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         names = ", ".join(str(other) for other in near[:10])
-        raise fail("no such file", f"a YAML spec; here are {names}" if names else "a YAML spec") from None
+        meant = closest(path.name, [other.name for other in near])
+        expected = f"a YAML spec; here are {names}" if names else "a YAML spec"
+        raise fail("no such file", expected, str(path.with_name(meant)) if meant else "") from None
     except IsADirectoryError:
         raise fail("a folder, not a file") from None
     except OSError as error:

@@ -1,11 +1,17 @@
 """The paper's tables from several grids: each of the paper's cells once, from the grid that holds it."""
 
+import io
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from rich.console import Console
 
 import analysis
+from analysis import report as analysis_report
+from analysis.figures import drawing
 from analysis.paper import across_grids, replication
+from analysis.tables import log_likelihood
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from tests.analysis.test_replication import as_published
@@ -48,6 +54,10 @@ def test_every_table_of_the_paper_is_there_once(paper):
     frames = paper()
     found = across_grids.tables(frames.grids)
     assert subjects(found) == {
+        "verdicts": [
+            *("mnist (mnist_grid)", "mnist (mnist_grid)", "mnist, L = 5 (mnist_grid)"),
+            *("omniglot (omniglot_grid)", "norb (norb_grid)", "mnist (mnist_finetune)"),
+        ],
         "table_1": ["mnist, L = 5 (mnist_finetune)"],
         "table_2": ["mnist, L = 5 (mnist_grid)"],
         "table_3": ["omniglot (omniglot_grid)", "norb (norb_grid)"],
@@ -68,6 +78,37 @@ def test_every_table_of_the_paper_is_there_once(paper):
     cell = by_name["table_1"].tables[0].cells["VAE", "none"]
     (member,) = grid.members.query("depth == 5 and variant == 'VAE+BN+WU'").to_dict("records")
     assert cell.mean == member["test_log_likelihood"]
+
+
+def test_verdicts_of_all_grids_stand_first_each_with_its_grid(paper, monkeypatch):
+    listed = ", ".join(str(SPECS / f"{name}.yaml") for name in ("mnist_finetune", "mnist_grid"))
+    frames = paper(f"name: all\ngrids: [{listed}]\n")
+    monkeypatch.setattr(drawing, "FIGURES", {})
+    report = analysis_report.write(frames.folder)
+    every, of_the_grid = (
+        pd.read_csv(folder / "tables" / "verdicts.csv")
+        for folder in (frames.folder, frames.folder / "grids/mnist_grid")
+    )
+    # What fine-tuning starts from, and which of its layers collapse, is judged in the MNIST grid alone.
+    assert set(every[every["grid"] == "mnist_finetune"]["table"]) == {"table_1"}
+    own = every[every["grid"] == "mnist_grid"].reset_index(drop=True)
+    assert set(own["table"]) == {"table_2", "figure_3", "collapse"}
+    assert len(every) == len(own) + 10
+    pd.testing.assert_frame_equal(own[of_the_grid.columns], of_the_grid)
+    page = (frames.folder / "report.html").read_text()
+    assert (
+        page.index("table-verdicts-1") < page.index("table-table_1-1") < page.index("mnist_finetune-table-verdicts-1")
+    )
+    console = Console(width=110, file=io.StringIO(), record=True)
+    console.print(report)
+    text = console.export_text()
+    assert text.count("Fig. 3: test log-likelihood (nats per image), ours less the published") == 1
+    # A table per grid, whose numbers have the space that they need.
+    for name in ("mnist_grid: mnist", "mnist_finetune: mnist"):
+        assert f"Test log-likelihood (nats per image): {name}" in text
+    for one in frames.grids:
+        for cell in log_likelihood(one).tables[0].cells.values():
+            assert cell.text() in text
 
 
 def test_cells_that_a_smaller_grid_has_to_itself_are_shown_whatever_the_order(paper):

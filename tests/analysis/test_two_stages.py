@@ -10,7 +10,10 @@ from scipy import stats
 
 import analysis
 from analysis import tables
-from analysis.statistics import blocks, cells, half_width, needed, paired_effects, ranks, sample_size
+from analysis.figures import FIGURES
+from analysis.figures.descriptions import caption
+from analysis.html import run_info
+from analysis.statistics import blocks, cells, half_width, mean_over_seeds, needed, paired_effects, ranks, sample_size
 from hvae_spec.errors import UserError
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import cells as grid_cells
@@ -232,3 +235,42 @@ def test_a_list_of_seeds_is_one_stage(results):
     frames = analysis.load(results.root)
     assert set(frames.members["stage"]) == {1}
     assert (blocks(frames), len(needed(frames)), tables.two_stage_seeds(frames).tables) == ([], 0, ())
+
+
+def test_what_errors_rest_on_is_said_where_there_are_any_and_seeds_by_depth(results):
+    frames = staged(results)
+    experiment = Experiment.model_validate(yaml.safe_load(SPEC))
+    further = [replace(cell, seeds=tuple(range(9))) for cell in grid_cells(experiment)]
+    planned = [one for cell in further for one in cell.members if one.seed < 4 or one.labels["depth"] == 2]
+    results.write_grid(experiment.name, planned, experiment.grid.stages)
+    note = (
+        "Seeds come in two stages (Stein): standard errors, intervals and p values rest on the spread of the first 4 "
+    )
+    for name, has_bars in (
+        ("log_likelihood", True),
+        ("active_units", True),
+        ("paired_effects", True),
+        ("latents", False),
+    ):
+        assert (note in caption(FIGURES[name], name, frames)) == has_bars
+    assert any(note in footnote for table in tables.log_likelihood(frames).tables for footnote in table.footnotes)
+    assert not any(note in footnote for table in tables.collapse(frames).tables for footnote in table.footnotes)
+    assert len(tables.collapse(frames).tables) == 2
+    assert dict(run_info.axes(frames))["seeds"] == "0, 1, 2, 3"
+    assert dict(run_info.axes(analysis.load(results.root)))["seeds"] == "0, 1, 2, 3 (L = 2: up to 8)"
+    one_stage = replace(frames, stages=None)
+    assert "Stein" not in caption(FIGURES["log_likelihood"], "log_likelihood", one_stage)
+
+
+def test_bounds_and_curves_rest_on_the_first_stage_too(results):
+    frames = staged(results, seeds=9)
+    for frame in (frames.epochs, frames.units, frames.bounds):
+        assert (frame["stage"] == np.where(frame["seed"] < 4, 1, 2)).all()
+    bounds = frames.bounds[frames.bounds["depth"] == 2]
+    means = mean_over_seeds(bounds, ["variant", "iw_samples"], "bound")
+    assert len(means) > 1
+    for row in means.to_dict("records"):
+        own = bounds[(bounds["variant"] == row["variant"]) & (bounds["iw_samples"] == row["iw_samples"])]
+        first = own.loc[own["seed"] < 4, "bound"]
+        assert (row["n"], row["df"]) == (9, 3)
+        assert row["se"] == pytest.approx(np.std(first, ddof=1) / 3)

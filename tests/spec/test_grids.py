@@ -155,3 +155,14 @@ def test_where_one_grid_is_wanted_several_are_refused(write):
     with pytest.raises(UserError):
         load(write("name: all\ngrids: [no.yaml]\n"))
     assert load(write("name: all\ngrids: [two.yaml]\n")).name == "two"
+
+
+@pytest.mark.parametrize("listed", ["[one.yaml, two.yml]", "one.yaml"])
+def test_files_that_are_listed_under_grid_are_suggested_for_grids(tmp_path, listed):
+    path = tmp_path / "all.yaml"
+    path.write_text(f"name: all\ngrid: {listed}\n")
+    with pytest.raises(SpecError) as error:
+        read(path)
+    (problem,) = error.value.problems
+    assert (problem.place.line, problem.place.column) == (2, 1)
+    assert (problem.message, problem.suggestion) == ("grid: a list of files", "grids")

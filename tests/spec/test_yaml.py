@@ -190,3 +190,10 @@ def test_a_byte_order_mark_in_a_file(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
     assert read_text(tmp_path / "a.yaml") == SMALL
     assert load(tmp_path / "a.yaml").name == "small"
+
+
+def test_the_file_of_the_nearest_name_is_suggested_however_many_there_are(tmp_path):
+    for name in (*(f"a{number}" for number in range(12)), "paper"):
+        (tmp_path / f"{name}.yaml").touch()
+    assert the_problem(tmp_path / "papr.yaml").suggestion == str(tmp_path / "paper.yaml")
+    assert the_problem(tmp_path / "zzz.txt").suggestion == ""
