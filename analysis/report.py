@@ -56,20 +56,13 @@ or have failed are counted, never averaged.
   figures/search.{png,pdf}                  of a search: every setting against the bound on the validation images
   report.html                               all of it, with settings, data and machines, on one page
 
-<<<<<<< HEAD
 With further axes, the table test_log_likelihood and its figure are by all factors that vary (report.layout of the spec
 says where, or analysis.layout chooses), and the others are one for each place on the axes, named after it; so are those
-of each data set. Of a folder with several grids
-(specs/paper.yaml), tables/ holds the paper's tables from all of them, grids/NAME/ the tables and figures of each, and
-report.html everything. So do several folders, whose grids stand side by side, each member once; --out says where."""
-=======
-A grid with several data sets or further axes gets a figure for each, named after it. Of a folder with several grids
-(specs/paper.yaml), tables/ holds the paper's tables and the verdicts from all of them, grids/NAME/ the tables and
-figures of each, and report.html everything. So do several folders, whose grids stand side by side, each member once;
---out says where."""
+of each data set. Of a folder with several grids (specs/paper.yaml), tables/ holds the paper's tables and the verdicts
+from all of them, grids/NAME/ the tables and figures of each, and report.html everything. So do several folders, whose
+grids stand side by side, each member once; --out says where."""
 MAIN = ("test_log_likelihood", "search")
 """The tables that are printed: a grid has one of them."""
->>>>>>> wt-sfix
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 
@@ -101,12 +94,8 @@ class Report:
         from rich.text import Text
 
         faults = [f"Damaged: {fault}" for fault in self.faults]
-<<<<<<< HEAD
-        parts: list[RichTable | RichGroup | Text] = [*map(Text, self.answer), *([Text()] if self.answer else [])]
+        parts: list[RichGroup | Text] = [*map(Text, self.answer), *([Text()] if self.answer else [])]
         parts += [self.table, *map(Text, self.footnotes)]
-=======
-        parts: list[RichGroup | Text] = [self.table, *map(Text, self.footnotes)]
->>>>>>> wt-sfix
         if self.verdicts is not None:
             parts += [Text(), self.verdicts, Text()]
         return RichGroup(*parts, *map(Text, (*faults, self.summary)))
@@ -179,13 +168,8 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
         ]
     judged = _of(paper if loaded.grids else parts[0].table_sets, "verdicts")
     return Report(
-<<<<<<< HEAD
-        rendering.terminal(shown),
-        _footnotes_of(loaded, shown),
-=======
         RichGroup(*map(rendering.terminal, filter(None, shown))),
-        rendering.all_footnotes([table for tables in shown for table in tables]),
->>>>>>> wt-sfix
+        _footnotes_of(loaded, [table for tables in shown for table in tables]),
         summary(loaded),
         tuple(files),
         loaded.faults,
@@ -195,7 +179,6 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
     )
 
 
-<<<<<<< HEAD
 def _asked_and_answered(frames: "Frames") -> Iterator[str]:
     from analysis.tables.answer import answer, question
     from analysis.tables.search import in_words
@@ -212,11 +195,11 @@ def _footnotes_of(frames: "Frames", shown: "Sequence[Table]") -> tuple[str, ...]
 
     footnotes = (note for note in rendering.all_footnotes(shown) if caveats.OF_THIS_TABLE not in note)
     return (*footnotes, *caveats.absences(frames.planned))
-=======
+
+
 def _of(table_sets: "Sequence[TableSet]", *names: str) -> "list[Table]":
     """The tables of the sets with these names."""
     return [table for table_set in table_sets if table_set.name in names for table in table_set.tables]
->>>>>>> wt-sfix
 
 
 def check() -> None:
