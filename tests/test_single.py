@@ -33,7 +33,7 @@ def scratch(tmp_path, monkeypatch):
 
 
 def same(first, second):
-    weights = first.hierarchy.state_dict(), second.hierarchy.state_dict()
+    weights = first.module.state_dict(), second.module.state_dict()
     return all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 

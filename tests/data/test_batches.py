@@ -79,8 +79,8 @@ def test_dequantized_gray_is_divided_by_the_levels_or_by_what_it_stays_below_in_
 
 def test_a_record_says_the_largest_gray_value_of_the_training_images_in_use(digits):
     train = np.full((4, 64), 12, dtype=np.uint8)
-    assert data_state(replace(digits, train=train)).training_maximum == 12
-    assert data_state(replace(digits, train=train / 16, levels=INTENSITIES)).training_maximum is None
+    assert data_state(replace(digits, train=train), 0).training_maximum == 12
+    assert data_state(replace(digits, train=train / 16, levels=INTENSITIES), 0).training_maximum is None
 
 
 def test_intensities_are_probabilities_whatever_the_divisor(digits):

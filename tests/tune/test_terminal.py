@@ -53,7 +53,7 @@ sys.exit(run_interruptible(run, "Go on."))
 def progress(job, epoch=1, **changes):
     bounds = tuple(-20.0 - m for m in range(len(job.members)))
     return replace(
-        Progress(job.pack_id, "training", epoch, 4000, (0.25, 1.0), -20.0, 3.0, 0.5, (), (), bounds), **changes
+        Progress(job.pack_id, "training", epoch, 4000, (0.25, 1.0), -20.0, 3.0, 0.5, member_bounds=bounds), **changes
     )
 
 
