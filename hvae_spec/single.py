@@ -153,7 +153,7 @@ def _text(what: Member | MemberSpec | Experiment) -> str:
     """A spec file of it."""
     if isinstance(what, Experiment):
         return dump(what.model_dump(mode="json"))
-    tree = (what.spec if isinstance(what, Member) else what).model_dump(mode="json")
+    tree = (what.spec if isinstance(what, Member) else what).model_dump(mode="json", exclude={"own_weights"})
     seed = tree.pop("seed")
     return dump({"name": "single", **tree, "grid": {"seeds": [seed]}})
 

@@ -109,7 +109,7 @@ def test_grids_run_as_one_and_report_as_one(write, tmp_path, capsys):
         assert list(dict.fromkeys(table["variant"])) == variants
         assert (folder / "figures" / "log_likelihood.png").stat().st_size > 0
         assert f'<section id="{name}-result" class="result">' in page
-        assert f'<figure id="{name}-log_likelihood">' in page
+        assert f'<figure id="{name}-log_likelihood" ' in page
     assert len(pd.read_csv(root / "tables" / "members.csv")) == 4
     assert "4 members: 4 finished" in page
     # Once more: nothing is left. With another seed: what is new, in both grids.
