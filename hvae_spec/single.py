@@ -191,4 +191,4 @@ def _bar(member: Member, *, is_shown: bool) -> Iterator[ReportProgress]:
                     bar.console.print(Text(words), soft_wrap=True)
 
         yield report
-        bar.update(task, completed=1.0)
+        bar.update(task, completed=1.0, state="finished")
