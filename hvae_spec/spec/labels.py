@@ -162,7 +162,7 @@ def _parts(value: Any, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], str
         for key, inner in value.items():
             found |= _parts(inner, (*words, str(key).replace("_", " ")))
         return found
-    if isinstance(value, list | tuple) and value and all(isinstance(entry, dict) for entry in value):
+    if isinstance(value, list | tuple) and any(value) and all(isinstance(entry, dict) for entry in value):
         keys = list(dict.fromkeys(key for entry in value for key in entry))
         columns = {key: layers_text([entry.get(key) for entry in value], _scalar) or NONE for key in keys}
         # The field that comes first says what the entries are of.

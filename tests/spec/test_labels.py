@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hvae_spec.reading import loads
@@ -84,6 +84,7 @@ VALUES = st.recursive(
 )
 
 
+@example([[{}]])
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_no_level_shows_json_or_a_python_value(values):
     for level in plain_levels(values):
