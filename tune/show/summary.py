@@ -350,6 +350,8 @@ def _write_report(results: Results, console: Console) -> bool:
     except Exception as error:  # whatever it is, the hours of training before it are not lost
         sys.stderr.write(f"{analysis_report.failure(results.root, error)}\n")
         return False
+    for line in written.answer:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(written.table)
     for footnote in written.footnotes:
         console.print(footnote, highlight=False)
