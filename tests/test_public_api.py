@@ -171,7 +171,7 @@ def frame_columns():
     with tempfile.TemporaryDirectory() as folder:
         spec, results = Path(folder, "tiny.yaml"), Path(folder, "results")
         spec.write_text(TINY)
-        no_report = mock.Mock(table="", footnotes=[], files=[], verdicts=None)
+        no_report = mock.Mock(answer=(), table="", footnotes=[], files=[], verdicts=None)
         with mock.patch("analysis.report.write", return_value=no_report), redirect_stdout(sys.stderr):
             assert main([str(spec), "--serial", "--cpus", "1", "--device", "cpu", "--results", str(results)]) == 0
         frames = analysis.load(results)

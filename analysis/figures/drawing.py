@@ -16,8 +16,8 @@ from analysis.figures.descriptions import HEADINGS, caption, shown
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
 from analysis.frames import Frames
 from analysis.layout import layout
-from analysis.statistics.search import RUNG
 from hvae_spec.spec.grid import TRIAL
+from hvae_spec.spec.search import RUNG
 
 SEARCH = "search"
 """The figure of searches, which have no other."""
@@ -80,7 +80,7 @@ def render(frames: Frames) -> Iterator[Drawing]:
 
 
 def behind(frames: Frames) -> tuple[str, ...]:
-    """The members that tables and figures are made from: the digests of those that have a result."""
+    """The members that tables and figures are made from: the digests of those that have a result or curves."""
     members = frames.planned.members
     done = members[members["status"].isin(["finished", "diverged", "trained", "running"])]
     return tuple(str(digest)[:DIGITS] for digest in done["digest"])

@@ -9,11 +9,7 @@ from analysis.frames import Frames
 from analysis.statistics.over_seeds import mean_over_seeds
 from hvae_spec.records.result import SearchSettings
 from hvae_spec.spec.grid import TRIAL
-
-SCORE = "validation_log_likelihood"
-"""What points are ranked by."""
-RUNG = "training.epochs"
-"""The path of the axis whose levels are the rungs."""
+from hvae_spec.spec.search import RUNG, SCORE
 
 
 def points(frames: Frames) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from analysis.tables.answer import listed
 from analysis.tables.table import ABSENT, PlainCell, Table, TableSet, losses_text
 from hvae_spec.records.result import SearchSettings
 from hvae_spec.spec.grid import SEARCH
+from hvae_spec.spec.labels import level_text
 
 RUNG_HEADING, ANEW = "validation bound, epoch", "test, measured anew"
 """Headings of columns."""
@@ -92,7 +93,7 @@ def _table(tidy: pd.DataFrame, settings: SearchSettings, subject: str) -> Table:
     for row in tidy.to_dict("records"):
         label = str(row["trial"])
         for name, path in zip(shown, settings.space, strict=True):
-            cells[label, name] = PlainCell(_text(row[path]))
+            cells[label, name] = PlainCell(level_text(row[path]))
         cells[label, headings[row["epochs"]]] = _bound(row)
         if row["test_planned"]:
             cells[label, ANEW] = _anew(row)
@@ -121,7 +122,3 @@ def _anew(row: dict[Any, Any]) -> PlainCell:
         return PlainCell(counts)
     se = "" if np.isnan(row["test_se"]) else f" ± {row['test_se']:.2f}"
     return PlainCell(f"{row['test_mean']:.2f}{se} {counts}")
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -29,8 +29,10 @@ DIGITS = 4
 """Digits of the numbers that are drawn."""
 MOST = 2**14
 """Points that are looked at until as many different ones are found as asked for."""
-RUNGS = 12
-"""Rungs at most."""
+RUNG = "training.epochs"
+"""The path of the axis whose levels are the rungs."""
+SCORE = "validation_log_likelihood"
+"""The field of an evaluation's result that points are ranked by."""
 IN_FLOAT64 = InFloat64("the values between them are checked as values of the fields that they are drawn for")
 
 

@@ -38,7 +38,7 @@ ONE = {"serial": True, "device": "cpu", "cpus": 1}
 @pytest.fixture(autouse=True)
 def _no_report():
     """A report takes seconds, and is tested elsewhere."""
-    written = mock.Mock(table="", footnotes=[], files=[], verdicts=None)
+    written = mock.Mock(answer=(), table="", footnotes=[], files=[], verdicts=None)
     with mock.patch("analysis.report.write", return_value=written):
         yield
 

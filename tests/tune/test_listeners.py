@@ -63,7 +63,7 @@ def outlines(path):
 @pytest.fixture
 def _no_report(monkeypatch):
     """Drawing takes longer than the training of what is drawn."""
-    report = mock.Mock(table="", footnotes=[], files=[], verdicts=None)
+    report = mock.Mock(answer=(), table="", footnotes=[], files=[], verdicts=None)
     monkeypatch.setattr("analysis.report.write", lambda *_, **__: report)
 
 

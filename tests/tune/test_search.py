@@ -9,7 +9,9 @@ import analysis
 from hvae_spec import loads
 from hvae_spec.errors import SpecError
 from hvae_spec.records.layout import Record, Results
+from hvae_spec.spec.grid import cells
 from tune.execute import serial
+from tune.plan.search import _ranked as ranked
 from tune.run import main as run_main
 
 SPEC = """
@@ -116,3 +118,10 @@ def test_faults_of_a_search_are_named_where_they_stand(old, new, place, words):
     text = str(caught.value)
     assert words in text
     assert f"{place}: " in text
+
+
+def test_points_that_diverged_are_out_and_a_rung_waits_for_those_that_are_not_done():
+    first, second, third = cells(loads(SPEC.lstrip()))[:3]
+    assert ranked([first, second, third], [-80.0, float("-inf"), -79.0]) == [third, first]
+    assert ranked([first, second, third], [-80.0, None, -79.0]) is None
+    assert ranked([first, second], [float("-inf")] * 2) == []

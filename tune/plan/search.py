@@ -9,12 +9,7 @@ from hvae_spec.errors import RecordError
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.grid import TRIAL, Cell, Member
 from hvae_spec.spec.load import GridReading, Reading
-from hvae_spec.spec.search import SearchSpec
-
-EPOCHS = "training.epochs"
-"""The label of the rung, where points are halved."""
-SCORE = "validation_log_likelihood"
-"""What points are ranked by."""
+from hvae_spec.spec.search import RUNG, SCORE, SearchSpec
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def _cells(
 def _until(cell: Cell, epochs: int, *, is_labeled: bool) -> Cell:
     """A point as it is trained on one rung."""
     training = cell.member.training.model_copy(update={"epochs": epochs})
-    label = {EPOCHS: epochs} if is_labeled else {}
+    label = {RUNG: epochs} if is_labeled else {}
     return replace(
         cell,
         member=cell.member.model_copy(update={"training": training}),
@@ -133,6 +128,6 @@ def _value(member: Member, results: Results) -> float | None:
         result = record.evaluation(member.digests.evaluation).result
     except RecordError:
         return float("-inf")
-    if status == "finished" and result is not None and result.validation_log_likelihood is not None:
-        return result.validation_log_likelihood
+    if status == "finished" and result is not None and (score := getattr(result, SCORE)) is not None:
+        return float(score)
     return None if status in ("pending", "running", "trained") else float("-inf")
