@@ -1,6 +1,7 @@
 """The galleries that figures show: of each variant, that of the finished member of greatest depth and least seed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Gallery:
     """See `hvae_spec.records.gallery_file`."""
     shape: tuple[int, int]
     """Height and width of its images."""
+    classes: Mapping[str, str]
+    """Names of classes by label, of those that have one."""
 
 
 def galleries(frames: Frames) -> list[Gallery]:
@@ -67,15 +70,16 @@ def _galleries(frames: Frames) -> tuple[list[Gallery], list[str]]:
 def _gallery(folder: Path, variant: str, seed: int, depth: int) -> Gallery:
     arrays = load_gallery(folder)
     result = EvaluationRecord(folder).result
-    shape = None if result is None or result.data is None else result.data.shape
+    data = None if result is None else result.data
+    shape = None if data is None else data.shape
     pixels = arrays["images"].shape[1]
-    if shape is None or math.prod(shape) != pixels:
+    if data is None or shape is None or math.prod(shape) != pixels:
         stated = "no shape" if shape is None else f"a shape of {shape[0]} x {shape[1]}"
         raise RecordError(
             f"{folder / GALLERY}: images of {pixels} pixels, for which the result states {stated}; delete {folder} to "
             "have the member evaluated again"
         )
-    return Gallery(variant, seed, depth, arrays, shape)
+    return Gallery(variant, seed, depth, arrays, shape, data.classes)
 
 
 def gallery_title(frames: Frames, shown: list[Gallery]) -> str:

@@ -1,5 +1,6 @@
 """Principal components of the latents (Fig. 7)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from analysis.figures.galleries import galleries, gallery_title
+from analysis.figures.glyphs import drawable
 from analysis.figures.style import (
     IMAGE_STYLE,
     add_legend,
@@ -20,9 +22,12 @@ from analysis.figures.style import (
     wrap,
 )
 from analysis.frames import Frames
+from hvae_spec.errors import shorten
 
 MAX_CLASSES = 10
 """With more classes than this, their colors are too similar for a legend."""
+LONGEST_NAME = 24
+"""Characters of the name of a class in the legend."""
 
 
 def latents(frames: Frames) -> Figure | None:
@@ -54,12 +59,17 @@ def latents(frames: Frames) -> Figure | None:
             row[0].set_ylabel(escape_mathtext(wrap(gallery.variant)))
         if 1 < len(classes) <= MAX_CLASSES:
             dots = [
-                Line2D([], [], ls="", marker="o", ms=4, color=color, label=str(label))
+                Line2D([], [], ls="", marker="o", ms=4, color=color, label=_name(label, found[0].classes))
                 for label, color in zip(classes, palette, strict=True)
             ]
             add_legend(figure, dots, columns=MAX_CLASSES, handletextpad=0, columnspacing=1)
         add_title(figure, gallery_title(frames, found))
     return figure
+
+
+def _name(label: Any, names: Mapping[str, str]) -> str:
+    """What the legend calls a class: its name, cut where it is long, or its label."""
+    return escape_mathtext(drawable(shorten(names.get(str(label), str(label)), LONGEST_NAME)))
 
 
 def principal_components(z: NDArray[Any], count: int = 2) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -1,6 +1,7 @@
 """What a loader returns."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class RawImages:
     classes; `shape` is (height, width); `canonical` says whether the images are those that the distributor published,
     by their digest, and is None where there is nothing to compare with (a user's own images); `found` says in sentences
     what was found where that is for the user to judge; `validation` [N'', D] is like the others, and None where there
-    are no such images.
+    are no such images; `classes` are the names of labels that have one.
     """
 
     train: NDArray[Any]
@@ -31,6 +32,7 @@ class RawImages:
     canonical: bool | None
     found: tuple[str, ...] = ()
     validation: NDArray[Any] | None = None
+    classes: Mapping[int, str] = field(default_factory=dict)
 
 
 def every_fifth(count: int) -> NDArray[np.bool_]:

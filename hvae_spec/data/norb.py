@@ -22,6 +22,8 @@ from hvae_spec.data.registry import SOURCES
 from hvae_spec.errors import DataError
 
 SIDE = 32
+CLASSES = {0: "animal", 1: "human", 2: "plane", 3: "truck", 4: "car"}
+"""The names of the categories, from its publishers' description of the files."""
 PAIRS = 256
 """Stereo pairs that are read at once."""
 
@@ -47,7 +49,7 @@ def norb() -> RawImages:
             raise DataError(f"{other}: {len(classes):,} categories for the {len(pictures):,} images of {path.name}")
         images.append(pictures)
         labels.append(classes)
-    return RawImages(images[0], images[1], labels[0], labels[1], 256, (SIDE, SIDE), all(genuine))
+    return RawImages(images[0], images[1], labels[0], labels[1], 256, (SIDE, SIDE), all(genuine), classes=CLASSES)
 
 
 @contextmanager

@@ -118,6 +118,7 @@ def own_images(own: OwnImages | None) -> RawImages:
         own.shape or _shape(stored.images["train"].shape[1:]),
         canonical=None,
         found=(f"test set: {split}", *_classes(labels, stored.classes), *stored.remarks, *remarks),
+        classes=stored.classes,
     )
 
 

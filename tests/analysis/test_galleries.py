@@ -141,6 +141,13 @@ def test_latents_are_drawn_in_the_color_of_their_class(results, small_spec):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(label) for label in range(10)]
 
 
+def test_classes_have_their_names(results, small_spec):
+    names = {"0": "cats", "1": "dogs of a kind that has a very long name", "2": "$x$"}
+    with_galleries(results, small_spec, lambda member: results.result(member) | {"data": results.data(classes=names)})
+    shown = [text.get_text() for text in figures.latents(the_group(results)).legends[0].get_texts()]
+    assert shown == ["cats", "dogs of a ... long name", r"\$x\$", *map(str, range(3, 10))]
+
+
 def test_many_classes_have_no_legend(results, small_spec):
     member = with_galleries(results, small_spec)[0]
     results.add_gallery(member, labels=np.arange(30))

@@ -201,6 +201,7 @@ def test_norb(data_dir, suffix):
         assert np.abs(found.reshape(-1, 32, 32) - exact).max() < 2
     assert dataset.train_labels.tolist() == [0, 1, 2, 3, 4] * 2
     assert (dataset.levels, dataset.shape, dataset.canonical) == (256, (32, 32), False)
+    assert dataset.classes[4] == "car"
     assert image_counts(DataSpec(dataset="norb")) == (1024, 10, 5)
     assert image_counts(DataSpec(dataset="norb", copies=2)) == (1024, 20, 5)
 

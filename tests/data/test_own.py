@@ -11,6 +11,7 @@ from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.data.own import in_both
 from hvae_spec.errors import DataError, SpecError, UserError
+from hvae_spec.evaluate.member import data_state
 from hvae_spec.reading import loads
 from hvae_spec.spec.data import DataSpec
 
@@ -43,6 +44,7 @@ def test_npz_with_a_test_set_and_classes(tmp_path):
     assert np.array_equal(dataset.test, GRAY[9:].reshape(3, 20))
     assert dataset.train_labels.tolist() == list(range(9))
     assert (dataset.levels, dataset.shape) == (256, (5, 4))
+    assert data_state(dataset, 0).classes == {}  # numbers are their own names
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy"])
@@ -198,6 +200,7 @@ def test_folders_of_classes_and_of_a_test_set(tmp_path):
     assert np.array_equal(dataset.train, GRAY[:7].reshape(7, 20))
     assert dataset.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert dataset.test_labels.tolist() == [1] * 5
+    assert data_state(dataset, 0).classes == {"0": "cats", "1": "dogs"}
     # One more image is counted.
     pictures(tmp_path / "d" / "train" / "dogs", GRAY[3:8])
     os.utime(tmp_path / "d" / "train" / "dogs", (1e9, 1e9))  # some file systems know the time to a second only
