@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -64,7 +63,7 @@ async def execute(notebook: NotebookNode, folder: Path, results: Path) -> None:
         results: what the notebook takes for results, if it asks for some.
 
     Raises:
-        CellExecutionError: a cell raises an error.
+        nbclient.exceptions.CellExecutionError: a cell raises an error.
 
     """
     packages = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -171,11 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import tune.run
 
         tune.run.grid(ROOT / "specs" / "quickstart.yaml", results)
-    try:
-        notebooks = asyncio.run(_run_all(results))
-    except CellExecutionError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    notebooks = asyncio.run(_run_all(results))
     code = 0
     for path, notebook in zip(NOTEBOOKS, notebooks, strict=True):
         found = faults(notebook) + ([] if options.check is None else differences(read(path), notebook))
