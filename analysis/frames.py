@@ -140,7 +140,8 @@ class Frames:
 
     def label(self, factor: str, level: Any) -> str:
         """What a level of one of `factors` is called: `batch 64`."""
-        return level_label(self.axes[factor], level, self.axes.values())
+        plain = level.item() if isinstance(level, np.generic) else level
+        return level_label(self.axes[factor], plain, self.axes.values())
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
         """The same members with the axes of these paths in their variants' names: `VAE, batch norm on`. Settings keep

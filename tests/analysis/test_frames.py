@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -290,6 +291,16 @@ def test_list_valued_axes_can_be_grouped(results, spec):
 
 WIDTHS = "width: {narrow: {model.layers.0.mlp: [4]}, wide: {}}"
 UNITS = "units: {few: {}, many: {model.layers.0.units: 9}}"
+
+
+def test_levels_taken_from_a_frame_have_labels(results, small_spec):
+    axes = "  axes: {training.optimizer.adam.lr: [1.0e-3, 3.0e-4], model.batch_norm: [false, true]}\n"
+    results.grid(spec=small_spec + axes, with_curves=False)
+    frames = analysis.load(results.root)
+    last = frames.members[["learning_rate", "batch_norm"]].iloc[-1]
+    assert [frames.label(axis, last[axis]) for axis in ("learning_rate", "batch_norm")] == ["lr 3e-4", "batch norm on"]
+    assert frames.label("learning_rate", frames.members["learning_rate"].to_numpy()[-1]) == "lr 3e-4"
+    assert frames.label("batch_norm", np.True_) == "batch norm on"
 
 
 def test_named_levels_are_columns_and_titles(results, small_spec):
