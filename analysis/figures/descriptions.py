@@ -181,7 +181,9 @@ def _of_best(place_of: Callable[[Frames], Frames], frames: Frames) -> str:
         return ""
     place = place_of(frames).members.iloc[0]
     levels = ", ".join(frames.label(axis, place[axis]) for axis in axes)
-    return f"This is the place of the best cell on the axes: {levels}."
+    has_best = frames.members.loc[frames.members["status"] == "finished", "test_log_likelihood"].notna().any()
+    which = "the place of the best cell on the axes" if has_best else "the first place on the axes with any to show"
+    return f"This is {which}: {levels}."
 
 
 def _deepest(frames: Frames, quantity: str = "test_log_likelihood") -> Frames:
