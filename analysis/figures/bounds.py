@@ -31,7 +31,7 @@ Looks = Mapping[Any, tuple[str, VariantStyle]]
 """The label and the style of every level that has a color."""
 PAIRS = 2
 """Places side by side, each with two panels."""
-PAIR = (5.4, 2.7)
+PAIR = (5.8, 2.7)
 """Width and height of the panels of one of several places, in inches."""
 
 
@@ -64,6 +64,8 @@ def bound_by_samples(frames: Frames) -> Figure | None:
             left.set_title(escape_mathtext(", ".join(filter(None, [title, f"L = {depth}"]))))
             here = at(members, {factor: own[factor].iloc[0] for factor in places.facets})
             _draw_effective_sample_sizes(right, here, places.color, looks)
+            if len(shown) > 1:
+                right.set_xlabel("stochastic layers L")  # panels are too narrow for more
         for left, right in every[len(shown) :]:
             left.set_visible(False)
             right.set_visible(False)
