@@ -140,7 +140,8 @@ class Frames:
 
     def label(self, factor: str, level: Any) -> str:
         """What a level of one of `factors` is called: `batch 64`."""
-        return level_label(self.axes[factor], level, self.axes.values())
+        plain = level.item() if isinstance(level, np.generic) else level
+        return level_label(self.axes[factor], plain, self.axes.values())
 
     def as_variants(self, axes: Sequence[str]) -> "Frames":
         """The same members with the axes of these paths in their variants' names: `VAE, batch norm on`. Settings keep
@@ -172,37 +173,39 @@ class Frames:
             names = names + ", " + frame[axis].map(partial(self.label, axis)).astype(str)
         return names
 
-    def groups(self, across: Sequence[str] = ()) -> "Iterator[Group]":
-        """The planned members apart by data set and by place on the further axes: one table or figure each.
+    def groups(self, by: Sequence[str] = ()) -> "Iterator[Group]":
+        """The planned members apart by data set, of which tables and figures show each by itself.
 
         Args:
-            across: columns of axes that do not make groups of their own.
+            by: columns of axes whose levels make groups of their own, too: with `frames.factors`, every place does.
 
         """
-        axes = [column for column in self.axes if column not in across]
-        frames, keys = self.planned, ["dataset", *axes]
+        frames, keys = self.planned, ["dataset", *by]
         places = frames.members[keys].drop_duplicates()
         taken: set[str] = set()
         for place in places.itertuples(index=False, name=None):
             where = dict(zip(keys, place, strict=True))
-            title = ", ".join([str(place[0]), *(self.label(key, where[key]) for key in keys[1:])])
+            own = frames.select(_is_at(frames.members, where))
+            alike = {column: list(own.members[column].drop_duplicates()) for column in self.axes}
+            levels = [self.label(column, found[0]) for column, found in alike.items() if len(found) == 1]
+            title = ", ".join([str(place[0]), *levels])
             stem = slug(title, LONGEST_NAME) if len(places) > 1 else ""
             # Two titles may differ only in letters that a file name cannot hold.
             name = stem if stem not in taken else f"{stem}-{len(taken) + 1}"
             taken.add(name)
-            yield Group(title, name, where, frames.select(_is_at(frames.members, where)))
+            yield Group(title, name, where, own)
 
 
 @dataclass(frozen=True)
 class Group:
-    """The members of one data set at one place on the further axes."""
+    """The members of one data set, or of one place on some further axes."""
 
     title: str
-    """`mnist, batch 64`"""
+    """The data set, and the axes on which all members have the same level: `mnist, batch 64`."""
     slug: str
     """`title` for a file name; empty if the grid has only one group."""
     place: dict[str, Any]
-    """The data set and the value of every further axis."""
+    """The data set, and the level on every axis that the groups are by."""
     frames: Frames
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:

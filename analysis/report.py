@@ -56,11 +56,11 @@ or have failed are counted, never averaged.
   figures/search.{png,pdf}                  of a search: every setting against the bound on the validation images
   report.html                               all of it, with settings, data and machines, on one page
 
-With further axes, the table test_log_likelihood and its figure are by all factors that vary (report.layout of the spec
-says where, or analysis.layout chooses), and the others are one for each place on the axes, named after it; so are those
-of each data set. Of a folder with several grids (specs/paper.yaml), tables/ holds the paper's tables and the verdicts
-from all of them, grids/NAME/ the tables and figures of each, and report.html everything. So do several folders, whose
-grids stand side by side, each member once; --out says where."""
+There is one of each for a data set, named after it if there are several. With further axes, rows and panels are by all
+factors that vary (report.layout of the spec says where, or analysis.layout chooses), and pictures are of the place of
+the best cell. Of a folder with several grids (specs/paper.yaml), tables/ holds the paper's tables and the verdicts from
+all of them, grids/NAME/ the tables and figures of each, and report.html everything. So do several folders, whose grids
+stand side by side, each member once; --out says where."""
 MAIN = ("test_log_likelihood", "search")
 """The tables that are printed: a grid has one of them."""
 FAILURE = "report_failure.txt"

@@ -1,23 +1,30 @@
-"""Figures of a grid, each for one data set at one place on the further axes (see `Frames.groups`).
+"""Figures of a grid, each of one data set (see `Frames.groups`).
 
     from analysis import figures
 
     for group in frames.groups():
         figures.log_likelihood(group.frames)
 
-Every function takes the frames of one group and returns a figure, or None where there is nothing to draw. It raises
-`ValueError` for frames of several groups, and `UserError` where a gallery is damaged. Its docstring is the figure's
-caption. Figures are made without pyplot, so that drawing them never disturbs those of a notebook.
+Every function takes the frames of one data set and returns a figure, or None where there is nothing to draw. Of a grid
+with further axes, figures of numbers have a panel per place on them, as `analysis.layout` chooses, and `unit_kl` and
+those of images show the place of the best cell. Another place is that of the frames with its members alone:
+
+    figures.reconstructions(frames.select(frames.members.learning_rate == 3e-4))
+
+A function raises `ValueError` for frames of several data sets. Its docstring is the figure's caption. Figures are made
+without pyplot, so that drawing them never disturbs those of a notebook.
 
 | module | functions |
 |:--|:--|
-| `by_factors` | `log_likelihood` (Fig. 3; it takes the whole of a data set, and shows the axes, too) |
+| `by_factors` | `log_likelihood` (Fig. 3) |
 | `curves` | `learning_curves` (Fig. 4) |
 | `layers` | `active_units` (Table 2), `unit_kl` (Fig. 5), `kl_standard_normal` (Fig. 6a) |
 | `images` | `injected` (Fig. 6b), `reconstructions`, `prior_samples` |
 | `pca` | `latents` (Fig. 7) |
-| `effects` | `paired_effects`, `bound_by_samples` |
+| `effects` | `paired_effects` |
+| `bounds` | `bound_by_samples` |
 | `search` | `search` |
+| `panels` | where panels stand |
 | `drawing` | `render`: every figure as PNG and PDF |
 """
 
@@ -26,9 +33,10 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from analysis.figures.bounds import bound_by_samples
 from analysis.figures.by_factors import log_likelihood
 from analysis.figures.curves import learning_curves
-from analysis.figures.effects import bound_by_samples, paired_effects
+from analysis.figures.effects import paired_effects
 from analysis.figures.images import injected, prior_samples, reconstructions
 from analysis.figures.layers import active_units, kl_standard_normal, unit_kl
 from analysis.figures.pca import latents

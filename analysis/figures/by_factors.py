@@ -1,7 +1,5 @@
 """The test log-likelihood by depth (Fig. 3), or over the axes of a grid."""
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,31 +8,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.figures.panels import columns_of, figure_of, level_styles, outer, panels, set_titles
 from analysis.figures.style import (
-    SIZE,
     STYLE,
     VariantStyle,
     add_legend,
     add_title,
-    empty_figure,
     escape_mathtext,
     legend_entry,
     mark_diverged,
+    of_one_data_set,
     offset,
-    styles,
     subject_text,
-    variant_styles,
 )
 from analysis.frames import Frames
-from analysis.layout import DEPTH, VARIANT, Layout, known, layout, levels, positions
+from analysis.layout import DEPTH, VARIANT, Layout, known, layout, positions
 from analysis.paper import published
 from analysis.statistics import cells
 from hvae_spec.spec.labels import level_text
 
-PANEL = (3.0, 2.6)
-"""Width and height of one of several panels, in inches."""
-MOST_IN_A_ROW = 4
-"""Panels side by side."""
 X = "position"
 """The column of a member's place on the horizontal axis."""
 
@@ -46,28 +38,20 @@ def log_likelihood(frames: Frames) -> Figure | None:
     Bars are the standard error over seeds, faint dots the seeds. Hollow markers are the paper's published values. A
     cross at the bottom marks a place at which members diverged; they are excluded from the mean.
     """
-    members = frames.members
-    if members["dataset"].nunique() > 1:
-        raise ValueError("one figure shows one data set: draw each of frames.groups(across=frames.factors) apart")
+    members = of_one_data_set(frames).members
     if members[members["status"] == "finished"]["test_log_likelihood"].dropna().empty:
         return None
     places = layout(frames)
     members = known(members, places.axes)
     members = members.assign(**{X: members[places.x].map(positions(members, places.x)).astype(float)})
     with mpl.rc_context(STYLE):
-        panels = _panels(members, places)
-        columns = min(len(levels(members, places.facets[-1])) if places.facets else 1, MOST_IN_A_ROW)
-        figure = _figure(len(panels), columns)
-        grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharex=True, sharey=True)
-        every: list[Axes] = list(grid.flat)
-        looks = _styles(members, places)
-        papers = [_draw(axes, own, places, looks) for axes, (_, own) in zip(every, panels, strict=False)]
-        for axes, (title, _) in zip(every, panels, strict=False):
-            if title:
-                axes.set_title(escape_mathtext(title), fontsize="medium")
-        for axes in every[len(panels) :]:
-            axes.set_visible(False)
-        _label(every[: len(panels)], columns, members, places)
+        shown = panels(members, places, most=None)
+        columns = columns_of(len(shown), members, places)
+        figure, every = figure_of(len(shown), columns)
+        looks = level_styles(members, places)
+        papers = [_draw(axes, own, places, looks) for axes, (_, own) in zip(every, shown, strict=True)]
+        set_titles(every, [title for title, _ in shown])
+        _label(every, columns, members, places)
         handles = [legend_entry(style, label) for label, style in looks.values()]
         paper = pd.concat(papers)
         if len(paper):
@@ -76,37 +60,9 @@ def log_likelihood(frames: Frames) -> Figure | None:
         if (members["status"] == "diverged").any():
             handles.append(Line2D([], [], color="0.3", marker="x", ms=6, mew=1.6, ls="", label="diverged members"))
         add_legend(figure, handles)
-        group = next(frames.groups(places.axes), None)
+        group = next(frames.groups(), None)
         add_title(figure, subject_text(places.subject(group), frames) if group else "")
     return figure
-
-
-def _figure(count: int, columns: int) -> Figure:
-    if count == 1:
-        return empty_figure(*SIZE)
-    return empty_figure(PANEL[0] * columns, PANEL[1] * -(-count // columns))
-
-
-def _panels(members: pd.DataFrame, places: Layout) -> list[tuple[str, pd.DataFrame]]:
-    """The title and the members of every panel that has any."""
-    found = []
-    for chosen in itertools.product(*(levels(members, factor) for factor in places.facets)):
-        place = dict(zip(places.facets, chosen, strict=True))
-        own = members
-        for factor, level in place.items():
-            own = own[own[factor] == level]
-        if len(own):
-            found.append((places.panel(place), own))
-    return found
-
-
-def _styles(members: pd.DataFrame, places: Layout) -> dict[Any, tuple[str, VariantStyle]]:
-    """The label and the style of every level that has a line."""
-    if places.color == VARIANT:
-        return {name: (name, style) for name, style in variant_styles(members).items()}
-    found = levels(members, places.color)
-    labels = [places.label(places.color, level) for level in found]
-    return dict(zip(found, styles(labels).items(), strict=True))
 
 
 def _draw(
@@ -137,17 +93,16 @@ def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: flo
     axes.plot(x, means["mean"], style.marker, color=style.color, ms=4.5)
 
 
-def _label(panels: Sequence[Axes], columns: int, members: pd.DataFrame, places: Layout) -> None:
+def _label(every: list[Axes], columns: int, members: pd.DataFrame, places: Layout) -> None:
     """The names of the axes and the ticks of x, below the lowest panel of every column and left of every row."""
     xlabel = "number of stochastic layers L" if places.x == DEPTH else places.heading(places.x)
     found = positions(members, places.x)
     texts = [escape_mathtext(level_text(level)) for level in found]
-    for place, axes in enumerate(panels):
+    for axes, is_lowest, is_first in outer(every, columns):
         axes.set_xticks(list(found.values()), texts)
-        if place + columns >= len(panels):
+        if is_lowest:
             axes.set_xlabel(escape_mathtext(xlabel))
-            axes.tick_params(labelbottom=True)
-        if place % columns == 0:
+        if is_first:
             axes.set_ylabel("test log-likelihood (nats)")
 
 

@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.panels import columns_of, figure_of, level_styles, outer, panels, set_titles
 from analysis.figures.style import (
-    SIZE,
     STYLE,
     VariantStyle,
     add_legend,
     add_title,
-    empty_figure,
     greatest_depth,
     legend_entry,
     mark_diverged,
+    of_one_data_set,
     title_text,
-    variant_styles,
 )
 from analysis.frames import Frames
+from analysis.layout import at_one_depth, known
 from analysis.statistics import mean_over_seeds
 
 MAX_MARKERS = 20
@@ -54,36 +54,58 @@ def learning_curves(frames: Frames) -> Figure | None:
     diverged member is a dotted line with a cross at the bottom, at the epoch at which it ends. The first fifth of the
     training may lie outside the frame, so that the rest can be read.
     """
-    depth = greatest_depth(frames, frames.epochs)
+    depth = greatest_depth(of_one_data_set(frames).epochs)
     if depth is None or not set(LINES) & set(frames.epochs):
         return None
-    members = frames.members[frames.members["depth"] == depth].set_index("digest")
-    epochs = frames.epochs[frames.epochs["depth"] == depth]
-    epochs = epochs.assign(status=epochs["digest"].map(members["status"].astype(str)))
-    finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
+    deepest = frames.select(frames.members["depth"] == depth)
+    places, members = at_one_depth(deepest), known(deepest.members, frames.factors)
+    shown = panels(members, places)
     with mpl.rc_context(STYLE):
-        figure = empty_figure(*SIZE)
-        axes = figure.subplots()
+        columns = columns_of(len(shown), members, places)
+        figure, every = figure_of(len(shown), columns)
+        looks = level_styles(members, places)
         drawn: list[pd.DataFrame] = []
-        handles = []
-        for name, style in variant_styles(members).items():
-            own = epochs[epochs["variant"] == name]
-            _draw_diverged(axes, own[own["status"] == "diverged"], style)
-            averaged, label = _averaged(own)
-            drawn += _draw_curves(axes, averaged, style)
-            drawn += _draw_final(axes, finished[finished["variant"] == name], style)
-            handles.append(legend_entry(style, f"{name}{label}"))
-        _robust_limits(axes, drawn)
-        handles += list(_explained(epochs, finished))
+        counts: dict[Any, list[str]] = {level: [] for level in looks}
+        for axes, (_, own) in zip(every, shown, strict=True):
+            for level, (_, style) in looks.items():
+                curves, label = _draw_level(axes, own[own[places.color] == level], deepest.epochs, style)
+                drawn += curves
+                counts[level].append(label)
+        _robust_limits(every[0], drawn)
+        set_titles(every, [title for title, _ in shown])
+        epochs = deepest.epochs[deepest.epochs["digest"].isin(pd.concat([own for _, own in shown])["digest"])]
+        for axes, is_lowest, is_first in outer(every, columns):
+            axes.set(xlabel="epoch" * is_lowest, ylabel="nats per image" * is_first)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if epochs["epoch"].nunique() == 1:
+            every[0].set_xlim(epochs["epoch"].iloc[0] - 1, epochs["epoch"].iloc[0] + 1)
+        handles = [
+            legend_entry(style, name + " or".join(dict.fromkeys(filter(None, counts[level]))))
+            for level, (name, style) in looks.items()
+        ]
+        handles += list(_explained(epochs, _finished(members)))
         if (members["status"] == "diverged").any():
             handles += [Line2D([], [], color="0.3", ls=":", marker="x", ms=6, label="diverged member")]
-        axes.set(xlabel="epoch", ylabel="nats per image")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if epochs["epoch"].nunique() == 1:
-            axes.set_xlim(epochs["epoch"].iloc[0] - 1, epochs["epoch"].iloc[0] + 1)
         add_legend(figure, handles)
         add_title(figure, title_text(frames, f"L = {depth}"))
     return figure
+
+
+def _finished(members: pd.DataFrame) -> pd.DataFrame:
+    return members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
+
+
+def _draw_level(
+    axes: Axes, members: pd.DataFrame, epochs: pd.DataFrame, style: VariantStyle
+) -> tuple[list[pd.DataFrame], str]:
+    """The curves of the members of one color in a panel, and what the legend adds to its name."""
+    status = members.set_index("digest")["status"].astype(str)
+    own = epochs[epochs["digest"].isin(members["digest"])]
+    own = own.assign(status=own["digest"].map(status))
+    _draw_diverged(axes, own[own["status"] == "diverged"], style)
+    averaged, label = _averaged(own)
+    drawn = [*_draw_curves(axes, averaged, style), *_draw_final(axes, _finished(members), style)]
+    return drawn, label if len(members) else ""
 
 
 def _draw_diverged(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> None:
@@ -96,7 +118,7 @@ def _draw_diverged(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Non
 
 
 def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Iterator[pd.DataFrame]:
-    """The mean of each quantity of one variant over epochs, with its standard error; yields each curve."""
+    """The mean of each quantity of one color over epochs, with its standard error; yields each curve."""
     for quantity, (line, width) in LINES.items():
         if quantity not in epochs:
             continue
@@ -105,7 +127,7 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
         if quantity == "train_bound":
             # From the end of the warm-up on it is the bound at beta = 1.
             points = points[points["beta"] < 1]
-        for _, alike in points.groupby(MEASURED.get(quantity, "variant"), dropna=False, observed=True):
+        for _, alike in points.groupby(MEASURED.get(quantity, "depth"), dropna=False, observed=True):
             curve = mean_over_seeds(alike, ["epoch"], quantity).sort_values("epoch")
             curve = _with_gaps(curve, epochs, everywhere=not is_watched)
             appearance: dict[str, Any] = {"color": style.color, "lw": width, "ms": 2.3 * width}

@@ -5,16 +5,31 @@ seen.
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
+from analysis.figures.effects import listed
+from analysis.figures.galleries import of_best_pictured
+from analysis.figures.layers import of_best_watched
+from analysis.figures.panels import MOST
 from analysis.frames import Frames
-from analysis.layout import known, layout
+from analysis.layout import Panels, at_one_depth, known, layout, split, varied
 from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics.over_seeds import what_errors_rest_on
 
+NAMED = 8
+"""Places without a panel that a caption names, at most; the others are counted."""
+WHERE = {
+    "learning_curves": "`frames.epochs` in Python",
+    "active_units": "the table active_units",
+    "kl_standard_normal": "the table kl_standard_normal",
+    "bound_by_samples": "the table bound_by_samples",
+}
+"""What has the places that figures have no panels for."""
 SPREAD = re.compile("standard error|interval")
 """What the sentences of captions name that rests on the spread over seeds."""
 
@@ -68,6 +83,10 @@ def _diverged(frames: Frames) -> bool:
     return bool((frames.members["status"] == "diverged").any())
 
 
+def _has_axes(frames: Frames) -> bool:
+    return bool(varied(frames.as_variants(FACTORS)))
+
+
 _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     "log_likelihood": {
         "Test log-likelihood by depth": lambda frames: not layout(frames).axes,
@@ -80,81 +99,169 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
         "Where the curve is of": lambda frames: bool(frames.members["curve_test_images"].notna().any()),
         "A diverged member": _diverged,
     },
+    "paired_effects": {
+        "What each setting adds": lambda frames: not _has_axes(frames),
+        "Above on": lambda frames: not _has_axes(frames),
+        "What each factor adds": _has_axes,
+    },
 }
 """Sentences of captions, by how they begin, that a figure has only where it shows what they are of."""
 
 
 def _log_likelihood(frames: Frames) -> str:
-    """Of a grid without further axes as `_at_greatest_depth`; else the best cell and the worst."""
+    """Of a grid without further axes as `_of_cells`; else the best cell and the worst, and what stands where."""
     places = layout(frames)
     if not places.axes:
-        return _at_greatest_depth(frames.members, "test_log_likelihood", "test log-likelihood", " nats", 2)
+        return _of_cells(
+            _means(_deepest(frames), "test_log_likelihood"), _deepest(frames), "test log-likelihood", " nats"
+        )
     by = [*places.rows, places.color]
-    means = cells(known(frames.members, places.axes), by).dropna(subset=["mean"]).sort_values("mean", ascending=False)
-    if means.empty:
-        return ""
-    first, last = (means.iloc[place].to_dict() for place in (0, -1))
-    best, worst = (
-        f"{row['mean']:.2f} nats ({', '.join(places.label(factor, row[factor]) for factor in by)})"
-        for row in (first, last)
-    )
-    panels = f", a panel per {' and '.join(map(places.heading, places.facets))}" if places.facets else ""
-    layout_words = f"Along the axis {places.heading(places.x)}, a line per {places.heading(places.color)}{panels}."
-    values = f"Mean test log-likelihood from {best} down to {worst}." if len(means) > 1 else f"Mean: {best}."
-    return f"{values} {layout_words}"
+    means = cells(known(frames.members, places.axes), by).dropna(subset=["mean"])
+    along = f"Along the axis {places.heading(places.x)}, a line"
+    return " ".join(filter(None, (_ends(means, places, by, "test log-likelihood", " nats"), _panels(places, along))))
 
 
 def _active_units(frames: Frames) -> str:
-    return _at_greatest_depth(frames.members, "active_units", "active units", "", 1)
+    deepest = _deepest(frames, "active_units")
+    return _over_the_axes(
+        "active_units", deepest, _of_cells(_means(deepest, "active_units"), deepest, "active units", "", 1)
+    )
 
 
-def _at_greatest_depth(members: pd.DataFrame, quantity: str, words: str, unit: str, decimals: int) -> str:
-    """As in `Mean test log-likelihood at L = 5: VAE -87.30, VAE+BN -85.12 nats`."""
-    if quantity not in members:
-        return ""
-    means = cells(members, ["depth", "variant"], quantity).dropna(subset=["mean"])
-    if means.empty:
-        return ""
-    depth = means["depth"].max()
-    own = means[means["depth"] == depth]
-    values = ", ".join(f"{row.variant} {row.mean:.{decimals}f}" for row in own.itertuples())
-    return f"Mean {words} at L = {depth}: {values}{unit}."
+def _kl_standard_normal(frames: Frames) -> str:
+    return _over_the_axes("kl_standard_normal", _deepest(frames, "kl_standard_normal_1"))
 
 
 def _learning_curves(frames: Frames) -> str:
-    """As in `At L = 5 the training bound ends at -80.12 (VAE), -79.03 (VAE+BN) nats`."""
+    """As in `Mean training bound at the end at L = 5: VAE -80.12, VAE+BN -79.03 nats`."""
     epochs = frames.epochs
     if epochs.empty or "train_bound_beta_1" not in epochs:
         return ""
-    depth = epochs["depth"].max()
-    finished = frames.members[frames.members["status"] == "finished"]["digest"]
-    own = epochs[(epochs["depth"] == depth) & epochs["digest"].isin(finished)].dropna(subset=["train_bound_beta_1"])
-    if own.empty:
-        return ""
+    deepest = frames.select(frames.members["depth"] == epochs["depth"].max())
+    finished = deepest.members[deepest.members["status"] == "finished"]["digest"]
+    own = deepest.epochs[deepest.epochs["digest"].isin(finished)].dropna(subset=["train_bound_beta_1"])
     last = own.loc[own.groupby("digest")["epoch"].idxmax()]
-    means = mean_over_seeds(last, ["variant"], "train_bound_beta_1")
-    values = ", ".join(f"{row.mean:.2f} ({row.variant})" for row in means.itertuples())
-    return f"At L = {depth} the training bound ends at {values} nats."
+    places = at_one_depth(deepest)
+    means = mean_over_seeds(known(last, frames.factors), [*places.rows, places.color], "train_bound_beta_1")
+    return _over_the_axes("learning_curves", deepest, _of_cells(means, deepest, "training bound at the end", " nats"))
 
 
 def _bound_by_samples(frames: Frames) -> str:
-    """As in `At L = 5 the bound rises from K = 1 to K = 5,000 by 2.31 (VAE) nats`."""
+    """As in `Mean rise of the bound from K = 1 to K = 5,000 at L = 5: VAE 2.31 nats`."""
     if frames.bounds.empty:
         return ""
-    bounds = frames.bounds[frames.bounds["depth"] == frames.bounds["depth"].max()]
-    means = mean_over_seeds(bounds, ["variant", "iw_samples"], "bound")
-    values, ends = [], (bounds["iw_samples"].min(), bounds["iw_samples"].max())
-    for name, own in means.groupby("variant", sort=False, observed=True):
-        by = own.set_index("iw_samples")["mean"]
-        if {ends[0], ends[1]} <= set(by.index):
-            values.append(f"{by[ends[1]] - by[ends[0]]:.2f} ({name})")
-    span = f"from K = {ends[0]:,} to K = {ends[1]:,}"
-    return f"At L = {bounds['depth'].max()} the bound rises {span} by {', '.join(values)} nats." if values else ""
+    deepest = frames.select(frames.members["depth"] == frames.bounds["depth"].max())
+    places, bounds = at_one_depth(deepest), known(deepest.bounds, frames.factors)
+    by = [*places.rows, places.color]
+    first, last = (int(end) for end in (bounds["iw_samples"].min(), bounds["iw_samples"].max()))
+    means = mean_over_seeds(bounds, [*by, "iw_samples"], "bound")
+    ends = [means[means["iw_samples"] == count][[*by, "mean"]] for count in (first, last)]
+    rises = (
+        ends[1]
+        .merge(ends[0], on=by, suffixes=("", "_first"))
+        .assign(mean=lambda both: both["mean"] - both["mean_first"])
+    )
+    words = f"rise of the bound from K = {first:,} to K = {last:,}"
+    return _over_the_axes("bound_by_samples", deepest, _of_cells(rises, deepest, words, " nats"))
+
+
+def _paired_effects(frames: Frames) -> str:
+    """What is too much for the figure."""
+    frames = frames.as_variants(FACTORS)
+    if not varied(frames):
+        return ""
+    left_out = [f"{count} {kind}" for kind, count in listed(frames)[1].items()]
+    return f"Left out here: {' and '.join(left_out)}; the table paired_effects has them." if left_out else ""
+
+
+def _of_best(place_of: Callable[[Frames], Frames], frames: Frames) -> str:
+    """Which place on the axes a figure shows that can show one alone."""
+    axes = varied(frames)
+    if not axes:
+        return ""
+    place = place_of(frames).members.iloc[0]
+    levels = ", ".join(frames.label(axis, place[axis]) for axis in axes)
+    has_best = frames.members.loc[frames.members["status"] == "finished", "test_log_likelihood"].notna().any()
+    which = "the place of the best cell on the axes" if has_best else "the first place on the axes with any to show"
+    return f"This is {which}: {levels}."
+
+
+def _deepest(frames: Frames, quantity: str = "test_log_likelihood") -> Frames:
+    """The members of the greatest depth at which one has finished with a quantity."""
+    members = frames.members
+    if quantity not in members:
+        return frames.select(members["depth"] < 0)
+    done = members[(members["status"] == "finished") & members[quantity].notna()]
+    return frames.select(members["depth"] == done["depth"].max())
+
+
+def _means(frames: Frames, quantity: str) -> pd.DataFrame:
+    """The means of a quantity over the seeds of every cell of one depth."""
+    if frames.members.empty:
+        return pd.DataFrame()
+    places = at_one_depth(frames)
+    return cells(known(frames.members, frames.factors), [*places.rows, places.color], quantity).dropna(subset=["mean"])
+
+
+def _of_cells(means: pd.DataFrame, frames: Frames, words: str, unit: str, decimals: int = 2) -> str:
+    """As in `Mean test log-likelihood at L = 5: VAE -87.30, VAE+BN -85.12 nats`; where there are several places, the
+    greatest and the least mean.
+    """
+    if means.empty:
+        return ""
+    places, depth = at_one_depth(frames), frames.members["depth"].max()
+    if places.rows:
+        return _ends(means, places, [*places.rows, places.color], f"{words} at L = {depth}", unit, decimals)
+    values = (
+        f"{places.label(places.color, row[places.color])} {row['mean']:.{decimals}f}"
+        for row in means.to_dict("records")
+    )
+    return f"Mean {words} at L = {depth}: {', '.join(values)}{unit}."
+
+
+def _ends(means: pd.DataFrame, places: Panels, by: list[str], words: str, unit: str, decimals: int = 2) -> str:
+    """As in `Mean test log-likelihood from -85.12 nats (VAE+BN, wide) down to -87.30 nats (VAE, narrow)`."""
+    if means.empty:
+        return ""
+    ordered = means.sort_values("mean", ascending=False).to_dict("records")
+    best, worst = (
+        f"{row['mean']:.{decimals}f}{unit} ({', '.join(places.label(factor, row[factor]) for factor in by)})"
+        for row in (ordered[0], ordered[-1])
+    )
+    return f"Mean {words} from {best} down to {worst}." if len(means) > 1 else f"Mean {words}: {best}."
+
+
+def _panels(places: Panels, line: str) -> str:
+    """What has colors and panels, as in `A line per variant, a panel per lr and width`."""
+    panels = f", a panel per {' and '.join(map(places.heading, places.facets))}" if places.facets else ""
+    return f"{line} per {places.heading(places.color)}{panels}."
+
+
+def _over_the_axes(name: str, deepest: Frames, numbers: str = "") -> str:
+    """What a figure with a panel for each place says of its numbers, of what stands where, and of what is left out."""
+    places = at_one_depth(deepest)
+    if deepest.members.empty or not places.axes:
+        return numbers
+    _, left_out = split(known(deepest.members, deepest.factors), places, MOST)
+    sentences = [numbers, _panels(places, "A color")]
+    if left_out:
+        titles = [places.panel(place) for place in left_out]
+        titles = [*titles[:NAMED], *([f"{len(titles) - NAMED} more"] if len(titles) > NAMED else [])]
+        sentences.append(
+            f"The panels are of the {MOST} places with the best cells. Left out here: {'; '.join(titles)}."
+        )
+        sentences.append(f"All places: {WHERE[name]}.")
+    return " ".join(filter(None, sentences))
 
 
 _DESCRIPTIONS: dict[str, Callable[[Frames], str]] = {
     "log_likelihood": _log_likelihood,
     "learning_curves": _learning_curves,
     "active_units": _active_units,
+    "kl_standard_normal": _kl_standard_normal,
     "bound_by_samples": _bound_by_samples,
+    "paired_effects": _paired_effects,
+    "unit_kl": partial(_of_best, of_best_watched),
+    **dict.fromkeys(("injected", "latents", "reconstructions", "prior_samples"), partial(_of_best, of_best_pictured)),
 }
+"""What figures show, in numbers or in words, where their docstrings do not say it."""

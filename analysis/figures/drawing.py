@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from analysis.columns import FACTORS
 from analysis.figures import FIGURES, search
 from analysis.figures.descriptions import HEADINGS, caption, shown
 from analysis.figures.style import DEFAULTS, SIZE, STYLE, add_title, empty_figure
@@ -65,17 +64,17 @@ def render(frames: Frames) -> Iterator[Drawing]:
         UserError: a gallery is damaged.
 
     """
-    # A search is drawn as a whole, and not point by point.
+    # Every place of a search is a search of its own, which is drawn as a whole, and not point by point.
     for name, figure_of in (FIGURES if frames.search is None else {SEARCH: search}).items():
-        across = layout(frames).axes if name == "log_likelihood" else ()
-        for group in _shown_by(name, frames).groups(across):
+        groups = frames.groups() if frames.search is None else _searches(frames).groups(_searches(frames).factors)
+        for group in groups:
             digests = behind(group.frames)
             files = _files(partial(figure_of, group.frames), digests)
             if files is not None:
                 stem = f"{name}-{group.slug}" if group.slug else name
                 text = caption(figure_of, name, group.frames)
                 result = shown(name, group.frames)
-                title = layout(frames).subject(group) if name == "log_likelihood" else group.title
+                title = layout(group.frames).subject(group) if name == "log_likelihood" else group.title
                 yield Drawing(name, stem, title, text, **files, shown=result, members=digests)
 
 
@@ -86,11 +85,9 @@ def behind(frames: Frames) -> tuple[str, ...]:
     return tuple(str(digest)[:DIGITS] for digest in done["digest"])
 
 
-def _shown_by(name: str, frames: Frames) -> Frames:
-    """The frames whose groups have a figure of this name each."""
-    if name == SEARCH:
-        return replace(frames, axes={column: path for column, path in frames.axes.items() if path not in (TRIAL, RUNG)})
-    return frames.as_variants(FACTORS) if name == "paired_effects" else frames
+def _searches(frames: Frames) -> Frames:
+    """A search without the axes of its points, so that its groups are searches."""
+    return replace(frames, axes={column: path for column, path in frames.axes.items() if path not in (TRIAL, RUNG)})
 
 
 def check() -> None:

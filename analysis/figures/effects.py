@@ -1,11 +1,13 @@
-"""Beyond the paper: the bound against the number of importance samples, and what the settings of variants add."""
+"""Beyond the paper: what the settings of variants and the levels of axes add."""
+
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.columns import FACTORS
 from analysis.figures.style import (
@@ -15,16 +17,29 @@ from analysis.figures.style import (
     add_title,
     empty_figure,
     escape_mathtext,
-    greatest_depth,
-    legend_entry,
+    of_one_data_set,
     offset,
+    panel_length,
     title_text,
     variant_styles,
 )
 from analysis.frames import Frames
-from analysis.statistics import cells, mean_over_seeds
+from analysis.layout import varied
+from analysis.statistics import all_effects
 from analysis.statistics import paired_effects as effects_on
+from analysis.tables.effects import effect_text, is_pooled
 
+KINDS = {
+    "main": "Main effects",
+    "interaction": "Interactions",
+    "named": "Named contrasts",
+    "simple": "Simple effects",
+}
+"""Kinds of effects, in the order of the figure over the axes, and their headings."""
+MOST_ROWS = 60
+"""Rows of the figure over the axes. Of the kinds of effects after the first, those that do not fit are left out."""
+COLOR = "#0173b2"
+"""Of effects over the axes, which have no variant of their own."""
 QUANTITIES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units"}
 """The quantities that effects are drawn of, and the labels of their axes."""
 MIN_RANGES = {"test_log_likelihood": 0.1, "active_units": 2.0}
@@ -33,69 +48,85 @@ SIGNIFICANT = 0.05
 """Effects with a smaller corrected p value have filled markers."""
 
 
-def bound_by_samples(frames: Frames) -> Figure | None:
-    """Left: the importance-weighted bound on the test set against its number of samples K, at the greatest depth.
+def paired_effects(frames: Frames) -> Figure | None:
+    """What each setting adds in which two variants differ alone, by depth: mean difference over pairs of one seed.
 
-    K = 1 is the ELBO, and the bound rises with K to the log-likelihood. Right: the effective sample size
-    (Σ_k w_k)^2 / Σ_k w_k^2 of the final bound, averaged over test images, by depth; the nearer it is to K, the
-    closer q(z|x) is to the posterior. Means over the finished members; bars are the standard error over seeds.
+    Above on the test log-likelihood, below on the number of active units; each panel has a scale of its own. What each
+    factor adds, where there are further axes: main effects, interactions, named contrasts and the simple effects at
+    every place, as in the table; left on the test log-likelihood, right on the number of active units. Bars are the 95%
+    confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are all
+    alike, have none. Filled markers: p < 0.05 by Holm's correction over all effects of the same kind.
     """
-    depth = greatest_depth(frames, frames.bounds)
-    if depth is None:
+    frames = of_one_data_set(frames).as_variants(FACTORS)
+    return _over_the_axes(frames) if varied(frames) else _by_depth(frames)
+
+
+def listed(frames: Frames) -> tuple[list[tuple[str, pd.DataFrame]], dict[str, int]]:
+    """The effects that the figure over the axes has, on both quantities: by a heading, the rows of
+    `analysis.statistics.all_effects`, with their labels in `row`; and how many of which kind are too many for it.
+
+    Args:
+        frames: of one data set, with the paper's factors as variants.
+
+    """
+    every = pd.concat([all_effects(frames, quantity) for quantity in QUANTITIES]).dropna(subset=["mean"])
+    is_shown = (every["kind"] == "simple") | is_pooled(every)
+    every = every[is_shown].assign(row=lambda rows: [effect_text(row) for row in rows.to_dict("records")])
+    found: list[tuple[str, pd.DataFrame]] = []
+    left_out: dict[str, int] = {}
+    taken = 0
+    for kind, heading in KINDS.items():
+        own = every[every["kind"] == kind]
+        parts = [(heading, own)]
+        if kind == "simple":
+            parts = [
+                (f"{heading}: {text}", rows.assign(row=rows["place"])) for text, rows in own.groupby("row", sort=False)
+            ]
+        parts = [(text, rows) for text, rows in parts if len(rows)]
+        count = sum(1 + rows["row"].nunique() for _, rows in parts)
+        if taken and taken + count > MOST_ROWS:
+            left_out[heading.lower()] = sum(rows["row"].nunique() for _, rows in parts)
+        else:
+            found += parts
+            taken += count
+    return found, left_out
+
+
+def _over_the_axes(frames: Frames) -> Figure | None:
+    """A row per effect, under the headings of their kinds."""
+    parts, _ = listed(frames)
+    if not parts:
         return None
+    rows = [(heading, label) for heading, own in parts for label in ("", *dict.fromkeys(own["row"]))]
+    y = {row: place for place, row in enumerate(rows)}
     with mpl.rc_context(STYLE):
-        figure = empty_figure(7.2, 3.6)
-        left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-        styles = variant_styles(frames.members)
-        _draw_bounds(left, frames.bounds[frames.bounds["depth"] == depth], styles)
-        left.set(title=f"L = {depth}")
-        _draw_effective_sample_sizes(right, frames.members, styles)
-        add_legend(figure, [legend_entry(style, name) for name, style in styles.items()])
+        texts = [escape_mathtext(label or heading) for heading, label in rows]
+        figure = empty_figure(4.4 + panel_length(texts, 1.0), 0.9 + 0.19 * len(rows))
+        every = figure.subplots(1, len(QUANTITIES), sharey=True)
+        for axes, (quantity, xlabel) in zip(every, QUANTITIES.items(), strict=True):
+            axes.axvline(0, color="0.3", lw=1)
+            for heading, own in parts:
+                here = own[own["quantity"] == quantity]
+                height = here["row"].map(lambda label, heading=heading: y[heading, label]).astype(float)
+                errors = here["mean"] - here["low"], here["high"] - here["mean"]
+                axes.errorbar(here["mean"], height, xerr=errors, fmt="none", color=COLOR, elinewidth=1.2, capsize=2)
+                for significant in (True, False):
+                    chosen = (here["p_holm"] < SIGNIFICANT) == significant
+                    face = COLOR if significant else "white"
+                    axes.plot(here["mean"][chosen], height[chosen], "o", color=COLOR, mfc=face, ms=4.5, mew=1.2)
+            _widen(axes.get_xlim, axes.set_xlim, MIN_RANGES[quantity])
+            axes.set_xlabel(xlabel)
+            axes.grid(visible=False, axis="y")
+        every[0].set_yticks(range(len(rows)), texts)
+        every[0].set_ylim(len(rows) - 0.5, -0.5)
+        for tick, (_, label) in zip(every[0].get_yticklabels(), rows, strict=True):
+            tick.set_fontweight("normal" if label else "bold")
         add_title(figure, title_text(frames))
     return figure
 
 
-def _draw_bounds(axes: Axes, bounds: pd.DataFrame, styles: dict[str, VariantStyle]) -> None:
-    """Means of the bound by K, both of one depth; the variants are moved sideways by a factor, as K is logarithmic."""
-    means = mean_over_seeds(bounds, ["variant", "iw_samples"], "bound").sort_values("iw_samples")
-    for place, (name, style) in enumerate(styles.items()):
-        own = means[means["variant"] == name]
-        _draw_line(axes, own["iw_samples"] * (1 + offset(place, len(styles), 0.05)), own, style)
-    counts = sorted(means["iw_samples"].unique())
-    axes.set_xscale("log")
-    axes.set_xticks(counts, [f"{count:,}" for count in counts])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="importance samples K", ylabel="bound (nats)")
-
-
-def _draw_effective_sample_sizes(axes: Axes, members: pd.DataFrame, styles: dict[str, VariantStyle]) -> None:
-    """Means of the effective sample size by depth."""
-    means = cells(members, ["depth", "variant"], "effective_sample_size").sort_values("depth")
-    for place, (name, style) in enumerate(styles.items()):
-        own = means[means["variant"] == name]
-        _draw_line(axes, own["depth"] + offset(place, len(styles)), own, style)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(sorted(members["depth"].unique()))
-    samples = " / ".join(f"{count:,.0f}" for count in sorted(members["iw_samples"].dropna().unique()))
-    axes.set(xlabel="number of stochastic layers L", ylabel="effective sample size", title=f"K = {samples}")
-
-
-def _draw_line(axes: Axes, x: "pd.Series[float]", means: pd.DataFrame, style: VariantStyle) -> None:
-    axes.errorbar(x, means["mean"], means["se"], color=style.color, marker=style.marker, ms=4, lw=1.2, capsize=2)
-
-
-def paired_effects(frames: Frames) -> Figure | None:
-    """What each setting adds in which two variants differ alone, by depth: mean difference over pairs of one seed.
-
-    Above on the test log-likelihood, below on the number of active units; each panel has a scale of its own. Bars are
-    the 95% confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are
-    all alike, have none. Filled markers: p < 0.05 by Holm's correction over all effects of a row.
-    """
-    frames = frames.as_variants(FACTORS)
-    greatest_depth(frames, frames.members)
+def _by_depth(frames: Frames) -> Figure | None:
+    """A panel per effect, above on one quantity and below on the other."""
     found = {quantity: effects_on(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
     found = {quantity: effects for quantity, effects in found.items() if len(effects)}
     names = list(dict.fromkeys(name for effects in found.values() for name in effects["effect"]))
@@ -125,9 +156,14 @@ def _frame(axes: Axes, depths: list[int], min_range: float) -> None:
     """Limits and ticks of one panel."""
     axes.set_xticks(depths)
     axes.set_xlim(depths[0] - 0.5, depths[-1] + 0.5)
-    low, high = axes.get_ylim()
-    if high - low < min_range:
-        axes.set_ylim((low + high - min_range) / 2, (low + high + min_range) / 2)
+    _widen(axes.get_ylim, axes.set_ylim, min_range)
+
+
+def _widen(limits: Callable[[], tuple[float, float]], set_limits: Callable[[float, float], Any], least: float) -> None:
+    """Limits of an axis that are no nearer than this."""
+    low, high = limits()
+    if high - low < least:
+        set_limits((low + high - least) / 2, (low + high + least) / 2)
 
 
 def _draw_effect(axes: Axes, effects: pd.DataFrame, styles: dict[str, VariantStyle]) -> dict[str, Line2D]:

@@ -1,7 +1,7 @@
 """What the stochastic layers are used for: active units, KL of units over epochs (Fig. 5), KL to N(0, I) (Fig. 6a)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,21 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from analysis.figures.panels import columns_of, figure_of, level_styles, outer, panels, set_titles
 from analysis.figures.style import (
     IMAGE_STYLE,
-    SIZE,
     STYLE,
+    VariantStyle,
     add_legend,
     add_title,
     empty_figure,
     escape_mathtext,
     greatest_depth,
+    of_one_data_set,
     panel_length,
     title_text,
-    variant_styles,
     wrap,
 )
 from analysis.frames import Frames
+from analysis.layout import at_best, at_one_depth, known
 from analysis.statistics import cells
 from hvae_spec.records.layout import ACTIVE
 
@@ -57,52 +59,61 @@ def kl_standard_normal(frames: Frames) -> Figure | None:
     return _bars(frames, "kl_standard_normal_", "KL(q($z_i$|·) || N(0, I)) (nats)", lambda name, _: name)
 
 
-class _LayerMeans(NamedTuple):
-    """Means over seeds of one variant, one entry per layer."""
-
-    mean: NDArray[Any]
-    se: NDArray[Any]
-
-
-def _layer_means(members: pd.DataFrame, prefix: str, depth: int) -> dict[str, _LayerMeans]:
-    """Means of the columns `prefix` 1 ... depth, by variant."""
-    tables = [cells(members, ["variant"], f"{prefix}{layer}").set_index("variant") for layer in range(1, depth + 1)]
-
-    def column(name: str, key: str) -> NDArray[Any]:
-        return np.array([table.at[name, key] for table in tables], dtype=float)
-
-    return {str(name): _LayerMeans(column(name, "mean"), column(name, "se")) for name in tables[0].index}
-
-
 def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.DataFrame], str]) -> Figure | None:
-    """Means over seeds of the columns `prefix` 1 ... L, a group of bars per layer."""
-    members = frames.members
+    """Means over seeds of the columns `prefix` 1 ... L, a group of bars per layer, and a panel per place on the axes.
+
+    Args:
+        frames: the frames of one data set.
+        prefix: of the columns.
+        ylabel: what they hold.
+        label: the legend's entry of what has a color in the only panel, by its name and its members.
+
+    """
+    members = of_one_data_set(frames).members
     if f"{prefix}1" not in members:
         return None
-    depth = greatest_depth(frames, members[(members["status"] == "finished") & members[f"{prefix}1"].notna()])
+    depth = greatest_depth(members[(members["status"] == "finished") & members[f"{prefix}1"].notna()])
     if depth is None:
         return None
-    members = members[members["depth"] == depth]
+    deepest = frames.select(members["depth"] == depth)
+    places, members = at_one_depth(deepest), known(deepest.members, frames.factors)
+    shown = panels(members, places)
     with mpl.rc_context(STYLE):
-        figure = empty_figure(*SIZE)
-        axes = figure.subplots()
-        styles = variant_styles(members)
-        means = _layer_means(members, prefix, depth)
-        width = 0.8 / len(styles)
+        columns = columns_of(len(shown), members, places)
+        figure, every = figure_of(len(shown), columns)
+        looks = level_styles(members, places)
         layers = np.arange(1, depth + 1)
-        handles = []
-        for place, (name, style) in enumerate(styles.items()):
-            x = layers + width * (place - (len(styles) - 1) / 2)
-            text = escape_mathtext(label(name, members[members["variant"] == name]))
-            appearance: dict[str, Any] = {"color": style.color, "hatch": style.hatch, "ec": "white", "lw": 0}
-            handles.append(axes.bar(x, means[name].mean, 0.92 * width, label=text, **appearance))
-            axes.errorbar(x, *means[name], fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
-        axes.set(xlabel="stochastic layer", ylabel=ylabel)
-        axes.set_xticks(layers, [f"$z_{{{layer}}}$" for layer in layers])
-        axes.grid(visible=False, axis="x")
-        add_legend(figure, handles)
+        handles = {}
+        for axes, (_, own) in zip(every, shown, strict=True):
+            for place, (level, (name, style)) in enumerate(looks.items()):
+                here = own[own[places.color] == level]
+                text = escape_mathtext(label(name, here) if len(shown) == 1 else name)
+                if len(here):
+                    means = _layer_means(here, prefix, layers)
+                    handles[level] = _draw_bars(axes, means, (place, len(looks)), style, text)
+            axes.grid(visible=False, axis="x")
+        set_titles(every, [title for title, _ in shown])
+        for axes, is_lowest, is_first in outer(every, columns):
+            axes.set(xlabel="stochastic layer" * is_lowest, ylabel=ylabel * is_first)
+            axes.set_xticks(layers, [f"$z_{{{layer}}}$" for layer in layers])
+        add_legend(figure, [handles[level] for level in looks if level in handles])
         add_title(figure, title_text(frames, f"L = {depth}"))
     return figure
+
+
+def _layer_means(members: pd.DataFrame, prefix: str, layers: NDArray[Any]) -> pd.DataFrame:
+    """Means over the seeds of one cell of the columns `prefix` 1 ... depth, a row per layer; none without members."""
+    return pd.concat(cells(members, ["depth"], f"{prefix}{layer}").assign(layer=layer) for layer in layers)
+
+
+def _draw_bars(axes: Axes, means: pd.DataFrame, place: tuple[int, int], style: VariantStyle, label: str) -> Any:
+    """The bars of one color, which is at this place of so many, and their standard errors; returns the bars."""
+    width = 0.8 / place[1]
+    x = means["layer"] + width * (place[0] - (place[1] - 1) / 2)
+    appearance: dict[str, Any] = {"color": style.color, "hatch": style.hatch, "ec": "white", "lw": 0}
+    bars = axes.bar(x, means["mean"], 0.92 * width, label=label, **appearance)
+    axes.errorbar(x, means["mean"], means["se"], fmt="none", ecolor="0.2", elinewidth=1, capsize=2)
+    return bars
 
 
 def unit_kl(frames: Frames) -> Figure | None:
@@ -112,11 +123,11 @@ def unit_kl(frames: Frames) -> Figure | None:
     has finished, or else is trained, or else is running, or else has diverged. The colors are on a logarithmic scale; a
     unit is active above the line in the color bar.
     """
-    depth = greatest_depth(frames, frames.units)
+    frames = of_best_watched(frames)
+    depth = greatest_depth(frames.units)
     if depth is None:
         return None
-    units = frames.units[(frames.units["depth"] == depth)]
-    units = units[units.groupby("digest")["epoch"].transform("nunique") >= 2]
+    units = _watched(frames.units[frames.units["depth"] == depth])
     if units.empty:
         return None
     chosen = _one_per_variant(frames.members[frames.members["digest"].isin(units["digest"])])
@@ -138,6 +149,16 @@ def unit_kl(frames: Frames) -> Figure | None:
         bar = figure.colorbar(mesh, ax=grid, label="KL (nats)", extend="min", shrink=min(1.0, 2 / len(names)))
         bar.ax.axhline(ACTIVE, color="white", lw=1.5)
     return figure
+
+
+def of_best_watched(frames: Frames) -> Frames:
+    """The members at the place of the best cell on the axes, of those whose units were evaluated at least twice."""
+    watched = _watched(of_one_data_set(frames).units)["digest"]
+    return at_best(frames, frames.members[frames.members["digest"].isin(watched)])
+
+
+def _watched(units: pd.DataFrame) -> pd.DataFrame:
+    return units[units.groupby("digest")["epoch"].transform("nunique") >= 2]
 
 
 def _one_per_variant(members: pd.DataFrame) -> pd.DataFrame:

@@ -120,19 +120,20 @@ def offset(place: int, count: int, step: float = 0.06) -> float:
     return min(step, 0.6 / max(1, count - 1)) * (place - (count - 1) / 2)
 
 
-def greatest_depth(frames: Frames, rows: pd.DataFrame) -> int | None:
-    """The greatest depth of any of `rows`; None if there are no rows.
-
-    Args:
-        frames: what a figure is to show.
-        rows: rows of one of its frames.
+def of_one_data_set(frames: Frames) -> Frames:
+    """What a figure is to show.
 
     Raises:
-        ValueError: the frames hold several data sets or places on the further axes, which one figure would mix.
+        ValueError: the frames hold several data sets, which one figure would mix.
 
     """
-    if len(frames.members[["dataset", *frames.factors]].drop_duplicates()) > 1:
-        raise ValueError("one figure shows one data set at one place on the axes: draw each of frames.groups() apart")
+    if frames.members["dataset"].nunique() > 1:
+        raise ValueError("one figure shows one data set: draw each of frames.groups() apart")
+    return frames
+
+
+def greatest_depth(rows: pd.DataFrame) -> int | None:
+    """The greatest depth of any row of a frame; None if there are no rows."""
     return None if rows.empty else int(rows["depth"].max())
 
 

@@ -24,7 +24,6 @@ from analysis.html.architectures import Models, models
 from analysis.html.elements import typeset
 from analysis.html.run_info import Rows
 from analysis.html.subjects import FURTHER, MAIN, SEARCH, SUBJECTS, Subject
-from analysis.statistics import answers
 from analysis.tables import Table, TableSet, html_table
 from analysis.tables.answer import answer, question
 from analysis.tables.search import in_words
@@ -139,15 +138,6 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """Tables and figures that are shown on demand."""
-
-    heading: str
-    tables: tuple[TableItem, ...] = ()
-    figures: tuple[FigureItem, ...] = ()
-
-
-@dataclass(frozen=True)
 class Section:
     """A part of the page with a heading of its own."""
 
@@ -157,7 +147,6 @@ class Section:
     """Its heading, without the name of the grid."""
     tables: tuple[TableItem, ...] = ()
     figures: tuple[FigureItem, ...] = ()
-    folds: tuple[Fold, ...] = ()
     rows: tuple[tuple[str, Rows], ...] = ()
     """Tables of text: caption and rows, the first of which is the heading."""
     models: Models | None = None
@@ -180,9 +169,7 @@ class Chapter:
     @property
     def items(self) -> Iterator[TableItem | FigureItem]:
         """Every table and figure, in their order on the page."""
-        parts: list[Pair | Section | Fold] = [*(self.result.pairs if self.result else ())]
-        for section in self.sections:
-            parts += [section, *section.folds]
+        parts: list[Pair | Section] = [*(self.result.pairs if self.result else ()), *self.sections]
         for part in parts:
             yield from part.tables
             yield from part.figures
@@ -274,47 +261,10 @@ def _subjects(part: Part, before: str) -> Iterator[Section]:
     named = {name for subject in SUBJECTS for name in (*subject.tables, *subject.figures)} | {*MAIN, *SEARCH}
     tables = tuple(item.name for item in part.table_sets if item.name not in named)
     figures = tuple(dict.fromkeys(item.name for item in part.drawings if item.name not in named))
-    elsewhere = _other_places(part.frames)
     for subject in (*SUBJECTS, replace(FURTHER, tables=tables, figures=figures)):
-        section = _folded(_subject(subject, part, before), elsewhere)
+        section = _subject(subject, part, before)
         if section.tables or section.figures:
             yield section
-
-
-def _other_places(frames: Frames) -> tuple[str, ...]:
-    """The titles of the places on the axes that are not those of the best cells, one on each data set: what shows one
-    place alone is shown of the best, and of the others on demand.
-    """
-    if not frames.varied:
-        return ()
-    best = [{**one.place, **one.best[0].labels} for one in answers(frames) if one.best]
-    groups = list(frames.groups())
-    chosen = {
-        group.title
-        for labels in best
-        for group in groups
-        if all(labels.get(key) == value for key, value in group.place.items())
-    }
-    answered = {labels["dataset"] for labels in best}
-    return tuple(group.title for group in groups if group.title not in chosen and group.place["dataset"] in answered)
-
-
-def _folded(section: Section, elsewhere: Sequence[str]) -> Section:
-    """A section with what shows other places in a fold of its own."""
-
-    def is_elsewhere(title: str) -> bool:
-        return any(title == place or title.startswith(f"{place}, L = ") for place in elsewhere)
-
-    tables = tuple(item for item in section.tables if is_elsewhere(item.table.subject))
-    figures = tuple(item for item in section.figures if is_elsewhere(item.drawing.group))
-    if not tables and not figures:
-        return section
-    return replace(
-        section,
-        tables=tuple(item for item in section.tables if item not in tables),
-        figures=tuple(item for item in section.figures if item not in figures),
-        folds=(Fold("The same at the other places on the axes", tables, figures),),
-    )
 
 
 def _subject(subject: Subject, part: Part, before: str) -> Section:
@@ -354,14 +304,7 @@ def _numbered(chapters: Sequence[Chapter]) -> list[Chapter]:
             chapter.result,
             pairs=tuple(replace(pair, figures=with_numbers(pair.figures)) for pair in chapter.result.pairs),
         )
-        sections = tuple(
-            replace(
-                item,
-                figures=with_numbers(item.figures),
-                folds=tuple(replace(fold, figures=with_numbers(fold.figures)) for fold in item.folds),
-            )
-            for item in chapter.sections
-        )
+        sections = tuple(replace(item, figures=with_numbers(item.figures)) for item in chapter.sections)
         numbered.append(replace(chapter, result=result, sections=sections))
     return numbered
 

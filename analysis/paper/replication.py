@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames, Group
+from analysis.layout import VARIANT, Panels, by_variant, known
 from analysis.paper import published
 from analysis.paper.published import Difference
 from analysis.statistics import over_seeds
 from analysis.statistics.agreement import COUNT_ERROR, binarization_error, difference_half_width, verdict
-from analysis.tables.building import mean_cell, variants_present
+from analysis.tables.building import mean_cell, variants_present, with_row_labels
 from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
 from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
 from hvae_spec.spec.report import Quantity, ReportSpec
@@ -29,7 +30,9 @@ from hvae_spec.spec.report import Quantity, ReportSpec
 PUBLISHED = "{}, published"
 """Heading of the column beside one of ours."""
 SAMPLES = ("objective.mc_samples", "objective.iw_samples")
-"""Axes whose values are columns of Table 1, so that they do not separate tables."""
+"""Axes whose values are columns of Table 1, and no rows of it."""
+LABELED = ("depth", "variant", "paper", "fine_tuning")
+"""What makes a cell on a data set at a place on the axes."""
 FINE_TUNING = ("none", "M=1 K=1", "M=10 K=1", "M=1 K=10", "M=10 K=10")
 """Table 1's columns."""
 DIFFERENCES = "A letter marks what differs from the published number's data, budget or model, which is in brackets."
@@ -38,14 +41,15 @@ DIFFERENCES = "A letter marks what differs from the published number's data, bud
 def table_1(frames: Frames) -> TableSet:
     """Test log-likelihood (nats per image) of fine-tuned five-layer models on MNIST, by inference style, M and K."""
     tables, tidies = [], []
-    for group, known in answering(frames, ("mnist",), across=frames.columns(SAMPLES)):
-        models = (known["depth"] == 5) & known["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
-        members = known[models & known["fine_tuning"].isin(FINE_TUNING)]
+    axes = [axis for axis in frames.factors if axis not in frames.columns(SAMPLES)]
+    for group, every in answering(frames, ("mnist",)):
+        models = (every["depth"] == 5) & every["paper"].isin(("VAE+BN+WU", "Prob. ladder+BN+WU"))
+        members = every[models & every["fine_tuning"].isin(FINE_TUNING)]
         if (members["fine_tuning"] == "none").all():
             continue
-        cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"], frames.report)
+        cells = _compared(members, axes, frames.report)
         # Two cells of ours that answer the same cell of the paper have rows of their own, never one mean.
-        twice = cells.duplicated(["paper", "fine_tuning"], keep=False)
+        twice = cells.duplicated([*axes, "paper", "fine_tuning"], keep=False)
         names = cells["paper"].str.removesuffix("+BN+WU")
         rows = cells.assign(
             row=names.where(~twice, names + ": " + cells["variant"].astype(str)), column=cells["fine_tuning"]
@@ -53,7 +57,10 @@ def table_1(frames: Frames) -> TableSet:
         title = "Table 1: fine-tuned test log-likelihood (nats per image)"
         explained = "M Monte Carlo and K importance samples in fine-tuning; 'none' is the model before it."
         footnotes = (explained, *_footnotes(frames, group, members))
-        tables.append(_beside((title, f"{group.title}, L = 5"), "fine-tuning", rows, FINE_TUNING, footnotes))
+        places = of_the_axes(cells, group.frames)
+        rows = with_row_labels(rows, members, places)
+        heading = places.row_heading("fine-tuning")
+        tables.append(_beside((title, f"{group.title}, L = 5"), heading, rows, FINE_TUNING, footnotes))
         tidies.append(cells)
     return _table_set("table_1", tables, tidies)
 
@@ -61,18 +68,21 @@ def table_1(frames: Frames) -> TableSet:
 def table_2(frames: Frames) -> TableSet:
     """Active units by layer of five-layer models on MNIST."""
     tables, tidies = [], []
-    for group, known in answering(frames, ("mnist",)):
-        members = known[(known["depth"] == 5) & is_of_the_grid(known, published.VARIANTS)]
+    for group, every in answering(frames, ("mnist",)):
+        members = every[(every["depth"] == 5) & is_of_the_grid(every, published.VARIANTS)]
         if members.empty:
             continue
-        cells = over_seeds.by_layer(members, [*group.place, "depth", "variant", "paper", "fine_tuning"], "active_units")
-        cells = _with_published(members, cells, frames.report, "active_units")
+        cells = over_seeds.by_layer(members, ["dataset", *frames.factors, *LABELED], "active_units")
+        cells = _with_published(members, cells, frames.factors, frames.report, "active_units")
         rows = cells.assign(
             row=[name if name == "total" else f"z_{name}" for name in cells["layer"]], column=cells["variant"]
         )
+        places = of_the_axes(cells, group.frames)
+        rows = with_row_labels(rows, members, places)
         title = ("Table 2: active units", f"{group.title}, L = 5")
         footnotes = (CRITERION, MEANS, *grid_footnotes(frames, group.frames))
-        tables.append(_beside(title, "layer", rows, variants_present(rows), footnotes, decimals=1))
+        heading = places.row_heading("layer")
+        tables.append(_beside(title, heading, rows, variants_present(rows), footnotes, decimals=1))
         tidies.append(cells)
     return _table_set("table_2", tables, tidies)
 
@@ -103,15 +113,25 @@ def tables(frames: Frames) -> tuple[TableSet, ...]:
     return tuple(table for table in every if table.tables)
 
 
-def answering(
-    frames: Frames, datasets: Sequence[str], across: Sequence[str] = ()
-) -> Iterator[tuple[Group, pd.DataFrame]]:
+def answering(frames: Frames, datasets: Sequence[str]) -> Iterator[tuple[Group, pd.DataFrame]]:
     """The groups of these data sets, and their members with what the paper calls them (`paper`, `fine_tuning`)."""
-    for group in frames.groups(across):
+    for group in frames.groups():
         if group.place["dataset"] in datasets:
-            members = group.frames.members
+            members = known(group.frames.members, frames.factors)
             names, tuning = published.variants(members), published.fine_tuning(members)
             yield group, members.assign(paper=names, fine_tuning=tuning)
+
+
+def of_the_axes(rows: pd.DataFrame, frames: Frames) -> Panels:
+    """The axes on which some rows have several levels, in front of whose labels these stand.
+
+    Args:
+        rows: with a column for every axis that may stand there.
+        frames: of the data set.
+
+    """
+    axes = (axis for axis in by_variant(frames).axes if axis in rows and rows[axis].nunique() > 1)
+    return Panels(VARIANT, tuple(axes), frames.axes)
 
 
 def is_of_the_grid(members: pd.DataFrame, variants: Sequence[str]) -> "pd.Series[bool]":
@@ -124,46 +144,53 @@ def _by_depth(
 ) -> TableSet:
     """Tables of the test log-likelihood, a row per depth, on the data sets for which the paper has any value."""
     tables, tidies = [], []
-    for group, known in answering(frames, datasets):
-        members = known[is_of_the_grid(known, variants)]
+    for group, every in answering(frames, datasets):
+        members = every[is_of_the_grid(every, variants)]
         if members.empty:
             continue
-        cells = _compared(members, [*group.place, "depth", "variant", "paper", "fine_tuning"], frames.report)
+        cells = _compared(members, frames.factors, frames.report)
         if cells["published"].isna().all():
             continue
         units = {depth: list(dict.fromkeys(own.dropna())) for depth, own in members.groupby("depth")["units"]}
         labels = {depth: found[0] if len(found) == 1 else f"L = {depth!s}" for depth, found in units.items()}
         rows = cells.assign(row=cells["depth"].map(labels), column=cells["variant"])
-        rows = rows.sort_values("depth", kind="stable")
+        places = of_the_axes(cells, group.frames)
+        rows = with_row_labels(rows.sort_values("depth", kind="stable"), members, places)
         footnotes = _footnotes(frames, group, members)
-        tables.append(_beside((title, group.title), "units", rows, variants_present(rows), footnotes))
+        heading = places.row_heading("units")
+        tables.append(_beside((title, group.title), heading, rows, variants_present(rows), footnotes))
         tidies.append(cells)
     return _table_set(name, tables, tidies)
 
 
-def _compared(members: pd.DataFrame, by: list[str], report: ReportSpec) -> pd.DataFrame:
+def _compared(members: pd.DataFrame, axes: Sequence[str], report: ReportSpec) -> pd.DataFrame:
     """`statistics.cells` of the test log-likelihood with `mc_se`, the Monte Carlo error of the mean, and what
     `_with_published` adds.
     """
-    cells = _with_published(members, over_seeds.cells(members, by), report)
-    return cells.assign(mc_se=[over_seeds.monte_carlo_error(own) for own in _of_cells(members, cells)])
+    cells = over_seeds.cells(members, ["dataset", *axes, *LABELED])
+    cells = _with_published(members, cells, axes, report)
+    return cells.assign(mc_se=[over_seeds.monte_carlo_error(own) for own in _of_cells(members, cells, axes)])
 
 
 def _with_published(
-    members: pd.DataFrame, cells: pd.DataFrame, report: ReportSpec, quantity: Quantity = "test_log_likelihood"
+    members: pd.DataFrame,
+    cells: pd.DataFrame,
+    axes: Sequence[str],
+    report: ReportSpec,
+    quantity: Quantity = "test_log_likelihood",
 ) -> pd.DataFrame:
     """Cells with `published`, `difference` (ours less the published), `binarization_se` (of a log-likelihood), `low`
     and `high` (of the difference's 95% interval, see `analysis.statistics.agreement`), `tolerance`, `verdict`, and
     `unlike` (see `published.unlike`). There is no verdict where nothing is published.
     """
     rows: list[dict[str, Any]] = []
-    known: dict[tuple[Any, ...], tuple[Difference, ...]] = {}
-    for row, own in zip(cells.to_dict("records"), _of_cells(members, cells), strict=True):
+    found: dict[tuple[Any, ...], tuple[Difference, ...]] = {}
+    for row, own in zip(cells.to_dict("records"), _of_cells(members, cells, axes), strict=True):
         # The layers of one cell have its differences in common.
-        cell = row["depth"], row["variant"], row["fine_tuning"]
-        if cell not in known:
-            known[cell] = published.differences(own, str(row["paper"]), quantity)
-        rows.append(_compared_cell(row, own, report, quantity, known[cell]))
+        cell = tuple(row[key] for key in (*axes, *LABELED))
+        if cell not in found:
+            found[cell] = published.differences(own, str(row["paper"]), quantity)
+        rows.append(_compared_cell(row, own, report, quantity, found[cell]))
     return pd.concat([cells, pd.DataFrame(rows, index=cells.index)], axis=1)
 
 
@@ -196,9 +223,9 @@ def _compared_cell(
     }
 
 
-def _of_cells(members: pd.DataFrame, cells: pd.DataFrame) -> list[pd.DataFrame]:
+def _of_cells(members: pd.DataFrame, cells: pd.DataFrame, axes: Sequence[str]) -> list[pd.DataFrame]:
     """The members of every row of `cells`."""
-    keys = ["depth", "variant", "fine_tuning"]
+    keys = [*axes, *LABELED]
     groups = dict(iter(members.groupby(keys, observed=True)))
     return [groups[key] for key in cells[keys].itertuples(index=False, name=None)]
 

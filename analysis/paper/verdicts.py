@@ -12,10 +12,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import Frames, Group
+from analysis.layout import known
 from analysis.paper import published
-from analysis.paper.replication import SAMPLES, answering, is_of_the_grid, letter_footnotes, letters_of, published_text
+from analysis.paper.replication import (
+    LABELED,
+    answering,
+    is_of_the_grid,
+    letter_footnotes,
+    letters_of,
+    of_the_axes,
+    published_text,
+)
 from analysis.statistics.agreement import verdict_on_layers
-from analysis.tables.building import mean_cell
+from analysis.tables.building import mean_cell, with_row_labels
 from analysis.tables.footnotes import CRITERION
 from analysis.tables.table import PlainCell, Table, TableSet
 from hvae_spec.spec.choices.observation import OBSERVATIONS
@@ -73,12 +82,12 @@ def verdicts_on_values(frames: Frames, table_sets: Sequence[TableSet]) -> TableS
     tidies: list[pd.DataFrame] = []
     for table_set in table_sets:
         tidy = table_set.tidy
-        for group in frames.groups(frames.columns(SAMPLES) if table_set.name == "table_1" else ()):
+        for group in frames.groups():
             rows = group.rows(tidy)
             rows = rows[rows["published"].notna()]
             if rows["n"].any():
                 title = TITLE.format(table_set.tables[0].quantity)
-                tables.append(_table(group, (title, group.title), _labeled(table_set.name, rows)))
+                tables.append(_table(group, (title, group.title), _labeled(table_set.name, rows, group.frames)))
                 tidies.append(rows.assign(table=table_set.name))
     return _table_set(tables, tidies)
 
@@ -88,7 +97,7 @@ def _table_set(tables: Sequence[Table], tidies: Sequence[pd.DataFrame]) -> Table
     return TableSet("verdicts", tuple(tables), pd.concat(filled, ignore_index=True) if filled else pd.DataFrame())
 
 
-def _labeled(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+def _labeled(name: str, rows: pd.DataFrame, frames: Frames) -> pd.DataFrame:
     """Rows with what they are called, `row`."""
     variants = rows["variant"].astype(str)
     if name == "table_1":
@@ -101,8 +110,15 @@ def _labeled(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     else:
         labels = "L = " + rows["depth"].astype(str) + ", " + variants
         rows = rows.sort_values("depth", kind="stable")
+    rows = _with_places(rows.assign(row=labels), frames)
     # Two cells of ours may answer the same one of the paper.
-    return rows.assign(row=labels.where(~labels.duplicated(keep=False), labels + ": " + variants))
+    is_twice = rows["row"].duplicated(keep=False)
+    return rows.assign(row=rows["row"].where(~is_twice, rows["row"] + ": " + rows["variant"].astype(str)))
+
+
+def _with_places(rows: pd.DataFrame, frames: Frames) -> pd.DataFrame:
+    """Rows with their places on the axes, where there are several, in front of what they are called."""
+    return with_row_labels(rows, known(frames.members, frames.factors), of_the_axes(rows, frames))
 
 
 def _table(group: Group, title: tuple[str, str], rows: pd.DataFrame) -> Table:
@@ -128,7 +144,8 @@ def _table(group: Group, title: tuple[str, str], rows: pd.DataFrame) -> Table:
                 labels.append(f"{item['variant']}, {item['source']}")
                 cells[labels[-1], "published"] = PlainCell(published_text(item["value"], decimals))
     footnotes = (*_notes(group, rows, is_units=is_units), *letter_footnotes(letters))
-    return Table(*title, "cell", tuple(labels), COLUMNS, cells, footnotes)
+    heading = of_the_axes(rows, group.frames).row_heading("cell")
+    return Table(*title, heading, tuple(labels), COLUMNS, cells, footnotes)
 
 
 def _ours(item: Mapping[Any, Any], decimals: int, mark: str) -> PlainCell:
@@ -162,11 +179,12 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
 
 def _claims(frames: Frames) -> Iterator[tuple[Group, pd.DataFrame]]:
     """Of every group on MNIST that has five-layer members: a row per variant, with the layers that collapse."""
-    for group, known in answering(frames, ("mnist",)):
-        own = known[(known["depth"] == 5) & is_of_the_grid(known, published.VARIANTS)]
+    keys = ["dataset", *frames.factors, *LABELED]
+    for group, every in answering(frames, ("mnist",)):
+        own = every[(every["depth"] == 5) & is_of_the_grid(every, published.VARIANTS)]
         rows = []
-        for (variant, paper), cell in own.groupby(["variant", "paper"], observed=True, sort=False):
-            place = {**group.place, "depth": 5, "variant": variant, "paper": paper, "fine_tuning": "none"}
+        for labels, cell in own.groupby(keys, observed=True, sort=False):
+            place = dict(zip(keys, labels, strict=True))
             rows.append({"table": "collapse", **place, **_claim(place, cell)})
         table = pd.DataFrame(rows)
         if len(table) and table["n"].any():
@@ -197,10 +215,11 @@ def _layers(layers: Iterator[int] | tuple[int, ...]) -> str:
 
 
 def _table_of_claims(group: Group, rows: pd.DataFrame) -> Table:
-    letters = letters_of(rows)
+    places, letters = of_the_axes(rows, group.frames), letters_of(rows)
+    rows = _with_places(rows.assign(row=rows["variant"].astype(str)), group.frames)
     cells: dict[tuple[str, str], PlainCell] = {}
     for item in rows.to_dict("records"):
-        row, mark = str(item["variant"]), letters.get(item["unlike"], "")
+        row, mark = str(item["row"]), letters.get(item["unlike"], "")
         if item["n"]:
             cells[row, "ours"] = PlainCell(item["found"] + (f" [{mark}]" if mark else ""))
         cells[row, "published"] = PlainCell(item["claimed"])
@@ -208,5 +227,5 @@ def _table_of_claims(group: Group, rows: pd.DataFrame) -> Table:
     footnotes = (CRITERION, "In brackets: the number of seeds.", CLAIM, *letter_footnotes(letters))
     title = ("Layers without an active unit, ours and the published", f"{group.title}, L = 5")
     return Table(
-        *title, "variant", tuple(map(str, rows["variant"])), ("ours", "published", "verdict"), cells, footnotes
+        *title, places.row_heading("variant"), tuple(rows["row"]), ("ours", "published", "verdict"), cells, footnotes
     )

@@ -6,8 +6,9 @@
     found.tidy                              # the numbers, as a DataFrame
     print(tables.markdown(found.tables))    # the tables, as text
 
-Every builder takes `Frames` and returns a `TableSet`: one `Table` per data set, place on the further axes and, for
-tables by layer, depth; and the same numbers as one tidy frame. A set without tables has nothing to show.
+Every builder takes `Frames` and returns a `TableSet`: one `Table` per data set and, for tables by layer, depth, with
+rows for the places on the further axes (`analysis.layout`); and the same numbers as one tidy frame. A set without
+tables has nothing to show.
 
 | module | functions |
 |:--|:--|

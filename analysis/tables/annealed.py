@@ -26,16 +26,16 @@ def annealed(frames: Frames) -> TableSet:
     """
     by = ["dataset", *frames.factors, "depth", "variant"]
     tables, tidies = [], []
-    for group, depth, members in by_depth(frames):
-        measured = members[(members["status"] == "finished") & members["ais_log_likelihood"].notna()]
+    for own in by_depth(frames):
+        measured = own.members[(own.members["status"] == "finished") & own.members["ais_log_likelihood"].notna()]
         if measured.empty:
             continue
-        rows = _rows(members, by)
-        title = ("How far the bound is from the likelihood (nats per image)", f"{group.title}, L = {depth}")
-        full = rows["row"].nunique() * members["variant"].nunique() == len(rows)
+        rows = _rows(own.members, by)
+        title = ("How far the bound is from the likelihood (nats per image)", own.subject)
+        full = len(rows) == len(ROWS) * len(own.members[by].drop_duplicates())
         absence = () if full else (f"{ABSENT}: none of the finished members was evaluated with `evaluation.ais`.",)
-        footnotes = (*_footnotes(measured), *absence, MEANS, *grid_footnotes(frames, group.frames))
-        tables.append(mean_table(title, "quantity", rows, footnotes))
+        footnotes = (*_footnotes(measured), *absence, MEANS, *grid_footnotes(frames, own.group.frames))
+        tables.append(mean_table(title, own.places.row_heading("quantity"), own.placed(rows), footnotes))
         tidies.append(rows.drop(columns="row"))
     tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
     return TableSet("ais", tuple(tables), tidy)

@@ -1,20 +1,69 @@
 """How tables are put together from statistics: the steps that several builders share."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis.frames import Frames, Group
+from analysis.layout import DEPTH, Panels, at_one_depth, in_order, known, levels
 from analysis.tables.table import MeanCell, Table
 
 
-def by_depth(frames: Frames) -> Iterator[tuple[Group, int, pd.DataFrame]]:
-    """The planned members of every group and depth, the greatest depth of each group first."""
+@dataclass(frozen=True)
+class AtDepth:
+    """The members of one data set and depth, and where the factors stand in a table of their layers or bounds."""
+
+    group: Group
+    depth: int
+    members: pd.DataFrame
+    places: Panels
+
+    @property
+    def subject(self) -> str:
+        """The title of what shows them: `digits, L = 3`."""
+        return f"{self.group.title}, L = {self.depth}"
+
+    @property
+    def by(self) -> list[str]:
+        """The columns by which the table has cells."""
+        return [*self.places.rows, self.places.color]
+
+    def placed(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """`placed` of what has the label of its layer, say, in `row`."""
+        return placed(rows, self.members, self.places)
+
+
+def by_depth(frames: Frames) -> Iterator[AtDepth]:
+    """The planned members of every data set and depth, the greatest depth of each data set first."""
     for group in frames.groups():
-        members = group.frames.members
-        for depth in sorted(members["depth"].unique(), reverse=True):
-            yield group, int(depth), members[members["depth"] == depth]
+        every = group.frames.members
+        for depth in sorted(every[DEPTH].unique(), reverse=True):
+            own = group.frames.select(every[DEPTH] == depth)
+            yield AtDepth(group, int(depth), known(own.members, frames.factors), at_one_depth(own))
+
+
+def placed(rows: pd.DataFrame, members: pd.DataFrame, places: Panels) -> pd.DataFrame:
+    """Statistics in the order of the rows of a table over the axes: with `row`, the label of the row, to which a label
+    of their own is added if they have one there, and `variant`, the heading of the column.
+
+    Args:
+        rows: one per cell, with a column for each factor that has a place.
+        members: all that the table shows, by which levels have their order.
+        places: where the factors stand.
+
+    """
+    rows = with_row_labels(rows, members, places)
+    columns = [places.label(places.color, level) for level in levels(members, places.color)]
+    shown = [places.label(places.color, level) for level in rows[places.color]]
+    return rows.assign(variant=pd.Categorical(shown, categories=columns, ordered=True))
+
+
+def with_row_labels(rows: pd.DataFrame, members: pd.DataFrame, places: Panels) -> pd.DataFrame:
+    """`placed` without the columns."""
+    rows = in_order(rows, members, places.rows)
+    return rows.assign(row=[places.row(record, record.get("row", "")) for record in rows.to_dict("records")])
 
 
 def mean_table(

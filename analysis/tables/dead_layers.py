@@ -18,22 +18,23 @@ def collapse(frames: Frames) -> TableSet:
     """
     tidy = layer_activity(frames.planned)
     tables = []
-    for group, depth, members in by_depth(frames):
-        own = tidy[tidy["digest"].isin(members["digest"]) & (tidy["status"] == "finished")]
-        if own.empty:
+    for own in by_depth(frames):
+        known = tidy[tidy["digest"].isin(own.members["digest"]) & (tidy["status"] == "finished")]
+        if known.empty:
             continue
+        rows = own.placed(known.assign(row=[f"z_{layer}" for layer in known["layer"]]))
         cells = {
-            (f"z_{layer}", str(variant)): PlainCell(_text(part))
-            for (layer, variant), part in own.groupby(["layer", "variant"], observed=True)
+            (str(row), str(variant)): PlainCell(_text(part))
+            for (row, variant), part in rows.groupby(["row", "variant"], sort=False, observed=True)
         }
-        title = ("Dead layers", f"{group.title}, L = {depth}")
-        rows = tuple(f"z_{layer}" for layer in range(1, depth + 1))
+        title = ("Dead layers", own.subject)
         footnotes = (
             f"Finished members in which the layer has no active unit (KL above {ACTIVE} nats) at the end, of how many.",
             "'since': the evaluated epoch from which it has had none, of the first such member and of the last.",
-            *grid_footnotes(frames, group.frames, has_errors=False),
+            *grid_footnotes(frames, own.group.frames, has_errors=False),
         )
-        tables.append(Table(*title, "layer", rows, variants_present(own), cells, footnotes))
+        labels = tuple(dict.fromkeys(row for row, _ in cells))
+        tables.append(Table(*title, own.places.row_heading("layer"), labels, variants_present(rows), cells, footnotes))
     return TableSet("collapse", tuple(tables), tidy)
 
 

@@ -11,7 +11,7 @@ from analysis.frames import Frames
 from analysis.statistics import effects
 from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
-from hvae_spec.spec.labels import level_text
+from hvae_spec.spec.labels import GRID, level_text
 
 QUANTITIES = {
     "test_log_likelihood": "the test log-likelihood (nats per image)",
@@ -33,41 +33,52 @@ def paired_effects(frames: Frames) -> TableSet:
     found = {quantity: effects.all_effects(frames, quantity) for quantity in QUANTITIES}
     tables = []
     for quantity, words in QUANTITIES.items():
-        for group in frames.groups(across=frames.varied):
+        for group in frames.groups(frames.columns([GRID])):
             own = group.rows(found[quantity])
             footnotes = grid_footnotes(frames, group.frames)
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]
             if not own["planned"].any():
                 continue
-            if (pooled["all_places"] > 1).any() or pooled["kind"].ne("main").any():
+            if is_pooled(pooled).any():
                 title = f"Main effects and interactions on {words}"
                 tables.append(_pooled((title, group.title), pooled, footnotes))
             if len(simple):
                 title = f"Simple effects on {words}"
-                rows = simple.assign(row=simple["place" if frames.varied else "depth"].astype(str))
-                notes = (*_footnotes(simple), *footnotes)
-                tables.append(by_effect((title, group.title), rows, _cell, notes, "place" if frames.varied else "L"))
+                tables.append(by_effect(frames, (title, group.title), simple, _cell, (*_footnotes(simple), *footnotes)))
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
 
 
+def is_pooled(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which effects say more than the simple ones: a main effect at a factor's only place is its simple effect.
+
+    Args:
+        rows: of `analysis.statistics.all_effects`.
+
+    """
+    is_repeated = (rows["kind"] == "main") & (rows["all_places"] <= 1)
+    return (rows["kind"] != "simple") & ~is_repeated
+
+
 def by_effect(
+    frames: Frames,
     title: tuple[str, str],
     rows: pd.DataFrame,
     cell: Callable[[Mapping[Any, Any]], PlainCell],
     footnotes: tuple[str, ...],
-    row_heading: str = "L",
 ) -> Table:
-    """A table with a row per place, and a column per effect and pair of variants or levels, effect by effect.
+    """A table with a row per place, or of a grid without further axes per depth, and a column per effect and pair of
+    variants or levels, effect by effect.
 
     Args:
+        frames: the grid.
         title: the quantity and the subject of the table.
-        rows: with the columns of `analysis.statistics.paired_effects`, and the labels of the table's rows in `row`.
+        rows: with the columns of `analysis.statistics.paired_effects`.
         cell: makes a cell of one of them.
         footnotes: what stands below the table.
-        row_heading: heading of the row labels.
 
     """
-    records = rows.to_dict("records")
+    row_heading, column = ("place", "place") if frames.varied else ("L", "depth")
+    records = rows.assign(row=rows[column].astype(str)).to_dict("records")
     cells = {(str(row["row"]), _heading(row)): cell(row) for row in records}
     labels, columns = dict.fromkeys(str(row["row"]) for row in records), dict.fromkeys(map(_heading, records))
     return Table(*title, row_heading, tuple(labels), tuple(columns), cells, footnotes)

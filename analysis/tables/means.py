@@ -11,9 +11,9 @@ import pandas as pd
 
 from analysis.columns import FACTORS
 from analysis.frames import Frames
-from analysis.layout import Layout, known, layout, levels
+from analysis.layout import known, layout
 from analysis.statistics import answers, over_seeds
-from analysis.tables.building import by_depth, mean_table
+from analysis.tables.building import by_depth, mean_table, placed
 from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
 from analysis.tables.table import ABSENT, TableSet
 
@@ -24,13 +24,14 @@ def log_likelihood(frames: Frames) -> TableSet:
     """Test log-likelihood in nats per image: one table per data set, by depth and variant, or, with further axes, by
     all factors of the grid that vary, as `analysis.layout` places them.
     """
-    tables, places = [], layout(frames)
+    tables = []
     best = list(_best(frames))
-    for group in frames.groups(places.axes):
+    for group in frames.groups():
+        places, members = layout(group.frames), known(group.frames.members, frames.factors)
         table = mean_table(
             ("Test log-likelihood (nats per image)", places.subject(group)),
-            places.row_heading,
-            _placed(group.frames.members, places),
+            places.row_heading(),
+            placed(over_seeds.cells(members, [*places.rows, places.color]), members, places),
             (*bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames)),
         )
         here = [labels for labels in best if all(labels[key] == value for key, value in group.place.items())]
@@ -51,21 +52,6 @@ def _best(frames: Frames) -> Iterator[dict[str, Any]]:
         # Where no cell can be told from the best, there is nothing to mark.
         if len(answer.best) < answer.cells:
             yield from ({**answer.place, **cell.labels} for cell in answer.best)
-
-
-def _placed(members: pd.DataFrame, places: Layout) -> pd.DataFrame:
-    """The cells of the members, in the order of the table's rows, with `row` and, as `variant`, the table's column."""
-    members = known(members, places.axes)
-    cells = over_seeds.cells(members, [*places.rows, places.color])
-    ranks = {
-        factor: cells[factor].map({level: rank for rank, level in enumerate(levels(members, factor))}).astype(int)
-        for factor in places.rows
-    }
-    cells = cells.loc[pd.DataFrame(ranks).sort_values(list(ranks), kind="stable").index]
-    columns = [places.label(places.color, level) for level in levels(members, places.color)]
-    shown = [places.label(places.color, level) for level in cells[places.color]]
-    rows = [places.row(record) for record in cells.to_dict("records")]
-    return cells.assign(row=rows, variant=pd.Categorical(shown, categories=columns, ordered=True))
 
 
 def active_units(frames: Frames) -> TableSet:
@@ -94,15 +80,16 @@ def _by_layer(frames: Frames, quantity: str, title: str, footnote: str, decimals
     by = ["dataset", *frames.factors, "depth", "variant"]
     tidy = over_seeds.by_layer(frames.planned.members, by, quantity)
     tables = []
-    for group, depth, members in by_depth(frames):
-        layers = over_seeds.by_layer(members, ["depth", "variant"], quantity)
+    for own in by_depth(frames):
+        layers = over_seeds.by_layer(own.members, own.by, quantity)
         if quantity == "kl_standard_normal":
             # The distances of single layers; their sum is no divergence of the model.
             layers = layers[layers["layer"] != "total"]
         if layers["n"].any() or quantity == "active_units":
             rows = layers.assign(row=[layer if layer == "total" else f"z_{layer}" for layer in layers["layer"]])
-            footnotes = (footnote, MEANS, *grid_footnotes(frames, group.frames))
-            tables.append(mean_table((title, f"{group.title}, L = {depth}"), "layer", rows, footnotes, decimals))
+            footnotes = (footnote, MEANS, *grid_footnotes(frames, own.group.frames))
+            heading = own.places.row_heading("layer")
+            tables.append(mean_table((title, own.subject), heading, own.placed(rows), footnotes, decimals))
     return TableSet(quantity, tuple(tables), tidy)
 
 
@@ -112,14 +99,15 @@ def bound_by_samples(frames: Frames) -> TableSet:
     """
     by = ["dataset", *frames.factors, "depth", "variant"]
     tables, tidies = [], []
-    for group, depth, members in by_depth(frames):
-        bounds = frames.bounds[frames.bounds["digest"].isin(members["digest"])]
+    for own in by_depth(frames):
+        bounds = frames.bounds[frames.bounds["digest"].isin(own.members["digest"])]
         if bounds.empty:
             continue
-        rows = _bound_rows(members, bounds, by)
-        title = ("Importance-weighted bound by K (nats per image)", f"{group.title}, L = {depth}")
-        footnotes = (*_bound_footnotes(bounds), *_absence(rows), MEANS, *grid_footnotes(frames, group.frames))
-        tables.append(mean_table(title, "samples", rows, footnotes))
+        rows = _bound_rows(own.members, bounds, by)
+        title = ("Importance-weighted bound by K (nats per image)", own.subject)
+        measured = (*_bound_footnotes(bounds), *_absence(rows, own.members[by]))
+        footnotes = (*measured, MEANS, *grid_footnotes(frames, own.group.frames))
+        tables.append(mean_table(title, own.places.row_heading("samples"), own.placed(rows), footnotes))
         tidies.append(rows.drop(columns="row"))
     tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
     return TableSet("bound_by_samples", tuple(tables), tidy)
@@ -141,9 +129,9 @@ def _bound_rows(members: pd.DataFrame, bounds: pd.DataFrame, by: list[str]) -> p
     return pd.concat(rows)
 
 
-def _absence(rows: pd.DataFrame) -> tuple[str, ...]:
-    """What an empty cell means, if there is one."""
-    full = rows["row"].nunique() * rows["variant"].nunique() == len(rows)
+def _absence(rows: pd.DataFrame, labels: pd.DataFrame) -> tuple[str, ...]:
+    """What an empty cell means, if there is one of the cells with these labels."""
+    full = rows["row"].nunique() * len(labels.drop_duplicates()) == len(rows)
     return () if full else (f"{ABSENT}: none of the finished members was evaluated with so many samples.",)
 
 

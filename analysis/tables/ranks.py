@@ -7,8 +7,9 @@ import numpy as np
 
 from analysis.columns import FACTORS
 from analysis.frames import Frames
+from analysis.layout import by_variant, known
 from analysis.statistics import ranks
-from analysis.tables.building import variants_present
+from analysis.tables.building import placed, variants_present
 from analysis.tables.footnotes import bound_footnotes, grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
 
@@ -17,17 +18,18 @@ def ranking(frames: Frames) -> TableSet:
     """Rank by validation or test log-likelihood (`analysis.statistics.ranks`), and probability of being the best, by
     depth and variant.
 
-    One table per data set and place on the further axes; one with a single variant, or without a finished member, has
-    none. The tidy frame holds the rows of `analysis.statistics.ranks`.
+    One table per data set, with a row for every depth and place on the further axes; one with a single variant, or
+    without a finished member, has none. The tidy frame holds the rows of `analysis.statistics.ranks`.
     """
     frames = frames.as_variants(FACTORS)
     tidy = ranks(frames)
     tables = []
     for group in frames.groups():
-        own = group.rows(tidy).sort_values("depth", kind="stable")
+        places, members = by_variant(group.frames), known(group.frames.members, frames.factors)
+        own = placed(known(group.rows(tidy), frames.factors), members, places)
         if own["variant"].nunique() < 2 or not own["n"].any():
             continue
-        cells = {(str(row["depth"]), str(row["variant"])): _cell(row) for row in own.to_dict("records")}
+        cells = {(str(row["row"]), str(row["variant"])): _cell(row) for row in own.to_dict("records")}
         words = " or ".join(quantity.replace("_log_", " log-") for quantity in own["quantity"].unique())
         footnotes: tuple[str, ...] = (
             f"Rank by mean {words} over the finished seeds (their number), and the probability that the "
@@ -35,12 +37,12 @@ def ranking(frames: Frames) -> TableSet:
         )
         if own["p_best"].isna().any():
             footnotes += (
-                "No probability is given at a depth at which a variant has a single finished seed, or no rival.",
+                "No probability is given in a row in which a variant has a single finished seed, or no rival.",
             )
         footnotes += (*bound_footnotes(group.frames), *grid_footnotes(frames, group.frames))
-        rows = tuple(str(depth) for depth in own["depth"].unique())
         title = ("Rank of the variants", group.title)
-        tables.append(Table(*title, "L", rows, variants_present(own), cells, footnotes))
+        rows = tuple(dict.fromkeys(own["row"]))
+        tables.append(Table(*title, places.row_heading(), rows, variants_present(own), cells, footnotes))
     return TableSet("ranking", tuple(tables), tidy)
 
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rich.console import Group as RichGroup
     from rich.table import Table as RichTable
 
+LAYER = re.compile(r"(?:^|(?<=, ))z_(\d+)$")
+"""The layer that the label of a row ends in."""
+TOTAL = "total"
+"""What the label of a row of all layers ends in."""
 _GREEK = {
     **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta"},
     **{"ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma"},
@@ -102,17 +106,22 @@ def _latex_table(table: Table, label: str) -> str:
         r"\midrule",
     ]
     for row in table.rows:
-        if row == "total":
+        if _is_total(row):
             lines.append(r"\midrule")
         texts = [_latex_row_label(row), *(_latex_marked(table, row, column) for column in table.columns)]
         lines.append(" & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
+def _is_total(row: str) -> bool:
+    """Whether a row is of all layers together."""
+    return row == TOTAL or row.endswith(f", {TOTAL}")
+
+
 def _latex_row_label(row: str) -> str:
-    layer = re.fullmatch(r"z_(\d+)", row)
-    if layer:
-        return f"$z_{{{layer[1]}}}$" if len(layer[1]) > 1 else f"${row}$"
+    if layer := LAYER.search(row):
+        number = f"{{{layer[1]}}}" if len(layer[1]) > 1 else layer[1]
+        return f"{escape_latex(row[: layer.start()])}$z_{number}$"
     # After the end of a row LaTeX takes a bracket or an asterisk for an option.
     return "{}" * row.startswith(("[", "*")) + escape_latex(row)
 
@@ -146,8 +155,8 @@ def html_table(table: Table) -> str:
     lines = [f'<table aria-label="{escape_html(table.title)}">', f"<thead><tr>{heading}</tr></thead><tbody>"]
     for row in table.rows:
         cells = "".join(_html_cell(table, row, column) for column in table.columns)
-        label = f"<i>z</i><sub>{row[2:]}</sub>" if re.fullmatch(r"z_\d+", row) else escape_html(row)
-        lines.append(f'<tr{" class=total" * (row == "total")}><th scope="row">{label}</th>{cells}</tr>')
+        label = LAYER.sub(r"<i>z</i><sub>\1</sub>", escape_html(row))
+        lines.append(f'<tr{" class=total" * _is_total(row)}><th scope="row">{label}</th>{cells}</tr>')
     return "\n".join([*lines, "</tbody></table>"])
 
 
@@ -173,7 +182,7 @@ def terminal(tables: Sequence[Table]) -> "RichTable":
         result.add_column(Text(name), justify="right", overflow="fold")
     for table in tables:
         for number, row in enumerate(table.rows):
-            # Only the first row of a section names its data set and its place on the axes.
+            # Only the first row of a section names its data set.
             labels = [Text(table.subject if number == 0 else "")] if len(tables) > 1 else []
             texts = [
                 Text(_text(table, row, column, "\n"), style="bold" if (row, column) in table.best else "")

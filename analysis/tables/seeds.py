@@ -8,16 +8,19 @@ import pandas as pd
 
 from analysis.columns import FACTORS
 from analysis.frames import Frames
+from analysis.layout import by_variant, known
 from analysis.statistics import power, two_stages
+from analysis.tables.building import with_row_labels
 from analysis.tables.effects import by_effect
 from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
+from hvae_spec.spec.labels import GRID
 from hvae_spec.spec.seeds import StagedSeeds
 
 
 def detectable_effects(frames: Frames) -> TableSet:
-    """The smallest effects on the test log-likelihood (nats per image) that the seeds can show, by depth: one table per
-    data set and place on the further axes.
+    """The smallest effects on the test log-likelihood (nats per image) that the seeds can show, by depth, or with
+    further axes at every place: one table per data set.
 
     A grid in which no effect has two pairs has none. The tidy frame holds the rows of
     `analysis.statistics.detectable_effects`.
@@ -25,19 +28,18 @@ def detectable_effects(frames: Frames) -> TableSet:
     frames = frames.as_variants(FACTORS)
     found = power.detectable_effects(frames)
     tables = []
-    for group in frames.groups():
+    for group in frames.groups(frames.columns([GRID])):
         own = group.rows(found)
         if own["detectable"].notna().any():
             title = ("Smallest effects that the seeds can show (nats per image)", group.title)
             footnotes = (*_power_footnotes(own), *grid_footnotes(frames, group.frames))
-            rows = own.assign(row=own["depth"].astype(str))
-            tables.append(by_effect(title, rows, _detectable_cell, footnotes))
+            tables.append(by_effect(frames, title, own, _detectable_cell, footnotes))
     return TableSet("detectable_effects", tuple(tables), found)
 
 
 def two_stage_seeds(frames: Frames) -> TableSet:
     """How wide the intervals (nats per image) of a grid are whose seeds come in two stages, and how many seeds they
-    take, by depth: one table per data set and place on the further axes.
+    take, by depth and place on the further axes: one table per data set.
 
     There is none where seeds are a list. The tidy frame holds the rows of `analysis.statistics.needed`.
     """
@@ -48,12 +50,14 @@ def two_stage_seeds(frames: Frames) -> TableSet:
     what = "means" if stages.of == "cell" else "paired effects"
     tables = []
     for group in frames.groups():
-        own = group.rows(found)
+        places = by_variant(group.frames)
+        own = known(group.rows(found), frames.factors)
+        own = with_row_labels(own, known(group.frames.members, frames.factors), places)
         title = (f"Half-widths of the intervals of {what} (nats per image)", group.title)
-        cells = {(str(row["depth"]), str(row["compared"])): _width_cell(row, stages) for row in own.to_dict("records")}
-        depths, names = (tuple(map(str, own[column].drop_duplicates())) for column in ("depth", "compared"))
+        cells = {(str(row["row"]), str(row["compared"])): _width_cell(row, stages) for row in own.to_dict("records")}
+        labels, names = (tuple(map(str, own[column].drop_duplicates())) for column in ("row", "compared"))
         footnotes = (*_stages_footnotes(stages), *grid_footnotes(frames, group.frames))
-        tables.append(Table(*title, "L", depths, names, cells, footnotes))
+        tables.append(Table(*title, places.row_heading(), labels, names, cells, footnotes))
     return TableSet("seeds", tuple(tables), found)
 
 

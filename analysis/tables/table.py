@@ -101,7 +101,7 @@ class Table:
     quantity: str
     """What the table is of: `Test log-likelihood (nats per image)`."""
     subject: str
-    """Whose it is: data set, place on the further axes, depth."""
+    """Whose it is: data set, what all its members have in common on the further axes, depth."""
     row_heading: str
     """Heading of the row labels."""
     rows: tuple[str, ...]
@@ -128,7 +128,7 @@ class TableSet:
     name: str
     """File name without its ending."""
     tables: tuple[Table, ...]
-    """One for each data set, place on the further axes and so on."""
+    """One for each data set, and of what is by layer, depth."""
     tidy: pd.DataFrame
     """The numbers behind the tables: labels, and for means over seeds `mean`, `se`, `n`, `planned` and the number of
     members of each status."""

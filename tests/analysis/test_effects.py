@@ -251,16 +251,16 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     }
     # On each of two quantities.
     assert len(tables.paired_effects(frames).tables) == 2 * 2
-    first, second = tables.ranking(frames).tables
-    assert first.columns == second.columns == tuple(names)
-    assert [first.cells["2", name].text()[0] for name in names] == ["4", "3", "2", "1"]
+    (ranking,) = tables.ranking(frames).tables
+    assert (ranking.row_heading, ranking.rows, ranking.columns) == ("L, batch", ("2, 32", "2, 64"), tuple(names))
+    assert [ranking.cells["2, 64", name].text()[0] for name in names] == ["4", "3", "2", "1"]
 
 
 def test_figures_of_factors_that_are_axes(results):
     results.grid(spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
-    names = [drawing.stem for drawing in render(frames) if drawing.name == "paired_effects"]
-    assert names == [f"paired_effects-digits-batch-{size}" for size in (32, 64)]
+    (drawing,) = (drawing for drawing in render(frames) if drawing.name == "paired_effects")
+    assert (drawing.stem, drawing.group) == ("paired_effects", "digits")
     variants = frames.as_variants(FACTORS)
     assert variants.factors == ("batch_size",)
     assert [list(frame["variant"].cat.categories) for frame in (variants.members, variants.bounds)] == 2 * [

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
@@ -394,15 +395,13 @@ def test_a_single_evaluation_makes_no_heat_map(results, spec):
     assert figures.unit_kl(the_group(results)) is None
 
 
-MIXED = {name: draw for name, draw in figures.FIGURES.items() if name != "log_likelihood"}
-"""All figures but the one that shows the axes."""
-
-
-@pytest.mark.parametrize("draw", MIXED.values(), ids=MIXED)
-def test_settings_of_an_axis_are_never_mixed_in_one_figure(results, spec, draw):
-    results.grid(spec=spec + "  axes: {training.batch_size: [32, 64]}\n")
-    with pytest.raises(ValueError, match="groups"):
-        draw(analysis.load(results.root))
+@pytest.mark.parametrize("draw", figures.FIGURES.values(), ids=figures.FIGURES)
+def test_data_sets_are_never_mixed_in_one_figure(results, small_spec, draw):
+    results.grid(spec=small_spec)
+    frames = analysis.load(results.root)
+    both = frames.members.assign(dataset=["digits", "mnist"] * (len(frames.members) // 2))
+    with pytest.raises(ValueError, match="one figure shows one data set"):
+        draw(replace(frames, members=both))
 
 
 def test_a_variant_keeps_its_color_whatever_else_is_there(results):

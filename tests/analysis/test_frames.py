@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -116,13 +117,14 @@ def test_the_background_is_alike_where_only_the_papers_factors_differ(results, s
     assert background["first"]["VAE+BN+WU"] == background["first"]["Prob. ladder+BN+WU"] != background["first"]["other"]
 
 
-def test_groups_across_an_axis_and_their_rows_of_a_table(results, small_spec):
+def test_groups_by_an_axis_and_their_rows_of_a_table(results, small_spec):
     results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
     frames = analysis.load(results.root)
-    groups = list(frames.groups(across=["batch_size"]))
+    groups = list(frames.groups(["clip_norm_level"]))
     assert [group.place["clip_norm_level"] for group in groups] == ["none", 4.0]
     assert [len(group.frames.members) for group in groups] == [12, 12]
-    one, *_ = frames.groups()
+    assert [group.title for group in groups] == ["digits, clip norm none", "digits, clip norm 4"]
+    one, *_ = groups
     assert one.rows(frames.members)["digest"].tolist() == one.frames.members["digest"].tolist()
 
 
@@ -254,7 +256,9 @@ def test_further_axes_are_columns_and_make_groups(results, spec):
     results.grid(spec=spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
     frames = analysis.load(results.root)
     assert frames.factors == ("batch_size", "clip_norm_level")
-    groups = list(frames.groups())
+    (whole,) = frames.groups()
+    assert (whole.title, whole.slug, whole.place) == ("digits", "", {"dataset": "digits"})
+    groups = list(frames.groups(frames.factors))
     assert [group.title for group in groups] == [
         "digits, batch 32, clip norm none",
         "digits, batch 32, clip norm 4",
@@ -280,12 +284,23 @@ def test_a_record_older_than_an_axis_takes_its_place_from_its_spec(results, spec
 def test_list_valued_axes_can_be_grouped(results, spec):
     results.grid(spec=spec + "  axes: {model.layers.0.mlp: [[16], [16, 16]]}\n")
     frames = analysis.load(results.root)
-    assert [group.place["layers_0_mlp"] for group in frames.groups()] == ["16", "16,16"]
-    assert [group.title for group in frames.groups()] == ["digits, z_1 mlp 16", "digits, z_1 mlp 16,16"]
+    groups = list(frames.groups(frames.factors))
+    assert [group.place["layers_0_mlp"] for group in groups] == ["16", "16,16"]
+    assert [group.title for group in groups] == ["digits, z_1 mlp 16", "digits, z_1 mlp 16,16"]
 
 
 WIDTHS = "width: {narrow: {model.layers.0.mlp: [4]}, wide: {}}"
 UNITS = "units: {few: {}, many: {model.layers.0.units: 9}}"
+
+
+def test_levels_taken_from_a_frame_have_labels(results, small_spec):
+    axes = "  axes: {training.optimizer.adam.lr: [1.0e-3, 3.0e-4], model.batch_norm: [false, true]}\n"
+    results.grid(spec=small_spec + axes, with_curves=False)
+    frames = analysis.load(results.root)
+    last = frames.members[["learning_rate", "batch_norm"]].iloc[-1]
+    assert [frames.label(axis, last[axis]) for axis in ("learning_rate", "batch_norm")] == ["lr 3e-4", "batch norm on"]
+    assert frames.label("learning_rate", frames.members["learning_rate"].to_numpy()[-1]) == "lr 3e-4"
+    assert frames.label("batch_norm", np.True_) == "batch norm on"
 
 
 def test_named_levels_are_columns_and_titles(results, small_spec):
@@ -296,7 +311,7 @@ def test_named_levels_are_columns_and_titles(results, small_spec):
     assert list(frames.members.width.unique()) == ["narrow", "wide"]
     by_level = frames.members.groupby("units_level")["units"].unique().map(list).to_dict()
     assert [units.partition("-")[0] for level in ("few", "many") for units in by_level[level]] == ["6", "9"]
-    assert next(frames.groups()).title == "digits, width narrow, units few"
+    assert next(frames.groups(frames.factors)).title == "digits, width narrow, units few"
     assert set(frames.units["units_level"]) == set(frames.epochs["units_level"]) == {"few", "many"}
 
 
@@ -367,7 +382,7 @@ def test_evaluations_along_an_axis_share_their_training(results, small_spec):
     assert found["background"].nunique().to_dict() == {"whole_set": 1, "batch_average": 1}
     # Both have the curve of their training.
     assert frames.epochs.groupby("digest", observed=True).size().tolist() == [10] * 12
-    (one, other) = (group.frames.epochs["train_bound"].tolist() for group in frames.groups())
+    (one, other) = (group.frames.epochs["train_bound"].tolist() for group in frames.groups(frames.factors))
     assert one == other
 
 

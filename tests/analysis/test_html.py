@@ -335,23 +335,3 @@ def test_own_images_that_are_gone_leave_the_rest_of_the_page(results, small_spec
     assert "VAE+BN+WU (mine, L = 2)" in text
     assert "minethe user's own648" in text
     assert "Its widths are not known here" in text
-
-
-def test_what_shows_one_place_on_the_axes_is_shown_of_the_best_and_of_the_others_on_demand(results, small_spec):
-    rates = {1e-3: -80.0, 3e-4: -85.0}
-    spec = f"{small_spec}  axes: {{training.optimizer.adam.lr: [1.0e-3, 3.0e-4]}}\n"
-    results.grid(
-        lambda m: results.result(m, rates[m.spec.training.optimizer.settings.lr] - 0.1 * m.seed),
-        spec=spec,
-        with_curves=False,
-    )
-    frames = analysis.load(results.root)
-    text = html_page.page(frames, report.summary(frames), [tables.log_likelihood(frames), tables.layer_kl(frames)], [])
-    shown, folded = text.split("<details><summary>The same at the other places on the axes</summary>")
-    assert ": digits, lr 1e-3, L = 2</p>" in shown
-    assert ": digits, lr 3e-4, L = 2</p>" not in shown
-    assert ": digits, lr 3e-4, L = 2</p>" in folded
-    assert ": digits, lr 1e-3, L = 2</p>" not in folded
-    # One table over the axes, which is in no fold.
-    assert text.count('id="table-test_log_likelihood-') == 1
-    Page(text)

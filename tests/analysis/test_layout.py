@@ -48,7 +48,7 @@ def frames_of(results):
 
 def test_the_numbers_are_x_the_variants_lines_and_the_rest_panels(frames_of):
     frames = frames_of("1, 2")
-    assert layout(frames) == Layout("learning_rate", "variant", ("depth", "width"), frames.axes)
+    assert layout(frames) == Layout("variant", ("depth", "width"), frames.axes, x="learning_rate")
     (table,) = tables.log_likelihood(frames).tables
     assert table.subject == "digits, clip norm 4"
     assert (table.row_heading, table.columns) == ("L, width, lr", ("VAE", "VAE+BN"))
@@ -57,7 +57,7 @@ def test_the_numbers_are_x_the_variants_lines_and_the_rest_panels(frames_of):
     )
     # -200 + 16 + log10(0.0003) + 0.1, and half of 0.01 for the seeds
     assert table.cells["2, wide, 3e-4", "VAE+BN"].mean == pytest.approx(-184 + math.log10(3e-4) + 0.1 + 0.005)
-    figure = figures.log_likelihood(next(frames.groups(frames.factors)).frames)
+    figure = figures.log_likelihood(next(frames.groups()).frames)
     assert [axes.get_title() for axes in figure.axes] == [
         f"L = {depth}, {width}" for depth in (1, 2) for width in ("narrow", "wide")
     ]
@@ -71,13 +71,13 @@ def test_the_numbers_are_x_the_variants_lines_and_the_rest_panels(frames_of):
 def test_the_spec_says_what_stands_where(frames_of):
     report = f"report: {{layout: {{x: width, color: {LR}, facet: variant}}}}\n"
     frames = frames_of("2", report)
-    assert layout(frames) == Layout("width", "learning_rate", ("variant",), frames.axes)
+    assert layout(frames) == Layout("learning_rate", ("variant",), frames.axes, x="width")
     (table,) = tables.log_likelihood(frames).tables
     assert table.subject == "digits, clip norm 4, L = 2"
     assert (table.row_heading, table.columns) == ("variant, width", ("lr 1e-4", "lr 3e-4", "lr 1e-3"))
     assert table.rows == ("VAE, narrow", "VAE, wide", "VAE+BN, narrow", "VAE+BN, wide")
     assert table.cells["VAE+BN, narrow", "lr 1e-3"].mean == pytest.approx(-199 + 0.1 + 0.005)
-    figure = figures.log_likelihood(next(frames.groups(frames.factors)).frames)
+    figure = figures.log_likelihood(next(frames.groups()).frames)
     assert [axes.get_title() for axes in figure.axes] == ["VAE", "VAE+BN"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lr 1e-4", "lr 3e-4", "lr 1e-3"]
 

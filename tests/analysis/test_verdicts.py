@@ -285,3 +285,29 @@ def test_the_report_section_is_in_no_digest_and_in_the_grid_that_is_planned(tmp_
     layout = LayoutSettings(x="depth")
     assert folder.grid.report == ReportSettings(tolerance=0.5, active_units_tolerance=1, question="why", layout=layout)
     assert analysis.load(tmp_path).report == other.experiment.report
+
+
+def test_places_on_the_axes_are_rows_of_the_papers_tables(shipped, results):
+    axes = "grid.axes={training.batch_size: [128, 256]}"
+
+    def outcome(member):
+        value = -84.0 - (member.spec.training.batch_size == 128)
+        return as_published(results, member, around(value, 0.01)(member.seed), active_units_per_layer=[30, 5, 0, 0, 0])
+
+    frames, _ = shipped("mnist_grid", outcome, axes, "grid.depth=[5]", LADDER)
+    sets = {one.name: one for one in replication.tables(frames)}
+    assert {name: len(one.tables) for name, one in sets.items()} == {"table_2": 1, "figure_3": 1}
+    (units,) = sets["table_2"].tables
+    assert (units.subject, units.row_heading) == ("mnist, L = 5", "batch, layer")
+    layers = (*(f"z_{layer}" for layer in range(1, 6)), "total")
+    assert units.rows == tuple(f"{batch}, {layer}" for batch in (128, 256) for layer in layers)
+    (values,) = sets["figure_3"].tables
+    assert values.rows == tuple(f"{batch}, 64-32-16-8-4" for batch in (128, 256))
+    assert values.cells[values.rows[0], "VAE+BN+WU"].mean == pytest.approx(-85)
+    assert values.cells[values.rows[1], "VAE+BN+WU"].mean == pytest.approx(-84)
+    judged = verdicts.verdicts(frames, tuple(sets.values()))
+    assert [table.row_heading for table in judged.tables] == ["batch, cell", "batch, cell", "batch, variant"]
+    assert judged.tables[0].rows[:1] == ("128, VAE+BN+WU, layer 1",)
+    assert "256, L = 5, Prob. ladder+BN+WU" in judged.tables[1].rows
+    assert judged.tables[2].rows[:2] == ("128, VAE+BN+WU", "128, Prob. ladder+BN+WU")
+    assert len(judged.tidy[judged.tidy["table"] == "collapse"]) == 4
