@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.frames import Frames
 from analysis.statistics import Answer, BestCell, answers, designs
 from analysis.statistics.contrasts import CONFIDENCE
-from analysis.tables.effects import effect_text, value_text
+from analysis.tables.effects import decimals_of, effect_text, value_text
 
 QUANTITY = "test log-likelihood"
 BEST, EFFECTS = 3, 4
@@ -98,8 +98,9 @@ def _best(one: Answer) -> Iterator[str]:
 
 def _value(cell: BestCell) -> str:
     """`-82.14 [-82.60, -81.68] nats (3 seeds)`."""
-    interval = "" if np.isnan(cell.low) else f" [{cell.low:.2f}, {cell.high:.2f}]"
-    return f"{cell.mean:.2f}{interval} nats ({cell.n} seed{'s' * (cell.n != 1)})"
+    decimals = decimals_of(cell.low, cell.high)
+    interval = "" if np.isnan(cell.low) else f" [{cell.low:.{decimals}f}, {cell.high:.{decimals}f}]"
+    return f"{cell.mean:.{decimals}f}{interval} nats ({cell.n} seed{'s' * (cell.n != 1)})"
 
 
 def _effects(one: Answer) -> str:
@@ -132,7 +133,11 @@ def _against(row: dict[Any, Any], rows: Sequence[dict[Any, Any]]) -> str:
         return ""
     same = ("effect", "reference", "level")
     others = [one for one in rows if one["kind"] == "simple" and all(one[key] == row[key] for key in same)]
-    found = [f"{one['mean']:+.2f} at {one['place']}" for one in others if one["mean"] * row["mean"] < 0]
+    found = [
+        f"{one['mean']:+.{decimals_of(one['low'], one['high'])}f} at {one['place']}"
+        for one in others
+        if one["mean"] * row["mean"] < 0
+    ]
     return f", but {listed(found)}" if found else ""
 
 

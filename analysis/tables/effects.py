@@ -1,5 +1,6 @@
 """Tables of effects: main effects and interactions, and the simple effects at every place."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -117,9 +118,19 @@ def _heading(row: Mapping[Any, Any]) -> str:
     return f"{row['effect']}: {row['without']} → {row['with']}"
 
 
+def decimals_of(low: float, high: float, most: int = 2) -> int:
+    """Decimals of a number with this interval: two digits of half its width, and no more than so many.
+
+    >>> [decimals_of(-width, width) for width in (0.014, 0.31, 3.5, 35.0, 4e9, float("nan"))]
+    [2, 2, 1, 0, 0, 2]
+    """
+    half = (high - low) / 2
+    return most if not half > 0 else min(most, max(0, 1 - math.floor(math.log10(half))))
+
+
 def value_text(row: Mapping[Any, Any]) -> str:
     """`+3.21 [+2.90, +3.52]`, or `+3.21` where there is no interval."""
-    decimals = 1 if row["quantity"] == "active_units" else 2
+    decimals = decimals_of(row["low"], row["high"], 1 if row["quantity"] == "active_units" else 2)
     value = f"{row['mean']:+.{decimals}f}"
     return value if np.isnan(row["p"]) else f"{value} [{row['low']:+.{decimals}f}, {row['high']:+.{decimals}f}]"
 

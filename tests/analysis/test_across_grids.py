@@ -99,6 +99,11 @@ def test_verdicts_of_all_grids_stand_first_each_with_its_grid(paper, monkeypatch
     assert (
         page.index("table-verdicts-1") < page.index("table-table_1-1") < page.index("mnist_finetune-table-verdicts-1")
     )
+    # The page opens with what each grid was asked, and its answer.
+    first = page[: page.index('id="grids"')]
+    for one in frames.grids:
+        assert f'result">{one.name}</a>: ' in first
+    assert first.count('class="answer"') >= 2
     console = Console(width=110, file=io.StringIO(), record=True)
     console.print(report)
     text = console.export_text()
