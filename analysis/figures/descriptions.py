@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.by_factors import has_published
+from analysis.figures.curves import is_another_objective
 from analysis.frames import Frames
 from analysis.layout import known, layout
 from analysis.statistics import cells, mean_over_seeds
@@ -76,7 +77,7 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
         "A cross": _diverged,
     },
     "learning_curves": {
-        "During warm-up": lambda frames: bool((frames.epochs["beta"] < 1).any()),
+        "Where the objective is another": lambda frames: bool(is_another_objective(frames.epochs).any()),
         "Where the curve is of": lambda frames: bool(frames.members["curve_test_images"].notna().any()),
         "A diverged member": _diverged,
     },
