@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hvae_spec.data.digits import digits
 from hvae_spec.data.frey import frey
-from hvae_spec.data.images import RawImages
+from hvae_spec.data.images import RawImages, evenly_spread
 from hvae_spec.data.mnist import mnist
 from hvae_spec.data.mnist_static import mnist_static
 from hvae_spec.data.norb import norb
@@ -94,7 +94,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         rescaled_by=spec.rescaled_by,
         **vars(raw),
     )
-    dataset = _with_validation(dataset, spec.validation)
+    dataset = _with_validation(dataset, spec)
     if spec.copies > 1:
         dataset = replace(
             dataset,
@@ -113,14 +113,16 @@ def load_dataset(spec: DataSpec) -> Dataset:
     )
 
 
-def _with_validation(dataset: Dataset, images: int) -> Dataset:
+def _with_validation(dataset: Dataset, spec: DataSpec) -> Dataset:
     """A data set with the last so many of its distributor's validation images, or where there are none with the last so
-    many training images as a validation set; as it is if none are asked for.
+    many training images as a validation set; as it is if none are asked for. Of a user's own images, which often come
+    class by class, they are spread evenly over the training images.
 
     Raises:
         DataError: there are not so many, or no training images would be left.
 
     """
+    images = spec.validation
     if not images:
         return dataset
     if dataset.validation is not None:
@@ -133,11 +135,15 @@ def _with_validation(dataset: Dataset, images: int) -> Dataset:
         raise DataError(
             f"{dataset.name}: validation is {images:,}, which leaves none of the {len(dataset.train):,} training images"
         )
+    count = len(dataset.train)
+    is_apart = np.arange(count) >= count - images
+    if spec.is_own:
+        is_apart = evenly_spread(count, images)
     return replace(
         dataset,
-        train=dataset.train[:-images],
-        train_labels=dataset.train_labels[:-images],
-        validation=dataset.train[-images:],
+        train=dataset.train[~is_apart],
+        train_labels=dataset.train_labels[~is_apart],
+        validation=dataset.train[is_apart],
     )
 
 

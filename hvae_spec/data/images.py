@@ -38,3 +38,14 @@ class RawImages:
 def every_fifth(count: int) -> NDArray[np.bool_]:
     """Which of `count` images are test images, where there is no other rule."""
     return np.arange(count) % TEST_EVERY == 0
+
+
+def evenly_spread(count: int, chosen: int) -> NDArray[np.bool_]:
+    """Which of `count` images are chosen where `chosen` of them are spread over all, the last one among them.
+
+    >>> evenly_spread(7, 3).nonzero()[0].tolist()
+    [2, 4, 6]
+    """
+    # Image i is chosen where the share of it and those before it reaches the next whole number.
+    share = np.arange(count + 1) * chosen // count
+    return np.diff(share) > 0

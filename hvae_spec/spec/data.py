@@ -169,8 +169,9 @@ class DataSpec(SpecModel):
     """Set the last so many training images apart as a validation set, before `copies` and `train_images`: the same
     images for every seed, drawn once as the test set is, and none of the batch-norm statistics. Learning curves and
     rankings are of it then, and the test set is used once, at the end. Where the distributor sets validation images
-    apart, they are the last so many of these, and all training images stay. 0: none, and learning curves are of the
-    test set."""
+    apart, they are the last so many of these, and all training images stay. Of images of your own they are spread
+    evenly over the training images, as these often come class by class. 0: none, and learning curves are of the test
+    set."""
     train_images: Annotated[
         Count | None,
         Column("train_images_limit", "training images"),

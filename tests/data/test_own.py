@@ -210,6 +210,20 @@ def test_folders_of_classes_and_of_a_test_set(tmp_path):
     assert again.test_sha256 == dataset.test_sha256
 
 
+def test_validation_images_are_spread_over_the_classes(tmp_path):
+    images = RNG.integers(0, 256, (90, 5, 4), dtype=np.uint8)
+    for name, part in zip(("a", "b", "c"), images.reshape(3, 30, 5, 4), strict=True):
+        pictures(tmp_path / "d" / "train" / name, part)
+    pictures(tmp_path / "d" / "test" / "a", GRAY)
+    whole = load_dataset(own(tmp_path / "d"))
+    spec = own(tmp_path / "d").model_copy(update={"validation": 30})
+    dataset = load_dataset(spec)
+    assert image_counts(spec).train == len(dataset.train) == 60
+    assert np.array_equal(dataset.validation, whole.train[2::3])
+    assert np.bincount(dataset.train_labels).tolist() == [20, 20, 20]
+    assert np.array_equal(np.delete(whole.train, np.s_[2::3], axis=0), dataset.train)
+
+
 def arrays(path, **named):
     np.savez(path, **named)
     return path
