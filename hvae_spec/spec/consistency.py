@@ -183,6 +183,14 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
         yield from _objective_problems(model.depth, first, first.epochs, ("training", "first_phase"), "the first phase")
     yield from _learning_rate_problems(training)
     yield from _stopping_problems(member)
+    if model.batch_norm and not ESTIMATORS[objective.estimator].for_batch_norm:
+        yield Inconsistency(
+            ("objective", "estimator"),
+            f"the estimator {objective.estimator} with batch normalization, with which its gradient is off by as much "
+            "as its size: it weighs every sample apart, and the normalization mixes them",
+            "model.batch_norm: false, or another estimator",
+            ("objective.estimator", "model.batch_norm"),
+        )
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(

@@ -51,6 +51,12 @@ PAIRS = [
         edited(more="objective: {beta: [2, 2], estimator: dreg}\n"),
     ),
     (
+        edited(("model:", "model:\n  batch_norm: true"), more="objective: {estimator: dreg, iw_samples: 5}\n"),
+        "dreg",
+        "the estimator dreg with batch normalization",
+        edited(more="objective: {estimator: dreg, iw_samples: 5}\n"),
+    ),
+    (
         edited(more="objective: {free_bits: {nats: 0.5}, iw_samples: 5}\n"),
         "{nats",
         "free bits with 5 importance samples",

@@ -17,7 +17,7 @@ SHAPES = [
     {"model__inference": "ladder", "model__batch_norm": False, "model__share_top_down": True},
     {"model__observation": "gaussian"},
     {"objective__mc_samples": 2, "objective__iw_samples": 3},
-    {"objective__iw_samples": 3, "objective__estimator": "dreg"},
+    {"objective__iw_samples": 3, "objective__estimator": "dreg", "model__batch_norm": False},
     {"objective__estimator": "stl", "objective__free_bits": {"nats": 0.1}},
     {"objective__iw_samples": 3, "objective__elbo_share": 0.1, "objective__beta": [1.0, 0.5, 2.0]},
     {"data__redraw": "once", "training__last_batch": "keep", "training__batch_size": 40},

@@ -18,9 +18,13 @@ class Estimator:
     """Whether it is unbiased for a bound of several importance samples."""
     for_layer_weights: bool = True
     """Whether it allows for a weight β_i per layer."""
+    for_batch_norm: bool = True
+    """Whether its bias with batch normalization is small beside the gradient."""
 
 
 ESTIMATORS: Registry[Estimator] = Registry("estimator of the gradient")
 ESTIMATORS.add("reparameterized", Estimator("Σ_k w̃_k [dlog w_k/dφ + dlog w_k/dz_k dz_k/dφ]", is_path=False))
 ESTIMATORS.add("stl", Estimator("dlog w/dz dz/dφ", for_importance_weights=False))
-ESTIMATORS.add("dreg", Estimator("Σ_k [(1 - β) w̃_k + β w̃_k²] dlog w_k/dz_k dz_k/dφ", for_layer_weights=False))
+ESTIMATORS.add(
+    "dreg", Estimator("Σ_k [(1 - β) w̃_k + β w̃_k²] dlog w_k/dz_k dz_k/dφ", for_layer_weights=False, for_batch_norm=False)
+)
