@@ -13,7 +13,7 @@ author = "The hvae-spec authors"
 project_copyright = f"2026, {author}"
 release = version = hvae_spec.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "as_written", "faults_table", "spec_reference"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "as_written", "combinations_table", "faults_table", "spec_reference"]
 exclude_patterns = ["_build", "extensions"]
 html_theme = "furo"
 html_title = f"hvae-spec {release}"

@@ -20,7 +20,7 @@ from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
-from hvae_spec.nn.objective import TERMS, Term
+from hvae_spec.nn.objective import TERMS, Objective, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
@@ -58,6 +58,19 @@ def nonlinearity(spec: ModelSpec) -> Callable[[Tensor], Tensor]:
 def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
     """The terms of the log weight that is trained on."""
     return tuple(partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items())
+
+
+def objective(specs: Sequence[ObjectiveSpec], device: torch.device | str = "cpu") -> Objective:
+    """What the members of a pack, of one shape, maximize."""
+    first, shares = specs[0], [spec.elbo_share for spec in specs]
+    floors = [spec.free_bits.nats for spec in specs if spec.free_bits is not None]
+    return Objective(
+        terms(first),
+        first.estimator,
+        torch.tensor(shares, device=device) if first.iw_samples > 1 and any(shares) else None,
+        torch.tensor(floors, device=device) if floors else None,
+        "unit" if first.free_bits is None else first.free_bits.per,
+    )
 
 
 def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:

@@ -23,8 +23,9 @@ from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistic
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.member import load_model
 from hvae_spec.nn.batch_norm import BatchNorm
+from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
-from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays, load_arrays
 from hvae_spec.records.layout import OWN_LOST, RESULT, STATISTICS, EvaluationRecord, Record

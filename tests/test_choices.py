@@ -25,11 +25,12 @@ from hvae_spec.data.images import RawImages
 from hvae_spec.errors import UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
-from hvae_spec.nn import inference, initialization, likelihood, nonlinearity, objective
+from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, objective
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
+from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
@@ -58,6 +59,7 @@ PAIRS = {
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),
     "objective term": (TERMS, objective.TERMS, baseline.TERMS),
+    "estimator": (ESTIMATORS, estimators.ESTIMATORS),
     "data set": (PUBLISHED, LOADERS),
 }
 
@@ -258,6 +260,13 @@ JOINING = {
         [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],
         {},
     ),
+    "estimator": (
+        [
+            (ESTIMATORS, "whole", Estimator("dlog w/dφ", is_path=False)),
+            (estimators.ESTIMATORS, "whole", estimators.reparameterized),
+        ],
+        {"objective.estimator": "whole"},
+    ),
     "optimizer": (
         [
             (OPTIMIZERS, "sgd", Optimizer(SGDSection(sgd=SGD()), numbers_per_parameter=1)),
@@ -338,7 +347,7 @@ def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path,
     }
     for path, value in settings.items():
         section, key = path.split(".")
-        spec[section][key] = value
+        spec.setdefault(section, {})[key] = value
     (tmp_path / "joined.yaml").write_text(yaml.safe_dump(spec))
     options = ["--serial", "--cpus", "1", "--device", "cpu", "--results", str(tmp_path / "results")]
     assert main([str(tmp_path / "joined.yaml"), *options]) == 0

@@ -43,16 +43,17 @@ def learning_curves(frames: Frames) -> Figure | None:
     """Training bound at β = 1 (full lines) and validation log-likelihood (dashed), or without a validation set the test
     log-likelihood, at the greatest depth (Fig. 4 of the paper).
 
-    During warm-up the objective, whose KL has the weight β, is a thin line of dashes and dots beside the training
-    bound. Lines are means over the finished members, or over the trained or the running ones where none is finished, up
-    to the last epoch that all of them have reached; bands are the standard error over seeds. The legend says with how
-    many importance samples K and on how many images of which set the dashed curve was measured; where members or epochs
-    differ in this, each way has a line of its own. The large marker with a bar at the end of the training is the final
-    evaluation on all test images, with early stopping at the mean best epoch: mean and standard error over the finished
-    members. Where the curve is of the validation set, or of the first test images alone, the hollow marker is the final
-    evaluation on these, with which the curve can be compared, whereas the other one can be compared with tables. A
-    diverged member is a dotted line with a cross at the bottom, at the epoch at which it ends. The first fifth of the
-    training may lie outside the frame, so that the rest can be read.
+    Where the objective is another than the bound at β = 1, as it is during warm-up, it is a thin line of dashes and
+    dots beside the training bound. Lines are means over the finished members, or over the trained or the running
+    ones where none is finished, up to the last epoch that all of them have reached; bands are the standard error
+    over seeds. The legend says with how many importance samples K and on how many images of which set the dashed
+    curve was measured; where members or epochs differ in this, each way has a line of its own. The large marker
+    with a bar at the end of the training is the final evaluation on all test images, with early stopping at the
+    mean best epoch: mean and standard error over the finished members. Where the curve is of the validation set, or
+    of the first test images alone, the hollow marker is the final evaluation on these, with which the curve can be
+    compared, whereas the other one can be compared with tables. A diverged member is a dotted line with a cross at
+    the bottom, at the epoch at which it ends. The first fifth of the training may lie outside the frame, so that
+    the rest can be read.
     """
     depth = greatest_depth(of_one_data_set(frames).epochs)
     if depth is None or not set(LINES) & set(frames.epochs):
@@ -108,6 +109,13 @@ def _draw_level(
     return drawn, label if len(members) else ""
 
 
+def is_another_objective(epochs: pd.DataFrame) -> "pd.Series[bool]":
+    """Where what is maximized is another than the bound at β = 1, which is the same to the last bit where it is not."""
+    if not {"train_bound", "train_bound_beta_1"} <= set(epochs):
+        return pd.Series(False, index=epochs.index)
+    return epochs["train_bound"].notna() & (epochs["train_bound"] != epochs["train_bound_beta_1"])
+
+
 def _draw_diverged(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> None:
     """The training bound at beta = 1 of each diverged member of a variant, and a cross where it ends."""
     for _, member in epochs.groupby("digest", sort=False):
@@ -125,8 +133,7 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
         is_watched = quantity in MEASURED
         points = epochs.dropna(subset=[quantity])
         if quantity == "train_bound":
-            # From the end of the warm-up on it is the bound at beta = 1.
-            points = points[points["beta"] < 1]
+            points = points[is_another_objective(points)]
         for _, alike in points.groupby(MEASURED.get(quantity, "depth"), dropna=False, observed=True):
             curve = mean_over_seeds(alike, ["epoch"], quantity).sort_values("epoch")
             curve = _with_gaps(curve, epochs, everywhere=not is_watched)
@@ -143,8 +150,9 @@ def _draw_curves(axes: Axes, epochs: pd.DataFrame, style: VariantStyle) -> Itera
 def _explained(epochs: pd.DataFrame, finished: pd.DataFrame) -> Iterator[Line2D]:
     """What the legend says of the lines of all variants and of the final evaluations."""
     yield Line2D([], [], color="0.3", label="training bound at β = 1")
-    if (epochs["beta"] < 1).any():
-        yield Line2D([], [], color="0.3", ls="-.", lw=0.7, label="objective (β < 1)")
+    if (differs := is_another_objective(epochs)).any():
+        is_warm_up = bool((epochs["beta"][differs] < 1).all())
+        yield Line2D([], [], color="0.3", ls="-.", lw=0.7, label=f"objective{' (β < 1)' * is_warm_up}")
     for part, (quantity, measured) in zip(PARTS, MEASURED.items(), strict=True):
         points = epochs.dropna(subset=[quantity]) if quantity in epochs else epochs.iloc[:0]
         if len(points):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
+from analysis.figures.curves import is_another_objective
 from analysis.figures.effects import listed
 from analysis.figures.galleries import of_best_pictured
 from analysis.figures.layers import of_best_watched
@@ -95,7 +96,7 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
         "A cross": _diverged,
     },
     "learning_curves": {
-        "During warm-up": lambda frames: bool((frames.epochs["beta"] < 1).any()),
+        "Where the objective is another": lambda frames: bool(is_another_objective(frames.epochs).any()),
         "Where the curve is of": lambda frames: bool(frames.members["curve_test_images"].notna().any()),
         "A diverged member": _diverged,
     },

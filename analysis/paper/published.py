@@ -139,7 +139,7 @@ def _variant(row: Mapping[Any, Any]) -> str | None:
         return IWAE if samples == (1, IWAE_SAMPLES) and is_plain else None
     if (samples != (1, 1) and not tuned) or (inference.top_down and row["share_top_down"]):
         return None
-    name = inference.label + "+BN" * bool(row["batch_norm"]) + "+WU" * (warm_up > 0)
+    name = inference.label + "+BN" * bool(row["batch_norm"]) + "+WU" * (warm_up != 0)
     return name if name in VARIANTS else None
 
 

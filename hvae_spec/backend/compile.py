@@ -15,4 +15,6 @@ def fusing() -> Iterator[None]:
     with inductor_config.patch(compile_threads=torch.get_num_threads()), warnings.catch_warnings():
         # The precision of products is the spec's choice.
         warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+        # PyTorch's own way to trace a function with a gradient of its own.
+        warnings.filterwarnings("ignore", ".*Function.* should not be instantiated", DeprecationWarning)
         yield

@@ -1,4 +1,4 @@
-"""What the log weights of an image say of its importance-weighted bound: with fewer samples, and how uncertain."""
+"""The importance-weighted bound of log weights (Eqs. 10-12): with fewer samples, and how uncertain. In nats."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,20 @@ from torch import Tensor
 
 FEWER_SAMPLES = (1, 5, 10, 50, 100, 500, 1000, 5000)
 """Numbers of samples K' for which the bound is given besides K. Each divides the next."""
+
+
+def bound(log_w: Tensor, iw_samples: int = 1) -> Tensor:
+    """The importance-weighted bound per image: the mean over Monte Carlo samples of log (1/K) sum_k w_k.
+
+    Args:
+        log_w: [M, S, B] with S = (Monte Carlo samples) * K.
+        iw_samples: K. With K = 1 this is the ELBO.
+
+    Returns: [M, B].
+
+    """
+    weights = log_w.unflatten(1, (-1, iw_samples))
+    return (weights.logsumexp(dim=2) - math.log(iw_samples)).mean(dim=1)
 
 
 def nested_bounds(log_w: Tensor, points: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -66,6 +66,10 @@ class InferenceNetwork(nn.Module, ABC):
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
         """Samples of z_1 ... z_L, in this order, from noise of shapes [M, U_i, S, B]."""
 
+    @abstractmethod
+    def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
+        """q(z_i|...) for i = 1 ... L where the latents [M, U_i, S, B] have been drawn already."""
+
 
 INFERENCES: Registry[type[InferenceNetwork]] = Registry("inference model in torch")
 
@@ -86,6 +90,10 @@ class BottomUp(InferenceNetwork):
             q = mapping(draws[-1].z)
             draws.append(Draw(q.sample(eps), q))
         return draws
+
+    def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
+        """q(z_1|x), then q(z_i|z_{i-1}) at given latents."""
+        return [encoding[0], *(mapping(z) for mapping, z in zip(self.up[1:], latents[:-1], strict=True))]
 
 
 @INFERENCES.register("ladder")
@@ -119,3 +127,8 @@ class Ladder(InferenceNetwork):
             q = precision_weighted_merge(t, encoding[layer])
             draws.insert(0, Draw(q.sample(noise[layer]), q, t if self.is_shared else None))
         return draws
+
+    def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
+        """q(z_i|z_{i+1}, x) at given latents, and q(z_L|x)."""
+        pairs = zip(self.down, latents[1:], encoding[:-1], strict=True)
+        return [*(precision_weighted_merge(mapping(z), d) for mapping, z, d in pairs), encoding[-1]]

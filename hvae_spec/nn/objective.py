@@ -1,18 +1,19 @@
-"""The training bound (Eqs. 10-12 and 22): pure functions of a trace. All in nats."""
+"""The training bound (Eqs. 10-12 and 22) and what is added to it: pure functions of a trace. All in nats."""
 
-import math
 from collections.abc import Callable, Sequence
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial, reduce
 from operator import add
 
 import torch
 from torch import Tensor
 
-from hvae_spec.nn.hierarchy import Trace
+from hvae_spec.nn.estimators import ESTIMATORS
+from hvae_spec.nn.hierarchy import Hierarchy, Trace
 from hvae_spec.registry import Registry
 
 Term = Callable[[Trace, Tensor | float], Tensor]
-"""A term of the log weight: of a trace and the warm-up weight beta, in a shape that broadcasts to [M, S, B]."""
+"""A term of the log weight: of a trace and the weight beta of the KL part, in a shape that broadcasts to [M, S, B]."""
 TERMS: Registry[Callable[..., Tensor]] = Registry("term of the objective in torch")
 """Terms, as functions also of the argument that their description names."""
 
@@ -25,8 +26,13 @@ def likelihood(trace: Trace, beta: Tensor | float) -> Tensor:
 
 @TERMS.register("prior")
 def prior(trace: Trace, beta: Tensor | float) -> Tensor:
-    """beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)]: minus an estimate of beta times the KL."""
-    ratio = torch.stack([layer.sum(1) for layer in trace.log_ratios]).sum(0)
+    """beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)]: minus an estimate of beta times the KL. With a weight per
+    layer, sum_i beta_i [...].
+    """
+    ratios = torch.stack([layer.sum(1) for layer in trace.log_ratios])  # [L, M, S, B]
+    if isinstance(beta, Tensor) and beta.dim() == 2:
+        return (beta.T[:, :, None, None] * ratios).sum(0)
+    ratio = ratios.sum(0)
     if isinstance(beta, Tensor):
         beta = beta[:, None, None]
     return beta * ratio
@@ -37,22 +43,67 @@ def log_weight(trace: Trace, beta: Tensor | float = 1.0, terms: Sequence[Term] =
 
     Args:
         trace: S samples per image.
-        beta: warm-up weight, one for all or one per member, [M].
+        beta: weight of the KL part, one for all, one per member, [M], or one per member and layer, [M, L].
         terms: what is summed up.
 
     """
     return reduce(add, (term(trace, beta) for term in terms))
 
 
-def bound(log_w: Tensor, iw_samples: int = 1) -> Tensor:
-    """The importance-weighted bound per image: the mean over Monte Carlo samples of log (1/K) sum_k w_k.
+def missing_kl(trace: Trace, beta: Tensor, nats: Tensor, per: str) -> Tensor:
+    """What free bits (Kingma et al., 2016) take from the bound: sum_j beta max(0, nats - KL_j), [M], KL_j being the
+    mean over images and samples of unit or layer j. The bound less this is log p(x|z_1) - beta sum_j max(nats, KL_j).
 
     Args:
-        log_w: [M, S, B] with S = (Monte Carlo samples) * K.
-        iw_samples: K. With K = 1 this is the ELBO.
-
-    Returns: [M, B].
+        trace: S samples per image.
+        beta: weight of the KL part, [M] or [M, L].
+        nats: the floor, [M].
+        per: `unit` or `layer`.
 
     """
-    weights = log_w.unflatten(1, (-1, iw_samples))
-    return (weights.logsumexp(dim=2) - math.log(iw_samples)).mean(dim=1)
+    missing = torch.stack([_below(-layer.mean((2, 3)), nats, per) for layer in trace.log_ratios], dim=1)  # [M, L]
+    return (missing * beta if beta.dim() == 2 else missing * beta[:, None]).sum(1)
+
+
+def _below(kl: Tensor, nats: Tensor, per: str) -> Tensor:
+    """By how much the KL of a layer's units [M, U], or of the layer as a whole, is below the floor, [M]."""
+    kl = kl if per == "unit" else kl.sum(1, keepdim=True)
+    return (nats[:, None] - kl).clamp(min=0).sum(1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the members of a pack maximize."""
+
+    terms: Sequence[Term]
+    """What log w sums up."""
+    estimator: str = "reparameterized"
+    """Of the gradient, a name of `hvae_spec.nn.estimators.ESTIMATORS`."""
+    elbo_share: Tensor | None = None
+    """CIWAE (Rainforth et al., 2018): the share of the ELBO in the bound, [M]. None: no member has any."""
+    free_bits: Tensor | None = None
+    """The floor of every KL, [M]. None: no member has one."""
+    free_bits_per: str = "unit"
+    """What has a floor of its own, a unit or a layer."""
+
+    def __call__(
+        self, model: Hierarchy, x: Tensor, noise: Sequence[Tensor], beta: Tensor, iw_samples: int
+    ) -> tuple[Trace, Tensor]:
+        """The trace of a batch, and every member's objective, averaged over the batch, [M].
+
+        Args:
+            model: a pack.
+            x: [M, B, D].
+            noise: [M, U_i, S, B] for each layer.
+            beta: weight of the KL part, [M] or [M, L].
+            iw_samples: K, of which S is a multiple.
+
+        """
+        weigh = partial(log_weight, beta=beta, terms=self.terms)
+        trace, log_w, value = ESTIMATORS[self.estimator](model, x, noise, weigh, beta, iw_samples)
+        value = value.mean(1)
+        if self.elbo_share is not None:
+            value = torch.lerp(value, log_w.mean((1, 2)), self.elbo_share)
+        if self.free_bits is not None:
+            value = value - missing_kl(trace, beta, self.free_bits, self.free_bits_per)
+        return trace, value

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, ValidationError, core_schema
 
 from hvae_spec.registry import Registry
@@ -31,6 +31,33 @@ class Described(Protocol):
     @property
     def default(self) -> ChoiceSection | None:
         """The choice with its default settings; None for one without settings."""
+
+
+@dataclass(frozen=True)
+class Either:
+    """The type of a field that has two forms, told apart by the type of what is given, so that messages are of the form
+    that was meant: `Annotated[Natural | Cycles, Either((dict, Cycles), TypeAdapter(Cycles), TypeAdapter(Natural))]`.
+    """
+
+    types: tuple[type, ...]
+    of_these: TypeAdapter[Any]
+    of_others: TypeAdapter[Any]
+
+    def validate(self, value: Any) -> Any:
+        """The value.
+
+        Raises:
+            ValidationError: it has neither form.
+
+        """
+        form = self.of_these if isinstance(value, self.types) else self.of_others
+        return form.validate_python(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(self.of_others.core_schema), handler(self.of_these.core_schema)]}
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from typing import Any
 from hvae_spec.errors import MachineError, UserError, shorten
 from hvae_spec.spec.base import SMALLEST, Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
+from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
 from hvae_spec.spec.grid import TRIAL, Cell, Combination, count_cells, parse_path, same
 from hvae_spec.spec.labels import GRID, LABELS
+from hvae_spec.spec.objective import Cycles, ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
 
 CountImages = Callable[[DataSpec], ImageCounts]
@@ -175,24 +177,20 @@ def _ais_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
 
 def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency]:
     model, objective, training = member.model, member.objective, member.training
-    if objective.warm_up > training.epochs:
-        yield Inconsistency(
-            ("objective", "warm_up"),
-            f"warm-up of {objective.warm_up} epochs is longer than training ({training.epochs} epochs): "
-            "beta would never reach 1",
-            f"a warm_up of at most {training.epochs}, or training.epochs of at least {objective.warm_up}",
-            ("objective.warm_up", "training.epochs"),
-        )
+    yield from _objective_problems(model.depth, objective, training.epochs, ("objective",), "training")
     first = training.first_phase
-    if first is not None and first.warm_up > first.epochs:
-        yield Inconsistency(
-            ("training", "first_phase", "warm_up"),
-            f"warm-up of {first.warm_up} epochs is longer than the first phase ({first.epochs} epochs)",
-            f"a warm_up of at most {first.epochs}, or epochs of at least {first.warm_up}",
-            ("training.first_phase",),
-        )
+    if first is not None:
+        yield from _objective_problems(model.depth, first, first.epochs, ("training", "first_phase"), "the first phase")
     yield from _learning_rate_problems(training)
     yield from _stopping_problems(member)
+    if model.batch_norm and not ESTIMATORS[objective.estimator].for_batch_norm:
+        yield Inconsistency(
+            ("objective", "estimator"),
+            f"the estimator {objective.estimator} with batch normalization, with which its gradient is off by as much "
+            "as its size: it weighs every sample apart, and the normalization mixes them",
+            "model.batch_norm: false, or another estimator",
+            ("objective.estimator", "model.batch_norm"),
+        )
     batch_size = training.batch_size
     if model.batch_norm and batch_size == 1:
         yield Inconsistency(
@@ -225,6 +223,84 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
         )
 
 
+def _objective_problems(
+    depth: int, objective: ObjectiveSpec, epochs: int, section: Loc, which: str
+) -> Iterator[Inconsistency]:
+    """Contradictions in what is maximized.
+
+    Args:
+        depth: number of layers.
+        objective: of the training, or of the first phase.
+        epochs: how many of them it has.
+        section: where it stands.
+        which: `training`, or `the first phase`.
+
+    """
+    path = ".".join(map(str, section))
+    length = "training.epochs" if section == ("objective",) else f"{path}.epochs"
+
+    def problem(field: str, message: str, remedy: str, *others: str) -> Inconsistency:
+        return Inconsistency((*section, field), message, remedy, (f"{path}.{field}", *others))
+
+    warm_up, estimator = objective.warm_up, ESTIMATORS[objective.estimator]
+    ends = warm_up if isinstance(warm_up, int) else warm_up.over
+    final = f"{objective.beta:g}" if isinstance(objective.beta, float) else "its final value"
+    if ends > epochs:
+        yield problem(
+            "warm_up",
+            f"warm-up of {ends} epochs is longer than {which} ({epochs} epochs): beta would never reach {final}",
+            f"a warm_up of at most {epochs}, or {length} of at least {ends}",
+            length,
+        )
+    if isinstance(warm_up, Cycles) and (warm_up.over % warm_up.cycles or warm_up.length < 2):
+        yield problem(
+            "warm_up",
+            f"{warm_up.over} epochs make no {warm_up.cycles} cycles of two whole epochs or more",
+            f"over: a multiple of {warm_up.cycles}, {max(2, warm_up.length) * warm_up.cycles} say",
+        )
+    if isinstance(objective.beta, tuple) and len(objective.beta) != depth:
+        yield problem(
+            "beta",
+            f"{len(objective.beta)} weights of the KL for {depth} layer{'s' * (depth > 1)}",
+            "a weight for every layer of model.layers (a smaller depth keeps the lowest), or one number",
+            "model.layers",
+            "grid.depth",
+        )
+    elif isinstance(objective.layer_weights, tuple) and not estimator.for_layer_weights:
+        yield problem(
+            "beta",
+            f"a weight for every layer with the estimator {objective.estimator}, which is derived for one weight",
+            "one number, or another estimator",
+            f"{path}.estimator",
+        )
+    if objective.iw_samples > 1:
+        samples = f"{objective.iw_samples} importance samples"
+        if objective.free_bits is not None:
+            yield problem(
+                "free_bits",
+                f"free bits with {samples}: the floor is one of the KL, which their bound has no term for",
+                "iw_samples: 1, or free_bits: null",
+                f"{path}.iw_samples",
+            )
+        if not estimator.for_importance_weights:
+            unbiased = [name for name in ESTIMATORS if ESTIMATORS[name].for_importance_weights]
+            yield problem(
+                "estimator",
+                f"the estimator {objective.estimator} with {samples}, for which it is biased",
+                f"iw_samples: 1, or estimator: {' or '.join(unbiased)}",
+                f"{path}.iw_samples",
+            )
+        if objective.elbo_share and estimator.is_path:
+            yield problem(
+                "elbo_share",
+                f"a share of the ELBO with the estimator {objective.estimator}, whose weights are those of the bound "
+                f"of {samples} alone",
+                "elbo_share: 0, or estimator: reparameterized",
+                f"{path}.estimator",
+                f"{path}.iw_samples",
+            )
+
+
 def _stopping_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     """Early stopping without a validation set, or without an evaluation that counts."""
     training, every = member.training, member.evaluation.every
@@ -240,16 +316,15 @@ def _stopping_problems(member: MemberSpec) -> Iterator[Inconsistency]:
         yield Inconsistency(path, message, "an evaluation.every of 1 or more, or early_stopping: null", reads)
         return
     first = training.first_phase
-    phases = [(member.objective.warm_up, training.epochs, "the training")]
-    phases += [] if first is None else [(first.warm_up, first.epochs, "the first phase")]
-    for warm_up, epochs, which in phases:
+    phases = [(member.objective.warm_epoch, training.epochs, "the training")]
+    phases += [] if first is None else [(first.warm_epoch, first.epochs, "the first phase")]
+    for warm, epochs, which in phases:
         last = epochs // every * every
-        # beta is 0 in the first epoch of any warm-up.
-        if last < max(1, warm_up, 2 * (warm_up > 0)):
+        if last < max(1, warm):
             yield Inconsistency(
                 path,
                 f"early stopping without an evaluation that counts: none of {which} (every {every} of {epochs} epochs) "
-                f"comes after the end of warm-up ({warm_up} epochs)",
+                f"comes after the end of warm-up ({warm} epochs)",
                 "more epochs, a smaller evaluation.every, a shorter warm_up, or early_stopping: null",
                 (*reads, "training.epochs", "training.first_phase", "objective.warm_up"),
             )

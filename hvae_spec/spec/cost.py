@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from hvae_spec import annealing
 from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
@@ -45,10 +46,20 @@ def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
 
 
 def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's training; a backward pass costs two forward ones."""
+    """Multiply-adds of a member's training; a backward pass costs two forward ones, and one forward one through weights
+    that are constants.
+    """
     once, each = _macs(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
-    return 3.0 * member.training.epochs * counts.train * (once + samples * each)
+    again = 2.0 * _again(member, counts.pixels) if ESTIMATORS[member.objective.estimator].is_path else 0.0
+    return member.training.epochs * counts.train * (3.0 * (once + samples * each) + samples * again)
+
+
+def _again(member: MemberSpec, pixels: int) -> int:
+    """Multiply-adds per sample of q(z|x) where the samples have been drawn already."""
+    model = member.model
+    every = model.inference_model.mappings(model.layers, pixels, shared=False)
+    return sum(mapping.macs for mapping in every if mapping.per_sample)
 
 
 def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:

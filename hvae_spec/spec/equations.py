@@ -3,6 +3,7 @@
 Subscripts are written `z_1` or `z_{i+1}`.
 """
 
+from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.model import ModelSpec
@@ -37,8 +38,18 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
 
 
 def objective(spec: ObjectiveSpec) -> tuple[str, ...]:
-    """The log weight of a sample and the bound that is maximized (Eqs. 10-12 and 22)."""
-    return (
-        "log w = " + " + ".join(TERMS[name].equation for name in spec.terms),
-        "(1/M) Σ_m log (1/K) Σ_k w_{m,k}",
-    )
+    """The log weight of a sample and what is maximized (Eqs. 10-12 and 22); the estimator of its gradient by q's
+    parameters, where that is not the whole of it.
+    """
+    terms = " + ".join(TERMS[name].equation for name in spec.terms)
+    if isinstance(spec.layer_weights, tuple):
+        terms = terms.replace("β Σ_i [", "Σ_i β_i [")
+    bound, lines = "(1/M) Σ_m log (1/K) Σ_k w_{m,k}", []
+    if spec.iw_samples > 1 and spec.elbo_share:
+        bound = f"{spec.elbo_share:g} (1/(M K)) Σ_{{m,k}} log w_{{m,k}} + {1 - spec.elbo_share:g} {bound}"
+    if spec.free_bits is not None:
+        each = "unit j of every layer" if spec.free_bits.per == "unit" else "layer j"
+        bound += f" - β Σ_j max(0, {spec.free_bits.nats:g} - KL_j), KL_j of {each}, its mean over the batch"
+    if ESTIMATORS[spec.estimator].is_path:
+        lines = [f"gradient by φ of q: {ESTIMATORS[spec.estimator].equation}"]
+    return (f"log w = {terms}", bound, *lines)

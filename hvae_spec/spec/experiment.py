@@ -9,11 +9,12 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
+from hvae_spec.spec.choice import Either
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
@@ -92,34 +93,8 @@ SomeLevels = Annotated[dict[VariantName, LevelSettings], Field(min_length=1)]
 Levels = Annotated[SomeLevels, BeforeValidator(_some_levels, json_schema_input_type=SomeLevels)]
 
 
-@dataclass(frozen=True)
-class ListOrMapping:
-    """The type of a field that holds a list or, in its other form, a mapping. What is a mapping is judged as one, and
-    all else as a list, so that messages are of the form that was meant.
-    """
-
-    of_list: TypeAdapter[Any]
-    of_mapping: TypeAdapter[Any]
-
-    def validate(self, value: Any) -> Any:
-        """The value.
-
-        Raises:
-            ValidationError: it is neither.
-
-        """
-        form = self.of_mapping if isinstance(value, dict | SpecModel) else self.of_list
-        return form.validate_python(value)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.validate)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [handler(self.of_list.core_schema), handler(self.of_mapping.core_schema)]}
-
-
-SeedsForm = ListOrMapping(TypeAdapter(SeedList), TypeAdapter(StagedSeeds))
-AxisForm = ListOrMapping(TypeAdapter(Values), TypeAdapter(Levels))
+SeedsForm = Either((dict, SpecModel), TypeAdapter(StagedSeeds), TypeAdapter(SeedList))
+AxisForm = Either((dict, SpecModel), TypeAdapter(Levels), TypeAdapter(Values))
 Axis = Annotated[list[Any] | dict[str, dict[str, Any]], AxisForm]
 Axes = Annotated[dict[str, Axis], _or_none({}, dict[str, Axis])]
 
@@ -347,6 +322,8 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     content["model"]["inference"] = model.effective_inference
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
+    idle += [("objective", "elbo_share")] if objective.iw_samples == 1 else []
+    _unify_layer_weights(member, content)
     if not model.batch_norm:
         idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
     if member.evaluation.every is None:
@@ -370,6 +347,17 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     for section in ("objective", "evaluation"):
         if not content.get(section, True):
             del content[section]
+
+
+def _unify_layer_weights(member: MemberSpec, content: dict[str, Any]) -> None:
+    """Layers of which all have the same weight of their KL are those of one number."""
+    first = content.get("training", {}).get("first_phase")
+    for objective, stated in ((member.objective, content.get("objective")), (member.training.first_phase, first)):
+        if objective is not None and stated is not None and "beta" in stated:
+            weights = objective.layer_weights
+            stated["beta"] = list(weights) if isinstance(weights, tuple) else weights
+            if weights == ObjectiveSpec.model_fields["beta"].default:
+                del stated["beta"]
 
 
 @kept_until_a_choice_joins

@@ -256,9 +256,18 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
             layers = tree["model"]["layers"]
             count = len(layers) if isinstance(layers, list) else 0
             if depth is not None and count:
-                tree["model"]["layers"] = layers[:depth]
+                _cut(tree, depth, count)
             levels = {axis: plain[axis][index] for axis, index in place.items()}
             yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown))
+
+
+def _cut(tree: dict[str, Any], depth: int, count: int) -> None:
+    """Keep the lowest layers of a model of `count`, and their weights where every layer has its own."""
+    tree["model"]["layers"] = tree["model"]["layers"][:depth]
+    for section in (tree["objective"], tree["training"].get("first_phase")):
+        beta = section.get("beta") if isinstance(section, dict) else None
+        if isinstance(beta, list | tuple) and len(beta) == count:
+            section["beta"] = beta[:depth]
 
 
 def search_points(experiment: Experiment) -> dict[str, dict[str, Any]]:

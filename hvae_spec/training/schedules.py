@@ -19,21 +19,24 @@ from hvae_spec.spec.training import TrainingSpec
 class Schedule:
     """The values of one epoch."""
 
-    beta: float
-    """Weight of the KL part of the bound (Eq. 22)."""
+    beta: float | tuple[float, ...]
+    """Weight of the KL part of the bound (Eq. 22), or the weight of every layer's from z_1 up."""
     lr: float
     """Learning rate."""
     mc_samples: int
     """M."""
     iw_samples: int
     """K."""
+    elbo_share: float
+    """The share of the ELBO in the bound; 0 where K is 1, as it is the ELBO then."""
 
 
 FIELDS = {
-    "beta": ("objective.warm_up",),
+    "beta": ("objective.warm_up", "objective.beta"),
     "lr": ("training.schedule", "training.optimizer", "training.lr_decay"),
     "mc_samples": ("objective.mc_samples", "objective.sample_ramp"),
     "iw_samples": ("objective.iw_samples", "objective.sample_ramp"),
+    "elbo_share": ("objective.elbo_share",),
 }
 """Fields of the spec that each value comes from."""
 
@@ -52,13 +55,34 @@ def schedule(spec: MemberSpec, epoch: int) -> Schedule:
 
 def _schedule(objective: ObjectiveSpec, training: TrainingSpec, epoch: int) -> Schedule:
     mc_samples, iw_samples = samples(objective, epoch)
-    return Schedule(warm_up(epoch, objective.warm_up), learning_rate(training, epoch), mc_samples, iw_samples)
+    share = objective.elbo_share if iw_samples > 1 else 0.0
+    return Schedule(beta(objective, epoch), learning_rate(training, epoch), mc_samples, iw_samples, share)
 
 
-def warm_up(epoch: int, epochs_to_one: int) -> float:
-    """beta of an epoch (counted from 1): 0 in the first, rising linearly to 1 in epoch `epochs_to_one` (N_t, Sec. 2.2).
+def beta(objective: ObjectiveSpec, epoch: int) -> float | tuple[float, ...]:
+    """The weight of the KL part in an epoch (counted from 1): what of its final value, or of every layer's, the warm-up
+    has reached.
 
-    With N_t = 0 there is no warm-up, and beta is 1 from the start; with N_t = 1 only the first epoch has beta = 0.
+    >>> from hvae_spec.spec.objective import Cycles
+    >>> spec = ObjectiveSpec(beta=2.0, warm_up=Cycles(cycles=2, ramp=0.5, over=12))
+    >>> [beta(spec, epoch) for epoch in (1, 2, 3, 6, 7, 8, 9, 13)]
+    [0.0, 1.0, 2.0, 2.0, 0.0, 1.0, 2.0, 2.0]
+    """
+    if isinstance(objective.warm_up, int):
+        reached = warm_up(epoch, objective.warm_up)
+    elif epoch > objective.warm_up.over:
+        reached = 1.0
+    else:
+        reached = warm_up((epoch - 1) % objective.warm_up.length + 1, objective.warm_up.rising)
+    final = objective.layer_weights
+    return reached * final if isinstance(final, float) else tuple(reached * weight for weight in final)
+
+
+def warm_up(epoch: int, epochs_to_one: float) -> float:
+    """The share of beta's final value in an epoch (counted from 1): 0 in the first, rising linearly to 1 in epoch
+    `epochs_to_one` (N_t, Sec. 2.2).
+
+    With N_t = 0 there is no warm-up, and it is 1 from the start; with N_t = 1 only the first epoch has 0.
     """
     if epochs_to_one == 0:
         return 1.0

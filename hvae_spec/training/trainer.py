@@ -14,8 +14,9 @@ from hvae_spec.backend.compile import fusing
 from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.backend.gpu import in_one_kernel
 from hvae_spec.data.dataset import Dataset
+from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.hierarchy import Hierarchy
-from hvae_spec.nn.objective import Term, bound, log_weight
+from hvae_spec.nn.objective import Objective, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
 from hvae_spec.records.result import FORMAT, Divergence, EpochRow, Stopping
@@ -23,8 +24,8 @@ from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.training.optimizer import OPTIMIZER, PackOptimizer, state_of
 from hvae_spec.training.schedules import samples, schedule
 
-Objective = Callable[..., tuple[Tensor, Tensor]]
-"""See `objective`."""
+Watched = Callable[..., tuple[Tensor, Tensor]]
+"""See `watched`."""
 
 
 class Trainer:
@@ -57,7 +58,6 @@ class Trainer:
             in_one_kernel()
         self.pixels, self.is_to_compile = dataset.pixels, compiled
         self.batches = compiler.batches(specs[0], dataset, self.device)
-        self.terms = compiler.terms(specs[0].objective)
         self.build(list(range(len(self.specs))))
         self.epoch = 0
         first = specs[0].training.first_phase
@@ -77,6 +77,7 @@ class Trainer:
         """The members that are trained, in the order in which the model and the optimizer have them."""
         specs = [self.specs[m] for m in in_step]
         self.model = compiler.initialized(specs, self.pixels).to(self.device)
+        self.objective = compiler.objective([spec.objective for spec in specs], self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())
         self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters)
@@ -102,7 +103,7 @@ class Trainer:
         its parameters if its validation bound at beta = 1 is the best so far, and stop it if its patience is over.
         """
         settings = self.specs[m].training.early_stopping
-        if settings is None or schedule(self.specs[m], self.epoch).beta < 1:
+        if settings is None or self.epoch < self.specs[m].objective.warm_epoch:
             return
         self.stopping[m] = self.stopping[m].after(self.epoch, bound, settings.patience)
         if self.stopping[m].best_epoch == self.epoch:
@@ -161,12 +162,24 @@ class Trainer:
         """(M, K): Monte Carlo and importance samples of an epoch, the same for all members of a pack."""
         return samples(self.specs[0].objective, epoch)
 
+    def betas(self, epoch: int) -> list[float | tuple[float, ...]]:
+        """The weight of the KL part of every member in the step in an epoch, or of each of its layers."""
+        return [schedule(self.specs[m], epoch).beta for m in self.in_step]
+
+    def beta(self, epoch: int) -> Tensor:
+        """The same as one tensor, [M], or [M, L] where any member has weights of its own for each layer."""
+        betas = self.betas(epoch)
+        layers = next((len(beta) for beta in betas if isinstance(beta, tuple)), None)
+        if layers is None:
+            return torch.tensor(betas, device=self.device)
+        rows = [beta if isinstance(beta, tuple) else (beta,) * layers for beta in betas]
+        return torch.tensor(rows, device=self.device)
+
     def train_epoch(self) -> list[EpochRow | None]:
         """Train the next epoch. Returns one row of learning curves per member; None for those that were frozen."""
         epoch = self.epoch + 1
         start = time.perf_counter()
-        betas = [schedule(self.specs[m], epoch).beta for m in self.in_step]
-        beta = torch.tensor(betas, device=self.device)
+        betas, beta = self.betas(epoch), self.beta(epoch)
         samples = self.samples(epoch)
         self.model.train()
         self.optimizer.begin_epoch(epoch)
@@ -191,10 +204,10 @@ class Trainer:
 
     def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
         """The step on given noise: a function of tensors alone, so that it can be captured."""
-        value, watched = self.choose_objective(x, noise)(self.model, x, noise, beta, iw_samples, terms=self.terms)
+        value, seen = self.choose(x, noise)(self.objective, self.model, x, noise, beta, iw_samples)
         gradients = torch.autograd.grad(-value.sum(), self.parameters)
         norms = self.optimizer.step(gradients, self.frozen)
-        return torch.cat([watched, norms[:, None]], dim=1)
+        return torch.cat([seen, norms[:, None]], dim=1)
 
     def is_frozen(self, m: int) -> bool:
         """Whether the member with index m has diverged or was stopped early."""
@@ -205,12 +218,12 @@ class Trainer:
         """Which of the members in the step are frozen."""
         return [self.is_frozen(m) for m in self.in_step]
 
-    def choose_objective(self, x: Tensor, noise: Tensor) -> Objective:
+    def choose(self, x: Tensor, noise: Tensor) -> Watched:
         """The compiled objective for full batches of the full number of samples, of which there are many; the plain
         one for what is rare (a smaller last batch, the first epochs of a ramp), as each shape is compiled on its own.
         """
         is_full = x.shape[1] == self.batches.batch_size and noise.shape[1] == self.full_noise
-        return self.compiled if self.compiled is not None and is_full else objective
+        return self.compiled if self.compiled is not None and is_full else watched
 
     @property
     def full_noise(self) -> int:
@@ -218,19 +231,18 @@ class Trainer:
         settings = self.specs[0].objective
         return settings.mc_samples * settings.iw_samples * self.batches.batch_size * sum(self.model.units)
 
-    def compile(self) -> Objective | None:
+    def compile(self) -> Watched | None:
         """The objective with its operations fused, forward and backward; None where that fails."""
         torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
-        compiled: Objective = torch.compile(objective, dynamic=False)
+        compiled: Watched = torch.compile(watched, dynamic=False)
         members = len(self.in_step)
         x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)
         noise = torch.zeros(members, self.full_noise, device=self.device)
-        beta = torch.ones(members, device=self.device)
+        beta = self.beta(1)
         try:
             with fusing():
-                value, _ = compiled(
-                    self.model.train(), x, noise, beta, self.specs[0].objective.iw_samples, terms=self.terms
-                )
+                samples = self.specs[0].objective.iw_samples
+                value, _ = compiled(self.objective, self.model.train(), x, noise, beta, samples)
                 torch.autograd.grad(-value.sum(), self.parameters)
         except TorchDynamoException as error:
             warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
@@ -245,14 +257,14 @@ class Trainer:
         step, quantity = (int(index) for index in bad[0])
         return Divergence(epoch=epoch, step=step + 1, quantity=self.quantities[quantity])
 
-    def row(self, values: Tensor, epoch: int, beta: float, seconds: float) -> EpochRow:
+    def row(self, values: Tensor, epoch: int, beta: float | tuple[float, ...], seconds: float) -> EpochRow:
         """A line of learning curves from an epoch's quantities [steps, Q]."""
         *kls, reconstruction, bound, bound_beta_1, norm = values.double().mean(0).tolist()
         members, steps = len(self.in_step), len(values)
         return {
             "format": FORMAT,
             "epoch": epoch,
-            "beta": beta,
+            "beta": beta if isinstance(beta, float) else max(beta),
             "train_bound": bound,
             "train_bound_beta_1": bound_beta_1,
             "train_reconstruction": reconstruction,
@@ -263,27 +275,26 @@ class Trainer:
         }
 
 
-def objective(
-    model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int, *, terms: Sequence[Term]
+def watched(
+    objective: Objective, model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Each member's bound, averaged over its batch, [M]; and what is watched, averaged likewise, [M, L + 3]: the KLs,
-    log p(x|z_1), that bound, and the bound with beta = 1, which takes no part in the gradient.
+    """Each member's objective, averaged over its batch, [M]; and what is watched, averaged likewise, [M, L + 3]: the
+    KLs, log p(x|z_1), that objective, and the bound with beta = 1, which takes no part in the gradient.
 
     Args:
+        objective: what is maximized.
         model: a pack.
         x: [M, B, D].
         noise: [M, S * B * (U_1 + ... + U_L)], see `split_noise`.
-        beta: [M].
+        beta: [M] or [M, L].
         iw_samples: K, of which S is a multiple.
-        terms: of the log weight.
 
     """
     images = x.shape[1]
     samples = noise.shape[1] // (images * sum(model.units))
-    trace = model(x, split_noise(noise, samples, images, model.units))
-    value = bound(log_weight(trace, beta, terms), iw_samples).mean(1)
+    trace, value = objective(model, x, split_noise(noise, samples, images, model.units), beta, iw_samples)
     with torch.no_grad():
         kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
-        value_beta_1 = bound(log_weight(trace, terms=terms), iw_samples).mean(1)
-        watched = torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value, value_beta_1], dim=1)
-    return value, watched
+        value_beta_1 = bound(log_weight(trace, terms=objective.terms), iw_samples).mean(1)
+        seen = torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value, value_beta_1], dim=1)
+    return value, seen

@@ -8,8 +8,9 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import record_statistics
+from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
-from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS

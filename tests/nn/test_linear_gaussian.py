@@ -11,8 +11,9 @@ import torch
 
 from hvae_spec import compiler
 from hvae_spec.evaluate.evaluation import evaluate
+from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.hierarchy import units_first
-from hvae_spec.nn.objective import bound, log_weight
+from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from tests.members import member
 

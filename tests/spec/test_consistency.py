@@ -26,6 +26,54 @@ def stopping(validation: int = 100, every: str = "5", warm_up: int = 0, training
 
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
+    (
+        edited(more="objective: {warm_up: {cycles: 2, over: 22}}\n"),
+        "{cycles",
+        "warm-up of 22 epochs is longer than training (20 epochs)",
+        edited(more="objective: {warm_up: {cycles: 2, over: 20}}\n"),
+    ),
+    (
+        edited(more="objective: {warm_up: {cycles: 3, over: 20}}\n"),
+        "{cycles",
+        "20 epochs make no 3 cycles of two whole epochs or more",
+        edited(more="objective: {warm_up: {cycles: 3, over: 18}}\n"),
+    ),
+    (
+        edited(more="objective: {beta: [1, 1, 2]}\n"),
+        "[1, 1",
+        "3 weights of the KL for 2 layers",
+        edited(more="objective: {beta: [1, 2]}\n"),
+    ),
+    (
+        edited(more="objective: {beta: [1, 2], estimator: dreg}\n"),
+        "[1, 2",
+        "a weight for every layer with the estimator dreg",
+        edited(more="objective: {beta: [2, 2], estimator: dreg}\n"),
+    ),
+    (
+        edited(("model:", "model:\n  batch_norm: true"), more="objective: {estimator: dreg, iw_samples: 5}\n"),
+        "dreg",
+        "the estimator dreg with batch normalization",
+        edited(more="objective: {estimator: dreg, iw_samples: 5}\n"),
+    ),
+    (
+        edited(more="objective: {free_bits: {nats: 0.5}, iw_samples: 5}\n"),
+        "{nats",
+        "free bits with 5 importance samples",
+        edited(more="objective: {free_bits: {nats: 0.5}, mc_samples: 5}\n"),
+    ),
+    (
+        edited(more="objective: {estimator: stl, iw_samples: 5}\n"),
+        "stl",
+        "the estimator stl with 5 importance samples, for which it is biased",
+        edited(more="objective: {estimator: dreg, iw_samples: 5}\n"),
+    ),
+    (
+        edited(more="objective: {estimator: dreg, iw_samples: 5, elbo_share: 0.1}\n"),
+        "0.1",
+        "a share of the ELBO with the estimator dreg",
+        edited(more="objective: {iw_samples: 5, elbo_share: 0.1}\n"),
+    ),
     (stopping(validation=0), "{patience", "without a validation set: data.validation is 0", stopping()),
     (stopping(every="null"), "{patience", "evaluation.every is null", stopping(every="20")),
     (stopping(every="21"), "{patience", "none of the training (every 21 of 20 epochs)", stopping(every="20")),

@@ -40,6 +40,9 @@ SAME = [
     ("no schedule", edited(("epochs: 20", "epochs: 20, schedule: null"))),
     ("how idle dequantized gray is rescaled", edited(("digits}", "digits, rescaled_by: training_maximum}"))),
     ("no clipping of means", edited(("model:", "model:\n  mean_clip: 0"))),
+    ("a weight of 1 for every layer", SMALL + "objective: {beta: [1, 1]}\n"),
+    ("an idle share of the ELBO", SMALL + "objective: {elbo_share: 0.1}\n"),
+    ("no free bits", SMALL + "objective: {free_bits: null, estimator: reparameterized}\n"),
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
     ("no annealing", SMALL + "evaluation: {ais: null}\n"),
@@ -294,3 +297,17 @@ def test_a_resolved_spec_reads_back_as_itself():
     again = MemberSpec.model_validate(yaml.safe_load(yaml.safe_dump(member.spec.model_dump(mode="json"))))
     assert again == member.spec
     assert again.digests == member.digests
+
+
+def test_one_weight_for_all_layers_is_one_number_also_in_a_first_phase():
+    for section in ("objective: {{beta: {}}}\n", "training: {{epochs: 20, first_phase: {{epochs: 2, beta: {}}}}}\n"):
+        one, two = (
+            digest(
+                edited(
+                    ("training: {epochs: 20, batch_size: 32}\n", ""),
+                    more="training: {epochs: 20}\n" * ("objective" in section) + section.format(form),
+                )
+            )
+            for form in ("4", "[4, 4.0]")
+        )
+        assert one == two

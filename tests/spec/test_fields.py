@@ -45,10 +45,16 @@ from tune.plan.grouping import shape
 
 OWN = {"name": "mine", "file": "first.npz", "range": [0, 255], "shape": None}
 PHASE = {"epochs": 2, "warm_up": 1, "iw_samples": 2, "mc_samples": 2}
+CYCLES, FREE_BITS = {"cycles": 2, "ramp": 0.5, "over": 11}, {"nats": 0.5, "per": "layer"}
 WHERE_READ = {
     "data.own": {"data.dataset": "own", "data.own": OWN},
     "data.own.shape": {"data.dataset": "own", "data.own": {**OWN, "shape": [4, 4]}},
     "model.nonlinearity.elu": {"model.nonlinearity": {"elu": 1.0}},
+    "objective.warm_up": {"objective.warm_up": CYCLES},
+    "objective.free_bits": {"objective.free_bits": FREE_BITS},
+    "objective.elbo_share": {"objective.iw_samples": 2},
+    "training.first_phase.warm_up": {"training.first_phase.warm_up": CYCLES},
+    "training.first_phase.free_bits": {"training.first_phase.free_bits": FREE_BITS},
     "objective.sample_ramp": {"objective.iw_samples": 2},
     "training.lr_decay": {"training.lr_decay": {"factor": 0.5, "every": 2}},
     "training.schedule": {"training.schedule": {"stages": [{"epochs": 1, "lr": 0.1}, {"epochs": 1, "lr": 0.2}]}},

@@ -29,8 +29,12 @@ FIELDS = {
     "model.nonlinearity.elu": 1.0,
     "model.nonlinearity.leaky_relu": 0.1,
     "evaluation.memory_gib": 1.0,
+    "objective.beta": 4.0,
+    "objective.elbo_share": 0.1,
 }
 """Every field whose numbers end up in float32, and a value that does."""
+IN_NO_SECTION = "objective.free_bits.nats"
+"""Another, which no axis can vary where its section is null."""
 
 
 def schema_numbers(node, path="", seen=()):
@@ -52,8 +56,19 @@ def test_every_number_of_a_spec_is_tried_here():
     in_float64 = {
         *("training.lr_decay.factor", "data.own.range", "model.mean_clip", "grid.seeds.half_width"),
         *("report.tolerance", "report.active_units_tolerance"),
+        "objective.warm_up.ramp",
     }
-    assert set(schema_numbers(SCHEMA)) == {*FIELDS, *in_float64}
+    tried = {*FIELDS, *in_float64, IN_NO_SECTION}
+    of_first_phases = {path.replace("objective.", "training.first_phase.") for path in tried}
+    assert set(schema_numbers(SCHEMA)) == tried | of_first_phases
+
+
+def test_a_number_in_a_section_that_is_given_is_tried_too(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(SMALL)
+    with pytest.raises(SpecError) as error:
+        load(file, [f"{IN_NO_SECTION}=1e-50"])
+    assert f"at least {SMALLEST}" in error.value.problems[0].expected
 
 
 def test_the_bounds_are_those_of_float32():
@@ -85,7 +100,7 @@ def test_a_number_that_vanishes_is_refused_with_the_smallest_that_counts(tmp_pat
     assert allowed == SMALLEST
 
 
-@pytest.mark.parametrize("path", [path for path in FIELDS if "beta" not in path])
+@pytest.mark.parametrize("path", [path for path in FIELDS if "adam.beta" not in path and "share" not in path])
 def test_a_number_that_overflows_is_refused_with_the_largest(tmp_path, path):
     file = tmp_path / "a.yaml"
     file.write_text(SMALL)

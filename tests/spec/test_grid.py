@@ -183,3 +183,10 @@ def test_alternatives_of_a_nonlinearity_replace_one_another():
     changed = tree()
     set_path(changed, "model.nonlinearity.elu", 2)
     assert changed["model"]["nonlinearity"] == {"elu": 2}
+
+
+def test_a_depth_keeps_the_lowest_layers_and_their_weights():
+    text = SMALL + "objective: {beta: [0.5, 2]}\ngrid: {depth: [1, 2]}\n"
+    one, two = cells(loads(text))
+    assert (one.member.objective.beta, two.member.objective.beta) == ((0.5,), (0.5, 2.0))
+    assert one.member.objective.layer_weights == 0.5

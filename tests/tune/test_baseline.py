@@ -12,7 +12,7 @@ from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
-from hvae_spec.nn.objective import bound as our_bound
+from hvae_spec.nn.bounds import bound as our_bound
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES

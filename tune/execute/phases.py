@@ -1,6 +1,7 @@
 """Grids whose members continue from others: what must be there, and what runs first."""
 
 import heapq
+import json
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import TRAINING, Results
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.objective import ObjectiveSpec
 from tune.execute.outcomes import record_failure
 from tune.execute.pack_listener import PackListener
 from tune.plan.packs import pack_id
@@ -54,8 +57,7 @@ def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
             f"{member.folder}: its first phase is neither in this grid nor finished in "
             f"{' or '.join(str(one.root) for one in folders)}\n"
             f"      expected a variant that is the same but for training.first_phase: null, training.lr_decay: null, "
-            f"{schedule}training.epochs: {first.training.epochs}, objective.warm_up: {first.objective.warm_up}, "
-            f"mc_samples: {first.objective.mc_samples}, iw_samples: {first.objective.iw_samples}; "
+            f"{schedule}training.epochs: {first.training.epochs}, {_objective(first)}; "
             "or --records DIR with the results that hold it"
         )
 
@@ -149,3 +151,14 @@ def _with_first_phases(job: PackJob, folders: Sequence[Results], listener: PackL
     rest = replace(job, pack_id=pack_id(left), members=tuple(left)) if left else None
     listener.reduced(job.pack_id, rest, reasons)
     return rest
+
+
+def _objective(member: MemberSpec) -> str:
+    """The objective of a member in words: its warm-up and samples, and what else is not as by default."""
+    default = ObjectiveSpec().model_dump(mode="json")
+    stated = {
+        name: value
+        for name, value in member.objective.model_dump(mode="json").items()
+        if name in ("warm_up", "mc_samples", "iw_samples") or value != default[name]
+    }
+    return ", ".join(f"objective.{name}: {json.dumps(value)}" for name, value in stated.items())

@@ -144,7 +144,7 @@ class Pack:
         self.members, self.device = members, device
         self.trainer = Trainer(specs, dataset(member), device, **more)
         self.trainer.model.train()
-        self.beta = torch.ones(members, device=device)
+        self.beta = torch.ones_like(self.trainer.beta(1))
         self.samples = self.trainer.samples(10**9)
         self.trainer.streams.begin("training", 1)
         whole = max(1, image_counts(member.data).train // member.training.batch_size)
