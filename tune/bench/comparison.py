@@ -85,7 +85,11 @@ def _options(settings: OptimizerSettings) -> dict[str, Any]:
 def _average(model: PlainHVAE, member: MemberSpec) -> AveragedModel | None:
     """The plain average of a model's weights; None where the member has none."""
     ema = member.training.ema
-    return None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
+    if ema is None:
+        return None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
+    average.update_parameters(model)  # the first time it copies, and ours starts at the initial weights
+    return average
 
 
 def evaluation(member: MemberSpec, device: str) -> timing.Call:
