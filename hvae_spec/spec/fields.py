@@ -240,8 +240,21 @@ class SpecField:
         """The path as the YAML writes it: `model.layers.units`."""
         return ".".join(self.path)
 
+    @property
+    def papers_choice(self) -> str | None:
+        """What the paper chooses in the place of the choice whose setting the field is; None if it is no setting of
+        another one.
+        """
+        inner = zip(self.infos[:-1], self.path[1:], strict=True)
+        chosen = ((fact(info, ChoiceColumn), name) for info, name in inner)
+        return next((one.paper.value for one, name in chosen if one and one.paper.value != name), None)
+
     def fact(self, kind: type[Fact]) -> Fact | None:
-        """The fact of a kind that holds for the field: the outermost that it or a section around it states."""
+        """The fact of a kind that holds for the field: the outermost that it or a section around it states. Of the
+        paper and of its authors' code none holds for a setting of another choice than the paper's.
+        """
+        if kind in (Paper, AuthorsCode) and self.papers_choice:
+            return None
         return next((stated for info in self.infos if (stated := fact(info, kind)) is not None), None)
 
     @cached_property

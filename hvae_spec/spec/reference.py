@@ -110,6 +110,8 @@ def _paper(item: SpecField) -> str:
         return ""
     if item.fact(BeforeFineTuning):
         return "as in plain training"
+    if item.papers_choice:
+        return f"{_quoted(item.papers_choice)} instead"
     paper = item.fact(Paper)
     if paper is None:
         return NOT_STATED

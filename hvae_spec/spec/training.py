@@ -95,8 +95,8 @@ class TrainingSpec(SpecModel):
     on to the end of training, and one that would begin later is refused. Null: the optimizer's `lr`, annealed by
     `lr_decay`, which cannot stand beside a schedule."""
     ema: Annotated[Fraction | None, PerMember(null_apart=True), Column("ema", "EMA of the weights")] = None
-    """Exponential moving average of the weights (Polyak & Juditsky, 1992; Kingma & Ba, 2014, Sec. 7.2; as in Vahdat &
-    Kautz, 2020): average = ema average + (1 - ema) w after every step, from the weights that training starts with, of
+    """Exponential moving average of the weights (Polyak & Juditsky, 1992; Kingma & Ba, 2014, Sec. 7.2; as in Child,
+    2021): average = ema average + (1 - ema) w after every step, from the weights that training starts with, of
     which it holds a share of ema^n after n steps: `0.999`. The average is what is evaluated, along the way and at the
     end, what early stopping judges and keeps, what the record's weights are, and what a first phase hands on. Training
     itself knows nothing of it: a longer one goes on from the weights that are not averaged, which are kept with the
