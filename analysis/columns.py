@@ -125,7 +125,7 @@ def _value(tree: Any, path: Sequence[str], item: SpecField) -> Any:
         if not isinstance(tree, dict) or not tree:
             return None
         tree = _child(tree, name, info)
-    return tree
+    return next(iter(tree), None) if item.is_name and tree else tree
 
 
 def _child(section: dict[str, Any], name: str, info: FieldInfo) -> Any:

@@ -203,19 +203,19 @@ def tempered(trace, beta):
     return 0.1 * trace.log_likelihood
 
 
-class SGD(OptimizerSettings):
+class HeavyBall(OptimizerSettings):
     """Gradient descent with momentum."""
 
-    momentum: Annotated[Fraction, PerMember(), NUMBER, Column("sgd_momentum")] = 0.5
+    momentum: Annotated[Fraction, PerMember(), NUMBER, Column("heavy_ball_momentum")] = 0.5
 
 
-class SGDSection(OptimizerSection):
+class HeavyBallSection(OptimizerSection):
     """The same by name."""
 
-    sgd: SGD
+    heavy_ball: HeavyBall
 
 
-def sgd(groups, settings):
+def heavy_ball(groups, settings):
     options = [
         {"params": list(rows), "lr": one.lr, "momentum": one.momentum}
         for rows, one in zip(groups, settings, strict=True)
@@ -269,10 +269,10 @@ JOINING = {
     ),
     "optimizer": (
         [
-            (OPTIMIZERS, "sgd", Optimizer(SGDSection(sgd=SGD()), numbers_per_parameter=1)),
-            (optimizer.OPTIMIZERS, "sgd", sgd),
+            (OPTIMIZERS, "heavy_ball", Optimizer(HeavyBallSection(heavy_ball=HeavyBall()), numbers_per_parameter=1)),
+            (optimizer.OPTIMIZERS, "heavy_ball", heavy_ball),
         ],
-        {"training.optimizer": {"sgd": {"lr": 0.01, "momentum": 0.7}}},
+        {"training.optimizer": {"heavy_ball": {"lr": 0.01, "momentum": 0.7}}},
     ),
     "schedule": (
         [
@@ -372,8 +372,8 @@ def test_what_is_kept_is_found_anew_when_a_choice_joins(join):
     for entry in JOINING["optimizer"][0]:
         join(*entry)
     found = paths_stating(MemberSpec, PerMember) - before
-    assert found == {("training", "optimizer", "sgd", name) for name in ("lr", "momentum")}
-    one, two = (member(training__optimizer={"sgd": {"lr": lr}}) for lr in (0.1, 0.2))
+    assert found == {("training", "optimizer", "heavy_ball", name) for name in ("lr", "momentum")}
+    one, two = (member(training__optimizer={"heavy_ball": {"lr": lr}}) for lr in (0.1, 0.2))
     # A learning rate is part of the schedule, of which the trajectory's digest has nothing.
     assert one.digests.trajectory == two.digests.trajectory
     assert one.digests.training != two.digests.training

@@ -5,6 +5,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from hvae_spec import compiler
+from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.nn.objective import log_weight
@@ -62,6 +63,24 @@ def test_a_replayed_graph_trains_as_the_steps_it_stands_for(inference, clip):
             assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
             assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
     assert graph.graph.graph is not None
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"adam": {}}, {"adamw": {"weight_decay": 0.5}}, {"sgd": {"weight_decay": 0.5}}], ids=str
+)
+def test_a_step_is_captured_once_however_the_learning_rate_changes(chosen, monkeypatch):
+    captures, capture = [], CudaGraph._capture
+    monkeypatch.setattr(CudaGraph, "_capture", lambda *given: captures.append(None) or capture(*given))
+    falls = {"training__schedule": {"cosine": {"over": 4, "ramp": 2}}, "training__ema": 0.9}
+    specs = [member(seed=seed, training__optimizer=chosen, **falls) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
+    eager.graph = None
+    for _ in range(4):
+        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
+            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+    assert len(captures) == 1
+    torch.testing.assert_close(graph.optimizer.averages, eager.optimizer.averages, rtol=1e-2, atol=1e-3)
 
 
 def test_a_diverged_member_is_frozen_in_a_captured_step():

@@ -174,8 +174,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--keep-optimizer",
         choices=("yes", "no"),
         default="yes",
-        help="keep the optimizer's state, twice the size of the weights, with which a longer training goes on from a "
-        "finished one (default: yes)",
+        help="keep the optimizer's state (of Adam twice the size of the weights), with which a longer training goes on "
+        "from a finished one (default: yes)",
     )
     parser.add_argument(
         "--tensorboard",

@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis.caveats import not_canonical
 from analysis.columns import expected, inference_model, setting_fields
+from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
@@ -32,6 +33,7 @@ from hvae_spec.spec.fields import (
     ReadIf,
     SameAs,
     SpecField,
+    fact,
     paths_affecting,
 )
 
@@ -269,7 +271,12 @@ def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     is_own = where is not None and item.fact(BeforeFineTuning) is None
     if where and is_own and (members.reindex(columns=list(where.values)) == pd.Series(where.values)).all(axis=None):
         return True
-    if other is not None and members[other.column].notna().any() and not is_fine_tuned(members).any():
+    if other is not None and not is_fine_tuned(members).any():
+        beside = members[other.column].dropna()
+        if any(map(other.condition, beside.unique())):
+            return True
+    if any(fact(info, OneOf) for info in item.infos[:-1]) and members[item.column].isna().all():
+        # A setting of another choice than the members', which has a column of its own.
         return True
     if read is None:
         return False

@@ -40,3 +40,11 @@ class Linear(nn.Module):
         """Shape, for `print(model)`."""
         members, outputs, inputs = self.weight.shape
         return f"members={members}, {inputs} -> {outputs}, bias={self.bias is not None}"
+
+
+def are_matrices(model: nn.Module) -> list[bool]:
+    """Which of a model's parameters, in their order, are matrices of linear maps: all but biases, and scales and shifts
+    of a normalization. They are what weight decay is for.
+    """
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, Linear)}
+    return [id(parameter) in matrices for parameter in model.parameters()]

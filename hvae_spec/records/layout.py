@@ -10,7 +10,8 @@ A results folder holds
         units.jsonl                one line per point of that curve: KL of every unit and its standard error
         training.json              what became of the training; written last
         weights.safetensors        the trained parameters
-        optimizer.safetensors      the optimizer's state, with which a longer training goes on
+        optimizer.safetensors      the optimizer's state, with which a longer training goes on; with `training.ema`, of
+                                   which weights.safetensors holds the averages, also the weights themselves, `raw`
         statistics.safetensors     batch-norm statistics that a user's own weights were saved with (`Model.save`)
         failure.txt                the traceback, if its pack failed
         evaluations/<digest>/      one folder per evaluation of it

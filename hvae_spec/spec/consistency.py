@@ -181,6 +181,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
     first = training.first_phase
     if first is not None:
         yield from _objective_problems(model.depth, first, first.epochs, ("training", "first_phase"), "the first phase")
+    yield from _optimizer_problems(training)
     yield from _learning_rate_problems(training)
     yield from _stopping_problems(member)
     if model.batch_norm and not ESTIMATORS[objective.estimator].for_batch_norm:
@@ -330,9 +331,17 @@ def _stopping_problems(member: MemberSpec) -> Iterator[Inconsistency]:
             )
 
 
+def _optimizer_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
+    """Settings of the optimizer that contradict each other."""
+    chosen = training.optimizer
+    if found := chosen.settings.contradiction():
+        path = ("training", "optimizer", chosen.choice, *found.path)
+        yield Inconsistency(path, found.message, found.remedy, ("training.optimizer",))
+
+
 def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
-    """Two ways at once to set the learning rate, a schedule that training is too short for, and a learning rate that is
-    annealed until float32 takes it for 0, so that the rest of the training does nothing.
+    """Two ways at once to set the learning rate, a schedule that training is too short for, and a learning rate that
+    falls until float32 takes it for 0, so that the rest of the training does nothing.
     """
     decay, lr, chosen = training.lr_decay, training.optimizer.settings.lr, training.schedule
     if chosen is not None and decay is not None:
@@ -350,17 +359,17 @@ def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
             never.remedy,
             ("training.schedule", "training.epochs"),
         )
-    if decay is None or decay.factor == 1:
         return
-    # Of logarithms, as the rate itself may be too small for float64.
-    times = int(math.log(SMALLEST / lr) / math.log(decay.factor))
-    last = decay.every * (times + 1)
-    if training.epochs > last:
+    section, path = (decay, "lr_decay") if chosen is None else (chosen, "schedule")
+    last = None if section is None else section.vanishes(lr)
+    if last is not None and training.epochs > last:
         yield Inconsistency(
-            ("training", "lr_decay"),
+            ("training", path),
             f"the learning rate is below {SMALLEST:.9g} after epoch {last}, where float32 loses it",
-            f"a factor nearer 1, fewer multiplications, or at most {last} epochs",
-            ("training.optimizer", "training.lr_decay", "training.epochs"),
+            f"a factor nearer 1, fewer multiplications, or at most {last} epochs"
+            if chosen is None
+            else f"a slower fall, one that ends above 0, or at most {last} epochs",
+            ("training.optimizer", f"training.{path}", "training.epochs"),
         )
 
 

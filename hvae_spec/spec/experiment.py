@@ -18,6 +18,7 @@ from hvae_spec.spec.choice import Either
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.schedule import LearningRateDecay, StepSection
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
 from hvae_spec.spec.fields import (
@@ -278,7 +279,8 @@ def _affecting(*parts: Part) -> frozenset[Loc]:
 
 def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
     """What `MemberSpec.content` describes, with the fields at some paths as if they had their defaults."""
-    if member.training.schedule is not None:
+    member = _with_short_schedule(member)
+    if member.training.schedule is not None and not member.training.schedule.multiplies:
         # Nothing but a first phase reads the optimizer's learning rate, and all that follows depends on the phase.
         rate = {("training", "optimizer", member.training.optimizer.choice, "lr")}
         without = without | rate if member.training.first_phase is None else without - rate
@@ -289,6 +291,16 @@ def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
         _pop(content, path)
     _drop_idle(neutral, content)
     return content
+
+
+def _with_short_schedule(member: MemberSpec) -> MemberSpec:
+    """The member with `lr_decay` in place of the schedule that it is short for."""
+    chosen = member.training.schedule
+    if not isinstance(chosen, StepSection) or chosen.step.ramp > 1:  # a ramp of one epoch is none
+        return member
+    short = LearningRateDecay(factor=chosen.step.factor, every=chosen.step.every)
+    training = member.training.model_copy(update={"lr_decay": short, "schedule": None})
+    return member.model_copy(update={"training": training})
 
 
 def _neutral(section: Section, without: frozenset[Loc], above: Loc) -> Section:

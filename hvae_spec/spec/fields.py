@@ -42,6 +42,9 @@ class Affects:
 class PerMember:
     """Members of one pack may differ in the field: a pack applies it member by member."""
 
+    null_apart: bool = False
+    """Whether members for which it is null are in packs of their own, as their steps do less."""
+
 
 @dataclass(frozen=True)
 class DecidesStopping:
@@ -166,6 +169,15 @@ class Paper:
 
 
 @dataclass(frozen=True)
+class ChoiceColumn:
+    """The column of `frames.members` with the name of the choice that the field holds; its settings have their own."""
+
+    column: Column
+    paper: Paper
+    """What the paper chooses."""
+
+
+@dataclass(frozen=True)
 class BeforeFineTuning:
     """A section describes the training before fine-tuning: the paper's settings in it are those of plain training."""
 
@@ -198,9 +210,12 @@ class ReadIf:
 
 @dataclass(frozen=True)
 class IdleBeside:
-    """Nothing but a first phase reads the field of a member for which this other column has a value."""
+    """Nothing but a first phase reads the field of a member for which this other column has a value of which this is
+    true.
+    """
 
     column: str
+    condition: Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
@@ -217,14 +232,29 @@ class SpecField:
     path: Path
     infos: tuple[FieldInfo, ...]
     """What pydantic holds of the sections from the root to the field, the field's own last."""
+    is_name: bool = False
+    """Whether it is but the name of the choice that the field holds (`ChoiceColumn`)."""
 
     @property
     def dotted(self) -> str:
         """The path as the YAML writes it: `model.layers.units`."""
         return ".".join(self.path)
 
+    @property
+    def papers_choice(self) -> str | None:
+        """What the paper chooses in the place of the choice whose setting the field is; None if it is no setting of
+        another one.
+        """
+        inner = zip(self.infos[:-1], self.path[1:], strict=True)
+        chosen = ((fact(info, ChoiceColumn), name) for info, name in inner)
+        return next((one.paper.value for one, name in chosen if one and one.paper.value != name), None)
+
     def fact(self, kind: type[Fact]) -> Fact | None:
-        """The fact of a kind that holds for the field: the outermost that it or a section around it states."""
+        """The fact of a kind that holds for the field: the outermost that it or a section around it states. Of the
+        paper and of its authors' code none holds for a setting of another choice than the paper's.
+        """
+        if kind in (Paper, AuthorsCode) and self.papers_choice:
+            return None
         return next((stated for info in self.infos if (stated := fact(info, kind)) is not None), None)
 
     @cached_property
@@ -276,11 +306,18 @@ def fields(model: type[BaseModel]) -> Iterator[SpecField]:
 
 
 def settings(model: type[BaseModel]) -> Iterator[SpecField]:
-    """Every field that holds a value of its own: those without sections in them, and those that are one column."""
+    """Every field that holds a value of its own: those without sections in them, those that are one column, and the
+    names of choices that have a column.
+    """
     whole: set[Path] = set()
     for item in fields(model):
         if any(item.path[:length] in whole for length in range(len(item.path))):
             continue
+        chosen = fact(item.infos[-1], ChoiceColumn)
+        if chosen is not None:
+            named = FieldInfo(annotation=str, default=item.infos[-1].get_default().choice)
+            named.metadata = [chosen.column, chosen.paper]
+            yield SpecField(item.path, (*item.infos[:-1], named), is_name=True)
         if fact(item.infos[-1], Column) or fact(item.infos[-1], NoColumn):
             whole.add(item.path)
             yield item

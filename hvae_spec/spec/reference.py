@@ -68,7 +68,7 @@ def rows() -> list[FieldRow]:
     """One row per field of a spec file, in the order of the sections; a section stands before what is in it."""
     schema = Experiment.model_json_schema()
     of_members = {item.path for item in fields(MemberSpec)}
-    values = {item.path for item in settings(Experiment)}
+    values = {item.path: item for item in settings(Experiment)}
     found = []
     for item in fields(Experiment):
         is_members, is_value = item.path in of_members, item.path in values
@@ -79,7 +79,7 @@ def rows() -> list[FieldRow]:
                 type=_type(schema, _node(schema, item.path)),
                 default=_default(item),
                 description=" ".join((item.infos[-1].description or "").split()),
-                paper=_paper(item) if is_members and is_value else "",
+                paper=_paper(values[item.path]) if is_members and is_value else "",
                 authors=_authors(item) if is_value else "",
                 affects=(affects.part if affects else "trajectory") if is_members else "",
                 per_member=item.fact(PerMember) is not None,
@@ -110,6 +110,8 @@ def _paper(item: SpecField) -> str:
         return ""
     if item.fact(BeforeFineTuning):
         return "as in plain training"
+    if item.papers_choice:
+        return f"{_quoted(item.papers_choice)} instead"
     paper = item.fact(Paper)
     if paper is None:
         return NOT_STATED

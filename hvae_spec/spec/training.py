@@ -2,16 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
-
-from hvae_spec.spec.base import Count, InFloat64, Positive, SpecModel
+from hvae_spec.spec.base import Count, Fraction, Positive, SpecModel
 from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Adam, AdamSection, OptimizerSection
-from hvae_spec.spec.choices.schedule import SCHEDULES, ScheduleSection
+from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateDecay, ScheduleSection
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
     BeforeFineTuning,
+    ChoiceColumn,
     Column,
     ColumnPrefix,
     NoStepCost,
@@ -43,28 +42,10 @@ BURDAS_STAGES = {
 """Burda et al.'s schedule: 3^i epochs at 1e-3 * 10^(-i/7), i = 0 ... 7, which their code rounds as it stands here."""
 
 
-Optimizer = Annotated[OptimizerSection, OneOf(OPTIMIZERS)]
+Optimizer = Annotated[
+    OptimizerSection, OneOf(OPTIMIZERS), ChoiceColumn(Column("optimizer"), Paper("adam", "Sec. 3", iwae="adam"))
+]
 Schedule = Annotated[ScheduleSection | None, OneOf(SCHEDULES, or_null=True)]
-
-
-class LearningRateDecay(SpecModel):
-    """The learning rate is multiplied by `factor` every so many epochs (Table 1: 0.75 every 200)."""
-
-    factor: Annotated[
-        float,
-        Strict(),
-        Field(gt=0, le=1),
-        InFloat64("the learning rate that it leads to is what must count"),
-        Column("lr_decay_factor", "learning rate decay factor"),
-        Paper(None, "Table 1", fine_tuning=0.75, iwae=None),
-    ]
-    """What the learning rate is multiplied by."""
-    every: Annotated[
-        Count,
-        Column("lr_decay_every", "learning rate decay every"),
-        Paper(None, "Table 1", fine_tuning=200, iwae=None),
-    ]
-    """Epochs between multiplications."""
 
 
 class EarlyStopping(SpecModel):
@@ -95,20 +76,31 @@ class TrainingSpec(SpecModel):
     batch_size: Annotated[Count, ShortName("batch"), Paper(256, "Sec. 3", iwae=20)] = 256
     """Images in a step."""
     optimizer: Optimizer = AdamSection(adam=Adam())
-    """The optimizer: `{adam: {lr: 1e-3}}`."""
-    lr_decay: Annotated[LearningRateDecay | None, Affects("schedule"), NUMBER] = None
-    """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
+    """The optimizer: `{adam: {lr: 1e-3}}`, `{adamw: {lr: 1e-3, weight_decay: 0.01}}` or
+    `{sgd: {lr: 1e-2, momentum: 0.9}}`."""
+    lr_decay: Annotated[LearningRateDecay | None, Affects("schedule"), PerMember(), NUMBER] = None
+    """Annealing of the learning rate, short for `schedule: {step: ...}` without a ramp: `{factor: 0.75, every: 200}`.
+    Null: it is constant."""
     schedule: Annotated[
         Schedule,
         Affects("schedule"),
+        PerMember(),
         NUMBER,
         Column("schedule", "learning rate schedule"),
         Paper(None, "Sec. 3", iwae=BURDAS_STAGES),
     ] = None
-    """The learning rate of every epoch, in place of the optimizer's `lr`, which only a `first_phase` reads beside it:
-    `{stages: [{epochs: 1, lr: 1e-3}, {epochs: 3, lr: 5e-4}]}`. The last stage goes on to the end of training; a stage
-    that would begin later is refused. Null: the optimizer's `lr`, annealed by `lr_decay`, which cannot stand beside a
-    schedule."""
+    """The learning rate of every epoch. Most schedules multiply the optimizer's `lr`: `{cosine: {over: 400, ramp: 5}}`,
+    `{linear: {over: 400, to: 0.1}}`, `{step: {factor: 0.75, every: 200}}`. Stages take its place, and only a
+    `first_phase` reads it beside them: `{stages: [{epochs: 1, lr: 1e-3}, {epochs: 3, lr: 5e-4}]}`; the last stage goes
+    on to the end of training, and one that would begin later is refused. Null: the optimizer's `lr`, annealed by
+    `lr_decay`, which cannot stand beside a schedule."""
+    ema: Annotated[Fraction | None, PerMember(null_apart=True), Column("ema", "EMA of the weights")] = None
+    """Exponential moving average of the weights (Polyak & Juditsky, 1992; Kingma & Ba, 2014, Sec. 7.2; as in Child,
+    2021): average = ema average + (1 - ema) w after every step, from the weights that training starts with, of
+    which it holds a share of ema^n after n steps: `0.999`. The average is what is evaluated, along the way and at the
+    end, what early stopping judges and keeps, what the record's weights are, and what a first phase hands on. Training
+    itself knows nothing of it: a longer one goes on from the weights that are not averaged, which are kept with the
+    optimizer's state. Null: none, and the last weights are all of this."""
     first_phase: Annotated[
         FirstPhase | None, Affects("trajectory"), LATER, ColumnPrefix("first_phase_"), BeforeFineTuning()
     ] = None
@@ -132,3 +124,10 @@ class TrainingSpec(SpecModel):
     """`torch.set_float32_matmul_precision` of training; evaluations are in float32 always. `highest` is float32 on
     every device. `high` allows TF32 on a GPU. `medium` allows bfloat16, and chooses oneDNN's kernels on a CPU, which
     are faster on some CPUs and slower on others."""
+
+    @property
+    def numbers_per_parameter(self) -> int:
+        """Numbers in memory for every parameter of a member in training: itself, its gradient as autograd and as the
+        optimizer hold it, what the optimizer keeps, and its average if there is one.
+        """
+        return 3 + OPTIMIZERS[self.optimizer.choice].numbers_per_parameter + (self.ema is not None)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import CheckpointError, as_machine_error
 from hvae_spec.records.files import write_atomically
 from hvae_spec.records.result import CheckpointHeader, CurveDigests, Segment, TrainingResult, fault_of
-from hvae_spec.training.optimizer import state_of
+from hvae_spec.training.optimizer import AVERAGES, ROWS, state_of
 from hvae_spec.training.trainer import Trainer
 
 HEADER, DIGEST = "pack", "sha256"
@@ -169,7 +169,8 @@ def cut_checkpoint(path: Path, target: Path, trainings: Sequence[str]) -> None:
     if going_on:
         part = state_of(state, [in_step.index(places[new]) for new in going_on])
     else:  # all are frozen already, and nothing is read but what early stopping keeps
-        part, going_on = {"rows": state["rows"][:1].repeat(len(places), 1)}, list(range(len(places)))
+        part = {name: state[name][:1].repeat(len(places), 1) for name in (ROWS, AVERAGES) if name in state}
+        going_on = list(range(len(places)))
     part |= {f"{BEST}/{new}": best[old] for new, old in enumerate(places) if old in best}
     changes = {
         "trainings": list(trainings),

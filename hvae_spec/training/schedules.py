@@ -4,12 +4,20 @@ Two members of one trajectory take the same steps as long as their schedules agr
 on from the shorter one.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from hvae_spec.registry import Registry
-from hvae_spec.spec.choices.schedule import Stages
+from hvae_spec.spec.choices.schedule import (
+    CosineSection,
+    Fall,
+    LearningRateDecay,
+    LinearSection,
+    Stages,
+    StepSection,
+)
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
@@ -90,18 +98,19 @@ def warm_up(epoch: int, epochs_to_one: float) -> float:
 
 
 def learning_rate(training: TrainingSpec, epoch: int) -> float:
-    """The learning rate of an epoch (counted from 1): that of the schedule, or the optimizer's, multiplied by the
-    decay's factor every so many epochs.
+    """The learning rate of an epoch (counted from 1): that of the schedule, or the optimizer's, multiplied by what the
+    schedule or `lr_decay` says.
     """
-    if training.schedule is not None:
-        return SCHEDULES[training.schedule.choice](training.schedule, epoch)
-    decay = training.lr_decay
-    times = 0 if decay is None else (epoch - 1) // decay.every
-    return training.optimizer.settings.lr * (1.0 if decay is None else decay.factor**times)
+    lr, chosen = training.optimizer.settings.lr, training.schedule
+    if chosen is not None:
+        value = SCHEDULES[chosen.choice](chosen, epoch)
+        return lr * value if chosen.multiplies else value
+    return lr if training.lr_decay is None else lr * decay(training.lr_decay, epoch)
 
 
 SCHEDULES: Registry[Callable[..., float]] = Registry("schedule of the learning rate")
-"""Functions of a schedule's section and an epoch, counted from 1, that give the learning rate."""
+"""Functions of a schedule's section and an epoch, counted from 1, that give the learning rate, or for a section that
+`multiplies` what the optimizer's is multiplied by."""
 
 
 @SCHEDULES.register("stages")
@@ -115,6 +124,57 @@ def stages(section: Stages, epoch: int) -> float:
     """
     rates = zip(section.stages, section.ends, strict=True)
     return next((stage.lr for stage, end in rates if epoch <= end), section.stages[-1].lr)
+
+
+def decay(section: LearningRateDecay, epoch: int) -> float:
+    """What `lr_decay` multiplies the learning rate by."""
+    return float(section.factor ** ((epoch - 1) // section.every))
+
+
+def ramp(epochs: int, epoch: int) -> float:
+    """What a start ramp of so many epochs multiplies by: 1 from its last epoch on."""
+    return min(1.0, epoch / max(1, epochs))
+
+
+def fallen(section: Fall, epoch: int) -> float:
+    """How much of its fall a schedule has behind it, after its ramp: 0 to 1."""
+    return min(1.0, max(0, epoch - 1 - section.ramp) / (section.over - section.ramp))
+
+
+@SCHEDULES.register("step")
+def step(section: StepSection, epoch: int) -> float:
+    """`lr_decay` with a start ramp.
+
+    >>> from hvae_spec.spec.choices.schedule import Step
+    >>> section = StepSection(step=Step(factor=0.5, every=3, ramp=2))
+    >>> [step(section, epoch) for epoch in (1, 2, 3, 4, 7)]
+    [0.5, 1.0, 1.0, 0.5, 0.25]
+    """
+    return ramp(section.step.ramp, epoch) * decay(section.step, epoch)
+
+
+@SCHEDULES.register("cosine")
+def cosine(section: CosineSection, epoch: int) -> float:
+    """Half a cosine after a start ramp.
+
+    >>> section = CosineSection(cosine=Fall(over=6, to=0.2, ramp=2))
+    >>> [round(cosine(section, epoch), 6) for epoch in (1, 2, 3, 5, 7, 100)]
+    [0.5, 1.0, 1.0, 0.6, 0.2, 0.2]
+    """
+    fall = section.cosine
+    return ramp(fall.ramp, epoch) * (fall.to + (1 - fall.to) * (1 + math.cos(math.pi * fallen(fall, epoch))) / 2)
+
+
+@SCHEDULES.register("linear")
+def linear(section: LinearSection, epoch: int) -> float:
+    """A straight line after a start ramp.
+
+    >>> section = LinearSection(linear=Fall(over=6, to=0.2, ramp=2))
+    >>> [round(linear(section, epoch), 6) for epoch in (1, 2, 3, 4, 7, 100)]
+    [0.5, 1.0, 1.0, 0.8, 0.2, 0.2]
+    """
+    fall = section.linear
+    return ramp(fall.ramp, epoch) * (fall.to + (1 - fall.to) * (1 - fallen(fall, epoch)))
 
 
 def samples(objective: ObjectiveSpec, epoch: int) -> tuple[int, int]:

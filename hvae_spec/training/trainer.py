@@ -16,12 +16,13 @@ from hvae_spec.backend.gpu import in_one_kernel
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.linear import are_matrices
 from hvae_spec.nn.objective import Objective, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
 from hvae_spec.records.result import FORMAT, Divergence, EpochRow, Stopping
 from hvae_spec.spec.experiment import MemberSpec
-from hvae_spec.training.optimizer import OPTIMIZER, PackOptimizer, state_of
+from hvae_spec.training.optimizer import PackOptimizer, state_of, state_with
 from hvae_spec.training.schedules import samples, schedule
 
 Watched = Callable[..., tuple[Tensor, Tensor]]
@@ -66,7 +67,7 @@ class Trainer:
         self.divergences: list[Divergence | None] = [None] * len(self.specs)
         self.stopping = [Stopping()] * len(self.specs)
         self.best: dict[int, Tensor] = {}
-        """With early stopping, the best parameters of every member so far [P], by its index."""
+        """With early stopping, the best weights of every member so far [P], by its index."""
         depth = specs[0].model.depth
         kls = [f"KL of z_{layer}" for layer in range(1, depth + 1)]
         self.quantities = [*kls, "log p(x|z_1)", "bound", "bound at beta = 1", "gradient"]
@@ -80,7 +81,7 @@ class Trainer:
         self.objective = compiler.objective([spec.objective for spec in specs], self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())
-        self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters)
+        self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters, are_matrices(self.model))
         self.compiled = self.compile() if self.is_to_compile else None
         self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
 
@@ -100,29 +101,35 @@ class Trainer:
 
     def watch(self, m: int, bound: float) -> None:
         """Early stopping after an evaluation of the member with index m, which counts from the end of warm-up on: keep
-        its parameters if its validation bound at beta = 1 is the best so far, and stop it if its patience is over.
+        its weights if its validation bound at beta = 1 is the best so far, and stop it if its patience is over.
         """
         settings = self.specs[m].training.early_stopping
         if settings is None or self.epoch < self.specs[m].objective.warm_epoch:
             return
         self.stopping[m] = self.stopping[m].after(self.epoch, bound, settings.patience)
         if self.stopping[m].best_epoch == self.epoch:
-            self.best[m] = self.optimizer.rows[self.in_step.index(m)].clone()
+            self.best[m] = self.optimizer.weights(self.in_step.index(m)).clone()
 
     def single(self, m: int) -> Hierarchy:
-        """The member with index m, which is in the step, as a model of its own that shares its memory."""
-        return compiler.select(self.model, self.specs[m].model, self.in_step.index(m))
+        """The member with index m, which is in the step, as a model of its own that shares its memory; where weights
+        are averaged, the memory of the averages.
+        """
+        place = self.in_step.index(m)
+        single = compiler.select(self.model, self.specs[m].model, place)
+        kept = self.optimizer.as_parameters(self.optimizer.weights(place)[None])
+        by_parameter = dict(zip(map(id, self.parameters), kept, strict=True))
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            single.get_parameter(name).data = by_parameter[id(parameter)]
+        return single
 
     def weights(self, m: int) -> Arrays:
-        """What the record of the member with index m keeps as its parameters: the best ones with early stopping, else
-        the last.
+        """What the record of the member with index m keeps as its parameters, averaged or not: the best ones with early
+        stopping, else the last.
         """
-        if m not in self.best:
-            return compiler.parameters_of(self.model, self.in_step.index(m))
+        row = self.best[m] if m in self.best else self.optimizer.weights(self.in_step.index(m))
         names = [name for name, _ in self.model.named_parameters()]
-        parts = self.best[m].split([parameter[0].numel() for parameter in self.parameters])
-        shaped = (part.view(1, *own.shape[1:]) for part, own in zip(parts, self.parameters, strict=True))
-        return {name: part.cpu().numpy().copy() for name, part in zip(names, shaped, strict=True)}
+        parts = self.optimizer.as_parameters(row[None])
+        return {name: part.cpu().numpy().copy() for name, part in zip(names, parts, strict=True)}
 
     @torch.no_grad()
     def start_from(self, weights: Sequence[Arrays]) -> None:
@@ -135,6 +142,7 @@ class Trainer:
         names = [name for name, _ in self.model.named_parameters()]
         joined = {name: torch.cat([torch.from_numpy(single[name]) for single in weights]) for name in names}
         self.model.load_state_dict(joined, strict=False)
+        self.optimizer.average_from_here()
 
     @torch.no_grad()
     def extend(self, epoch: int, weights: Sequence[Arrays], optimizer: Sequence[Arrays]) -> None:
@@ -143,19 +151,15 @@ class Trainer:
         Args:
             epoch: the epochs that these have.
             weights: of one model (M = 1) per member.
-            optimizer: its optimizer's state, one per member.
+            optimizer: its optimizer's state and, where the weights are averaged, those that are not; one per member.
 
         Raises:
             KeyError, RuntimeError, ValueError: they are those of another shape.
 
         """
         self.start_from(weights)
-        states = {
-            f"{OPTIMIZER}/{m}/{name}": torch.from_numpy(value)
-            for m, own in enumerate(optimizer)
-            for name, value in own.items()
-        }
-        self.optimizer.restore({"rows": self.optimizer.rows.clone(), **states})
+        states = [{name: torch.from_numpy(value) for name, value in own.items()} for own in optimizer]
+        self.optimizer.restore(state_with(self.optimizer.rows.clone(), states))
         self.epoch = epoch
 
     def samples(self, epoch: int) -> tuple[int, int]:
@@ -200,7 +204,7 @@ class Trainer:
         noise = self.streams.normal(mc_samples * iw_samples * x.shape[1] * sum(self.model.units))
         if self.graph is None:
             return self.update(x, noise, beta, iw_samples)
-        return self.graph(x, noise, beta, iw_samples, key=(*self.frozen, *self.optimizer.learning_rates))
+        return self.graph(x, noise, beta, iw_samples, key=tuple(self.frozen))
 
     def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
         """The step on given noise: a function of tensors alone, so that it can be captured."""

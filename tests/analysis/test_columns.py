@@ -44,37 +44,37 @@ class Momentum(OptimizerSettings):
 class MomentumSection(OptimizerSection):
     """Gradient descent with momentum, by name."""
 
-    sgd: Momentum
+    momentum: Momentum
     """It and its settings."""
 
 
 @pytest.fixture
-def sgd():
+def momentum():
     """An optimizer of a user's own, which joins after all columns have been asked for, for the time of a test."""
-    assert "optimizer_sgd_momentum" not in {*columns.setting_fields(), *columns.sharing(), *run_info.listed()}
-    OPTIMIZERS.add("sgd", Optimizer(MomentumSection(sgd=Momentum()), numbers_per_parameter=1))
+    assert "optimizer_momentum_momentum" not in {*columns.setting_fields(), *columns.sharing(), *run_info.listed()}
+    OPTIMIZERS.add("momentum", Optimizer(MomentumSection(momentum=Momentum()), numbers_per_parameter=1))
     yield
-    del OPTIMIZERS._items["sgd"]
+    del OPTIMIZERS._items["momentum"]
     for forget in registry._FORGET:
         forget()
 
 
-@pytest.mark.usefixtures("sgd")
+@pytest.mark.usefixtures("momentum")
 def test_the_settings_of_a_choice_that_joins_later_have_columns_rows_and_marks(results, small_spec):
-    optimizer = "Prob. ladder+BN+WU: {training.optimizer: {sgd: {lr: 0.1, momentum: 0.5}}}"
+    optimizer = "Prob. ladder+BN+WU: {training.optimizer: {momentum: {lr: 0.1, momentum: 0.5}}}"
     results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", optimizer), with_curves=False)
     found = analysis.load(results.root)
     members = found.members[found.members["variant"] == "Prob. ladder+BN+WU"]
-    assert set(members["optimizer_sgd_momentum"]) == {0.5}
+    assert set(members["optimizer_momentum_momentum"]) == {0.5}
     # The learning rate is that of whichever optimizer there is.
     assert set(members["learning_rate"]) == {0.1}
     assert members["background"].nunique() == 1
     heading, *rows = run_info.variant_settings(found)
-    place = heading.index("optimizer sgd momentum")
+    place = heading.index("optimizer momentum momentum")
     assert {row[0]: row[place] for row in rows} == {"VAE+BN+WU": "none", "Prob. ladder+BN+WU": "0.5"}
     differences = published.unlike(members.assign(dataset="mnist"), "Prob. ladder+BN+WU")
     assert "learning rate 0.1 (0.001)" in differences
-    assert any("optimizer sgd momentum 0.5" in difference for difference in differences)
+    assert any("optimizer momentum momentum 0.5" in difference for difference in differences)
 
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))

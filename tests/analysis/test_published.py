@@ -243,6 +243,27 @@ def test_another_model_is_told(results):
             "learning rate schedule stages [epochs 1, lr 0.1] (none)",
         ),
         (
+            "mnist",
+            ("{adam: {lr: 0.001}}", "{sgd: {lr: 0.001, weight_decay: 0.1}}"),
+            "optimizer sgd (adam); "
+            "settings that the paper leaves open: weight decay 0.1, sgd momentum 0.9, sgd nesterov no",
+        ),
+        (
+            "norb",
+            ("{adam: {lr: 0.002}}", "{adamw: {lr: 0.002}}"),
+            "optimizer adamw (adam); settings that the paper leaves open: weight decay 0.01",
+        ),
+        (
+            "mnist",
+            ("training: {", "training: {ema: 0.999, "),
+            "settings that the paper leaves open: EMA of the weights 0.999",
+        ),
+        (
+            "norb",
+            ("0.002}}}", "0.1}}, schedule: {linear: {over: 4000}}}"),
+            "learning rate 0.1 (0.002); learning rate schedule linear over 4000, to 0.0, ramp 0 (none)",
+        ),
+        (
             "norb",
             ("0.002}}}", "0.3}}, schedule: {stages: [{epochs: 1, lr: 0.1}]}}"),
             "learning rate schedule stages [epochs 1, lr 0.1] (none)",

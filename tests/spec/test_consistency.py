@@ -13,6 +13,10 @@ def grid(*lines: str) -> str:
     return SMALL + "grid:\n" + "".join(f"  {line}\n" for line in lines)
 
 
+def scheduled(schedule: str) -> str:
+    return edited(("epochs: 20", f"epochs: 20, schedule: {schedule}"))
+
+
 STOPPING = "epochs: 20, early_stopping: {patience: 2}"
 
 
@@ -154,6 +158,53 @@ PAIRS = [
                 "epochs: 20, schedule: {stages: [{epochs: 5, lr: 1}, {epochs: 14, lr: 1}, {epochs: 9, lr: 2}]}",
             )
         ),
+    ),
+    *(
+        (scheduled(faulty), value, message, scheduled(right))
+        for faulty, value, message, right in (
+            (
+                "{cosine: {over: 40, ramp: 21}}",
+                "21}",
+                "a ramp of 21 epochs is longer than training (20 epochs): the learning rate would never reach the",
+                "{cosine: {over: 40, ramp: 20}}",
+            ),
+            (
+                "{step: {factor: 0.5, every: 1, ramp: 21}}",
+                "21}",
+                "a ramp of 21 epochs is longer than training (20 epochs)",
+                "{step: {factor: 0.5, every: 1, ramp: 20}}",
+            ),
+            (
+                "{linear: {over: 5, to: 0.5, ramp: 5}}",
+                "5, to",
+                "a ramp of 5 epochs leaves none of the 5 epochs for the learning rate to fall in",
+                "{linear: {over: 6, to: 0.5, ramp: 5}}",
+            ),
+            (
+                "{cosine: {over: 19}}",
+                "{cosine",
+                "the learning rate is below 1.1754944e-38 after epoch 19, where float32 loses it",
+                "{cosine: {over: 20}}",
+            ),
+            (
+                "{linear: {over: 19, to: 1e-300}}",
+                "{linear",
+                "the learning rate is below 1.1754944e-38 after epoch 19, where float32 loses it",
+                "{linear: {over: 19, to: 1e-3}}",
+            ),
+            (
+                "{step: {factor: 1e-9, every: 4}}",
+                "{step",
+                "the learning rate is below 1.1754944e-38 after epoch 16, where float32 loses it",
+                "{step: {factor: 1e-9, every: 5}}",
+            ),
+        )
+    ),
+    (
+        edited(("epochs: 20", "epochs: 20, optimizer: {sgd: {nesterov: true, momentum: 0}}")),
+        "true",
+        "Nesterov's momentum without momentum: it is 0",
+        edited(("epochs: 20", "epochs: 20, optimizer: {sgd: {nesterov: true, momentum: 0.1}}")),
     ),
     (
         edited(("model:", "model:\n  batch_norm: true"), ("batch_size: 32", "batch_size: 1")),

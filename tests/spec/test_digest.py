@@ -93,7 +93,9 @@ DIFFERENT = [
     "objective.warm_up=3", "objective.mc_samples=2", "objective.iw_samples=2", "training.epochs=21",
     "training.batch_size=33", "training.optimizer.adam.lr=2e-3", "training.optimizer.adam.beta1=0.8",
     "training.optimizer.adam.beta2=0.99", "training.optimizer.adam.eps=1e-4", "training.clip_norm=4",
-    "training.schedule={stages: [{epochs: 1, lr: 1e-3}]}", "model.mean_clip=1e-5",
+    "training.schedule={stages: [{epochs: 1, lr: 1e-3}]}", "model.mean_clip=1e-5", "training.ema=0.999",
+    "training.optimizer={adamw: {}}", "training.optimizer={sgd: {}}", "training.schedule={cosine: {over: 20}}",
+    "training.schedule={linear: {over: 20}}", "training.schedule={step: {factor: 0.5, every: 3}}",
     "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
     "evaluation.ais={}", "evaluation.ais={steps: 7}",
     "grid.seeds=[1]",
@@ -179,6 +181,24 @@ def test_beside_a_schedule_the_optimizers_learning_rate_is_idle_unless_a_first_p
     assert one.training != other.training
 
 
+def test_beside_a_schedule_that_multiplies_it_the_optimizers_learning_rate_counts(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    falling = "training.schedule={cosine: {over: 20}}"
+    one, other = settings_digests(path, [falling]), settings_digests(path, [falling, RATE])
+    assert one.trajectory == other.trajectory
+    assert one.training != other.training
+
+
+def test_a_schedule_of_steps_without_a_ramp_is_the_member_that_lr_decay_is_short_for(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    step = "training.schedule={{step: {{factor: 0.5, every: 3{}}}}}".format
+    short = settings_digests(path, ["training.lr_decay={factor: 0.5, every: 3}"])
+    assert [settings_digests(path, [step(ramp)]) for ramp in ("", ", ramp: 0", ", ramp: 1")] == [short] * 3
+    assert settings_digests(path, [step(", ramp: 2")]).training != short.training
+
+
 def test_ladder_and_vae_of_one_layer_are_one_model_and_of_two_are_not():
     variants = "variants: {V: {}, L: {model.inference: ladder}}"
     with pytest.raises(SpecError, match="'V' and 'L' resolve to the same model at depth 1"):
@@ -206,6 +226,11 @@ PARTS = [
     ("training.optimizer.adam.lr=2e-3", "schedule"),
     ("training.lr_decay={factor: 0.5, every: 3}", "schedule"),
     ("training.schedule={stages: [{epochs: 5, lr: 1e-3}]}", "schedule"),
+    ("training.schedule={cosine: {over: 20}}", "schedule"),
+    ("training.schedule={linear: {over: 20}}", "schedule"),
+    ("training.optimizer={sgd: {}}", "trajectory"),
+    ("training.optimizer={adamw: {}}", "trajectory"),
+    ("training.ema=0.99", "trajectory"),
     ("training.optimizer.adam.beta1=0.8", "trajectory"),
     ("training.batch_size=33", "trajectory"),
     ("model.batch_norm=true", "trajectory"),

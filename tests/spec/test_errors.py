@@ -22,7 +22,7 @@ def test_a_problem_reads_as_a_compiler_message():
         "<text>:7:12: unknown key 'epocs' in training",
         "    7 | training: {epocs: 20, batch_size: 32}",
         "      |            ^",
-        "      expected one of epochs, batch_size, optimizer, lr_decay, schedule, first_phase, early_stopping, "
+        "      expected one of epochs, batch_size, optimizer, lr_decay, schedule, ema, first_phase, early_stopping, "
         "clip_norm, clip_value, last_batch, matmul_precision",
         "      did you mean epochs?",
     ]

@@ -21,6 +21,15 @@ FIELDS = {
     "training.optimizer.adam.eps": 1e-8,
     "training.optimizer.adam.beta1": 0.9,
     "training.optimizer.adam.beta2": 0.999,
+    "training.optimizer.adamw.lr": 1e-3,
+    "training.optimizer.adamw.eps": 1e-8,
+    "training.optimizer.adamw.beta1": 0.9,
+    "training.optimizer.adamw.beta2": 0.999,
+    "training.optimizer.adamw.weight_decay": 0.01,
+    "training.optimizer.sgd.lr": 1e-3,
+    "training.optimizer.sgd.momentum": 0.9,
+    "training.optimizer.sgd.weight_decay": 0.01,
+    "training.ema": 0.999,
     "training.clip_norm": 4.0,
     "training.clip_value": 0.9,
     "model.batch_norm_eps": 1e-5,
@@ -35,6 +44,7 @@ FIELDS = {
 """Every field whose numbers end up in float32, and a value that does."""
 IN_NO_SECTION = "objective.free_bits.nats"
 """Another, which no axis can vary where its section is null."""
+BELOW_1 = ("beta1", "beta2", "momentum", "ema", "elbo_share")
 
 
 def schema_numbers(node, path="", seen=()):
@@ -55,8 +65,8 @@ def schema_numbers(node, path="", seen=()):
 def test_every_number_of_a_spec_is_tried_here():
     in_float64 = {
         *("training.lr_decay.factor", "data.own.range", "model.mean_clip", "grid.seeds.half_width"),
-        *("report.tolerance", "report.active_units_tolerance"),
-        "objective.warm_up.ramp",
+        *("report.tolerance", "report.active_units_tolerance", "training.schedule.step.factor"),
+        *("training.schedule.cosine.to", "training.schedule.linear.to", "objective.warm_up.ramp"),
     }
     tried = {*FIELDS, *in_float64, IN_NO_SECTION}
     of_first_phases = {path.replace("objective.", "training.first_phase.") for path in tried}
@@ -100,7 +110,7 @@ def test_a_number_that_vanishes_is_refused_with_the_smallest_that_counts(tmp_pat
     assert allowed == SMALLEST
 
 
-@pytest.mark.parametrize("path", [path for path in FIELDS if "adam.beta" not in path and "share" not in path])
+@pytest.mark.parametrize("path", [path for path in FIELDS if not path.endswith(BELOW_1)])
 def test_a_number_that_overflows_is_refused_with_the_largest(tmp_path, path):
     file = tmp_path / "a.yaml"
     file.write_text(SMALL)

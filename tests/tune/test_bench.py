@@ -4,15 +4,17 @@ import json
 from itertools import pairwise
 
 import pytest
+import torch
+from torch import nn
 
 from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.reading import read
 from hvae_spec.spec.choices.term import TERMS, Term
-from hvae_spec.spec.cost import mappings, training_macs
+from hvae_spec.spec.cost import mappings, parameters, training_macs
 from tests.members import member
 from tune.bench import __main__ as bench
-from tune.bench import comparison
+from tune.bench import baseline, comparison
 from tune.bench.floor import Floor, Matmul, step_matmuls
 from tune.plan.planner import shape
 
@@ -104,6 +106,44 @@ def test_an_objective_with_a_term_that_the_plain_program_lacks_is_not_compared(s
         comparison.step(member(), "cpu")
     assert bench.main([str(spec), "--no-ray", "--compile=never", "--device=cpu", "--threads=1", "--members=1"]) == 2
     assert "sparsity" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "numbers"),
+    [({"adam": {"beta1": 0.8, "eps": 1e-4}}, 7), ({"adamw": {"beta2": 0.9, "weight_decay": 0.5}}, 7),
+     ({"sgd": {"momentum": 0.5, "nesterov": True, "weight_decay": 0.5}}, 5)],
+    ids=["adam", "adamw", "sgd"],
+)  # fmt: skip
+def test_the_plain_program_and_the_floor_have_the_members_optimizer_and_average(optimizer, numbers, monkeypatch):
+    spec = member(training__optimizer=optimizer, training__ema=0.9)
+    seen, plain_step = [], comparison.plain_step
+
+    def step(model, chosen, *given, average, **more):
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        plain_step(model, chosen, *given, average=average, **more)
+        seen.append((before, model, chosen, average))
+
+    monkeypatch.setattr(comparison, "plain_step", step)
+    comparison.step(spec, "cpu")()
+    ((before, model, chosen, average),) = seen
+    ((name, settings),) = optimizer.items()
+    matrices, others = chosen.param_groups
+    assert type(chosen) is baseline.OPTIMIZERS[name]
+    assert {id(one) for one in matrices["params"]} == {
+        id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)
+    }
+    assert (matrices["weight_decay"], others["weight_decay"]) == (settings.get("weight_decay", 0), 0)
+    for key in ("momentum", "nesterov", "eps"):
+        assert matrices.get(key) == settings.get(key, matrices.get(key))
+    betas = tuple(settings.get(key, default) for key, default in (("beta1", 0.9), ("beta2", 0.999)))
+    assert matrices.get("betas", betas) == betas
+    for start, now, kept in zip(before, model.parameters(), average.module.parameters(), strict=True):
+        torch.testing.assert_close(kept, 0.9 * start + 0.1 * now)
+    # Read and written in a step: the parameter, what the optimizer keeps, and the average; the gradient is read.
+    floor = Floor("cpu", 1)
+    floor.kind, floor.bandwidth = "cuda", 1e9
+    monkeypatch.setattr(floor, "product_seconds", lambda product, precision: 0.0)
+    assert floor.step_ms(spec) == pytest.approx(1e-6 * 4 * (numbers + 2) * parameters(spec, 64))
 
 
 def test_rounding_is_no_worse_than_the_plain_models():

@@ -5,11 +5,13 @@ from itertools import pairwise
 import pytest
 import torch
 
+from hvae_spec.data.counts import image_counts
 from hvae_spec.spec.cost import parameters
 from tests.members import member
 from tune.measure import cache as measurement_cache
 from tune.measure import timing
 from tune.measure.cache import ShapeMeasurement, StepTime, load_measurement, measure, save_measurement, shape_name
+from tune.plan.forecast import _nominal_bytes
 from tune.plan.planner import shape
 
 
@@ -79,6 +81,8 @@ def test_what_changes_no_time_changes_no_key(cache, same):
         {"objective__iw_samples": 2},
         {"training__batch_size": 40},
         {"training__matmul_precision": "medium"},
+        {"training__optimizer": {"sgd": {}}},
+        {"training__ema": 0.9},
         {"data__redraw": "once"},
         {"data__train_images": 300},
         {"depth": 2},
@@ -187,6 +191,18 @@ def test_bytes_are_those_of_parameters_and_of_activations_by_the_image():
     assert small - 32 * an_image == pytest.approx(5 * 4 * parameters(member(), 64), rel=0.05)
     # At the least, the image and the outputs of all layers are kept: 64 pixels, and what follows them.
     assert an_image > 4 * (64 + 2 * (12 + 10 + 9 + 8 + 7))
+
+
+@pytest.mark.parametrize(
+    ("training", "more"), [({"sgd": {}}, -1), ({"adamw": {}}, 0), ({"adam": {}}, 0)], ids=["sgd", "adamw", "adam"]
+)
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_memory_knows_what_an_optimizer_keeps_and_averages(training, more, ema):
+    other = member(training__optimizer=training, training__ema=ema)
+    more = (more + (ema is not None)) * 4 * parameters(member(), 64)
+    assert timing.cpu_bytes(other)[1] - timing.cpu_bytes(member())[1] == more
+    counts = image_counts(member().data)
+    assert _nominal_bytes(other, counts, 3) - _nominal_bytes(member(), counts, 3) == 3 * more
 
 
 def test_sizes_that_do_not_fit_are_left_out(monkeypatch):

@@ -141,6 +141,8 @@ def test_members_that_go_on_from_different_epochs_share_no_pack(tmp_path):
 
 ANNEALED = "{{factor: 0.5, every: {}}}".format
 
+COSINE = "{{cosine: {{over: {}, ramp: 2}}}}".format
+
 
 def staged(*stages):
     return "{stages: [" + ", ".join(f"{{epochs: {epochs}, lr: {lr}}}" for epochs, lr in stages) + "]}"
@@ -162,6 +164,11 @@ def staged(*stages):
         ({"schedule": staged((5, 0.1), (3, 0.2))}, {"schedule": staged((5, 0.1), (15, 0.2), (1, 0.3))}, None),
         ({}, {"schedule": staged((19, 0.001), (5, 0.1))}, ("training.schedule", 20)),
         ({"lr_decay": ANNEALED(10)}, {"schedule": staged((10, 0.001), (10, 0.0005), (5, 0.1))}, None),
+        ({"lr_decay": ANNEALED(10)}, {"schedule": "{step: {factor: 0.5, every: 10}}"}, None),
+        # How long training is says nothing of how the learning rate falls.
+        ({"schedule": COSINE(30)}, {"schedule": COSINE(30)}, None),
+        ({"schedule": COSINE(30)}, {"schedule": COSINE(31)}, ("training.schedule", 4)),
+        ({}, {"schedule": COSINE(30)}, ("training.schedule", 1)),
         ({"sample_ramp": "true", "objective_samples": 20}, {"sample_ramp": "true", "objective_samples": 30}, None),
         ({"sample_ramp": "true", "objective_samples": 19}, {"sample_ramp": "true", "objective_samples": 30},
          ("objective.iw_samples", 20)),

@@ -43,9 +43,16 @@ def test_shape_ignores_what_a_pack_applies_member_by_member():
         {"objective__warm_up": 0},
         {"training__optimizer__adam__lr": 0.5},
         {"training__clip_norm": 1.0},
+        {"training__lr_decay": {"factor": 0.5, "every": 2}},
+        {"training__schedule": {"cosine": {"over": 3}}},
         {"model__initialization": "he_normal"},
     ):
         assert shape(member(**same)) == base
+    for optimizer in ({"adamw": {"weight_decay": 0.5}}, {"sgd": {"momentum": 0.5, "weight_decay": 0.5}}):
+        (name,) = optimizer
+        assert shape(member(training__optimizer=optimizer)) == shape(member(training__optimizer={name: {}})) != base
+    averaged = shape(member(training__ema=0.9))
+    assert averaged == shape(member(training__ema=0.99))
     for other in (
         {"model__inference": "vae"},
         {"model__batch_norm": False},
@@ -54,8 +61,13 @@ def test_shape_ignores_what_a_pack_applies_member_by_member():
         {"objective__iw_samples": 2},
         {"evaluation__iw_samples": 9},
         {"data__train_images": 100},
+        {"training__ema": 0.9},
+        {"training__optimizer": {"sgd": {"nesterov": True}}},
     ):
         assert shape(member(**other)) != base
+    assert shape(member(training__optimizer={"sgd": {}})) != shape(
+        member(training__optimizer={"sgd": {"nesterov": True}})
+    )
 
 
 def test_the_costliest_pack_runs_first_and_workers_share_the_cores(tmp_path):

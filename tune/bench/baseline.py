@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 Gaussian = tuple[Tensor, Tensor]
 """Mean and variance."""
@@ -260,7 +261,11 @@ class LadderHVAE(PlainHVAE):
 
 MODELS: dict[str, type[PlainHVAE]] = {"vae": BottomUpHVAE, "ladder": LadderHVAE}
 """Models by the name of their inference model."""
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
 TERMS = ("likelihood", "prior")
 """Terms of the objective, which are those that `PlainHVAE.log_weight` adds up."""
 
@@ -278,11 +283,22 @@ def plain_step(
     beta: float = 1.0,
     mc_samples: int = 1,
     iw_samples: int = 1,
+    average: AveragedModel | None = None,
 ) -> None:
-    """One step of training on a batch x [B, D]."""
+    """One step of training on a batch x [B, D], and into the average of the weights, if there is one."""
     optimizer.zero_grad()
     (-bound(model.log_weight(x, beta, mc_samples * iw_samples), iw_samples)).backward()
     optimizer.step()
+    if average is not None:
+        average.update_parameters(model)
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Parameters as optimizers take them: matrices of linear maps, and all else, which does not decay."""
+    ids = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    matrices = [parameter for parameter in model.parameters() if id(parameter) in ids]
+    others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
+    return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
 
 
 def plain_batches(gray: Tensor, batch_size: int, draw_pixels: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:

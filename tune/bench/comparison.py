@@ -4,6 +4,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hvae_spec import compiler
 from hvae_spec.data.counts import image_counts, image_pixels
@@ -11,9 +12,10 @@ from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
+from hvae_spec.spec.choices.optimizer import OptimizerSettings
 from hvae_spec.spec.experiment import MemberSpec
 from tune.bench import baseline
-from tune.bench.baseline import PlainHVAE, plain_batches, plain_log_likelihood, plain_step
+from tune.bench.baseline import PlainHVAE, parameter_groups, plain_batches, plain_log_likelihood, plain_step
 from tune.measure import timing
 
 ROWS = {"cpu": 10_000, "cuda": 200_000}
@@ -65,10 +67,29 @@ def step(member: MemberSpec, device: str) -> timing.Call:
     chosen, objective = member.training.optimizer, member.objective
     for term in objective.terms:
         _check(baseline.TERMS, term, "term of the objective")
-    optimizer = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")(model.parameters(), lr=chosen.settings.lr)
+    kind = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")
+    optimizer, average = kind(parameter_groups(model), **_options(chosen.settings)), _average(model, member)
     images = min(member.training.batch_size, image_counts(member.data).train)
     x = torch.rand(images, image_pixels(member.data), device=device).round()
-    return lambda: plain_step(model, optimizer, x, mc_samples=objective.mc_samples, iw_samples=objective.iw_samples)
+    samples = {"mc_samples": objective.mc_samples, "iw_samples": objective.iw_samples}
+    return lambda: plain_step(model, optimizer, x, **samples, average=average)
+
+
+def _options(settings: OptimizerSettings) -> dict[str, Any]:
+    """An optimizer's settings by PyTorch's names, which are a spec's but for the two betas."""
+    options = settings.model_dump()
+    betas = tuple(options.pop(name) for name in ("beta1", "beta2") if name in options)
+    return {**options, "betas": betas} if betas else options
+
+
+def _average(model: PlainHVAE, member: MemberSpec) -> AveragedModel | None:
+    """The plain average of a model's weights; None where the member has none."""
+    ema = member.training.ema
+    if ema is None:
+        return None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
+    average.update_parameters(model)  # the first time it copies, and ours starts at the initial weights
+    return average
 
 
 def evaluation(member: MemberSpec, device: str) -> timing.Call:

@@ -28,6 +28,8 @@ EVALUATION_ROWS = {"cpu": (4096,), "cuda": (8192, 65536)}
 BLOCK_SECONDS = 0.003
 """Blocks of calls are short, and the fastest counts: one in which the machine did nothing else."""
 COPIED_BYTES = 2**28
+AVERAGE_BYTES = 8
+"""An average of the weights is read and written, in float32."""
 
 
 @dataclass(frozen=True, order=True)
@@ -117,12 +119,13 @@ class Floor:
         return min(seconds / members for (_, members), seconds in times.items())
 
     def step_ms(self, member: MemberSpec) -> float:
-        """Milliseconds of one member's step; on a CUDA device, with the memory traffic of the optimizer."""
+        """Milliseconds of one member's step; on a CUDA device, with the memory traffic of the optimizer and average."""
         precision = member.training.matmul_precision
         counts = Counter(step_matmuls(member))
         seconds = sum(count * self.product_seconds(product, precision) for product, count in counts.items())
         if self.kind == "cuda":
             moved = OPTIMIZERS[member.training.optimizer.choice].bytes_per_step
+            moved += AVERAGE_BYTES * (member.training.ema is not None)
             seconds += moved * parameters(member, image_pixels(member.data)) / self.bandwidth
         return 1e3 * seconds
 

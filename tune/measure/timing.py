@@ -20,7 +20,6 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
-from hvae_spec.spec.choices.optimizer import OPTIMIZERS
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.training.trainer import Trainer
 
@@ -205,9 +204,8 @@ def packs(
 
 
 def cpu_bytes(member: MemberSpec) -> tuple[int, int]:
-    """Bytes of a pack in training on a CPU: of the images, which members share, and of each member: parameters, the
-    optimizer's state, gradients as autograd and as the optimizer hold them, and the activations that a step keeps for
-    its backward pass.
+    """Bytes of a pack in training on a CPU: of the images, which members share, and of each member: what training holds
+    for its parameters, and the activations that a step keeps for its backward pass.
     """
     pack = Pack(member, 1, "cpu")
     parameters = list(pack.trainer.model.parameters())
@@ -222,8 +220,7 @@ def cpu_bytes(member: MemberSpec) -> tuple[int, int]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         pack.step()
-    numbers = 3 + OPTIMIZERS[member.training.optimizer.choice].numbers_per_parameter
-    state = numbers * sum(parameter.nbytes for parameter in parameters)
+    state = member.training.numbers_per_parameter * sum(parameter.nbytes for parameter in parameters)
     return dataset(member).train.nbytes, state + sum(kept.values())
 
 

@@ -198,14 +198,15 @@ def _curve_share(member: MemberSpec, counts: ImageCounts) -> float:
 
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:
-    """Memory of a pack in training, where nothing is measured: the images, and for each member its parameters five
-    times (Adam's two moments and the gradients as autograd and as the optimizer hold them) and the activations that a
-    step keeps for its backward pass, three of every width.
+    """Memory of a pack in training, where nothing is measured: the images, and for each member its parameters as
+    often as training holds a number for each, and the activations that a step keeps for its backward pass, three of
+    every width.
     """
     samples = member.objective.mc_samples * member.objective.iw_samples
     rows = member.training.batch_size * samples
     activations = 3 * rows * sum(sum(mapping.widths[1:]) for mapping in mappings(member, counts.pixels))
-    return counts.train * counts.pixels + members * 4 * (5 * parameters(member, counts.pixels) + activations)
+    numbers = member.training.numbers_per_parameter * parameters(member, counts.pixels)
+    return counts.train * counts.pixels + members * 4 * (numbers + activations)
 
 
 def _bytes(measured: ShapeMeasurement, members: int) -> int:

@@ -1,11 +1,14 @@
 """Which members train together: those of one shape, in packs as large as pays, as small as keeps workers busy."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import chain, pairwise
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.experiment import MemberSpec
-from hvae_spec.spec.fields import PerMember, exclusion
+from hvae_spec.spec.fields import Path, PerMember, exclusion, fields
 from hvae_spec.spec.grid import Member
 from tune.plan.schedule import simulate
 
@@ -19,9 +22,17 @@ LIMITS, LOWER = 60, 0.95
 
 def shape(member: MemberSpec) -> str:
     """What members of one pack have in common, as a string: every field of the spec but those that a pack applies
-    member by member (`PerMember`).
+    member by member (`PerMember`); of some of these, whether they are null (`PerMember.null_apart`).
     """
-    return member.model_dump_json(exclude=exclusion(MemberSpec, PerMember))
+    nulls = [path for path in _null_apart() if reduce(getattr, path, member) is None]
+    return member.model_dump_json(exclude=exclusion(MemberSpec, PerMember)) + json.dumps(nulls)
+
+
+@kept_until_a_choice_joins
+def _null_apart() -> tuple[Path, ...]:
+    """The fields of which members that have null are apart from those that have a value."""
+    stated = ((item.path, item.fact(PerMember)) for item in fields(MemberSpec))
+    return tuple(path for path, per_member in stated if per_member is not None and per_member.null_apart)
 
 
 def group(
