@@ -58,6 +58,19 @@ OPTIONS = [
     Option(
         "learning rate", "stages", {"training.schedule": "{stages: [{epochs: 1, lr: 1e-2}, {epochs: 1, lr: 1e-3}]}"}
     ),
+    *(
+        Option("learning rate", name, {"training.schedule": f"{{{name}: {settings}}}"})
+        for name, settings in (
+            ("step", "{factor: 0.5, every: 1, ramp: 2}"),
+            ("cosine", "{over: 2, ramp: 1}"),
+            ("linear", "{over: 2}"),
+        )
+    ),
+    *(
+        Option("optimizer", name, {"training.optimizer": f"{{{name}: {settings}}}"})
+        for name, settings in (("adamw", "{lr: 1e-3, weight_decay: 0.1}"), ("sgd", "{lr: 1e-3, momentum: 0.9}"))
+    ),
+    Option("ema", "0.9", {"training.ema": "0.9"}),
     Option("clipping", "norm and value", {"training.clip_norm": "1", "training.clip_value": "0.5"}),
     Option("last_batch", "keep", {"training.last_batch": "keep", "data.train_images": "60"}),
     Option("redraw", "once", {"data.redraw": "once"}),
