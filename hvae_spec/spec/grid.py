@@ -4,11 +4,12 @@ import copy
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import (
     BESIDE_MEMBERS,
@@ -18,7 +19,7 @@ from hvae_spec.spec.experiment import (
     MemberSpec,
     content_hashes,
 )
-from hvae_spec.spec.fields import choices_with_settings
+from hvae_spec.spec.fields import Path, choices_with_settings, short_forms
 from hvae_spec.spec.labels import plain_levels
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -141,8 +142,46 @@ def parse_path(path: str) -> Loc:
     return tuple(int(part) if re.fullmatch("0|[1-9][0-9]{0,8}", part) else part for part in path.split("."))
 
 
+@kept_until_a_choice_joins
+def _forms() -> dict[Path, tuple[Path, ...]]:
+    """Every form of a field in several forms (`ShortFor`), with the others."""
+    groups: dict[Path, list[Path]] = {}
+    for short, long in short_forms(MemberSpec).items():
+        groups.setdefault(long, [long]).append(short)
+    return {path: tuple(other for other in group if other != path) for group in groups.values() for path in group}
+
+
+@kept_until_a_choice_joins
+def other_forms(path: Loc) -> list[Loc]:
+    """The other forms of the field that a path names or leads into; none of a field in one form.
+
+    Args:
+        path: from the root of a spec or of any part of a file. Keys that are dotted paths themselves, as those of
+            variants, levels and profiles, are looked through.
+
+    Examples:
+        >>> other_forms(("grid", "variants", "A", "training.lr_decay.every"))
+        [('grid', 'variants', 'A', 'training', 'schedule')]
+
+    """
+    parts = names_of(path)
+    found = (
+        (parts[:start], others)
+        for start in range(len(parts))
+        for form, others in _forms().items()
+        if parts[start : start + len(form)] == form
+    )
+    return [(*above, *other) for above, others in found for other in others]
+
+
+def names_of(path: Loc) -> Path:
+    """A path with those within its keys: `("grid", "axes", "model.norm")` -> `("grid", "axes", "model", "norm")`."""
+    return tuple(part for key in path for part in str(key).split("."))
+
+
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Set `path` in a full spec tree (every field present) to `value`.
+    """Set `path` in a full spec tree (every field present) to `value`. Of a field in several forms the others become
+    null then, unless the value is.
 
     Raises:
         UnknownPathError: the path names no field within a section.
@@ -167,6 +206,8 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         node = node[key]
     if len(parts) == 1:
         raise UnknownPathError(path, 1, _keys(node))
+    for other in other_forms(parts) if value is not None else ():
+        _replace(tree, other, None)
 
 
 def _replace(tree: dict[str, Any], path: Loc, value: Any) -> Any:
@@ -208,6 +249,9 @@ class Combination:
     """See `Cell.levels`."""
     unknown: tuple[tuple[Loc, UnknownPathError], ...] = ()
     """Settings that could not be applied, as what they set is not there beside the others: (path in the file, why)."""
+    twice: tuple[tuple[Loc, str, str], ...] = ()
+    """Settings that give another form of a field that one before them gives, though neither is of a later layer: (path
+    in the file, its dotted path, that of the one before). A variant is a later layer than a level."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -245,6 +289,7 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
                 *_point(points.get(axes.get(TRIAL, ""), {})),
             ]
             tree = _copy(base)
+            twice = tuple(_twice([(path, source) for path, value, source in settings if value is not None]))
             overrides: list[tuple[Loc, Loc]] = []
             unknown: list[tuple[Loc, UnknownPathError]] = []
             for path, value, source in settings:
@@ -258,7 +303,16 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
             if depth is not None and count:
                 tree["model"]["layers"] = layers[:depth]
             levels = {axis: plain[axis][index] for axis, index in place.items()}
-            yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown))
+            yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown), twice)
+
+
+def _twice(given: Sequence[tuple[str, Loc]]) -> Iterator[tuple[Loc, str, str]]:
+    """See `Combination.twice`. Given are the settings with a value, in order: dotted path, and path in the file."""
+    in_forms = [(path, source, others) for path, source in given if (others := other_forms(parse_path(path)))]
+    for (before, first, _), (path, source, others) in itertools.combinations(in_forms, 2):
+        is_later = source[:2] == ("grid", "variants") and first[:2] == ("grid", "axes")
+        if not is_later and any(parse_path(before)[: len(other)] == other for other in others):
+            yield source, path, before
 
 
 def search_points(experiment: Experiment) -> dict[str, dict[str, Any]]:

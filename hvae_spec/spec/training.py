@@ -17,8 +17,10 @@ from hvae_spec.spec.fields import (
     NoStepCost,
     Paper,
     PerMember,
+    ShortFor,
     ShortName,
 )
+from hvae_spec.spec.forms import SpecInForms
 from hvae_spec.spec.objective import ObjectiveSpec
 
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -85,7 +87,7 @@ class FirstPhase(ObjectiveSpec):
     """Its passes over the training set."""
 
 
-class TrainingSpec(SpecModel):
+class TrainingSpec(SpecInForms):
     """Epochs, batches and the optimizer."""
 
     epochs: Annotated[
@@ -96,7 +98,7 @@ class TrainingSpec(SpecModel):
     """Images in a step."""
     optimizer: Optimizer = AdamSection(adam=Adam())
     """The optimizer: `{adam: {lr: 1e-3}}`."""
-    lr_decay: Annotated[LearningRateDecay | None, Affects("schedule"), NUMBER] = None
+    lr_decay: Annotated[LearningRateDecay | None, ShortFor("schedule"), Affects("schedule"), NUMBER] = None
     """Annealing of the learning rate: `{factor: 0.75, every: 200}`. Null: it is constant."""
     schedule: Annotated[
         Schedule,

@@ -88,7 +88,7 @@ PAIRS = [
             ("epochs: 20", "epochs: 20, lr_decay: {factor: 0.5, every: 2}, schedule: {stages: [{epochs: 1, lr: 1}]}")
         ),
         "{stages",
-        "a schedule beside lr_decay: both would set the learning rate",
+        "schedule beside lr_decay",
         edited(("epochs: 20", "epochs: 20, lr_decay: null, schedule: {stages: [{epochs: 1, lr: 1}]}")),
     ),
     (

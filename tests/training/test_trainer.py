@@ -17,6 +17,8 @@ SHAPES = [
     {"model__inference": "ladder", "model__batch_norm": False, "model__share_top_down": True},
     {"model__observation": "gaussian"},
     {"objective__mc_samples": 2, "objective__iw_samples": 3},
+    {"model__norm": "layer"},
+    {"model__norm": {"batch": {"heads": False}}},
     {"data__redraw": "once", "training__last_batch": "keep", "training__batch_size": 40},
 ]
 
@@ -114,7 +116,7 @@ def test_training_goes_on_where_compiling_fails(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[5], SHAPES[6]], ids=str)
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[5], SHAPES[6], SHAPES[8]], ids=str)
 def test_compiled_steps_are_those_of_the_plain_objective(shape):
     specs = three(**shape)
     plain, fused = trainer(specs), Trainer(specs, load_dataset(specs[0].data), compiled=True)
@@ -124,8 +126,9 @@ def test_compiled_steps_are_those_of_the_plain_objective(shape):
             assert row[name] == pytest.approx(expected[name], rel=2e-3, abs=5e-3), name
 
 
-def test_nan_in_one_member_leaves_the_others_bit_for_bit():
-    specs = three()
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_nan_in_one_member_leaves_the_others_bit_for_bit(norm):
+    specs = three(model__norm=norm)
     healthy, sick = trainer(specs), trainer(specs)
     with torch.no_grad():
         sick.model.generative.likelihood.logits.weight[1, 0, 0] = torch.nan

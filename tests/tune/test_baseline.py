@@ -146,7 +146,7 @@ def test_training_learns():
     x = gray.round()[:100]
 
     def make():
-        return LadderHVAE([4, 2], [[16], [8]], 64, batch_norm=True)
+        return LadderHVAE([4, 2], [[16], [8]], 64, norm="batch")
 
     before, after = (
         plain_log_likelihood(train_plain(make, gray, epochs, 2, seed=0, batch_size=32), x, 50).mean()
