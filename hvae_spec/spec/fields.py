@@ -311,10 +311,12 @@ def fact(info: FieldInfo, kind: type[Fact]) -> Fact | None:
 
 
 @kept_until_a_choice_joins
-def short_forms(model: type[BaseModel]) -> dict[Path, Path]:
-    """The fields that are short forms (`ShortFor`), by path, and the paths of their long forms."""
+def short_forms(model: type[BaseModel]) -> dict[Path, tuple[Path, Mapping[Any, Any]]]:
+    """The fields that are short forms (`ShortFor`), by path: the path of the long form, and its values by those of the
+    short one.
+    """
     stated = ((item.path, fact(item.infos[-1], ShortFor)) for item in fields(model))
-    return {path: (*path[:-1], short.name) for path, short in stated if short is not None}
+    return {path: ((*path[:-1], short.name), short.values) for path, short in stated if short is not None}
 
 
 @kept_until_a_choice_joins

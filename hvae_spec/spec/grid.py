@@ -146,7 +146,7 @@ def parse_path(path: str) -> Loc:
 def _forms() -> dict[Path, tuple[Path, ...]]:
     """Every form of a field in several forms (`ShortFor`), with the others."""
     groups: dict[Path, list[Path]] = {}
-    for short, long in short_forms(MemberSpec).items():
+    for short, (long, _) in short_forms(MemberSpec).items():
         groups.setdefault(long, [long]).append(short)
     return {path: tuple(other for other in group if other != path) for group in groups.values() for path in group}
 
@@ -172,6 +172,20 @@ def other_forms(path: Loc) -> list[Loc]:
         if parts[start : start + len(form)] == form
     )
     return [(*above, *other) for above, others in found for other in others]
+
+
+def value_at(tree: Any, path: str) -> Any:
+    """The value at a dotted path of a member's tree; None if there is none. The long form of a field in two forms has
+    there also what is given in the short form.
+    """
+    node, parts = tree, parse_path(path)
+    for part in parts:
+        is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        node = node[part] if is_index or (isinstance(node, dict) and part in node) else None
+    for short, (long, values) in short_forms(MemberSpec).items():
+        if node is None and parts == long and values:
+            node = values.get(value_at(tree, ".".join(short)))
+    return node
 
 
 def names_of(path: Loc) -> Path:

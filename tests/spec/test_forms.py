@@ -25,7 +25,7 @@ def digests(text):
 
 
 def test_the_fields_in_two_forms():
-    assert short_forms(MemberSpec) == {
+    assert {short: long for short, (long, _) in short_forms(MemberSpec).items()} == {
         ("model", "batch_norm"): ("model", "norm"),
         ("training", "lr_decay"): ("training", "schedule"),
     }
