@@ -39,7 +39,10 @@ MakeNorm = Callable[[int], nn.Module]
 def mlp(
     inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], norm: MakeNorm | None
 ) -> nn.Sequential:
-    """Hidden layers: linear, normalized if there is a norm, nonlinearity."""
+    """Hidden layers: linear, normalized if there is a norm, nonlinearity. The linear maps keep their bias, PyTorch's
+    default, also before a normalization. Before batch normalization it has no effect; before layer normalization it is
+    a little more than our model has.
+    """
     modules: list[nn.Module] = []
     for wide, width in pairwise([inputs, *widths]):
         modules += [nn.Linear(wide, width), *normalized(width, norm), nonlinearity()]
