@@ -19,7 +19,7 @@ from hvae_spec.spec.experiment import (
     MemberSpec,
     content_hashes,
 )
-from hvae_spec.spec.fields import Path, choices_with_settings, short_forms
+from hvae_spec.spec.fields import Path, choices_with_settings, fields, short_forms
 from hvae_spec.spec.labels import plain_levels
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -143,35 +143,35 @@ def parse_path(path: str) -> Loc:
 
 
 @kept_until_a_choice_joins
-def _forms() -> dict[Path, tuple[Path, ...]]:
-    """Every form of a field in several forms (`ShortFor`), with the others."""
-    groups: dict[Path, list[Path]] = {}
+def _forms() -> dict[Path, dict[Path, Any]]:
+    """The forms of every field in several (`ShortFor`) and their defaults, by the path of the long one."""
+    defaults = {item.path: item.default for item in fields(MemberSpec)}
+    found: dict[Path, dict[Path, Any]] = {}
     for short, (long, _) in short_forms(MemberSpec).items():
-        groups.setdefault(long, [long]).append(short)
-    return {path: tuple(other for other in group if other != path) for group in groups.values() for path in group}
+        found.setdefault(long, {long: defaults[long]})[short] = defaults[short]
+    return found
 
 
-@kept_until_a_choice_joins
-def other_forms(path: Loc) -> list[Loc]:
-    """The other forms of the field that a path names or leads into; none of a field in one form.
+def form_of(path: Loc) -> tuple[Path, Path] | None:
+    """The form of a field in several forms that a path names or leads into, and the field's long form; None of a field
+    in one form.
 
     Args:
         path: from the root of a spec or of any part of a file. Keys that are dotted paths themselves, as those of
             variants, levels and profiles, are looked through.
 
     Examples:
-        >>> other_forms(("grid", "variants", "A", "training.lr_decay.every"))
-        [('grid', 'variants', 'A', 'training', 'schedule')]
+        >>> form_of(("grid", "variants", "A", "model.batch_norm"))
+        (('grid', 'variants', 'A', 'model', 'batch_norm'), ('grid', 'variants', 'A', 'model', 'norm'))
 
     """
-    parts = names_of(path)
-    found = (
-        (parts[:start], others)
-        for start in range(len(parts))
-        for form, others in _forms().items()
-        if parts[start : start + len(form)] == form
-    )
-    return [(*above, *other) for above, others in found for other in others]
+    parts = tuple(part for key in path for part in str(key).split("."))
+    for long, forms in _forms().items():
+        for own in forms:
+            for start in range(len(parts) - len(own) + 1):
+                if parts[start : start + len(own)] == own:
+                    return parts[: start + len(own)], (*parts[:start], *long)
+    return None
 
 
 def value_at(tree: Any, path: str) -> Any:
@@ -188,14 +188,9 @@ def value_at(tree: Any, path: str) -> Any:
     return node
 
 
-def names_of(path: Loc) -> Path:
-    """A path with those within its keys: `("grid", "axes", "model.norm")` -> `("grid", "axes", "model", "norm")`."""
-    return tuple(part for key in path for part in str(key).split("."))
-
-
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Set `path` in a full spec tree (every field present) to `value`. Of a field in several forms the others become
-    null then, unless the value is.
+    """Set `path` in a full spec tree (every field present) to `value`. Of a field in several forms the others are null
+    then; if `value` is null they stay, and where none has a value they have their defaults.
 
     Raises:
         UnknownPathError: the path names no field within a section.
@@ -220,8 +215,11 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         node = node[key]
     if len(parts) == 1:
         raise UnknownPathError(path, 1, _keys(node))
-    for other in other_forms(parts) if value is not None else ():
-        _replace(tree, other, None)
+    own, long = form_of(parts) or ((), ())
+    others = {other: default for other, default in _forms().get(long, {}).items() if other != own}
+    if value is not None or all(value_at(tree, ".".join(other)) is None for other in others):
+        for other, default in others.items():
+            _replace(tree, other, None if value is not None else default)
 
 
 def _replace(tree: dict[str, Any], path: Loc, value: Any) -> Any:
@@ -322,10 +320,10 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
 
 def _twice(given: Sequence[tuple[str, Loc]]) -> Iterator[tuple[Loc, str, str]]:
     """See `Combination.twice`. Given are the settings with a value, in order: dotted path, and path in the file."""
-    in_forms = [(path, source, others) for path, source in given if (others := other_forms(parse_path(path)))]
-    for (before, first, _), (path, source, others) in itertools.combinations(in_forms, 2):
+    in_forms = [(path, source, form) for path, source in given if (form := form_of(parse_path(path))) is not None]
+    for (before, first, one), (path, source, two) in itertools.combinations(in_forms, 2):
         is_later = source[:2] == ("grid", "variants") and first[:2] == ("grid", "axes")
-        if not is_later and any(parse_path(before)[: len(other)] == other for other in others):
+        if not is_later and one[1] == two[1] and one[0] != two[0]:
             yield source, path, before
 
 

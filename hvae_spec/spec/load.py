@@ -243,9 +243,7 @@ def _merge(base: Node, child: Node, path: Loc) -> Node:
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
         return child
     merged = Node(dict(base.value), child.place, dict(base.keys))
-    for key, value in child.value.items():
-        if value.value is not None:
-            drop_other_forms(merged, path, key)
+    drop_other_forms(merged, path, [key for key, value in child.value.items() if value.value is not None])
     for key, value in child.value.items():
         merged.value[key] = _merge(merged.value[key], value, (*path, key)) if key in merged.value else value
     merged.keys.update(child.keys)
@@ -319,7 +317,7 @@ def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, 
                 node.value, node.place = {}, place
             continue
         if rest or value.value is not None:
-            drop_other_forms(node, done, key)
+            drop_other_forms(node, done, [key])
         done = (*done, key)
         if not rest:
             node.value[key], node.keys[key] = value, place

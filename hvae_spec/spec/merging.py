@@ -3,12 +3,11 @@ base, file, profile, `--set`, level of an axis, variant. The later layer that gi
 layer no mapping gives both.
 """
 
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Iterable, Iterator
 
 from hvae_spec.errors import Problem
 from hvae_spec.spec.base import Loc
-from hvae_spec.spec.grid import names_of, other_forms
+from hvae_spec.spec.grid import form_of
 from hvae_spec.spec.yaml import Node
 
 NO_SETTINGS: tuple[Loc, ...] = (("report",), ("grid", "exclude"))
@@ -21,19 +20,22 @@ FACTORS: tuple[Loc, ...] = (("grid", "axes"), ("search", "space"))
 ONE_FORM = "one of the two; of several layers (base, file, profile, --set, level, variant) the later one counts"
 
 
-def drop_other_forms(node: Node, section: Loc, key: str) -> None:
-    """Drop from a mapping what gives another form of the field that a later layer gives by one of its keys.
+def drop_other_forms(node: Node, section: Loc, later: Iterable[str]) -> None:
+    """Drop from a mapping what gives other forms of the fields that a later layer gives.
 
     Args:
         node: the mapping.
         section: its path.
-        key: the key of the later layer.
+        later: the keys of the later layer that have a value.
 
     """
-    for other in () if _names_alone(section) else other_forms((*section, key)):
-        for beside in [name for name in node.value if _is_within((*section, name), other)]:
-            del node.value[beside]
-            node.keys.pop(beside, None)
+    if _names_alone(section):
+        return
+    given = {long: own for key in later for own, long in _forms_of((*section, key))}
+    for key in list(node.value) if given else ():
+        if any(given.get(long, own) != own for own, long in _forms_of((*section, key))):
+            del node.value[key]
+            node.keys.pop(key, None)
 
 
 def twice(node: Node, path: Loc = ()) -> Iterator[Problem]:
@@ -50,22 +52,24 @@ def twice(node: Node, path: Loc = ()) -> Iterator[Problem]:
         for index, entry in enumerate(node.value):
             yield from twice(entry, (*path, index))
     elif isinstance(node.value, dict):
-        given = [key for key, child in node.value.items() if child.value is not None]
-        for first, second in combinations(given, 2) if path not in FACTORS else ():
-            others = other_forms((*path, second)) if second in node.value else []
-            if any(_is_within((*path, first), other) for other in others):
-                place = node.keys[first]
-                message = f"{second} beside {first} ({place}): they are two forms of one field"
-                yield Problem("inconsistent", node.value.pop(second).place, message, ONE_FORM, spoils=(place,))
+        given: dict[Loc, tuple[Loc, str]] = {}
+        for key in [] if path in FACTORS else [key for key, child in node.value.items() if child.value is not None]:
+            for own, long in _forms_of((*path, key)):
+                form, first = given.setdefault(long, (own, key))
+                if form != own:
+                    place = node.keys[first]
+                    message = f"{key} beside {first} ({place}): they are two forms of one field"
+                    yield Problem("inconsistent", node.value.pop(key).place, message, ONE_FORM, spoils=(place,))
         for key, child in node.value.items():
             yield from twice(child, (*path, key))
+
+
+def _forms_of(path: Loc) -> list[tuple[Loc, Loc]]:
+    """The form that a path leads to or into, and its long form, if it has several."""
+    form = form_of(path)
+    return [] if form is None else [form]
 
 
 def _names_alone(path: Loc) -> bool:
     """Whether a path leads into a part of a file that sets nothing."""
     return any(path[: len(part)] == part for part in NO_SETTINGS)
-
-
-def _is_within(path: Loc, other: Loc) -> bool:
-    """Whether a path leads to or into what another one names."""
-    return names_of(path)[: len(other)] == other

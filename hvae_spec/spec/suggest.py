@@ -99,5 +99,5 @@ def closest_paths(error: UnknownPathError) -> list[str]:
     every = [path for path in every if path.partition(".")[0] in SECTIONS]
     places = [path for path in every if path.rsplit(".", 1)[-1] == last]
     near = closest(error.path, every)
-    is_near = bool(closest(last, [near.rpartition(".")[2]]))
+    is_near = error.path.startswith(f"{near}.") or bool(closest(last, [near.rpartition(".")[2]]))
     return places or ([near] if is_near else [])

@@ -7,7 +7,7 @@ from hvae_spec.reading import loads, read
 from hvae_spec.spec.choices.norm import NORMS, BatchNormSection, BatchNormSettings, normalization
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import short_forms
-from hvae_spec.spec.grid import members, other_forms
+from hvae_spec.spec.grid import form_of, members
 from tests.members import member
 from tests.spec.small_spec import SMALL, edited, place_of, problems
 
@@ -29,10 +29,11 @@ def test_the_fields_in_two_forms():
         ("model", "batch_norm"): ("model", "norm"),
         ("training", "lr_decay"): ("training", "schedule"),
     }
-    assert other_forms(("profiles", "quick", "grid.variants.Prob. ladder+BN.model.batch_norm")) == [
-        ("profiles", "quick", "grid", "variants", "Prob", " ladder+BN", "model", "norm")
-    ]
-    assert other_forms(("model", "layers", 0, "units")) == []
+    where = ("profiles", "quick", "grid.variants.Prob. ladder+BN.model.batch_norm")
+    above = ("profiles", "quick", "grid", "variants", "Prob", " ladder+BN", "model")
+    assert form_of(where) == ((*above, "batch_norm"), (*above, "norm"))
+    assert form_of(("training", "schedule", "stages", 0, "lr")) == (("training", "schedule"),) * 2
+    assert form_of(("model", "layers", 0, "units")) is None
 
 
 @pytest.mark.parametrize(
