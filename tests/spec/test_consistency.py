@@ -108,6 +108,12 @@ PAIRS = [
         ),
     ),
     (
+        edited(("model:", "model:\n  norm: {batch: {heads: false}}"), ("batch_size: 32", "batch_size: 1")),
+        "1}",
+        "needs more than one image",
+        edited(("model:", "model:\n  norm: layer"), ("batch_size: 32", "batch_size: 1")),
+    ),
+    (
         edited(("model:", "model:\n  batch_norm: true"), ("batch_size: 32", "batch_size: 1")),
         "1}",
         "more than one image in a batch",
