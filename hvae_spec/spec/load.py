@@ -133,7 +133,7 @@ def parse_file(path: Path, problems: list[Problem]) -> Node:
 
     """
     tree, found = parse(read_text(path), str(path))
-    problems += found
+    problems += [*found, *twice(tree)]
     _anchor(tree, path.parent)
     return tree
 

@@ -230,6 +230,16 @@ def test_both_forms_in_one_mapping_are_refused_with_both_places(text, fragment, 
     assert problem.expected.startswith("one of the two; of several layers")
 
 
+def test_both_forms_in_a_base_are_refused_whatever_is_built_on_it(tmp_path):
+    base, child = tmp_path / "base.yaml", tmp_path / "child.yaml"
+    base.write_text(model("batch_norm: true", "norm: layer"))
+    child.write_text("base: base.yaml\nmodel: {norm: none}\n")
+    with pytest.raises(SpecError) as error:
+        read(child)
+    (problem,) = error.value.problems
+    assert (str(problem.place), problem.spoils[0].source) == (f"{base}:5:9", str(base))
+
+
 # Settings of one cell of which neither is of a later layer, and the value that is one too many.
 CROSSED = [
     ("axes: {model.batch_norm: [true], model.norm: [layer]}", "layer]"),
