@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ from hvae_spec.spec.fields import (
     Factor,
     NoColumn,
     SameAs,
+    ShortFor,
     SpecField,
     fact,
     paths_affecting,
@@ -30,7 +31,9 @@ from hvae_spec.spec.labels import layers_text
 
 @kept_until_a_choice_joins
 def sharing() -> dict[str, list[SpecField]]:
-    """The fields of each column: one, or those of alternatives of a choice, of which a spec has one."""
+    """The fields of each column: one, or those of alternatives of a choice or the forms of a field, of which a spec has
+    one.
+    """
     found: dict[str, list[SpecField]] = {}
     for item in settings(MemberSpec):
         if item.fact(NoColumn) is None:
@@ -44,7 +47,27 @@ def setting_fields() -> dict[str, SpecField]:
     return {name: items[0] for name, items in sharing().items()}
 
 
-FACTORS = tuple(item.dotted for item in setting_fields().values() if item.fact(Factor) is not None)
+@kept_until_a_choice_joins
+def short_columns() -> dict[str, SpecField]:
+    """Columns of short forms of fields, beside those of the fields: `batch_norm`, which is in the column `norm` too."""
+    short = (item for items in sharing().values() for item in items if _values_of_short(item))
+    return {item.path[-1]: item for item in short}
+
+
+@kept_until_a_choice_joins
+def columns_by_path() -> dict[str, str]:
+    """The column that holds the values of a field as a spec has them, by the field's dotted path."""
+    found = {item.dotted: name for name, items in sharing().items() for item in items}
+    return found | {item.dotted: name for name, item in short_columns().items()}
+
+
+def _values_of_short(item: SpecField) -> Mapping[Any, Any]:
+    """What the long form of a field has, by the values of the short form that the item is; empty if it is none."""
+    short = fact(item.infos[-1], ShortFor)
+    return {} if short is None else short.values
+
+
+FACTORS = tuple(item.dotted for items in sharing().values() for item in items if item.fact(Factor) is not None)
 """What the paper's variants differ in, as dotted paths. A choice that joins is none of the paper's."""
 
 
@@ -64,7 +87,8 @@ def _standing_in() -> dict[str, tuple[SpecField, ...]]:
 
 
 def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The columns of `setting_fields` and `background`, one value per member, None where nothing is known.
+    """The columns of `setting_fields`, `short_columns` and `background`, one value per member, None where nothing is
+    known.
 
     A field of stochastic layers is one text over the layers (`units` is `64-32`, `widths` is `512,512-256,256`, or
     `linear` without hidden layers). One that may be null for "as another" is None where it is so in all layers
@@ -75,6 +99,7 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
     specs = _specs(entries)
     return {
         **{name: [setting(spec, item) for spec in specs] for name, item in setting_fields().items()},
+        **{name: [_in_short(spec, item) for spec in specs] for name, item in short_columns().items()},
         "background": [_background(spec) for spec in specs],
     }
 
@@ -82,13 +107,31 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
 def setting(spec: dict[str, Any], item: SpecField) -> Any:
     """A field's value in a spec tree as one entry of a column; None if it is null, or there is no spec."""
     if not item.is_in_list:
-        found = (_value(spec, one.path, one) for one in sharing()[item.column])
+        found = (_in_long(_value(spec, one.path, one), one) for one in sharing()[item.column])
         return as_entry(next((value for value in found if value is not None), None))
     layers = (_value(spec, item.path[:-1], item) or [])[_lowest(item) - 1 :]
     names = _standing_in()[item.column]
     values = [_first(layer, names) for layer in layers]
     is_as_other = len(names) > 1 and values == [_first(layer, names[1:]) for layer in layers]
     return None if is_as_other else layers_text(values)
+
+
+def default_value(item: SpecField) -> Any:
+    """The value of a field where nothing is given, in its long form; `OPEN` if it must be given."""
+    values = (_in_long(one.default, one) for one in sharing()[item.column] if one.path[:-1] == item.path[:-1])
+    return next((value for value in values if value is not None), None)
+
+
+def _in_long(value: Any, item: SpecField) -> Any:
+    """A field's value as the long form of the field has it, if it is a short form."""
+    values = _values_of_short(item)
+    return values.get(value) if values else value
+
+
+def _in_short(spec: dict[str, Any], item: SpecField) -> Any:
+    """A short form's value; what it has no word for is as by default. None without a spec."""
+    value = _value(spec, item.path, item)
+    return item.own_default if value is None and spec else value
 
 
 def expected(value: Any, item: SpecField) -> Any:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import frames
-from analysis.columns import setting_fields, sharing
+from analysis.columns import columns_by_path, setting_fields
 from analysis.frames import Frames
 from analysis.statistics.agreement import CONFIDENCE
 from analysis.statistics.over_seeds import mean_over_seeds
@@ -113,7 +113,7 @@ def _levels(members: pd.DataFrame, grid: Frames, path: str) -> "pd.Series[Any]":
     column = next((column for column, own in grid.axes.items() if own == path), None)
     if column is not None:
         return members[column].astype(object)
-    setting = next((name for name, items in sharing().items() for item in items if item.dotted == path), None)
+    setting = columns_by_path().get(path)
     if setting is None:
         return pd.Series(None, index=members.index, dtype=object)
     values = members[setting].astype(object)

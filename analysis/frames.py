@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import folders, reader
-from analysis.columns import at, setting_columns, setting_fields, sharing
+from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, SearchSettings
-from hvae_spec.spec.grid import LONGEST_NAME, slug
+from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
@@ -160,7 +160,7 @@ class Frames:
         return replace(
             self,
             axes=others,
-            members=members.drop(columns=[column for column in own if column not in setting_fields()]),
+            members=members.drop(columns=list(own.keys() - setting_fields().keys() - short_columns().keys())),
             epochs=epochs.drop(columns=list(own)),
             units=units.drop(columns=list(own)),
             bounds=bounds.drop(columns=list(own)),
@@ -346,7 +346,7 @@ def _axes(
 
     """
     taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS, *OF_STATISTICS}
-    by_path = {item.dotted: column for column, items in sharing().items() for item in items if column in settings}
+    by_path = {path: column for path, column in columns_by_path().items() if column in settings}
     axes: dict[str, str] = {}
     for path, own in levels.items():
         setting = by_path.get(path)
@@ -361,7 +361,8 @@ def _are_values(levels: Sequence[Any], values: Sequence[Any]) -> bool:
     """Whether the levels of an axis are the values of its setting, as far as both are known. Null is a level like any
     other, but no value.
     """
-    return all(level != NONE and (value is None or level == value) for level, value in zip(levels, values, strict=True))
+    pairs = zip(levels, values, strict=True)
+    return all(level == value if value is not None else level != NONE for level, value in pairs)
 
 
 def _columns(path: str) -> Iterator[str]:
@@ -492,7 +493,7 @@ def _factor(entry: Entry, axis: str) -> Any:
     """
     if axis in entry.labels:
         return entry.labels[axis]
-    return reader.plain_level(at(entry.spec, axis)) if entry.spec and "." in axis else None
+    return reader.plain_level(value_at(entry.spec, axis)) if entry.spec and "." in axis else None
 
 
 def _spread(prefix: str, values: Sequence[Sequence[Any] | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:

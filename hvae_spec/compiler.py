@@ -20,6 +20,7 @@ from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
+from hvae_spec.nn.norm import NORMS
 from hvae_spec.nn.objective import TERMS, Objective, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
@@ -31,13 +32,10 @@ from hvae_spec.spec.objective import ObjectiveSpec
 
 def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
     """The networks of a model spec for M members, not yet initialized."""
-    style = Style(
-        members,
-        nonlinearity(spec),
-        spec.batch_norm_eps if spec.batch_norm else None,
-        spec.variance_floor,
-        spec.mean_clip,
-    )
+    chosen = spec.normalization
+    make = NORMS[chosen.name]
+    norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps)
+    style = Style(members, nonlinearity(spec), norm, spec.variance_floor, spec.mean_clip, chosen.heads)
     layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
     return Hierarchy(
         style,

@@ -93,7 +93,7 @@ class Model:
         ]
         for mapping in mappings(spec, self.pixels):
             widths = " -> ".join(map(str, mapping.widths))
-            lines.append(f"  {mapping.name:<14}{widths:<34}{mapping.parameters(spec.model.batch_norm):>12,}")
+            lines.append(f"  {mapping.name:<14}{widths:<34}{mapping.parameters(spec.model.normalization):>12,}")
         return "\n".join([*lines, f"  {'total':<48}{parameters(spec, self.pixels):>12,}"])
 
     def dataset(self) -> Dataset:
@@ -249,7 +249,7 @@ class Model:
         x = self._images(images)
         if not self.module.training:
             self._check_statistics()
-        elif len(x) == 1 and self.spec.model.batch_norm:
+        elif len(x) == 1 and self.spec.model.normalization.of_batch:
             raise UserError("one image has no batch-norm statistics: expected two images or more in training mode")
         noise = torch.randn(
             (1, mc_samples * iw_samples * len(x) * sum(self.module.units)),

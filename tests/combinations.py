@@ -38,7 +38,9 @@ def _named(choice: str, path: str, names: Any, default: str) -> list[Option]:
 OPTIONS = [
     Option("inference", "ladder", {"model.inference": "ladder"}),
     Option("inference", "ladder, shared", {"model.inference": "ladder", "model.share_top_down": "true"}),
-    Option("normalization", "batch_norm", {"model.batch_norm": "true"}),
+    Option("normalization", "batch", {"model.batch_norm": "true"}),
+    Option("normalization", "batch, not the heads", {"model.norm": "{batch: {heads: false}}"}),
+    Option("normalization", "layer", {"model.norm": "layer"}),
     Option("nonlinearity", "tanh", {"model.nonlinearity": "tanh"}),
     *_named("observation", "model.observation", OBSERVATIONS, "bernoulli"),
     Option("observation", "bernoulli, clipped", {"model.mean_clip": "1e-3"}),

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Reference:
-    """Member `member` of a compiled hierarchy, without batch normalization or with recorded statistics."""
+    """Member `member` of a compiled hierarchy, whose batch-norm statistics are recorded if it has any."""
 
     def __init__(self, model, spec, member=0):
         self.weights = {name: value[member].double() for name, value in model.state_dict().items()}
@@ -26,9 +26,13 @@ class Reference:
         return out + self.weights[f"{name}.bias"][:, 0] if f"{name}.bias" in self.weights else out
 
     def norm(self, name, a):
-        if f"{name}.mean" not in self.weights:
+        if f"{name}.weight" not in self.weights:
             return a
-        mean, variance = self.weights[f"{name}.mean"], self.weights[f"{name}.variance"]
+        if f"{name}.mean" in self.weights:
+            mean, variance = self.weights[f"{name}.mean"], self.weights[f"{name}.variance"]
+        else:
+            mean = sum(a) / len(a)
+            variance = sum((a - mean) ** 2) / len(a)
         scale, shift = self.weights[f"{name}.weight"][:, 0], self.weights[f"{name}.bias"][:, 0]
         return scale * (a - mean) / torch.sqrt(variance + self.spec.batch_norm_eps) + shift
 

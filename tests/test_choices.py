@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from rich.table import Table
+from safetensors.numpy import load_file
 
 import analysis
 from analysis import report
@@ -25,7 +26,7 @@ from hvae_spec.data.images import RawImages
 from hvae_spec.errors import UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
-from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, objective
+from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, norm, objective
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
@@ -34,6 +35,7 @@ from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
+from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
 from hvae_spec.spec.choices.optimizer import NUMBER, OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
@@ -56,6 +58,7 @@ PAIRS = {
     "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline.DECODERS),
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
+    "norm": (NORMS, norm.NORMS, baseline.NORMS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),
     "objective term": (TERMS, objective.TERMS, baseline.TERMS),
@@ -84,7 +87,7 @@ def test_a_name_is_registered_once():
 def names_of_choices():
     """All names but those that mean something else as well."""
     names = {name for described, *_ in PAIRS.values() for name in described} | {"own"}
-    return names - {"torch", "prior", "likelihood"}
+    return names - {"torch", "prior", "likelihood", "none", "batch", "layer"}
 
 
 @pytest.mark.parametrize(
@@ -223,6 +226,17 @@ def heavy_ball(groups, settings):
     return torch.optim.SGD(options)
 
 
+class RootMeanSquare(torch.nn.Module):
+    """a_j / sqrt(mean(a^2) + eps) over the units of a layer."""
+
+    def __init__(self, members, units, eps):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x):
+        return x * (x.square().mean(1, keepdim=True) + self.eps).rsqrt()
+
+
 class Halving(SpecModel):
     """Half the learning rate in every further epoch."""
 
@@ -255,6 +269,13 @@ JOINING = {
             (likelihood.LIKELIHOODS, "laplace", LaplaceLikelihood),
         ],
         {"model.observation": "laplace"},
+    ),
+    "norm": (
+        [
+            (NORMS, "rms", Norm("Root mean square", "+RMS", "N(a_j) = a_j / √(mean(a²) + ε)", numbers_per_unit=0)),
+            (norm.NORMS, "rms", RootMeanSquare),
+        ],
+        {"model.norm": "rms"},
     ),
     "objective term": (
         [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],
@@ -363,6 +384,8 @@ def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path,
     assert columns or kind in ("optimizer", "objective term")
     assert main([str(tmp_path / "joined.yaml"), *options, "--plan"]) == 0
     (record,) = Results(tmp_path / "results").records
+    trained = sum(value.size for value in load_file(record.weights).values())
+    assert parameters(record.spec, 9 if kind == "data set" else 64) == trained
     assert not settings or name in json.dumps(record.spec.model_dump(mode="json"))
     assert load_record(record.folder).sample(2).shape == (2, 9 if kind == "data set" else 64)
 

@@ -176,9 +176,9 @@ def test_what_there_can_be_no_bound_of_is_one_message():
     assert fresh.bound(x).requires_grad
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_a_saved_model_is_loaded_with_the_same_numbers_and_says_what_it_is(tmp_path, batch_norm):
-    model, x = model_of(model__batch_norm=batch_norm)
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_a_saved_model_is_loaded_with_the_same_numbers_and_says_what_it_is(tmp_path, norm):
+    model, x = model_of(model__norm=norm)
     model.epoch = 7
     model.record_statistics()
     folder = model.save(tmp_path / "mine")

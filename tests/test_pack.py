@@ -194,9 +194,9 @@ def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
     assert not any(name.endswith((".mean", ".variance")) for name in weights)
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_a_record_gives_the_numbers_of_its_latest_evaluation_again(tmp_path, batch_norm):
-    norm = {"model__batch_norm": batch_norm}
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_a_record_gives_the_numbers_of_its_latest_evaluation_again(tmp_path, norm):
+    norm = {"model__norm": norm}
     run_pack(job(tmp_path, specs(**norm)))
     others = {"iw_samples": 7, "batch_norm_statistics": "batch_average"}
     more = specs(data__test_images=10, **norm, **{f"evaluation__{name}": value for name, value in others.items()})

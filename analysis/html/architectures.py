@@ -18,12 +18,6 @@ from hvae_spec.spec.choices import nonlinearity
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import MemberSpec
 
-NORMALIZATION = {
-    True: "Batch normalization of every hidden layer and of the heads of the latents, before the softplus; never of "
-    "the heads of p(x|z_1).",
-    False: "No batch normalization.",
-}
-
 
 @dataclass(frozen=True)
 class Architecture:
@@ -53,8 +47,8 @@ class Architecture:
 
     @property
     def normalization(self) -> str:
-        """What is batch-normalized, in words."""
-        return NORMALIZATION[bool(self.member.model.batch_norm)]
+        """What is normalized, in words."""
+        return self.member.model.normalization.words
 
     @property
     def nonlinearity(self) -> str:
@@ -71,7 +65,7 @@ class Architecture:
     @property
     def mappings(self) -> Rows:
         """The widths and parameters of every mapping. Raises UserError if the number of pixels is not known here."""
-        norm, pixels = self.member.model.batch_norm, image_pixels(self.member.data)
+        norm, pixels = self.member.model.normalization, image_pixels(self.member.data)
         rows = [
             (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}")
             for item in mappings(self.member, pixels)

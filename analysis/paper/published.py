@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import not_canonical
-from analysis.columns import expected, inference_model, setting_fields
+from analysis.columns import default_value, expected, inference_model, setting_fields
 from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.norm import in_column
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     OPEN,
@@ -132,16 +133,18 @@ def _variant(row: Mapping[Any, Any]) -> str | None:
     if pd.isna(row["inference"]):
         return next((name for name in VARIANTS if _bare(name) == _bare(row["variant"])), None)
     tuned = not (pd.isna(row["first_phase_epochs"]) and pd.isna(row["continues"]))
-    # An inference model that the paper does not have has another label, and with it none of the paper's names.
+    # An inference model or a norm that the paper does not have has another label, and with it none of its names.
     inference = inference_model(row["inference"], row["depth"])
+    normalization = in_column(row["norm"])
+    norm = "" if normalization is None else normalization.label
     warm_up = row["warm_up"] if pd.isna(row["first_phase_warm_up"]) else row["first_phase_warm_up"]
     samples = row["training_mc_samples"], row["training_iw_samples"]
     if row["units"] == IWAE_UNITS:
-        is_plain = inference.label == VARIANTS[0] and not row["batch_norm"]
+        is_plain = inference.label + norm == VARIANTS[0]
         return IWAE if samples == (1, IWAE_SAMPLES) and is_plain else None
     if (samples != (1, 1) and not tuned) or (inference.top_down and row["share_top_down"]):
         return None
-    name = inference.label + "+BN" * bool(row["batch_norm"]) + "+WU" * (warm_up != 0)
+    name = inference.label + norm + "+WU" * (warm_up != 0)
     return name if name in VARIANTS else None
 
 
@@ -269,7 +272,7 @@ def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     other, read, where = item.fact(IdleBeside), item.fact(ReadIf), item.fact(IdleWhere)
     # The columns are none of a first phase's.
     is_own = where is not None and item.fact(BeforeFineTuning) is None
-    if where and is_own and (members.reindex(columns=list(where.values)) == pd.Series(where.values)).all(axis=None):
+    if where and is_own and _are_all(members, where.values):
         return True
     if other is not None and not is_fine_tuned(members).any():
         beside = members[other.column].dropna()
@@ -284,6 +287,16 @@ def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     return not any(read.condition(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
 
 
+def _are_all(members: pd.DataFrame, values: Mapping[str, Any]) -> bool:
+    """Whether all columns have the values that `IdleWhere` asks for."""
+    columns = members.reindex(columns=list(values))
+    return all(
+        wanted(value) if callable(wanted) else value == wanted
+        for name, wanted in values.items()
+        for value in columns[name]
+    )
+
+
 def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:
     """What a field's column holds for the published number, `ANY` if that is found by it or the paper does not say; and
     whether that is the default, as the paper leaves the field open.
@@ -293,7 +306,7 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
     is_first_phase = item.fact(BeforeFineTuning) is not None
     if is_first_phase and not is_tuned:
         return None, True
-    default = item.own_default if is_first_phase else item.default
+    default = item.own_default if is_first_phase else default_value(item)
     if item.is_in_list and default is not None:
         default = [default] * depth
     default = expected(default, item)

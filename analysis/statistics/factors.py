@@ -6,14 +6,17 @@ depend on a field is asked of the spec itself: with the field's value from the o
 one layer is a VAE, and samples need no ramp where there is one. A choice is one field, whatever the settings below it:
 between `adam` and another optimizer, the learning rate of `adam` is none. A field of the layers is one over all layers.
 
+A field in two forms, as `model.batch_norm` and `model.norm`, is one: by the name of the long form where a cell has
+that, or the spec asks for it, and else by that of the short one.
+
 Every field in which two cells differ alone is a factor, and so is an axis whose values set several fields at once, by
 the name of the axis. Depth is no factor, but a place: a depth cuts the layers, and effects are looked at depth by
 depth, or over all of them.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -23,18 +26,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from analysis import reader
-from analysis.columns import FACTORS, at
+from analysis.columns import FACTORS, at, default_value
 from analysis.frames import Frames
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Factor as PaperFactor
-from hvae_spec.spec.fields import Path, SpecField, choices_with_settings, fields, paths_affecting
+from hvae_spec.spec.fields import Path, SpecField, choices_with_settings, fields, paths_affecting, short_forms
 from hvae_spec.spec.grid import SECTIONS, parse_path
 from hvae_spec.spec.labels import GRID, layers_text, level_label
 from hvae_spec.spec.report import ReportSpec
 
 NAMES = {
     "model.batch_norm": "batch normalization",
+    "model.norm": "normalization",
     "objective.warm_up": "warm-up",
     "model.inference": "inference model",
 }
@@ -53,11 +57,23 @@ class Cell:
     """Its rows of `Frames.members`."""
     tree: Mapping[str, Any] | None = field(repr=False)
     """Its resolved spec; None where that is not known, or where the cell holds several specs."""
+    long: frozenset[str] = frozenset()
+    """The dotted paths of the fields in two forms that are called by their long form."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The values of its fields by dotted path; see `_flat`."""
-        return dict(_flat(self.tree)) if self.tree else {}
+        found = dict(_flat(self.tree)) if self.tree else {}
+        for short, name, values in _forms():
+            if name in self.long and found:
+                own = found.pop(short)
+                if found[name] is None:
+                    found[name] = values.get(own) if values else None if own is None else short.rpartition(".")[2]
+                elif values:
+                    # As one value with all that is set in it.
+                    found = {key: value for key, value in found.items() if not key.startswith(f"{name}.")}
+                    found[name] = at(self.tree, name)
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,7 +135,7 @@ class Design:
         """
         factor = next((item for item in self.factors if item.name == name), None)
         if factor is not None:
-            found = [next((level for level in factor.levels if is_level(wish, level)), ...) for wish in wished]
+            found = [next(iter(_meant(wish, factor.levels)), ...) for wish in wished]
             return [(pair.reference, pair.other) for pair in self.between(name, *found)] if ... not in found else []
         places: list[dict[str, int]] = [{}, {}]
         for index, cell in enumerate(self.cells):
@@ -187,8 +203,22 @@ def _fields() -> dict[str, SpecField]:
     return {item.dotted: item for item in fields(MemberSpec)}
 
 
+@kept_until_a_choice_joins
+def _forms() -> list[tuple[str, str, Mapping[Any, Any]]]:
+    """The fields in two forms: the dotted paths of the short and the long one, and see `ShortFor.values`."""
+    return [(".".join(short), ".".join(long), values) for short, (long, values) in short_forms(MemberSpec).items()]
+
+
+def _in_long_form(cells: Sequence[Cell], asked: Collection[str]) -> list[Cell]:
+    """The cells with the fields called by their long form of which a cell has that, or that are asked for by it."""
+    trees = [cell.tree for cell in cells if cell.tree]
+    long = frozenset(name for _, name, _ in _forms() if name in asked or any(at(tree, name) for tree in trees))
+    return [replace(cell, long=long) for cell in cells]
+
+
 def _design(place: dict[str, Any], members: pd.DataFrame, axes: Sequence[str], frames: Frames) -> Design:
-    cells = _cells(members, axes, frames.specs)
+    asked = {*frames.report.reference, *frames.report.contrasts}
+    cells = _in_long_form(_cells(members, axes, frames.specs), asked)
     count = len(cells)
     differ: dict[str, NDArray[np.bool_]] = {}
     for depth in dict.fromkeys(cell.labels["depth"] for cell in cells):
@@ -295,17 +325,20 @@ def _with(tree: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
     if tuple(above) == LAYERS:
         for layer, own in zip(node, value, strict=True):
             layer[last] = own
+    elif any(name == long for _, long, _ in _forms()):
+        node.update(value)
     else:
         node[last] = value
     return changed
 
 
 def _raw(tree: Mapping[str, Any], name: str) -> Any:
-    """What stands at a path as of `_flat`: of a choice or a section all of it."""
+    """What stands at a path as of `_flat`: of a choice or a section all of it, of a long form the short one too."""
     *above, last = name.split(".")
     if tuple(above) == LAYERS:
         return [layer[last] for layer in at(tree, ".".join(LAYERS))]
-    return at(tree, name)
+    forms = [form for short, long, _ in _forms() if long == name for form in (short, long)]
+    return {form.rpartition(".")[2]: at(tree, form) for form in forms} if forms else at(tree, name)
 
 
 def _differences(cells: Sequence[Cell]) -> dict[str, NDArray[np.bool_]]:
@@ -407,9 +440,15 @@ def _reference_first(name: str, levels: Sequence[Any], frames: Frames) -> tuple[
     item = _fields().get(name)
     wished = [frames.report.reference[name]] if name in frames.report.reference else []
     if item is not None and item.fact(PaperFactor) is not None:
-        wished.append(item.default)
-    first = next((level for wish in wished for level in found if is_level(wish, level)), found[0])
+        wished += [item.default, default_value(item)]
+    first = next((level for wish in wished for level in _meant(wish, found)), found[0])
     return (first, *(level for level in found if level is not first))
+
+
+def _meant(wish: Any, levels: Sequence[Any]) -> list[Any]:
+    """The levels that a spec names by a value: those that are it, or else those of which it says the name."""
+    exact = [level for level in levels if _text(reader.plain_level(wish)) == _text(reader.plain_level(level))]
+    return exact or [level for level in levels if is_level(wish, level)]
 
 
 def is_level(wish: Any, level: Any) -> bool:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.nn.linear import Linear
 
 LOG_2PI = math.log(2 * math.pi)
@@ -61,15 +60,14 @@ class Style:
 
     members: int
     nonlinearity: Callable[[Tensor], Tensor]
-    batch_norm_eps: float | None
-    """None: no batch normalization."""
+    norm: Callable[[int], nn.Module] | None
+    """Makes the normalization of so many units of a hidden layer (see `hvae_spec.nn.norm`); None: there is none. A map
+    that feeds one has no bias, as its shift is one."""
     variance_floor: float
     mean_clip: float = 0.0
     """What means of binary observations keep from 0 and 1."""
-
-    def norm(self, units: int) -> nn.Module:
-        """Batch normalization of `units` units, or nothing."""
-        return BatchNorm(self.members, units, self.batch_norm_eps) if self.batch_norm_eps is not None else nn.Identity()
+    normalizes_heads: bool = True
+    """Whether the heads of the latents have the normalization of hidden layers, if there is one."""
 
 
 class MLP(nn.Module):
@@ -78,12 +76,12 @@ class MLP(nn.Module):
     def __init__(self, style: Style, inputs: int, widths: Sequence[int]) -> None:
         super().__init__()
         ins = [inputs, *widths]
-        bias = style.batch_norm_eps is None
         self.nonlinearity = style.nonlinearity
         self.linears = nn.ModuleList(
-            Linear(style.members, wide, width, bias=bias) for wide, width in zip(ins, widths, strict=False)
+            Linear(style.members, wide, width, bias=style.norm is None)
+            for wide, width in zip(ins, widths, strict=False)
         )
-        self.norms = nn.ModuleList(style.norm(width) for width in widths)
+        self.norms = nn.ModuleList(nn.Identity() if style.norm is None else style.norm(width) for width in widths)
         self.outputs = ins[-1]
 
     def forward(self, y: Tensor) -> Tensor:
@@ -97,15 +95,16 @@ class GaussianHead(nn.Module):
     """mu = Linear(d) and sigma2 = Softplus(Linear(d)) + floor, Eqs. 8-9, as one product with two heads.
 
     Args:
-        normalize: batch normalization of the two heads (those of the latents; never those of p(x|z_1)).
+        normalize: whether the style's normalization of heads is for these (those of the latents; never those of
+            p(x|z_1)).
 
     """
 
     def __init__(self, style: Style, inputs: int, units: int, *, normalize: bool = True) -> None:
         super().__init__()
-        normalized = normalize and style.batch_norm_eps is not None
-        self.linear = Linear(style.members, inputs, 2 * units, bias=not normalized, heads=2)
-        self.norm = style.norm(2 * units) if normalize else nn.Identity()
+        norm = style.norm if normalize and style.normalizes_heads else None
+        self.linear = Linear(style.members, inputs, 2 * units, bias=norm is None, heads=2)
+        self.norm = nn.Identity() if norm is None else norm(2 * units)
         self.variance_floor = style.variance_floor
 
     def forward(self, d: Tensor) -> DiagonalGaussian:

@@ -3,7 +3,7 @@
 Shapes throughout `hvae_spec.nn`:  M members, U units, S samples, B images;  activations [M, U, S, B].  What a unit
 gives for all images lies side by side in memory, as batch normalization, whose statistics run over it, wants it: a
 compiler can then make one pass, and on a GPU one kernel, of a normalization and all that surrounds it.
-Only `Linear`, `BatchNorm` and the noise know about M; everything above reads as the paper does.
+Only `Linear`, the normalizations and the noise know about M; everything above reads as the paper does.
 """
 
 import torch
@@ -16,7 +16,7 @@ class Linear(nn.Module):
     Args:
         members: M.
         inputs, outputs: widths of x and y.
-        bias: whether there is a b. A map that feeds batch normalization has none, as it would have no effect.
+        bias: whether there is a b. A map that feeds a normalization has none, as that has a shift of its own.
         heads: how many linear maps of equal width lie side by side in `outputs` (initialization sees each alone).
 
     """

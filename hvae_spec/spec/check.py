@@ -278,12 +278,9 @@ def _levels(path: str, cells: Sequence[Cell]) -> list[Any]:
     """The values of a field in some cells, each once."""
     found: list[Any] = []
     for cell in cells:
-        node: Any = cell.member.model_dump(mode="json")
-        for part in grids.parse_path(path):
-            is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
-            node = node[part] if is_index or (isinstance(node, dict) and part in node) else None
-        if not any(grids.same(node, other) for other in found):
-            found.append(node)
+        value = grids.value_at(cell.member.model_dump(mode="json"), path)
+        if not any(grids.same(value, other) for other in found):
+            found.append(value)
     return found
 
 

@@ -1,5 +1,6 @@
 """Fields whose value is a choice from a registry: a name, or a name with settings, `{name: settings}`."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -110,8 +111,8 @@ class OneOf:
         """All ways to write a choice."""
         if not self.by_name:
             return [f"{{{name}: {{...}}}}" for name in self.sections]
-        values = [f"{{{name}: {self.registry[name].default.settings}}}" for name in self.sections]
-        return [*self.registry, *values]
+        values = [self.registry[name].default.model_dump(mode="json") for name in self.sections]
+        return [*self.registry, *(json.dumps(value).replace('"', "") for value in values)]
 
     def validate(self, value: Any) -> str | ChoiceSection | None:
         """The choice.

@@ -184,23 +184,23 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
     yield from _optimizer_problems(training)
     yield from _learning_rate_problems(training)
     yield from _stopping_problems(member)
-    if model.batch_norm and not ESTIMATORS[objective.estimator].for_batch_norm:
+    if model.normalization.of_batch and not ESTIMATORS[objective.estimator].for_batch_norm:
         yield Inconsistency(
             ("objective", "estimator"),
             f"the estimator {objective.estimator} with batch normalization, with which its gradient is off by as much "
             "as its size: it weighs every sample apart, and the normalization mixes them",
-            "model.batch_norm: false, or another estimator",
-            ("objective.estimator", "model.batch_norm"),
+            "model.norm: layer or none, or another estimator",
+            ("objective.estimator", "model.batch_norm", "model.norm"),
         )
     batch_size = training.batch_size
-    if model.batch_norm and batch_size == 1:
+    if model.normalization.of_batch and batch_size == 1:
         yield Inconsistency(
             ("training", "batch_size"),
             "batch normalization needs more than one image in a batch",
-            "a batch_size of 2 or more, or model.batch_norm: false",
-            ("training.batch_size", "model.batch_norm"),
+            "a batch_size of 2 or more, or model.norm: layer or none",
+            ("training.batch_size", "model.batch_norm", "model.norm"),
         )
-    elif model.batch_norm and training.last_batch == "keep" and train % batch_size == 1:
+    elif model.normalization.of_batch and training.last_batch == "keep" and train % batch_size == 1:
         yield Inconsistency(
             ("training", "last_batch"),
             f"the last batch of an epoch would hold a single image ({train} = 1 modulo {batch_size}), "
@@ -210,6 +210,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
                 "training.batch_size",
                 "training.last_batch",
                 "model.batch_norm",
+                "model.norm",
                 "data.dataset",
                 "data.train_images",
                 "data.validation",
@@ -340,18 +341,10 @@ def _optimizer_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
 
 
 def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
-    """Two ways at once to set the learning rate, a schedule that training is too short for, and a learning rate that
-    falls until float32 takes it for 0, so that the rest of the training does nothing.
+    """A schedule that training is too short for, and a learning rate that falls until float32 takes it for 0, so that
+    the rest of the training does nothing.
     """
     decay, lr, chosen = training.lr_decay, training.optimizer.settings.lr, training.schedule
-    if chosen is not None and decay is not None:
-        yield Inconsistency(
-            ("training", "schedule"),
-            "a schedule beside lr_decay: both would set the learning rate",
-            "one of the two, and null for the other",
-            ("training.schedule", "training.lr_decay"),
-        )
-        return
     if chosen is not None and (never := chosen.unreached(training.epochs)):
         yield Inconsistency(
             ("training", "schedule", *never.path),
@@ -529,6 +522,9 @@ def combination_problems(experiment: Experiment, item: Combination) -> Iterator[
             f"depth {item.depth} is more than the {item.layers} layers of the model",
             f"a depth from 1 to {item.layers}, or more entries in model.layers",
         )
+    for source, path, before in item.twice:
+        message = f"{path} beside {before}: they are two forms of one field"
+        yield Inconsistency(source, message, "one of the two, or one axis with named levels in place of both")
 
 
 def same_model(cells: list[Cell]) -> Iterator[tuple[Cell, Cell]]:

@@ -35,7 +35,7 @@ def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
 
 def parameters(member: MemberSpec, pixels: int) -> int:
     """Number of trained parameters of one member."""
-    return sum(mapping.parameters(member.model.batch_norm) for mapping in mappings(member, pixels))
+    return sum(mapping.parameters(member.model.normalization) for mapping in mappings(member, pixels))
 
 
 def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:

@@ -30,10 +30,25 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     conditionals = ("p(z_i|z_{i+1}) = N(μ_i(z_{i+1}), σ²_i(z_{i+1}))",) if model.depth > 1 else ()
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
+        *_normalization(model, floor),
         f"p(z_{model.depth}) = N(0, I)",
         *conditionals,
         observation.equation + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
+    )
+
+
+def _normalization(model: ModelSpec, floor: str) -> tuple[str, ...]:
+    """What is normalized and how; nothing where nothing is."""
+    normalization = model.normalization
+    if not normalization.hidden:
+        return ()
+    heads = (
+        f";  heads of the latents: μ = N(Linear(d)),  σ² = softplus(N(Linear(d))){floor}" if normalization.heads else ""
+    )
+    return (
+        f"{normalization.norm.equation},  ε = {model.batch_norm_eps:g}",
+        f"MLP: each hidden layer is f(N(W h)){heads}",
     )
 
 

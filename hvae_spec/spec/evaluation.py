@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from hvae_spec.spec.base import LARGEST_COUNT, Count, Positive, SpecModel
+from hvae_spec.spec.choices.norm import is_not_of_batch
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
@@ -83,7 +84,7 @@ class EvaluationSpec(SpecModel):
         Affects("evaluation"),
         DecidesStopping(),
         NoStepCost("the evaluation is measured after them"),
-        IdleWhere({"batch_norm": False}),
+        IdleWhere({"norm": is_not_of_batch}),
         AuthorsCode("the whole training set, before every evaluation", "whole_set"),
     ] = "whole_set"
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single

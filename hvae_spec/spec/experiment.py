@@ -32,6 +32,7 @@ from hvae_spec.spec.fields import (
     fields,
     paths_affecting,
     paths_stating,
+    short_forms,
 )
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
@@ -211,9 +212,8 @@ class MemberSpec(SpecModel):
     @property
     def label(self) -> str:
         """The paper's name for the model's settings: `VAE`, `VAE+BN`, `VAE+BN+WU`, `Prob. ladder+BN+WU`, ..."""
-        norm = "+BN" if self.model.batch_norm else ""
         warm = "+WU" if self.objective.warm_up else ""
-        return INFERENCES[self.model.inference].label + norm + warm
+        return INFERENCES[self.model.inference].label + self.model.normalization.label + warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +336,10 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     idle += [("objective", "elbo_share")] if objective.iw_samples == 1 else []
     _unify_layer_weights(member, content)
-    if not model.batch_norm:
-        idle += [("model", "batch_norm_eps"), ("evaluation", "batch_norm_statistics")]
+    idle += [] if model.normalization.hidden else [("model", "batch_norm_eps")]
+    idle += [] if model.normalization.of_batch else [("evaluation", "batch_norm_statistics")]
+    # Of a field in two forms the one without a value.
+    idle += [path for path in short_forms(MemberSpec) if reduce(getattr, path, member) is None]
     if member.evaluation.every is None:
         idle += [("evaluation", "curve_iw_samples"), ("evaluation", "curve_images")]
     if member.redraws is None:

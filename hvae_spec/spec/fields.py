@@ -108,6 +108,21 @@ class SameAs:
 
 
 @dataclass(frozen=True)
+class ShortFor:
+    """The field is the short form of another one of its section. The two are one field: at most one of them has a
+    value, the other is null, and of several layers of a spec the later one that gives either counts.
+    """
+
+    name: str
+    """The other field, which is the long form."""
+    values: Mapping[Any, Any] = field(default_factory=dict, hash=False)
+    """What the long form holds, as it stands in the YAML, where this one has each of its values. However these are
+    written, a member has them in the short form, and all others in the long one. Empty: a member has them as they are
+    written.
+    """
+
+
+@dataclass(frozen=True)
 class Measured:
     """The column of `frames.members` with what a result says was really used, which is compared in place of the spec's
     value, as that may stand for "all".
@@ -220,9 +235,11 @@ class IdleBeside:
 
 @dataclass(frozen=True)
 class IdleWhere:
-    """The field makes no difference to a member of which all these columns have these values."""
+    """The field makes no difference to a member of which all these columns have these values, or such of which these
+    functions are true.
+    """
 
-    values: Mapping[str, Any] = field(hash=False)
+    values: Mapping[str, Any | Callable[[Any], bool]] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -328,6 +345,15 @@ def settings(model: type[BaseModel]) -> Iterator[SpecField]:
 def fact(info: FieldInfo, kind: type[Fact]) -> Fact | None:
     """The fact of a kind that a field states; None if it states none."""
     return next((item for item in info.metadata if isinstance(item, kind)), None)
+
+
+@kept_until_a_choice_joins
+def short_forms(model: type[BaseModel]) -> dict[Path, tuple[Path, Mapping[Any, Any]]]:
+    """The fields that are short forms (`ShortFor`), by path: the path of the long form, and its values by those of the
+    short one.
+    """
+    stated = ((item.path, fact(item.infos[-1], ShortFor)) for item in fields(model))
+    return {path: ((*path[:-1], short.name), short.values) for path, short in stated if short is not None}
 
 
 @kept_until_a_choice_joins

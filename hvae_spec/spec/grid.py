@@ -4,11 +4,12 @@ import copy
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import (
     BESIDE_MEMBERS,
@@ -18,7 +19,7 @@ from hvae_spec.spec.experiment import (
     MemberSpec,
     content_hashes,
 )
-from hvae_spec.spec.fields import choices_with_settings
+from hvae_spec.spec.fields import Path, choices_with_settings, fields, short_forms
 from hvae_spec.spec.labels import plain_levels
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -141,8 +142,55 @@ def parse_path(path: str) -> Loc:
     return tuple(int(part) if re.fullmatch("0|[1-9][0-9]{0,8}", part) else part for part in path.split("."))
 
 
+@kept_until_a_choice_joins
+def _forms() -> dict[Path, dict[Path, Any]]:
+    """The forms of every field in several (`ShortFor`) and their defaults, by the path of the long one."""
+    defaults = {item.path: item.default for item in fields(MemberSpec)}
+    found: dict[Path, dict[Path, Any]] = {}
+    for short, (long, _) in short_forms(MemberSpec).items():
+        found.setdefault(long, {long: defaults[long]})[short] = defaults[short]
+    return found
+
+
+def form_of(path: Loc) -> tuple[Path, Path] | None:
+    """The form of a field in several forms that a path names or leads into, and the field's long form; None of a field
+    in one form.
+
+    Args:
+        path: from the root of a spec or of any part of a file. Keys that are dotted paths themselves, as those of
+            variants, levels and profiles, are looked through.
+
+    Examples:
+        >>> form_of(("grid", "variants", "A", "model.batch_norm"))
+        (('grid', 'variants', 'A', 'model', 'batch_norm'), ('grid', 'variants', 'A', 'model', 'norm'))
+
+    """
+    parts = tuple(part for key in path for part in str(key).split("."))
+    for long, forms in _forms().items():
+        for own in forms:
+            for start in range(len(parts) - len(own) + 1):
+                if parts[start : start + len(own)] == own:
+                    return parts[: start + len(own)], (*parts[:start], *long)
+    return None
+
+
+def value_at(tree: Any, path: str) -> Any:
+    """The value at a dotted path of a member's tree; None if there is none. The long form of a field in two forms has
+    there also what is given in the short form.
+    """
+    node, parts = tree, parse_path(path)
+    for part in parts:
+        is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        node = node[part] if is_index or (isinstance(node, dict) and part in node) else None
+    for short, (long, values) in short_forms(MemberSpec).items():
+        if node is None and parts == long and values:
+            node = values.get(value_at(tree, ".".join(short)))
+    return node
+
+
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Set `path` in a full spec tree (every field present) to `value`.
+    """Set `path` in a full spec tree (every field present) to `value`. Of a field in several forms the others are null
+    then; if `value` is null they stay, and where none has a value they have their defaults.
 
     Raises:
         UnknownPathError: the path names no field within a section.
@@ -167,6 +215,11 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         node = node[key]
     if len(parts) == 1:
         raise UnknownPathError(path, 1, _keys(node))
+    own, long = form_of(parts) or ((), ())
+    others = {other: default for other, default in _forms().get(long, {}).items() if other != own}
+    if value is not None or all(value_at(tree, ".".join(other)) is None for other in others):
+        for other, default in others.items():
+            _replace(tree, other, None if value is not None else default)
 
 
 def _replace(tree: dict[str, Any], path: Loc, value: Any) -> Any:
@@ -208,6 +261,9 @@ class Combination:
     """See `Cell.levels`."""
     unknown: tuple[tuple[Loc, UnknownPathError], ...] = ()
     """Settings that could not be applied, as what they set is not there beside the others: (path in the file, why)."""
+    twice: tuple[tuple[Loc, str, str], ...] = ()
+    """Settings that give another form of a field that one before them gives, though neither is of a later layer: (path
+    in the file, its dotted path, that of the one before). A variant is a later layer than a level."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -245,6 +301,7 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
                 *_point(points.get(axes.get(TRIAL, ""), {})),
             ]
             tree = _copy(base)
+            twice = tuple(_twice([(path, source) for path, value, source in settings if value is not None]))
             overrides: list[tuple[Loc, Loc]] = []
             unknown: list[tuple[Loc, UnknownPathError]] = []
             for path, value, source in settings:
@@ -258,7 +315,16 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
             if depth is not None and count:
                 _cut(tree, depth, count)
             levels = {axis: plain[axis][index] for axis, index in place.items()}
-            yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown))
+            yield Combination(name, depth or count, axes, tree, tuple(overrides), count, levels, tuple(unknown), twice)
+
+
+def _twice(given: Sequence[tuple[str, Loc]]) -> Iterator[tuple[Loc, str, str]]:
+    """See `Combination.twice`. Given are the settings with a value, in order: dotted path, and path in the file."""
+    in_forms = [(path, source, form) for path, source in given if (form := form_of(parse_path(path))) is not None]
+    for (before, first, one), (path, source, two) in itertools.combinations(in_forms, 2):
+        is_later = source[:2] == ("grid", "variants") and first[:2] == ("grid", "axes")
+        if not is_later and one[1] == two[1] and one[0] != two[0]:
+            yield source, path, before
 
 
 def _cut(tree: dict[str, Any], depth: int, count: int) -> None:

@@ -24,6 +24,7 @@ from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.fields import choices_with_settings
 from hvae_spec.spec.grid import Cell, Member, parse_path
+from hvae_spec.spec.merging import drop_other_forms, twice
 from hvae_spec.spec.messages import problems_of
 from hvae_spec.spec.yaml import Node, parse, read_text
 
@@ -132,7 +133,7 @@ def parse_file(path: Path, problems: list[Problem]) -> Node:
 
     """
     tree, found = parse(read_text(path), str(path))
-    problems += found
+    problems += [*found, *twice(tree)]
     _anchor(tree, path.parent)
     return tree
 
@@ -241,10 +242,12 @@ def _merge(base: Node, child: Node, path: Loc) -> Node:
     """The child's values over the base's. A null in the child drops what the base has there."""
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
         return child
-    values, keys = dict(base.value), {**base.keys, **child.keys}
+    merged = Node(dict(base.value), child.place, dict(base.keys))
+    drop_other_forms(merged, path, [key for key, value in child.value.items() if value.value is not None])
     for key, value in child.value.items():
-        values[key] = _merge(values[key], value, (*path, key)) if key in values else value
-    return Node(values, child.place, keys)
+        merged.value[key] = _merge(merged.value[key], value, (*path, key)) if key in merged.value else value
+    merged.keys.update(child.keys)
+    return merged
 
 
 def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
@@ -313,6 +316,8 @@ def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, 
             if not isinstance(node.value, dict | list):
                 node.value, node.place = {}, place
             continue
+        if rest or value.value is not None:
+            drop_other_forms(node, done, [key])
         done = (*done, key)
         if not rest:
             node.value[key], node.keys[key] = value, place
@@ -360,6 +365,7 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
         text = tree.value if isinstance(tree.value, str) else ""
         _add(problems, [at_look_alike(problem, text)])
         raise SpecError(problems)
+    problems += twice(tree)
     plain = tree.plain()
     if _lists_files(plain.get("grid")):
         # All else that such a file lacks follows from this.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+from hvae_spec.spec.choices.norm import Normalization
+
 
 class Layer(Protocol):
     """The widths around one z_i, as `hvae_spec.spec.model.StochasticLayer` states them."""
@@ -36,13 +38,13 @@ class Mapping:
     normalized_head: bool
     per_sample: bool
 
-    def parameters(self, batch_norm: bool) -> int:
-        """Weights, biases, and the scale and shift of batch normalization (which replaces a bias)."""
+    def parameters(self, norm: Normalization) -> int:
+        """Weights, biases, and the scale and shift of a normalization (which replaces a bias)."""
         total = 0
         for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
             is_head = place == len(self.widths) - 2
-            normalized = batch_norm and (self.normalized_head or not is_head)
-            total += inputs * outputs + (2 * outputs if normalized else outputs)
+            normalized = norm.heads and self.normalized_head if is_head else norm.hidden
+            total += outputs * (inputs + (norm.norm.numbers_per_unit if normalized else 1))
         return total
 
     @property

@@ -166,7 +166,8 @@ def _unknown_key(path: Loc, source: _Source) -> Problem:
     if chosen is not None and key in known:
         return Problem("invalid", place, f"{parent}: {key} beside another one", f"one of {', '.join(known)}")
     if chosen is not None and key in chosen.registry:
-        return Problem("invalid", place, f"{parent}: {key} takes no number", f"{path[-2]}: {key}", key)
+        what = "settings" if isinstance(source.node(path).value, dict) else "number"
+        return Problem("invalid", place, f"{parent}: {key} takes no {what}", f"{path[-2]}: {key}", key)
     message = f"unknown key {shorten(repr(key), 80)}" + (f" in {shorten(parent, 120)}" if parent else "")
     is_dotted = place in source.dotted or (place.source.startswith("--set ") and place.column == 1)
     beside = {} if is_dotted else source.node(path[:-1]).keys

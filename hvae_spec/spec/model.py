@@ -9,6 +9,7 @@ from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
+from hvae_spec.spec.choices.norm import NORMS, Normalization, is_absent, normalization
 from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary
 from hvae_spec.spec.fields import (
     AuthorsCode,
@@ -21,13 +22,16 @@ from hvae_spec.spec.fields import (
     PerMember,
     ReadIf,
     SameAs,
+    ShortFor,
 )
+from hvae_spec.spec.forms import SpecInForms
 
 Widths = tuple[Count, ...]
 Inference = Annotated[str, Named(INFERENCES)]
 Observation = Annotated[str, Named(OBSERVATIONS)]
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
+Norm = Annotated[str | ChoiceSection | None, OneOf(NORMS, by_name=True, or_null=True)]
 
 
 WIDTHS = ((512, 512), (256, 256), (128, 128), (64, 64), (32, 32))
@@ -79,9 +83,11 @@ class StochasticLayer(SpecModel):
 
 NUMBER = NoStepCost("a number within a step that is done whatever it is")
 START = NoStepCost("where training starts changes no step")
+BATCH_NORM = ShortFor("norm", {False: "none", True: "batch"})
+NORMALIZATION = Column("norm", "normalization")
 
 
-class ModelSpec(SpecModel):
+class ModelSpec(SpecInForms):
     """A deep hierarchical VAE. The paper's advances (ladder, batch normalization, warm-up) are off unless asked for."""
 
     layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
@@ -91,11 +97,22 @@ class ModelSpec(SpecModel):
     With a single layer the two are the same model."""
     share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
-    batch_norm: Annotated[Flag, Factor("+BN"), Paper(True, "Sec. 2.3")] = False
-    """Batch normalization of every hidden layer and of the mu and sigma2 heads of the latents (Sec. 2.3);
-    the heads of p(x|z_1) are never normalized."""
-    batch_norm_eps: Annotated[Positive, NUMBER, IdleWhere({"batch_norm": False}), AuthorsCode("`1e-10`", 1e-10)] = 1e-5
-    """Added to the variance inside batch normalization (the authors' code: 1e-10)."""
+    norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
+    """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
+    the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.
+    `layer`: hidden layers alone, over the units of each sample and image by itself (Ba et al., 2016). The heads of
+    p(x|z_1) are never normalized. Null: what `batch_norm` says, which is short for `none` and `batch`."""
+    batch_norm: Annotated[
+        Flag | None,
+        BATCH_NORM,
+        NORMALIZATION,
+        Factor("+BN"),
+        Paper(True, "Sec. 2.3"),
+    ] = False
+    """The short form of `norm: batch` and, if false, of `norm: none`. Null: what `norm` says."""
+    batch_norm_eps: Annotated[Positive, NUMBER, IdleWhere({"norm": is_absent}), AuthorsCode("`1e-10`", 1e-10)] = 1e-5
+    """Added to the variance inside batch normalization, and inside layer normalization too (the authors' code has 1e-10
+    in batch normalization)."""
     nonlinearity: Annotated[
         Nonlinearity,
         Column("nonlinearity"),
@@ -132,6 +149,11 @@ class ModelSpec(SpecModel):
     variance_floor: Annotated[NonNegative, NUMBER, AuthorsCode("`1e-5`, in the densities only", 1e-5)] = 1e-6
     """Added to every variance after the softplus, in densities and sampling alike, so that each bound stays a bound.
     (The authors' code adds 1e-5 in the densities only.)"""
+
+    @property
+    def normalization(self) -> Normalization:
+        """What is normalized, and how."""
+        return normalization(BATCH_NORM.values[self.batch_norm] if self.norm is None else self.norm)
 
     @property
     def depth(self) -> int:

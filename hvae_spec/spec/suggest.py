@@ -98,4 +98,6 @@ def closest_paths(error: UnknownPathError) -> list[str]:
     every = [path for paths in _all_paths().values() for path in paths if "." in path]
     every = [path for path in every if path.partition(".")[0] in SECTIONS]
     places = [path for path in every if path.rsplit(".", 1)[-1] == last]
-    return places or list(filter(None, [closest(error.path, every)]))
+    near = closest(error.path, every)
+    is_near = error.path.startswith(f"{near}.") or bool(closest(last, [near.rpartition(".")[2]]))
+    return places or ([near] if is_near else [])

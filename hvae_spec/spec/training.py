@@ -16,8 +16,10 @@ from hvae_spec.spec.fields import (
     NoStepCost,
     Paper,
     PerMember,
+    ShortFor,
     ShortName,
 )
+from hvae_spec.spec.forms import SpecInForms
 from hvae_spec.spec.objective import ObjectiveSpec
 
 MatmulPrecision = Literal["highest", "high", "medium"]
@@ -66,7 +68,7 @@ class FirstPhase(ObjectiveSpec):
     """Its passes over the training set."""
 
 
-class TrainingSpec(SpecModel):
+class TrainingSpec(SpecInForms):
     """Epochs, batches and the optimizer."""
 
     epochs: Annotated[
@@ -78,7 +80,7 @@ class TrainingSpec(SpecModel):
     optimizer: Optimizer = AdamSection(adam=Adam())
     """The optimizer: `{adam: {lr: 1e-3}}`, `{adamw: {lr: 1e-3, weight_decay: 0.01}}` or
     `{sgd: {lr: 1e-2, momentum: 0.9}}`."""
-    lr_decay: Annotated[LearningRateDecay | None, Affects("schedule"), PerMember(), NUMBER] = None
+    lr_decay: Annotated[LearningRateDecay | None, ShortFor("schedule"), Affects("schedule"), PerMember(), NUMBER] = None
     """Annealing of the learning rate, short for `schedule: {step: ...}` without a ramp: `{factor: 0.75, every: 200}`.
     Null: it is constant."""
     schedule: Annotated[

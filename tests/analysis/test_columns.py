@@ -2,6 +2,7 @@
 
 from keyword import iskeyword
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import pandas as pd
@@ -16,6 +17,7 @@ from hvae_spec.reading import read
 from hvae_spec.spec.base import Fraction
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.fields import PerMember
+from tests.members import member
 from tune.plan.grid_file import grid_file
 
 
@@ -32,6 +34,24 @@ def test_what_was_measured_has_a_column_beside_what_was_asked_for(results, small
     assert set(members["planned_iw_samples"]) == {500}
     assert set(members["train_images"]) == {1437}
     assert members["train_images_limit"].isna().all()
+
+
+def test_a_norm_has_one_column_in_whichever_form_it_is_given_and_that_of_its_short_form_stays():
+    norms = {"model__batch_norm": True}, {"model__norm": "layer"}, {"model__norm": {"batch": {"heads": False}}}
+    trees = [member(1, model__batch_norm=False), *(member(1, **norm) for norm in norms)]
+    entries = [SimpleNamespace(spec=tree.model_dump(mode="json"), labels={}, planned=True) for tree in trees]
+    found = columns.setting_columns([*entries, SimpleNamespace(spec={}, labels={"variant": "new"}, planned=True)])
+    assert found["norm"] == ["none", "batch", "layer", '{"batch": {"heads": false}}', None]
+    assert found["batch_norm"] == [False, True, False, False, None]
+    # A record from before there was a long form.
+    del entries[1].spec["model"]["norm"]
+    assert columns.setting_columns(entries)["norm"][1] == "batch"
+    assert [name for name in columns.setting_fields() if "norm" in name] == [
+        "norm",
+        "batch_norm_eps",
+        "clip_norm",
+        "batch_norm_statistics",
+    ]
 
 
 class Momentum(OptimizerSettings):
@@ -110,6 +130,8 @@ def assert_attributes(loaded):
         # A setting of which the levels are the values has one column, in which they are what they are in the spec.
         ("training.batch_size: [32, 64]", "batch_size", [32, 64]),
         ("model.batch_norm: [true, false]", "batch_norm", [True, False]),
+        ("model.norm: [none, batch, layer]", "norm", ["none", "batch", "layer"]),
+        ("model.norm: [layer, {batch: {heads: false}}]", "norm_level", ["layer", "batch heads off"]),
         ("training.optimizer.adam.lr: [0.001, 0.0003]", "learning_rate", [0.001, 0.0003]),
         ("model.inference: [vae, ladder]", "inference", ["vae", "ladder"]),
         ("model.nonlinearity: [tanh, {leaky_relu: 0.2}]", "nonlinearity_level", ["tanh", "leaky relu 0.2"]),

@@ -218,3 +218,52 @@ def test_a_grid_file_of_before_contrasts_is_read(results):
     path.write_text(json.dumps(content))
     assert Results(results.root).grid.report == ReportSettings()
     assert all_effects(analysis.load(results.root)).empty
+
+
+NORMS = (
+    "{variants: {VAE: {}, BN: {model.batch_norm: true}, hidden: {model.norm: {batch: {heads: false}}}, "
+    "LN: {model.norm: layer}}}"
+)
+
+
+def test_a_norm_is_one_factor_in_whichever_form_it_is_given():
+    levels = [("batch", "BN"), ("batch heads off", "hidden"), ("layer", "LN")]
+    frames = of(NORMS)
+    assert steps(frames) == [("normalization", "none", level, "VAE", name) for level, name in levels]
+    (design,) = designs(frames)
+    assert [(factor.name, len(factor.levels)) for factor in design.factors] == [("model.norm", 4)]
+    named = of(NORMS, "{contrasts: {model.norm: [{batch: {heads: false}}, layer]}}")
+    assert steps(named, "named") == [("model.norm", "batch heads off", "layer", "hidden", "LN")]
+    reference = of(NORMS, "{reference: {model.norm: batch}}")
+    assert [step[1:3] for step in steps(reference)] == [
+        ("batch", "none"),
+        ("batch", "batch heads off"),
+        ("batch", "layer"),
+    ]
+
+
+def test_batch_normalization_alone_is_called_as_ever_unless_the_report_asks_for_the_norm():
+    grid = "{variants: {VAE: {model.norm: none}, BN: {model.norm: batch}}}"
+    assert steps(of(grid)) == [("batch normalization", False, True, "VAE", "BN")]
+    asked = of(grid, "{reference: {model.norm: batch}}")
+    assert steps(asked) == [("normalization", "batch", "none", "BN", "VAE")]
+
+
+def test_an_axis_of_norms_is_a_factor_with_its_levels():
+    frames = of("{axes: {model.norm: [none, batch, layer], objective.warm_up: [0, 2]}}")
+    found = steps(frames)
+    assert [step[:3] for step in found if step[0] == "normalization"] == [
+        ("normalization", "none", level) for level in ("batch", "layer") for _ in range(2)
+    ]
+    assert len([step for step in found if step[0] == "warm-up"]) == 3
+
+
+def test_a_decay_and_a_schedule_are_one_factor():
+    frames = of(
+        "{variants: {constant: {}, decayed: {training.lr_decay: {factor: 0.5, every: 2}}, "
+        "staged: {training.schedule: {stages: [{epochs: 2, lr: 0.01}, {epochs: 2, lr: 0.001}]}}}}"
+    )
+    assert steps(frames) == [
+        ("learning rate schedule", "none", "lr_decay", "constant", "decayed"),
+        ("learning rate schedule", "none", "stages", "constant", "staged"),
+    ]

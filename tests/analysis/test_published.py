@@ -87,6 +87,10 @@ grid:
     iwae: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: []}], model.batch_norm: false,
            objective.iw_samples: 50}
     small iwae: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: []}], model.batch_norm: false}
+    layer: {model.norm: layer, objective.warm_up: 2}
+    hidden: {model.norm: {batch: {heads: false}}, objective.warm_up: 2}
+    iwae layer: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: [3]}], model.norm: layer,
+                 objective.iw_samples: 50}
 """
 
 
@@ -103,6 +107,9 @@ def test_members_are_known_by_their_settings(results):
         "tuned": "VAE+BN+WU",
         "iwae": "IWAE",
         "small iwae": None,
+        "layer": None,
+        "hidden": None,
+        "iwae layer": None,
     }
     members = analysis.load(results.root).members.set_index("variant")
     assert published.fine_tuning(members)["tuned"] == "M=10 K=1"

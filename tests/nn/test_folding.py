@@ -17,6 +17,8 @@ from tests.members import member
         {"model__share_top_down": True},
         {"model__observation": "gaussian"},
         {"model__batch_norm": False},
+        {"model__norm": {"batch": {"heads": False}}},
+        {"model__norm": "layer"},
     ],
     ids=str,
 )

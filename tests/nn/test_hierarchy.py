@@ -13,11 +13,16 @@ from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.norm import NORMS
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from tests.members import member
 from tests.reference import Reference
 
-CASES = list(itertools.product(INFERENCES, [False, True], OBSERVATIONS, [1, 3]))
+HIDDEN = {"batch": {"heads": False}}
+CASES = [
+    *itertools.product(INFERENCES, ["none", "batch"], OBSERVATIONS, [1, 3]),
+    *itertools.product(INFERENCES, [HIDDEN, "layer"], ["bernoulli"], [3]),
+]
 
 
 def compiled(spec, members=1):
@@ -30,9 +35,9 @@ def with_statistics(spec, model):
     return model.eval()
 
 
-@pytest.mark.parametrize(("inference", "batch_norm", "observation", "depth"), CASES)
-def test_log_weights_equal_the_slow_reference(inference, batch_norm, observation, depth):
-    spec = member(depth, model__inference=inference, model__batch_norm=batch_norm, model__observation=observation)
+@pytest.mark.parametrize(("inference", "norm", "observation", "depth"), CASES, ids=str)
+def test_log_weights_equal_the_slow_reference(inference, norm, observation, depth):
+    spec = member(depth, model__inference=inference, model__norm=norm, model__observation=observation)
     model = with_statistics(spec, compiled(spec))
     x = torch.rand(1, 4, 64)
     x = (x < 0.3).float() if OBSERVATIONS[observation].binary else x
@@ -83,18 +88,18 @@ def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(infe
 
 
 @pytest.mark.parametrize(
-    ("inference", "batch_norm", "observation", "share"),
+    ("inference", "norm", "observation", "share"),
     [
-        (inference, batch_norm, observation, share)
-        for inference, batch_norm, observation in itertools.product(INFERENCES, [False, True], OBSERVATIONS)
+        (inference, norm, observation, share)
+        for inference, norm, observation in itertools.product(INFERENCES, NORMS, OBSERVATIONS)
         for share in {False, INFERENCES[inference].top_down}
     ],
 )
 @pytest.mark.parametrize("beta", [0.0, 1.0])
-def test_gradients_reach_every_parameter(inference, batch_norm, observation, share, beta):
+def test_gradients_reach_every_parameter(inference, norm, observation, share, beta):
     spec = member(
         model__inference=inference,
-        model__batch_norm=batch_norm,
+        model__norm=norm,
         model__observation=observation,
         model__share_top_down=share,
     )
@@ -175,12 +180,12 @@ def test_variances_go_below_one_and_keep_their_floor():
 def test_counted_parameters_are_the_compiled_ones():
     from hvae_spec.spec.cost import parameters
 
-    for inference, batch_norm, observation, depth in CASES:
+    for inference, norm, observation, depth in CASES:
         for share in {False, INFERENCES[inference].top_down}:
             spec = member(
                 depth,
                 model__inference=inference,
-                model__batch_norm=batch_norm,
+                model__norm=norm,
                 model__observation=observation,
                 model__share_top_down=share,
             )

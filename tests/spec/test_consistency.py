@@ -140,7 +140,7 @@ PAIRS = [
             ("epochs: 20", "epochs: 20, lr_decay: {factor: 0.5, every: 2}, schedule: {stages: [{epochs: 1, lr: 1}]}")
         ),
         "{stages",
-        "a schedule beside lr_decay: both would set the learning rate",
+        "schedule beside lr_decay",
         edited(("epochs: 20", "epochs: 20, lr_decay: null, schedule: {stages: [{epochs: 1, lr: 1}]}")),
     ),
     (
@@ -205,6 +205,12 @@ PAIRS = [
         "true",
         "Nesterov's momentum without momentum: it is 0",
         edited(("epochs: 20", "epochs: 20, optimizer: {sgd: {nesterov: true, momentum: 0.1}}")),
+    ),
+    (
+        edited(("model:", "model:\n  norm: {batch: {heads: false}}"), ("batch_size: 32", "batch_size: 1")),
+        "1}",
+        "needs more than one image",
+        edited(("model:", "model:\n  norm: layer"), ("batch_size: 32", "batch_size: 1")),
     ),
     (
         edited(("model:", "model:\n  batch_norm: true"), ("batch_size: 32", "batch_size: 1")),

@@ -36,6 +36,7 @@ SAME = [
     ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
     ("no validation set", edited(("digits}", "digits, validation: 0}"))),
     ("idle batch-norm settings", edited(("model:", "model:\n  batch_norm_eps: 1e-3"))),
+    ("no normalization, in the long form", edited(("model:", "model:\n  norm: none\n  batch_norm_eps: 1e-3"))),
     ("idle batch-norm statistics", SMALL + "evaluation: {batch_norm_statistics: batch_average}\n"),
     ("no schedule", edited(("epochs: 20", "epochs: 20, schedule: null"))),
     ("how idle dequantized gray is rescaled", edited(("digits}", "digits, rescaled_by: training_maximum}"))),
@@ -87,7 +88,8 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
 DIFFERENT = [
     "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
     "data.test_images=100", "data.validation=100",
-    "model.inference=ladder", "model.batch_norm=true", "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
+    "model.inference=ladder", "model.batch_norm=true", "model.norm=layer", "model.norm={batch: {heads: false}}",
+    "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
     "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
     "objective.warm_up=3", "objective.mc_samples=2", "objective.iw_samples=2", "training.epochs=21",
@@ -137,6 +139,8 @@ def test_all_images_beside_a_validation_set_are_said_by_saying_nothing(tmp_path)
 WHERE_READ = [
     ("model.batch_norm=true", "model.batch_norm_eps=1e-3"),
     ("model.batch_norm=true", "evaluation.batch_norm_statistics=batch_average"),
+    ("model.norm=layer", "model.batch_norm_eps=1e-3"),
+    ("model.norm={batch: {heads: false}}", "evaluation.batch_norm_statistics=batch_average"),
     ("objective.iw_samples=2", "objective.sample_ramp=true"),
     ("model.inference=ladder", "model.layers.1.mlp_top_down=[7]"),
     ("model.inference=ladder", "model.share_top_down=true"),

@@ -44,6 +44,22 @@ def test_every_factor_has_its_equation_once(depth, inference, observation):
         assert given.count(factor) == 1, factor
 
 
+def test_what_is_normalized_has_its_equation():
+    def lines(**fields):
+        return [line for line in equations.equations(model(**fields)) if "N(a" in line or "N(W" in line]
+
+    assert lines() == lines(norm="none") == []
+    batch, where = lines(batch_norm=True, variance_floor=0)
+    assert batch.endswith("over the samples and images of the batch,  ε = 1e-05")
+    assert where == (
+        "MLP: each hidden layer is f(N(W h));  heads of the latents: μ = N(Linear(d)),  σ² = softplus(N(Linear(d)))"
+    )
+    assert lines(norm={"batch": {"heads": False}}) == [batch, "MLP: each hidden layer is f(N(W h))"]
+    layer, where = lines(norm="layer", batch_norm_eps=1e-3)
+    assert layer == "N(a_j) = γ_j (a_j − mean(a)) / √(var(a) + ε) + β_j, over the units of the layer,  ε = 0.001"
+    assert where == "MLP: each hidden layer is f(N(W h))"
+
+
 def test_what_differs_between_models_is_told():
     ladder = " ".join(equations.equations(model(inference="ladder")))
     shared = " ".join(equations.equations(model(inference="ladder", share_top_down=True)))

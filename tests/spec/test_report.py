@@ -35,9 +35,20 @@ def test_levels_and_variants_of_the_grid_may_be_named(tmp_path):
     assert [member.digests for member in asked.members] == [member.digests for member in plain.members]
 
 
+def test_a_field_in_two_forms_may_be_named_by_either(tmp_path):
+    contrasts = "{model.norm: [none, batch], model.batch_norm: [false, true]}"
+    asked = read_with(tmp_path, f"{{reference: {{model.norm: batch}}, contrasts: {contrasts}}}").experiment.report
+    assert (asked.reference["model.norm"], list(asked.contrasts)) == ("batch", ["model.norm", "model.batch_norm"])
+
+
 @pytest.mark.parametrize(
     ("report", "message", "expected"),
     [
+        (
+            "{reference: {model.norm: layer}}",
+            "no cell whose model.norm is the text 'layer'",
+            "expected one of none, batch",
+        ),
         ("{contrasts: {norm: [plain, norml]}}", "the grid has no variant 'norml'", "expected one of plain, normal"),
         ("{contrasts: {norm: [plain, plain]}}", "'norm' compares plain with itself", "expected two that differ"),
         ("{contrasts: {norm: [plain]}}", "a list of 1 is not valid", "expected a list of at least 2"),

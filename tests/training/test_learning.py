@@ -19,7 +19,7 @@ SEED_NOISE = 0.5
 def plain_ladder():
     """The paper's largest model, in numbers of its own."""
     widths = [[512, 512], [256, 256], [128, 128], [64, 64], [32, 32]]
-    return LadderHVAE([64, 32, 16, 8, 4], widths, 784, batch_norm=True)
+    return LadderHVAE([64, 32, 16, 8, 4], widths, 784, norm="batch")
 
 
 @pytest.mark.slow

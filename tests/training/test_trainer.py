@@ -20,6 +20,7 @@ SHAPES = [
     {"objective__iw_samples": 3, "objective__estimator": "dreg", "model__batch_norm": False},
     {"objective__estimator": "stl", "objective__free_bits": {"nats": 0.1}},
     {"objective__iw_samples": 3, "objective__elbo_share": 0.1, "objective__beta": [1.0, 0.5, 2.0]},
+    {"model__norm": "layer"},
     {"data__redraw": "once", "training__last_batch": "keep", "training__batch_size": 40},
 ]
 
@@ -127,8 +128,9 @@ def test_compiled_steps_are_those_of_the_plain_objective(shape):
             assert row[name] == pytest.approx(expected[name], rel=2e-3, abs=5e-3), name
 
 
-def test_nan_in_one_member_leaves_the_others_bit_for_bit():
-    specs = three()
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_nan_in_one_member_leaves_the_others_bit_for_bit(norm):
+    specs = three(model__norm=norm)
     healthy, sick = trainer(specs), trainer(specs)
     with torch.no_grad():
         sick.model.generative.likelihood.logits.weight[1, 0, 0] = torch.nan

@@ -24,20 +24,24 @@ from tests.members import member
 from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model
 
+HIDDEN = {"batch": {"heads": False}}
 CASES = [
-    *itertools.product(INFERENCES, [False], [False, True], OBSERVATIONS, [1, 3]),
-    ("ladder", True, True, "bernoulli", 3),
-    ("ladder", True, False, "gaussian", 3),
+    *itertools.product(INFERENCES, [False], ["none", "batch"], OBSERVATIONS, [1, 3]),
+    ("ladder", True, "batch", "bernoulli", 3),
+    ("ladder", True, "none", "gaussian", 3),
+    ("vae", False, HIDDEN, "bernoulli", 3),
+    ("ladder", False, "layer", "gaussian", 3),
 ]
+NORMS = nn.BatchNorm1d | nn.LayerNorm
 IMAGES = 16
 
 
-def spec_of(inference, share, batch_norm, observation, depth, **more):
+def spec_of(inference, share, norm, observation, depth, **more):
     return member(
         depth,
         model__inference=inference,
         model__share_top_down=share,
-        model__batch_norm=batch_norm,
+        model__norm=norm,
         model__observation=observation,
         **more,
     )
@@ -57,22 +61,22 @@ def copy_weights(model, plain):
 
     def linear(module, name, heads=slice(None)):
         module.weight.copy_(state[f"{name}.weight"][heads])
-        # A bias before batch normalization has no effect, and ours has none.
+        # Ours has no bias before a normalization.
         module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
 
     def norm(modules, name, heads=slice(None)):
         for module in modules:
-            assert isinstance(module, nn.BatchNorm1d)
             module.weight.copy_(state[f"{name}.weight"][heads, 0])
             module.bias.copy_(state[f"{name}.bias"][heads, 0])
-            module.running_mean.copy_(state[f"{name}.mean"][heads])
-            module.running_var.copy_(state[f"{name}.variance"][heads])
+            if isinstance(module, nn.BatchNorm1d):
+                module.running_mean.copy_(state[f"{name}.mean"][heads])
+                module.running_var.copy_(state[f"{name}.variance"][heads])
 
     def mlp(modules, name):
         linears = [place for place, module in enumerate(modules) if isinstance(module, nn.Linear)]
         for place, at in enumerate(linears):
             linear(modules[at], f"{name}.linears.{place}")
-            norm([m for m in modules[at + 1 : at + 2] if isinstance(m, nn.BatchNorm1d)], f"{name}.norms.{place}")
+            norm([m for m in modules[at + 1 : at + 2] if isinstance(m, NORMS)], f"{name}.norms.{place}")
 
     def gaussian(layer, name):
         mlp(layer.mlp, f"{name}.mlp")
@@ -116,14 +120,14 @@ def test_log_weights_and_gradients_equal_ours(case):
 
 
 def idle_biases(plain):
-    """Biases that feed batch normalization."""
+    """Biases that feed a normalization."""
     pairs = [pair for m in plain.modules() if isinstance(m, nn.Sequential) for pair in itertools.pairwise(m)]
-    return sum(a.bias.numel() for a, b in pairs if isinstance(a, nn.Linear) and isinstance(b, nn.BatchNorm1d))
+    return sum(a.bias.numel() for a, b in pairs if isinstance(a, nn.Linear) and isinstance(b, NORMS))
 
 
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_evaluation_agrees_with_ours_within_monte_carlo_error(inference):
-    spec = spec_of(inference, False, True, "bernoulli", 3, training__optimizer__adam__lr=5e-3)
+    spec = spec_of(inference, False, "batch", "bernoulli", 3, training__optimizer__adam__lr=5e-3)
     dataset = load_dataset(spec.data)
     trainer = Trainer([spec], dataset)
     for _ in range(20):
@@ -146,7 +150,7 @@ def test_training_learns():
     x = gray.round()[:100]
 
     def make():
-        return LadderHVAE([4, 2], [[16], [8]], 64, batch_norm=True)
+        return LadderHVAE([4, 2], [[16], [8]], 64, norm="batch")
 
     before, after = (
         plain_log_likelihood(train_plain(make, gray, epochs, 2, seed=0, batch_size=32), x, 50).mean()

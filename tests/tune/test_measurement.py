@@ -45,6 +45,7 @@ def test_names():
     assert shape_name(member()) == "digits L3 ladder+BN"
     assert shape_name(member(2, model__share_top_down=True, model__batch_norm=False)) == "digits L2 ladder+shared"
     assert shape_name(member(2, model__inference="vae", model__batch_norm=False)) == "digits L2 VAE"
+    assert shape_name(member(2, model__norm="layer")) == "digits L2 ladder+LN"
     # With one layer the two are the same model.
     assert shape_name(member(1)) == "digits L1 VAE+BN"
 

@@ -1,7 +1,7 @@
 """What one would write without this project: a deep hierarchical VAE as a plain PyTorch module with its training loop.
 
 It is what `tune.bench` compares with, in speed and in learning, and shares no line with `hvae_spec`: `nn.Linear` (one
-for each head), `nn.BatchNorm1d`, Adam and float32, all with PyTorch's defaults.
+for each head), `nn.BatchNorm1d` or `nn.LayerNorm`, Adam and float32, all with PyTorch's defaults.
 """
 
 import math
@@ -32,19 +32,27 @@ NONLINEARITIES: dict[str, Callable[..., nn.Module]] = {
     "elu": nn.ELU,
     "leaky_relu": nn.LeakyReLU,
 }
+NORMS: dict[str, Callable[..., nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+"""Normalizations by name; None: nothing is normalized."""
+MakeNorm = Callable[[int], nn.Module]
 
 
-def mlp(inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], eps: float | None) -> nn.Sequential:
-    """Hidden layers: linear, batch normalization unless `eps` is None, nonlinearity."""
+def mlp(
+    inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], norm: MakeNorm | None
+) -> nn.Sequential:
+    """Hidden layers: linear, normalized if there is a norm, nonlinearity. The linear maps keep their bias, PyTorch's
+    default, also before a normalization. Before batch normalization it has no effect; before layer normalization it is
+    a little more than our model has.
+    """
     modules: list[nn.Module] = []
     for wide, width in pairwise([inputs, *widths]):
-        modules += [nn.Linear(wide, width), *norm(width, eps), nonlinearity()]
+        modules += [nn.Linear(wide, width), *normalized(width, norm), nonlinearity()]
     return nn.Sequential(*modules)
 
 
-def norm(units: int, eps: float | None) -> list[nn.Module]:
-    """Batch normalization, or nothing."""
-    return [] if eps is None else [nn.BatchNorm1d(units, eps=eps)]
+def normalized(units: int, norm: MakeNorm | None) -> list[nn.Module]:
+    """A normalization, or nothing."""
+    return [] if norm is None else [norm(units)]
 
 
 class GaussianLayer(nn.Module):
@@ -57,16 +65,16 @@ class GaussianLayer(nn.Module):
         units: int,
         *,
         nonlinearity: Callable[[], nn.Module],
-        eps: float | None,
+        norm: MakeNorm | None,
         floor: float,
-        normalize_heads: bool = True,
+        normalize_heads: bool,
     ) -> None:
         super().__init__()
-        last, head_eps = [inputs, *widths][-1], eps if normalize_heads else None
+        last, of_heads = [inputs, *widths][-1], norm if normalize_heads else None
         self.floor = floor
-        self.mlp = mlp(inputs, widths, nonlinearity, eps)
-        self.mu = nn.Sequential(nn.Linear(last, units), *norm(units, head_eps))
-        self.sigma2 = nn.Sequential(nn.Linear(last, units), *norm(units, head_eps))
+        self.mlp = mlp(inputs, widths, nonlinearity, norm)
+        self.mu = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
+        self.sigma2 = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
 
     def forward(self, y: Tensor) -> Gaussian:
         """[N, inputs] -> mean and variance, [N, units] each."""
@@ -93,7 +101,7 @@ class BernoulliDecoder(nn.Module):
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["eps"])
+        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
         self.logits = nn.Linear([units, *widths][-1], pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -111,7 +119,7 @@ class GaussianDecoder(nn.Module):
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.gaussian = GaussianLayer(units, widths, pixels, **style, normalize_heads=False)
+        self.gaussian = GaussianLayer(units, widths, pixels, **{**style, "normalize_heads": False})
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
@@ -132,10 +140,11 @@ class PlainHVAE(nn.Module):
         down: hidden widths of the generative mapping out of each z_i; None for those of `widths`.
         top_down: hidden widths of the ladder's inference mapping out of each z_i; None for those of `down`.
         share_top_down: the top-down mappings of inference, if it has some, are the generative ones.
-        batch_norm: whether to normalize hidden layers and the latents' heads.
+        norm: one of `NORMS`, of hidden layers.
+        normalize_heads: whether the latents' heads have it too.
         observation: one of `DECODERS`.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
-        eps: of batch normalization.
+        eps: of the normalization.
         floor: added to variances.
 
     """
@@ -152,7 +161,8 @@ class PlainHVAE(nn.Module):
         down: Sequence[Sequence[int]] | None = None,
         top_down: Sequence[Sequence[int]] | None = None,
         share_top_down: bool = False,
-        batch_norm: bool = False,
+        norm: str = "none",
+        normalize_heads: bool = True,
         observation: str = "bernoulli",
         nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
@@ -165,7 +175,9 @@ class PlainHVAE(nn.Module):
         self.shared = share_top_down
         name, *number = nonlinearity
         f = partial(NONLINEARITIES[name], *number)
-        style: dict[str, Any] = {"nonlinearity": f, "eps": eps if batch_norm else None, "floor": floor}
+        make = NORMS[norm]
+        style: dict[str, Any] = {"nonlinearity": f, "floor": floor, "normalize_heads": normalize_heads}
+        style["norm"] = None if make is None else partial(make, eps=eps)
 
         def layers(inputs: Sequence[int], hidden: Sequence[Sequence[int]], outputs: Sequence[int]) -> nn.ModuleList:
             shapes = zip(inputs, hidden, outputs, strict=False)

@@ -29,6 +29,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     _check(baseline.DECODERS, model.observation, "observation model")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
+    _check(baseline.NORMS, model.normalization.name, "normalization")
     return kind(
         [layer.units for layer in model.layers],
         [layer.mlp for layer in model.layers],
@@ -36,7 +37,8 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         down=[layer.down for layer in model.layers],
         top_down=[layer.top_down for layer in model.layers],
         share_top_down=model.share_top_down,
-        batch_norm=model.batch_norm,
+        norm=model.normalization.name,
+        normalize_heads=model.normalization.heads,
         observation=model.observation,
         nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,

@@ -74,10 +74,10 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and batch normalization."""
+    """A shape's name in tables: data set, depth, inference and normalization."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
-    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{'+BN' if model.batch_norm else ''}"
+    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{model.normalization.label}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:
