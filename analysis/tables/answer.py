@@ -128,13 +128,16 @@ def _effect(row: dict[Any, Any], against: str) -> str:
 
 
 def _against(row: dict[Any, Any], rows: Sequence[dict[Any, Any]]) -> str:
-    """Where a main effect is the other way round: `, but +1.19 at lr 1e-3, wide`."""
+    """Where a main effect is the other way round: `, but +1.19 at lr 1e-3, wide`; of a place without a name, which is
+    that of two variants, between which of them.
+    """
     if row["kind"] != "main":
         return ""
     same = ("effect", "reference", "level")
     others = [one for one in rows if one["kind"] == "simple" and all(one[key] == row[key] for key in same)]
     found = [
-        f"{one['mean']:+.{decimals_of(one['low'], one['high'])}f} at {one['place']}"
+        f"{one['mean']:+.{decimals_of(one['low'], one['high'])}f} "
+        + (f"at {one['place']}" if one["place"] else f"from {one['without']} to {one['with']}")
         for one in others
         if one["mean"] * row["mean"] < 0
     ]

@@ -12,7 +12,7 @@ import analysis
 from analysis import tables
 from analysis.statistics import all_effects, answers, holm
 from analysis.statistics.contrasts import Outcomes
-from analysis.tables.answer import sentences
+from analysis.tables.answer import _against, sentences
 
 SPEC = """
 name: question
@@ -196,6 +196,14 @@ def test_the_tables_answer_the_question(question):
         "units of z_1: 4 → 6",
     )
     assert len(simple.rows) == 12
+
+
+def test_where_no_axis_names_a_place_that_is_the_other_way_round_its_variants_do():
+    main = {"kind": "main", "effect": "EMA", "reference": "none", "level": "0.99", "mean": 0.4}
+    simple = main | {"kind": "simple", "without": "cosine", "with": "both"}
+    nameless, named = simple | {"place": "", "mean": -0.11}, simple | {"place": "lr 1e-3", "mean": -0.2}
+    assert _against(main, [main, nameless, simple | {"place": "", "mean": 0.9}]) == ", but -0.11 from cosine to both"
+    assert _against(main, [main, named]) == ", but -0.20 at lr 1e-3"
 
 
 def test_the_best_cell_stands_with_those_that_cannot_be_told_from_it(question):
