@@ -32,8 +32,9 @@ from hvae_spec.records.own_weights import write_own_weights
 from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec import equations
+from hvae_spec.spec.choices.observation import words
 from hvae_spec.spec.cost import mappings, parameters
-from hvae_spec.spec.data import is_dequantized
+from hvae_spec.spec.data import is_rescaled
 from hvae_spec.spec.evaluation import AisSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
@@ -84,7 +85,7 @@ class Model:
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
-            f"({spec.model.observation})",
+            f"({words(spec.model.observation)})",
             f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
             f"  q(z|x)  = {equations.inference(spec.model)}",
             "",
@@ -101,7 +102,7 @@ class Model:
 
     def test_images(self) -> Tensor:
         """The test set as every evaluation sees it: drawn once, the same for all members, [N, D]."""
-        return draw_once(self.dataset(), "test", self.spec.model.observation)
+        return draw_once(self.dataset(), "test", self.spec.model.observation_name)
 
     def validation_images(self) -> Tensor:
         """The validation set as every evaluation sees it: drawn once, the same for all members, [V, D].
@@ -112,7 +113,7 @@ class Model:
         """
         if not self.spec.data.validation:
             raise UserError("this model's spec has no validation set: data.validation is 0")
-        return draw_once(self.dataset(), "validation", self.spec.model.observation)
+        return draw_once(self.dataset(), "validation", self.spec.model.observation_name)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
@@ -308,7 +309,7 @@ class Model:
     def _check_parameters(self) -> None:
         """Make sure that the module's parameters are those that the spec says, so that they can be loaded again."""
         with torch.device("meta"):
-            expected = compiler.hierarchy(self.spec.model, self.pixels)
+            expected = compiler.hierarchy(self.spec, self.pixels)
         there = {name: (value.shape, value.dtype) for name, value in self.module.named_parameters()}
         for name, value in expected.named_parameters():
             if there.pop(name, None) != (value.shape, torch.float32):
@@ -392,8 +393,8 @@ class Model:
         if not len(x):
             raise UserError("no images: expected at least one")
         # Divided by the training maximum, a test image may be lighter than white.
-        is_rescaled = self.spec.data.rescaled_by == "training_maximum"
-        is_open = is_rescaled and is_dequantized(self.spec.data.dataset, self.spec.model.observation)
+        by_maximum = self.spec.data.rescaled_by == "training_maximum"
+        is_open = by_maximum and is_rescaled(self.spec.data.dataset, self.spec.model.observation_name)
         highest = math.inf if is_open else 1
         if not (float(x.min()) >= 0 and float(x.max()) <= highest):
             raise UserError(

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import not_canonical
-from analysis.columns import expected, inference_model, setting_fields
+from analysis.columns import chosen_name, expected, inference_model, setting_fields
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
@@ -274,7 +274,8 @@ def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     if read is None:
         return False
     names = members[["dataset", "observation"]].dropna().drop_duplicates()
-    return not any(read.condition(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
+    pairs = zip(names["dataset"].map(str), names["observation"].map(chosen_name), strict=True)
+    return not any(read.condition(*pair) for pair in pairs if pair[0] in DATASETS)
 
 
 def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:

@@ -35,10 +35,12 @@ class Mapping:
     """Input, hidden layers, outputs (all heads)."""
     normalized_head: bool
     per_sample: bool
+    own_parameters: int = 0
+    """Trained numbers of the distribution that nothing is mapped to."""
 
     def parameters(self, batch_norm: bool) -> int:
-        """Weights, biases, and the scale and shift of batch normalization (which replaces a bias)."""
-        total = 0
+        """Weights, biases, the scale and shift of batch normalization (which replaces a bias), and `own_parameters`."""
+        total = self.own_parameters
         for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
             is_head = place == len(self.widths) - 2
             normalized = batch_norm and (self.normalized_head or not is_head)

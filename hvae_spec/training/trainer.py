@@ -110,7 +110,7 @@ class Trainer:
 
     def single(self, m: int) -> Hierarchy:
         """The member with index m, which is in the step, as a model of its own that shares its memory."""
-        return compiler.select(self.model, self.specs[m].model, self.in_step.index(m))
+        return compiler.select(self.model, self.specs[m], self.in_step.index(m))
 
     def weights(self, m: int) -> Arrays:
         """What the record of the member with index m keeps as its parameters: the best ones with early stopping, else

@@ -12,11 +12,11 @@ from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.objective import bound, log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.choices.observation import OBSERVATIONS
 from tests.members import member
+from tests.observations import FORMS, x_like
 from tests.reference import Reference
 
-CASES = list(itertools.product(INFERENCES, [False, True], OBSERVATIONS, [1, 3]))
+CASES = list(itertools.product(INFERENCES, [False, True], FORMS, [1, 3]))
 
 
 def compiled(spec, members=1):
@@ -33,8 +33,7 @@ def with_statistics(spec, model):
 def test_log_weights_equal_the_slow_reference(inference, batch_norm, observation, depth):
     spec = member(depth, model__inference=inference, model__batch_norm=batch_norm, model__observation=observation)
     model = with_statistics(spec, compiled(spec))
-    x = torch.rand(1, 4, 64)
-    x = (x < 0.3).float() if OBSERVATIONS[observation].binary else x
+    x = x_like(observation, torch.rand(1, 4, 64))
     noise = Streams([3]).begin("test").noise(2, 4, model.units)
     with torch.no_grad():
         fast = log_weight(model(x, noise), beta=0.7)
@@ -85,7 +84,7 @@ def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(infe
     ("inference", "batch_norm", "observation", "share"),
     [
         (inference, batch_norm, observation, share)
-        for inference, batch_norm, observation in itertools.product(INFERENCES, [False, True], OBSERVATIONS)
+        for inference, batch_norm, observation in itertools.product(INFERENCES, [False, True], FORMS)
         for share in {False, INFERENCES[inference].top_down}
     ],
 )

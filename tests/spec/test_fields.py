@@ -49,6 +49,7 @@ WHERE_READ = {
     "data.own": {"data.dataset": "own", "data.own": OWN},
     "data.own.shape": {"data.dataset": "own", "data.own": {**OWN, "shape": [4, 4]}},
     "model.nonlinearity.elu": {"model.nonlinearity": {"elu": 1.0}},
+    "model.observation.gaussian": {"model.observation": {"gaussian": {"variance": 0.5}}},
     "objective.sample_ramp": {"objective.iw_samples": 2},
     "training.lr_decay": {"training.lr_decay": {"factor": 0.5, "every": 2}},
     "training.schedule": {"training.schedule": {"stages": [{"epochs": 1, "lr": 0.1}, {"epochs": 1, "lr": 0.2}]}},

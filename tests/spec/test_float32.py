@@ -28,6 +28,7 @@ FIELDS = {
     "model.variance_bias": 1.0,
     "model.nonlinearity.elu": 1.0,
     "model.nonlinearity.leaky_relu": 0.1,
+    "model.observation.gaussian.variance": 0.1,
     "evaluation.memory_gib": 1.0,
 }
 """Every field whose numbers end up in float32, and a value that does."""

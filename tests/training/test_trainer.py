@@ -246,7 +246,7 @@ def test_no_graph_outlives_its_step():
 def test_selected_member_is_the_member():
     pack = trainer(three())
     pack.train_epoch()
-    single = compiler.select(pack.model, pack.specs[1].model, 1)
+    single = compiler.select(pack.model, pack.specs[1], 1)
     for name, value in single.state_dict().items():
         assert torch.equal(value[0].nan_to_num(), pack.model.state_dict()[name][1].nan_to_num()), name
     assert all(parameter.shape[0] == 1 for parameter in single.parameters())
