@@ -32,7 +32,7 @@ from hvae_spec.records.own_weights import write_own_weights
 from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec import equations
-from hvae_spec.spec.choices.observation import words
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X, words
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.data import is_rescaled
 from hvae_spec.spec.evaluation import AisSpec
@@ -44,8 +44,9 @@ class Model:
     """One deep hierarchical VAE and its spec.
 
     Images are arrays or tensors of observations, [N, D] or [N, height, width]: zeros and ones for a `bernoulli`
-    observation model, gray values in [0, 1] for a `gaussian` one (test images may be above 1 where the training maximum
-    divides them, `data.rescaled_by`). Latents are lists over layers, z_1 first.
+    observation model, gray levels divided by the largest for a `discretized_logistic` one, gray values in [0, 1] for a
+    `gaussian` or a `continuous_bernoulli` one (for a `gaussian` one, test images may be above 1 where the training
+    maximum divides them, `data.rescaled_by`). Latents are lists over layers, z_1 first.
 
     Args:
         spec: the resolved spec.
@@ -400,7 +401,19 @@ class Model:
             raise UserError(
                 "images must lie in [0, 1]: divide gray values by their maximum, then binarize them if need be"
             )
+        if OBSERVATIONS[self.spec.model.observation_name].x is X.GRAY:
+            self._check_levels(x)
         return x
+
+    def _check_levels(self, x: Tensor) -> None:
+        """Raise UserError unless images are on the gray levels that this model is of."""
+        largest = (self.spec.data.levels or 2) - 1
+        places = x * largest
+        if not torch.allclose(places, places.round(), rtol=0, atol=1e-3):
+            raise UserError(
+                f"images must be gray levels divided by the largest, {largest}, of which a "
+                f"{self.spec.model.observation_name} observation is a model"
+            )
 
 
 def compile(spec: MemberSpec | Member | Experiment, device: str = "cpu") -> Model:

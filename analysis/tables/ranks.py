@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import ranks
@@ -37,7 +38,11 @@ def ranking(frames: Frames) -> TableSet:
             footnotes += (
                 "No probability is given at a depth at which a variant has a single finished seed, or no rival.",
             )
-        footnotes += (*bound_footnotes(group.frames), *grid_footnotes(frames, group.frames))
+        footnotes += (
+            *different_x(group.frames.members),
+            *bound_footnotes(group.frames),
+            *grid_footnotes(frames, group.frames),
+        )
         rows = tuple(str(depth) for depth in own["depth"].unique())
         title = ("Rank of the variants", group.title)
         tables.append(Table(*title, "L", rows, variants_present(own), cells, footnotes))

@@ -53,6 +53,7 @@ def data_state(dataset: Dataset, validation: int) -> DataState:
         test_images=len(dataset.test),
         validation_images=validation,
         training_maximum=None if dataset.levels == INTENSITIES else int(dataset.train.max()),
+        levels=None if dataset.train.dtype.kind == "f" else dataset.levels,
         classes={str(label): name for label, name in dataset.classes.items() if name != str(label)},
     )
 
