@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.columns import chosen_name
 from hvae_spec.spec.choices.dataset import DATASETS
+from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import published_counts
 
 if TYPE_CHECKING:
@@ -103,6 +105,25 @@ def mixed(members: pd.DataFrame) -> Iterator[str]:
             f"{whole.train + more:,}, its validation images among them; these are trained on "
             f"{counts_text(members['train_images'])}."
         )
+
+
+def different_x(members: pd.DataFrame) -> tuple[str, ...]:
+    """What is said where the observation models of members are models of different x; nothing where they are not.
+
+    Args:
+        members: one row per member, as `Frames.members`.
+
+    Examples:
+        >>> import pandas as pd
+        >>> different_x(pd.DataFrame({"observation": ["gaussian", "gaussian", None]}))
+        ()
+
+    """
+    names = [name for name in map(chosen_name, members["observation"].dropna().unique()) if name in OBSERVATIONS]
+    if len({OBSERVATIONS[name].x for name in names}) < 2:
+        return ()
+    kinds = "; ".join(f"{name}: {OBSERVATIONS[name].x.value}" for name in dict.fromkeys(names))
+    return (f"Log-likelihoods of different x do not compare ({kinds}). Bits per dimension, of gray levels, do.",)
 
 
 def counts_text(column: "pd.Series[float]") -> str:

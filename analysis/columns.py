@@ -152,6 +152,11 @@ def as_entry(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
+def chosen_name(entry: str) -> str:
+    """The name of a choice that is one entry of a column, without the settings that it may have."""
+    return str(next(iter(json.loads(entry)))) if entry.startswith("{") else entry
+
+
 def at(tree: Any, path: str) -> Any:
     """The value at a dotted path of a spec tree; None if there is none."""
     for part in parse_path(path):

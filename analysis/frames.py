@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import folders, reader
+from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
@@ -67,7 +67,8 @@ class Frames:
     is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
     over draws of its zeros and ones, in nats^2; `validation_...` are of the validation set, if there is one;
     `curve_test_log_likelihood` is of the first `curve_test_images` test images, where the curve is of these, and
-    `curve_validation_log_likelihood` likewise), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
+    `curve_validation_log_likelihood` likewise), `bits_per_dim` (of the test log-likelihood, where x is or was made of
+    gray levels, see `analysis.bits`), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
     N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
     `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`),
     data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
@@ -297,6 +298,7 @@ def _members(
         "status": pd.Categorical([entry.status for entry in entries], categories=list(STATUSES)),
         "planned": [entry.planned for entry in entries],
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
+        "bits_per_dim": bits.column([entry.spec for entry in entries], results),
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
         **_annealed([dict(result.get("ais") or {}) for result in results]),

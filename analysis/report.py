@@ -28,6 +28,7 @@ Rebuild the tables and figures of a grid from its records, whatever its state. M
 or have failed are counted, never averaged.
 
   tables/test_log_likelihood.{md,csv,tex}   by depth, variant and axes, mean and standard error over seeds
+  tables/bits_per_dim.{md,csv,tex}          the same in bits per dimension, of gray levels (not of zeros and ones)
   tables/active_units.{md,csv,tex}          by layer and variant, one table per depth
   tables/table_1.{md,csv,tex}               the paper's Table 1, 2 or 3 with ours beside the published values;
     table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
@@ -314,7 +315,13 @@ def _filled(frames: "Frames") -> Iterator["TableSet"]:
     if judged.tables:
         yield judged
     yield tables.active_units(frames)
-    others = tables.layer_kl, tables.layer_kl_standard_normal, tables.bound_by_samples, tables.annealed
+    others = (
+        tables.bits_per_dim,
+        tables.layer_kl,
+        tables.layer_kl_standard_normal,
+        tables.bound_by_samples,
+        tables.annealed,
+    )
     seeds = tables.detectable_effects, tables.two_stage_seeds
     for build in (*others, tables.paired_effects, *seeds, tables.ranking, tables.collapse):
         table_set = build(frames)

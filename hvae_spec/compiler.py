@@ -16,22 +16,25 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
 from hvae_spec.nn.gaussian import Style
-from hvae_spec.nn.hierarchy import Hierarchy
+from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
+from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.norm import NORMS
 from hvae_spec.nn.objective import TERMS, Objective, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X, name_and_settings
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 
 
-def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
-    """The networks of a model spec for M members, not yet initialized."""
+def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
+    """The networks of a spec for M members, not yet initialized."""
+    spec = member.model
     chosen = spec.normalization
     make = NORMS[chosen.name]
     norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps)
@@ -43,7 +46,7 @@ def hierarchy(spec: ModelSpec, pixels: int, members: int = 1) -> Hierarchy:
         layers,
         inference=spec.inference,
         share_top_down=spec.share_top_down,
-        observation=spec.observation,
+        observation=likelihood(member),
     )
 
 
@@ -51,6 +54,28 @@ def nonlinearity(spec: ModelSpec) -> Callable[[Tensor], Tensor]:
     """The nonlinearity of a model's MLPs."""
     name, parameters = name_and_parameters(spec.nonlinearity)
     return partial(NONLINEARITIES[name], **parameters) if parameters else NONLINEARITIES[name]
+
+
+def likelihood(member: MemberSpec) -> MakeLikelihood:
+    """What makes p(x|z_1) of a spec. Raises UserError as `observation` does."""
+    name, settings = observation(member)
+    return partial(LIKELIHOODS[name], **settings)
+
+
+def observation(member: MemberSpec) -> tuple[str, dict[str, Any]]:
+    """The name of a spec's observation model and what it must know: its settings, and of a model of gray levels, how
+    many there are.
+
+    Raises:
+        UserError: it is a model of gray levels, and the images are intensities.
+
+    """
+    name, settings = name_and_settings(member.model.observation)
+    if OBSERVATIONS[name].x is not X.GRAY:
+        return name, settings
+    if member.data.levels is None:
+        raise UserError(f"{member.data.name} holds intensities without levels, of which {name} is no model")
+    return name, {**settings, "levels": member.data.levels}
 
 
 def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
@@ -76,10 +101,10 @@ def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
 
     Initial weights are drawn on the CPU, so they are the same on every device.
     """
-    model = hierarchy(specs[0].model, pixels, len(specs))
+    model = hierarchy(specs[0], pixels, len(specs))
     singles = []
     for spec in specs:
-        single = hierarchy(spec.model, pixels)
+        single = hierarchy(spec, pixels)
         streams = Streams([spec.seed]).begin("initialization")
         one = spec.model
         top_down = one.inference_model.top_down
@@ -89,7 +114,7 @@ def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
     return model
 
 
-def select(model: Hierarchy, spec: ModelSpec, m: int) -> Hierarchy:
+def select(model: Hierarchy, spec: MemberSpec, m: int) -> Hierarchy:
     """Member `m` of a pack as a model of its own (M = 1), sharing its parameters' memory."""
     with torch.device("meta"):
         single = hierarchy(spec, model.pixels)
@@ -98,7 +123,7 @@ def select(model: Hierarchy, spec: ModelSpec, m: int) -> Hierarchy:
     return single
 
 
-def with_weights(spec: ModelSpec, pixels: int, weights: Mapping[str, NDArray[Any]]) -> Hierarchy:
+def with_weights(spec: MemberSpec, pixels: int, weights: Mapping[str, NDArray[Any]]) -> Hierarchy:
     """One model (M = 1) with the parameters that a record holds; its batch-norm statistics are still to come.
 
     Raises:
@@ -131,7 +156,7 @@ def batches(spec: MemberSpec, dataset: Dataset, device: torch.device | str = "cp
     """The training set as a member's spec draws it."""
     return Batches(
         dataset,
-        observation=spec.model.observation,
+        observation=spec.model.observation_name,
         redraw=spec.data.effective_redraw,
         batch_size=spec.training.batch_size,
         last_batch=spec.training.last_batch,

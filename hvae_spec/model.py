@@ -33,8 +33,9 @@ from hvae_spec.records.own_weights import write_own_weights
 from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec import equations
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X, words
 from hvae_spec.spec.cost import mappings, parameters
-from hvae_spec.spec.data import is_dequantized
+from hvae_spec.spec.data import is_rescaled
 from hvae_spec.spec.evaluation import AisSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
@@ -44,8 +45,9 @@ class Model:
     """One deep hierarchical VAE and its spec.
 
     Images are arrays or tensors of observations, [N, D] or [N, height, width]: zeros and ones for a `bernoulli`
-    observation model, gray values in [0, 1] for a `gaussian` one (test images may be above 1 where the training maximum
-    divides them, `data.rescaled_by`). Latents are lists over layers, z_1 first.
+    observation model, gray levels divided by the largest for a `discretized_logistic` one, gray values in [0, 1] for a
+    `gaussian` or a `continuous_bernoulli` one (for a `gaussian` one, test images may be above 1 where the training
+    maximum divides them, `data.rescaled_by`). Latents are lists over layers, z_1 first.
 
     Args:
         spec: the resolved spec.
@@ -85,7 +87,7 @@ class Model:
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
-            f"({spec.model.observation})",
+            f"({words(spec.model.observation)})",
             f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
             f"  q(z|x)  = {equations.inference(spec.model)}",
             "",
@@ -102,7 +104,7 @@ class Model:
 
     def test_images(self) -> Tensor:
         """The test set as every evaluation sees it: drawn once, the same for all members, [N, D]."""
-        return draw_once(self.dataset(), "test", self.spec.model.observation)
+        return draw_once(self.dataset(), "test", self.spec.model.observation_name)
 
     def validation_images(self) -> Tensor:
         """The validation set as every evaluation sees it: drawn once, the same for all members, [V, D].
@@ -113,7 +115,7 @@ class Model:
         """
         if not self.spec.data.validation:
             raise UserError("this model's spec has no validation set: data.validation is 0")
-        return draw_once(self.dataset(), "validation", self.spec.model.observation)
+        return draw_once(self.dataset(), "validation", self.spec.model.observation_name)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
@@ -309,7 +311,7 @@ class Model:
     def _check_parameters(self) -> None:
         """Make sure that the module's parameters are those that the spec says, so that they can be loaded again."""
         with torch.device("meta"):
-            expected = compiler.hierarchy(self.spec.model, self.pixels)
+            expected = compiler.hierarchy(self.spec, self.pixels)
         there = {name: (value.shape, value.dtype) for name, value in self.module.named_parameters()}
         for name, value in expected.named_parameters():
             if there.pop(name, None) != (value.shape, torch.float32):
@@ -393,14 +395,26 @@ class Model:
         if not len(x):
             raise UserError("no images: expected at least one")
         # Divided by the training maximum, a test image may be lighter than white.
-        is_rescaled = self.spec.data.rescaled_by == "training_maximum"
-        is_open = is_rescaled and is_dequantized(self.spec.data.dataset, self.spec.model.observation)
+        by_maximum = self.spec.data.rescaled_by == "training_maximum"
+        is_open = by_maximum and is_rescaled(self.spec.data.dataset, self.spec.model.observation_name)
         highest = math.inf if is_open else 1
         if not (float(x.min()) >= 0 and float(x.max()) <= highest):
             raise UserError(
                 "images must lie in [0, 1]: divide gray values by their maximum, then binarize them if need be"
             )
+        if OBSERVATIONS[self.spec.model.observation_name].x is X.GRAY:
+            self._check_levels(x)
         return x
+
+    def _check_levels(self, x: Tensor) -> None:
+        """Raise UserError unless images are on the gray levels that this model is of."""
+        largest = (self.spec.data.levels or 2) - 1
+        places = x * largest
+        if not torch.allclose(places, places.round(), rtol=0, atol=1e-3):
+            raise UserError(
+                f"images must be gray levels divided by the largest, {largest}, of which a "
+                f"{self.spec.model.observation_name} observation is a model"
+            )
 
 
 def compile(spec: MemberSpec | Member | Experiment, device: str = "cpu") -> Model:

@@ -172,7 +172,7 @@ class PackRun:
             elif self.first.training.first_phase is not None:
                 self.start(trainer)
         self.trainer = trainer
-        self.watched = draw_once(self.dataset_of(self.curve_spec), self.curve_part, self.first.model.observation)
+        self.watched = draw_once(self.dataset_of(self.curve_spec), self.curve_part, self.first.model.observation_name)
         self.first_epoch = trainer.epoch + 1
         epochs, every = self.first.training.epochs, self.curve_spec.evaluation.every
         while trainer.epoch < epochs and self.alive(trainer):

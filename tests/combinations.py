@@ -43,6 +43,8 @@ OPTIONS = [
     Option("normalization", "layer", {"model.norm": "layer"}),
     Option("nonlinearity", "tanh", {"model.nonlinearity": "tanh"}),
     *_named("observation", "model.observation", OBSERVATIONS, "bernoulli"),
+    Option("observation", "gaussian, one variance", {"model.observation": "{gaussian: {variance: learned}}"}),
+    Option("observation", "gaussian, fixed variance", {"model.observation": "{gaussian: {variance: 0.3}}"}),
     Option("observation", "bernoulli, clipped", {"model.mean_clip": "1e-3"}),
     Option("initialization", "lasagne", {"model.initialization": "lasagne"}),
     Option("beta", "4", {"objective.beta": "4"}),

@@ -5,6 +5,7 @@ It shares nothing with `hvae_spec.nn` but the names of the parameters, and compu
 
 import math
 
+import scipy.stats
 import torch
 from torch.nn import functional as F
 
@@ -100,13 +101,43 @@ class Reference:
 
     def log_likelihood(self, x, z):
         d = self.mlp("generative.likelihood.mlp", self.spec.layers[0].down, z)
-        return {"bernoulli": self.bernoulli, "gaussian": self.gaussian_pixels}[self.spec.observation](x, d)
+        likelihoods = {
+            "bernoulli": self.bernoulli,
+            "gaussian": self.gaussian_pixels,
+            "continuous_bernoulli": self.continuous_bernoulli,
+            "discretized_logistic": self.discretized_logistic,
+        }
+        return likelihoods[self.spec.observation_name](x, d)
 
     def bernoulli(self, x, d):
         mu = torch.sigmoid(self.linear("generative.likelihood.logits", d)).tolist()
         return sum(math.log(m) if a else math.log1p(-m) for a, m in zip(x.tolist(), mu, strict=True))
 
     def gaussian_pixels(self, x, d):
-        heads = self.linear("generative.likelihood.head.linear", d)
-        mu, a = heads[: len(heads) // 2], heads[len(heads) // 2 :]
-        return self.log_normal(x, mu, F.softplus(a) + self.spec.variance_floor)
+        return self.log_normal(x, *self.mean_and_variance(d))
+
+    def mean_and_variance(self, d):
+        heads, variance = self.linear("generative.likelihood.head.linear", d), "predicted"
+        if self.spec.observation_name == "gaussian" and self.spec.observation != "gaussian":
+            variance = self.spec.observation.gaussian.variance
+        if variance == "predicted":
+            mu, a = heads[: len(heads) // 2], heads[len(heads) // 2 :]
+            return mu, F.softplus(a) + self.spec.variance_floor
+        if variance == "learned":
+            a = self.weights["generative.likelihood.head.before_softplus"].item()
+            variance = math.log1p(math.exp(a)) + self.spec.variance_floor
+        return heads, torch.full_like(heads, variance)
+
+    def continuous_bernoulli(self, x, d):
+        logits = self.linear("generative.likelihood.logits", d)
+        return torch.distributions.ContinuousBernoulli(logits=logits).log_prob(x).sum().item()
+
+    def discretized_logistic(self, x, d, levels=17):
+        """Differences of scipy's distribution function half a level to each side, all that is beyond at the ends."""
+        total = 0.0
+        for a, m, s2 in zip(x.tolist(), *(part.tolist() for part in self.mean_and_variance(d)), strict=True):
+            level, law = round(a * (levels - 1)), scipy.stats.logistic(m, math.sqrt(3 * s2) / math.pi)
+            low = 0.0 if level == 0 else law.cdf((level - 0.5) / (levels - 1))
+            high = 1.0 if level == levels - 1 else law.cdf((level + 0.5) / (levels - 1))
+            total += math.log(high - low)
+        return total

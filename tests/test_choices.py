@@ -55,7 +55,7 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = [name for name in DATASETS if DATASETS[name].counts is not None]
 PAIRS = {
     "inference": (INFERENCES, inference.INFERENCES, baseline.MODELS),
-    "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline.DECODERS),
+    "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline.DECODERS, baseline.DRAWS),
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),

@@ -152,6 +152,25 @@ def test_a_models_own_test_images_are_taken_where_they_are_lighter_than_the_trai
         model_with({}).bound(x)
 
 
+def test_images_of_a_model_of_gray_levels_are_on_them():
+    model = Model(member(model__observation="discretized_logistic", model__batch_norm=False))
+    x = model.test_images()
+    assert x.max() == 1
+    assert model.bound(x).isfinite().all()
+    assert model.bound(x.numpy().astype(float)).isfinite().all()
+    with pytest.raises(
+        UserError, match=r"images must be gray levels divided by the largest, 16, of which a discretized"
+    ):
+        model.bound(x * 16 / 17)
+
+
+def test_a_summary_names_the_observation_model_and_counts_its_variance():
+    model = Model(member(1, model__observation={"gaussian": {"variance": "learned"}}))
+    assert "x: 64 (gaussian, variance learned)" in model.summary()
+    total = sum(p.numel() for p in model.module.parameters())
+    assert f"{total:,}" in model.summary().splitlines()[-1]
+
+
 def test_what_there_can_be_no_bound_of_is_one_message():
     model, x = model_of()
     for images, options, words in (

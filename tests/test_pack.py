@@ -589,6 +589,26 @@ def test_shared_top_down_mappings_train_resume_save_and_reload(tmp_path):
     assert torch.equal(model.evaluate(model.test_images()).log_likelihood, per_image["test_log_likelihood"])
 
 
+@pytest.mark.parametrize("observation", [{"gaussian": {"variance": "learned"}}, "discretized_logistic"], ids=str)
+def test_other_observation_models_train_resume_save_and_reload(tmp_path, observation):
+    shape = {"model__observation": observation, "training__epochs": 3}
+    run_pack(job(tmp_path / "whole", specs(**shape)))
+
+    def die(progress):
+        if progress.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_pack(job(tmp_path / "parts", specs(**shape)), die)
+    run_pack(job(tmp_path / "parts", specs(**shape)))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    record = Results(tmp_path / "whole").records[0]
+    assert record.evaluations[0].result.data.levels == 17
+    model = hvae_spec.load_record(record.folder)
+    per_image = load_file(record.evaluations[0].folder / "test.safetensors")
+    assert torch.equal(model.evaluate(model.test_images()).log_likelihood, per_image["test_log_likelihood"])
+
+
 def test_a_final_bound_that_is_not_finite_belongs_to_its_evaluation(tmp_path, monkeypatch):
     """The very last update can break what every training quantity still missed; the weights are kept all the same."""
     evaluate = member_evaluation.evaluate

@@ -31,7 +31,10 @@ SUBJECTS = (
         (),
     ),
     Subject(
-        "likelihood", "Log-likelihood and bounds", ("bound_by_samples", "ais"), ("learning_curves", "bound_by_samples")
+        "likelihood",
+        "Log-likelihood and bounds",
+        ("bits_per_dim", "bound_by_samples", "ais"),
+        ("learning_curves", "bound_by_samples"),
     ),
     Subject(
         "units",

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.caveats import not_canonical
-from analysis.columns import default_value, expected, inference_model, setting_fields
+from analysis.columns import chosen_name, default_value, expected, inference_model, setting_fields
 from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.norm import in_column
@@ -284,7 +284,8 @@ def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
     if read is None:
         return False
     names = members[["dataset", "observation"]].dropna().drop_duplicates()
-    return not any(read.condition(*pair) for pair in names.itertuples(index=False) if pair.dataset in DATASETS)
+    pairs = zip(names["dataset"].map(str), names["observation"].map(chosen_name), strict=True)
+    return not any(read.condition(*pair) for pair in pairs if pair[0] in DATASETS)
 
 
 def _are_all(members: pd.DataFrame, values: Mapping[str, Any]) -> bool:

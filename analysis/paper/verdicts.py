@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.columns import chosen_name
 from analysis.frames import Frames, Group
 from analysis.layout import known
 from analysis.paper import published
@@ -27,7 +28,7 @@ from analysis.statistics.agreement import verdict_on_layers
 from analysis.tables.building import mean_cell, with_row_labels
 from analysis.tables.footnotes import CRITERION
 from analysis.tables.table import PlainCell, Table, TableSet
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 
 COLUMNS = ("ours", "published", "difference", "95 % interval", "verdict")
 TITLE = "{}, ours less the published"
@@ -164,7 +165,7 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
         yield SEEDS.replace(", which holds the Monte Carlo error of the bound", "").format("")
         return
     observations = group.frames.members["observation"].dropna()
-    is_binary = all(OBSERVATIONS[name].binary for name in observations)
+    is_binary = all(OBSERVATIONS[chosen_name(entry)].x is X.BINARY for entry in observations)
     with_interval = rows[rows["low"].notna()]
     errors = with_interval["binarization_se"]
     missing = errors.isna()

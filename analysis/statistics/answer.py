@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.caveats import different_x
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
 from analysis.statistics.effects import all_effects
@@ -66,6 +67,8 @@ class Answer:
     """The rows of `all_effects` that hold: main effects, interactions, named contrasts, and then simple effects."""
     lost: pd.DataFrame
     """The rows of `all_effects` in which more members have diverged on one side than on the other."""
+    unlike: tuple[str, ...]
+    """Why the members do not compare; empty where they do (`analysis.caveats.different_x`)."""
     missing: Mapping[str, int]
     """Planned members that are not finished, by status."""
 
@@ -94,7 +97,8 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     alone = own.loc[(own["kind"] == "main") & (own["all_places"] == 1), "factor"]
     own = own[(own["kind"] != "simple") | ~own["factor"].isin(alone)]
     own = own.sort_values("kind", key=lambda kinds: kinds.map(order), kind="stable")
-    statuses = pd.concat([cell.members["status"] for cell in design.cells]).astype(str)
+    members = pd.concat([cell.members for cell in design.cells])
+    statuses = members["status"].astype(str)
     missing = statuses[statuses != "finished"].value_counts(sort=False)
     best = tuple(_best(design, quantity))
     return Answer(
@@ -106,6 +110,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
         tested=int(own["p"].notna().sum()),
         effects=own[own["p_holm"] < 1 - CONFIDENCE],
         lost=own[own["diverged_reference"] != own["diverged_level"]],
+        unlike=different_x(members) if quantity == "test_log_likelihood" else (),
         missing={str(status): int(count) for status, count in missing.items()},
     )
 

@@ -12,7 +12,7 @@ tables has nothing to show.
 
 | module | functions |
 |:--|:--|
-| `means` | `log_likelihood`, `active_units`, `layer_kl`, `layer_kl_standard_normal`, `bound_by_samples` |
+| `means` | `log_likelihood`, `bits_per_dim`, `active_units`, `layer_kl...`, `bound_by_samples` |
 | `effects` | `paired_effects` |
 | `seeds` | `detectable_effects`, `two_stage_seeds` |
 | `ranks` | `ranking` |
@@ -27,6 +27,7 @@ from analysis.tables.dead_layers import collapse
 from analysis.tables.effects import paired_effects
 from analysis.tables.means import (
     active_units,
+    bits_per_dim,
     bound_by_samples,
     layer_kl,
     layer_kl_standard_normal,
@@ -45,6 +46,7 @@ __all__ = [
     "TableSet",
     "active_units",
     "annealed",
+    "bits_per_dim",
     "bound_by_samples",
     "collapse",
     "detectable_effects",

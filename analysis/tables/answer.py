@@ -76,8 +76,11 @@ def _sentences(one: Answer) -> Iterator[str]:
     if not one.best:
         yield "No member has finished yet."
         return
-    yield from _best(one)
-    yield _effects(one)
+    if one.unlike:
+        yield from one.unlike
+    else:
+        yield from _best(one)
+        yield _effects(one)
     yield from _lost(one)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
@@ -36,7 +37,8 @@ def paired_effects(frames: Frames) -> TableSet:
     for quantity, words in QUANTITIES.items():
         for group in frames.groups(frames.columns([GRID])):
             own = group.rows(found[quantity])
-            footnotes = grid_footnotes(frames, group.frames)
+            unlike = different_x(group.frames.members) if quantity == "test_log_likelihood" else ()
+            footnotes = (*unlike, *grid_footnotes(frames, group.frames))
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]
             if not own["planned"].any():
                 continue

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.layout import known, layout
@@ -18,6 +19,11 @@ from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_fo
 from analysis.tables.table import ABSENT, TableSet
 
 BEST = "Marked: the best cell, and those that a paired t test with Holm's correction does not tell from it."
+
+BITS = (
+    "Of gray levels, less is better: -L / (D ln 2) of a mass, -(L - D ln w) / (D ln 2) of a density of gray that is "
+    "dequantized and divided by w. Zeros and ones have none."
+)
 
 
 def log_likelihood(frames: Frames) -> TableSet:
@@ -32,7 +38,12 @@ def log_likelihood(frames: Frames) -> TableSet:
             ("Test log-likelihood (nats per image)", places.subject(group)),
             places.row_heading(),
             placed(over_seeds.cells(members, [*places.rows, places.color]), members, places),
-            (*bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames)),
+            (
+                *bound_footnotes(group.frames),
+                *different_x(group.frames.members),
+                MEANS,
+                *grid_footnotes(frames, group.frames),
+            ),
         )
         here = [labels for labels in best if all(labels[key] == value for key, value in group.place.items())]
         marked = {(places.row(labels), places.label(places.color, labels[places.color])) for labels in here}
@@ -49,9 +60,26 @@ def _best(frames: Frames) -> Iterator[dict[str, Any]]:
     if frames.as_variants(FACTORS) is not frames:
         return
     for answer in answers(frames):
-        # Where no cell can be told from the best, there is nothing to mark.
-        if len(answer.best) < answer.cells:
+        # Where no cell can be told from the best, or they do not compare, there is nothing to mark.
+        if len(answer.best) < answer.cells and not answer.unlike:
             yield from ({**answer.place, **cell.labels} for cell in answer.best)
+
+
+def bits_per_dim(frames: Frames) -> TableSet:
+    """The test log-likelihood in bits per dimension (`analysis.bits`), laid out as in nats; no table of a data set that
+    has none.
+    """
+    tables = []
+    for group in frames.groups():
+        places, members = layout(group.frames), known(group.frames.members, frames.factors)
+        if members["bits_per_dim"].notna().any():
+            title = ("Bits per dimension", places.subject(group))
+            footnotes = (BITS, *bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames))
+            cells = over_seeds.cells(members, [*places.rows, places.color], "bits_per_dim")
+            rows = placed(cells, members, places)
+            tables.append(mean_table(title, places.row_heading(), rows, footnotes, 3))
+    by = ["dataset", *frames.factors, "depth", "variant"]
+    return TableSet("bits_per_dim", tuple(tables), over_seeds.cells(frames.planned.members, by, "bits_per_dim"))
 
 
 def active_units(frames: Frames) -> TableSet:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.layout import by_variant, known
@@ -39,7 +40,11 @@ def ranking(frames: Frames) -> TableSet:
             footnotes += (
                 "No probability is given in a row in which a variant has a single finished seed, or no rival.",
             )
-        footnotes += (*bound_footnotes(group.frames), *grid_footnotes(frames, group.frames))
+        footnotes += (
+            *different_x(group.frames.members),
+            *bound_footnotes(group.frames),
+            *grid_footnotes(frames, group.frames),
+        )
         title = ("Rank of the variants", group.title)
         rows = tuple(dict.fromkeys(own["row"]))
         tables.append(Table(*title, places.row_heading(), rows, variants_present(own), cells, footnotes))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.nn.likelihood import LIKELIHOODS
+from hvae_spec.data.draw import DRAWS, binarize
 from hvae_spec.nn.random import Purpose, Streams, stream_seed
 
 DRAWN_TOGETHER = {"cpu": 1, "cuda": 8}
@@ -42,7 +42,8 @@ def _drawn(dataset: Dataset, images: NDArray[Any], observation: str, purpose: Pu
     values = torch.tensor(images)
     generator = torch.Generator().manual_seed(stream_seed(0, purpose, number))
     noise = torch.rand(values.shape, generator=generator)
-    return LIKELIHOODS[observation].draw(values, dataset.width, dataset.divisor, noise)
+    way, number = dataset.drawing(observation)
+    return DRAWS[way].make(values, number, noise)
 
 
 class Batches:
@@ -50,7 +51,7 @@ class Batches:
 
     Args:
         dataset: the images.
-        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`, whose `draw` makes x of gray values.
+        observation: the name of an observation model, which says what x is.
         redraw: `every_epoch` (each visit of an image draws it again) or `once` (`draw_once`).
         batch_size: B.
         last_batch: `drop` or `keep` the smaller batch at the end of an epoch.
@@ -68,12 +69,14 @@ class Batches:
         last_batch: str,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.width, self.divisor, self.batch_size = dataset.width, dataset.divisor, batch_size
-        self.likelihood = LIKELIHOODS[observation]
-        self.fixed = redraw == "once"
+        way, self.number = dataset.drawing(observation)
+        self.draw, self.batch_size = DRAWS[way], batch_size
+        # What is not random is made of the images batch by batch: they take less memory.
+        self.fixed = redraw == "once" and self.draw.noise != "none"
         images = draw_once(dataset, "train", observation) if self.fixed else torch.tensor(dataset.train)
         # A binary image needs no more than its byte.
-        self.images = (images.to(torch.uint8) if self.fixed and self.likelihood.binary else images).to(device)
+        is_binary = self.draw.make is binarize
+        self.images = (images.to(torch.uint8) if self.fixed and is_binary else images).to(device)
         count = len(self.images)
         self.steps = count // batch_size if last_batch == "drop" else -(-count // batch_size)
 
@@ -91,9 +94,14 @@ class Batches:
         """Observations [M, B, D] of gray values [M, B, D]."""
         if self.fixed:
             return values.to(torch.float32)
-        # Coarse noise is enough to decide between zero and one.
-        uniform = streams.coarse_uniform if self.likelihood.binary else streams.uniform
-        return self.likelihood.draw(values, self.width, self.divisor, uniform(*values.shape[1:]))
+        return self.draw.make(values, self.number, self._uniform(values, streams))
+
+    def _uniform(self, values: Tensor, streams: Streams) -> Tensor:
+        """Noise for a draw of gray values, of their shape; empty where there is none."""
+        if self.draw.noise == "none":
+            return torch.empty(0)
+        uniform = streams.coarse_uniform if self.draw.noise == "coarse" else streams.uniform
+        return uniform(*values.shape[1:])
 
     def whole(self, streams: Streams) -> Tensor:
         """One draw of the whole training set in its own order, [M, N, D]."""

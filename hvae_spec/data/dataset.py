@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from hvae_spec.data.own import own_images
 from hvae_spec.errors import DataError
 from hvae_spec.registry import Registry
 from hvae_spec.spec.choices.dataset import INTENSITIES, ImageCounts
-from hvae_spec.spec.data import DataSpec, GreyDivisor, RescaledBy
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
+from hvae_spec.spec.data import DataSpec, GreyDivisor, RescaledBy, rescaling
 
 LOADERS: Registry[Callable[[], RawImages]] = Registry("loader of a data set")
 LOADERS.add("mnist", mnist)
@@ -28,6 +29,18 @@ LOADERS.add("digits", digits)
 LOADERS.add("omniglot", omniglot)
 LOADERS.add("norb", norb)
 LOADERS.add("frey", frey)
+
+
+Way = Literal["binarize", "dequantize", "place"]
+"""A way from gray values to observations (`hvae_spec.data.draw`)."""
+
+
+class Drawing(NamedTuple):
+    """How observations are made of the images of a data set."""
+
+    way: Way
+    number: int
+    """What gray values are compared with or divided by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +72,27 @@ class Dataset(RawImages):
 
     @property
     def width(self) -> int:
-        """What dequantized gray values are divided by: the number of levels, or what they stay below in the training
-        images, their largest gray value + 1.
+        """What dequantized gray values are divided by (`hvae_spec.spec.data.rescaling`)."""
+        return rescaling(self.rescaled_by, self.levels, int(self.train.max()))
+
+    def drawing(self, observation: str) -> Drawing:
+        """How the observations of a model, by its name, are made of the images.
+
+        Raises:
+            DataError: it is a model of gray levels, and the images are intensities.
+
         """
-        return self.levels if self.rescaled_by == "levels" else int(self.train.max()) + 1
+        x = OBSERVATIONS[observation].x
+        if x is X.BINARY:
+            return Drawing("binarize", self.divisor)
+        if x is not X.GRAY:
+            return Drawing("dequantize", self.levels if x is X.UNIT else self.width)
+        if self.train.dtype.kind == "f":
+            raise DataError(
+                f"{self.name}: its pixels are intensities without levels, and a {observation} observation is a model "
+                "of gray levels\n      expected whole numbers, or another model.observation"
+            )
+        return Drawing("place", self.levels - 1)
 
     @property
     def is_binary(self) -> bool:

@@ -53,6 +53,7 @@ def data_state(dataset: Dataset, validation: int) -> DataState:
         test_images=len(dataset.test),
         validation_images=validation,
         training_maximum=None if dataset.levels == INTENSITIES else int(dataset.train.max()),
+        levels=None if dataset.train.dtype.kind == "f" else dataset.levels,
         classes={str(label): name for label, name in dataset.classes.items() if name != str(label)},
     )
 
@@ -67,7 +68,7 @@ def load_model(record: Record, training: TrainingResult, pixels: int, device: to
     spec = record.spec
     weights = load_arrays(record.weights, training.weights_sha256, OWN_LOST if spec.own_weights else "")
     try:
-        return compiler.with_weights(spec.model, pixels, weights).to(device).eval()
+        return compiler.with_weights(spec, pixels, weights).to(device).eval()
     except (KeyError, RuntimeError):
         raise RecordError(
             f"{record.weights}: weights of another model than {record.folder.name}/spec.yaml; delete {record.folder} "
@@ -133,7 +134,7 @@ class MemberEvaluation:
         target = self.record.evaluation(self.member.digests.evaluation)
         model = load_model(self.record, training, self.dataset.pixels, self.batches.images.device)
         statistics = self._statistics(model, target, training.epochs)
-        x = draw_once(self.dataset, "test", spec.model.observation)
+        x = draw_once(self.dataset, "test", spec.model.observation_name)
         evaluation = self._evaluate(model, x, training.epochs)
         validation = self._on_validation(model, training.epochs)
         common: dict[str, Any] = {
@@ -201,7 +202,7 @@ class MemberEvaluation:
         """The bounds on the validation set, as a result has them; empty where there is none."""
         if not self.member.spec.data.validation:
             return {}
-        x = draw_once(self.dataset, "validation", self.member.spec.model.observation)
+        x = draw_once(self.dataset, "validation", self.member.spec.model.observation_name)
         seed = stream_seed(self.member.spec.seed, "validation", epoch)
         found = self._evaluate(model, x, epoch, len(self.dataset.test), seed)
         return {
@@ -248,7 +249,7 @@ class MemberEvaluation:
     def _over_redraws(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
         """How the bound varies over draws of the test images, as a result has it; empty where that is not measured."""
         spec = self.member.spec
-        redraws, observation = spec.redraws, spec.model.observation
+        redraws, observation = spec.redraws, spec.model.observation_name
         if redraws is None:
             return {}
         bounds, done = [], len(self.dataset.test) + spec.data.validation

@@ -113,6 +113,29 @@ class GaussianHead(nn.Module):
         return DiagonalGaussian(mean, F.softplus(scale) + self.variance_floor)
 
 
+class MeanHead(nn.Module):
+    """mu = Linear(d), with one variance for all units, never batch-normalized.
+
+    Args:
+        variance: it; None: one of each member, softplus(a) + floor with a trained number a.
+
+    """
+
+    def __init__(self, style: Style, inputs: int, units: int, variance: float | None) -> None:
+        super().__init__()
+        self.linear = Linear(style.members, inputs, units)
+        self.variance = variance
+        self.variance_floor = style.variance_floor
+        self.before_softplus = nn.Parameter(torch.zeros(style.members, 1, 1, 1)) if variance is None else None
+
+    def forward(self, d: Tensor) -> DiagonalGaussian:
+        """[M, inputs, S, B] -> a Gaussian over [M, units, S, B]."""
+        mean = self.linear(d)
+        if self.before_softplus is None:
+            return DiagonalGaussian(mean, mean.new_full((), self.variance))
+        return DiagonalGaussian(mean, F.softplus(self.before_softplus) + self.variance_floor)
+
+
 class GaussianMapping(nn.Module):
     """y -> N(mu(y), sigma2(y)): an MLP and its head, Eqs. 7-9."""
 

@@ -1,6 +1,6 @@
 """The deep hierarchical VAE: generative model p(x, z) and inference model q(z|x), evaluated on the same samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
-from hvae_spec.nn.likelihood import LIKELIHOODS, Likelihood
+from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
+
+MakeLikelihood = Callable[[Style, int, Sequence[int], int], Likelihood]
+"""Makes p(x|z_1) for a style, the units of z_1, hidden widths and D, as the classes of `hvae_spec.nn.likelihood` do."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ def units_first(x: Tensor) -> Tensor:
 class Generative(nn.Module):
     """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up."""
 
-    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], observation: str) -> None:
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], observation: MakeLikelihood) -> None:
         super().__init__()
-        self.likelihood: Likelihood = LIKELIHOODS[observation](style, layers[0].units, layers[0].down, pixels)
+        self.likelihood = observation(style, layers[0].units, layers[0].down, pixels)
         self.conditionals = nn.ModuleList(
             GaussianMapping(style, above.units, above.down, layer.units) for layer, above in pairwise(layers)
         )
@@ -59,7 +62,7 @@ class Hierarchy(nn.Module):
         layers: stochastic layers, z_1 first.
         inference: a name of `hvae_spec.nn.inference.INFERENCES`.
         share_top_down: its top-down mappings are the generative ones.
-        observation: a name of `hvae_spec.nn.likelihood.LIKELIHOODS`.
+        observation: makes p(x|z_1): an item of `hvae_spec.nn.likelihood.LIKELIHOODS` with its settings.
 
     """
 
@@ -71,7 +74,7 @@ class Hierarchy(nn.Module):
         *,
         inference: str,
         share_top_down: bool = False,
-        observation: str = "bernoulli",
+        observation: MakeLikelihood = BernoulliLikelihood,
     ) -> None:
         super().__init__()
         self.members, self.pixels = style.members, pixels

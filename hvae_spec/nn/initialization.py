@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hvae_spec.nn.gaussian import MLP, GaussianHead, GaussianMapping
+from hvae_spec.nn.gaussian import MLP, GaussianHead, GaussianMapping, MeanHead
 from hvae_spec.nn.linear import Linear
 from hvae_spec.registry import Registry
 
@@ -59,7 +59,8 @@ def initialize(
     Args:
         model: a member-batched model.
         scheme: a name of `INITIALIZATIONS`.
-        variance_bias: initial bias of the heads that give variances.
+        variance_bias: initial bias of the heads that give variances, and what a learned variance begins with before
+            the softplus.
         generators: member m is drawn from generators[m] alone.
         top_down: whether inference has a path down.
 
@@ -79,6 +80,8 @@ def initialize(
         if isinstance(module, GaussianHead) and module.linear.bias is not None and variance_bias:
             half = module.linear.bias.shape[1] // 2
             module.linear.bias[:, half:] = variance_bias
+        elif isinstance(module, MeanHead) and module.before_softplus is not None:
+            module.before_softplus.fill_(variance_bias)
 
 
 def _draw(linear: Linear, member: int, initialization: Initialization, generator: torch.Generator) -> None:

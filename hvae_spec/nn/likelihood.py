@@ -1,21 +1,24 @@
-"""The observation models p(x|z_1), Eqs. 1 and 2. Their output layers are never batch-normalized."""
+"""The observation models p(x|z_1), those of Eqs. 1 and 2 and others. Their output layers are never batch-normalized.
+
+What x each of them is a model of, `hvae_spec.spec.choices.observation` says.
+"""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvae_spec.nn.gaussian import MLP, DiagonalGaussian, GaussianHead, Style
+from hvae_spec.nn.gaussian import MLP, DiagonalGaussian, GaussianHead, MeanHead, Style
 from hvae_spec.nn.linear import Linear
 from hvae_spec.registry import Registry
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x|z_1), and the observations x that it is made for.
+    """p(x|z_1). Settings of an observation model are further arguments, by their names in a spec.
 
     Args:
         style: what all mappings have in common.
@@ -24,9 +27,6 @@ class Likelihood(nn.Module, ABC):
         pixels: D.
 
     """
-
-    binary: ClassVar[bool] = False
-    """Whether x consists of zeros and ones (as its description in `hvae_spec.spec.choices.observation` says too)."""
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__()
@@ -45,19 +45,6 @@ class Likelihood(nn.Module, ABC):
     def sample(self, z: Tensor, noise: Tensor) -> Tensor:
         """x ~ p(x|z_1), [M, D, S, B], from standard normal noise of that shape."""
 
-    @staticmethod
-    @abstractmethod
-    def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
-        """Observations from gray values.
-
-        Args:
-            values: gray values 0, 1, ..., or intensities in [0, 1], which are floats.
-            width: what dequantized gray values are divided by (`data.rescaled_by`).
-            divisor: what makes a probability of a gray value (`data.grey_divisor`); 1 for intensities.
-            uniform: noise on [0, 1), of the same shape.
-
-        """
-
 
 LIKELIHOODS: Registry[type[Likelihood]] = Registry("observation model in torch")
 
@@ -67,8 +54,6 @@ class BernoulliLikelihood(Likelihood):
     """p(x|z_1) = B(x | mu(z_1)), Eq. 2, with mu = sigmoid(Linear(MLP(z_1))), clipped to [c, 1 - c] with the style's
     `mean_clip` c.
     """
-
-    binary = True
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__(style, units, widths, pixels)
@@ -94,19 +79,34 @@ class BernoulliLikelihood(Likelihood):
         """A pixel is 1 where the normal distribution function of the noise, which is uniform, is below mu."""
         return (torch.special.ndtr(noise) < self.mean(z)).to(torch.float32)
 
-    @staticmethod
-    def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
-        """Binarization: a pixel is 1 with probability value / divisor."""
-        return (uniform * divisor < values.to(torch.float32)).to(torch.float32)
-
 
 @LIKELIHOODS.register("gaussian")
 class GaussianLikelihood(Likelihood):
-    """p(x|z_1) = N(x | mu(z_1), sigma2(z_1)), Eq. 1: mean linear, variance softplus."""
+    """p(x|z_1) = N(x | mu(z_1), sigma2), mean linear.
 
-    def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
+    Args:
+        style, units, widths, pixels: as of all.
+        variance: `predicted`: sigma2(z_1) of every pixel, Eq. 1, by a softplus. `learned`: one number of each member,
+            the same for all pixels and images (Rybkin, Daniilidis & Levine, 2021, "Simple and effective VAE training
+            with calibrated decoders", Sec. 3.1), of which the softplus and the floor are those of all variances. A
+            number: this, as it is.
+
+    """
+
+    def __init__(
+        self,
+        style: Style,
+        units: int,
+        widths: Sequence[int],
+        pixels: int,
+        variance: Literal["predicted", "learned"] | float = "predicted",
+    ) -> None:
         super().__init__(style, units, widths, pixels)
-        self.head = GaussianHead(style, self.mlp.outputs, pixels, normalize=False)
+        self.head: nn.Module = (
+            GaussianHead(style, self.mlp.outputs, pixels, normalize=False)
+            if variance == "predicted"
+            else MeanHead(style, self.mlp.outputs, pixels, None if variance == "learned" else float(variance))
+        )
 
     def distribution(self, z: Tensor) -> DiagonalGaussian:
         """p(x|z_1), over [M, D, S, B]."""
@@ -125,15 +125,124 @@ class GaussianLikelihood(Likelihood):
         """mu + sigma * noise."""
         return self.distribution(z).sample(noise)
 
-    @staticmethod
-    def draw(values: Tensor, width: int, divisor: int, uniform: Tensor) -> Tensor:
-        """See `dequantize`."""
-        return dequantize(values, width, uniform)
 
+@LIKELIHOODS.register("continuous_bernoulli")
+class ContinuousBernoulliLikelihood(Likelihood):
+    """p(x|z_1) = C(lambda) lambda^x (1 - lambda)^(1 - x) for x in [0, 1], lambda = sigmoid(eta), eta = Linear(MLP(z_1))
+    (Loaiza-Ganem & Cunningham, 2019, "The continuous Bernoulli: fixing a pervasive error in variational autoencoders").
 
-def dequantize(values: Tensor, width: int, uniform: Tensor) -> Tensor:
-    """Uniform dequantization: (value + u) / width, which lies in [0, 1) if the width is the number of levels.
-    Intensities stay as they are.
+    In eta it is exp(eta x) / integral_0^1 exp(eta t) dt, so that log p = eta x - A(eta) with A(eta) =
+    log((exp(eta) - 1) / eta), which is theirs with log C(lambda) = log(1 + exp(eta)) - A(eta). `mean_clip`, which is of
+    probabilities, is not applied.
     """
-    gray = values.to(torch.float32)
-    return gray if values.is_floating_point() else (gray + uniform) / width
+
+    def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
+        super().__init__(style, units, widths, pixels)
+        self.logits = Linear(style.members, self.mlp.outputs, pixels)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1) = sum_d [eta_d x_d - A(eta_d)], of x within [0, 1].
+
+        Near 0, A(eta) is by its series eta / 2 + eta^2 / 24 - eta^4 / 2880 + eta^6 / 181440. Elsewhere eta is taken
+        out of it where it is positive, so that nothing large cancels: max(eta, 0) + log((1 - exp(-|eta|)) / |eta|).
+        """
+        eta = self.logits(self.mlp(z))
+        large, small, is_small = _parted(eta)
+        size, square = large.abs(), small.square()
+        far = large * (x - (large > 0).to(large)) - torch.log(-torch.expm1(-size) / size)
+        near = small * (x - 0.5) - square * (1 / 24 + square * (-1 / 2880 + square / 181440))
+        return torch.where(is_small, near, far).sum(1)
+
+    def mean(self, z: Tensor) -> Tensor:
+        """E[x|z_1] = A'(eta) = 1 / (1 - exp(-eta)) - 1 / eta, which is not lambda; 1/2 + eta / 12 - ... near 0."""
+        eta = self.logits(self.mlp(z))
+        large, small, is_small = _parted(eta)
+        series = 0.5 + small / 12 - small**3 / 720
+        return torch.where(is_small, series, 0.5 + 0.5 / torch.tanh(0.5 * large) - 1 / large)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """The quantile log(1 + u (exp(eta) - 1)) / eta of the normal distribution function u of the noise, written with
+        -|eta|, so that nothing overflows: a quantile at u and eta is 1 less that at 1 - u and -eta.
+        """
+        eta = self.logits(self.mlp(z))
+        u = torch.special.ndtr(torch.where(eta > 0, -noise, noise))
+        size = eta.abs().clamp(min=1e-6)  # nearer 0, the quantile is u
+        quantile = -torch.log1p(u * torch.expm1(-size)) / size
+        return torch.where(eta > 0, 1 - quantile, quantile).clamp(0, 1)
+
+
+SMALL = 0.1
+"""Natural parameters of a continuous Bernoulli below this have series, whose first term left out is below 1e-9."""
+
+
+def _parted(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Natural parameters with 1 in the place of small ones, with 0 in the place of the others, and which are small: the
+    gradient of neither formula must meet what it is not for.
+    """
+    is_small = eta.abs() < SMALL
+    return torch.where(is_small, 1.0, eta), torch.where(is_small, eta, 0.0), is_small
+
+
+@LIKELIHOODS.register("discretized_logistic")
+class DiscretizedLogisticLikelihood(Likelihood):
+    """The mass that a logistic distribution has on the interval of a gray level, x = v / (levels - 1), half a level to
+    each side, and at the darkest and the lightest level all beyond it, too, so that the masses of all levels sum to 1
+    (Kingma et al., 2016, "Improving variational inference with inverse autoregressive flow", Sec. 5.2; Salimans et al.,
+    2017, "PixelCNN++", Sec. 2.1).
+
+    With a and b the ends of the interval less the mean, over the scale s, and sigma the logistic function, it is
+
+        sigma(b) - sigma(a) = sigma(b) sigma(-a) (1 - exp(-(b - a))),
+
+    in which nothing cancels: the last factor is of the width over s alone. At the darkest level it is sigma(b), at the
+    lightest sigma(-a).
+
+    Mean and variance are predicted for every pixel by the heads of `gaussian`, floor included, and s = sqrt(3 sigma2) /
+    pi is the scale of a logistic distribution of this variance: the two models differ in shape and in what x is, and in
+    nothing else. (Kingma et al. learn one scale; Salimans et al. predict log s for every pixel.)
+
+    Args:
+        style, units, widths, pixels: as of all.
+        levels: gray levels of the images.
+
+    """
+
+    def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int, levels: int) -> None:
+        super().__init__(style, units, widths, pixels)
+        self.head = GaussianHead(style, self.mlp.outputs, pixels, normalize=False)
+        self.largest = levels - 1
+        """The lightest level."""
+
+    def location_and_scale(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale s of the logistic distribution, [M, D, S, B] each."""
+        matched = self.head(self.mlp(z))
+        return matched.mean, matched.variance.sqrt() * (math.sqrt(3) / math.pi)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1), summed over pixels, of the levels that x is on."""
+        location, scale = self.location_and_scale(z)
+        half = 0.5 / self.largest
+        below = F.logsigmoid((x + half - location) / scale)
+        above = F.logsigmoid((location - x + half) / scale)
+        width = torch.log(-torch.expm1(-2 * half / scale))
+        is_darkest, is_lightest = x < half, x > 1 - half
+        log_mass = (
+            torch.where(is_lightest, 0.0, below)
+            + torch.where(is_darkest, 0.0, above)
+            + torch.where(is_darkest | is_lightest, 0.0, width)
+        )
+        return log_mass.sum(1)
+
+    def mean(self, z: Tensor) -> Tensor:
+        """E[x|z_1], of the masses: the sum of P(x > e) over the ends e between two levels, by the levels' distance."""
+        location, scale = self.location_and_scale(z)
+        total = torch.zeros_like(location)
+        for level in range(self.largest):
+            total += torch.sigmoid((location - (level + 0.5) / self.largest) / scale)
+        return total / self.largest
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """The level of the quantile mu + s log(u / (1 - u)) at the normal distribution function u of the noise."""
+        location, scale = self.location_and_scale(z)
+        logit = torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise)
+        return ((location + scale * logit).clamp(0, 1) * self.largest).round() / self.largest

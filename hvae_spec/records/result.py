@@ -71,6 +71,8 @@ class DataState(FileModel):
     """None of the training images in use."""
     training_maximum: Whole | None = None
     """The largest gray value of the training images in use; null of intensities, and in older records."""
+    levels: Whole | None = None
+    """Gray levels of the images; null of intensities, and in older records."""
     classes: dict[Text, Text] = {}
     """Names of classes by label; empty where labels are their own names, and in older records."""
 

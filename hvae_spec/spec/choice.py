@@ -89,9 +89,41 @@ class Named:
 
 
 @dataclass(frozen=True)
+class WordOr:
+    """The type of a field that holds a word or a number. Text is judged as a word and all else as a number, so that
+    messages are of what was meant.
+    """
+
+    words: tuple[str, ...]
+    number: TypeAdapter[float]
+    what: str
+    """The number in words: `a number greater than 0`."""
+
+    def validate(self, value: Any) -> str | float:
+        """The value.
+
+        Raises:
+            PydanticCustomError, ValidationError: it is neither.
+
+        """
+        if not isinstance(value, str):
+            return self.number.validate_python(value)
+        if value in self.words:
+            return value
+        raise _unknown([*self.words, self.what])
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(self.words), "type": "string"}, handler(self.number.core_schema)]}
+
+
+@dataclass(frozen=True)
 class OneOf:
     """The type of a field that holds one choice with its settings, `{adam: {lr: 1e-3}}`, or, where `by_name`, also a
-    name alone: of a choice without settings, or of one with its default settings; or, where `or_null`, nothing.
+    name alone: of a choice without settings, or of one with its default settings; or, where `or_null`, nothing. Where
+    `kept_by_name`, a choice with its default settings is its name, however it was written.
 
     A validated value is a name, a `ChoiceSection` or None. Choices are looked up as by `Named`.
     """
@@ -99,6 +131,7 @@ class OneOf:
     registry: Registry[Any]
     by_name: bool = False
     or_null: bool = False
+    kept_by_name: bool = False
 
     @property
     def sections(self) -> dict[str, type[ChoiceSection]]:
@@ -114,6 +147,11 @@ class OneOf:
         values = [self.registry[name].default.model_dump(mode="json") for name in self.sections]
         return [*self.registry, *(json.dumps(value).replace('"', "") for value in values)]
 
+    def _kept(self, section: ChoiceSection) -> str | ChoiceSection:
+        """A valid section as the value of the field."""
+        is_default = section == self.registry[section.choice].default
+        return section.choice if self.kept_by_name and is_default else section
+
     def validate(self, value: Any) -> str | ChoiceSection | None:
         """The choice.
 
@@ -122,11 +160,13 @@ class OneOf:
                 invalid.
 
         """
-        if isinstance(value, ChoiceSection) or (value is None and self.or_null):
+        if value is None and self.or_null:
             return value
+        if isinstance(value, ChoiceSection):
+            return self._kept(value)
         if self.by_name and isinstance(value, str) and value in self.registry:
             default: ChoiceSection | None = self.registry[value].default
-            return value if default is None else default
+            return value if default is None else self._kept(default)
         if not isinstance(value, dict):
             raise _unknown(self.forms) if self.by_name else PydanticKnownError("dict_type")
         if not value:
@@ -134,7 +174,7 @@ class OneOf:
         sections = self.sections
         chosen = next((name for name in value if name in sections), None)
         if chosen is not None:
-            return sections[chosen].model_validate(value)
+            return self._kept(sections[chosen].model_validate(value))
         raise ValidationError.from_exception_data(
             self.registry.kind,
             [{"type": "extra_forbidden", "loc": (str(name),), "input": given} for name, given in value.items()],

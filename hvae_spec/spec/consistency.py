@@ -12,7 +12,7 @@ from hvae_spec.spec.base import SMALLEST, Loc
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
 from hvae_spec.spec.grid import TRIAL, Cell, Combination, count_cells, parse_path, same
@@ -151,16 +151,24 @@ def _data_problems(data: DataSpec, available: ImageCounts) -> Iterator[Inconsist
 
 
 def _observation_problems(member: MemberSpec) -> Iterator[Inconsistency]:
-    """An observation model of real numbers for images that are zeros and ones."""
-    data, observation = member.data, member.model.observation
-    if DATASETS[data.dataset].binary and not OBSERVATIONS[observation].binary:
-        others = " or ".join(name for name in OBSERVATIONS if OBSERVATIONS[name].binary)
-        yield Inconsistency(
-            ("model", "observation"),
-            f"{data.dataset} holds zeros and ones, of which a {observation} observation is no model",
-            f"observation: {others}, or another data set",
-            ("data.dataset", "model.observation"),
-        )
+    """An observation model of other numbers than a data set holds."""
+    data, observation = member.data, member.model.observation_name
+    if data.is_own and data.own is None:
+        return
+    x = OBSERVATIONS[observation].x
+    if DATASETS[data.dataset].binary and x is not X.BINARY:
+        fault, fit = "zeros and ones", {X.BINARY}
+    elif data.levels is None and x is X.GRAY:
+        fault, fit = "intensities without levels", {*X} - {X.GRAY}
+    else:
+        return
+    others = " or ".join(name for name in OBSERVATIONS if OBSERVATIONS[name].x in fit)
+    yield Inconsistency(
+        ("model", "observation"),
+        f"{data.name} holds {fault}, of which a {observation} observation is no model",
+        f"observation: {others}, or another data set",
+        ("data.dataset", "data.own", "model.observation"),
+    )
 
 
 def _ais_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hvae_spec import annealing
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
 
@@ -29,8 +29,14 @@ def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
         widths = (above.units, *above.down, 2 * layer.units)
         yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalized_head=True, per_sample=True)
-    first, heads = model.layers[0], OBSERVATIONS[model.observation].heads
-    yield Mapping("p(x|z_1)", (first.units, *first.down, heads * pixels), normalized_head=False, per_sample=True)
+    first, observation = model.layers[0], described(model.observation)
+    yield Mapping(
+        "p(x|z_1)",
+        (first.units, *first.down, observation.heads * pixels),
+        normalized_head=False,
+        per_sample=True,
+        own_parameters=observation.own_parameters,
+    )
 
 
 def parameters(member: MemberSpec, pixels: int) -> int:

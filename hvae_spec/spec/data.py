@@ -11,7 +11,7 @@ from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Natural, Real, SpecModel
 from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES, ImageCounts
-from hvae_spec.spec.choices.observation import is_binary
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X, is_binary
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
@@ -70,7 +70,8 @@ class OwnImages(SpecModel):
     and a folder for each class in them. Without test images, every fifth image is one."""
     range: Annotated[tuple[Real, Real], InFloat64("images are scaled in float64, to 0, 1, ... or to [0, 1]")]
     """The smallest and the largest value that a pixel can have. Whole numbers within two whole numbers are gray levels,
-    also if they are stored as floats; other numbers are intensities, which a `gaussian` observation takes as they are.
+    also if they are stored as floats; other numbers are intensities, which `gaussian` and
+    `continuous_bernoulli` observations take as they are.
     May be left out for image files, which have `[0, 255]`."""
     shape: tuple[Count, Count] | None = None
     """Height and width of flat images. Null: as in the file, else a square if that can be."""
@@ -90,14 +91,23 @@ def is_binarized(dataset: str, observation: str) -> bool:
     return is_binary(dataset, observation) and DATASETS[dataset].levels != INTENSITIES
 
 
-def is_drawn(dataset: str, _observation: str) -> bool:
+def is_drawn(dataset: str, observation: str) -> bool:
     """Whether x is drawn from the images: by names of a data set and of an observation model."""
-    return not DATASETS[dataset].binary
+    return not DATASETS[dataset].binary and OBSERVATIONS[observation].x is not X.GRAY
 
 
-def is_dequantized(dataset: str, observation: str) -> bool:
-    """Whether x is drawn from gray levels as real numbers: by names of a data set and of an observation model."""
-    return not is_binary(dataset, observation) and DATASETS[dataset].levels != INTENSITIES
+def is_rescaled(dataset: str, observation: str) -> bool:
+    """Whether x is drawn from gray levels as numbers of any size: by names of a data set and of an observation
+    model.
+    """
+    return OBSERVATIONS[observation].x is X.REAL and DATASETS[dataset].levels != INTENSITIES
+
+
+def rescaling(rescaled_by: RescaledBy, levels: int, largest: int) -> int:
+    """What dequantized gray values are divided by: the number of levels, or what they stay below in the training
+    images, their largest gray value + 1.
+    """
+    return levels if rescaled_by == "levels" else largest + 1
 
 
 NUMBER = NoStepCost("a number in the draw")
@@ -127,8 +137,8 @@ class DataSpec(SpecModel):
         AuthorsCode("`once` for `norb`"),
     ] = "every_epoch"
     """When the training images are drawn from their gray values: Bernoulli binarization for a `bernoulli` observation,
-    uniform dequantization for a `gaussian` one. The test set is always drawn once, the same for every member. Idle for
-    `mnist_static`, of which nothing is drawn."""
+    uniform dequantization for a `gaussian` or a `continuous_bernoulli` one. The test set is always drawn once, the same
+    for every member. Idle for `mnist_static` and beside a `discretized_logistic` observation, as nothing is drawn."""
     grey_divisor: Annotated[
         GreyDivisor,
         ReadIf(is_binarized),
@@ -149,7 +159,7 @@ class DataSpec(SpecModel):
     has them, are probabilities as they are."""
     rescaled_by: Annotated[
         RescaledBy,
-        ReadIf(is_dequantized),
+        ReadIf(is_rescaled),
         NUMBER,
         Column("rescaled_by", "dequantized gray is divided by"),
         # Otherwise a density is another by D log(256 / what it is divided by).
@@ -159,7 +169,8 @@ class DataSpec(SpecModel):
     ] = "levels"
     """Dequantization of gray levels for a `gaussian` observation: gray + u, u uniform on [0, 1), is divided by the
     number of levels, or by the largest that it can be in the training images in use, their largest gray + 1. A density
-    is higher by D log(256 / that) nats where it is divided by less. Intensities in [0, 1] stay as they are."""
+    is higher by D log(256 / that) nats where it is divided by less. Intensities in [0, 1] stay as they are. (For a
+    `continuous_bernoulli` observation, a density on [0, 1], it is always divided by the number of levels.)"""
     validation: Annotated[
         Natural,
         NoStepCost("how many training images are left is in the key of a measurement"),
@@ -200,6 +211,19 @@ class DataSpec(SpecModel):
     def is_own(self) -> bool:
         """Whether the images are the user's own."""
         return DATASETS[self.dataset].counts is None
+
+    @property
+    def levels(self) -> int | None:
+        """Gray levels of the images; None of intensities, which the user's own images turn out to be, whatever their
+        range, if they hold fractions.
+        """
+        if self.is_own:
+            if self.own is None:
+                return None
+            low, high = self.own.range
+            return int(high) - int(low) + 1 if low.is_integer() and high.is_integer() else None
+        published = DATASETS[self.dataset]
+        return published.levels if published.levels != INTENSITIES or published.binary else None
 
     @property
     def effective_redraw(self) -> Redraw:

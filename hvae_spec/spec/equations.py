@@ -4,7 +4,7 @@ Subscripts are written `z_1` or `z_{i+1}`.
 """
 
 from hvae_spec.spec.choices.estimator import ESTIMATORS
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import X, described
 from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
@@ -24,9 +24,9 @@ def inference(model: ModelSpec) -> str:
 def equations(model: ModelSpec) -> tuple[str, ...]:
     """How every factor follows from what it depends on, one equation per entry (paper, Sec. 2)."""
     floor = f" + {model.variance_floor:g}" if model.variance_floor else ""
-    observation = OBSERVATIONS[model.observation]
+    observation = described(model.observation)
     clipped = f", its means clipped to [{model.mean_clip:g}, 1 - {model.mean_clip:g}]"
-    clipped = clipped if model.mean_clip and observation.binary else ""
+    clipped = clipped if model.mean_clip and observation.x is X.BINARY else ""
     conditionals = ("p(z_i|z_{i+1}) = N(μ_i(z_{i+1}), σ²_i(z_{i+1}))",) if model.depth > 1 else ()
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",

@@ -17,9 +17,9 @@ from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
 from hvae_spec.spec.choice import Either
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import is_binary
 from hvae_spec.spec.choices.schedule import LearningRateDecay, StepSection
-from hvae_spec.spec.data import DataSpec
+from hvae_spec.spec.data import DataSpec, is_drawn
 from hvae_spec.spec.evaluation import EvaluationSpec, Redraws
 from hvae_spec.spec.fields import (
     DecidesStopping,
@@ -196,7 +196,8 @@ class MemberSpec(SpecModel):
         """How the binarization of the test set is redrawn; None where x is not drawn as zeros and ones, or nothing asks
         for it.
         """
-        is_binarized = OBSERVATIONS[self.model.observation].binary and not DATASETS[self.data.dataset].binary
+        dataset, observation = self.data.dataset, self.model.observation_name
+        is_binarized = is_binary(dataset, observation) and is_drawn(dataset, observation)
         return self.evaluation.redraws if is_binarized else None
 
     @property
@@ -345,7 +346,7 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     if member.redraws is None:
         idle.append(("evaluation", "redraws"))
     data = member.data
-    idle += [path for path, is_read in _conditions() if not is_read(data.dataset, model.observation)]
+    idle += [path for path, is_read in _conditions() if not is_read(data.dataset, model.observation_name)]
     if data.is_own and data.own:
         # Where the images lie on this machine is nothing of the member.
         content["data"]["own"]["file"] = os.path.basename(data.own.file)

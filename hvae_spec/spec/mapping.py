@@ -37,10 +37,12 @@ class Mapping:
     """Input, hidden layers, outputs (all heads)."""
     normalized_head: bool
     per_sample: bool
+    own_parameters: int = 0
+    """Trained numbers of the distribution that nothing is mapped to."""
 
     def parameters(self, norm: Normalization) -> int:
-        """Weights, biases, and the scale and shift of a normalization (which replaces a bias)."""
-        total = 0
+        """Weights, biases, the scale and shift of a normalization (which replaces a bias), and `own_parameters`."""
+        total = self.own_parameters
         for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
             is_head = place == len(self.widths) - 2
             normalized = norm.heads and self.normalized_head if is_head else norm.hidden

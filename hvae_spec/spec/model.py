@@ -10,7 +10,7 @@ from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
 from hvae_spec.spec.choices.norm import NORMS, Normalization, is_absent, normalization
-from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary
+from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary, name_of
 from hvae_spec.spec.fields import (
     AuthorsCode,
     Column,
@@ -28,7 +28,7 @@ from hvae_spec.spec.forms import SpecInForms
 
 Widths = tuple[Count, ...]
 Inference = Annotated[str, Named(INFERENCES)]
-Observation = Annotated[str, Named(OBSERVATIONS)]
+Observation = Annotated[str | ChoiceSection, OneOf(OBSERVATIONS, by_name=True, kept_by_name=True)]
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
 Norm = Annotated[str | ChoiceSection | None, OneOf(NORMS, by_name=True, or_null=True)]
@@ -122,9 +122,17 @@ class ModelSpec(SpecInForms):
     """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
     The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
     observation: Annotated[
-        Observation, Paper("bernoulli", "Sec. 3", by_dataset={"norb": "gaussian"}, iwae="bernoulli")
+        Observation,
+        Column("observation"),
+        Paper("bernoulli", "Sec. 3", by_dataset={"norb": "gaussian"}, iwae="bernoulli"),
     ] = "bernoulli"
-    """p(x|z_1): `bernoulli` (Eq. 2) or `gaussian` with predicted mean and variance (Eq. 1)."""
+    """p(x|z_1), and with it what x is. `bernoulli` (Eq. 2): zeros and ones, drawn with the gray values as
+    probabilities. `gaussian` with predicted mean and variance (Eq. 1), `{gaussian: {variance: learned}}` with one
+    learned variance, or `{gaussian: {variance: 0.1}}` with a fixed one: dequantized gray, (v + u) / levels (see
+    `data.rescaled_by`), a density. `continuous_bernoulli` (Loaiza-Ganem & Cunningham, 2019): (v + u) / levels, a
+    density on [0, 1]. `discretized_logistic` (Kingma et al., 2016): the gray level v itself, a mass, which intensities
+    without levels have not. Log-likelihoods of different x do not compare; bits per dimension of all but `bernoulli`
+    do (`bits_per_dim` in results)."""
     mean_clip: Annotated[
         float,
         Strict(),
@@ -170,6 +178,11 @@ class ModelSpec(SpecInForms):
     def inference_model(self) -> InferenceModel:
         """The description of q(z|x) (see `effective_inference`)."""
         return INFERENCES[self.effective_inference]
+
+    @property
+    def observation_name(self) -> str:
+        """The name of the observation model, without its settings."""
+        return name_of(self.observation)
 
     @property
     def shares_top_down(self) -> bool:

@@ -115,7 +115,7 @@ class Trainer:
         are averaged, the memory of the averages.
         """
         place = self.in_step.index(m)
-        single = compiler.select(self.model, self.specs[m].model, place)
+        single = compiler.select(self.model, self.specs[m], place)
         kept = self.optimizer.as_parameters(self.optimizer.weights(place)[None])
         by_parameter = dict(zip(map(id, self.parameters), kept, strict=True))
         for name, parameter in self.model.named_parameters(remove_duplicate=False):

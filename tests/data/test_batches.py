@@ -8,12 +8,13 @@ import torch
 from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw_once
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import LOADERS, load_dataset
+from hvae_spec.data.draw import binarize, dequantize
 from hvae_spec.data.images import RawImages
 from hvae_spec.errors import DataError
 from hvae_spec.evaluate.member import data_state
-from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.data import DataSpec
 
 
@@ -43,11 +44,61 @@ def test_digits(digits):
 def test_binarization_has_the_gray_values_as_probabilities():
     values = torch.tensor([0, 4, 8, 16], dtype=torch.uint8).expand(40_000, 4)
     uniform = torch.rand(values.shape, generator=torch.Generator().manual_seed(0))
-    x = LIKELIHOODS["bernoulli"].draw(values, 17, 16, uniform)
+    x = binarize(values, 16, uniform)
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean(0).tolist() == pytest.approx([0, 0.25, 0.5, 1], abs=0.01)
     assert x[:, 0].max() == 0
     assert x[:, 3].min() == 1
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("grey_divisor", ["largest", "levels"])
+@pytest.mark.parametrize("rescaled_by", ["levels", "training_maximum"])
+def test_every_x_is_made_of_gray_values_as_its_kind_says(digits, observation, grey_divisor, rescaled_by):
+    """With levels 0 ... 16, of which the training images have 0 ... 12."""
+    train, test = (np.full((20_000, 3), values, dtype=np.uint8) for values in ([0, 5, 12], [0, 5, 16]))
+    gray = replace(digits, train=train, test=test, grey_divisor=grey_divisor, rescaled_by=rescaled_by)
+    x, kind = draw_once(gray, "test", observation), OBSERVATIONS[observation].x
+    values = torch.tensor([0.0, 5.0, 16.0])
+    expected = {
+        X.BINARY: values / (16 if grey_divisor == "largest" else 17),
+        X.GRAY: values / 16,
+        X.UNIT: (values + 0.5) / 17,
+        X.REAL: (values + 0.5) / (17 if rescaled_by == "levels" else 13),
+    }[kind]
+    # Five standard errors of a mean of numbers that are at most 1 apart.
+    torch.testing.assert_close(x.mean(0), expected, rtol=0, atol=5 * 0.5 / 20_000**0.5)
+    if kind in (X.BINARY, X.GRAY):
+        assert set(x.unique().tolist()) == ({0.0, 1.0} if kind is X.BINARY else {0.0, 5 / 16, 1.0})
+    else:
+        assert (x.amax(0) - x.amin(0)).min() > 0.9 / 17
+    assert kind is X.REAL or (x.min() >= 0 and x.max() <= 1)
+    # Training has the same x; what is drawn again has other noise, and gray levels are what they are.
+    first, second = (
+        next(iter(batches(gray, observation=observation, batch_size=20_000).epoch(Streams([0]).begin("training", at))))
+        for at in (1, 2)
+    )
+    assert torch.equal(first, second) is (kind is X.GRAY)
+    torch.testing.assert_close(first[0].mean(0)[:2], expected[:2], rtol=0, atol=5 * 0.5 / 20_000**0.5)
+
+
+@pytest.mark.parametrize("redraw", ["every_epoch", "once"])
+def test_gray_levels_take_a_byte_each_and_no_noise(digits, redraw):
+    parts = batches(digits, observation="discretized_logistic", redraw=redraw, batch_size=1437)
+    assert parts.images.dtype == torch.uint8
+    streams = Streams([0]).begin("training", 1)
+    order = Streams([0]).begin("training", 1).permutations(1437)[0]
+    (x,) = parts.epoch(streams)
+    assert torch.equal(x[0], torch.tensor(digits.train)[order] / 16)
+
+
+def test_intensities_are_no_gray_levels(digits):
+    intensities = replace(digits, train=(digits.train / 16).astype(np.float32), levels=2)
+    message = "digits: its pixels are intensities without levels, and a discretized_logistic observation is a model of"
+    with pytest.raises(DataError, match=message):
+        batches(intensities, observation="discretized_logistic")
+    with pytest.raises(DataError, match=message):
+        draw_once(intensities, "test", "discretized_logistic")
 
 
 @pytest.mark.parametrize(("grey_divisor", "divisor"), [("largest", 16), ("levels", 17)])
@@ -112,9 +163,7 @@ def test_coarse_noise_is_uniform_and_independent():
 
 def test_dequantization_is_uniform_within_a_gray_level():
     values = torch.arange(256, dtype=torch.uint8).expand(2000, 256)
-    x = LIKELIHOODS["gaussian"].draw(
-        values, 256, 255, torch.rand(values.shape, generator=torch.Generator().manual_seed(0))
-    )
+    x = dequantize(values, 256, torch.rand(values.shape, generator=torch.Generator().manual_seed(0)))
     within = x.double() * 256 - values
     assert within.min() >= 0
     assert within.max() < 1 + 1e-4  # float32 may round up to the next level
@@ -163,10 +212,10 @@ def test_the_test_set_is_drawn_once(digits):
 
 def test_intensities_are_probabilities_or_values_as_they_are():
     p = torch.tensor([0, 0.001, 0.35, 1]).expand(100_000, 4)
-    x = LIKELIHOODS["bernoulli"].draw(p, 2, 1, torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
+    x = binarize(p, 1, torch.rand(p.shape, generator=torch.Generator().manual_seed(0)))
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert x.mean(0).tolist() == pytest.approx([0, 0.001, 0.35, 1], abs=0.005)
-    assert torch.equal(LIKELIHOODS["gaussian"].draw(p, 2, 1, torch.rand(p.shape)), p)
+    assert torch.equal(dequantize(p, 2, torch.rand(p.shape)), p)
 
 
 def test_training_binarizes_intensities_exactly(digits):

@@ -170,6 +170,22 @@ def test_images_of_the_same_name_elsewhere_are_not_taken_for_those_of_a_spec(fol
     assert compiled(member).test_images().shape == (4, 12)
 
 
+def test_intensities_have_no_gray_levels_to_model(folder, tmp_path, capsys):
+    from tune.run import main
+
+    command = [str(folder / "a.yaml"), "--serial", "--results", str(tmp_path / "r")]
+    gray = ["--set", "model.observation=discretized_logistic"]
+    assert main([*command, *gray]) == 0
+    # Fractions within whole numbers: only the file tells that these are no levels.
+    np.save(folder / "images" / "a.npy", np.random.default_rng(0).random((20, 3, 4)))
+    for options in (["--plan"], []):
+        assert main([*command[:-1], str(tmp_path / "other"), *gray, "--set", "data.own.range=[0, 1]", *options]) == 2
+        assert "mine: its pixels are intensities without levels" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert main([*command, *gray, "--set", "data.own.range=[0, 1.5]", "--plan"]) == 2
+    assert "mine holds intensities without levels, of which a discretized_logistic" in capsys.readouterr().err
+
+
 def test_two_images_are_enough(folder, tmp_path):
     from tune.run import main
 

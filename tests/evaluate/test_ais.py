@@ -15,6 +15,7 @@ from hvae_spec.nn.linear import Linear
 from hvae_spec.nn.random import image_streams
 from tests.members import member
 from tests.nn.test_linear_gaussian import PIXELS, UNITS, compiled
+from tests.observations import FORMS, x_like
 
 PURPOSE = "annealed importance sampling"
 
@@ -94,6 +95,22 @@ def test_one_unit_and_binary_pixels_against_quadrature():
     assert found.log_likelihood_mc_se < 0.04
     assert float((found.log_likelihood - exact).mean()) == pytest.approx(0, abs=4 * found.log_likelihood_mc_se)
     torch.testing.assert_close(found.log_likelihood, exact, rtol=0, atol=0.4)
+
+
+@pytest.mark.parametrize("observation", [form for form in FORMS if form != "bernoulli"], ids=str)
+def test_one_unit_and_pixels_of_every_other_kind_against_quadrature(observation):
+    spec = member(1, model__layers=[{"units": 1, "mlp": [4]}], model__batch_norm=False, model__observation=observation)
+    model = compiler.initialized([spec], 64)
+    x = x_like(observation, torch.rand(6, 64, generator=torch.Generator().manual_seed(0)))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(150)
+    z = torch.from_numpy(nodes).float().view(1, 1, -1, 1).expand(-1, -1, -1, len(x))
+    with torch.no_grad():
+        terms = model.generative.likelihood(z, units_first(x[None]))[0].double()
+    exact = (terms + torch.from_numpy(np.log(weights / weights.sum())).unsqueeze(1)).logsumexp(0)
+    found = ais(model, x, chains=64, steps=20)
+    assert found.log_likelihood_mc_se < 0.1
+    assert float((found.log_likelihood - exact).mean()) == pytest.approx(0, abs=4 * found.log_likelihood_mc_se)
+    assert abs(found.gap) < 0.5
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0])

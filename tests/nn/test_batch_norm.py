@@ -8,8 +8,8 @@ from hvae_spec.evaluate.evaluation import record_statistics
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
-from hvae_spec.spec.choices.observation import OBSERVATIONS
 from tests.members import member
+from tests.observations import FORMS
 
 
 def norm_of(members, units=6):
@@ -77,7 +77,7 @@ def test_statistics_are_those_of_the_training_set_layer_by_layer(method):
 
 
 def test_output_heads_are_not_normalized_and_latent_heads_are():
-    for observation in OBSERVATIONS:
+    for observation in FORMS:
         model = compiler.initialized([member(2, model__observation=observation)], 64)
         norms = {name for name, module in model.named_modules() if isinstance(module, BatchNorm)}
         hidden = {name for name in norms if ".norms." in name}

@@ -14,13 +14,13 @@ from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.norm import NORMS
-from hvae_spec.spec.choices.observation import OBSERVATIONS
 from tests.members import member
+from tests.observations import FORMS, x_like
 from tests.reference import Reference
 
 HIDDEN = {"batch": {"heads": False}}
 CASES = [
-    *itertools.product(INFERENCES, ["none", "batch"], OBSERVATIONS, [1, 3]),
+    *itertools.product(INFERENCES, ["none", "batch"], FORMS, [1, 3]),
     *itertools.product(INFERENCES, [HIDDEN, "layer"], ["bernoulli"], [3]),
 ]
 
@@ -39,8 +39,7 @@ def with_statistics(spec, model):
 def test_log_weights_equal_the_slow_reference(inference, norm, observation, depth):
     spec = member(depth, model__inference=inference, model__norm=norm, model__observation=observation)
     model = with_statistics(spec, compiled(spec))
-    x = torch.rand(1, 4, 64)
-    x = (x < 0.3).float() if OBSERVATIONS[observation].binary else x
+    x = x_like(observation, torch.rand(1, 4, 64))
     noise = Streams([3]).begin("test").noise(2, 4, model.units)
     with torch.no_grad():
         fast = log_weight(model(x, noise), beta=0.7)
@@ -91,7 +90,7 @@ def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(infe
     ("inference", "norm", "observation", "share"),
     [
         (inference, norm, observation, share)
-        for inference, norm, observation in itertools.product(INFERENCES, NORMS, OBSERVATIONS)
+        for inference, norm, observation in itertools.product(INFERENCES, NORMS, FORMS)
         for share in {False, INFERENCES[inference].top_down}
     ],
 )

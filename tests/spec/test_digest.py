@@ -90,7 +90,9 @@ DIFFERENT = [
     "data.test_images=100", "data.validation=100",
     "model.inference=ladder", "model.batch_norm=true", "model.norm=layer", "model.norm={batch: {heads: false}}",
     "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
-    "model.observation=gaussian", "model.initialization=glorot_normal", "model.variance_bias=1",
+    "model.observation=gaussian", "model.observation={gaussian: {variance: learned}}",
+    "model.observation.gaussian.variance=0.1", "model.observation=continuous_bernoulli",
+    "model.observation=discretized_logistic", "model.initialization=glorot_normal", "model.variance_bias=1",
     "model.variance_floor=0", "model.layers.0.units=9", "model.layers.0.mlp=[32]", "model.layers.1.mlp_down=[3]",
     "objective.warm_up=3", "objective.mc_samples=2", "objective.iw_samples=2", "training.epochs=21",
     "training.batch_size=33", "training.optimizer.adam.lr=2e-3", "training.optimizer.adam.beta1=0.8",
@@ -156,6 +158,29 @@ def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, ove
 @pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])
 def test_the_divisor_of_gray_levels_is_idle_where_none_are_binarized(tmp_path, condition):
     assert settings_digest(tmp_path, condition, "data.grey_divisor=levels") == settings_digest(tmp_path, condition)
+
+
+def test_a_gaussian_that_says_that_its_variance_is_predicted_is_a_plain_one(tmp_path):
+    gaussian = settings_digest(tmp_path, "model.observation=gaussian")
+    for other in ("{gaussian: {}}", "{gaussian: {variance: predicted}}"):
+        assert settings_digest(tmp_path, f"model.observation={other}") == gaussian
+    learned = settings_digest(tmp_path, "model.observation={gaussian: {variance: learned}}")
+    assert learned not in (gaussian, settings_digest(tmp_path, "model.observation={gaussian: {variance: 1.0}}"))
+
+
+@pytest.mark.parametrize(
+    ("observation", "idle"),
+    [
+        ("discretized_logistic", ["data.redraw=once", "data.rescaled_by=training_maximum", "data.grey_divisor=levels"]),
+        ("continuous_bernoulli", ["model.mean_clip=0.1", "data.rescaled_by=training_maximum"]),
+    ],
+)
+def test_what_makes_another_x_is_idle_beside_a_model_of_this_one(tmp_path, observation, idle):
+    chosen = f"model.observation={observation}"
+    for setting in idle:
+        assert settings_digest(tmp_path, chosen, setting) == settings_digest(tmp_path, chosen)
+    if observation == "continuous_bernoulli":
+        assert settings_digest(tmp_path, chosen, "data.redraw=once") != settings_digest(tmp_path, chosen)
 
 
 def test_the_clip_of_means_is_idle_where_x_is_not_binary(tmp_path):

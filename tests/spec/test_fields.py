@@ -57,6 +57,7 @@ WHERE_READ = {
     "objective.elbo_share": {"objective.iw_samples": 2},
     "training.first_phase.warm_up": {"training.first_phase.warm_up": CYCLES},
     "training.first_phase.free_bits": {"training.first_phase.free_bits": FREE_BITS},
+    "model.observation.gaussian": {"model.observation": {"gaussian": {"variance": 0.5}}},
     "objective.sample_ramp": {"objective.iw_samples": 2},
     "training.lr_decay": {"training.lr_decay": {"factor": 0.5, "every": 2}},
     "training.schedule": {"training.schedule": {"stages": [{"epochs": 1, "lr": 0.1}, {"epochs": 1, "lr": 0.2}]}},

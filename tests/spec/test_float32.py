@@ -37,6 +37,7 @@ FIELDS = {
     "model.variance_bias": 1.0,
     "model.nonlinearity.elu": 1.0,
     "model.nonlinearity.leaky_relu": 0.1,
+    "model.observation.gaussian.variance": 0.1,
     "evaluation.memory_gib": 1.0,
     "objective.beta": 4.0,
     "objective.elbo_share": 0.1,

@@ -103,7 +103,7 @@ def test_a_member_by_itself_has_the_averages_and_their_statistics(shared):
     assert torch.equal(
         torch.cat([torch.from_numpy(value).flatten() for value in kept.values()]), pack.optimizer.averages[1]
     )
-    reloaded = compiler.with_weights(spec.model, 64, kept)
+    reloaded = compiler.with_weights(spec, 64, kept)
     for model in (single, reloaded):
         record_statistics(model, pack.batches, spec.seed, 1, "whole_set")
     ours, theirs = compiler.statistics_of(single), compiler.statistics_of(reloaded)
@@ -128,7 +128,7 @@ def test_the_record_has_the_averages_which_are_what_is_evaluated_and_beside_the_
     x = draw_once(dataset, "test", spec.model.observation)
     for row in (by_hand.optimizer.averages[0], raw):
         parts = zip(expected, by_hand.optimizer.as_parameters(row[None]), strict=True)
-        model = compiler.with_weights(spec.model, 64, {name: part.numpy() for name, part in parts})
+        model = compiler.with_weights(spec, 64, {name: part.numpy() for name, part in parts})
         record_statistics(model, by_hand.batches, spec.seed, 3, spec.evaluation.batch_norm_statistics)
         found = evaluate(model.eval(), x, spec.evaluation.curve_iw_samples, seed=spec.seed, epoch=3)
         bounds.append(float(found.log_likelihood.mean()))

@@ -36,7 +36,7 @@ def test_the_five_layer_ladder_learns_as_well_as_a_plain_one():
         pack.train_epoch()
     ours = []
     for index, spec in enumerate(specs):
-        model = compiler.select(pack.model, spec.model, index)
+        model = compiler.select(pack.model, spec, index)
         record_statistics(model, pack.batches, spec.seed, EPOCHS, "whole_set")
         ours.append(evaluate(model, x, SAMPLES).log_likelihood.mean().item())
     gray = torch.tensor(dataset.train).float() / 255

@@ -9,6 +9,7 @@ from hvae_spec.data.dataset import load_dataset
 from hvae_spec.nn.random import split_noise
 from hvae_spec.training.trainer import Trainer, watched
 from tests.members import member
+from tests.observations import FORMS
 
 SHAPES = [
     {"model__inference": "vae"},
@@ -16,6 +17,9 @@ SHAPES = [
     {"model__inference": "vae", "model__batch_norm": False},
     {"model__inference": "ladder", "model__batch_norm": False, "model__share_top_down": True},
     {"model__observation": "gaussian"},
+    {"model__observation": {"gaussian": {"variance": "learned"}}},
+    {"model__observation": "continuous_bernoulli"},
+    {"model__observation": "discretized_logistic"},
     {"objective__mc_samples": 2, "objective__iw_samples": 3},
     {"objective__iw_samples": 3, "objective__estimator": "dreg", "model__batch_norm": False},
     {"objective__estimator": "stl", "objective__free_bits": {"nats": 0.1}},
@@ -128,13 +132,17 @@ def test_compiled_steps_are_those_of_the_plain_objective(shape):
             assert row[name] == pytest.approx(expected[name], rel=2e-3, abs=5e-3), name
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_nan_in_one_member_leaves_the_others_bit_for_bit(norm):
-    specs = three(model__norm=norm)
+@pytest.mark.parametrize(
+    ("norm", "observation"), [*(("batch", form) for form in FORMS), ("layer", "bernoulli")], ids=str
+)
+def test_nan_in_one_member_leaves_the_others_bit_for_bit(norm, observation):
+    specs = three(model__norm=norm, model__observation=observation)
     healthy, sick = trainer(specs), trainer(specs)
     with torch.no_grad():
-        sick.model.generative.likelihood.logits.weight[1, 0, 0] = torch.nan
-    for _ in range(3):
+        # The last parameter of p(x|z_1): a bias, or the learned variance.
+        *_, last = sick.model.generative.likelihood.parameters()
+        last[1].flatten()[0] = torch.nan
+    for _ in range(2):
         expected, rows = healthy.train_epoch(), sick.train_epoch()
         for index in (0, 2):
             for row in (expected[index], rows[index]):
@@ -251,7 +259,7 @@ def test_no_graph_outlives_its_step():
 def test_selected_member_is_the_member():
     pack = trainer(three())
     pack.train_epoch()
-    single = compiler.select(pack.model, pack.specs[1].model, 1)
+    single = compiler.select(pack.model, pack.specs[1], 1)
     for name, value in single.state_dict().items():
         assert torch.equal(value[0].nan_to_num(), pack.model.state_dict()[name][1].nan_to_num()), name
     assert all(parameter.shape[0] == 1 for parameter in single.parameters())

@@ -17,16 +17,16 @@ from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
-from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.cost import parameters
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
+from tests.observations import FORMS, x_like
 from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model
 
 HIDDEN = {"batch": {"heads": False}}
 CASES = [
-    *itertools.product(INFERENCES, [False], ["none", "batch"], OBSERVATIONS, [1, 3]),
+    *itertools.product(INFERENCES, [False], ["none", "batch"], FORMS, [1, 3]),
     ("ladder", True, "batch", "bernoulli", 3),
     ("ladder", True, "none", "gaussian", 3),
     ("vae", False, HIDDEN, "bernoulli", 3),
@@ -95,6 +95,11 @@ def copy_weights(model, plain):
         if hasattr(plain.decoder, "logits"):
             mlp(plain.decoder.mlp, "generative.likelihood.mlp")
             linear(plain.decoder.logits, "generative.likelihood.logits")
+        elif hasattr(plain.decoder, "mu"):
+            mlp(plain.decoder.mlp, "generative.likelihood.mlp")
+            linear(plain.decoder.mu, "generative.likelihood.head.linear")
+            if plain.decoder.raw is not None:
+                plain.decoder.raw.copy_(state["generative.likelihood.head.before_softplus"].squeeze())
         else:
             gaussian(plain.decoder.gaussian, "generative.likelihood")
 
@@ -104,7 +109,7 @@ def test_log_weights_and_gradients_equal_ours(case):
     spec = spec_of(*case)
     model, plain = ours(spec), plain_model(spec)
     copy_weights(model, plain)
-    x = torch.rand(1, IMAGES, 64).round()
+    x = x_like(spec.model.observation, torch.rand(1, IMAGES, 64))
     noise = Streams([0]).begin("test").noise(6, IMAGES, model.units)
     log_w = log_weight(model(x, noise), 0.7)
     plain_log_w = plain.log_weight(x[0], 0.7, samples=6, noise=[eps[0].flatten(1).T for eps in noise])

@@ -96,9 +96,6 @@ def draw(gaussian: Gaussian, noise: Tensor | None) -> Tensor:
 class BernoulliDecoder(nn.Module):
     """p(x|z_1) = B(x | sigmoid(Linear(MLP(z_1))))."""
 
-    draw = staticmethod(torch.bernoulli)
-    """x from intensities in [0, 1]."""
-
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
         self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
@@ -112,11 +109,6 @@ class BernoulliDecoder(nn.Module):
 class GaussianDecoder(nn.Module):
     """p(x|z_1) = N(x | mu(z_1), sigma2(z_1))."""
 
-    @staticmethod
-    def draw(gray: Tensor) -> Tensor:
-        """x from intensities in [0, 1]: with noise below the last of 256 gray levels."""
-        return (255 * gray + torch.rand_like(gray)) / 256
-
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
         self.gaussian = GaussianLayer(units, widths, pixels, **{**style, "normalize_heads": False})
@@ -126,8 +118,97 @@ class GaussianDecoder(nn.Module):
         return log_normal(x, *self.gaussian(z))
 
 
-DECODERS: dict[str, Any] = {"bernoulli": BernoulliDecoder, "gaussian": GaussianDecoder}
-"""Modules with a `draw`, by the name of their observation model."""
+class OneVarianceDecoder(nn.Module):
+    """p(x|z_1) = N(x | mu(z_1), sigma2), sigma2 learned or given."""
+
+    def __init__(
+        self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], variance: float | None
+    ) -> None:
+        super().__init__()
+        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mu = nn.Linear([units, *widths][-1], pixels)
+        self.floor = style["floor"]
+        self.raw = nn.Parameter(torch.zeros(())) if variance is None else None
+        self.given = torch.tensor(math.nan if variance is None else variance)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
+        mu = self.mu(self.mlp(z))
+        sigma2 = self.given.to(mu) if self.raw is None else F.softplus(self.raw) + self.floor
+        return torch.distributions.Normal(mu, torch.sqrt(sigma2), validate_args=False).log_prob(x).sum(-1)
+
+
+def gaussian_decoder(
+    units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], variance: str | float = "predicted"
+) -> nn.Module:
+    """The decoder of a Gaussian with this variance."""
+    if variance == "predicted":
+        return GaussianDecoder(units, widths, pixels, style)
+    return OneVarianceDecoder(units, widths, pixels, style, variance if isinstance(variance, float) else None)
+
+
+class ContinuousBernoulliDecoder(nn.Module):
+    """p(x|z_1) = C(lambda) lambda^x (1 - lambda)^(1 - x), lambda = sigmoid(Linear(MLP(z_1)))."""
+
+    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
+        super().__init__()
+        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.logits = nn.Linear([units, *widths][-1], pixels)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
+        logits = self.logits(self.mlp(z))
+        return torch.distributions.ContinuousBernoulli(logits=logits, validate_args=False).log_prob(x).sum(-1)
+
+
+class DiscretizedLogisticDecoder(nn.Module):
+    """p(x|z_1) = F(x + half a level) - F(x - half a level), F logistic, open at the ends."""
+
+    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], levels: int) -> None:
+        super().__init__()
+        self.half_level = 0.5 / (levels - 1)
+        self.gaussian = GaussianLayer(units, widths, pixels, **{**style, "normalize_heads": False})
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
+        mu, sigma2 = self.gaussian(z)
+        scale, half = (3 * sigma2).sqrt() / math.pi, self.half_level
+        # In the lighter half of a logistic, as it is symmetric: there a difference of 1 and nearly 1 would be lost.
+        nearer, farther = ((half - (x - mu).abs()) / scale, (-half - (x - mu).abs()) / scale)
+        inner = torch.log((torch.sigmoid(nearer) - torch.sigmoid(farther)).clamp(min=1e-38))
+        darkest, lightest = F.logsigmoid((x + half - mu) / scale), F.logsigmoid((mu - x + half) / scale)
+        return torch.where(x < half, darkest, torch.where(x > 1 - half, lightest, inner)).sum(-1)
+
+
+def binarized(gray: Tensor) -> Tensor:
+    """Zeros and ones with intensities in [0, 1] as probabilities."""
+    return torch.bernoulli(gray)
+
+
+def dequantized(gray: Tensor) -> Tensor:
+    """Intensities in [0, 1] with noise below the last of 256 gray levels."""
+    return (255 * gray + torch.rand_like(gray)) / 256
+
+
+def same(gray: Tensor) -> Tensor:
+    """Intensities in [0, 1] as they are."""
+    return gray
+
+
+DECODERS: dict[str, Any] = {
+    "bernoulli": BernoulliDecoder,
+    "gaussian": gaussian_decoder,
+    "continuous_bernoulli": ContinuousBernoulliDecoder,
+    "discretized_logistic": DiscretizedLogisticDecoder,
+}
+"""Makers of modules, by the name of their observation model, of whose settings they take arguments."""
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bernoulli": binarized,
+    "gaussian": dequantized,
+    "continuous_bernoulli": dequantized,
+    "discretized_logistic": same,
+}
+"""How x is made of intensities in [0, 1], by the same names."""
 
 
 class PlainHVAE(nn.Module):
@@ -142,7 +223,7 @@ class PlainHVAE(nn.Module):
         share_top_down: the top-down mappings of inference, if it has some, are the generative ones.
         norm: one of `NORMS`, of hidden layers.
         normalize_heads: whether the latents' heads have it too.
-        observation: one of `DECODERS`.
+        observation: one of `DECODERS`, with its settings.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
         eps: of the normalization.
         floor: added to variances.
@@ -163,7 +244,7 @@ class PlainHVAE(nn.Module):
         share_top_down: bool = False,
         norm: str = "none",
         normalize_heads: bool = True,
-        observation: str = "bernoulli",
+        observation: Callable[..., nn.Module] = BernoulliDecoder,
         nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
         floor: float = 1e-6,
@@ -187,7 +268,7 @@ class PlainHVAE(nn.Module):
         self.prior = layers(units[1:], down[1:], units)
         if self.top_down and not self.shared:
             self.down = layers(units[1:], top_down[1:], units)
-        self.decoder = DECODERS[observation](units[0], down[0], pixels, style)
+        self.decoder = observation(units[0], down[0], pixels, style)
 
     def encode(self, x: Tensor) -> list[Gaussian]:
         """What is known of x before anything is drawn, [B, U_i] each."""
@@ -323,12 +404,12 @@ def plain_batches(gray: Tensor, batch_size: int, draw_pixels: Callable[[Tensor],
 def train_plain(
     make: Callable[[], PlainHVAE], gray: Tensor, epochs: int, warm_up: int, *, seed: int, batch_size: int = 256
 ) -> PlainHVAE:
-    """Train on gray values in [0, 1], [N, D], with Adam at its defaults; ready for evaluation."""
+    """Train on gray values in [0, 1], [N, D], binarized, with Adam at its defaults; ready for evaluation."""
     torch.manual_seed(seed)
     model = make()
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
-        for x in plain_batches(gray, batch_size, model.decoder.draw):
+        for x in plain_batches(gray, batch_size, binarized):
             plain_step(model, adam, x, beta=min(1.0, epoch / warm_up) if warm_up else 1.0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
@@ -336,7 +417,7 @@ def train_plain(
             module.momentum = None  # the plain average over what follows
     with torch.no_grad():
         for images in gray.split(5000):
-            model.log_weight(model.decoder.draw(images))
+            model.log_weight(binarized(images))
     return model.eval()
 
 

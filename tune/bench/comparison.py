@@ -1,6 +1,7 @@
 """The plain program (`tune.bench.baseline`) at a member's shape: step, evaluation, batches as calls, and rounding."""
 
 from collections.abc import Container, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     model = member.model
     name, parameters = name_and_parameters(model.nonlinearity)
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
-    _check(baseline.DECODERS, model.observation, "observation model")
+    observation, settings = compiler.observation(member)
+    _check(baseline.DECODERS, observation, "observation model")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
     return kind(
@@ -39,7 +41,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         share_top_down=model.share_top_down,
         norm=model.normalization.name,
         normalize_heads=model.normalization.heads,
-        observation=model.observation,
+        observation=partial(baseline.DECODERS[observation], **settings),
         nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,
         floor=model.variance_floor,
@@ -106,9 +108,9 @@ def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     """Seconds to shuffle and draw all batches of an epoch in the plain program: the second time."""
     dataset = timing.dataset(member)
     gray = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
-    draw = _plain(baseline.DECODERS, member.model.observation, "observation model").draw
+    draw = _plain(baseline.DRAWS, member.model.observation_name, "observation model")
     if member.data.effective_redraw == "once":
-        gray, draw = draw(gray), same
+        gray, draw = draw(gray), baseline.same
 
     def epoch() -> None:
         for _ in plain_batches(gray, member.training.batch_size, draw):
@@ -117,11 +119,6 @@ def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     with timing.settings(threads, member.training.matmul_precision):
         timing.timed(epoch, 1, device)
         return timing.timed(epoch, 1, device)
-
-
-def same(gray: torch.Tensor) -> torch.Tensor:
-    """What was drawn once."""
-    return gray
 
 
 def rounding(member: MemberSpec, device: str) -> tuple[float, float]:

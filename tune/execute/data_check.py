@@ -1,7 +1,7 @@
 """The images that a run is about to use: what was found, and whether the records in its folder were made with them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,7 +66,9 @@ def found_images(plan: Plan) -> list[str]:
     lines = []
     for data in {_key(cell.member.data): cell.member.data for cell in plan.reading.cells}.values():
         if data.is_own:
-            lines += _found(_load(data))
+            dataset = _load(data)
+            _check_observations(plan, {_key(data): dataset})
+            lines += _found(dataset)
         else:
             check_headers(data.dataset)
     return lines
@@ -103,6 +105,7 @@ def check_data(plan: Plan) -> list[str]:
 
     """
     loaded = _load_all({_key(data): data for job in plan.jobs for data in (job.members[0].spec.data,)})
+    _check_observations(plan, loaded)
     seen: set[Path] = set()
     first: dict[str, tuple[Record, DataState]] = {}
     for data, record in _records(plan):
@@ -117,6 +120,20 @@ def check_data(plan: Plan) -> list[str]:
                 # Nothing of these data is run, but records of other folders may come to stand beside each other.
                 _compare_records(record, state, *first.setdefault(_key(data), (record, state)))
     return [line for dataset in loaded.values() for line in _found(dataset)]
+
+
+def _check_observations(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
+    """Make sure that the images are such as the cells' observation models are of, which of the user's own only the file
+    tells.
+
+    Raises:
+        DataError: they are not.
+
+    """
+    for cell in plan.reading.cells:
+        dataset = loaded.get(_key(cell.member.data))
+        if dataset is not None:
+            dataset.drawing(cell.member.model.observation_name)
 
 
 def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:
