@@ -410,7 +410,7 @@ class Model:
         """Raise UserError unless images are on the gray levels that this model is of."""
         largest = (self.spec.data.levels or 2) - 1
         places = x * largest
-        if not torch.allclose(places, places.round(), rtol=0, atol=1e-3):
+        if not torch.allclose(places, places.round(), rtol=1e-6, atol=1e-3):
             raise UserError(
                 f"images must be gray levels divided by the largest, {largest}, of which a "
                 f"{self.spec.model.observation_name} observation is a model"

@@ -183,6 +183,10 @@ def _parted(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(is_small, 1.0, eta), torch.where(is_small, eta, 0.0), is_small
 
 
+SUMMED = 256
+"""Levels of a pixel over which a mean is summed, at the most. A picture has no more."""
+
+
 @LIKELIHOODS.register("discretized_logistic")
 class DiscretizedLogisticLikelihood(Likelihood):
     """The mass that a logistic distribution has on the interval of a gray level, x = v / (levels - 1), half a level to
@@ -225,7 +229,7 @@ class DiscretizedLogisticLikelihood(Likelihood):
         below = F.logsigmoid((x + half - location) / scale)
         above = F.logsigmoid((location - x + half) / scale)
         width = torch.log(-torch.expm1(-2 * half / scale))
-        is_darkest, is_lightest = x < half, x > 1 - half
+        is_darkest, is_lightest = x < half, 1 - x < half
         log_mass = (
             torch.where(is_lightest, 0.0, below)
             + torch.where(is_darkest, 0.0, above)
@@ -234,8 +238,14 @@ class DiscretizedLogisticLikelihood(Likelihood):
         return log_mass.sum(1)
 
     def mean(self, z: Tensor) -> Tensor:
-        """E[x|z_1], of the masses: the sum of P(x > e) over the ends e between two levels, by the levels' distance."""
+        """E[x|z_1], of the masses: the mean of P(x > e) over the ends e between two levels.
+
+        Of more levels than `SUMMED`, the mean over all e in [0, 1], which is that of the logistic distribution with all
+        below 0 at 0 and all above 1 at 1, and differs by less than half a level.
+        """
         location, scale = self.location_and_scale(z)
+        if self.largest >= SUMMED:
+            return scale * (F.softplus(location / scale) - F.softplus((location - 1) / scale))
         total = torch.zeros_like(location)
         for level in range(self.largest):
             total += torch.sigmoid((location - (level + 0.5) / self.largest) / scale)

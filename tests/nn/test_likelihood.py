@@ -166,6 +166,23 @@ def test_a_discretized_logistic_has_the_masses_of_scipys_distribution_function(l
         assert model.mean(z)[..., 0].item() == pytest.approx(mean_level, abs=1e-10)
 
 
+def test_the_mean_of_many_levels_is_within_half_a_level_of_that_of_the_masses():
+    levels = 1_000
+    model, x = discretized_logistic(levels).double(), torch.arange(levels).double().view(1, 1, 1, -1) / (levels - 1)
+    for mean, before_softplus in ((0.4, 0.0), (-0.3, -2.0), (0.91234, -14.0), (1.2, 3.0)):
+        z = torch.tensor([mean, before_softplus], dtype=torch.float64).view(1, 2, 1, 1).expand(-1, -1, -1, levels)
+        exact = (model(z, x).exp() * x[:, 0]).sum()
+        assert model.mean(z)[..., 0].item() == pytest.approx(exact.item(), abs=0.5 / (levels - 1))
+
+
+def test_the_ends_of_as_many_levels_as_float32_tells_apart_are_open():
+    model, largest = discretized_logistic(2**24), 2**24 - 1
+    z = torch.tensor([0.5, 0.0]).view(1, 2, 1, 1).expand(-1, -1, -1, 4)
+    log_p = model(z, torch.tensor([0.0, 1 / largest, (largest - 1) / largest, 1.0]).view(1, 1, 1, -1))[0, 0]
+    assert (log_p[[0, 3]] > -2).all()
+    assert (log_p[[1, 2]] < -15).all()
+
+
 def test_a_discretized_logistic_is_safe_in_float32():
     """Where a difference of distribution functions would be 0, the log mass and its gradient are those of float64."""
     means = torch.tensor([-50.0, -1.0, 0.5, 2.0, 80.0])
