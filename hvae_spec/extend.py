@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import create_model
 
-from hvae_spec.registry import Registry
+from hvae_spec.registry import Registry, running_extension
 from hvae_spec.spec.base import Count, Fraction, Natural, NonNegative, Positive, Real
 from hvae_spec.spec.base import SpecModel as Settings
 from hvae_spec.spec.choice import ChoiceSection
@@ -224,8 +224,10 @@ def _both(
     computed: Registry[Any] = getattr(import_module(f"hvae_spec.{module}"), attribute)
 
     def enter(item: Computed) -> Computed:
-        described.add(name, description)
-        computed.add(name, adapted(item))
+        # Not whatever is registered meanwhile: the file may be the first to import what holds the built-in parts.
+        extension = running_extension()
+        described.add(name, description, extension)
+        computed.add(name, adapted(item), extension)
         return item
 
     return enter

@@ -34,7 +34,7 @@ class Extension:
 
 
 _RUNNING: ContextVar[Extension | None] = ContextVar("running extension", default=None)
-"""Whose file runs now: what is entered meanwhile is its part."""
+"""Whose file runs now."""
 _STANDING_IN: ContextVar[frozenset[tuple[str, str]]] = ContextVar("stand-ins", default=frozenset())
 """Kinds and names of the parts that are read without their code now."""
 _FORGET: list[Callable[[], None]] = []
@@ -78,8 +78,8 @@ class Registry(Generic[Item]):
         self._stand_ins: dict[str, Item] = {}
         self._all.append(self)
 
-    def add(self, name: str, item: Item) -> Item:
-        """Enter an item under a new name, and return it.
+    def add(self, name: str, item: Item, extension: Extension | None = None) -> Item:
+        """Enter an item under a new name, as a part of an extension or of this package, and return it.
 
         Raises:
             ValueError: the name is taken.
@@ -90,9 +90,8 @@ class Registry(Generic[Item]):
             whose = "" if owner is None else f", of {owner.path}"
             raise ValueError(f"there is a {self.kind} named {name!r} already{whose}")
         self._items[name] = item
-        running = _RUNNING.get()
-        if running is not None:
-            self._extensions[name] = running
+        if extension is not None:
+            self._extensions[name] = extension
         _forget()
         return item
 
@@ -145,7 +144,7 @@ class Registry(Generic[Item]):
 
 @contextmanager
 def running(extension: Extension) -> Iterator[None]:
-    """Within this context, what is registered is a part of an extension. It goes again if an exception is raised."""
+    """Within this context, a file runs. What it has registered goes again if an exception is raised."""
     token = _RUNNING.set(extension)
     try:
         yield
@@ -154,6 +153,11 @@ def running(extension: Extension) -> Iterator[None]:
         raise
     finally:
         _RUNNING.reset(token)
+
+
+def running_extension() -> Extension | None:
+    """Whose file runs now, if any does."""
+    return _RUNNING.get()
 
 
 def remove(extension: Extension) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 import analysis
 from analysis import report
+from analysis.html.architectures import models
 from hvae_spec import compiler, extensions
 from hvae_spec.errors import RecordError, SpecError, UserError
 from hvae_spec.json_schema import json_schema
@@ -24,6 +25,7 @@ from hvae_spec.reading import load, read, reads
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.registry import Registry, remove
 from hvae_spec.sample import main as sample
+from hvae_spec.spec import equations
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
 from hvae_spec.spec.experiment import MemberSpec
 from tests.members import member
@@ -230,6 +232,22 @@ def test_a_file_that_fails_registers_nothing(tmp_path):
     load(write(tmp_path))
 
 
+def test_what_a_file_is_the_first_to_import_is_no_part_of_it(tmp_path):
+    """The built-in optimizers, say, which nothing has needed before."""
+    path = write(tmp_path, parts=PARTS + "1 / 0\n")
+    code = (
+        "from hvae_spec import load\n"
+        "from hvae_spec.errors import SpecError\n"
+        "try:\n"
+        f"    load({str(path)!r})\n"
+        "except SpecError:\n"
+        "    from hvae_spec.training.optimizer import OPTIMIZERS\n"
+        "    print('adam' in OPTIMIZERS)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "True\n"
+
+
 NAMES = {
     "nowhere": (["nowhere.py"], "no such file: "),
     "a folder": (["."], "a folder, not a file: "),
@@ -322,7 +340,7 @@ def test_parts_compute_what_they_say(tmp_path):
 def results(tmp_path_factory):
     """A results folder of a grid with every part, whose files have run in no process but that of the run."""
     folder = tmp_path_factory.mktemp("extended")
-    with mock.patch.object(report, "write", lambda root: report.Report(Table(), (), "", ())):
+    with mock.patch.object(report, "write", return_value=report.Report(Table(), (), "", ())):
         assert main([str(every_part(folder)), *OPTIONS, "--results", str(folder / "r")]) == 0
     forget()
     (folder / "my_parts.py").unlink()
@@ -355,6 +373,15 @@ def test_records_are_read_without_the_code(results):
     assert extensions._RUN == {}
 
 
+def test_models_and_objectives_are_described_without_the_code(results):
+    found = models(analysis.load(results))
+    lines = [line for one in found.architectures for line in equations.equations(one.member.model)]
+    assert "p(x|z_1) = Laplace(μ(z_1), b(z_1))" in lines
+    assert any("λ |z_1|²" in line for lines, _ in found.objectives for line in lines)
+    assert extensions._RUN == {}
+
+
+@pytest.mark.slow
 def test_the_report_needs_no_code_and_shows_the_equations(results, capsys):
     assert hvae(["report", str(results)]) == 0
     assert "Laplace(μ(z_1), b(z_1))" in (results / "report.html").read_text()
@@ -429,7 +456,7 @@ def test_a_worker_runs_the_copy_that_it_finds(results):
 def test_what_was_done_is_not_done_again(results, capsys):
     folder = results.parent
     (folder / "my_parts.py").write_text(PARTS)
-    with mock.patch.object(report, "write", lambda root: report.Report(Table(), (), "", ())):
+    with mock.patch.object(report, "write", return_value=report.Report(Table(), (), "", ())):
         assert main([str(folder / "spec.yaml"), *OPTIONS, "--results", str(results)]) == 0
     assert "Nothing is left to run" in capsys.readouterr().out
     (folder / "my_parts.py").unlink()
