@@ -31,6 +31,7 @@ from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
+from hvae_spec.spec.fields import NoStepCost, PerMember
 
 __all__ = [
     "Count",
@@ -38,8 +39,10 @@ __all__ = [
     "ImageCounts",
     "InferenceModel",
     "Natural",
+    "NoStepCost",
     "NonNegative",
     "OptimizerSettings",
+    "PerMember",
     "Positive",
     "Real",
     "Settings",

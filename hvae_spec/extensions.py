@@ -91,6 +91,11 @@ def known(sha256: str) -> Extension | None:
     return _RUN.get(sha256)
 
 
+def every() -> list[Extension]:
+    """All that have run in this process."""
+    return list(_RUN.values())
+
+
 def of(sha256: Iterable[str]) -> list[Extension]:
     """Those of some SHA-256 that have run in this process."""
     return [_RUN[one] for one in sorted(sha256) if one in _RUN]
