@@ -20,7 +20,7 @@ from hvae_spec import compiler, extensions
 from hvae_spec.command import path_argument, run_command
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset, load_dataset
-from hvae_spec.errors import UserError, as_machine_error
+from hvae_spec.errors import UserError
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.output import code_of_output
@@ -89,11 +89,7 @@ def _check(path: Path) -> int:
         UserError: the file does not run, or registers nothing.
 
     """
-    try:
-        extension = extensions.read(path)
-    except OSError as error:
-        fault = UserError(f"{path}: cannot be read ({error.strerror}); expected a Python file")
-        raise as_machine_error(path, error) or fault from None
+    extension = extensions.readable(path)
     extensions.run([extension])
     found = [one for one in extensions.parts(extension) if one[0] in DESCRIPTIONS]
     if not found:
@@ -306,6 +302,7 @@ def _stretched(onto: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     return x.detach(), slope * (2 * FARTHEST / (NODES - 1))
 
 
+@torch.no_grad()
 def _same_posterior(part: Part) -> None:
     """`forward`, of given latents, is q as `sample` has it of the latents that it draws."""
     model = part.trainer([0]).model

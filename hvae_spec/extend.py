@@ -1,5 +1,7 @@
 """The decorators with which a file of your own adds parts to the language (docs/extensions.md).
 
+For instance::
+
     from hvae_spec import extend
 
     @extend.nonlinearity("snake", "a + sin(b * a)**2 / b", parameter="b", default=1.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from hvae_spec.errors import Place, Problem, RecordError, SpecError, UserError, as_machine_error, harmless
-from hvae_spec.registry import Extension, parts_of, remove, running
+from hvae_spec.registry import Extension, NameTakenError, parts_of, remove, running
 
 FOLDER = "extensions"
 """The folder, in a results folder or in a record, that holds a copy of every extension."""
@@ -30,6 +30,21 @@ def read(path: Path) -> Extension:
     """
     content = path.read_bytes()
     return Extension(Path(os.path.abspath(path)), content, hashlib.sha256(content).hexdigest())
+
+
+def readable(path: Path) -> Extension:
+    """What `read` gives, of a file that a command names.
+
+    Raises:
+        UserError: the file cannot be read.
+        MachineError: the system does not let it be read.
+
+    """
+    try:
+        return read(path)
+    except OSError as error:
+        fault = UserError(f"{path}: cannot be read ({error.strerror}); expected a Python file")
+        raise as_machine_error(path, error) or fault from None
 
 
 def run(extensions: Sequence[Extension]) -> None:
@@ -75,10 +90,14 @@ def _problem(extension: Extension, error: BaseException) -> Problem:
         line, column = error.lineno or 1, error.offset or 1
     text = extension.content.decode(errors="replace").splitlines()[line - 1 : line]
     what = " ".join(str(error).split())
-    message = what if isinstance(error, UserError) else f"{type(error).__name__}: {what}"
+    is_said = isinstance(error, UserError | NameTakenError)
+    message = what if is_said else f"{type(error).__name__}: {what}"
+    expected = "a file that runs to its end"
+    if isinstance(error, NameTakenError):
+        expected = "another name; a file that has run in this process in another version, under another path, keeps its"
     quoted = text[0] if text else ""
     column = column if column > 1 else len(quoted) - len(quoted.lstrip()) + 1
-    return Problem("invalid", Place(str(extension.path), line, column, quoted), message, "a file that runs to its end")
+    return Problem("invalid", Place(str(extension.path), line, column, quoted), message, expected)
 
 
 def parts(extension: Extension) -> list[tuple[str, str]]:

@@ -16,6 +16,10 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+class NameTakenError(ValueError):
+    """A name that is to be registered stands for something already."""
+
+
 @dataclass(frozen=True)
 class Extension:
     """A Python file of a user's own, of which parts of the language are (see `hvae_spec.extensions`)."""
@@ -82,13 +86,13 @@ class Registry(Generic[Item]):
         """Enter an item under a new name, as a part of an extension or of this package, and return it.
 
         Raises:
-            ValueError: the name is taken.
+            NameTakenError: there is one of that name.
 
         """
         if name in self._items:
             owner = self._extensions.get(name)
             whose = "" if owner is None else f", of {owner.path}"
-            raise ValueError(f"there is a {self.kind} named {name!r} already{whose}")
+            raise NameTakenError(f"there is a {self.kind} named {name!r} already{whose}")
         self._items[name] = item
         if extension is not None:
             self._extensions[name] = extension
@@ -112,7 +116,7 @@ class Registry(Generic[Item]):
             del self._items[name], self._extensions[name]
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Decorator of a class or function that is the item of this name. Raises ValueError as `add` does."""
+        """Decorator of a class or function that is the item of this name. Raises NameTakenError as `add` does."""
 
         def enter(item: Registered) -> Registered:
             self.add(name, item)  # type: ignore[arg-type]

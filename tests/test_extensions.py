@@ -173,6 +173,19 @@ def test_nothing_of_an_extension_is_left_in_other_digests(tmp_path):
     assert member().digests == before
 
 
+def test_an_inference_model_that_is_a_simpler_one_with_one_layer_does_not_count_there(tmp_path):
+    parts = (
+        "from hvae_spec import extend\n"
+        "from hvae_spec.nn.inference import Ladder\n"
+        "from hvae_spec.spec.choices.inference import INFERENCES\n\n"
+        'extend.inference("mine", INFERENCES["ladder"])(Ladder)\n'
+    )
+    path = write(tmp_path, parts=parts, grid={"depth": [1, 2]})
+    mine, plain = (read(path, overrides).cells for overrides in (["model.inference=mine"], []))
+    assert mine[0].member.digests == plain[0].member.digests
+    assert "extensions" in mine[1].content
+
+
 def test_where_the_file_lies_changes_no_digest(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     one, two = (read(every_part(folder)).cells for folder in (tmp_path, tmp_path / "elsewhere"))
@@ -201,7 +214,7 @@ FAULTS = {
     "a name that is taken": (
         'from hvae_spec import extend\n\n\n@extend.nonlinearity("tanh", "tanh(a)")\ndef mine(a):\n    return a\n',
         4,
-        "ValueError: there is a nonlinearity named 'tanh' already",
+        "there is a nonlinearity named 'tanh' already",
     ),
     "an exception": ("x = 1\ny = x / 0\n", 2, "ZeroDivisionError: division by zero"),
     "no Python": ("x = 1\nif x\n", 2, "SyntaxError: expected ':'"),
@@ -363,6 +376,8 @@ def test_records_are_read_without_the_code(results):
     assert set(members["status"]) == {"finished"}
     assert members.loc["observation laplace", "observation"] == "laplace"
     assert members.loc["nonlinearity snake", "nonlinearity"] == '{"snake": 2.0}'
+    assert members.loc["optimizer adamax", ["learning_rate", "optimizer_adamax_eps"]].tolist() == [0.002, 1e-8]
+    assert members.loc["plain", "learning_rate"] == 0.001
     assert members.loc["added term shrink", "added_term"] == '{"shrink": {"weight": 0.5}}'
     for record in Results(results).records:
         spec = record.spec

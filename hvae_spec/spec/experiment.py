@@ -321,7 +321,7 @@ def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
         without = without | rate if member.training.first_phase is None else without - rate
     neutral = _neutral(member, without, ())
     content = neutral.model_dump(mode="json", exclude_defaults=True, exclude={"seed", "parts"})
-    if neutral.parts and (parts := those_in_use(neutral.parts, neutral)):
+    if neutral.parts and (parts := _parts_that_count(neutral)):
         content["extensions"] = {key: part.sha256 for key, part in parts.items()}
         _spell_out_parts(neutral, content)
     for path in without:
@@ -348,6 +348,14 @@ def _part(member: MemberSpec, registry: Registry[Any], name: str) -> dict[str, s
     """What the settings of a choice affect, as its part says; nothing if it is no part of an extension."""
     part = member.parts.get(f"{registry.kind} {name}")
     return {} if part is None else part.affects
+
+
+def _parts_that_count(member: MemberSpec) -> Parts:
+    """The parts of extensions that a member uses, less an inference model that is a simpler one with a single layer."""
+    model, idle = member.model, set[str]()
+    if model.effective_inference != model.inference:
+        idle.add(f"{INFERENCES.kind} {model.inference}")
+    return {key: part for key, part in those_in_use(member.parts, member).items() if key not in idle}
 
 
 def _spell_out_parts(member: MemberSpec, content: dict[str, Any]) -> None:
