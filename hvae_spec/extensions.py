@@ -4,6 +4,7 @@ A file runs once per process, when a spec that names it is read, or when a recor
 because data was read. What it registers is known by the SHA-256 of the file.
 """
 
+import errno
 import hashlib
 import os
 import sys
@@ -28,6 +29,8 @@ def read(path: Path) -> Extension:
         OSError: the file cannot be read.
 
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file", str(path))  # one that would have to be waited for, say
     content = path.read_bytes()
     return Extension(Path(os.path.abspath(path)), content, hashlib.sha256(content).hexdigest())
 

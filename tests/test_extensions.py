@@ -1,6 +1,7 @@
 """Extensions: files of a user's own whose parts are in the language of the specs that name them, and of no others."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -277,6 +278,15 @@ def test_a_file_that_is_not_there_is_located_in_the_spec(name, tmp_path):
     assert problem.message.startswith(message)
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("extensions"))
     assert (problem.place.source, problem.place.line - line) == (str(path), int(isinstance(value, list)))
+
+
+def test_a_file_that_would_have_to_be_waited_for_is_refused(tmp_path):
+    path = write(tmp_path)
+    (tmp_path / "my_parts.py").unlink()
+    os.mkfifo(tmp_path / "my_parts.py")
+    (problem,) = faults(path)
+    assert "cannot be read (not a file)" in problem.message
+    assert problem.place.source == str(path)
 
 
 def test_mistakes_in_what_an_extension_adds_are_located_and_answered(tmp_path):

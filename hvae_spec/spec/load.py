@@ -274,7 +274,10 @@ def _run_extensions(tree: Node) -> None:
             problems += error.problems
         except OSError as error:
             machine = as_machine_error(node.value, error)
-            raise machine or UserError(f"{node.value}: cannot be read ({error.strerror})") from None
+            if machine is not None:
+                raise machine from None
+            message = f"{node.value}: cannot be read ({error.strerror})"
+            problems.append(Problem("invalid", node.place, message, "a Python file"))
     if problems:
         raise SpecError(problems)
     named.value = [Node(str(one.path), node.place) for one, node in zip(found, named.value, strict=True)]
