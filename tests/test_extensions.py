@@ -398,6 +398,12 @@ def test_records_are_read_without_the_code(results):
     assert extensions._RUN == {}
 
 
+def test_what_was_read_of_records_is_no_choice_in_a_spec(results, tmp_path):
+    assert analysis.load(results).members["observation"].eq("laplace").any()
+    (problem,) = faults(write(tmp_path, extensions=[], model={**SPEC["model"], "observation": "laplace"}))
+    assert "is not a choice" in problem.message
+
+
 def test_models_and_objectives_are_described_without_the_code(results):
     found = models(analysis.load(results))
     lines = [line for one in found.architectures for line in equations.equations(one.member.model)]
