@@ -17,8 +17,8 @@ from hvae_spec.reading import read
 
 ROOT = Path(__file__).parent
 
-# Sphinx's own; its packages are those of the extra `docs`.
-collect_ignore_glob = ["docs/*.py", "docs/extensions/*.py"]
+# Sphinx's own, whose packages are those of the extra `docs`; and extensions, which specs run.
+collect_ignore_glob = ["docs/*.py", "docs/extensions/*.py", "docs/examples/*.py"]
 
 
 def read_spec(example: Example) -> None:

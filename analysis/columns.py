@@ -11,14 +11,17 @@ from pydantic.fields import FieldInfo
 from analysis.reader import Entry
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
+from hvae_spec.spec.choices.optimizer import OptimizerSettings
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
     Column,
     Factor,
     NoColumn,
+    Path,
     SameAs,
     ShortFor,
     SpecField,
+    choices_with_settings,
     fact,
     paths_affecting,
     paths_stating,
@@ -100,6 +103,7 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
     return {
         **{name: [setting(spec, item) for spec in specs] for name, item in setting_fields().items()},
         **{name: [_in_short(spec, item) for spec in specs] for name, item in short_columns().items()},
+        **_columns_of_extensions(specs),
         "background": [_background(spec) for spec in specs],
     }
 
@@ -107,7 +111,8 @@ def setting_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
 def setting(spec: dict[str, Any], item: SpecField) -> Any:
     """A field's value in a spec tree as one entry of a column; None if it is null, or there is no spec."""
     if not item.is_in_list:
-        found = (_in_long(_value(spec, one.path, one), one) for one in sharing()[item.column])
+        found = [_in_long(_value(spec, one.path, one), one) for one in sharing()[item.column]]
+        found.append(_of_an_extension(spec, item))
         return as_entry(next((value for value in found if value is not None), None))
     layers = (_value(spec, item.path[:-1], item) or [])[_lowest(item) - 1 :]
     names = _standing_in()[item.column]
@@ -132,6 +137,33 @@ def _in_short(spec: dict[str, Any], item: SpecField) -> Any:
     """A short form's value; what it has no word for is as by default. None without a spec."""
     value = _value(spec, item.path, item)
     return item.own_default if value is None and spec else value
+
+
+def _of_an_extension(spec: dict[str, Any], item: SpecField) -> Any:
+    """What every optimizer has, of one of an extension whose code is not there; None of all else."""
+    path = (*item.path[:-2], *_unknown(spec, item.path[:-2])[:1], item.path[-1])
+    known = len(path) != len(item.path) or item.path[-1] not in OptimizerSettings.model_fields
+    return None if known else at(spec, ".".join(path))
+
+
+def _columns_of_extensions(specs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Columns of the settings of choices whose code is not there, named as those of choices that are."""
+    whole, found = {item.path for item in settings(MemberSpec)}, dict[str, list[Any]]()
+    for path in choices_with_settings(MemberSpec).keys() - whole:
+        for place, spec in enumerate(specs):
+            for name in _unknown(spec, path):
+                values = at(spec, ".".join((*path, name)))
+                for key in values if isinstance(values, dict) else ():
+                    if key not in OptimizerSettings.model_fields:
+                        column = found.setdefault("_".join((*path[1:], name, key)), [None] * len(specs))
+                        column[place] = as_entry(values[key])
+    return dict(sorted(found.items()))
+
+
+def _unknown(spec: dict[str, Any], path: Path) -> list[str]:
+    """The choice at a path of a spec tree, if it is a part of an extension whose code is not there."""
+    chosen, section = choices_with_settings(MemberSpec).get(path), at(spec, ".".join(path))
+    return [name for name in section if name not in chosen.sections] if chosen and isinstance(section, dict) else []
 
 
 def expected(value: Any, item: SpecField) -> Any:

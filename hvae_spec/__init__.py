@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.3.0"
 
 if TYPE_CHECKING:
+    from hvae_spec import extend
     from hvae_spec.errors import CheckpointError, DataError, MachineError, RecordError, SpecError, UserError
     from hvae_spec.listeners.listener import Listener, MemberInfo
     from hvae_spec.listeners.tensorboard import TensorBoard
@@ -44,6 +45,7 @@ __all__ = [
     "TensorBoard",
     "UserError",
     "compile",
+    "extend",
     "load",
     "load_gallery",
     "load_record",
@@ -66,6 +68,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "extend":
+        return import_module("hvae_spec.extend")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(home), name)

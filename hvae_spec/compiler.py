@@ -16,15 +16,16 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
 from hvae_spec.nn.gaussian import Style
-from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood
+from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood, Trace
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.norm import NORMS
-from hvae_spec.nn.objective import TERMS, Objective, Term
+from hvae_spec.nn.objective import ADDED_TERMS, TERMS, Objective, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
+from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X, name_and_settings
 from hvae_spec.spec.experiment import MemberSpec
@@ -80,7 +81,19 @@ def observation(member: MemberSpec) -> tuple[str, dict[str, Any]]:
 
 def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
     """The terms of the log weight that is trained on."""
-    return tuple(partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items())
+    found = [partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items()]
+    return (*found, added_term(spec.term)) if spec.term is not None else tuple(found)
+
+
+def added_term(chosen: str | ChoiceSection) -> Term:
+    """The term that `objective.term` adds."""
+    function = ADDED_TERMS[chosen.choice if isinstance(chosen, ChoiceSection) else chosen]
+    arguments = (chosen.settings,) if isinstance(chosen, ChoiceSection) else ()
+
+    def added(trace: Trace, beta: Tensor | float) -> Tensor:
+        return function(trace, *arguments)
+
+    return added
 
 
 def objective(specs: Sequence[ObjectiveSpec], device: torch.device | str = "cpu") -> Objective:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hvae_spec.command import run_command
+from hvae_spec import extensions
+from hvae_spec.command import path_argument, run_command
 from hvae_spec.output import code_of_output
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grids import GridsFile
@@ -57,7 +58,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
     """The command. Returns its exit code."""
 
     def show() -> int:
-        argparse.ArgumentParser(prog=prog, description="Print the JSON Schema of a spec file.").parse_args(arguments)
+        parser = argparse.ArgumentParser(prog=prog, description="Print the JSON Schema of a spec file.")
+        parser.add_argument(
+            "--extensions",
+            type=path_argument,
+            nargs="+",
+            default=[],
+            metavar="FILE",
+            help="with the parts of these extensions (they run)",
+        )
+        extensions.run([extensions.readable(path) for path in parser.parse_args(arguments).extensions])
         sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
         return code_of_output()
 

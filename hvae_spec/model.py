@@ -28,6 +28,7 @@ from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays, load_arrays
+from hvae_spec.records.extensions import folders_of, with_code
 from hvae_spec.records.layout import OWN_LOST, RESULT, STATISTICS, EvaluationRecord, Record
 from hvae_spec.records.own_weights import write_own_weights
 from hvae_spec.records.provenance import host, now, source_state, versions
@@ -432,12 +433,19 @@ def compile(spec: MemberSpec | Member | Experiment, device: str = "cpu") -> Mode
     return Model(spec.spec if isinstance(spec, Member) else spec, device)
 
 
-def load_record(folder: str | Path, device: str = "cpu") -> Model:
+def load_record(folder: str | Path, device: str = "cpu", *, extensions: bool = False) -> Model:
     """The trained model of a record's folder, with the batch-norm statistics and the settings (K, test images) of its
     latest finished evaluation, whose numbers `evaluate` gives again.
 
+    Args:
+        folder: the record's.
+        device: where to compute.
+        extensions: run the extensions that its spec uses parts of, from their copies beside the record: they are Python
+            files, which may do anything. Without it, a record that needs any is refused.
+
     Raises:
-        RecordError: there is no finished record there, or it is damaged.
+        RecordError: there is no finished record there, or it is damaged, or needs extensions.
+        SpecError: an extension does not run.
 
     """
     record = Record(Path(folder))
@@ -446,6 +454,14 @@ def load_record(folder: str | Path, device: str = "cpu") -> Model:
     spec, training = record.spec, record.training
     if training is None or training.status != "trained":
         raise RecordError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
+    if spec.parts:
+        if not extensions:
+            listed = ", ".join(f"{key} ({part.file})" for key, part in spec.parts.items())
+            raise RecordError(
+                f"{record.folder}: uses parts of extensions, {listed}; load_record(..., extensions=True), or "
+                "--extensions on the command line, runs the copies of these files, which may do anything"
+            )
+        (spec,) = with_code([spec], folders_of(record))
     evaluation, result = _latest(record.evaluations)
     spec = spec.model_copy(update={"own_weights": None})
     model = Model(spec if result is None else _measured(spec, result), device)

@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import filelock
@@ -28,6 +29,7 @@ from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.curves import Checkpointed, digests_of_rows
+from hvae_spec.records.extensions import with_code
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import (
     FORMAT,
@@ -118,6 +120,10 @@ class PackRun:
     """One run of a pack, from its checkpoint or from the start to its results."""
 
     def __init__(self, job: PackJob, report: ReportProgress = lambda progress: None) -> None:
+        code = [folder.root for folder in job.folders]
+        specs = with_code([member.spec for member in job.members], code)
+        members = tuple(replace(member, spec=spec) for member, spec in zip(job.members, specs, strict=True))
+        job = replace(job, members=members)
         self.job, self.report = job, report
         self.specs = [member.spec for member in job.members]
         self.records = [job.record(member) for member in job.members]

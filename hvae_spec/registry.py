@@ -2,7 +2,11 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Generic, ParamSpec, TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from hvae_spec.errors import UserError
 
@@ -11,6 +15,32 @@ Registered = TypeVar("Registered")
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+
+class NameTakenError(ValueError):
+    """A name that is to be registered stands for something already."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A Python file of a user's own, of which parts of the language are (see `hvae_spec.extensions`)."""
+
+    path: Path
+    """Where it lies."""
+    content: bytes
+    """What it holds."""
+    sha256: str
+    """Of the content, in hexadecimal."""
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+
+_RUNNING: ContextVar[Extension | None] = ContextVar("running extension", default=None)
+"""Whose file runs now."""
+_STANDING_IN: ContextVar[frozenset[tuple[str, str]]] = ContextVar("stand-ins", default=frozenset())
+"""Kinds and names of the parts that are read without their code now."""
 _FORGET: list[Callable[[], None]] = []
 """Called when a choice joins: what is kept by `kept_until_a_choice_joins` may be different from then on."""
 
@@ -38,28 +68,55 @@ class Registry(Generic[Item]):
     Args:
         kind: what is chosen, as messages call it.
 
+    A part of an extension whose file has not run, as a record names it, may have a stand-in: it can be looked up, and
+    not be chosen anew.
+
     """
+
+    _all: ClassVar[list["Registry[Any]"]] = []
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, Item] = {}
+        self._extensions: dict[str, Extension] = {}
+        self._stand_ins: dict[str, Item] = {}
+        self._all.append(self)
 
-    def add(self, name: str, item: Item) -> Item:
-        """Enter an item under a new name, and return it.
+    def add(self, name: str, item: Item, extension: Extension | None = None) -> Item:
+        """Enter an item under a new name, as a part of an extension or of this package, and return it.
 
         Raises:
-            ValueError: the name is taken.
+            NameTakenError: there is one of that name.
 
         """
         if name in self._items:
-            raise ValueError(f"there is a {self.kind} named {name!r} already")
+            owner = self._extensions.get(name)
+            whose = "" if owner is None else f", of {owner.path}"
+            raise NameTakenError(f"there is a {self.kind} named {name!r} already{whose}")
         self._items[name] = item
-        for forget in _FORGET:
-            forget()
+        if extension is not None:
+            self._extensions[name] = extension
+        _forget()
         return item
 
+    def extension(self, name: str) -> Extension | None:
+        """The extension that an item is a part of; None if it is none of any."""
+        return self._extensions.get(name)
+
+    def stand_in(self, name: str, item: Item) -> None:
+        """Enter what is looked up under a name while nothing is registered under it."""
+        self._stand_ins[name] = item
+
+    def has_stand_in(self, name: object) -> bool:
+        """Whether a stand-in is what a name means in what is read now (see `standing_in`)."""
+        return isinstance(name, str) and (self.kind, name) in _STANDING_IN.get()
+
+    def _remove(self, extension: Extension) -> None:
+        for name in [name for name, owner in self._extensions.items() if owner == extension]:
+            del self._items[name], self._extensions[name]
+
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Decorator of a class or function that is the item of this name. Raises ValueError as `add` does."""
+        """Decorator of a class or function that is the item of this name. Raises NameTakenError as `add` does."""
 
         def enter(item: Registered) -> Registered:
             self.add(name, item)  # type: ignore[arg-type]
@@ -75,7 +132,7 @@ class Registry(Generic[Item]):
 
         """
         try:
-            return self._items[name]
+            return self._items[name] if name in self._items else self._stand_ins[name]
         except KeyError:
             raise UserError(f"no {self.kind} is named {name!r}: expected one of {', '.join(self)}") from None
 
@@ -87,3 +144,53 @@ class Registry(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+@contextmanager
+def running(extension: Extension) -> Iterator[None]:
+    """Within this context, a file runs. What it has registered goes again if an exception is raised."""
+    token = _RUNNING.set(extension)
+    try:
+        yield
+    except BaseException:
+        remove(extension)
+        raise
+    finally:
+        _RUNNING.reset(token)
+
+
+def running_extension() -> Extension | None:
+    """Whose file runs now, if any does."""
+    return _RUNNING.get()
+
+
+def remove(extension: Extension) -> None:
+    """Take the parts of an extension out of all registries."""
+    for registry in Registry._all:
+        registry._remove(extension)
+    _forget()
+
+
+def parts_of(extension: Extension) -> list[tuple[str, str]]:
+    """The kinds and names of what an extension has registered."""
+    return [
+        (registry.kind, name)
+        for registry in Registry._all
+        for name in registry
+        if registry.extension(name) == extension
+    ]
+
+
+@contextmanager
+def standing_in(names: frozenset[tuple[str, str]]) -> Iterator[None]:
+    """Within this context, parts of these kinds and names are read without their code, as their stand-ins."""
+    token = _STANDING_IN.set(names)
+    try:
+        yield
+    finally:
+        _STANDING_IN.reset(token)
+
+
+def _forget() -> None:
+    for forget in _FORGET:
+        forget()

@@ -26,6 +26,7 @@ class SampleOptions:
     seed: int
     layer: int | None
     device: str
+    extensions: bool
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spec.sample") -> int:
@@ -54,6 +55,11 @@ def parse(arguments: Sequence[str] | None, prog: str) -> SampleOptions:
         "(default: the prior)",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="auto, cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--extensions",
+        action="store_true",
+        help="run the copies of the extensions that the record uses parts of: Python files, which may do anything",
+    )
     return SampleOptions(**vars(parser.parse_args(arguments)))
 
 
@@ -88,7 +94,7 @@ def _draw(options: SampleOptions) -> int:
     from hvae_spec.model import load_record
     from hvae_spec.records.files import write_atomically
 
-    model = load_record(options.record, options.device)
+    model = load_record(options.record, options.device, extensions=options.extensions)
     shape, layer = model.image_shape, options.layer
     images = (
         model.sample(options.count, options.seed) if layer is None else model.inject(layer, options.count, options.seed)

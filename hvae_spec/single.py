@@ -25,6 +25,7 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, ReportProgress
 from hvae_spec.pack_job import Progress as PackProgress
 from hvae_spec.reading import reads
+from hvae_spec.records.extensions import files, keep
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.lock import check_is_folder, locked
 from hvae_spec.records.provenance import source_state
@@ -103,7 +104,7 @@ def _trained(
             member = replace(member, folder=folder.name)
             _run(member, results, listeners, device, is_shown=is_shown)
             _check_trained(member, Record(folder))
-            return load_record(folder, device)
+            return load_record(folder, device, extensions=True)
     except OSError as error:
         raise MachineError(refusal(root, error)) from None
 
@@ -121,6 +122,7 @@ def _run(member: Member, results: Results, listeners: Sequence[Listener], device
     )
     if job.is_done:
         return
+    keep(results.root, [member.spec])
     with notified(listeners, say_on_stderr) as notifiers, _bar(member, is_shown=is_shown) as report:
         for notifier in notifiers:
             notifier.begin(job, job.members)
@@ -153,9 +155,10 @@ def _text(what: Member | MemberSpec | Experiment) -> str:
     """A spec file of it."""
     if isinstance(what, Experiment):
         return dump(what.model_dump(mode="json"))
-    tree = (what.spec if isinstance(what, Member) else what).model_dump(mode="json", exclude={"own_weights"})
+    spec = what.spec if isinstance(what, Member) else what
+    tree = spec.model_dump(mode="json", exclude={"own_weights", "parts"})
     seed = tree.pop("seed")
-    return dump({"name": "single", **tree, "grid": {"seeds": [seed]}})
+    return dump({"name": "single", "extensions": files(spec), **tree, "grid": {"seeds": [seed]}})
 
 
 def _only(name: str, every: Sequence[Member]) -> Member:

@@ -10,6 +10,7 @@ COMMANDS = {
     "tune.simulation": "tune.simulation",
     "analysis.report": "analysis.report",
     "hvae_spec.sample": "hvae_spec.sample",
+    "hvae_spec.check": "hvae_spec.check",
     "hvae_spec.data": "hvae_spec.data.__main__",
     "hvae_spec.json_schema": "hvae_spec.json_schema",
 }

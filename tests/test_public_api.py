@@ -16,6 +16,7 @@ from contextlib import redirect_stdout
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
+from typing import Annotated, get_origin
 from unittest import mock
 
 import analysis
@@ -115,7 +116,7 @@ def description(name, thing):
         for exported in sorted(thing.__all__):
             yield from description(f"{name}.{exported}", getattr(thing, exported))
         return
-    if not callable(thing):
+    if not callable(thing) or get_origin(thing) is Annotated:
         yield name
         return
     if not inspect.isclass(thing):

@@ -26,6 +26,7 @@ COMMANDS = {
     "simulate": Command("tune.simulation", "forecast how long a grid takes on several numbers of workers"),
     "sample": Command("hvae_spec.sample", "draw samples of a trained model as a picture"),
     "data": Command("hvae_spec.data.__main__", "list the data sets, or fetch one"),
+    "check": Command("hvae_spec.check", "try the parts of an extension on tiny models"),
     "schema": Command("hvae_spec.json_schema", "print the JSON Schema of specs, for editors"),
 }
 

@@ -68,6 +68,12 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
             f"{folder}: weights that were saved as they are, so they cannot be trained again; to train as their spec "
             "says, print it (--print-spec) and run that"
         )
+    if record.spec.parts:
+        names = ", ".join(dict.fromkeys(part.file for part in record.spec.parts.values()))
+        raise RecordError(
+            f"{folder}: uses parts of {names}, and no code of a record is run so; print its spec (--print-spec), and "
+            "run that"
+        )
     training = record.training
     if training is None or training.status != "trained" or training.pack is None:
         raise RecordError(

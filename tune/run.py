@@ -19,6 +19,7 @@ from hvae_spec.listeners.listener import Listener
 from hvae_spec.listeners.notifier import Notifier, in_words, notified
 from hvae_spec.output import code_of_output, fault
 from hvae_spec.reading import read, reads
+from hvae_spec.records.extensions import files, folders_of
 from hvae_spec.records.layout import SHORT, Record, Results
 from hvae_spec.records.lock import check_is_folder, locked
 from hvae_spec.records.provenance import source_state
@@ -229,8 +230,12 @@ def _one_record(options: RunOptions, console: Console) -> int:
         from tune.rerun import rerun
 
         return rerun(folder, options.device, console, options.records)
-    tree = Record(folder).spec.model_dump(mode="json", exclude={"own_weights"})
+    record = Record(folder)
+    spec = record.spec
+    tree = spec.model_dump(mode="json", exclude={"own_weights", "parts"})
     seed = tree.pop("seed")
+    if spec.parts:
+        tree = {"extensions": files(spec, folders_of(record)), **tree}
     name = folder.resolve().name
     if len(name) > MAX_NAME:
         # The end is what differs among members.

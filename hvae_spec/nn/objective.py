@@ -18,6 +18,10 @@ TERMS: Registry[Callable[..., Tensor]] = Registry("term of the objective in torc
 """Terms, as functions also of the argument that their description names."""
 
 
+ADDED_TERMS: Registry[Callable[..., Tensor]] = Registry("added term in torch")
+"""Functions of a trace, and of settings where they have any, that give what is added to log w in training."""
+
+
 @TERMS.register("likelihood")
 def likelihood(trace: Trace, beta: Tensor | float) -> Tensor:
     """log p(x|z_1)."""

@@ -48,5 +48,4 @@ def spec_of(entry: IndexedRecord) -> MemberSpec | None:
 
 def indexed(spec: MemberSpec, digests: Digests) -> IndexedRecord:
     """A record's entry in the index."""
-    tree = spec.model_dump(mode="json", exclude_defaults=True)
-    return IndexedRecord(trajectory=digests.trajectory, training=digests.training, spec=tree)
+    return IndexedRecord(trajectory=digests.trajectory, training=digests.training, spec=spec.stated)

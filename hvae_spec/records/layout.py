@@ -23,6 +23,7 @@ A results folder holds
     packs/planned.json             which members go together
     packs/<id>/                    pack.json and the last two checkpoints of a pack that has begun and is not finished
     source/                        uncommitted changes of the source tree that something was trained with
+    extensions/<sha256>.py         the extensions that members use parts of (hvae_spec.extensions)
     data/                          images that `hvae_spec.train` was given as arrays
     retired/                       records that `--retrain` has moved out of the way
 
@@ -65,7 +66,7 @@ ACTIVE = 0.01
 """A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
 SHORT = 12
 """Letters of a digest that name a folder."""
-FOLDERS = ("members", "packs", "source", "data", "tables", "figures")
+FOLDERS = ("members", "packs", "source", "extensions", "data", "tables", "figures")
 """Folders of a results folder in which runs and reports write."""
 SPEC, EPOCHS, UNITS = "spec.yaml", "epochs.jsonl", "units.jsonl"
 TRAINING, RESULT, FAILURE = "training.json", "result.json", "failure.txt"

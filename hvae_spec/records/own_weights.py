@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.records.arrays import Arrays, as_bytes, save_arrays
+from hvae_spec.records.extensions import keep
 from hvae_spec.records.files import sha256_of, write_atomically
 from hvae_spec.records.layout import IS_SHORT, SHORT, Record
 from hvae_spec.records.result import Segment, TrainingResult
@@ -51,6 +52,7 @@ def write_own_weights(
     try:
         write_atomically(record.weights, content)
         statistics_sha256 = save_arrays(record.statistics, statistics) if statistics else None
+        keep(folder, [spec])
         record.begin(spec)
         record.finish(
             TrainingResult(

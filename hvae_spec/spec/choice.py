@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, create_model
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, ValidationError, core_schema
 
 from hvae_spec.registry import Registry
@@ -24,6 +24,20 @@ class ChoiceSection(SpecModel):
     def settings(self) -> Any:
         """What stands under it."""
         return getattr(self, self.choice)
+
+
+class PlainSettings(BaseModel):
+    """The settings of a part of an extension that is read without its code: plain values."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+def plain_section(name: str, settings: Any) -> ChoiceSection:
+    """A choice of an extension that is read without its code, with plain values for settings."""
+    section = create_model(name, __base__=ChoiceSection, **{name: (Any, ...)})  # type: ignore[call-overload]
+    given = PlainSettings(**settings) if isinstance(settings, dict) else settings
+    found: ChoiceSection = section.model_construct(**{name: given})
+    return found
 
 
 class Described(Protocol):
@@ -77,7 +91,7 @@ class Named:
             PydanticCustomError: it is none of the registry's.
 
         """
-        if isinstance(value, str) and value in self.registry:
+        if isinstance(value, str) and (value in self.registry or self.registry.has_stand_in(value)):
             return value
         raise _unknown(list(self.registry))
 
@@ -164,6 +178,10 @@ class OneOf:
             return value
         if isinstance(value, ChoiceSection):
             return self._kept(value)
+        if isinstance(value, dict) and len(value) == 1 and self.registry.has_stand_in(name := next(iter(value))):
+            return plain_section(name, value[name])
+        if self.by_name and self.registry.has_stand_in(value):
+            return str(value)
         if self.by_name and isinstance(value, str) and value in self.registry:
             default: ChoiceSection | None = self.registry[value].default
             return value if default is None else self._kept(default)
@@ -185,7 +203,7 @@ class OneOf:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         options: list[Any] = [handler(section.__pydantic_core_schema__) for section in self.sections.values()]
-        if self.by_name:
+        if self.by_name and len(self.registry):
             options.insert(0, {"enum": list(self.registry), "type": "string"})
         if self.or_null:
             options.append({"type": "null"})
@@ -193,6 +211,7 @@ class OneOf:
 
 
 def _unknown(options: Sequence[str]) -> PydanticCustomError:
+    options = options or ["one that a file under `extensions` registers"]
     return PydanticCustomError(
         "unknown_choice", "one of {expected}", {"expected": ", ".join(options), "options": options}
     )

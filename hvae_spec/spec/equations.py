@@ -3,9 +3,10 @@
 Subscripts are written `z_1` or `z_{i+1}`.
 """
 
+from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.observation import X, described
-from hvae_spec.spec.choices.term import TERMS
+from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 
@@ -59,6 +60,9 @@ def objective(spec: ObjectiveSpec) -> tuple[str, ...]:
     terms = " + ".join(TERMS[name].equation for name in spec.terms)
     if isinstance(spec.layer_weights, tuple):
         terms = terms.replace("β Σ_i [", "Σ_i β_i [")
+    if spec.term is not None:
+        added = ADDED_TERMS[spec.term.choice if isinstance(spec.term, ChoiceSection) else spec.term].equation
+        terms += f" {added}" if added.startswith(("+", "-", "−")) else f" + {added}"
     bound, lines = "(1/M) Σ_m log (1/K) Σ_k w_{m,k}", []
     if spec.iw_samples > 1 and spec.elbo_share:
         bound = f"{spec.elbo_share:g} (1/(M K)) Σ_{{m,k}} log w_{{m,k}} + {1 - spec.elbo_share:g} {bound}"

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, SupportsIndex, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, Field, ModelWrapValidatorHandler, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from hvae_spec.registry import kept_until_a_choice_joins
+from hvae_spec.registry import Registry, kept_until_a_choice_joins
 from hvae_spec.spec.base import FILE_NAME, Count, Seed, SpecModel
-from hvae_spec.spec.choice import Either
+from hvae_spec.spec.choice import ChoiceSection, Either
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import is_binary
@@ -26,6 +26,7 @@ from hvae_spec.spec.fields import (
     NoBearing,
     NoColumn,
     NoStepCost,
+    NotInReport,
     Part,
     PerMember,
     ReadIf,
@@ -36,6 +37,7 @@ from hvae_spec.spec.fields import (
 )
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.parts import Parts, choices, parts_in_use, read_without_code, those_in_use
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.search import SearchSpec
 from hvae_spec.spec.seeds import StagedSeeds
@@ -163,9 +165,34 @@ class MemberSpec(SpecModel):
         NoBearing("a replicate"),
     ] = 0
     """Seed of initialization, shuffling, binarization and noise."""
+    parts: Annotated[
+        Parts,
+        NoColumn("the fields that choose the parts are columns"),
+        NotInReport("the fields that choose the parts are listed"),
+        NoBearing("the fields that choose the parts are compared"),
+    ] = Field(default_factory=dict)
+    """The parts of extensions that are chosen, with the SHA-256 of their files: found when a grid is read, and then
+    what a record says of them."""
     own_weights: str | None = None
     """SHA-256 of weights that were saved as they are (`Model.save`): how they were trained is not said. Null: they were
     trained as the rest says, as are those of all members of a grid."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Settings of extensions go to another process as plain values: it may not have the classes."""
+        if self.parts:
+            return type(self).model_validate, (self.model_dump(mode="json"),)
+        return super().__reduce_ex__(protocol)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_parts(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """The member with the parts of extensions that it uses. Where these are stated, their code is not needed."""
+        if isinstance(value, dict) and value.get("parts"):
+            with read_without_code(value["parts"]):
+                return handler(value)
+        member = handler(value)
+        parts = {} if member.parts else parts_in_use(member)
+        return member.model_copy(update={"parts": parts}) if parts else member
 
     @property
     def digests(self) -> "Digests":
@@ -179,6 +206,13 @@ class MemberSpec(SpecModel):
         that a later version adds with its default.
         """
         return _content(self, frozenset())
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """All that differs from defaults, as a tree that can be read again, also without the code of extensions."""
+        tree = self.model_dump(mode="json", exclude_defaults=True)
+        _spell_out_parts(self, tree)
+        return tree
 
     @property
     def content_of_results(self) -> dict[str, Any]:
@@ -208,7 +242,9 @@ class MemberSpec(SpecModel):
             return None
         objective = ObjectiveSpec.model_validate(first.model_dump(exclude={"epochs"}))
         training = {"epochs": first.epochs, "lr_decay": None, "schedule": None, "first_phase": None}
-        return self.model_copy(update={"objective": objective, "training": self.training.model_copy(update=training)})
+        changes = {"objective": objective, "training": self.training.model_copy(update=training)}
+        member = self.model_copy(update=changes)
+        return member.model_copy(update={"parts": those_in_use(self.parts, member)}) if self.parts else member
 
     @property
     def label(self) -> str:
@@ -281,12 +317,16 @@ def _affecting(*parts: Part) -> frozenset[Loc]:
 def _content(member: MemberSpec, without: frozenset[Loc]) -> dict[str, Any]:
     """What `MemberSpec.content` describes, with the fields at some paths as if they had their defaults."""
     member = _with_short_schedule(member)
+    without = without | _idle_settings(member, without)
     if member.training.schedule is not None and not member.training.schedule.multiplies:
         # Nothing but a first phase reads the optimizer's learning rate, and all that follows depends on the phase.
         rate = {("training", "optimizer", member.training.optimizer.choice, "lr")}
         without = without | rate if member.training.first_phase is None else without - rate
     neutral = _neutral(member, without, ())
-    content = neutral.model_dump(mode="json", exclude_defaults=True, exclude={"seed"})
+    content = neutral.model_dump(mode="json", exclude_defaults=True, exclude={"seed", "parts"})
+    if neutral.parts and (parts := _parts_that_count(neutral)):
+        content["extensions"] = {key: part.sha256 for key, part in parts.items()}
+        _spell_out_parts(neutral, content)
     for path in without:
         # A field without a default cannot be neutral: it is left out.
         _pop(content, path)
@@ -302,6 +342,48 @@ def _with_short_schedule(member: MemberSpec) -> MemberSpec:
     short = LearningRateDecay(factor=chosen.step.factor, every=chosen.step.every)
     training = member.training.model_copy(update={"lr_decay": short, "schedule": None})
     return member.model_copy(update={"training": training})
+
+
+def _idle_settings(member: MemberSpec, without: frozenset[Loc]) -> frozenset[Loc]:
+    """The settings of parts of extensions that affect nothing but what fields at some paths affect."""
+    if not member.parts:
+        return frozenset()
+    idle = {which for which in get_args(Part) if paths_affecting(MemberSpec, which) <= without}
+    return frozenset(
+        (*path, name, key)
+        for path, registry, name, _ in choices(member)
+        for key, affected in _part(member, registry, name).items()
+        if affected in idle
+    )
+
+
+def _part(member: MemberSpec, registry: Registry[Any], name: str) -> dict[str, str]:
+    """What the settings of a choice affect, as its part says; nothing if it is no part of an extension."""
+    part = member.parts.get(f"{registry.kind} {name}")
+    return {} if part is None else part.affects
+
+
+def _parts_that_count(member: MemberSpec) -> Parts:
+    """The parts of extensions that a member uses, less an inference model that is a simpler one with a single layer."""
+    model, idle = member.model, set[str]()
+    if model.effective_inference != model.inference:
+        idle.add(f"{INFERENCES.kind} {model.inference}")
+    return {key: part for key, part in those_in_use(member.parts, member).items() if key not in idle}
+
+
+def _spell_out_parts(member: MemberSpec, content: dict[str, Any]) -> None:
+    """Put all settings of the parts of extensions that a member uses into its content: without their code, defaults
+    are not known.
+    """
+    for path, registry, name, value in choices(member) if member.parts else ():
+        if f"{registry.kind} {name}" in member.parts and isinstance(value, ChoiceSection):
+            _at(content, path[:-1])[path[-1]] = value.model_dump(mode="json")
+
+
+def _at(tree: dict[str, Any], path: Loc) -> dict[str, Any]:
+    for key in path:
+        tree = tree.setdefault(key, {})
+    return tree
 
 
 def _neutral(section: Section, without: frozenset[Loc], above: Loc) -> Section:
@@ -400,6 +482,9 @@ class Experiment(SpecModel):
     report: ReportSpec = ReportSpec()
     """What the report is to answer, how it lays out the results and how it judges ours beside the published values:
     `{layout: {x: depth}, tolerance: 0.3}`. It changes no member."""
+    extensions: Annotated[tuple[str, ...], _or_none((), tuple[str, ...])] = ()
+    """Python files of your own, relative to this file, whose parts are in the language of this file then. They run
+    when it is read."""
     grid: Grid = Grid()
     """The ablation. Without it, the file is a grid of one."""
     search: SearchSpec | None = None

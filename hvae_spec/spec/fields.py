@@ -56,6 +56,7 @@ class NoStepCost:
     """A training step, the drawing of an epoch's batches and a measured evaluation take as long whatever the value."""
 
     reason: str
+    """Why."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hvae_spec import extensions
 from hvae_spec.errors import Place, Problem, SpecError, UserError, as_machine_error, shorten
 from hvae_spec.spec.base import LARGEST_COUNT, Loc
 from hvae_spec.spec.characters import at_look_alike
@@ -32,6 +33,9 @@ CHOICES = choices_with_settings(Experiment)
 WHOLE = {*CHOICES, ("grid", "variants"), ("grid", "axes")}
 """Mappings that a spec built on another replaces whole; all others merge key by key."""
 MAX_BASES = 20
+EXTENSIONS = "extensions"
+OF_THE_FILE = ("base", "grids", EXTENSIONS)
+"""Keys that name other files, which no profile and no override sets."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def reads(
         raise SpecError([*problems, Problem("invalid", tree.keys["grids"], message, "the whole spec of one grid")])
     if isinstance(tree.value, dict) and tree.value.pop("base", None) is not None:
         problems.append(Problem("invalid", tree.keys["base"], "`base` works in a file only", "the whole spec"))
+    _anchor_extensions(tree, Path())
     with_overrides(tree, overrides, profile, problems)
     return validate(tree, problems, count_images=count_images)
 
@@ -135,6 +140,7 @@ def parse_file(path: Path, problems: list[Problem]) -> Node:
     tree, found = parse(read_text(path), str(path))
     problems += [*found, *twice(tree)]
     _anchor(tree, path.parent)
+    _anchor_extensions(tree, path.parent)
     return tree
 
 
@@ -181,13 +187,14 @@ def with_bases(tree: Node, path: Path, problems: list[Problem], above: tuple[Pat
     return _merge(with_bases(below, target, problems, (*above, path)), tree, ())
 
 
-def named_file(path: Path, node: Node, what: str) -> Path:
+def named_file(path: Path, node: Node, what: str, content: str = "a YAML spec") -> Path:
     """The file that a value of the spec at `path` names, relative to that spec.
 
     Args:
         path: the spec.
         node: the value.
         what: what messages call it.
+        content: what the file holds.
 
     Raises:
         SpecError: it is no name of a file, or there is none of that name.
@@ -207,7 +214,7 @@ def named_file(path: Path, node: Node, what: str) -> Path:
         machine = as_machine_error(target, error)
         raise machine or fail(f"no such file: {target}", _file_remedy(node.value)) from None
     if is_folder:
-        raise fail(f"a folder, not a file: {target}", "a YAML spec")
+        raise fail(f"a folder, not a file: {target}", content)
     return target
 
 
@@ -238,8 +245,53 @@ def _anchor(node: Node, folder: Path, key: str = "") -> None:
         node.value = os.path.join(folder, os.path.expanduser(node.value))
 
 
+def _anchor_extensions(tree: Node, folder: Path) -> None:
+    """Take extensions from the folder of the spec that names them, too."""
+    named = tree.child(EXTENSIONS)
+    for node in named.value if named is not None and isinstance(named.value, list) else ():
+        if isinstance(node.value, str) and node.value:
+            node.value = os.path.join(folder, os.path.expanduser(node.value))
+
+
+def _run_extensions(tree: Node) -> None:
+    """Run the files that a spec names under `extensions`, so that their parts are there when the rest is validated.
+
+    Raises:
+        SpecError: there is no such file, it cannot be read as a Python file, or something goes wrong in it.
+
+    """
+    named = tree.child(EXTENSIONS)
+    if named is None or named.value is None:
+        return
+    if not isinstance(named.value, list):
+        message = f"{EXTENSIONS}: a list is needed"
+        raise SpecError([Problem("invalid", named.place, message, "[my_parts.py], files relative to this one")])
+    found, problems = [], []
+    for node in named.value:
+        try:
+            target = named_file(Path(), node, "an extension", "a Python file")
+            found.append(extensions.read(target))
+        except SpecError as error:
+            problems += error.problems
+        except OSError as error:
+            machine = as_machine_error(node.value, error)
+            if machine is not None:
+                raise machine from None
+            message = f"{node.value}: cannot be read ({error.strerror})"
+            problems.append(Problem("invalid", node.place, message, "a Python file"))
+    if problems:
+        raise SpecError(problems)
+    named.value = [Node(str(one.path), node.place) for one, node in zip(found, named.value, strict=True)]
+    extensions.run(found)
+
+
 def _merge(base: Node, child: Node, path: Loc) -> Node:
-    """The child's values over the base's. A null in the child drops what the base has there."""
+    """The child's values over the base's. A null in the child drops what the base has there, and its extensions come
+    after those of the base.
+    """
+    if path == (EXTENSIONS,) and isinstance(base.value, list) and isinstance(child.value, list):
+        there = [node.value for node in base.value]
+        return Node([*base.value, *(node for node in child.value if node.value not in there)], child.place)
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
         return child
     merged = Node(dict(base.value), child.place, dict(base.keys))
@@ -270,7 +322,7 @@ def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
         def fail(message: str, expected: str, place: Place = place) -> SpecError:
             return SpecError([*problems, Problem("invalid", place, message, expected)])
 
-        if not isinstance(path, str) or not path or "" in path.split(".") or path in ("base", "grids", "profiles"):
+        if not isinstance(path, str) or not path or "" in path.split(".") or path in (*OF_THE_FILE, "profiles"):
             raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
         _set(tree, path, value, place, fail)
     if isinstance(tree.value.get("name"), Node) and isinstance(tree.value["name"].value, str):
@@ -290,7 +342,7 @@ def _override(tree: Node, text: str, problems: list[Problem]) -> None:
     if not equals or not path or not path.isprintable() or "" in path.split("."):
         message = f"an override without a {'path' if equals else 'value'}"
         raise SpecError([at_look_alike(Problem("invalid", place, message, "path.to.field=value"), dotted)])
-    if (whole := path.partition(".")[0]) in ("base", "grids"):
+    if (whole := path.partition(".")[0]) in OF_THE_FILE:
         raise fail(f"`{whole}` cannot be overridden", "a field of the spec")
     value, found = parse(" " * (len(dotted) + 1) + value_text, source, shown=text)
     problems += found
@@ -366,6 +418,10 @@ def validate(tree: Node, found: Sequence[Problem] = (), *, count_images: CountIm
         _add(problems, [at_look_alike(problem, text)])
         raise SpecError(problems)
     problems += twice(tree)
+    if tree.child(EXTENSIONS) is not None:
+        if problems:
+            raise SpecError(problems)
+        _run_extensions(tree)
     plain = tree.plain()
     if _lists_files(plain.get("grid")):
         # All else that such a file lacks follows from this.

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, TypeAdapter
 
 from hvae_spec.spec.base import Count, Flag, Fraction, InFloat64, Natural, NonNegative, Positive, SpecModel
-from hvae_spec.spec.choice import Either, Named
+from hvae_spec.spec.choice import ChoiceSection, Either, Named, OneOf
 from hvae_spec.spec.choices.estimator import ESTIMATORS
-from hvae_spec.spec.choices.term import TERMS
+from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
@@ -22,6 +22,7 @@ from hvae_spec.spec.fields import (
 )
 
 Estimator = Annotated[str, Named(ESTIMATORS)]
+AddedTerm = Annotated[str | ChoiceSection | None, OneOf(ADDED_TERMS, by_name=True, or_null=True)]
 
 
 class Cycles(SpecModel):
@@ -132,6 +133,9 @@ class ObjectiveSpec(SpecModel):
     the exact posterior; for `iw_samples: 1`. `dreg` (doubly reparameterized; Tucker et al., 2019): along the samples,
     with weights that make it unbiased for any K; with K = 1 it is `stl`. Both are unbiased without batch
     normalization."""
+    term: Annotated[AddedTerm, Column("added_term", "added term")] = None
+    """A term that is added to log w in training, by the name under which an extension registers it, or with settings,
+    `{name: {...}}`. Reported bounds are without it. Null: none."""
     sample_ramp: Annotated[
         Flag,
         Affects("schedule"),

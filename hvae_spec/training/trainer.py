@@ -299,6 +299,6 @@ def watched(
     trace, value = objective(model, x, split_noise(noise, samples, images, model.units), beta, iw_samples)
     with torch.no_grad():
         kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
-        value_beta_1 = bound(log_weight(trace, terms=objective.terms), iw_samples).mean(1)
+        value_beta_1 = bound(log_weight(trace), iw_samples).mean(1)
         seen = torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value, value_beta_1], dim=1)
     return value, seen

@@ -69,6 +69,8 @@ def step(member: MemberSpec, device: str) -> timing.Call:
     """A step of plain training, as a call."""
     model = plain_model(member).to(device)
     chosen, objective = member.training.optimizer, member.objective
+    if objective.term is not None:
+        raise UserError("the plain program has no added term of an extension: compare without objective.term")
     for term in objective.terms:
         _check(baseline.TERMS, term, "term of the objective")
     kind = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")

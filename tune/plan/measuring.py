@@ -8,6 +8,8 @@ from functools import partial
 
 from rich.console import Console
 
+from hvae_spec import extensions
+from hvae_spec.registry import Extension
 from tune.measure.cache import measure, save_measurement, shape_name
 from tune.plan.forecast import Forecaster, Measurable
 
@@ -18,7 +20,8 @@ def measure_all(missing: Sequence[Measurable], forecaster: Forecaster, console: 
     In a process of its own, so that this one takes no memory on a GPU and its thread settings stay as they are.
     """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_ignore_interrupt) as process:
+    needed = extensions.of({part.sha256 for what in missing for part in what.member.parts.values()})
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(needed,)) as process:
         for place, what in enumerate(missing, start=1):
             how = f"{what.threads} threads" + (", compiled" if what.compiled else "")
             console.print(f"Measuring {shape_name(what.member)} ({how}), {place} of {len(missing)}", highlight=False)
@@ -32,6 +35,7 @@ def measure_all(missing: Sequence[Measurable], forecaster: Forecaster, console: 
             forecaster.learn(what, measurement)
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C is for the process that waits for this one."""
+def _begin(needed: Sequence[Extension]) -> None:
+    """Run the extensions that are measured. Ctrl-C is for the process that waits for this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    extensions.run(needed)

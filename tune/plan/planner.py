@@ -13,6 +13,7 @@ from hvae_spec.backend.memory import EVALUATION_SHARE
 from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
+from hvae_spec.records.extensions import keep
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import GridFile, IndexedRecord, Status
@@ -126,6 +127,7 @@ class Plan:
         for folder in self.stale:
             folder.forget()
             shutil.rmtree(folder.folder, ignore_errors=True)
+        keep(self.results.root, (need.member.spec for need in self.needs))
         for need in self.needs:
             digests, member = need.member.digests, need.member
             if need.adopted is not None:

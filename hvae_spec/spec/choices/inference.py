@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from hvae_spec.registry import Registry
@@ -38,6 +39,33 @@ class InferenceModel(ABC):
     @abstractmethod
     def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
         """The mappings of its own, those into z_1 first, without what it shares with the generative model."""
+
+
+@dataclass(frozen=True)
+class RecordedInference(InferenceModel):
+    """An inference model of an extension as a record has it, which is read without the extension's code."""
+
+    label: str
+    short: str
+    top_down: bool = False
+    with_one_layer: str | None = None
+
+    @classmethod
+    def of(cls, model: InferenceModel) -> "RecordedInference":
+        """What is recorded of a model."""
+        return cls(model.label, model.short, model.top_down, model.with_one_layer)
+
+    def factors(self, depth: int) -> str:
+        """`q(z|x)`: how it factorizes, only the code knows."""
+        return "q(z|x)"
+
+    def equations(self, depth: int, *, shared: bool, softplus: str) -> tuple[str, ...]:
+        """None: only the code knows them."""
+        return ()
+
+    def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
+        """None: only the code knows them."""
+        return iter(())
 
 
 class BottomUp(InferenceModel):

@@ -1,0 +1,354 @@
+"""`python -m hvae_spec.check FILE`: whether the parts of an extension keep what the built-in ones promise."""
+
+import argparse
+import copy
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from hvae_spec import compiler, extensions
+from hvae_spec.command import path_argument, run_command
+from hvae_spec.data.counts import image_counts
+from hvae_spec.data.dataset import Dataset, load_dataset
+from hvae_spec.errors import UserError
+from hvae_spec.nn.hierarchy import units_first
+from hvae_spec.nn.random import Streams, split_noise
+from hvae_spec.output import code_of_output
+from hvae_spec.spec.choice import Named, OneOf
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
+from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.fields import Path as FieldPath
+from hvae_spec.spec.fields import fact, fields
+from hvae_spec.spec.parts import DESCRIPTIONS
+from hvae_spec.training.checkpoint import load_checkpoint, save_checkpoint
+from hvae_spec.training.optimizer import OPTIMIZERS
+from hvae_spec.training.trainer import Trainer, watched
+
+TINY: dict[str, Any] = {
+    "data": {"dataset": "digits", "train_images": 48, "test_images": 8},
+    "model": {"layers": [{"units": 3, "mlp": [6]}, {"units": 2, "mlp": [4]}]},
+    "training": {"epochs": 3, "batch_size": 16},
+    "evaluation": {"iw_samples": 3},
+}
+"""The member that every part is tried in."""
+SEEDS, EPOCHS = (0, 1, 2), 3
+ROUNDING = 1e-4
+"""How far a step of a pack may be from those of its members alone, relative to their size."""
+NODES, FARTHEST = 401, 3.0
+"""Points of the quadrature along each pixel, and where it ends, before it is stretched twice exponentially."""
+ERROR = 1e-3
+"""How far the integral of a density, and a mean, may be from what they are to be."""
+
+
+class BrokenPromiseError(Exception):
+    """A part does not keep what the built-in parts promise."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part to check, and tiny members that choose it."""
+
+    kind: str
+    name: str
+    specs: tuple[MemberSpec, ...]
+    """Of three seeds."""
+    dataset: Dataset
+
+    def trainer(self, members: Sequence[int] = range(len(SEEDS))) -> Trainer:
+        """A pack of some of the members, freshly initialized."""
+        return Trainer([self.specs[m] for m in members], self.dataset)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spec.check") -> int:
+    """The command. Returns its exit code: 1 if a part breaks a promise, 2 if the file does not run."""
+
+    def show() -> int:
+        parser = argparse.ArgumentParser(
+            prog=prog, description="Try the parts of an extension on tiny models: do they keep what built-in parts do?"
+        )
+        parser.add_argument("file", type=path_argument, metavar="FILE", help="a Python file (it runs)")
+        return _check(parser.parse_args(arguments).file)
+
+    return run_command(show)
+
+
+def _check(path: Path) -> int:
+    """Check every part of a file and print a table. Returns the exit code.
+
+    Raises:
+        UserError: the file does not run, or registers nothing.
+
+    """
+    extension = extensions.readable(path)
+    extensions.run([extension])
+    found = [one for one in extensions.parts(extension) if one[0] in DESCRIPTIONS]
+    if not found:
+        raise UserError(f"{path}: registers no part; expected decorators of hvae_spec.extend")
+    table = Table(title=f"{path.name}: {len(found)} part{'s' * (len(found) > 1)}")
+    table.add_column("part")
+    for name in CHECKS:
+        table.add_column(name, justify="center")
+    broken: list[str] = []
+    for kind, name in found:
+        broken += _add_row(table, kind, name)
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+    console.print(table)
+    for line in broken:
+        console.print(Text(line), soft_wrap=True)
+    return code_of_output() or (1 if broken else 0)
+
+
+def _add_row(table: Table, kind: str, name: str) -> list[str]:
+    """Check a part and add its row. Returns what is wrong, in words."""
+    outcomes, broken = [], []
+    try:
+        part = _part(kind, name)
+    except Exception as error:
+        table.add_row(f"{kind} {name}", *("-" for _ in CHECKS))
+        return [f"{kind} {name}: cannot be chosen: {_in_words(error)}"]
+    for check, promise in CHECKS.items():
+        if promise.kinds and kind not in promise.kinds:
+            outcomes.append("-")
+            continue
+        try:
+            with torch.random.fork_rng():
+                promise.check(part)
+            outcomes.append("yes")
+        except Exception as error:
+            outcomes.append("NO")
+            broken.append(f"{kind} {name}, {check}: {_in_words(error)}")
+    table.add_row(f"{kind} {name}", *outcomes)
+    return broken
+
+
+def _in_words(error: Exception) -> str:
+    """An error, with the last line of the extension that it went through."""
+    if isinstance(error, BrokenPromiseError | UserError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename in {str(one.path) for one in extensions.every()}]
+    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+
+
+def _part(kind: str, name: str) -> Part:
+    """A part in tiny members."""
+    path, chosen = _field(kind)
+    default = getattr(DESCRIPTIONS[kind][0][name], "default", None) if isinstance(chosen, OneOf) else None
+    tree = copy.deepcopy(TINY)
+    node = tree
+    for key in path[:-1]:
+        node = node.setdefault(key, {})
+    node[path[-1]] = name if default is None else default.model_dump(mode="json")
+    spec = MemberSpec.model_validate(tree)
+    if kind == "data set":
+        counts = image_counts(MemberSpec.model_validate({**tree, "data": {"dataset": name}}).data)
+        sizes = {"train_images": min(48, counts.train), "test_images": min(8, counts.test)}
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update=sizes)})
+    specs = tuple(spec.model_copy(update={"seed": seed}) for seed in SEEDS)
+    return Part(kind, name, specs, load_dataset(spec.data))
+
+
+def _field(kind: str) -> tuple[FieldPath, Named | OneOf]:
+    """The field that chooses a part of a kind."""
+    for item in fields(MemberSpec):
+        chosen = fact(item.infos[-1], Named) or fact(item.infos[-1], OneOf)
+        if chosen is not None and chosen.registry.kind == kind and len(item.path) == 2:
+            return item.path, chosen
+    raise UserError(f"no field chooses a {kind}")
+
+
+def _train(part: Part) -> None:
+    """Training comes to its end with finite numbers, and changes every member."""
+    trainer = part.trainer()
+    before = trainer.optimizer.rows.clone()
+    for _ in range(EPOCHS):
+        trainer.train_epoch()
+    for seed, divergence in zip(SEEDS, trainer.divergences, strict=True):
+        if divergence is not None:
+            raise BrokenPromiseError(f"seed {seed} diverged in epoch {divergence.epoch} ({divergence.quantity})")
+    if bool((trainer.optimizer.rows == before).all(1).any()):
+        raise BrokenPromiseError("training changes no parameter")
+
+
+def _pack(part: Part) -> None:
+    """A step of a pack of three is the steps of its members alone, but for rounding."""
+    together = part.trainer()
+    x, beta = _batch(part, len(SEEDS)), torch.tensor([0.3, 1.0, 0.7])
+    together.optimizer.begin_epoch(1)
+    together.streams.begin("training", 1)
+    seen = together.step(x, beta, 1, 1)
+    for m, seed in enumerate(SEEDS):
+        alone = part.trainer([m])
+        alone.optimizer.begin_epoch(1)
+        alone.streams.begin("training", 1)
+        single = alone.step(x[m : m + 1], beta[m : m + 1], 1, 1)
+        pairs = (("what is measured", seen[m], single[0]),)
+        moved = (together.optimizer.rows[m], alone.optimizer.rows[0])
+        for what, ours, theirs in (*pairs, ("the parameters", *moved)):
+            if not float((ours - theirs).norm()) <= ROUNDING * max(1.0, float(theirs.norm())):
+                raise BrokenPromiseError(f"{what} of seed {seed} in a pack is not what it is alone")
+
+
+def _stays(part: Part) -> None:
+    """A member that is not a number changes no bit of its neighbors, and is the only one that diverges."""
+    sound, ill = part.trainer(), part.trainer()
+    ill.optimizer.rows[1] = float("nan")
+    for trainer in (sound, ill):
+        trainer.train_epoch()
+        trainer.train_epoch()
+    if [divergence is not None for divergence in ill.divergences] != [False, True, False]:
+        raise BrokenPromiseError("not the member with NaN alone is found to have diverged")
+    for m in (0, 2):
+        if not torch.equal(sound.optimizer.rows[m], ill.optimizer.rows[m]):
+            raise BrokenPromiseError("a member's NaN changes its neighbors")
+
+
+def _resumes(part: Part) -> None:
+    """A training that goes on from a checkpoint takes the steps of one that was not interrupted, bit for bit."""
+    whole, first, second = part.trainer(), part.trainer(), part.trainer()
+    trainings = [spec.digests.training for spec in part.specs]
+    first.train_epoch()
+    with tempfile.TemporaryDirectory(prefix="hvae-check-") as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        save_checkpoint(path, first, trainings, {}, [])
+        load_checkpoint(path, second, trainings)
+    whole.train_epoch()
+    for _ in range(EPOCHS - 1):
+        whole.train_epoch()
+        second.train_epoch()
+    ours, theirs = whole.optimizer.state(), second.optimizer.state()
+    for name in sorted(ours.keys() | theirs.keys()):
+        if name not in ours or name not in theirs or not torch.equal(ours[name], theirs[name]):
+            raise BrokenPromiseError(f"{name} is another one after a break: all state must be tensors by name")
+
+
+class _OnGpu(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+def _captured(part: Part) -> None:
+    """A step never waits for the device, nor mixes in what is not on it, so that it can become a CUDA graph: it is
+    taken with tensors that have no values.
+    """
+    spec, pixels = part.specs[0], part.dataset.pixels
+    with torch.device("meta"):
+        model = compiler.hierarchy(spec, pixels, len(SEEDS)).train()
+        x = torch.empty(len(SEEDS), 16, pixels)
+        noise, beta = torch.empty(len(SEEDS), 16 * sum(model.units)), torch.empty(len(SEEDS))
+    objective = compiler.objective([one.objective for one in part.specs], "meta")
+    value, _ = watched(objective, model, x, noise, beta, 1)
+    torch.autograd.grad(-value.sum(), list(model.parameters()))
+    rows = [torch.zeros(4).as_subclass(_OnGpu) for _ in SEEDS]
+    chosen = spec.training.optimizer
+    groups = OPTIMIZERS[chosen.choice]([rows], [chosen.settings]).param_groups
+    if not all(group.get("capturable", True) for group in groups):
+        raise BrokenPromiseError("the optimizer waits for the device: give it capturable=groups[0][0].is_cuda")
+
+
+def _integrates(part: Part) -> None:
+    """p(x|z_1) is 1 over all images of two pixels, and its mean is what `mean` says."""
+    spec = part.specs[0]
+    streams = Streams([0]).begin("initialization")
+    model = compiler.initialized([spec], 2).double()
+    likelihood = model.generative.likelihood
+    z = streams.noise(4, 1, [model.units[0]])[0].double()
+    domains = {
+        X.BINARY: {"zeros and ones": _points(2)},
+        X.GRAY: {"the gray levels": _points(part.dataset.levels)},
+        X.UNIT: {"[0, 1]": _stretched(_unit_interval)},
+        X.REAL: {"all numbers": _stretched(_line)},
+    }[OBSERVATIONS[part.name].x]
+    totals = {}
+    for words, (points, weights) in domains.items():
+        x = torch.cartesian_prod(points, points)
+        weight = torch.outer(weights, weights).flatten()
+        with torch.no_grad():
+            mass = likelihood(z.expand(-1, -1, -1, len(x)), units_first(x[None]))[0].exp() * weight
+            mean = likelihood.mean(z)[0, :, :, 0]
+        total = mass.nan_to_num().sum(1)
+        if bool(((total - 1).abs() < ERROR).all()):
+            if not bool(((mass.nan_to_num() @ x).T - mean).abs().max() < ERROR):
+                raise BrokenPromiseError("`mean` is not the mean of the density")
+            return
+        totals[words] = f"{float(total[(total - 1).abs().argmax()]):.4g} over {words}"
+    raise BrokenPromiseError(f"its integral is {' and '.join(totals.values())}, not 1")
+
+
+def _points(count: int) -> tuple[Tensor, Tensor]:
+    """So many values in [0, 1], and weights of 1."""
+    return torch.arange(count, dtype=torch.float64) / (count - 1), torch.ones(count, dtype=torch.float64)
+
+
+def _unit_interval(t: Tensor) -> Tensor:
+    return torch.sigmoid(torch.pi * t.sinh())
+
+
+def _line(t: Tensor) -> Tensor:
+    return (torch.pi / 2 * t.sinh()).sinh()
+
+
+def _stretched(onto: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Points and weights of the double exponential quadrature (Takahasi & Mori, 1974)."""
+    t = torch.linspace(-FARTHEST, FARTHEST, NODES, dtype=torch.float64, requires_grad=True)
+    x = onto(t)
+    (slope,) = torch.autograd.grad(x.sum(), t)
+    return x.detach(), slope * (2 * FARTHEST / (NODES - 1))
+
+
+@torch.no_grad()
+def _same_posterior(part: Part) -> None:
+    """`forward`, of given latents, is q as `sample` has it of the latents that it draws."""
+    model = part.trainer([0]).model
+    x = units_first(_batch(part, 1))
+    noise = split_noise(torch.randn(1, x.shape[3] * sum(model.units)), 1, x.shape[3], model.units)
+    encoding = model.inference.encode(x)
+    draws = model.inference.sample(encoding, noise)
+    for layer, (draw, q) in enumerate(zip(draws, model.inference(encoding, [one.z for one in draws]), strict=True), 1):
+        for ours, theirs in ((draw.posterior.mean, q.mean), (draw.posterior.variance, q.variance)):
+            if not float((ours - theirs).abs().max()) <= ROUNDING:
+                raise BrokenPromiseError(f"`forward` gives another q(z_{layer}|...) than `sample`")
+
+
+def _batch(part: Part, members: int) -> Tensor:
+    """The first batch of every member's first epoch, [M, B, D]."""
+    trainer = part.trainer(range(members))
+    trainer.streams.begin("training", 1)
+    return next(iter(trainer.batches.epoch(trainer.streams)))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is checked, and of parts of which kinds."""
+
+    check: Callable[[Part], None]
+    kinds: tuple[str, ...] = ()
+    """None: all."""
+
+
+CHECKS = {
+    "trains": Promise(_train),
+    "pack = alone": Promise(_pack),
+    "NaN stays": Promise(_stays),
+    "resumes": Promise(_resumes),
+    "capturable": Promise(_captured),
+    "integral 1": Promise(_integrates, ("observation",)),
+    "q at given z": Promise(_same_posterior, ("inference model",)),
+}
+"""What the built-in parts promise, and the check of each, by the heading of its column."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

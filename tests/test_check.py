@@ -1,0 +1,118 @@
+"""`python -m hvae_spec.check`: it finds every promise that a part breaks, and the examples break none."""
+
+from pathlib import Path
+
+import pytest
+
+from hvae_spec.check import CHECKS, main
+from hvae_spec.reading import read
+from tests.test_extensions import _unextended  # noqa: F401
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+HEAD = """\
+import torch
+from hvae_spec import extend
+from hvae_spec.nn.likelihood import GaussianLikelihood
+from hvae_spec.nn.inference import BottomUp
+from hvae_spec.spec.choices.inference import INFERENCES
+
+
+"""
+BROKEN = {
+    "integral 1": """\
+@extend.observation("part", "p", heads=2)
+class Part(GaussianLikelihood):
+    def forward(self, z, x):
+        return 1.01 * super().forward(z, x)
+""",
+    "pack = alone": """\
+@extend.objective_term("part", "+ c")
+def part(trace):
+    return 10 * trace.latents[0].mean().square()
+""",
+    "NaN stays": """\
+@extend.nonlinearity("part", "a")
+def part(a):
+    return a + 1e-9 * a.sum()
+""",
+    "resumes": """\
+class Counting(torch.optim.SGD):
+    steps = 0
+
+    def step(self):
+        self.steps += 1
+        for group in self.param_groups:
+            group["lr"] = 1e-3 / self.steps
+        super().step()
+
+
+class Settings(extend.OptimizerSettings):
+    "None of its own."
+
+
+@extend.optimizer("part", Settings, numbers_per_parameter=0)
+def part(groups, settings):
+    return Counting([{"params": list(rows), "lr": one.lr} for rows, one in zip(groups, settings)])
+""",
+    "capturable": """\
+@extend.nonlinearity("part", "a")
+def part(a):
+    return a if a.detach().abs().max().item() >= 0 else -a
+""",
+    "q at given z": """\
+@extend.inference("part", INFERENCES["vae"])
+class Part(BottomUp):
+    def forward(self, encoding, latents):
+        return super().forward(encoding, [z + 1 for z in latents])
+""",
+    "trains": """\
+@extend.nonlinearity("part", "a / a**0.5")
+def part(a):
+    return a / a.sqrt()
+""",
+}
+"""A part that breaks a promise, by the promise."""
+
+
+@pytest.mark.parametrize("promise", BROKEN)
+def test_a_broken_promise_is_found(promise, tmp_path, capsys):
+    assert set(BROKEN) == set(CHECKS)
+    (tmp_path / "part.py").write_text(HEAD + BROKEN[promise])
+    assert main([str(tmp_path / "part.py")]) == 1
+    assert f"part, {promise}: " in capsys.readouterr().out
+
+
+def test_an_exception_is_shown_with_its_line(tmp_path, capsys):
+    text = HEAD + '@extend.nonlinearity("part", "a")\ndef part(a):\n    return a.no_such_thing()\n'
+    (tmp_path / "part.py").write_text(text)
+    assert main([str(tmp_path / "part.py")]) == 1
+    line = text.splitlines().index("    return a.no_such_thing()") + 1
+    assert (
+        f"AttributeError: 'Tensor' object has no attribute 'no_such_thing' (part.py:{line})" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "no such file"), ("x = 1\n", "registers no part"), ("1 / 0\n", "ZeroDivisionError")]
+)
+def test_a_file_that_cannot_be_checked_is_one_message(text, words, tmp_path, capsys):
+    path = tmp_path / "part.py"
+    if text is not None:
+        path.write_text(text)
+    assert main([str(path)]) == 2
+    err = capsys.readouterr().err
+    assert words in err.lower() + err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_keeps_every_promise(path, capsys):
+    assert len(path.read_text().splitlines()) <= 50
+    assert main([str(path)]) == 0
+    assert "NO" not in capsys.readouterr().out
+
+
+def test_the_spec_of_the_examples_uses_every_one_of_them():
+    reading = read(EXAMPLES / "extended.yaml")
+    used = {part.file for member in reading.members for part in member.spec.parts.values()}
+    assert used == {path.name for path in EXAMPLES.glob("*.py")}
