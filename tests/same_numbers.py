@@ -2,9 +2,10 @@
 
 Both train and evaluate the same small members on one core of this machine; then all tensors and curves of their records
 are compared. Between them the members use every choice of the language, except that their images are the digits and
-images of one's own, and that they leave out the nonlinearities sigmoid, softplus and silu. Exit code 0 if all are
-equal, 1 if any is not. Records of version 0.2 and of this one can be read. Not a test of the suite: it needs two
-checkouts, each with an environment in .venv (or --python).
+images of one's own, and that they leave out the nonlinearities sigmoid, softplus and silu, and the observation models
+that came later than bernoulli and gaussian. Exit code 0 if all are equal, 1 if any is not. Records of version 0.2 and
+of this one can be read. Not a test of the suite: it needs two checkouts, each with an environment in .venv (or
+--python).
 """
 
 import argparse
