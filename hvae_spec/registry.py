@@ -171,6 +171,11 @@ def remove(extension: Extension) -> None:
     _forget()
 
 
+def has_extensions() -> bool:
+    """Whether anything is registered that is a part of an extension."""
+    return any(registry._extensions for registry in Registry._all)
+
+
 def parts_of(extension: Extension) -> list[tuple[str, str]]:
     """The kinds and names of what an extension has registered."""
     return [

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from hvae_spec.registry import Registry, standing_in
+from hvae_spec.registry import Registry, has_extensions, standing_in
 from hvae_spec.spec.base import SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
@@ -73,6 +73,8 @@ def choices(section: BaseModel, above: Path = ()) -> Iterator[tuple[Path, Regist
 def parts_in_use(section: BaseModel) -> Parts:
     """The parts of extensions that a member's spec chooses."""
     found: Parts = {}
+    if not has_extensions():  # thousands of members are looked at
+        return found
     for _, registry, name, value in choices(section):
         extension = registry.extension(name)
         if extension is not None:
