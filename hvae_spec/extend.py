@@ -92,8 +92,8 @@ def observation(name: str, equation: str, heads: int, *, x: X = X.REAL) -> Calla
         name: in a spec.
         equation: p(x|z_1) as text.
         heads: numbers that it predicts per pixel.
-        x: what it is a model of: `X.BINARY`, zeros and ones; `X.GRAY`, the gray levels; `X.UNIT` and `X.REAL`, dequantized
-            gray levels in [0, 1) and on the real line.
+        x: what it is a model of: `X.BINARY`, zeros and ones; `X.GRAY`, the gray levels; `X.UNIT` and `X.REAL`,
+            dequantized gray levels in [0, 1) and on the real line.
 
     """
     return _both(OBSERVATIONS, "nn.likelihood:LIKELIHOODS", name, Observation(equation, heads, x))
