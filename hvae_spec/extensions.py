@@ -55,7 +55,7 @@ def run(extensions: Sequence[Extension]) -> None:
     the place of what it was before.
 
     Raises:
-        SpecError: an exception in a file, with its line; it has registered nothing then.
+        SpecError: an exception in a file, with its line; it has registered nothing then, and what it was before stands.
 
     """
     new = [one for one in extensions if one.sha256 not in _RUN]
@@ -68,9 +68,8 @@ def run(extensions: Sequence[Extension]) -> None:
 
 
 def _run(extension: Extension) -> None:
-    for earlier in [one for one in _RUN.values() if one.path == extension.path]:
-        remove(earlier)
-        del _RUN[earlier.sha256]
+    earlier = next((one for one in _RUN.values() if one.path == extension.path), None)
+    put_back = None if earlier is None else remove(earlier)
     module = ModuleType(f"hvae_extension_{extension.sha256}")
     module.__file__ = str(extension.path)
     sys.modules[module.__name__] = module
@@ -79,7 +78,11 @@ def _run(extension: Extension) -> None:
             exec(compile(extension.content, str(extension.path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
+        if put_back is not None:
+            put_back()
         raise SpecError([_problem(extension, error)]) from None
+    if earlier is not None:
+        del _RUN[earlier.sha256]
     _RUN[extension.sha256] = extension
 
 

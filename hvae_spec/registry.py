@@ -111,9 +111,11 @@ class Registry(Generic[Item]):
         """Whether a stand-in is what a name means in what is read now (see `standing_in`)."""
         return isinstance(name, str) and (self.kind, name) in _STANDING_IN.get()
 
-    def _remove(self, extension: Extension) -> None:
-        for name in [name for name, owner in self._extensions.items() if owner == extension]:
-            del self._items[name], self._extensions[name]
+    def _remove(self, extension: Extension) -> dict[str, Item]:
+        names = [name for name, owner in self._extensions.items() if owner == extension]
+        for name in names:
+            del self._extensions[name]
+        return {name: self._items.pop(name) for name in names}
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Decorator of a class or function that is the item of this name. Raises NameTakenError as `add` does."""
@@ -164,11 +166,17 @@ def running_extension() -> Extension | None:
     return _RUNNING.get()
 
 
-def remove(extension: Extension) -> None:
-    """Take the parts of an extension out of all registries."""
-    for registry in Registry._all:
-        registry._remove(extension)
+def remove(extension: Extension) -> Callable[[], None]:
+    """Take the parts of an extension out of all registries. Returns a function that puts them back."""
+    removed = [(registry, registry._remove(extension)) for registry in Registry._all]
     _forget()
+
+    def put_back() -> None:
+        for registry, items in removed:
+            for name, item in items.items():
+                registry.add(name, item, extension)
+
+    return put_back
 
 
 def has_extensions() -> bool:

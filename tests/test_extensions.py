@@ -209,6 +209,9 @@ def test_a_file_that_was_changed_takes_the_place_of_what_it_was(tmp_path):
     assert "serpent" in NONLINEARITIES
     assert "snake" not in NONLINEARITIES
     assert "snake" not in nonlinearity.NONLINEARITIES
+    faults(write(tmp_path, parts=PARTS + "1 / 0\n"))
+    assert "serpent" in nonlinearity.NONLINEARITIES
+    assert "snake" not in NONLINEARITIES
 
 
 FAULTS = {
