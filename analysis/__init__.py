@@ -6,9 +6,9 @@
     frames.members.groupby(["depth", "variant"]).test_log_likelihood.mean()
     analysis.tables.log_likelihood(frames).tidy
 
-- `reader`, `folders`, `columns`, `frames`, `layout`, `caveats`: records to frames, the places of factors, and whose
-  data they are of
+- `reader`, `folders`, `columns`, `bits`, `frames`, `caveats`: records to frames, and whose data they are of
 - `statistics`: numbers and frames made of frames
+- `layout`: the places of factors in tables and figures
 - `comparison`: two results beside each other
 - `tables`: tables made of statistics, and their renderings
 - `paper`: the published numbers, and tables of ours beside them

@@ -4,12 +4,14 @@ Numbers on other files than the distributor's, or on a part of them, are not com
 figures and the report say so in the words of this module.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from analysis.columns import chosen_name
+from hvae_spec.errors import UserError
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.data import published_counts
@@ -119,10 +121,13 @@ def different_x(members: pd.DataFrame) -> tuple[str, ...]:
         ()
 
     """
-    names = [name for name in map(chosen_name, members["observation"].dropna().unique()) if name in OBSERVATIONS]
-    if len({OBSERVATIONS[name].x for name in names}) < 2:
+    found = {}
+    for name in map(chosen_name, members["observation"].dropna().unique()):
+        with contextlib.suppress(UserError):  # it may be one of a version to come
+            found[name] = OBSERVATIONS[name].x
+    if len(set(found.values())) < 2:
         return ()
-    kinds = "; ".join(f"{name}: {OBSERVATIONS[name].x.value}" for name in dict.fromkeys(names))
+    kinds = "; ".join(f"{name}: {x.value}" for name, x in found.items())
     return (f"Log-likelihoods of different x do not compare ({kinds}). Bits per dimension, of gray levels, do.",)
 
 

@@ -148,7 +148,8 @@ def _of_an_extension(spec: dict[str, Any], item: SpecField) -> Any:
 
 def _columns_of_extensions(specs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """Columns of the settings of choices whose code is not there, named as those of choices that are."""
-    whole, found = {item.path for item in settings(MemberSpec)}, dict[str, list[Any]]()
+    whole = {item.path for item in settings(MemberSpec) if not item.is_name}
+    found: dict[str, list[Any]] = {}
     for path in choices_with_settings(MemberSpec).keys() - whole:
         for place, spec in enumerate(specs):
             for name in _unknown(spec, path):

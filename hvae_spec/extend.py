@@ -33,7 +33,7 @@ from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
-from hvae_spec.spec.fields import NoStepCost, PerMember
+from hvae_spec.spec.fields import NoStepCost, PerMember, fact
 
 __all__ = [
     "Count",
@@ -140,9 +140,13 @@ def objective_term(name: str, equation: str, settings: type[Settings] | None = N
     Args:
         name: in a spec, `objective.term: {name: {...}}`, or the name alone with default settings.
         equation: it as text, with its sign.
-        settings: its settings, which the function takes beside the trace; all have defaults. None: it takes none.
+        settings: its settings, which the function takes beside the trace; all have defaults. None: it takes none. A
+            pack has them once, so that none can be `PerMember`.
 
     """
+    for key, info in settings.model_fields.items() if settings is not None else ():
+        if fact(info, PerMember) is not None:
+            raise ValueError(f"{name}.{key}: a term has its settings once in a pack, so that none can be PerMember")
     default = None if settings is None else _section(ChoiceSection, name, settings)(**{name: settings()})
     return _both(ADDED_TERMS, "nn.objective:ADDED_TERMS", name, AddedTerm(equation, default))
 
@@ -154,11 +158,12 @@ def estimator(
     is_path: bool = True,
     for_importance_weights: bool = True,
     for_layer_weights: bool = True,
+    for_batch_norm: bool = True,
 ) -> Callable[[Computed], Computed]:
     """Register an estimator of the gradient of the bound, as those of `hvae_spec.nn.estimators`, for
     `objective.estimator`. The arguments are those of `hvae_spec.spec.choices.estimator.Estimator`.
     """
-    description = Estimator(equation, is_path, for_importance_weights, for_layer_weights)
+    description = Estimator(equation, is_path, for_importance_weights, for_layer_weights, for_batch_norm)
     return _both(ESTIMATORS, "nn.estimators:ESTIMATORS", name, description)
 
 

@@ -40,7 +40,7 @@ PARTS = '''\
 import torch
 
 from hvae_spec import extend
-from hvae_spec.nn.likelihood import GaussianLikelihood
+from hvae_spec.nn.likelihood import BernoulliLikelihood, GaussianLikelihood
 
 
 @extend.nonlinearity("snake", "a + sin(b * a)**2 / b", parameter="b", default=1.0, values=extend.Positive)
@@ -53,6 +53,11 @@ class Laplace(GaussianLikelihood):
     def forward(self, z, x):
         p = self.distribution(z)
         return -((2 * p.variance).log() + (x - p.mean).abs() / p.variance).sum(1)
+
+
+@extend.observation("coin", "p(x|z_1) = Bernoulli(μ(z_1))", heads=1, x=extend.X.BINARY)
+class Coin(BernoulliLikelihood):
+    pass
 
 
 class Weight(extend.Settings):
@@ -107,6 +112,13 @@ SPEC = {
 CHOSEN = {
     "nonlinearity snake": {"model.nonlinearity": {"snake": 2.0}},
     "observation laplace": {"model.observation": "laplace"},
+    # What is idle of other x counts here, also where the code has not run.
+    "observation coin": {
+        "model.observation": "coin",
+        "model.mean_clip": 0.01,
+        "data.grey_divisor": "levels",
+        "evaluation.redraws": {"draws": 2, "images": 4},
+    },
     "added term shrink": {"objective.term.shrink.weight": 0.5},
     "optimizer adamax": {"training.optimizer.adamax.lr": 0.002},
     "schedule halving": {"training.schedule.halving.start": 0.02},
@@ -321,6 +333,23 @@ def test_the_schema_for_editors_has_what_is_added(tmp_path):
     assert json_schema() == before
 
 
+def test_a_term_has_no_settings_per_member(tmp_path, capsys):
+    path = write(tmp_path)
+    one = "    weight: extend.Positive = 0.1\n"
+    assert PARTS.count(one) == 1
+    per_member = PARTS.replace(one, "    weight: typing.Annotated[extend.Positive, extend.PerMember()] = 0.1\n")
+    (tmp_path / "my_parts.py").write_text(per_member.replace("import torch\n", "import typing\n\nimport torch\n", 1))
+    assert main([str(path), "--plan"]) == 2
+    assert "shrink.weight: a term has its settings once in a pack" in capsys.readouterr().err
+
+
+def test_a_term_is_refused_beside_weights_that_are_derived_without_it(tmp_path):
+    objective = {"term": "shrink", "estimator": "dreg", "iw_samples": 3}
+    (problem,) = faults(write(tmp_path, objective=objective))
+    assert problem.message.startswith("the estimator dreg with 3 importance samples and a term of an extension")
+    load(write(tmp_path, objective={**objective, "iw_samples": 1}))
+
+
 def test_a_base_names_its_own_extensions(tmp_path):
     (tmp_path / "below").mkdir()
     write(tmp_path / "below")
@@ -333,9 +362,10 @@ def test_a_base_names_its_own_extensions(tmp_path):
     assert experiment.extensions == (str(tmp_path / "below" / "my_parts.py"), str(tmp_path / "more.py"))
 
 
-@pytest.mark.parametrize("how", [["--set", "extensions=[evil.py]"], ["--profile", "evil"]])
+@pytest.mark.parametrize("how", [["--set", "extensions=[evil.py]"], ["--profile", "evil"], ["--profile", "worse"]])
 def test_no_override_and_no_profile_names_a_file_to_run(how, tmp_path, capsys):
-    path = write(tmp_path, extensions=[], profiles={"evil": {"extensions": ["evil.py"]}})
+    profiles = {"evil": {"extensions": ["evil.py"]}, "worse": {"extensions.0": "evil.py"}}
+    path = write(tmp_path, extensions=[], profiles=profiles)
     assert main([str(path), "--plan", *how]) == 2
     assert "extensions" in capsys.readouterr().err
 

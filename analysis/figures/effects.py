@@ -27,7 +27,7 @@ from analysis.frames import Frames
 from analysis.layout import varied
 from analysis.statistics import all_effects
 from analysis.statistics import paired_effects as effects_on
-from analysis.tables.effects import effect_text, is_pooled
+from analysis.statistics.effects import effect_text, is_pooled
 
 KINDS = {
     "main": "Main effects",

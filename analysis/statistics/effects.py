@@ -19,7 +19,7 @@ finished. Where one of the paper's factors is an axis of the grid, its values ma
 batch_norm = True`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,7 +28,7 @@ from analysis.columns import FACTORS, inference_model
 from analysis.frames import Frames
 from analysis.statistics.contrasts import Difference, Outcomes, holm
 from analysis.statistics.factors import NAMES, Design, Factor, designs, text_of_level
-from hvae_spec.spec.labels import GRID
+from hvae_spec.spec.labels import GRID, level_text
 
 EFFECTS = ("batch normalization", "warm-up", "ladder")
 """The names of the paper's effects."""
@@ -171,3 +171,28 @@ def _crossed(design: Design) -> Iterator[tuple[Factor, Factor, tuple[Any, Any], 
                     ]
                     if places:
                         yield first, second, (one, two), places
+
+
+def effect_text(row: Mapping[Any, Any]) -> str:
+    """The name of a main effect, an interaction or a named contrast: `learning rate: 0.001 → 0.0003`.
+
+    Args:
+        row: of `analysis.statistics.all_effects`.
+
+    """
+    step = f"{level_text(row['reference'])} → {level_text(row['level'])}"
+    if row["kind"] != "interaction":
+        return f"{row['effect']}: {step}"
+    first, second = str(row["effect"]).split(" × ")
+    return f"{first} ({step}) × {second} ({level_text(row['reference_2'])} → {level_text(row['level_2'])})"
+
+
+def is_pooled(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which effects say more than the simple ones: a main effect at a factor's only place is its simple effect.
+
+    Args:
+        rows: of `analysis.statistics.all_effects`.
+
+    """
+    is_repeated = (rows["kind"] == "main") & (rows["all_places"] <= 1)
+    return (rows["kind"] != "simple") & ~is_repeated

@@ -9,7 +9,8 @@ import pandas as pd
 from analysis.frames import Frames
 from analysis.statistics import Answer, BestCell, answers, designs
 from analysis.statistics.contrasts import CONFIDENCE
-from analysis.tables.effects import decimals_of, effect_text, value_text
+from analysis.statistics.effects import effect_text
+from analysis.tables.effects import decimals_of, value_text
 
 QUANTITY = "test log-likelihood"
 BEST, EFFECTS = 3, 4

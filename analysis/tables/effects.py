@@ -11,9 +11,10 @@ from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
+from analysis.statistics.effects import effect_text, is_pooled
 from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
-from hvae_spec.spec.labels import GRID, level_text
+from hvae_spec.spec.labels import GRID
 
 QUANTITIES = {
     "test_log_likelihood": "the test log-likelihood (nats per image)",
@@ -51,17 +52,6 @@ def paired_effects(frames: Frames) -> TableSet:
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
 
 
-def is_pooled(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which effects say more than the simple ones: a main effect at a factor's only place is its simple effect.
-
-    Args:
-        rows: of `analysis.statistics.all_effects`.
-
-    """
-    is_repeated = (rows["kind"] == "main") & (rows["all_places"] <= 1)
-    return (rows["kind"] != "simple") & ~is_repeated
-
-
 def by_effect(
     frames: Frames,
     title: tuple[str, str],
@@ -85,20 +75,6 @@ def by_effect(
     cells = {(str(row["row"]), _heading(row)): cell(row) for row in records}
     labels, columns = dict.fromkeys(str(row["row"]) for row in records), dict.fromkeys(map(_heading, records))
     return Table(*title, row_heading, tuple(labels), tuple(columns), cells, footnotes)
-
-
-def effect_text(row: Mapping[Any, Any]) -> str:
-    """The name of a main effect, an interaction or a named contrast: `learning rate: 0.001 → 0.0003`.
-
-    Args:
-        row: of `analysis.statistics.all_effects`.
-
-    """
-    step = f"{level_text(row['reference'])} → {level_text(row['level'])}"
-    if row["kind"] != "interaction":
-        return f"{row['effect']}: {step}"
-    first, second = str(row["effect"]).split(" × ")
-    return f"{first} ({step}) × {second} ({level_text(row['reference_2'])} → {level_text(row['level_2'])})"
 
 
 def p_text(row: Mapping[Any, Any]) -> str:

@@ -32,9 +32,9 @@ class PlainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-def plain_section(name: str, settings: Any) -> ChoiceSection:
+def plain_section(name: str, settings: Any, base: type[ChoiceSection]) -> ChoiceSection:
     """A choice of an extension that is read without its code, with plain values for settings."""
-    section = create_model(name, __base__=ChoiceSection, **{name: (Any, ...)})  # type: ignore[call-overload]
+    section = create_model(name, __base__=base, **{name: (Any, ...)})  # type: ignore[call-overload]
     given = PlainSettings(**settings) if isinstance(settings, dict) else settings
     found: ChoiceSection = section.model_construct(**{name: given})
     return found
@@ -179,7 +179,8 @@ class OneOf:
         if isinstance(value, ChoiceSection):
             return self._kept(value)
         if isinstance(value, dict) and len(value) == 1 and self.registry.has_stand_in(name := next(iter(value))):
-            return plain_section(name, value[name])
+            known = self.registry[name].default
+            return plain_section(name, value[name], ChoiceSection if known is None else type(known))
         if self.by_name and self.registry.has_stand_in(value):
             return str(value)
         if self.by_name and isinstance(value, str) and value in self.registry:

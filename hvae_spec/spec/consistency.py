@@ -17,6 +17,7 @@ from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
 from hvae_spec.spec.grid import TRIAL, Cell, Combination, count_cells, parse_path, same
 from hvae_spec.spec.labels import GRID, LABELS
+from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import Cycles, ObjectiveSpec
 from hvae_spec.spec.training import TrainingSpec
 
@@ -200,6 +201,7 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             "model.norm: layer or none, or another estimator",
             ("objective.estimator", "model.batch_norm", "model.norm"),
         )
+    yield from _single_unit_problems(model)
     batch_size = training.batch_size
     if model.normalization.of_batch and batch_size == 1:
         yield Inconsistency(
@@ -233,6 +235,22 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
         )
 
 
+def _single_unit_problems(model: ModelSpec) -> Iterator[Inconsistency]:
+    """Hidden layers of one unit, of which a normalization over units leaves nothing."""
+    if not model.normalization.norm.of_units:
+        return
+    for index, layer in enumerate(model.layers):
+        widths = {"mlp": layer.mlp, "mlp_down": layer.mlp_down, "mlp_top_down": layer.mlp_top_down}
+        for field, each in widths.items():
+            if each is not None and 1 in each:
+                yield Inconsistency(
+                    ("model", "layers", index, field),
+                    f"{model.normalization.norm.words.lower()} of a hidden layer of one unit, which is constant then",
+                    "widths of 2 or more, or another model.norm",
+                    ("model.layers", "model.norm"),
+                )
+
+
 def _objective_problems(
     depth: int, objective: ObjectiveSpec, epochs: int, section: Loc, which: str
 ) -> Iterator[Inconsistency]:
@@ -255,7 +273,14 @@ def _objective_problems(
     warm_up, estimator = objective.warm_up, ESTIMATORS[objective.estimator]
     ends = warm_up if isinstance(warm_up, int) else warm_up.over
     final = f"{objective.beta:g}" if isinstance(objective.beta, float) else "its final value"
-    if ends > epochs:
+    if ends > epochs and isinstance(warm_up, Cycles):
+        yield problem(
+            "warm_up",
+            f"{warm_up.cycles} cycles of warm-up over {ends} epochs are longer than {which} ({epochs} epochs)",
+            f"over: at most {epochs}, or {length} of at least {ends}",
+            length,
+        )
+    elif ends > epochs:
         yield problem(
             "warm_up",
             f"warm-up of {ends} epochs is longer than {which} ({epochs} epochs): beta would never reach {final}",
@@ -299,6 +324,15 @@ def _objective_problems(
                 f"the estimator {objective.estimator} with {samples}, for which it is biased",
                 f"iw_samples: 1, or estimator: {' or '.join(unbiased)}",
                 f"{path}.iw_samples",
+            )
+        if objective.term is not None and estimator.is_path:
+            yield problem(
+                "estimator",
+                f"the estimator {objective.estimator} with {samples} and a term of an extension: its weights are "
+                "derived for the log weights alone",
+                "estimator: reparameterized, iw_samples: 1, or term: null",
+                f"{path}.iw_samples",
+                f"{path}.term",
             )
         if objective.elbo_share and estimator.is_path:
             yield problem(

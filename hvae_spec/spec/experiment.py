@@ -418,6 +418,8 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     idle += [("objective", "elbo_share")] if objective.iw_samples == 1 else []
+    first = member.training.first_phase
+    idle += [("training", "first_phase", "elbo_share")] if first is not None and first.iw_samples == 1 else []
     _unify_layer_weights(member, content)
     idle += [] if model.normalization.hidden else [("model", "batch_norm_eps")]
     idle += [] if model.normalization.of_batch else [("evaluation", "batch_norm_statistics")]
@@ -432,6 +434,9 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     if data.is_own and data.own:
         # Where the images lie on this machine is nothing of the member.
         content["data"]["own"]["file"] = os.path.basename(data.own.file)
+        if data.validation:
+            # Once the last images validated; the training set has been another one since.
+            content["data"]["validation_is_spread"] = True
     else:
         idle.append(("data", "own"))
         # The published sizes: what is on this machine is nothing of the member either.

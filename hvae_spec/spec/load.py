@@ -322,7 +322,8 @@ def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
         def fail(message: str, expected: str, place: Place = place) -> SpecError:
             return SpecError([*problems, Problem("invalid", place, message, expected)])
 
-        if not isinstance(path, str) or not path or "" in path.split(".") or path in (*OF_THE_FILE, "profiles"):
+        words = path.split(".") if isinstance(path, str) else [""]
+        if "" in words or words[0] in (*OF_THE_FILE, "profiles"):
             raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
         _set(tree, path, value, place, fail)
     if isinstance(tree.value.get("name"), Node) and isinstance(tree.value["name"].value, str):

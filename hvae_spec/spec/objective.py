@@ -132,7 +132,7 @@ class ObjectiveSpec(SpecModel):
     `stl` (sticking the landing; Roeder et al., 2017): along the samples alone, so that it has no variance where q is
     the exact posterior; for `iw_samples: 1`. `dreg` (doubly reparameterized; Tucker et al., 2019): along the samples,
     with weights that make it unbiased for any K; with K = 1 it is `stl`. Both are unbiased without batch
-    normalization."""
+    normalization, and with a term of an extension if that is a function of the samples and not of log q itself."""
     term: Annotated[AddedTerm, Column("added_term", "added term")] = None
     """A term that is added to log w in training, by the name under which an extension registers it, or with settings,
     `{name: {...}}`. Reported bounds are without it. Null: none."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -16,7 +17,7 @@ from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel, RecordedInference
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
-from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
+from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
@@ -96,7 +97,8 @@ def _facts(description: Any) -> dict[str, Any]:
     if isinstance(description, InferenceModel):
         description = RecordedInference.of(description)
     fields = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
-    return {key: value for key, value in fields.items() if key != "default"}
+    plain = {key: value.value if isinstance(value, Enum) else value for key, value in fields.items()}
+    return {key: value for key, value in plain.items() if key != "default"}
 
 
 def _affects(settings: Any) -> dict[str, str]:
@@ -112,6 +114,8 @@ def _described(key: str, part: Part) -> Any:
     facts = dict(part.facts)
     if facts.get("counts") is not None:
         facts["counts"] = ImageCounts(*facts["counts"])
+    if description is Observation:
+        facts["x"] = X(facts["x"])
     if description is Optimizer:
         facts["default"] = OptimizerSection()
     if description is LearningRateSchedule:

@@ -203,7 +203,12 @@ def _parting(
     other_training: TrainingSpec,
     epochs: int,
 ) -> tuple[int, str] | None:
-    """The first epoch in which two schedules differ, and in which value; None if there is none."""
+    """The first epoch in which two schedules differ, and in which value; None if there is none. Of a schedule of an
+    extension whose code has not run nothing is known.
+    """
+    chosen = (one.schedule.choice for one in (training, other_training) if one.schedule is not None)
+    if any(name not in SCHEDULES for name in chosen):
+        return 1, "lr"
     for epoch in range(1, epochs + 1):
         one, two = _schedule(objective, training, epoch), _schedule(other_objective, other_training, epoch)
         if one != two:

@@ -149,8 +149,8 @@ def test_an_effect_at_one_place_is_told_once(results):
     low, high = test.confidence_interval(0.95)
     assert test.pvalue < 0.05
     assert sentences(answer)[-1] == (
-        f"The effect that is tested holds: batch normalization: off → on, {numbers.mean():+.2f} "
-        f"[{low:+.2f}, {high:+.2f}] nats (p = {test.pvalue:.3f})."
+        f"The effect that is tested holds: batch normalization: off → on, {numbers.mean():+.1f} "
+        f"[{low:+.1f}, {high:+.1f}] nats (p = {test.pvalue:.3f})."
     )
     # One table for each quantity: what is at one place is not averaged.
     assert len(tables.paired_effects(analysis.load(results.root)).tables) == 2
@@ -185,7 +185,7 @@ def test_the_tables_answer_the_question(question):
     label = "batch normalization (off → on) × learning rate (1e-3 → 3e-4)"
     texts = {column: pooled.cells[label, column].text() for column in pooled.columns}
     assert texts == {
-        "effect": f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
+        "effect": f"{row['mean']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]",
         "p": f"p = {row['p_holm']:.3f} (of 3)",
         **{"seeds": "3", "places": "2", "diverged": "0"},
     }
@@ -200,6 +200,7 @@ def test_the_tables_answer_the_question(question):
 
 def test_where_no_axis_names_a_place_that_is_the_other_way_round_its_variants_do():
     main = {"kind": "main", "effect": "EMA", "reference": "none", "level": "0.99", "mean": 0.4}
+    main |= {"low": -0.1, "high": 0.3}
     simple = main | {"kind": "simple", "without": "cosine", "with": "both"}
     nameless, named = simple | {"place": "", "mean": -0.11}, simple | {"place": "lr 1e-3", "mean": -0.2}
     assert _against(main, [main, nameless, simple | {"place": "", "mean": 0.9}]) == ", but -0.11 from cosine to both"

@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "analysis"
 ORDER = (
-    ("reader", "folders", "columns", "frames", "layout", "caveats"),
+    ("reader", "folders", "columns", "bits", "frames", "caveats"),
     ("statistics",),
+    ("layout",),
     ("comparison",),
     ("tables",),
     ("paper",),

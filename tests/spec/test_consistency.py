@@ -31,9 +31,15 @@ def stopping(validation: int = 100, every: str = "5", warm_up: int = 0, training
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
     (
+        edited(("[16, 16]", "[16, 1]"), ("model:", "model:\n  norm: layer")),
+        "[16, 1]",
+        "layer normalization of a hidden layer of one unit",
+        edited(("[16, 16]", "[16, 1]"), ("model:", "model:\n  norm: batch")),
+    ),
+    (
         edited(more="objective: {warm_up: {cycles: 2, over: 22}}\n"),
         "{cycles",
-        "warm-up of 22 epochs is longer than training (20 epochs)",
+        "2 cycles of warm-up over 22 epochs are longer than training (20 epochs)",
         edited(more="objective: {warm_up: {cycles: 2, over: 20}}\n"),
     ),
     (

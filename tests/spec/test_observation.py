@@ -38,7 +38,8 @@ def message(observation, *edits):
         (
             "discretised_logistic",
             (
-                "expected one of bernoulli, gaussian, continuous_bernoulli, discretized_logistic, {gaussian: {...}}",
+                "expected one of bernoulli, gaussian, continuous_bernoulli, discretized_logistic, "
+                "{gaussian: {variance: predicted}}",
                 "did you mean discretized_logistic?",
             ),
         ),

@@ -42,6 +42,8 @@ class Norm:
     """Whether its statistics are over the images of a batch. It then needs two of them at least, and for evaluation
     statistics that are recorded over the training set.
     """
+    of_units: bool = False
+    """Whether its statistics are over the units of a layer, of which there must be two at least."""
     numbers_per_unit: int = 2
     """Trained numbers per unit: its scale and its shift, which takes the place of the bias before it."""
     default: ChoiceSection | None = None
@@ -67,6 +69,7 @@ NORMS.add(
         "Layer normalization",
         "+LN",
         "N(a_j) = γ_j (a_j − mean(a)) / √(var(a) + ε) + β_j, over the units of the layer",
+        of_units=True,
     ),
 )
 
