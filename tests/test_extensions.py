@@ -431,6 +431,17 @@ def test_records_are_read_without_the_code(results):
     assert extensions._RUN == {}
 
 
+def test_a_first_phase_is_known_without_the_code(tmp_path):
+    first = {"epochs": 1, "term": {"shrink": {"weight": 0.5}}, "estimator": "stl"}
+    (member,) = read(write(tmp_path, training={"epochs": 2, "batch_size": 32, "first_phase": first})).members
+    stated, digests = member.spec.stated, member.spec.first_phase.digests
+    forget()
+    again = MemberSpec.model_validate(stated)
+    assert again.digests == member.spec.digests
+    assert again.first_phase.digests == digests
+    assert again.first_phase.objective.estimator == "stl"
+
+
 def test_what_was_read_of_records_is_no_choice_in_a_spec(results, tmp_path):
     assert analysis.load(results).members["observation"].eq("laplace").any()
     (problem,) = faults(write(tmp_path, extensions=[], model={**SPEC["model"], "observation": "laplace"}))

@@ -240,7 +240,8 @@ class MemberSpec(SpecModel):
         first = self.training.first_phase
         if first is None:
             return None
-        objective = ObjectiveSpec.model_validate(first.model_dump(exclude={"epochs"}))
+        # Its values are valid already, also where the code of an extension has not run.
+        objective = ObjectiveSpec.model_construct(**{name: getattr(first, name) for name in ObjectiveSpec.model_fields})
         training = {"epochs": first.epochs, "lr_decay": None, "schedule": None, "first_phase": None}
         changes = {"objective": objective, "training": self.training.model_copy(update=training)}
         member = self.model_copy(update=changes)
