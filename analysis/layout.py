@@ -10,7 +10,7 @@ Of the factors of a data set's members, `depth`, `variant` and the axes, those t
 4. `facets`: all that are left, depth first. Every combination of their levels has a panel.
 
 The rows of the table are the levels of the facets and of x. A factor with one level is named in the title. Without an
-axis that has several levels, x is the depth and color is the variant.
+axis that has several levels, x is the depth and color is the variant, or where there is one depth, x is the variant.
 
 What has layers, epochs or numbers of samples in the rows of its tables and along the horizontal axis of its figure
 (`at_one_depth`) has x among the facets, or where no other factor is left for it, as color. Of many facets, a figure has
@@ -100,7 +100,10 @@ def layout(frames: Frames) -> Layout:
     axes = [factor for factor in frames.factors if len(levels(members, factor)) > 1]
     named = {place: factor for place, factor in _named(frames).items() if factor in (DEPTH, VARIANT, *axes)}
     if not axes and not named:
-        return Layout(VARIANT, (), frames.axes, DEPTH)
+        # A depth that does not vary is no horizontal axis, where variants can be one.
+        is_one_depth = len(levels(members, DEPTH)) == 1 < len(levels(members, VARIANT))
+        color, x = (DEPTH, VARIANT) if is_one_depth else (VARIANT, DEPTH)
+        return Layout(color, (), frames.axes, x)
     if not axes:
         named.pop("facet", None)  # two factors are x and color
     free = [factor for factor in (*axes, DEPTH, VARIANT) if factor not in named.values()]

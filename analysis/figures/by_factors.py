@@ -71,25 +71,29 @@ def _draw(
     """One panel. Returns the published values in it."""
     finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
     means = cells(members, [X, places.color])
-    paper = _published(members) if (places.x, places.color) == (DEPTH, VARIANT) else pd.DataFrame()
+    paper = _published(members) if {places.x, places.color} == {DEPTH, VARIANT} else pd.DataFrame()
     for place, (level, (_, style)) in enumerate(looks.items()):
         shift = offset(place, len(looks))
         seeds = finished[finished[places.color] == level]
         y = seeds["test_log_likelihood"]
         axes.plot(seeds[X] + shift, y, ".", color=style.color, alpha=0.4, ms=5, mew=0, zorder=1)
         own = means[means[places.color] == level].sort_values(X)
-        _draw_means(axes, own, style, shift)
+        _draw_means(axes, own, style, shift, joined=places.x != VARIANT)
         if len(paper):
-            theirs = paper[paper["variant"] == level].sort_values("depth")
+            theirs = paper[paper[places.color] == level]
+            theirs = theirs.assign(**{X: theirs[places.x].map(positions(members, places.x)).astype(float)}).sort_values(
+                X
+            )
             hollow: dict[str, Any] = {"mfc": "none", "color": style.color, "ms": 6.5, "mew": 1.2}
-            axes.plot(theirs["depth"] + shift, theirs["value"], style.marker, **hollow)
+            axes.plot(theirs[X] + shift, theirs["value"], style.marker, **hollow)
         mark_diverged(axes, own[own["diverged"] > 0][X] + shift, style)
     return paper
 
 
-def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float) -> None:
+def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float, *, joined: bool) -> None:
     x = means[X] + shift
-    axes.errorbar(x, means["mean"], means["se"], color=style.color, capsize=2.5, lw=1.4, elinewidth=1.1, fmt="-")
+    line: dict[str, Any] = {"color": style.color, "capsize": 2.5, "lw": 1.4, "elinewidth": 1.1}
+    axes.errorbar(x, means["mean"], means["se"], fmt="-" if joined else "none", **{**line, "ecolor": style.color})
     axes.plot(x, means["mean"], style.marker, color=style.color, ms=4.5)
 
 
@@ -98,8 +102,9 @@ def _label(every: list[Axes], columns: int, members: pd.DataFrame, places: Layou
     xlabel = "number of stochastic layers L" if places.x == DEPTH else places.heading(places.x)
     found = positions(members, places.x)
     texts = [escape_mathtext(level_text(level)) for level in found]
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if places.x == VARIANT else {}
     for axes, is_lowest, is_first in outer(every, columns):
-        axes.set_xticks(list(found.values()), texts)
+        axes.set_xticks(list(found.values()), texts, **slanted)
         if is_lowest:
             axes.set_xlabel(escape_mathtext(xlabel))
         if is_first:

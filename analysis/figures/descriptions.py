@@ -18,7 +18,7 @@ from analysis.figures.galleries import of_best_pictured
 from analysis.figures.layers import of_best_watched
 from analysis.figures.panels import MOST
 from analysis.frames import Frames
-from analysis.layout import Panels, at_one_depth, known, layout, split, varied
+from analysis.layout import DEPTH, Panels, at_one_depth, known, layout, split, varied
 from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics.over_seeds import what_errors_rest_on
 
@@ -90,7 +90,7 @@ def _has_axes(frames: Frames) -> bool:
 
 _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     "log_likelihood": {
-        "Test log-likelihood by depth": lambda frames: not layout(frames).axes,
+        "Test log-likelihood by depth": lambda frames: not layout(frames).axes and layout(frames).x == DEPTH,
         "With further axes": lambda frames: False,
         "Hollow markers": lambda frames: has_published(frames.members),
         "A cross": _diverged,

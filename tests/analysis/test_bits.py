@@ -82,7 +82,7 @@ def test_the_column_and_the_table_of_a_grid(results, spec):
         assert found[variant, 1] == pytest.approx(math.log2(17) + 101 / 64 / math.log(2))
     assert found["V2", 0] == pytest.approx(100 / 64 / math.log(2))
     (table,) = tables.bits_per_dim(frames).tables
-    assert [table.cells["2", f"V{place}"].text() for place in range(4)] == [
+    assert [table.cells[f"V{place}", "L = 2"].text() for place in range(4)] == [
         *("0/2", "6.353 ± 0.011 (2)", "2.265 ± 0.011 (2)", "6.353 ± 0.011 (2)")
     ]
 

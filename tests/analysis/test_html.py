@@ -87,10 +87,10 @@ def test_the_page_holds_every_table_figure_and_section(results, small_spec):
         else:
             assert len(base64.b64decode(content)) <= len(file)
     assert {"png", "svg"} == set(kinds)
-    assert "2 -80.00 ± 0.00 (3) -80.00 ± 0.00 (3)" in " ".join(found.texts)
+    assert "VAE+BN+WU -80.00 ± 0.00 (3) Prob. ladder+BN+WU -80.00 ± 0.00 (3)" in " ".join(" ".join(found.texts).split())
     assert "Importance-weighted bound with K = 500 samples on 360 test images." in found.text
     shown = "Mean test log-likelihood at L = 2: VAE+BN+WU -80.00, Prob. ladder+BN+WU -80.00 nats."
-    assert f"Figure 1. digits. {shown} Test log-likelihood by depth" in found.text
+    assert f"Figure 1. digits. {shown} Bars are the standard error" in found.text
     assert found.all("img")[0]["alt"] == f"test log-likelihood, digits. {shown}"
     # Nothing is said of what this figure does not show.
     assert "Hollow markers" not in found.text
@@ -318,7 +318,7 @@ def test_a_record_without_particulars_has_a_page(results, small_spec):
         bare = EvaluationResult(status="finished", test_log_likelihood=-80.0, **names)
         results.evaluation_of(member).finish(bare)
     found = page(results)
-    assert "2 -80.00 ± 0.00 (3) -80.00 ± 0.00 (3)" in " ".join(found.texts)
+    assert "VAE+BN+WU -80.00 ± 0.00 (3) Prob. ladder+BN+WU -80.00 ± 0.00 (3)" in " ".join(" ".join(found.texts).split())
     assert run_info.machines(analysis.load(results.root))[1:] == []
 
 

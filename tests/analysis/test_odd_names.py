@@ -27,7 +27,7 @@ def frames(results, small_spec):
     """A grid of finished members of odd names; the n-th has a likelihood of -80 - n, on average over seeds."""
     head = small_spec[: small_spec.index("  variants:")]
     variants = ", ".join(f"{inline(one)}: {{training.batch_size: {32 + place}}}" for place, one in enumerate(ODD))
-    spec = f"{head}  variants: {{{variants}}}\n  seeds: [0, 1]\n"
+    spec = f"{head}  variants: {{{variants}}}\n  seeds: [0, 1]\nreport: {{layout: {{x: depth, color: variant}}}}\n"
     likelihood = {one: -80.0 - place for place, one in enumerate(ODD)}
     results.grid(lambda m: results.result(m, likelihood[m.labels["variant"]] + m.seed - 0.5), spec=spec)
     return analysis.load(results.root)

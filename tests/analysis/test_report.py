@@ -160,7 +160,7 @@ def test_a_report_prints_its_table_notes_and_state(results, small_spec):
     console = Console(width=100, file=io.StringIO())
     console.print(report.write(results.root))
     text = console.file.getvalue()
-    assert re.search(r"2 +-80\.00 \(1/3\) +-80\.00 \(1/3\)", text)
+    assert re.search(r"VAE\+BN\+WU +-80\.00 \(1/3\)\s+Prob\. ladder\+BN\+WU +-80\.00 \(1/3\)", text)
     assert "K = 500 samples on 360 test images" in text
     assert "6 members: 2 finished, 4 pending" in text
 
