@@ -95,7 +95,7 @@ class TrainingSpec(SpecInForms):
     `{linear: {over: 400, to: 0.1}}`, `{step: {factor: 0.75, every: 200}}`. Stages take its place, and only a
     `first_phase` reads it beside them: `{stages: [{epochs: 1, lr: 1e-3}, {epochs: 3, lr: 5e-4}]}`; the last stage goes
     on to the end of training, and one that would begin later is refused. Null: the optimizer's `lr`, annealed by
-    `lr_decay`, which cannot stand beside a schedule."""
+    `lr_decay`, which is short for `step` and another form of this field: the later of the two counts."""
     ema: Annotated[Fraction | None, PerMember(null_apart=True), Column("ema", "EMA of the weights")] = None
     """Exponential moving average of the weights (Polyak & Juditsky, 1992; Kingma & Ba, 2014, Sec. 7.2; as in Child,
     2021): average = ema average + (1 - ema) w after every step, from the weights that training starts with, of
