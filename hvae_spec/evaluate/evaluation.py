@@ -16,9 +16,11 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.evaluate.log_weights import Weigh, compiled_weigh, weigh
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance, nested_bounds
+from hvae_spec.nn.distribution import log_density_ratio
 from hvae_spec.nn.folding import fuse_batch_norm
-from hvae_spec.nn.gaussian import STANDARD_NORMAL
+from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
+from hvae_spec.nn.inference import Draw
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.layout import ACTIVE
 
@@ -152,7 +154,7 @@ def evaluate(
     blocks = []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)
-        tally = _Tally(len(block), model.units, iw_samples, model.device)
+        tally = _Tally(len(block), model.ratio_widths, iw_samples, model.device)
         is_usual = len(block) == min(IMAGES, len(x))
         tally.add_samples(model, block, iw_samples, room, streams, fast=fast if is_usual else weigh)
         blocks.append(tally)
@@ -168,8 +170,8 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
     (Fig. 6a).
 
     The closed form of every conditional q(z_i|.), summed over units, averaged over the first `NORMALITY_IMAGES` images
-    of x [N, D] and over `NORMALITY_SAMPLES` samples per image of the latents that it depends on. Other arguments as in
-    `evaluate`.
+    of x [N, D] and over `NORMALITY_SAMPLES` samples per image of the latents that it depends on; where q(z_i|.) is no
+    Gaussian, log q(z_i|.) - log N(z_i; 0, I) of the samples. Other arguments as in `evaluate`.
     """
     model, x = fuse_batch_norm(model), x[:NORMALITY_IMAGES]
     streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
@@ -179,9 +181,16 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
         draws = model.inference.sample(encoding, streams.noise(NORMALITY_SAMPLES, len(block), model.units))
         for layer, draw in enumerate(draws):
             # [1, S, B], or [1, 1, B] where q depends on no sample.
-            kl = draw.posterior.kl(STANDARD_NORMAL).double().sum(1)
-            sums[layer] += kl.mean(1).sum()
+            sums[layer] += _from_standard_normal(draw).double().sum(1).mean(1).sum()
     return (sums / len(x)).tolist()
+
+
+def _from_standard_normal(draw: Draw) -> Tensor:
+    """KL(q || N(0, I)) of a layer, or log q(z) - log N(z; 0, I) where q is no Gaussian, as wide as a log ratio is."""
+    if isinstance(draw.posterior, DiagonalGaussian):
+        return draw.posterior.kl(STANDARD_NORMAL)
+    log_q = draw.posterior.log_prob(draw.z) if draw.log_prob is None else draw.log_prob
+    return -log_density_ratio(STANDARD_NORMAL.log_prob(draw.z), log_q)
 
 
 def _rows_in_memory(model: Hierarchy, memory_gib: float | None) -> int:
@@ -215,13 +224,13 @@ def bytes_per_row(model: Hierarchy) -> int:
 class _Tally:
     """Running sums over samples for a block of images."""
 
-    def __init__(self, images: int, units: Sequence[int], iw_samples: int, device: torch.device) -> None:
+    def __init__(self, images: int, widths: Sequence[int], iw_samples: int, device: torch.device) -> None:
         self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
         self.log_sum_squares = self.log_sum.clone()
         self.mc_variance = torch.full_like(self.log_sum, math.nan)
         self.total = torch.zeros(images, dtype=torch.float64, device=device)
-        # Sum and sum of squares over samples of log q - log p, per image and unit.
-        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in units]
+        # Sum and sum of squares over samples of log q - log p, per image and unit, or layer (`Hierarchy.ratio_widths`).
+        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in widths]
         self.kl_squares = [torch.zeros_like(kl) for kl in self.kl]
         # Bounds with fewer samples, and the variance of each: [points, images].
         points = sum(samples < iw_samples for samples in FEWER_SAMPLES)

@@ -24,6 +24,10 @@ class DiagonalGaussian:
         """mean + sqrt(variance) * noise, the reparametrized sample."""
         return self.mean + self.variance.sqrt() * noise
 
+    def sample_and_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """`sample`, and log N of it per unit, for which the noise is enough."""
+        return self.sample(noise), -0.5 * (LOG_2PI + self.variance.log() + noise.square())
+
     def log_prob(self, z: Tensor) -> Tensor:
         """log N(z; mean, variance) per unit."""
         return -0.5 * (LOG_2PI + self.variance.log() + (z - self.mean).square() / self.variance)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from hvae_spec.nn.distribution import Distribution, log_density_ratio
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
@@ -22,10 +23,18 @@ class Trace:
     log_likelihood: Tensor
     """log p(x|z_1), [M, S, B]."""
     log_ratios: list[Tensor]
-    """log p(z_i|z_{i+1}) - log q(z_i|...) per unit, [M, U_i, S, B] for i = 1 ... L. The negative is a one-sample
-    estimate of each unit's KL."""
+    """log p(z_i|z_{i+1}) - log q(z_i|...) per unit, [M, U_i, S, B] for i = 1 ... L, or of the layer as a whole,
+    [M, 1, S, B], where p or q does not factorize over its units. The negative is a one-sample estimate of the KL."""
     latents: list[Tensor]
     """z_1 ... z_L, each [M, U_i, S, B]."""
+
+
+def log_ratio_of(p: Distribution, draw: Draw, noise: Tensor) -> Tensor:
+    """log p(z) - log q(z) of a sample that noise [M, U, S, B] made: see `Trace.log_ratios`."""
+    if isinstance(p, DiagonalGaussian) and isinstance(draw.posterior, DiagonalGaussian):
+        return log_ratio(p, draw.posterior, draw.z, noise)
+    log_q = draw.posterior.sample_and_log_prob(noise)[1] if draw.log_prob is None else draw.log_prob
+    return log_density_ratio(p.log_prob(draw.z), log_q)
 
 
 def units_first(x: Tensor) -> Tensor:
@@ -36,7 +45,12 @@ def units_first(x: Tensor) -> Tensor:
 
 
 class Generative(nn.Module):
-    """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up."""
+    """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up.
+
+    Attributes:
+        factorizes: whether the prior of each layer is a product over its units.
+
+    """
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], observation: MakeLikelihood) -> None:
         super().__init__()
@@ -44,13 +58,17 @@ class Generative(nn.Module):
         self.conditionals = nn.ModuleList(
             GaussianMapping(style, above.units, above.down, layer.units) for layer, above in pairwise(layers)
         )
+        self.factorizes = [True for _ in layers]
 
-    def prior(self, layer: int, draws: Sequence[Draw]) -> DiagonalGaussian:
+    def prior(self, layer: int, draws: Sequence[Draw]) -> Distribution:
         """p(z|z above) for the layer at this index, given the samples above it; N(0, I) for the top."""
         if layer == len(draws) - 1:
             return STANDARD_NORMAL
         known = draws[layer].prior
-        return known if known is not None else self.conditionals[layer](draws[layer + 1].z)
+        if known is not None:
+            return known
+        conditional: Distribution = self.conditionals[layer](draws[layer + 1].z)
+        return conditional
 
 
 class Hierarchy(nn.Module):
@@ -82,6 +100,9 @@ class Hierarchy(nn.Module):
         self.generative = Generative(style, pixels, layers, observation)
         shared = self.generative.conditionals if share_top_down else None
         self.inference: InferenceNetwork = INFERENCES[inference](style, pixels, layers, shared)
+        both = zip(self.generative.factorizes, self.inference.factorizes, strict=True)
+        self.ratio_widths = [units if all(pair) else 1 for units, pair in zip(self.units, both, strict=True)]
+        """Entries of each of a trace's log ratios: the layer's units, or 1 where p or q does not factorize."""
 
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
         """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples per image."""
@@ -92,7 +113,7 @@ class Hierarchy(nn.Module):
         """The trace of new samples for images [M, D, 1, B] that are encoded already."""
         draws = self.inference.sample(encoding, noise)
         ratios = [
-            log_ratio(self.generative.prior(layer, draws), draw.posterior, draw.z, eps)
+            log_ratio_of(self.generative.prior(layer, draws), draw, eps)
             for layer, (draw, eps) in enumerate(zip(draws, noise, strict=True))
         ]
         log_likelihood = self.generative.likelihood(draws[0].z, x)

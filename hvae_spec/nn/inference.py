@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianMapping, Style, precision_weighted_merge
 from hvae_spec.registry import Registry
 
@@ -34,10 +35,20 @@ class Draw:
 
     z: Tensor
     """[M, U, S, B]."""
-    posterior: DiagonalGaussian
+    posterior: Distribution
     """q(z_i | ...)."""
-    prior: DiagonalGaussian | None = None
+    prior: Distribution | None = None
     """p(z_i | z_{i+1}), where inference has computed it already (shared top-down mappings)."""
+    log_prob: Tensor | None = None
+    """log q(z_i | ...), where sampling gives it; None for a Gaussian, of which the noise says as much (`log_ratio`)."""
+
+    @classmethod
+    def of(cls, q: Distribution, noise: Tensor, prior: Distribution | None = None) -> "Draw":
+        """The sample of q(z_i | ...) that noise [M, U, S, B] makes."""
+        if isinstance(q, DiagonalGaussian):
+            return cls(q.sample(noise), q, prior)
+        z, log_prob = q.sample_and_log_prob(noise)
+        return cls(z, q, prior, log_prob)
 
 
 class InferenceNetwork(nn.Module, ABC):
@@ -49,6 +60,9 @@ class InferenceNetwork(nn.Module, ABC):
         layers: stochastic layers, z_1 first.
         shared: the generative mappings p(z_i|z_{i+1}), where they are to be its top-down ones too (Sec. 4).
 
+    Attributes:
+        factorizes: whether q of each layer is a product over its units, given what it depends on.
+
     """
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
@@ -57,6 +71,7 @@ class InferenceNetwork(nn.Module, ABC):
         self.up = nn.ModuleList(
             GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=False)
         )
+        self.factorizes = [True for _ in layers]
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
@@ -85,10 +100,10 @@ class BottomUp(InferenceNetwork):
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
         """Draw z_1, ..., z_L from noise of shapes [M, U_i, S, B]."""
         q = encoding[0]
-        draws = [Draw(q.sample(noise[0]), q)]
+        draws = [Draw.of(q, noise[0])]
         for mapping, eps in zip(self.up[1:], noise[1:], strict=True):
             q = mapping(draws[-1].z)
-            draws.append(Draw(q.sample(eps), q))
+            draws.append(Draw.of(q, eps))
         return draws
 
     def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
@@ -121,11 +136,11 @@ class Ladder(InferenceNetwork):
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
         """Draw z_L, ..., z_1 from noise of shapes [M, U_i, S, B]."""
         q = encoding[-1]
-        draws = [Draw(q.sample(noise[-1]), q)]
+        draws = [Draw.of(q, noise[-1])]
         for layer in reversed(range(len(encoding) - 1)):
             t = self.down[layer](draws[0].z)
             q = precision_weighted_merge(t, encoding[layer])
-            draws.insert(0, Draw(q.sample(noise[layer]), q, t if self.is_shared else None))
+            draws.insert(0, Draw.of(q, noise[layer], t if self.is_shared else None))
         return draws
 
     def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:

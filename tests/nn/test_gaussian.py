@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from hvae_spec.nn.distribution import log_density_ratio
 from hvae_spec.nn.gaussian import DiagonalGaussian, log_ratio, precision_weighted_merge
 
 finite = st.floats(-5, 5)
@@ -46,6 +47,16 @@ def test_log_ratio_is_the_difference_of_densities(mean_p, variance_p, mean_q, va
     z = q.sample(noise)
     expected = (p.log_prob(z) - q.log_prob(z)).item()
     assert log_ratio(p, q, z, noise).item() == pytest.approx(expected, rel=1e-7, abs=1e-7)
+    sample, log_prob = q.sample_and_log_prob(noise)
+    assert sample.item() == z.item()
+    assert log_prob.item() == pytest.approx(q.log_prob(z).item(), rel=1e-7, abs=1e-7)
+
+
+def test_a_log_ratio_is_of_the_layer_where_a_density_is():
+    per_unit, of_the_layer = torch.randn(2, 3, 4, 5), torch.randn(2, 1, 4, 5)
+    assert torch.equal(log_density_ratio(per_unit, 2 * per_unit), -per_unit)
+    torch.testing.assert_close(log_density_ratio(per_unit, of_the_layer), per_unit.sum(1, True) - of_the_layer)
+    torch.testing.assert_close(log_density_ratio(of_the_layer, per_unit), of_the_layer - per_unit.sum(1, True))
 
 
 def test_monte_carlo_kl_agrees_with_the_closed_form():
