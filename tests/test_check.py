@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 HEAD = """\
 import torch
 from hvae_spec import extend
+from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import GaussianLikelihood
 from hvae_spec.nn.inference import BottomUp
 from hvae_spec.spec.choices.inference import INFERENCES
@@ -19,6 +20,32 @@ from hvae_spec.spec.choices.inference import INFERENCES
 
 """
 BROKEN = {
+    "counted": """\
+@extend.mapping("part", "each hidden layer is f(N(W h)) + c")
+class Part(MLP):
+    def __init__(self, style, inputs, widths):
+        super().__init__(style, inputs, widths)
+        self.c = torch.nn.Parameter(torch.zeros(style.members, 1, 1, 1))
+
+    def forward(self, y):
+        return super().forward(y) + self.c
+""",
+    "images apart": """\
+@extend.mapping("part", "each hidden layer is f(N(W h)), over its mean over the batch")
+class Part(MLP):
+    def forward(self, y):
+        y = super().forward(y)
+        return y / y.mean(3, keepdim=True)
+""",
+    "folds": """\
+@extend.mapping("part", "each hidden layer is f(N(h + W h)) where the width stays")
+class Part(MLP):
+    def forward(self, y):
+        for linear, norm in zip(self.linears, self.norms):
+            before = y + linear(y) if linear(y).shape == y.shape else linear(y)
+            y = self.nonlinearity(norm(before))
+        return y
+""",
     "integral 1": """\
 @extend.observation("part", "p", heads=2)
 class Part(GaussianLikelihood):

@@ -17,11 +17,13 @@ from rich.table import Table
 import analysis
 from analysis import report
 from analysis.html.architectures import models
+from analysis.paper.published import unlike
 from hvae_spec import compiler, extensions
 from hvae_spec.errors import RecordError, SpecError, UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import compile, load_record
 from hvae_spec.nn import nonlinearity
+from hvae_spec.nn.gaussian import MLP
 from hvae_spec.reading import load, read, reads
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.registry import Registry, remove
@@ -30,7 +32,9 @@ from hvae_spec.spec import equations
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
 from hvae_spec.spec.experiment import MemberSpec
 from tests.members import member
+from tune.bench.comparison import plain_model
 from tune.hvae import main as hvae
+from tune.plan.grouping import shape
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
@@ -40,12 +44,30 @@ PARTS = '''\
 import torch
 
 from hvae_spec import extend
+from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import BernoulliLikelihood, GaussianLikelihood
 
 
 @extend.nonlinearity("snake", "a + sin(b * a)**2 / b", parameter="b", default=1.0, values=extend.Positive)
 def snake(a, b):
     return a + torch.sin(b * a) ** 2 / b
+
+
+class Share(extend.Settings):
+    """What is left."""
+
+    share: extend.Positive = 1.0
+    """The factor."""
+
+
+@extend.mapping("damped", "each hidden layer is f(N(W h)), and the last one share times that", Share)
+class Damped(MLP):
+    def __init__(self, style, inputs, widths, share):
+        super().__init__(style, inputs, widths)
+        self.share = share
+
+    def forward(self, y):
+        return self.share * super().forward(y)
 
 
 @extend.observation("laplace", "p(x|z_1) = Laplace(μ(z_1), b(z_1))", heads=2)
@@ -111,6 +133,7 @@ SPEC = {
 }
 CHOSEN = {
     "nonlinearity snake": {"model.nonlinearity": {"snake": 2.0}},
+    "mapping damped": {"model.mapping": {"damped": {"share": 0.5}}},
     "observation laplace": {"model.observation": "laplace"},
     # What is idle of other x counts here, also where the code has not run.
     "observation coin": {
@@ -236,6 +259,17 @@ FAULTS = {
     "no Python": ("x = 1\nif x\n", 2, "SyntaxError: expected ':'"),
     "an end": ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
     "a module that is not there": ("\nimport my_helpers\n", 2, "ModuleNotFoundError: No module named 'my_helpers'"),
+    "no mapping": (
+        'from hvae_spec import extend\n\n\n@extend.mapping("mine", "")\ndef mine(y):\n    return y\n',
+        4,
+        "ValueError: mine: expected a subclass of hvae_spec.nn.gaussian.MLP",
+    ),
+    "a setting that hides an argument": (
+        "from hvae_spec import extend\n\n\nclass Mine(extend.Settings):\n    inputs: extend.Count = 2\n\n\n"
+        'extend.mapping("mine", "", Mine)\n',
+        8,
+        "ValueError: mine.inputs: a mapping is given style, inputs, widths; expected another name of a setting",
+    ),
     "no word": (
         'from hvae_spec import extend\n\nextend.observation("my beta", "", 2)\n',
         3,
@@ -333,14 +367,43 @@ def test_the_schema_for_editors_has_what_is_added(tmp_path):
     assert json_schema() == before
 
 
-def test_a_term_has_no_settings_per_member(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("    weight: extend.Positive = 0.1\n", "shrink.weight: a term has its settings once in a pack"),
+        ("    share: extend.Positive = 1.0\n", "damped.share: a mapping has its settings once in a pack"),
+    ],
+)
+def test_what_a_pack_has_once_has_no_settings_per_member(line, words, tmp_path, capsys):
     path = write(tmp_path)
-    one = "    weight: extend.Positive = 0.1\n"
-    assert PARTS.count(one) == 1
-    per_member = PARTS.replace(one, "    weight: typing.Annotated[extend.Positive, extend.PerMember()] = 0.1\n")
-    (tmp_path / "my_parts.py").write_text(per_member.replace("import torch\n", "import typing\n\nimport torch\n", 1))
+    assert PARTS.count(line) == 1
+    per_member = PARTS.replace(line, line.replace("extend.Positive", "Annotated[extend.Positive, extend.PerMember()]"))
+    imported = "from typing import Annotated\n\nimport torch\n"
+    (tmp_path / "my_parts.py").write_text(per_member.replace("import torch\n", imported, 1))
     assert main([str(path), "--plan"]) == 2
-    assert "shrink.weight: a term has its settings once in a pack" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
+
+
+def test_members_of_a_pack_share_a_mapping_and_its_settings(tmp_path):
+    axes = {"model.mapping": ["mlp", "damped", {"damped": {"share": 0.5}}]}
+    plain, default, half = (one.spec for one in read(write(tmp_path, grid={"axes": axes})).members)
+    assert default.model.mapping.settings.share == 1
+    assert len({shape(plain), shape(default), shape(half)}) == 3
+    assert shape(half) == shape(half.model_copy(update={"seed": 1}))
+
+
+def test_a_mapping_that_is_none_of_the_papers_is_marked_beside_published_numbers(results):
+    members = analysis.load(results).members
+    chosen = members[members["variant"] == "mapping damped"]
+    marks = [text for text in unlike(chosen, "VAE") if text.startswith("mapping ")]
+    assert marks == ["mapping damped share 0.5 (mlp)"]
+    assert not [text for text in unlike(members[members["variant"] == "plain"], "VAE") if text.startswith("mapping ")]
+
+
+def test_the_plain_program_of_the_benchmark_has_no_other_mapping(tmp_path):
+    (one,) = read(write(tmp_path, model={**SPEC["model"], "mapping": "damped"})).members
+    with pytest.raises(UserError, match=r"the plain program has no mapping damped: add it to tune/bench/baseline"):
+        plain_model(one.spec)
 
 
 def test_a_term_is_refused_beside_weights_that_are_derived_without_it(tmp_path):
@@ -382,6 +445,14 @@ def test_parts_compute_what_they_say(tmp_path):
     f = compiler.nonlinearity(cells["nonlinearity snake"].model)
     assert torch.equal(f(a), a + torch.sin(2 * a) ** 2 / 2)
     model = compile(cells["added term shrink"])
+    for name, words in (("mapping damped", ["MLP (damped, share 0.5): each"]), ("plain", [])):
+        said = [line.strip() for line in compile(cells[name]).summary().splitlines() if "MLP" in line]
+        assert [line[: len(text)] for line, text in zip(said, words, strict=True)] == words
+    mapped, unmapped = (compile(cells[name]).module for name in ("mapping damped", "plain"))
+    for one, other in zip(mapped.modules(), unmapped.modules(), strict=True):
+        if isinstance(other, MLP):
+            y = torch.randn(1, other.linears[0].weight.shape[2], 2, 3)
+            assert torch.equal(one(y), 0.5 * other(y))
     x = torch.rand(4, 64, generator=torch.Generator().manual_seed(0)).round()
     noise = [torch.zeros(1, units, 1, 4) for units in (3, 2)]
     trace = model.module(x[None], noise)
@@ -419,6 +490,8 @@ def test_records_are_read_without_the_code(results):
     assert set(members["status"]) == {"finished"}
     assert members.loc["observation laplace", "observation"] == "laplace"
     assert members.loc["nonlinearity snake", "nonlinearity"] == '{"snake": 2.0}'
+    assert members.loc["mapping damped", "mapping"] == '{"damped": {"share": 0.5}}'
+    assert members.loc["plain", "mapping"] == "mlp"
     assert members.loc["optimizer adamax", ["learning_rate", "optimizer_adamax_eps"]].tolist() == [0.002, 1e-8]
     assert members.loc["plain", "learning_rate"] == 0.001
     assert members.loc["added term shrink", "added_term"] == '{"shrink": {"weight": 0.5}}'
@@ -452,6 +525,9 @@ def test_models_and_objectives_are_described_without_the_code(results):
     found = models(analysis.load(results))
     lines = [line for one in found.architectures for line in equations.equations(one.member.model)]
     assert "p(x|z_1) = Laplace(μ(z_1), b(z_1))" in lines
+    mapped = "each hidden layer is f(N(W h)), and the last one share times that"
+    said = [line for line in lines if "N(W h)" in line]
+    assert said == [f"MLP (damped, share 0.5): {mapped};  N(a_j) = a_j + b_j"]
     assert any("λ |z_1|²" in line for lines, _ in found.objectives for line in lines)
     assert extensions._RUN == {}
 

@@ -26,6 +26,19 @@ class ChoiceSection(SpecModel):
         return getattr(self, self.choice)
 
 
+def name_and_settings(chosen: str | ChoiceSection) -> tuple[str, dict[str, Any]]:
+    """A choice's name and its settings by name: `("gaussian", {"variance": 0.1})`, `("bernoulli", {})`."""
+    if isinstance(chosen, str):
+        return chosen, {}
+    return chosen.choice, chosen.settings.model_dump()
+
+
+def words(chosen: str | ChoiceSection) -> str:
+    """A choice with its settings in a text: `bernoulli`, `gaussian, variance 0.1`."""
+    name, settings = name_and_settings(chosen)
+    return ", ".join([name, *(f"{key} {value}" for key, value in settings.items())])
+
+
 class PlainSettings(BaseModel):
     """The settings of a part of an extension that is read without its code: plain values."""
 

@@ -16,6 +16,7 @@ from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel, RecordedInference
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
+from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection
@@ -28,6 +29,7 @@ DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
     registry.kind: (registry, description)
     for registry, description in (
         (NONLINEARITIES, Nonlinearity),
+        (MAPPINGS, DeterministicMapping),
         (OBSERVATIONS, Observation),
         (INFERENCES, RecordedInference),
         (INITIALIZATIONS, Initialization),

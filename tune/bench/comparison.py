@@ -12,6 +12,7 @@ from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choice import name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.optimizer import OptimizerSettings
 from hvae_spec.spec.experiment import MemberSpec
@@ -30,6 +31,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     observation, settings = compiler.observation(member)
     _check(baseline.DECODERS, observation, "observation model")
+    _check(baseline.MAPPINGS, name_and_settings(model.mapping)[0], "mapping")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
     return kind(
