@@ -38,7 +38,7 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
     spec = member.model
     chosen = spec.normalization
     make = NORMS[chosen.name]
-    norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps)
+    norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps, **chosen.settings)
     name, settings = name_and_settings(spec.mapping)
     mapping = partial(MAPPINGS[name], **settings)
     style = Style(members, nonlinearity(spec), norm, spec.variance_floor, spec.mean_clip, chosen.heads, mapping)

@@ -30,6 +30,7 @@ from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
+from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
@@ -56,6 +57,7 @@ __all__ = [
     "initialization",
     "mapping",
     "nonlinearity",
+    "norm",
     "objective_term",
     "observation",
     "optimizer",
@@ -108,6 +110,47 @@ def mapping(name: str, equation: str, settings: type[Settings] | None = None) ->
         raise ValueError(f"{name}: expected a subclass of hvae_spec.nn.gaussian.MLP")
 
     return _both(MAPPINGS, "nn.gaussian:MAPPINGS", name, DeterministicMapping(equation, default), checked)
+
+
+def norm(
+    name: str,
+    words: str,
+    equation: str,
+    *,
+    heads: bool = False,
+    of_units: bool = False,
+    numbers_per_unit: int = 2,
+    settings: type[Settings] | None = None,
+) -> Callable[[type[Any]], type[Any]]:
+    """Register a class of modules [M, U, S, B] -> [M, U, S, B], made from M, U and `eps` (the `model.batch_norm_eps` of
+    a spec), for `model.norm`. Its statistics are not over a batch: what it gives for an image depends on no other one,
+    in training as in evaluation.
+
+    Args:
+        name: in a spec, `model.norm: rms`, or with settings `{rms: {...}}`. Names of variants end in `+rms`.
+        words: what it is called at the start of a sentence, `Root mean square normalization`.
+        equation: N(a_j) as text, where ε is `eps`.
+        heads: whether it normalizes the heads of the latents too.
+        of_units: whether its statistics are over the units of a layer, so that there must be two at least.
+        numbers_per_unit: trained numbers per unit of its parameters [M, U, 1]. Maps before it have no bias.
+        settings: its settings, which the class takes as further arguments by their names; all have defaults. None: it
+            takes none. A pack has them once, so that none can be `PerMember`.
+
+    """
+    default = _of_a_pack(name, settings, "a normalization", ("members", "units", "eps", "heads"))
+    if not equation:
+        raise ValueError(f"{name}: without an equation nothing would be normalized; expected N(a_j) as text")
+    base = import_module("hvae_spec.nn.batch_norm").BatchNorm
+
+    def checked(item: type[Any]) -> type[Any]:
+        if isinstance(item, type) and not issubclass(item, base):
+            return item
+        raise ValueError(f"{name}: expected a class whose statistics are not over a batch; only `batch` has those")
+
+    described = Norm(
+        words, f"+{name}", equation, heads, of_units=of_units, numbers_per_unit=numbers_per_unit, default=default
+    )
+    return _both(NORMS, "nn.norm:NORMS", name, described, checked)
 
 
 def observation(name: str, equation: str, heads: int, *, x: X = X.REAL) -> Callable[[Computed], Computed]:
@@ -250,7 +293,7 @@ def _of_a_pack(
         if fact(info, PerMember) is not None:
             raise ValueError(f"{name}.{key}: {whose} has its settings once in a pack, so that none can be PerMember")
         if key in taken:
-            raise ValueError(f"{name}.{key}: {whose} is given {', '.join(taken)}; expected another name of a setting")
+            raise ValueError(f"{name}.{key}: of {whose}, {', '.join(taken)} mean something else; expected another name")
     return _section(ChoiceSection, name, settings)(**{name: settings()})
 
 

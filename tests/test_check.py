@@ -109,6 +109,32 @@ def test_a_broken_promise_is_found(promise, tmp_path, capsys):
     assert f"part, {promise}: " in capsys.readouterr().out
 
 
+NORM = """\
+@extend.norm("part", "Part", "N(a_j) = γ_j a_j / c", numbers_per_unit=1)
+class Part(torch.nn.Module):
+    def __init__(self, members, units, eps):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(members, units, {parameters}))
+        self.eps = eps
+
+    def forward(self, x):
+        return self.weight.mean(2, keepdim=True).unsqueeze(3) * x / (x.square().mean({over}, keepdim=True) + 1).sqrt()
+"""
+"""A normalization, which breaks a promise if its statistics are over the batch, or if it has more parameters."""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "over", "promise"), [(1, "1", ""), (1, "(2, 3)", "images apart"), (2, "1", "counted")]
+)
+def test_a_normalization_keeps_to_one_image_and_to_what_it_counts(parameters, over, promise, tmp_path, capsys):
+    (tmp_path / "part.py").write_text(HEAD + NORM.format(parameters=parameters, over=over))
+    assert main([str(tmp_path / "part.py")]) == int(bool(promise))
+    out = capsys.readouterr().out
+    assert [line.split(":")[0] for line in out.splitlines() if ": " in line and ", " in line] == (
+        [f"normalization part, {promise}"] if promise else []
+    )
+
+
 def test_an_exception_is_shown_with_its_line(tmp_path, capsys):
     text = HEAD + '@extend.nonlinearity("part", "a")\ndef part(a):\n    return a.no_such_thing()\n'
     (tmp_path / "part.py").write_text(text)

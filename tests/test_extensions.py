@@ -13,23 +13,27 @@ import pytest
 import torch
 import yaml
 from rich.table import Table
+from safetensors.numpy import load_file
 
 import analysis
 from analysis import report
 from analysis.html.architectures import models
-from analysis.paper.published import unlike
+from analysis.paper.published import unlike, variants
 from hvae_spec import compiler, extensions
 from hvae_spec.errors import RecordError, SpecError, UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import compile, load_record
 from hvae_spec.nn import nonlinearity
 from hvae_spec.nn.gaussian import MLP
+from hvae_spec.nn.norm import NORMS
 from hvae_spec.reading import load, read, reads
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.registry import Registry, remove
 from hvae_spec.sample import main as sample
 from hvae_spec.spec import equations
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
+from hvae_spec.spec.choices.norm import in_column
+from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.experiment import MemberSpec
 from tests.members import member
 from tune.bench.comparison import plain_model
@@ -68,6 +72,35 @@ class Damped(MLP):
 
     def forward(self, y):
         return self.share * super().forward(y)
+
+
+class Power(extend.Settings):
+    """The norm."""
+
+    power: extend.Positive = 2.0
+    """Of the absolute values."""
+
+
+@extend.norm("rms", "Root mean power", "N(a_j) = γ_j a_j / (mean |a|^power + ε)^(1 / power)", numbers_per_unit=1,
+             of_units=True, heads=True, settings=Power)
+class RootMeanPower(torch.nn.Module):
+    def __init__(self, members, units, eps, power):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(members, units, 1))
+        self.eps, self.power = eps, power
+
+    def forward(self, x):
+        mean = (x.abs() ** self.power).mean(1, keepdim=True)
+        return self.weight.unsqueeze(3) * x / (mean + self.eps) ** (1 / self.power)
+
+
+@extend.norm("halve", "Halving", "N(a_j) = a_j / 2", numbers_per_unit=0)
+class Halve(torch.nn.Module):
+    def __init__(self, members, units, eps):
+        super().__init__()
+
+    def forward(self, x):
+        return x / 2
 
 
 @extend.observation("laplace", "p(x|z_1) = Laplace(μ(z_1), b(z_1))", heads=2)
@@ -134,6 +167,8 @@ SPEC = {
 CHOSEN = {
     "nonlinearity snake": {"model.nonlinearity": {"snake": 2.0}},
     "mapping damped": {"model.mapping": {"damped": {"share": 0.5}}},
+    "normalization rms": {"model.norm": {"rms": {"power": 3.0}}},
+    "normalization halve": {"model.norm": "halve"},
     "observation laplace": {"model.observation": "laplace"},
     # What is idle of other x counts here, also where the code has not run.
     "observation coin": {
@@ -264,11 +299,22 @@ FAULTS = {
         4,
         "ValueError: mine: expected a subclass of hvae_spec.nn.gaussian.MLP",
     ),
+    "statistics over a batch": (
+        "from hvae_spec import extend\nfrom hvae_spec.nn.batch_norm import BatchNorm\n\n\n"
+        '@extend.norm("mine", "Mine", "N(a_j)")\nclass Mine(BatchNorm):\n    pass\n',
+        5,
+        "ValueError: mine: expected a class whose statistics are not over a batch; only `batch` has those",
+    ),
+    "a normalization of nothing": (
+        'from hvae_spec import extend\n\nextend.norm("mine", "Mine", "")\n',
+        3,
+        "ValueError: mine: without an equation nothing would be normalized",
+    ),
     "a setting that hides an argument": (
         "from hvae_spec import extend\n\n\nclass Mine(extend.Settings):\n    inputs: extend.Count = 2\n\n\n"
         'extend.mapping("mine", "", Mine)\n',
         8,
-        "ValueError: mine.inputs: a mapping is given style, inputs, widths; expected another name of a setting",
+        "ValueError: mine.inputs: of a mapping, style, inputs, widths mean something else; expected another name",
     ),
     "no word": (
         'from hvae_spec import extend\n\nextend.observation("my beta", "", 2)\n',
@@ -371,6 +417,7 @@ def test_the_schema_for_editors_has_what_is_added(tmp_path):
     ("line", "words"),
     [
         ("    weight: extend.Positive = 0.1\n", "shrink.weight: a term has its settings once in a pack"),
+        ("    power: extend.Positive = 2.0\n", "rms.power: a normalization has its settings once in a pack"),
         ("    share: extend.Positive = 1.0\n", "damped.share: a mapping has its settings once in a pack"),
     ],
 )
@@ -398,6 +445,28 @@ def test_a_mapping_that_is_none_of_the_papers_is_marked_beside_published_numbers
     marks = [text for text in unlike(chosen, "VAE") if text.startswith("mapping ")]
     assert marks == ["mapping damped share 0.5 (mlp)"]
     assert not [text for text in unlike(members[members["variant"] == "plain"], "VAE") if text.startswith("mapping ")]
+
+
+def test_a_normalization_is_none_of_the_papers(results):
+    """Without its code, of a record and of an entry of a frame alike."""
+    members = analysis.load(results).members
+    names = dict(zip(members["variant"], variants(members), strict=True))
+    assert (names["plain"], names["normalization rms"], names["normalization halve"]) == ("VAE", None, None)
+    (entry,) = members.loc[members["variant"] == "normalization rms", "norm"]
+    found = in_column(entry)
+    assert (found.label, found.heads, found.of_batch, found.settings) == ("+rms", True, False, {"power": 3.0})
+    spec = record_of(results, "normalization rms").spec
+    assert (spec.label, spec.model.normalization) == ("VAE+rms", found)
+    assert parameters(spec, 64) == sum(
+        value.size for value in load_file(record_of(results, "normalization rms").weights).values()
+    )
+
+
+def test_a_hidden_layer_of_one_unit_is_refused_where_a_normalization_says_so(tmp_path):
+    layers = [{"units": 3, "mlp": [1]}, {"units": 2, "mlp": [4]}]
+    (problem,) = faults(write(tmp_path, model={"layers": layers, "norm": "rms"}))
+    assert problem.message.startswith("root mean power of a hidden layer of one unit")
+    load(write(tmp_path, model={"layers": layers, "norm": "halve"}))
 
 
 def test_the_plain_program_of_the_benchmark_has_no_other_mapping(tmp_path):
@@ -448,6 +517,15 @@ def test_parts_compute_what_they_say(tmp_path):
     for name, words in (("mapping damped", ["MLP (damped, share 0.5): each"]), ("plain", [])):
         said = [line.strip() for line in compile(cells[name]).summary().splitlines() if "MLP" in line]
         assert [line[: len(text)] for line, text in zip(said, words, strict=True)] == words
+    norm = NORMS["rms"](2, 4, eps=0.5, power=3.0)
+    x = torch.randn(2, 4, 1, 3)
+    assert torch.allclose(norm(x)[1, :, 0, 2], x[1, :, 0, 2] / (x[1, :, 0, 2].abs().pow(3).mean() + 0.5).pow(1 / 3))
+    normalized = compile(cells["normalization rms"]).module
+    assert {one.power for one in normalized.modules() if isinstance(one, type(norm))} == {3.0}
+    assert sum(isinstance(one, type(norm)) for one in normalized.modules()) == 4 + 3
+    for name in ("normalization rms", "normalization halve", "mapping damped"):
+        trained = sum(value.numel() for value in compile(cells[name]).module.parameters())
+        assert parameters(cells[name], 64) == trained
     mapped, unmapped = (compile(cells[name]).module for name in ("mapping damped", "plain"))
     for one, other in zip(mapped.modules(), unmapped.modules(), strict=True):
         if isinstance(other, MLP):
@@ -492,6 +570,8 @@ def test_records_are_read_without_the_code(results):
     assert members.loc["nonlinearity snake", "nonlinearity"] == '{"snake": 2.0}'
     assert members.loc["mapping damped", "mapping"] == '{"damped": {"share": 0.5}}'
     assert members.loc["plain", "mapping"] == "mlp"
+    assert members.loc["normalization rms", "norm"] == '{"rms": {"power": 3.0}}'
+    assert members.loc["normalization halve", ["norm", "batch_norm"]].tolist() == ["halve", False]
     assert members.loc["optimizer adamax", ["learning_rate", "optimizer_adamax_eps"]].tolist() == [0.002, 1e-8]
     assert members.loc["plain", "learning_rate"] == 0.001
     assert members.loc["added term shrink", "added_term"] == '{"shrink": {"weight": 0.5}}'
@@ -527,7 +607,15 @@ def test_models_and_objectives_are_described_without_the_code(results):
     assert "p(x|z_1) = Laplace(μ(z_1), b(z_1))" in lines
     mapped = "each hidden layer is f(N(W h)), and the last one share times that"
     said = [line for line in lines if "N(W h)" in line]
-    assert said == [f"MLP (damped, share 0.5): {mapped};  N(a_j) = a_j + b_j"]
+    heads = "heads of the latents: μ = N(Linear(d)),  σ² = softplus(N(Linear(d))) + 1e-06"
+    assert sorted(said) == [
+        f"MLP (damped, share 0.5): {mapped};  N(a_j) = a_j + b_j",
+        "MLP: each hidden layer is f(N(W h))",
+        f"MLP: each hidden layer is f(N(W h));  {heads}",
+    ]
+    assert "N(a_j) = γ_j a_j / (mean |a|^power + ε)^(1 / power),  ε = 1e-05,  power = 3.0" in lines
+    (words,) = {one.normalization for one in found.architectures if "normalization rms" in one.variants}
+    assert words.startswith("Root mean power of every hidden layer and of the heads of the latents, ")
     assert any("λ |z_1|²" in line for lines, _ in found.objectives for line in lines)
     assert extensions._RUN == {}
 

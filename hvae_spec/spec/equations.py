@@ -56,7 +56,10 @@ def _mapping(model: ModelSpec) -> str:
 def _normalization(model: ModelSpec) -> tuple[str, ...]:
     """How is normalized; nothing where nothing is."""
     normalization = model.normalization
-    return (f"{normalization.norm.equation},  ε = {model.batch_norm_eps:g}",) if normalization.hidden else ()
+    if not normalization.hidden:
+        return ()
+    constants = {"ε": f"{model.batch_norm_eps:g}", **normalization.settings}
+    return (",  ".join([normalization.norm.equation, *(f"{key} = {value}" for key, value in constants.items())]),)
 
 
 def _hidden_layers(model: ModelSpec, floor: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel, Recorde
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
+from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
@@ -30,6 +31,7 @@ DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
     for registry, description in (
         (NONLINEARITIES, Nonlinearity),
         (MAPPINGS, DeterministicMapping),
+        (NORMS, Norm),
         (OBSERVATIONS, Observation),
         (INFERENCES, RecordedInference),
         (INITIALIZATIONS, Initialization),
