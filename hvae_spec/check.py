@@ -273,15 +273,18 @@ def _counted(part: Part) -> None:
 
 @torch.no_grad()
 def _apart(part: Part) -> None:
-    """What the weight of an image's sample is depends on no other image of the batch."""
-    trainer = part.trainer()
+    """The weight of an image's sample depends on no other image of the batch, and on no other sample."""
     x = _batch(part, len(SEEDS))
-    noise = [torch.randn(len(SEEDS), units, 1, x.shape[1]) for units in trainer.model.units]
+    model = part.trainer().model
+    noise = [torch.randn(len(SEEDS), units, 2, x.shape[1]) for units in model.units]
     half = x.shape[1] // 2
-    whole = log_weight(trainer.model(x, noise))[..., :half]
-    alone = log_weight(trainer.model(x[:, :half], [one[..., :half] for one in noise]))
-    if not float((whole - alone).norm()) <= ROUNDING * max(1.0, float(whole.norm())):
-        raise BrokenPromiseError("what it gives for an image depends on the other images of the batch")
+    for some in (model.train(), model.eval()):
+        whole = log_weight(some(x, noise))
+        for what, images, samples in (("images", slice(half), slice(None)), ("samples", slice(None), slice(1))):
+            ours = whole[:, samples, images]
+            alone = log_weight(some(x[:, images], [one[:, :, samples, images] for one in noise]))
+            if not float((ours - alone).norm()) <= ROUNDING * max(1.0, float(ours.norm())):
+                raise BrokenPromiseError(f"what it gives for one of the {what} depends on the other ones")
 
 
 @torch.no_grad()
@@ -386,7 +389,7 @@ CHECKS = {
     "resumes": Promise(_resumes),
     "capturable": Promise(_captured),
     "counted": Promise(_counted),
-    "images apart": Promise(_apart, ("nonlinearity", "mapping", "normalization", "observation", "inference model")),
+    "apart": Promise(_apart, ("nonlinearity", "mapping", "normalization", "observation", "inference model")),
     "folds": Promise(_folds, ("mapping",)),
     "integral 1": Promise(_integrates, ("observation",)),
     "q at given z": Promise(_same_posterior, ("inference model",)),

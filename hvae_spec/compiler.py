@@ -83,7 +83,7 @@ def observation(member: MemberSpec) -> tuple[str, dict[str, Any]]:
 
 def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
     """The terms of the log weight that is trained on."""
-    found = [partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items()]
+    found = (TERMS[name] for name in TERMS)
     return (*found, added_term(spec.term)) if spec.term is not None else tuple(found)
 
 

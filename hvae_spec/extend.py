@@ -123,8 +123,8 @@ def norm(
     settings: type[Settings] | None = None,
 ) -> Callable[[type[Any]], type[Any]]:
     """Register a class of modules [M, U, S, B] -> [M, U, S, B], made from M, U and `eps` (the `model.batch_norm_eps` of
-    a spec), for `model.norm`. Its statistics are not over a batch: what it gives for an image depends on no other one,
-    in training as in evaluation.
+    a spec), for `model.norm`. Its statistics are not over a batch: what it gives for a sample of an image depends on no
+    other one, in training as in evaluation.
 
     Args:
         name: in a spec, `model.norm: rms`, or with settings `{rms: {...}}`. Names of variants end in `+rms`.

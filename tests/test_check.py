@@ -30,7 +30,7 @@ class Part(MLP):
     def forward(self, y):
         return super().forward(y) + self.c
 """,
-    "images apart": """\
+    "apart": """\
 @extend.mapping("part", "each hidden layer is f(N(W h)), over its mean over the batch")
 class Part(MLP):
     def forward(self, y):
@@ -124,7 +124,7 @@ class Part(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "over", "promise"), [(1, "1", ""), (1, "(2, 3)", "images apart"), (2, "1", "counted")]
+    ("parameters", "over", "promise"), [(1, "1", ""), (1, "3", "apart"), (1, "2", "apart"), (2, "1", "counted")]
 )
 def test_a_normalization_keeps_to_one_image_and_to_what_it_counts(parameters, over, promise, tmp_path, capsys):
     (tmp_path / "part.py").write_text(HEAD + NORM.format(parameters=parameters, over=over))

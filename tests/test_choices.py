@@ -45,7 +45,6 @@ from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.equations import equations
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Column, PerMember, paths_stating
-from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
@@ -120,14 +119,6 @@ def test_a_nonlinearity_is_what_its_equation_says(name):
     if described.parameter is not None:
         assert described.parameter in inspect.signature(nonlinearity.NONLINEARITIES[name]).parameters
         assert equation(spec.model.nonlinearity).endswith(f", {described.parameter} = 0.7")
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_a_term_takes_the_field_that_its_description_names(name):
-    taken = set(inspect.signature(objective.TERMS[name]).parameters) - {"trace", "beta"}
-    field = TERMS[name].field
-    assert taken == ({field} if field else set())
-    assert field is None or field in ObjectiveSpec.model_fields
 
 
 @pytest.mark.parametrize("name", INFERENCES)

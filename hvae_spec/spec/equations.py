@@ -78,7 +78,7 @@ def objective(spec: ObjectiveSpec) -> tuple[str, ...]:
     """The log weight of a sample and what is maximized (Eqs. 10-12 and 22); the estimator of its gradient by q's
     parameters, where that is not the whole of it.
     """
-    terms = " + ".join(TERMS[name].equation for name in spec.terms)
+    terms = " + ".join(TERMS[name].equation for name in TERMS)
     if isinstance(spec.layer_weights, tuple):
         terms = terms.replace("β Σ_i [", "Σ_i β_i [")
     if spec.term is not None:
