@@ -1,5 +1,6 @@
 """Extensions: files of a user's own whose parts are in the language of the specs that name them, and of no others."""
 
+import copy
 import json
 import os
 import pickle
@@ -31,10 +32,13 @@ from hvae_spec.records.layout import Record, Results
 from hvae_spec.registry import Registry, remove
 from hvae_spec.sample import main as sample
 from hvae_spec.spec import equations
-from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, equation
 from hvae_spec.spec.choices.norm import in_column
+from hvae_spec.spec.choices.observation import described, is_binary
 from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.training.schedules import disagreement
 from tests.members import member
 from tune.bench.comparison import plain_model
 from tune.hvae import main as hvae
@@ -593,6 +597,81 @@ def test_a_first_phase_is_known_without_the_code(tmp_path):
     assert again.digests == member.spec.digests
     assert again.first_phase.digests == digests
     assert again.first_phase.objective.estimator == "stl"
+
+
+OTHER_VERSION = {
+    "a + sin(b * a)**2 / b": "a + b",
+    "share times that": "that times share",
+    "numbers_per_unit=1": "numbers_per_unit=3",
+    'Laplace(μ(z_1), b(z_1))", heads=2': 'L(z_1)", heads=3, x=extend.X.BINARY',
+    "- λ |z_1|²": "- λ |z_1|^2",
+    "numbers_per_parameter=2": "numbers_per_parameter=7",
+    "W ~ N(0, 1 / n_in)": "W ~ N(0, 1)",
+}
+"""What another version of the parts says in place of what they say: other facts of every description."""
+
+
+def versions(folder):
+    """Members of the same spec with two versions of a file, as records state them."""
+    named = {"mapping": "damped", "norm": "rms", "observation": "laplace", "initialization": "lecun"}
+    changes = {
+        "model": {**SPEC["model"], **named, "nonlinearity": {"snake": 2.0}},
+        "objective": {"term": "shrink"},
+        "training": {**SPEC["training"], "optimizer": {"adamax": {}}},
+    }
+    other = PARTS
+    for one, another in OTHER_VERSION.items():
+        assert other.count(one) == 1
+        other = other.replace(one, another)
+    stated = [read(write(folder, parts=parts, **changes)).members[0].spec.stated for parts in (PARTS, other)]
+    assert all(len(tree["parts"]) == len(OTHER_VERSION) for tree in stated)
+    return stated
+
+
+def facts(spec):
+    """What descriptions say of the parts of a member, on the ways on which it is asked."""
+    return {
+        "nonlinearity": equation(spec.model.nonlinearity),
+        "mapping": equations.mapping(spec.model),
+        "observation": described(spec.model.observation),
+        "initialization": INITIALIZATIONS[spec.model.initialization],
+        "term": equations.objective(spec.objective),
+        "parameters": parameters(spec, 64),
+        "numbers": spec.training.numbers_per_parameter,
+        "is binary": is_binary(spec.data.dataset, spec.model.observation_name),
+        "digests": spec.digests,
+    }
+
+
+@pytest.mark.parametrize("has_run", [False, True], ids=["neither has run", "one has run"])
+def test_two_versions_of_a_file_are_told_apart_in_one_process(has_run, tmp_path):
+    stated = versions(tmp_path)
+    alone = []
+    for tree in stated:
+        forget()
+        alone.append(facts(MemberSpec.model_validate(tree)))
+    assert not [key for key in alone[0] if alone[0][key] == alone[1][key]]
+    forget()
+    if has_run:
+        load(write(tmp_path))
+    specs = [MemberSpec.model_validate(tree) for tree in stated]
+    assert [facts(spec) for spec in specs] == alone
+    assert [facts(MemberSpec.model_validate(spec.stated)) for spec in specs] == alone
+    assert [facts(pickle.loads(pickle.dumps(spec))) for spec in specs] == alone
+    assert [facts(copy.deepcopy(spec)) for spec in specs] == alone
+    assert yaml.safe_load(yaml.safe_dump(specs[1].stated)) == specs[1].stated == stated[1]
+
+
+def test_a_schedule_of_another_version_is_another_one(tmp_path):
+    """A longer training goes on from a shorter one where their schedules agree: another version's code cannot tell."""
+    changes = {"training": {**SPEC["training"], "schedule": {"halving": {"start": 0.02}}}}
+    (first,) = read(write(tmp_path, **changes)).members
+    stated = first.spec.stated
+    (second,) = read(write(tmp_path, parts=PARTS.replace("0.5 ** (epoch", "0.25 ** (epoch"), **changes)).members
+    recorded = MemberSpec.model_validate(stated)
+    assert recorded.digests.trajectory == second.spec.digests.trajectory
+    assert disagreement(recorded, second.spec, 2) == (1, "training.schedule")
+    assert disagreement(MemberSpec.model_validate(second.spec.stated), second.spec, 2) is None
 
 
 def test_what_was_read_of_records_is_no_choice_in_a_spec(results, tmp_path):

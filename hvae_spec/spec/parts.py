@@ -1,7 +1,7 @@
 """The parts of extensions that a member uses: what its spec says of them, and how it is read without their code."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from hvae_spec.registry import Registry, has_extensions, standing_in
+from hvae_spec.registry import RecordedName, Registry, has_extensions, standing_in
 from hvae_spec.spec.base import SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
@@ -135,27 +135,16 @@ def read_without_code(stated: Any) -> Iterator[None]:
         PydanticCustomError: what it states are no parts.
 
     """
-    names = set()
+    versions = {}
     try:
         for key, part in _PARTS.validate_python(stated).items():
             kind, _, name = key.rpartition(" ")
             registry, _ = DESCRIPTIONS[kind]
             extension = registry.extension(name)
             if extension is None or extension.sha256 != part.sha256:
-                registry.stand_in(name, _described(key, part))
-                names.add((kind, name))
+                registry.stand_in(RecordedName.of(name, part.sha256), _described(key, part))
+                versions[kind, name] = part.sha256
     except (ValidationError, KeyError, TypeError) as error:
         raise PydanticCustomError("parts", "the parts of extensions that the member uses") from error
-    with standing_in(frozenset(names)):
+    with standing_in(versions):
         yield
-
-
-def stand_ins(parts: Mapping[str, Part]) -> list[Part]:
-    """Those of some parts whose files have not run."""
-    found = []
-    for key, part in parts.items():
-        kind, _, name = key.rpartition(" ")
-        extension = DESCRIPTIONS[kind][0].extension(name)
-        if extension is None or extension.sha256 != part.sha256:
-            found.append(part)
-    return found
