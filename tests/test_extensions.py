@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import pickle
 import shutil
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 
 import analysis
 from analysis import report
+from analysis.bits import bits_per_dim
 from analysis.html.architectures import models
 from analysis.paper.published import unlike, variants
 from hvae_spec import compiler, extensions
@@ -639,6 +641,7 @@ def facts(spec):
         "parameters": parameters(spec, 64),
         "numbers": spec.training.numbers_per_parameter,
         "is binary": is_binary(spec.data.dataset, spec.model.observation_name),
+        "bits": bits_per_dim(spec.model_dump(mode="json"), {"shape": [8, 8], "levels": 17}, -64 * math.log(2)),
         "digests": spec.digests,
     }
 

@@ -1,10 +1,10 @@
 """The parts of extensions that a member uses: what its spec says of them, and how it is read without their code."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -26,6 +26,7 @@ from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import Affects, fact
 
 Path = tuple[str, ...]
+Described = TypeVar("Described")
 DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
     registry.kind: (registry, description)
     for registry, description in (
@@ -94,6 +95,18 @@ def those_in_use(parts: Parts, section: BaseModel) -> Parts:
     """Those of some parts that a section chooses."""
     names = {f"{registry.kind} {name}" for _, registry, name, _ in choices(section)}
     return {key: part for key, part in parts.items() if key in names}
+
+
+def description(tree: Mapping[str, Any], registry: Registry[Described], name: str) -> Described:
+    """The description of what a member's spec chooses, as a tree: of a part of an extension, in the version of it that
+    the tree states.
+
+    Raises:
+        UserError: there is none of that name.
+
+    """
+    part = (tree.get("parts") or {}).get(f"{registry.kind} {name}")
+    return registry[name if part is None else RecordedName.of(name, part["sha256"])]
 
 
 def _facts(description: Any) -> dict[str, Any]:
