@@ -8,6 +8,7 @@ from analysis.columns import at
 from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X, name_of
 from hvae_spec.spec.data import RescaledBy, published_counts, rescaling
+from hvae_spec.spec.parts import description
 
 
 def bits_per_dim(spec: Mapping[str, Any], data: Mapping[str, Any], bound: float | None) -> float | None:
@@ -28,7 +29,7 @@ def bits_per_dim(spec: Mapping[str, Any], data: Mapping[str, Any], bound: float 
     chosen, shape, levels = at(spec, "model.observation"), data.get("shape"), _levels(spec, data)
     if bound is None or not shape or levels is None:
         return None
-    x, pixels = OBSERVATIONS[name_of(chosen or "bernoulli")].x, math.prod(shape)
+    x, pixels = description(spec, OBSERVATIONS, name_of(chosen or "bernoulli")).x, math.prod(shape)
     if x is X.BINARY:
         return None
     width = {X.GRAY: 1, X.UNIT: levels}.get(x) or _rescaling(spec, data, levels)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,11 +22,15 @@ from hvae_spec.command import path_argument, run_command
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
+from hvae_spec.nn.batch_norm import recording
+from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import units_first
+from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.output import code_of_output
 from hvae_spec.spec.choice import Named, OneOf
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
+from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Path as FieldPath
 from hvae_spec.spec.fields import fact, fields
@@ -36,7 +41,7 @@ from hvae_spec.training.trainer import Trainer, watched
 
 TINY: dict[str, Any] = {
     "data": {"dataset": "digits", "train_images": 48, "test_images": 8},
-    "model": {"layers": [{"units": 3, "mlp": [6]}, {"units": 2, "mlp": [4]}]},
+    "model": {"layers": [{"units": 3, "mlp": [6, 6]}, {"units": 2, "mlp": [4]}]},
     "training": {"epochs": 3, "batch_size": 16},
     "evaluation": {"iw_samples": 3},
 }
@@ -94,10 +99,10 @@ def _check(path: Path) -> int:
     found = [one for one in extensions.parts(extension) if one[0] in DESCRIPTIONS]
     if not found:
         raise UserError(f"{path}: registers no part; expected decorators of hvae_spec.extend")
-    table = Table(title=f"{path.name}: {len(found)} part{'s' * (len(found) > 1)}")
-    table.add_column("part")
+    table = Table(title=f"{path.name}: {len(found)} part{'s' * (len(found) > 1)}", box=box.SIMPLE_HEAVY, padding=0)
+    table.add_column("part", no_wrap=True)
     for name in CHECKS:
-        table.add_column(name, justify="center")
+        table.add_column(name, justify="center", min_width=max(map(len, name.split())))
     broken: list[str] = []
     for kind, name in found:
         broken += _add_row(table, kind, name)
@@ -258,6 +263,45 @@ def _captured(part: Part) -> None:
         raise BrokenPromiseError("the optimizer waits for the device: give it capturable=groups[0][0].is_cuda")
 
 
+def _counted(part: Part) -> None:
+    """The parameters of a model are those that a plan counts."""
+    spec, pixels = part.specs[0], part.dataset.pixels
+    ours = sum(parameter.numel() for parameter in compiler.hierarchy(spec, pixels).parameters())
+    if ours != (counted := parameters(spec, pixels)):
+        raise BrokenPromiseError(f"a model has {ours:,} parameters, and its description says {counted:,}")
+
+
+@torch.no_grad()
+def _apart(part: Part) -> None:
+    """The weight of an image's sample depends on no other image of the batch, and on no other sample."""
+    x = _batch(part, len(SEEDS))
+    model = part.trainer().model
+    noise = [torch.randn(len(SEEDS), units, 2, x.shape[1]) for units in model.units]
+    half = x.shape[1] // 2
+    for some in (model.train(), model.eval()):
+        whole = log_weight(some(x, noise))
+        for what, images, samples in (("images", slice(half), slice(None)), ("samples", slice(None), slice(1))):
+            ours = whole[:, samples, images]
+            alone = log_weight(some(x[:, images], [one[:, :, samples, images] for one in noise]))
+            if not float((ours - alone).norm()) <= ROUNDING * max(1.0, float(ours.norm())):
+                raise BrokenPromiseError(f"what it gives for one of the {what} depends on the other ones")
+
+
+@torch.no_grad()
+def _folds(part: Part) -> None:
+    """With recorded statistics, batch normalization can be folded into the linear maps before it."""
+    tree = part.specs[0].model_dump(mode="json")
+    tree["model"] |= {"norm": "batch", "batch_norm": None}
+    model = compiler.initialized([MemberSpec.model_validate(tree)], part.dataset.pixels)
+    x = _batch(part, 1)
+    noise = [torch.randn(1, units, 1, x.shape[1]) for units in model.units]
+    with recording(model):
+        model.visit_norms(x, noise)
+    ours, theirs = (log_weight(one(x, noise)) for one in (model.eval(), fuse_batch_norm(model)))
+    if not float((ours - theirs).norm()) <= ROUNDING * max(1.0, float(ours.norm())):
+        raise BrokenPromiseError("folding batch normalization changes it: a norm is to follow its linear map")
+
+
 def _integrates(part: Part) -> None:
     """p(x|z_1) is 1 over all images of two pixels, and its mean is what `mean` says."""
     spec = part.specs[0]
@@ -344,6 +388,9 @@ CHECKS = {
     "NaN stays": Promise(_stays),
     "resumes": Promise(_resumes),
     "capturable": Promise(_captured),
+    "counted": Promise(_counted),
+    "apart": Promise(_apart, ("nonlinearity", "mapping", "normalization", "observation", "inference model")),
+    "folds": Promise(_folds, ("mapping",)),
     "integral 1": Promise(_integrates, ("observation",)),
     "q at given z": Promise(_same_posterior, ("inference model",)),
 }

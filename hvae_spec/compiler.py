@@ -15,7 +15,7 @@ from torch import Tensor
 from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
-from hvae_spec.nn.gaussian import Style
+from hvae_spec.nn.gaussian import MAPPINGS, Style
 from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood, Trace
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
@@ -25,9 +25,9 @@ from hvae_spec.nn.norm import NORMS
 from hvae_spec.nn.objective import ADDED_TERMS, TERMS, Objective, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
-from hvae_spec.spec.choice import ChoiceSection
+from hvae_spec.spec.choice import ChoiceSection, name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
-from hvae_spec.spec.choices.observation import OBSERVATIONS, X, name_and_settings
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
@@ -38,8 +38,10 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
     spec = member.model
     chosen = spec.normalization
     make = NORMS[chosen.name]
-    norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps)
-    style = Style(members, nonlinearity(spec), norm, spec.variance_floor, spec.mean_clip, chosen.heads)
+    norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps, **chosen.settings)
+    name, settings = name_and_settings(spec.mapping)
+    mapping = partial(MAPPINGS[name], **settings)
+    style = Style(members, nonlinearity(spec), norm, spec.variance_floor, spec.mean_clip, chosen.heads, mapping)
     layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
     return Hierarchy(
         style,
@@ -81,7 +83,7 @@ def observation(member: MemberSpec) -> tuple[str, dict[str, Any]]:
 
 def terms(spec: ObjectiveSpec) -> tuple[Term, ...]:
     """The terms of the log weight that is trained on."""
-    found = [partial(TERMS[name], **given) if given else TERMS[name] for name, given in spec.terms.items()]
+    found = (TERMS[name] for name in TERMS)
     return (*found, added_term(spec.term)) if spec.term is not None else tuple(found)
 
 

@@ -14,7 +14,7 @@ All of these raise ValueError if the name is taken, or is no word.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -28,7 +28,9 @@ from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
+from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
+from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
@@ -53,7 +55,9 @@ __all__ = [
     "estimator",
     "inference",
     "initialization",
+    "mapping",
     "nonlinearity",
+    "norm",
     "objective_term",
     "observation",
     "optimizer",
@@ -83,6 +87,70 @@ def nonlinearity(
     if parameter is not None:
         section = _section(ChoiceSection, name, values)(**{name: default})
     return _both(NONLINEARITIES, "nn.nonlinearity:NONLINEARITIES", name, Nonlinearity(equation, parameter, section))
+
+
+def mapping(name: str, equation: str, settings: type[Settings] | None = None) -> Callable[[type[Any]], type[Any]]:
+    """Register a subclass of `hvae_spec.nn.gaussian.MLP` with a `forward` of its own, for `model.mapping`. It has the
+    `linears` and `norms` of an MLP, each norm right after its linear map, and no other parameters.
+
+    Args:
+        name: in a spec, `model.mapping: residual`, or with settings `{residual: {...}}`.
+        equation: its hidden layers as text, where h is what comes into one, W the layer's matrix, N the normalization
+            (or the bias, if there is none) and f the nonlinearity: `each hidden layer is h + f(N(W h))`.
+        settings: its settings, which the class takes as further arguments by their names; all have defaults. None: it
+            takes none. A pack has them once, so that none can be `PerMember`.
+
+    """
+    default = _of_a_pack(name, settings, "a mapping", ("style", "inputs", "widths"))
+    base = import_module("hvae_spec.nn.gaussian").MLP
+
+    def checked(item: type[Any]) -> type[Any]:
+        if isinstance(item, type) and issubclass(item, base):
+            return item
+        raise ValueError(f"{name}: expected a subclass of hvae_spec.nn.gaussian.MLP")
+
+    return _both(MAPPINGS, "nn.gaussian:MAPPINGS", name, DeterministicMapping(equation, default), checked)
+
+
+def norm(
+    name: str,
+    words: str,
+    equation: str,
+    *,
+    heads: bool = False,
+    of_units: bool = False,
+    numbers_per_unit: int = 2,
+    settings: type[Settings] | None = None,
+) -> Callable[[type[Any]], type[Any]]:
+    """Register a class of modules [M, U, S, B] -> [M, U, S, B], made from M, U and `eps` (the `model.batch_norm_eps` of
+    a spec), for `model.norm`. Its statistics are not over a batch: what it gives for a sample of an image depends on no
+    other one, in training as in evaluation.
+
+    Args:
+        name: in a spec, `model.norm: rms`, or with settings `{rms: {...}}`. Names of variants end in `+rms`.
+        words: what it is called at the start of a sentence, `Root mean square normalization`.
+        equation: N(a_j) as text, where ε is `eps`.
+        heads: whether it normalizes the heads of the latents too.
+        of_units: whether its statistics are over the units of a layer, so that there must be two at least.
+        numbers_per_unit: trained numbers per unit of its parameters [M, U, 1]. Maps before it have no bias.
+        settings: its settings, which the class takes as further arguments by their names; all have defaults. None: it
+            takes none. A pack has them once, so that none can be `PerMember`.
+
+    """
+    default = _of_a_pack(name, settings, "a normalization", ("members", "units", "eps", "heads"))
+    if not equation:
+        raise ValueError(f"{name}: without an equation nothing would be normalized; expected N(a_j) as text")
+    base = import_module("hvae_spec.nn.batch_norm").BatchNorm
+
+    def checked(item: type[Any]) -> type[Any]:
+        if isinstance(item, type) and not issubclass(item, base):
+            return item
+        raise ValueError(f"{name}: expected a class whose statistics are not over a batch; only `batch` has those")
+
+    described = Norm(
+        words, f"+{name}", equation, heads, of_units=of_units, numbers_per_unit=numbers_per_unit, default=default
+    )
+    return _both(NORMS, "nn.norm:NORMS", name, described, checked)
 
 
 def observation(name: str, equation: str, heads: int, *, x: X = X.REAL) -> Callable[[Computed], Computed]:
@@ -144,10 +212,7 @@ def objective_term(name: str, equation: str, settings: type[Settings] | None = N
             pack has them once, so that none can be `PerMember`.
 
     """
-    for key, info in settings.model_fields.items() if settings is not None else ():
-        if fact(info, PerMember) is not None:
-            raise ValueError(f"{name}.{key}: a term has its settings once in a pack, so that none can be PerMember")
-    default = None if settings is None else _section(ChoiceSection, name, settings)(**{name: settings()})
+    default = _of_a_pack(name, settings, "a term")
     return _both(ADDED_TERMS, "nn.objective:ADDED_TERMS", name, AddedTerm(equation, default))
 
 
@@ -218,6 +283,20 @@ def dataset(
     return _both(DATASETS, "data.dataset:LOADERS", name, Dataset(counts, levels, comes_with, binary))
 
 
+def _of_a_pack(
+    name: str, settings: type[Settings] | None, whose: str, taken: Sequence[str] = ()
+) -> ChoiceSection | None:
+    """The default settings of what a pack has once, if it has settings; none has a name that is taken."""
+    if settings is None:
+        return None
+    for key, info in settings.model_fields.items():
+        if fact(info, PerMember) is not None:
+            raise ValueError(f"{name}.{key}: {whose} has its settings once in a pack, so that none can be PerMember")
+        if key in taken:
+            raise ValueError(f"{name}.{key}: of {whose}, {', '.join(taken)} mean something else; expected another name")
+    return _section(ChoiceSection, name, settings)(**{name: settings()})
+
+
 def _section(base: type[Section], name: str, settings: Any) -> type[Section]:
     """The section of a choice with settings: its name is its only key."""
     _check(name)
@@ -237,9 +316,9 @@ def _both(
 
     def enter(item: Computed) -> Computed:
         # Not whatever is registered meanwhile: the file may be the first to import what holds the built-in parts.
-        extension = running_extension()
+        extension, made = running_extension(), adapted(item)
         described.add(name, description, extension)
-        computed.add(name, adapted(item), extension)
+        computed.add(name, made, extension)
         return item
 
     return enter

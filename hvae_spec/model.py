@@ -34,7 +34,8 @@ from hvae_spec.records.own_weights import write_own_weights
 from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec import equations
-from hvae_spec.spec.choices.observation import OBSERVATIONS, X, words
+from hvae_spec.spec.choice import words
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.data import is_rescaled
 from hvae_spec.spec.evaluation import AisSpec
@@ -91,6 +92,7 @@ class Model:
             f"({words(spec.model.observation)})",
             f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
             f"  q(z|x)  = {equations.inference(spec.model)}",
+            *(f"  {line}" for line in equations.mapping(spec.model)),
             "",
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]

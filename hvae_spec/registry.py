@@ -1,11 +1,12 @@
 """A registry: what can be chosen, by name."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from hvae_spec.errors import UserError
@@ -37,10 +38,26 @@ class Extension:
         return self.path.name
 
 
+class RecordedName(str):
+    """The name of a part of an extension, as a record that was read without its code has it: what is looked up by it is
+    of the version of the file that the record names, whatever else has that name.
+    """
+
+    sha256: str
+    """Of the file, in hexadecimal."""
+
+    @classmethod
+    def of(cls, name: str, sha256: str) -> "RecordedName":
+        """The name in a version."""
+        found = cls(name)
+        found.sha256 = sha256
+        return found
+
+
 _RUNNING: ContextVar[Extension | None] = ContextVar("running extension", default=None)
 """Whose file runs now."""
-_STANDING_IN: ContextVar[frozenset[tuple[str, str]]] = ContextVar("stand-ins", default=frozenset())
-"""Kinds and names of the parts that are read without their code now."""
+_STANDING_IN: ContextVar[Mapping[tuple[str, str], str]] = ContextVar("stand-ins", default=MappingProxyType({}))
+"""The SHA-256 of the parts that are read without their code now, by kind and name."""
 _FORGET: list[Callable[[], None]] = []
 """Called when a choice joins: what is kept by `kept_until_a_choice_joins` may be different from then on."""
 
@@ -79,7 +96,7 @@ class Registry(Generic[Item]):
         self.kind = kind
         self._items: dict[str, Item] = {}
         self._extensions: dict[str, Extension] = {}
-        self._stand_ins: dict[str, Item] = {}
+        self._stand_ins: dict[str, dict[str, Item]] = {}
         self._all.append(self)
 
     def add(self, name: str, item: Item, extension: Extension | None = None) -> Item:
@@ -103,13 +120,14 @@ class Registry(Generic[Item]):
         """The extension that an item is a part of; None if it is none of any."""
         return self._extensions.get(name)
 
-    def stand_in(self, name: str, item: Item) -> None:
-        """Enter what is looked up under a name while nothing is registered under it."""
-        self._stand_ins[name] = item
+    def stand_in(self, name: RecordedName, item: Item) -> None:
+        """Enter what is looked up under a name of a record while its version has not run."""
+        self._stand_ins.setdefault(str(name), {})[name.sha256] = item
 
-    def has_stand_in(self, name: object) -> bool:
-        """Whether a stand-in is what a name means in what is read now (see `standing_in`)."""
-        return isinstance(name, str) and (self.kind, name) in _STANDING_IN.get()
+    def recorded(self, name: object) -> RecordedName | None:
+        """What a name means in what is read now, if that is a part without its code (see `standing_in`)."""
+        sha256 = _STANDING_IN.get().get((self.kind, name)) if isinstance(name, str) else None
+        return None if sha256 is None else RecordedName.of(str(name), sha256)
 
     def _remove(self, extension: Extension) -> dict[str, Item]:
         names = [name for name, owner in self._extensions.items() if owner == extension]
@@ -127,18 +145,25 @@ class Registry(Generic[Item]):
         return enter
 
     def __getitem__(self, name: str) -> Item:
-        """The item of a name.
+        """The item of a name. A plain name, as a column of a frame has it, means that of one of the records.
 
         Raises:
             UserError: there is none.
 
         """
-        try:
-            return self._items[name] if name in self._items else self._stand_ins[name]
-        except KeyError:
-            raise UserError(f"no {self.kind} is named {name!r}: expected one of {', '.join(self)}") from None
+        if name in self:
+            return self._items[name]
+        recorded = self._stand_ins.get(name, {})
+        if isinstance(name, RecordedName):
+            recorded = {sha256: item for sha256, item in recorded.items() if sha256 == name.sha256}
+        if not recorded:
+            raise UserError(f"no {self.kind} is named {name!r}: expected one of {', '.join(self)}")
+        return next(iter(recorded.values()))
 
     def __contains__(self, name: object) -> bool:
+        if isinstance(name, RecordedName):
+            extension = self._extensions.get(name)
+            return extension is not None and extension.sha256 == name.sha256
         return name in self._items
 
     def __iter__(self) -> Iterator[str]:
@@ -195,9 +220,14 @@ def parts_of(extension: Extension) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def standing_in(names: frozenset[tuple[str, str]]) -> Iterator[None]:
-    """Within this context, parts of these kinds and names are read without their code, as their stand-ins."""
-    token = _STANDING_IN.set(names)
+def standing_in(versions: Mapping[tuple[str, str], str]) -> Iterator[None]:
+    """Within this context, parts of these kinds and names are read without their code, as their stand-ins.
+
+    Args:
+        versions: the SHA-256 of their files.
+
+    """
+    token = _STANDING_IN.set(versions)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 HEAD = """\
 import torch
 from hvae_spec import extend
+from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import GaussianLikelihood
 from hvae_spec.nn.inference import BottomUp
 from hvae_spec.spec.choices.inference import INFERENCES
@@ -19,6 +20,32 @@ from hvae_spec.spec.choices.inference import INFERENCES
 
 """
 BROKEN = {
+    "counted": """\
+@extend.mapping("part", "each hidden layer is f(N(W h)) + c")
+class Part(MLP):
+    def __init__(self, style, inputs, widths):
+        super().__init__(style, inputs, widths)
+        self.c = torch.nn.Parameter(torch.zeros(style.members, 1, 1, 1))
+
+    def forward(self, y):
+        return super().forward(y) + self.c
+""",
+    "apart": """\
+@extend.mapping("part", "each hidden layer is f(N(W h)), over its mean over the batch")
+class Part(MLP):
+    def forward(self, y):
+        y = super().forward(y)
+        return y / y.mean(3, keepdim=True)
+""",
+    "folds": """\
+@extend.mapping("part", "each hidden layer is f(N(h + W h)) where the width stays")
+class Part(MLP):
+    def forward(self, y):
+        for linear, norm in zip(self.linears, self.norms):
+            before = y + linear(y) if linear(y).shape == y.shape else linear(y)
+            y = self.nonlinearity(norm(before))
+        return y
+""",
     "integral 1": """\
 @extend.observation("part", "p", heads=2)
 class Part(GaussianLikelihood):
@@ -80,6 +107,32 @@ def test_a_broken_promise_is_found(promise, tmp_path, capsys):
     (tmp_path / "part.py").write_text(HEAD + BROKEN[promise])
     assert main([str(tmp_path / "part.py")]) == 1
     assert f"part, {promise}: " in capsys.readouterr().out
+
+
+NORM = """\
+@extend.norm("part", "Part", "N(a_j) = γ_j a_j / c", numbers_per_unit=1)
+class Part(torch.nn.Module):
+    def __init__(self, members, units, eps):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(members, units, {parameters}))
+        self.eps = eps
+
+    def forward(self, x):
+        return self.weight.mean(2, keepdim=True).unsqueeze(3) * x / (x.square().mean({over}, keepdim=True) + 1).sqrt()
+"""
+"""A normalization, which breaks a promise if its statistics are over the batch, or if it has more parameters."""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "over", "promise"), [(1, "1", ""), (1, "3", "apart"), (1, "2", "apart"), (2, "1", "counted")]
+)
+def test_a_normalization_keeps_to_one_image_and_to_what_it_counts(parameters, over, promise, tmp_path, capsys):
+    (tmp_path / "part.py").write_text(HEAD + NORM.format(parameters=parameters, over=over))
+    assert main([str(tmp_path / "part.py")]) == int(bool(promise))
+    out = capsys.readouterr().out
+    assert [line.split(":")[0] for line in out.splitlines() if ": " in line and ", " in line] == (
+        [f"normalization part, {promise}"] if promise else []
+    )
 
 
 def test_an_exception_is_shown_with_its_line(tmp_path, capsys):

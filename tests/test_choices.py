@@ -26,7 +26,7 @@ from hvae_spec.data.images import RawImages
 from hvae_spec.errors import UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
-from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, norm, objective
+from hvae_spec.nn import estimators, gaussian, inference, initialization, likelihood, nonlinearity, norm, objective
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
@@ -34,6 +34,7 @@ from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
+from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
 from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
@@ -44,7 +45,6 @@ from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.equations import equations
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Column, PerMember, paths_stating
-from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
@@ -57,6 +57,7 @@ PAIRS = {
     "inference": (INFERENCES, inference.INFERENCES, baseline.MODELS),
     "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline.DECODERS, baseline.DRAWS),
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
+    "mapping": (MAPPINGS, gaussian.MAPPINGS, baseline.MAPPINGS),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
@@ -87,7 +88,7 @@ def test_a_name_is_registered_once():
 def names_of_choices():
     """All names but those that mean something else as well."""
     names = {name for described, *_ in PAIRS.values() for name in described} | {"own"}
-    return names - {"torch", "prior", "likelihood", "none", "batch", "layer"}
+    return names - {"torch", "prior", "likelihood", "none", "batch", "layer", "mlp"}
 
 
 @pytest.mark.parametrize(
@@ -118,14 +119,6 @@ def test_a_nonlinearity_is_what_its_equation_says(name):
     if described.parameter is not None:
         assert described.parameter in inspect.signature(nonlinearity.NONLINEARITIES[name]).parameters
         assert equation(spec.model.nonlinearity).endswith(f", {described.parameter} = 0.7")
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_a_term_takes_the_field_that_its_description_names(name):
-    taken = set(inspect.signature(objective.TERMS[name]).parameters) - {"trace", "beta"}
-    field = TERMS[name].field
-    assert taken == ({field} if field else set())
-    assert field is None or field in ObjectiveSpec.model_fields
 
 
 @pytest.mark.parametrize("name", INFERENCES)
@@ -226,6 +219,13 @@ def heavy_ball(groups, settings):
     return torch.optim.SGD(options)
 
 
+class Halved(gaussian.MLP):
+    """Half of what an MLP gives."""
+
+    def forward(self, y):
+        return 0.5 * super().forward(y)
+
+
 class RootMeanSquare(torch.nn.Module):
     """a_j / sqrt(mean(a^2) + eps) over the units of a layer."""
 
@@ -276,6 +276,10 @@ JOINING = {
             (norm.NORMS, "rms", RootMeanSquare),
         ],
         {"model.norm": "rms"},
+    ),
+    "mapping": (
+        [(MAPPINGS, "halved", DeterministicMapping("f(N(W h)) / 2")), (gaussian.MAPPINGS, "halved", Halved)],
+        {"model.mapping": "halved"},
     ),
     "objective term": (
         [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],

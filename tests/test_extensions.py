@@ -1,6 +1,8 @@
 """Extensions: files of a user's own whose parts are in the language of the specs that name them, and of no others."""
 
+import copy
 import json
+import math
 import os
 import pickle
 import shutil
@@ -13,24 +15,36 @@ import pytest
 import torch
 import yaml
 from rich.table import Table
+from safetensors.numpy import load_file
 
 import analysis
 from analysis import report
+from analysis.bits import bits_per_dim
 from analysis.html.architectures import models
+from analysis.paper.published import unlike, variants
 from hvae_spec import compiler, extensions
 from hvae_spec.errors import RecordError, SpecError, UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import compile, load_record
 from hvae_spec.nn import nonlinearity
+from hvae_spec.nn.gaussian import MLP
+from hvae_spec.nn.norm import NORMS
 from hvae_spec.reading import load, read, reads
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.registry import Registry, remove
 from hvae_spec.sample import main as sample
 from hvae_spec.spec import equations
-from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES
+from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, equation
+from hvae_spec.spec.choices.norm import in_column
+from hvae_spec.spec.choices.observation import described, is_binary
+from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.training.schedules import disagreement
 from tests.members import member
+from tune.bench.comparison import plain_model
 from tune.hvae import main as hvae
+from tune.plan.grouping import shape
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
@@ -40,12 +54,59 @@ PARTS = '''\
 import torch
 
 from hvae_spec import extend
+from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import BernoulliLikelihood, GaussianLikelihood
 
 
 @extend.nonlinearity("snake", "a + sin(b * a)**2 / b", parameter="b", default=1.0, values=extend.Positive)
 def snake(a, b):
     return a + torch.sin(b * a) ** 2 / b
+
+
+class Share(extend.Settings):
+    """What is left."""
+
+    share: extend.Positive = 1.0
+    """The factor."""
+
+
+@extend.mapping("damped", "each hidden layer is f(N(W h)), and the last one share times that", Share)
+class Damped(MLP):
+    def __init__(self, style, inputs, widths, share):
+        super().__init__(style, inputs, widths)
+        self.share = share
+
+    def forward(self, y):
+        return self.share * super().forward(y)
+
+
+class Power(extend.Settings):
+    """The norm."""
+
+    power: extend.Positive = 2.0
+    """Of the absolute values."""
+
+
+@extend.norm("rms", "Root mean power", "N(a_j) = γ_j a_j / (mean |a|^power + ε)^(1 / power)", numbers_per_unit=1,
+             of_units=True, heads=True, settings=Power)
+class RootMeanPower(torch.nn.Module):
+    def __init__(self, members, units, eps, power):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(members, units, 1))
+        self.eps, self.power = eps, power
+
+    def forward(self, x):
+        mean = (x.abs() ** self.power).mean(1, keepdim=True)
+        return self.weight.unsqueeze(3) * x / (mean + self.eps) ** (1 / self.power)
+
+
+@extend.norm("halve", "Halving", "N(a_j) = a_j / 2", numbers_per_unit=0)
+class Halve(torch.nn.Module):
+    def __init__(self, members, units, eps):
+        super().__init__()
+
+    def forward(self, x):
+        return x / 2
 
 
 @extend.observation("laplace", "p(x|z_1) = Laplace(μ(z_1), b(z_1))", heads=2)
@@ -111,6 +172,9 @@ SPEC = {
 }
 CHOSEN = {
     "nonlinearity snake": {"model.nonlinearity": {"snake": 2.0}},
+    "mapping damped": {"model.mapping": {"damped": {"share": 0.5}}},
+    "normalization rms": {"model.norm": {"rms": {"power": 3.0}}},
+    "normalization halve": {"model.norm": "halve"},
     "observation laplace": {"model.observation": "laplace"},
     # What is idle of other x counts here, also where the code has not run.
     "observation coin": {
@@ -236,6 +300,28 @@ FAULTS = {
     "no Python": ("x = 1\nif x\n", 2, "SyntaxError: expected ':'"),
     "an end": ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
     "a module that is not there": ("\nimport my_helpers\n", 2, "ModuleNotFoundError: No module named 'my_helpers'"),
+    "no mapping": (
+        'from hvae_spec import extend\n\n\n@extend.mapping("mine", "")\ndef mine(y):\n    return y\n',
+        4,
+        "ValueError: mine: expected a subclass of hvae_spec.nn.gaussian.MLP",
+    ),
+    "statistics over a batch": (
+        "from hvae_spec import extend\nfrom hvae_spec.nn.batch_norm import BatchNorm\n\n\n"
+        '@extend.norm("mine", "Mine", "N(a_j)")\nclass Mine(BatchNorm):\n    pass\n',
+        5,
+        "ValueError: mine: expected a class whose statistics are not over a batch; only `batch` has those",
+    ),
+    "a normalization of nothing": (
+        'from hvae_spec import extend\n\nextend.norm("mine", "Mine", "")\n',
+        3,
+        "ValueError: mine: without an equation nothing would be normalized",
+    ),
+    "a setting that hides an argument": (
+        "from hvae_spec import extend\n\n\nclass Mine(extend.Settings):\n    inputs: extend.Count = 2\n\n\n"
+        'extend.mapping("mine", "", Mine)\n',
+        8,
+        "ValueError: mine.inputs: of a mapping, style, inputs, widths mean something else; expected another name",
+    ),
     "no word": (
         'from hvae_spec import extend\n\nextend.observation("my beta", "", 2)\n',
         3,
@@ -333,14 +419,66 @@ def test_the_schema_for_editors_has_what_is_added(tmp_path):
     assert json_schema() == before
 
 
-def test_a_term_has_no_settings_per_member(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("    weight: extend.Positive = 0.1\n", "shrink.weight: a term has its settings once in a pack"),
+        ("    power: extend.Positive = 2.0\n", "rms.power: a normalization has its settings once in a pack"),
+        ("    share: extend.Positive = 1.0\n", "damped.share: a mapping has its settings once in a pack"),
+    ],
+)
+def test_what_a_pack_has_once_has_no_settings_per_member(line, words, tmp_path, capsys):
     path = write(tmp_path)
-    one = "    weight: extend.Positive = 0.1\n"
-    assert PARTS.count(one) == 1
-    per_member = PARTS.replace(one, "    weight: typing.Annotated[extend.Positive, extend.PerMember()] = 0.1\n")
-    (tmp_path / "my_parts.py").write_text(per_member.replace("import torch\n", "import typing\n\nimport torch\n", 1))
+    assert PARTS.count(line) == 1
+    per_member = PARTS.replace(line, line.replace("extend.Positive", "Annotated[extend.Positive, extend.PerMember()]"))
+    imported = "from typing import Annotated\n\nimport torch\n"
+    (tmp_path / "my_parts.py").write_text(per_member.replace("import torch\n", imported, 1))
     assert main([str(path), "--plan"]) == 2
-    assert "shrink.weight: a term has its settings once in a pack" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
+
+
+def test_members_of_a_pack_share_a_mapping_and_its_settings(tmp_path):
+    axes = {"model.mapping": ["mlp", "damped", {"damped": {"share": 0.5}}]}
+    plain, default, half = (one.spec for one in read(write(tmp_path, grid={"axes": axes})).members)
+    assert default.model.mapping.settings.share == 1
+    assert len({shape(plain), shape(default), shape(half)}) == 3
+    assert shape(half) == shape(half.model_copy(update={"seed": 1}))
+
+
+def test_a_mapping_that_is_none_of_the_papers_is_marked_beside_published_numbers(results):
+    members = analysis.load(results).members
+    chosen = members[members["variant"] == "mapping damped"]
+    marks = [text for text in unlike(chosen, "VAE") if text.startswith("mapping ")]
+    assert marks == ["mapping damped share 0.5 (mlp)"]
+    assert not [text for text in unlike(members[members["variant"] == "plain"], "VAE") if text.startswith("mapping ")]
+
+
+def test_a_normalization_is_none_of_the_papers(results):
+    """Without its code, of a record and of an entry of a frame alike."""
+    members = analysis.load(results).members
+    names = dict(zip(members["variant"], variants(members), strict=True))
+    assert (names["plain"], names["normalization rms"], names["normalization halve"]) == ("VAE", None, None)
+    (entry,) = members.loc[members["variant"] == "normalization rms", "norm"]
+    found = in_column(entry)
+    assert (found.label, found.heads, found.of_batch, found.settings) == ("+rms", True, False, {"power": 3.0})
+    spec = record_of(results, "normalization rms").spec
+    assert (spec.label, spec.model.normalization) == ("VAE+rms", found)
+    assert parameters(spec, 64) == sum(
+        value.size for value in load_file(record_of(results, "normalization rms").weights).values()
+    )
+
+
+def test_a_hidden_layer_of_one_unit_is_refused_where_a_normalization_says_so(tmp_path):
+    layers = [{"units": 3, "mlp": [1]}, {"units": 2, "mlp": [4]}]
+    (problem,) = faults(write(tmp_path, model={"layers": layers, "norm": "rms"}))
+    assert problem.message.startswith("root mean power of a hidden layer of one unit")
+    load(write(tmp_path, model={"layers": layers, "norm": "halve"}))
+
+
+def test_the_plain_program_of_the_benchmark_has_no_other_mapping(tmp_path):
+    (one,) = read(write(tmp_path, model={**SPEC["model"], "mapping": "damped"})).members
+    with pytest.raises(UserError, match=r"the plain program has no mapping damped: add it to tune/bench/baseline"):
+        plain_model(one.spec)
 
 
 def test_a_term_is_refused_beside_weights_that_are_derived_without_it(tmp_path):
@@ -382,6 +520,23 @@ def test_parts_compute_what_they_say(tmp_path):
     f = compiler.nonlinearity(cells["nonlinearity snake"].model)
     assert torch.equal(f(a), a + torch.sin(2 * a) ** 2 / 2)
     model = compile(cells["added term shrink"])
+    for name, words in (("mapping damped", ["MLP (damped, share 0.5): each"]), ("plain", [])):
+        said = [line.strip() for line in compile(cells[name]).summary().splitlines() if "MLP" in line]
+        assert [line[: len(text)] for line, text in zip(said, words, strict=True)] == words
+    norm = NORMS["rms"](2, 4, eps=0.5, power=3.0)
+    x = torch.randn(2, 4, 1, 3)
+    assert torch.allclose(norm(x)[1, :, 0, 2], x[1, :, 0, 2] / (x[1, :, 0, 2].abs().pow(3).mean() + 0.5).pow(1 / 3))
+    normalized = compile(cells["normalization rms"]).module
+    assert {one.power for one in normalized.modules() if isinstance(one, type(norm))} == {3.0}
+    assert sum(isinstance(one, type(norm)) for one in normalized.modules()) == 4 + 3
+    for name in ("normalization rms", "normalization halve", "mapping damped"):
+        trained = sum(value.numel() for value in compile(cells[name]).module.parameters())
+        assert parameters(cells[name], 64) == trained
+    mapped, unmapped = (compile(cells[name]).module for name in ("mapping damped", "plain"))
+    for one, other in zip(mapped.modules(), unmapped.modules(), strict=True):
+        if isinstance(other, MLP):
+            y = torch.randn(1, other.linears[0].weight.shape[2], 2, 3)
+            assert torch.equal(one(y), 0.5 * other(y))
     x = torch.rand(4, 64, generator=torch.Generator().manual_seed(0)).round()
     noise = [torch.zeros(1, units, 1, 4) for units in (3, 2)]
     trace = model.module(x[None], noise)
@@ -419,6 +574,10 @@ def test_records_are_read_without_the_code(results):
     assert set(members["status"]) == {"finished"}
     assert members.loc["observation laplace", "observation"] == "laplace"
     assert members.loc["nonlinearity snake", "nonlinearity"] == '{"snake": 2.0}'
+    assert members.loc["mapping damped", "mapping"] == '{"damped": {"share": 0.5}}'
+    assert members.loc["plain", "mapping"] == "mlp"
+    assert members.loc["normalization rms", "norm"] == '{"rms": {"power": 3.0}}'
+    assert members.loc["normalization halve", ["norm", "batch_norm"]].tolist() == ["halve", False]
     assert members.loc["optimizer adamax", ["learning_rate", "optimizer_adamax_eps"]].tolist() == [0.002, 1e-8]
     assert members.loc["plain", "learning_rate"] == 0.001
     assert members.loc["added term shrink", "added_term"] == '{"shrink": {"weight": 0.5}}'
@@ -442,6 +601,82 @@ def test_a_first_phase_is_known_without_the_code(tmp_path):
     assert again.first_phase.objective.estimator == "stl"
 
 
+OTHER_VERSION = {
+    "a + sin(b * a)**2 / b": "a + b",
+    "share times that": "that times share",
+    "numbers_per_unit=1": "numbers_per_unit=3",
+    'Laplace(μ(z_1), b(z_1))", heads=2': 'L(z_1)", heads=3, x=extend.X.BINARY',
+    "- λ |z_1|²": "- λ |z_1|^2",
+    "numbers_per_parameter=2": "numbers_per_parameter=7",
+    "W ~ N(0, 1 / n_in)": "W ~ N(0, 1)",
+}
+"""What another version of the parts says in place of what they say: other facts of every description."""
+
+
+def versions(folder):
+    """Members of the same spec with two versions of a file, as records state them."""
+    named = {"mapping": "damped", "norm": "rms", "observation": "laplace", "initialization": "lecun"}
+    changes = {
+        "model": {**SPEC["model"], **named, "nonlinearity": {"snake": 2.0}},
+        "objective": {"term": "shrink"},
+        "training": {**SPEC["training"], "optimizer": {"adamax": {}}},
+    }
+    other = PARTS
+    for one, another in OTHER_VERSION.items():
+        assert other.count(one) == 1
+        other = other.replace(one, another)
+    stated = [read(write(folder, parts=parts, **changes)).members[0].spec.stated for parts in (PARTS, other)]
+    assert all(len(tree["parts"]) == len(OTHER_VERSION) for tree in stated)
+    return stated
+
+
+def facts(spec):
+    """What descriptions say of the parts of a member, on the ways on which it is asked."""
+    return {
+        "nonlinearity": equation(spec.model.nonlinearity),
+        "mapping": equations.mapping(spec.model),
+        "observation": described(spec.model.observation),
+        "initialization": INITIALIZATIONS[spec.model.initialization],
+        "term": equations.objective(spec.objective),
+        "parameters": parameters(spec, 64),
+        "numbers": spec.training.numbers_per_parameter,
+        "is binary": is_binary(spec.data.dataset, spec.model.observation_name),
+        "bits": bits_per_dim(spec.model_dump(mode="json"), {"shape": [8, 8], "levels": 17}, -64 * math.log(2)),
+        "digests": spec.digests,
+    }
+
+
+@pytest.mark.parametrize("has_run", [False, True], ids=["neither has run", "one has run"])
+def test_two_versions_of_a_file_are_told_apart_in_one_process(has_run, tmp_path):
+    stated = versions(tmp_path)
+    alone = []
+    for tree in stated:
+        forget()
+        alone.append(facts(MemberSpec.model_validate(tree)))
+    assert not [key for key in alone[0] if alone[0][key] == alone[1][key]]
+    forget()
+    if has_run:
+        load(write(tmp_path))
+    specs = [MemberSpec.model_validate(tree) for tree in stated]
+    assert [facts(spec) for spec in specs] == alone
+    assert [facts(MemberSpec.model_validate(spec.stated)) for spec in specs] == alone
+    assert [facts(pickle.loads(pickle.dumps(spec))) for spec in specs] == alone
+    assert [facts(copy.deepcopy(spec)) for spec in specs] == alone
+    assert yaml.safe_load(yaml.safe_dump(specs[1].stated)) == specs[1].stated == stated[1]
+
+
+def test_a_schedule_of_another_version_is_another_one(tmp_path):
+    """A longer training goes on from a shorter one where their schedules agree: another version's code cannot tell."""
+    changes = {"training": {**SPEC["training"], "schedule": {"halving": {"start": 0.02}}}}
+    (first,) = read(write(tmp_path, **changes)).members
+    stated = first.spec.stated
+    (second,) = read(write(tmp_path, parts=PARTS.replace("0.5 ** (epoch", "0.25 ** (epoch"), **changes)).members
+    recorded = MemberSpec.model_validate(stated)
+    assert recorded.digests.trajectory == second.spec.digests.trajectory
+    assert disagreement(recorded, second.spec, 2) == (1, "training.schedule")
+    assert disagreement(MemberSpec.model_validate(second.spec.stated), second.spec, 2) is None
+
+
 def test_what_was_read_of_records_is_no_choice_in_a_spec(results, tmp_path):
     assert analysis.load(results).members["observation"].eq("laplace").any()
     (problem,) = faults(write(tmp_path, extensions=[], model={**SPEC["model"], "observation": "laplace"}))
@@ -452,6 +687,17 @@ def test_models_and_objectives_are_described_without_the_code(results):
     found = models(analysis.load(results))
     lines = [line for one in found.architectures for line in equations.equations(one.member.model)]
     assert "p(x|z_1) = Laplace(μ(z_1), b(z_1))" in lines
+    mapped = "each hidden layer is f(N(W h)), and the last one share times that"
+    said = [line for line in lines if "N(W h)" in line]
+    heads = "heads of the latents: μ = N(Linear(d)),  σ² = softplus(N(Linear(d))) + 1e-06"
+    assert sorted(said) == [
+        f"MLP (damped, share 0.5): {mapped};  N(a_j) = a_j + b_j",
+        "MLP: each hidden layer is f(N(W h))",
+        f"MLP: each hidden layer is f(N(W h));  {heads}",
+    ]
+    assert "N(a_j) = γ_j a_j / (mean |a|^power + ε)^(1 / power),  ε = 1e-05,  power = 3.0" in lines
+    (words,) = {one.normalization for one in found.architectures if "normalization rms" in one.variants}
+    assert words.startswith("Root mean power of every hidden layer and of the heads of the latents, ")
     assert any("λ |z_1|²" in line for lines, _ in found.objectives for line in lines)
     assert extensions._RUN == {}
 

@@ -102,7 +102,7 @@ def rerun(folder: Path, device: str, console: Console, records: Sequence[Path] =
         table.add_row(one.quantity, f"{one.compared:,}", "none" if one.largest == 0 else f"{one.largest:.3g}")
     console.print(table)
     if not is_evaluated:
-        console.print("No evaluation is compared: the record has none by this version of the estimators.")
+        console.print("No evaluation is compared: the record has none by this version of the evaluation.")
     if all(one.largest == 0 for one in differences):
         console.print("Equal bit for bit.")
         return 0

@@ -14,7 +14,8 @@ from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.records.layout import Record
 from hvae_spec.spec import equations
-from hvae_spec.spec.choices import nonlinearity, observation
+from hvae_spec.spec.choice import words
+from hvae_spec.spec.choices import nonlinearity
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.experiment import MemberSpec
 
@@ -43,7 +44,7 @@ class Architecture:
     @property
     def observation(self) -> str:
         """The observation model."""
-        return observation.words(self.member.model.observation)
+        return words(self.member.model.observation)
 
     @property
     def normalization(self) -> str:

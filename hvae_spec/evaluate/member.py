@@ -37,7 +37,7 @@ from hvae_spec.records.provenance import now
 from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec.choices.dataset import INTENSITIES
 from hvae_spec.spec.cost import bound_macs, curve_images, evaluated_images, evaluation_macs
-from hvae_spec.spec.experiment import ESTIMATOR
+from hvae_spec.spec.experiment import EVALUATION_VERSION
 from hvae_spec.spec.grid import Member
 
 
@@ -78,7 +78,7 @@ def load_model(record: Record, training: TrainingResult, pixels: int, device: to
 
 def stored_statistics(record: Record, method: str, train_sha256: str) -> Arrays | None:
     """The batch-norm statistics of an earlier evaluation of the same weights that were recorded in the same way, from
-    the same images and by this version of the estimators; None if there are none, or none that are whole.
+    the same images and by this version of the evaluation; None if there are none, or none that are whole.
     """
     for path in sorted(record.folder.glob(f"evaluations/*/{STATISTICS}")):
         evaluation = EvaluationRecord(path.parent)
@@ -86,7 +86,7 @@ def stored_statistics(record: Record, method: str, train_sha256: str) -> Arrays 
             result = evaluation.result
             if (
                 result is not None
-                and result.estimator == ESTIMATOR
+                and result.estimator == EVALUATION_VERSION
                 and result.batch_norm_statistics == method
                 and result.data is not None
                 and result.data.train_sha256 == train_sha256
@@ -140,7 +140,7 @@ class MemberEvaluation:
         common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
             "training": self.member.digests.training,
-            "estimator": ESTIMATOR,
+            "estimator": EVALUATION_VERSION,
             "labels": self.member.labels,
             "batch_norm_statistics": settings.batch_norm_statistics if statistics else None,
             "data": data_state(self.dataset, spec.data.validation),

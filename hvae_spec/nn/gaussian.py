@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvae_spec.nn.linear import Linear
+from hvae_spec.registry import Registry
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -58,26 +59,15 @@ def log_ratio(p: DiagonalGaussian, q: DiagonalGaussian, z: Tensor, noise: Tensor
     return 0.5 * (noise.square() + q.variance.log() - p.variance.log() - distance)
 
 
-@dataclass(frozen=True)
-class Style:
-    """What all mappings of a model have in common."""
-
-    members: int
-    nonlinearity: Callable[[Tensor], Tensor]
-    norm: Callable[[int], nn.Module] | None
-    """Makes the normalization of so many units of a hidden layer (see `hvae_spec.nn.norm`); None: there is none. A map
-    that feeds one has no bias, as its shift is one."""
-    variance_floor: float
-    mean_clip: float = 0.0
-    """What means of binary observations keep from 0 and 1."""
-    normalizes_heads: bool = True
-    """Whether the heads of the latents have the normalization of hidden layers, if there is one."""
-
-
 class MLP(nn.Module):
-    """d(y) = MLP(y), Eq. 7: hidden layers of the given widths, each linear, normalized, then nonlinear."""
+    """d(y) = MLP(y), Eq. 7: hidden layers of the given widths, each linear, normalized, then nonlinear.
 
-    def __init__(self, style: Style, inputs: int, widths: Sequence[int]) -> None:
+    Other mappings are subclasses with a `forward` of their own. A norm follows its linear map there too, so that the
+    two can be folded into one map, and there are no other parameters. Settings of a mapping are further arguments of
+    its class, by their names in a spec.
+    """
+
+    def __init__(self, style: "Style", inputs: int, widths: Sequence[int]) -> None:
         super().__init__()
         ins = [inputs, *widths]
         self.nonlinearity = style.nonlinearity
@@ -93,6 +83,30 @@ class MLP(nn.Module):
         for linear, norm in zip(self.linears, self.norms, strict=True):
             y = self.nonlinearity(norm(linear(y)))
         return y
+
+
+MAPPINGS: Registry[type[MLP]] = Registry("mapping in torch")
+MAPPINGS.add("mlp", MLP)
+MakeMapping = Callable[["Style", int, Sequence[int]], MLP]
+"""Makes a mapping for a style, a number of inputs and hidden widths."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all mappings of a model have in common."""
+
+    members: int
+    nonlinearity: Callable[[Tensor], Tensor]
+    norm: Callable[[int], nn.Module] | None
+    """Makes the normalization of so many units of a hidden layer (see `hvae_spec.nn.norm`); None: there is none. A map
+    that feeds one has no bias, as its shift is one."""
+    variance_floor: float
+    mean_clip: float = 0.0
+    """What means of binary observations keep from 0 and 1."""
+    normalizes_heads: bool = True
+    """Whether the heads of the latents have the normalization of hidden layers, if there is one."""
+    mapping: MakeMapping = MLP
+    """Makes the hidden layers."""
 
 
 class GaussianHead(nn.Module):
@@ -141,11 +155,11 @@ class MeanHead(nn.Module):
 
 
 class GaussianMapping(nn.Module):
-    """y -> N(mu(y), sigma2(y)): an MLP and its head, Eqs. 7-9."""
+    """y -> N(mu(y), sigma2(y)): a mapping d(y) and its head, Eqs. 7-9."""
 
     def __init__(self, style: Style, inputs: int, widths: Sequence[int], units: int) -> None:
         super().__init__()
-        self.mlp = MLP(style, inputs, widths)
+        self.mlp = style.mapping(style, inputs, widths)
         self.head = GaussianHead(style, self.mlp.outputs, units)
 
     def forward(self, y: Tensor) -> DiagonalGaussian:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvae_spec.nn.gaussian import MLP, DiagonalGaussian, GaussianHead, MeanHead, Style
+from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianHead, MeanHead, Style
 from hvae_spec.nn.linear import Linear
 from hvae_spec.registry import Registry
 
@@ -30,7 +30,7 @@ class Likelihood(nn.Module, ABC):
 
     def __init__(self, style: Style, units: int, widths: Sequence[int], pixels: int) -> None:
         super().__init__()
-        self.mlp = MLP(style, units, widths)
+        self.mlp = style.mapping(style, units, widths)
         self.pixels = pixels
 
     @abstractmethod

@@ -10,7 +10,8 @@ from hvae_spec.registry import Registry
 
 MakeNorm = Callable[..., nn.Module]
 """From M, a number of units and what is added to variances (`members`, `units`, `eps`), a module [M, U, S, B] ->
-[M, U, S, B]. One whose statistics are over a batch is a `BatchNorm`, which evaluation and folding know."""
+[M, U, S, B]. Its settings, if it has some, are further arguments by their names in a spec. One whose statistics are
+over a batch is a `BatchNorm`, which evaluation and folding know."""
 
 NORMS: Registry[MakeNorm | None] = Registry("normalization in torch")
 """None: nothing is normalized."""

@@ -14,10 +14,7 @@ from hvae_spec.registry import Registry
 
 Term = Callable[[Trace, Tensor | float], Tensor]
 """A term of the log weight: of a trace and the weight beta of the KL part, in a shape that broadcasts to [M, S, B]."""
-TERMS: Registry[Callable[..., Tensor]] = Registry("term of the objective in torch")
-"""Terms, as functions also of the argument that their description names."""
-
-
+TERMS: Registry[Term] = Registry("term of the objective in torch")
 ADDED_TERMS: Registry[Callable[..., Tensor]] = Registry("added term in torch")
 """Functions of a trace, and of settings where they have any, that give what is added to log w in training."""
 

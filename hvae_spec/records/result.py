@@ -198,7 +198,8 @@ class EvaluationResult(FileModel):
     training: Text
     """The training digest."""
     estimator: Whole = 1
-    """Version of the estimators (`hvae_spec.spec.experiment.ESTIMATOR`). Results that do not say are of the first."""
+    """Version of the evaluation (`hvae_spec.spec.experiment.EVALUATION_VERSION`). Results that do not say are of the
+    first."""
     labels: dict[str, Any]
     status: EvaluationStatus
     divergence: Divergence | None = None

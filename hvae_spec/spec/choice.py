@@ -3,27 +3,42 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, create_model
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, ValidationError, core_schema
 
-from hvae_spec.registry import Registry
+from hvae_spec.registry import RecordedName, Registry
 from hvae_spec.spec.base import SpecModel
 
 
 class ChoiceSection(SpecModel):
     """A choice with its settings: a section of one key, which is the choice's name."""
 
+    _recorded: ClassVar[RecordedName | None] = None
+
     @property
     def choice(self) -> str:
         """The choice's name."""
-        return next(iter(type(self).model_fields))
+        return self._recorded or next(iter(type(self).model_fields))
 
     @property
     def settings(self) -> Any:
         """What stands under it."""
         return getattr(self, self.choice)
+
+
+def name_and_settings(chosen: str | ChoiceSection) -> tuple[str, dict[str, Any]]:
+    """A choice's name and its settings by name: `("gaussian", {"variance": 0.1})`, `("bernoulli", {})`."""
+    if isinstance(chosen, str):
+        return chosen, {}
+    return chosen.choice, chosen.settings.model_dump()
+
+
+def words(chosen: str | ChoiceSection) -> str:
+    """A choice with its settings in a text: `bernoulli`, `gaussian, variance 0.1`."""
+    name, settings = name_and_settings(chosen)
+    return ", ".join([name, *(f"{key} {value}" for key, value in settings.items())])
 
 
 class PlainSettings(BaseModel):
@@ -32,9 +47,10 @@ class PlainSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-def plain_section(name: str, settings: Any, base: type[ChoiceSection]) -> ChoiceSection:
+def plain_section(name: RecordedName, settings: Any, base: type[ChoiceSection]) -> ChoiceSection:
     """A choice of an extension that is read without its code, with plain values for settings."""
-    section = create_model(name, __base__=base, **{name: (Any, ...)})  # type: ignore[call-overload]
+    section = create_model(str(name), __base__=base, **{str(name): (Any, ...)})  # type: ignore[call-overload]
+    section._recorded = name
     given = PlainSettings(**settings) if isinstance(settings, dict) else settings
     found: ChoiceSection = section.model_construct(**{name: given})
     return found
@@ -91,7 +107,10 @@ class Named:
             PydanticCustomError: it is none of the registry's.
 
         """
-        if isinstance(value, str) and (value in self.registry or self.registry.has_stand_in(value)):
+        recorded = self.registry.recorded(value)
+        if recorded is not None:
+            return recorded
+        if isinstance(value, str) and value in self.registry:
             return value
         raise _unknown(list(self.registry))
 
@@ -178,11 +197,13 @@ class OneOf:
             return value
         if isinstance(value, ChoiceSection):
             return self._kept(value)
-        if isinstance(value, dict) and len(value) == 1 and self.registry.has_stand_in(name := next(iter(value))):
-            known = self.registry[name].default
-            return plain_section(name, value[name], ChoiceSection if known is None else type(known))
-        if self.by_name and self.registry.has_stand_in(value):
-            return str(value)
+        stated = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else value
+        recorded = self.registry.recorded(stated)
+        if recorded is not None and isinstance(value, dict):
+            known = self.registry[recorded].default
+            return plain_section(recorded, value[recorded], ChoiceSection if known is None else type(known))
+        if recorded is not None and self.by_name:
+            return recorded
         if self.by_name and isinstance(value, str) and value in self.registry:
             default: ChoiceSection | None = self.registry[value].default
             return value if default is None else self._kept(default)

@@ -3,8 +3,9 @@
 Subscripts are written `z_1` or `z_{i+1}`.
 """
 
-from hvae_spec.spec.choice import ChoiceSection
+from hvae_spec.spec.choice import ChoiceSection, name_and_settings, words
 from hvae_spec.spec.choices.estimator import ESTIMATORS
+from hvae_spec.spec.choices.mapping import MAPPINGS
 from hvae_spec.spec.choices.observation import X, described
 from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
 from hvae_spec.spec.model import ModelSpec
@@ -31,7 +32,8 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     conditionals = ("p(z_i|z_{i+1}) = N(μ_i(z_{i+1}), σ²_i(z_{i+1}))",) if model.depth > 1 else ()
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
-        *_normalization(model, floor),
+        *_normalization(model),
+        *_hidden_layers(model, floor),
         f"p(z_{model.depth}) = N(0, I)",
         *conditionals,
         observation.equation + clipped,
@@ -39,25 +41,44 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     )
 
 
-def _normalization(model: ModelSpec, floor: str) -> tuple[str, ...]:
-    """What is normalized and how; nothing where nothing is."""
+def mapping(model: ModelSpec) -> tuple[str, ...]:
+    """The hidden layers of a mapping that is not the MLP of Eq. 7, as one equation; nothing if it is."""
+    if model.mapping == ModelSpec.model_fields["mapping"].default:
+        return ()
+    bias = "" if model.normalization.hidden else ";  N(a_j) = a_j + b_j"
+    return (f"MLP ({words(model.mapping)}): {_mapping(model)}{bias}",)
+
+
+def _mapping(model: ModelSpec) -> str:
+    return MAPPINGS[name_and_settings(model.mapping)[0]].equation
+
+
+def _normalization(model: ModelSpec) -> tuple[str, ...]:
+    """How is normalized; nothing where nothing is."""
     normalization = model.normalization
     if not normalization.hidden:
         return ()
+    constants = {"ε": f"{model.batch_norm_eps:g}", **normalization.settings}
+    return (",  ".join([normalization.norm.equation, *(f"{key} = {value}" for key, value in constants.items())]),)
+
+
+def _hidden_layers(model: ModelSpec, floor: str) -> tuple[str, ...]:
+    """What the hidden layers are, and the heads where these are normalized; nothing of an MLP that is not."""
+    normalization = model.normalization
+    if not normalization.hidden:
+        return mapping(model)
     heads = (
         f";  heads of the latents: μ = N(Linear(d)),  σ² = softplus(N(Linear(d))){floor}" if normalization.heads else ""
     )
-    return (
-        f"{normalization.norm.equation},  ε = {model.batch_norm_eps:g}",
-        f"MLP: each hidden layer is f(N(W h)){heads}",
-    )
+    (line,) = mapping(model) or (f"MLP: {_mapping(model)}",)
+    return (line + heads,)
 
 
 def objective(spec: ObjectiveSpec) -> tuple[str, ...]:
     """The log weight of a sample and what is maximized (Eqs. 10-12 and 22); the estimator of its gradient by q's
     parameters, where that is not the whole of it.
     """
-    terms = " + ".join(TERMS[name].equation for name in spec.terms)
+    terms = " + ".join(TERMS[name].equation for name in TERMS)
     if isinstance(spec.layer_weights, tuple):
         terms = terms.replace("β Σ_i [", "Σ_i β_i [")
     if spec.term is not None:

@@ -43,8 +43,8 @@ from hvae_spec.spec.search import SearchSpec
 from hvae_spec.spec.seeds import StagedSeeds
 from hvae_spec.spec.training import TrainingSpec
 
-ESTIMATOR = 2
-"""Version of the estimators: an evaluation that another version made is not the same evaluation. Since 2, products
+EVALUATION_VERSION = 2
+"""An evaluation that another version made is not the same evaluation; records call it `estimator`. Since 2, products
 are in float32 whatever precision the training had."""
 MAX_NAME = 100
 """Characters of an experiment's name."""
@@ -268,7 +268,8 @@ class Digests:
     training: str
     """Of the trajectory, the schedule and the number of epochs: of all that decides what the weights are."""
     evaluation: str
-    """Of the training, the test set, K, the batch-norm statistics and `ESTIMATOR`: of all that decides a result."""
+    """Of the training, the test set, K, the batch-norm statistics and `EVALUATION_VERSION`: of all that decides a
+    result."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def content_hashes(member: MemberSpec) -> ContentHashes:
     stopping = frozenset() if member.training.early_stopping is None else paths_stating(MemberSpec, DecidesStopping)
     training = _content(member, _affecting("evaluation", "nothing") - stopping)
     trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
-    evaluation = {**_content(member, _affecting("nothing") - stopping), "estimator": ESTIMATOR}
+    evaluation = {**_content(member, _affecting("nothing") - stopping), "estimator": EVALUATION_VERSION}
     return ContentHashes(*(_hash(part) for part in (trajectory, training, evaluation)))
 
 

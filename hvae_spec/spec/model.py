@@ -8,6 +8,7 @@ from hvae_spec.spec.base import Count, Flag, InFloat64, NonNegative, Positive, R
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
+from hvae_spec.spec.choices.mapping import MAPPINGS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
 from hvae_spec.spec.choices.norm import NORMS, Normalization, is_absent, normalization
 from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary, name_of
@@ -30,6 +31,7 @@ Widths = tuple[Count, ...]
 Inference = Annotated[str, Named(INFERENCES)]
 Observation = Annotated[str | ChoiceSection, OneOf(OBSERVATIONS, by_name=True, kept_by_name=True)]
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
+Mapping = Annotated[str | ChoiceSection, OneOf(MAPPINGS, by_name=True)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
 Norm = Annotated[str | ChoiceSection | None, OneOf(NORMS, by_name=True, or_null=True)]
 
@@ -121,6 +123,9 @@ class ModelSpec(SpecInForms):
     ] = LeakyReLU(leaky_relu=0.1)
     """Nonlinearity of the MLPs: a name, or `{leaky_relu: slope}` or `{elu: alpha}`.
     The paper: `{leaky_relu: 0.1}` for binary images, `tanh` for NORB (the authors' code has slope 0.01)."""
+    mapping: Annotated[Mapping, Column("mapping"), Paper("mlp", "Eq. 7", iwae="mlp")] = "mlp"
+    """d(y), the hidden layers before the heads of every distribution. `mlp`: an MLP (Eq. 7). Others are registered by
+    extensions, by their name, or with settings, `{name: {...}}`; their weights are those of an MLP of these widths."""
     observation: Annotated[
         Observation,
         Column("observation"),

@@ -1,14 +1,14 @@
 """What is maximized: the bound and its warm-up (Eqs. 10-12 and 22)."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict, TypeAdapter
 
 from hvae_spec.spec.base import Count, Flag, Fraction, InFloat64, Natural, NonNegative, Positive, SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Either, Named, OneOf
 from hvae_spec.spec.choices.estimator import ESTIMATORS
-from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
+from hvae_spec.spec.choices.term import ADDED_TERMS
 from hvae_spec.spec.fields import (
     Affects,
     AuthorsCode,
@@ -159,15 +159,3 @@ class ObjectiveSpec(SpecModel):
             return self.warm_up if self.warm_up != 1 else 2
         last = (self.warm_up.cycles - 1) * self.warm_up.length
         return last + max(2, math.ceil(self.warm_up.rising))
-
-    @property
-    def terms(self) -> dict[str, dict[str, Any]]:
-        """The terms of the log weight that are present, in order, each with the argument that it takes, by name."""
-        found: dict[str, dict[str, Any]] = {}
-        for name in TERMS:
-            field = TERMS[name].field
-            if field is None:
-                found[name] = {}
-            elif getattr(self, field) != type(self).model_fields[field].get_default():
-                found[name] = {field: getattr(self, field)}
-        return found

@@ -4,19 +4,21 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from hvae_spec.registry import Registry, has_extensions, standing_in
+from hvae_spec.registry import RecordedName, Registry, has_extensions, standing_in
 from hvae_spec.spec.base import SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel, RecordedInference
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
+from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
+from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
@@ -24,10 +26,13 @@ from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import Affects, fact
 
 Path = tuple[str, ...]
+Described = TypeVar("Described")
 DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
     registry.kind: (registry, description)
     for registry, description in (
         (NONLINEARITIES, Nonlinearity),
+        (MAPPINGS, DeterministicMapping),
+        (NORMS, Norm),
         (OBSERVATIONS, Observation),
         (INFERENCES, RecordedInference),
         (INITIALIZATIONS, Initialization),
@@ -92,6 +97,18 @@ def those_in_use(parts: Parts, section: BaseModel) -> Parts:
     return {key: part for key, part in parts.items() if key in names}
 
 
+def description(tree: Mapping[str, Any], registry: Registry[Described], name: str) -> Described:
+    """The description of what a member's spec chooses, as a tree: of a part of an extension, in the version of it that
+    the tree states.
+
+    Raises:
+        UserError: there is none of that name.
+
+    """
+    part = (tree.get("parts") or {}).get(f"{registry.kind} {name}")
+    return registry[name if part is None else RecordedName.of(name, part["sha256"])]
+
+
 def _facts(description: Any) -> dict[str, Any]:
     """What a description says, as plain values."""
     if isinstance(description, InferenceModel):
@@ -131,27 +148,16 @@ def read_without_code(stated: Any) -> Iterator[None]:
         PydanticCustomError: what it states are no parts.
 
     """
-    names = set()
+    versions = {}
     try:
         for key, part in _PARTS.validate_python(stated).items():
             kind, _, name = key.rpartition(" ")
             registry, _ = DESCRIPTIONS[kind]
             extension = registry.extension(name)
             if extension is None or extension.sha256 != part.sha256:
-                registry.stand_in(name, _described(key, part))
-                names.add((kind, name))
+                registry.stand_in(RecordedName.of(name, part.sha256), _described(key, part))
+                versions[kind, name] = part.sha256
     except (ValidationError, KeyError, TypeError) as error:
         raise PydanticCustomError("parts", "the parts of extensions that the member uses") from error
-    with standing_in(frozenset(names)):
+    with standing_in(versions):
         yield
-
-
-def stand_ins(parts: Mapping[str, Part]) -> list[Part]:
-    """Those of some parts whose files have not run."""
-    found = []
-    for key, part in parts.items():
-        kind, _, name = key.rpartition(" ")
-        extension = DESCRIPTIONS[kind][0].extension(name)
-        if extension is None or extension.sha256 != part.sha256:
-            found.append(part)
-    return found

@@ -13,7 +13,6 @@ from analysis.html import page as html_page
 from analysis.html import run_info
 from analysis.html.elements import typeset
 from hvae_spec.records.result import EvaluationResult, TrainingResult
-from hvae_spec.spec.choices.term import TERMS, Term
 
 VOID = {"meta", "img", "br"}
 SECTIONS = ["result", "effects", "likelihood", "units", "images", "architectures", "members", "settings", "provenance"]
@@ -276,16 +275,15 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, x)" in found.text
 
 
-def test_variants_that_differ_in_their_objective_alone_have_it_each(results, small_spec, monkeypatch):
-    monkeypatch.setitem(TERMS._items, "extra", Term("log r(z)", field="mc_samples"))
-    more = "Prob. ladder+BN+WU: {}\n    penalized: {objective.mc_samples: 2}"
+def test_variants_that_differ_in_their_objective_alone_have_it_each(results, small_spec):
+    more = "Prob. ladder+BN+WU: {}\n    penalized: {objective.free_bits: {nats: 0.5, per: unit}}"
     results.grid(spec=small_spec.replace("Prob. ladder+BN+WU: {}", more), with_curves=False)
     text = source(results)
     assert "<h3>Prob. ladder+BN+WU, penalized (digits, L = 2)</h3>" in text
     found = Page(text).text
     first, second = found.index("VAE+BN+WU, Prob. ladder+BN+WU: log w ="), found.index("penalized: log w =")
-    assert "log r(z)" not in found[first:second]
-    assert "log r(z)" in found[second:]
+    assert "max(0, 0.5 - KL" not in found[first:second]
+    assert "max(0, 0.5 - KL" in found[second:]
 
 
 def test_an_objective_that_all_share_stands_once_without_names(results, small_spec):

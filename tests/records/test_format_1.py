@@ -103,7 +103,7 @@ def test_a_frozen_grid_goes_on_from_its_checkpoint(results, tmp_path, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "goes on from its checkpoint" in out
     # It was evaluated before products were in float32 always.
-    assert "1 member was evaluated by an earlier version of the estimators than this one (2): the stored weights" in out
+    assert "1 member was evaluated by an earlier version of the evaluation than this one (2): the stored weights" in out
     assert "1 to evaluate, 1 to run." in out
     assert main([str(spec), *options]) == 0
     records = Results(results.root).records
@@ -119,7 +119,7 @@ def test_a_frozen_grid_goes_on_from_its_checkpoint(results, tmp_path, capsys):
 def test_a_frozen_record_run_again_says_what_is_not_compared(capsys):
     folder = finished(Results(FROZEN)).folder
     assert main([str(folder), "--device", "cpu"]) in (0, 1)  # another machine may round otherwise
-    assert "the record has none by this version of the estimators" in " ".join(capsys.readouterr().out.split())
+    assert "the record has none by this version of the evaluation" in " ".join(capsys.readouterr().out.split())
 
 
 FILES = [

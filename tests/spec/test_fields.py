@@ -19,6 +19,7 @@ from analysis.frames import Frames
 from analysis.html import run_info
 from analysis.paper import published
 from hvae_spec.spec import reference
+from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import (
@@ -81,6 +82,7 @@ OTHER = {
     "model.layers.mlp_down": [7],
     "model.layers.mlp_top_down": [7],
     "model.mean_clip": 0.25,
+    "model.mapping": "other",
     "training.first_phase.epochs": 3,
     "objective.term": "added",
     "training.first_phase.term": "added",
@@ -105,9 +107,10 @@ every_field = pytest.mark.parametrize("item", LEAVES, ids=[item.dotted for item 
 
 
 @pytest.fixture(autouse=True)
-def _added_term(monkeypatch):
-    """A term of an extension: there is none in the house."""
+def _parts_of_extensions(monkeypatch):
+    """A term and a mapping of an extension: in the house there is no term, and one mapping."""
     monkeypatch.setitem(ADDED_TERMS._items, "added", AddedTerm("+ r(z)"))
+    monkeypatch.setitem(MAPPINGS._items, "other", DeterministicMapping("d"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 from hvae_spec.data.counts import stated_counts
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import Divergence, EvaluationResult, TrainingResult
-from hvae_spec.spec.experiment import ESTIMATOR
+from hvae_spec.spec.experiment import EVALUATION_VERSION
 from hvae_spec.spec.load import validate
 from hvae_spec.spec.yaml import parse
 from tune.plan.devices import Machine
@@ -83,7 +83,7 @@ def finish(root, member, status="finished", **options):
         result = EvaluationResult(
             digest=digests.evaluation,
             training=digests.training,
-            estimator=ESTIMATOR,
+            estimator=EVALUATION_VERSION,
             labels=member.labels,
             status=status,
         )

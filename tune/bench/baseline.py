@@ -50,6 +50,10 @@ def mlp(
     return nn.Sequential(*modules)
 
 
+MAPPINGS = {"mlp": mlp}
+"""Hidden layers by the name of a mapping: it has no others."""
+
+
 def normalized(units: int, norm: MakeNorm | None) -> list[nn.Module]:
     """A normalization, or nothing."""
     return [] if norm is None else [norm(units)]

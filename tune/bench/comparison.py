@@ -12,8 +12,10 @@ from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choice import name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.optimizer import OptimizerSettings
+from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.experiment import MemberSpec
 from tune.bench import baseline
 from tune.bench.baseline import PlainHVAE, parameter_groups, plain_batches, plain_log_likelihood, plain_step
@@ -30,6 +32,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     observation, settings = compiler.observation(member)
     _check(baseline.DECODERS, observation, "observation model")
+    _check(baseline.MAPPINGS, name_and_settings(model.mapping)[0], "mapping")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
     return kind(
@@ -71,7 +74,7 @@ def step(member: MemberSpec, device: str) -> timing.Call:
     chosen, objective = member.training.optimizer, member.objective
     if objective.term is not None:
         raise UserError("the plain program has no added term of an extension: compare without objective.term")
-    for term in objective.terms:
+    for term in TERMS:
         _check(baseline.TERMS, term, "term of the objective")
     kind = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")
     optimizer, average = kind(parameter_groups(model), **_options(chosen.settings)), _average(model, member)

@@ -18,7 +18,7 @@ from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import GridFile, IndexedRecord, Status
 from hvae_spec.spec.cost import mappings
-from hvae_spec.spec.experiment import ESTIMATOR, MemberSpec
+from hvae_spec.spec.experiment import EVALUATION_VERSION, MemberSpec
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
 from tune.plan.changes import changes, members_that
@@ -320,12 +320,12 @@ def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool, going_on: froze
         + f" ({other}); --retrain trains with the new settings"
         for other, count in curves.items()
     ]
-    again = sum(need.what == "evaluation" and _is_of_earlier_estimators(ledger.results, need) for need in needs)
+    again = sum(need.what == "evaluation" and _is_of_earlier_version(ledger.results, need) for need in needs)
     if again:
         kept.append(
             members_that(again, "was", "were")
-            + f" evaluated by an earlier version of the estimators than this one ({ESTIMATOR}): the stored weights are "
-            "evaluated again, and the earlier evaluations stay"
+            + f" evaluated by an earlier version of the evaluation than this one ({EVALUATION_VERSION}): the stored "
+            "weights are evaluated again, and the earlier evaluations stay"
         )
     hindered = Counter(need.hindered for need in needs if need.hindered)
     return kept + [
@@ -335,14 +335,14 @@ def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool, going_on: froze
     ]
 
 
-def _is_of_earlier_estimators(results: Results, need: Need) -> bool:
-    """Whether all evaluations that a member's record has are of an earlier version of the estimators."""
+def _is_of_earlier_version(results: Results, need: Need) -> bool:
+    """Whether all evaluations that a member's record has are of an earlier version of the evaluation."""
     record = need.adopted or results.find(need.member.digests.training)
     try:
         found = [] if record is None else [evaluation.result for evaluation in record.evaluations]
     except RecordError:  # one that is damaged is named where it is needed
         return False
-    return bool(found) and all(result is not None and result.estimator < ESTIMATOR for result in found)
+    return bool(found) and all(result is not None and result.estimator < EVALUATION_VERSION for result in found)
 
 
 def _usual_size(member: MemberSpec, *, on_gpu: bool) -> int:

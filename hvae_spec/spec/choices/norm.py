@@ -1,12 +1,13 @@
 """The normalizations of hidden layers and of the heads of the latents."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hvae_spec.registry import Registry
 from hvae_spec.spec.base import Flag, SpecModel
-from hvae_spec.spec.choice import ChoiceSection, OneOf
+from hvae_spec.spec.choice import ChoiceSection, name_and_settings
 
 
 class BatchNormSettings(SpecModel):
@@ -84,6 +85,8 @@ class Normalization:
     """Its description."""
     heads: bool
     """Whether the heads of the latents are normalized."""
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Its settings, less `heads`."""
 
     @property
     def hidden(self) -> bool:
@@ -117,12 +120,17 @@ def normalization(value: Any) -> Normalization:
     """What a chosen norm normalizes.
 
     Args:
-        value: as `ModelSpec.norm` holds it, or as it stands in the YAML.
+        value: as `ModelSpec.norm` holds it, or as it stands in the YAML. It is valid already, also where the code of
+            an extension has not run.
 
     """
-    chosen = OneOf(NORMS, by_name=True).validate(value)
-    name, settings = (chosen.choice, chosen.settings) if isinstance(chosen, ChoiceSection) else (str(chosen), None)
-    return Normalization(name, NORMS[name], bool(getattr(settings, "heads", NORMS[name].heads)))
+    if isinstance(value, dict):
+        name, settings = next(iter(value.items()))
+    else:
+        name, settings = name_and_settings(value)
+    norm = NORMS[name]
+    others = {key: setting for key, setting in settings.items() if key != "heads"}
+    return Normalization(name, norm, settings.get("heads", norm.heads), others)
 
 
 def in_column(entry: Any) -> Normalization | None:

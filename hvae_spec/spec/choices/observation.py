@@ -102,24 +102,11 @@ OBSERVATIONS.add(
 )
 
 
-def name_and_settings(chosen: str | ChoiceSection) -> tuple[str, dict[str, Any]]:
-    """A chosen observation model's name and its settings: `("gaussian", {"variance": 0.1})`, `("bernoulli", {})`."""
-    if isinstance(chosen, str):
-        return chosen, {}
-    return chosen.choice, chosen.settings.model_dump()
-
-
 def name_of(chosen: str | ChoiceSection | Mapping[str, Any]) -> str:
     """A chosen observation model's name, also of one as a spec's tree holds it."""
     if isinstance(chosen, str):
         return chosen
     return chosen.choice if isinstance(chosen, ChoiceSection) else next(iter(chosen))
-
-
-def words(chosen: str | ChoiceSection) -> str:
-    """A chosen observation model in a text: `bernoulli`, `gaussian, variance 0.1`."""
-    name, settings = name_and_settings(chosen)
-    return ", ".join([name, *(f"{key} {value}" for key, value in settings.items())])
 
 
 def described(chosen: str | ChoiceSection) -> Observation:

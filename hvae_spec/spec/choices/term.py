@@ -11,9 +11,6 @@ class Term:
     """One term of log w."""
 
     equation: str
-    field: str | None = None
-    """The field of `objective` that it takes as an argument of that name. The term is absent while the field has its
-    default. None: it takes none, and is always there."""
 
 
 TERMS: Registry[Term] = Registry("term of the objective")
