@@ -39,7 +39,16 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
     chosen = spec.normalization
     make = NORMS[chosen.name]
     norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps)
-    style = Style(members, nonlinearity(spec), norm, spec.variance_floor, spec.mean_clip, chosen.heads)
+    style = Style(
+        members,
+        nonlinearity(spec),
+        norm,
+        spec.variance_floor,
+        spec.mean_clip,
+        chosen.heads,
+        generative_skips=spec.generative_skips,
+        inference_skips=spec.effective_skip == "both",
+    )
     layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
     return Hierarchy(
         style,

@@ -132,7 +132,8 @@ def objectives(frames: Frames) -> dict[tuple[str, ...], tuple[str, ...]]:
     """
     found: dict[tuple[str, ...], dict[str, None]] = {}
     for row in _begun(frames).drop_duplicates(["dataset", "depth", "variant", *frames.factors]).to_dict("records"):
-        lines = equations.objective(Record(Path(row["folder"])).spec.objective)
+        spec = Record(Path(row["folder"])).spec
+        lines = equations.objective(spec.objective, spec.model)
         found.setdefault(lines, {})[str(row["variant"])] = None
     return {lines: tuple(names) for lines, names in found.items()}
 

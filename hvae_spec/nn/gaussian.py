@@ -72,6 +72,10 @@ class Style:
     """What means of binary observations keep from 0 and 1."""
     normalizes_heads: bool = True
     """Whether the heads of the latents have the normalization of hidden layers, if there is one."""
+    generative_skips: bool = False
+    """Whether p(z_i|...) and p(x|...) take the latents of all layers above, not of the nearest alone."""
+    inference_skips: bool = False
+    """Whether q(z_i|...) takes the latents of all layers that are drawn before, not of the nearest alone."""
 
 
 class MLP(nn.Module):

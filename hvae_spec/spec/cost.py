@@ -9,6 +9,7 @@ from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
+from hvae_spec.spec.skip import joined, joined_units
 
 UNIT_SAMPLES = 25
 """Samples per image for the KL of units at a point of the curve whose bounds are of fewer images than all: on
@@ -26,13 +27,15 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
 
 def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     model = member.model
+    skip, depth = model.generative_skips, model.depth
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
-        widths = (above.units, *above.down, 2 * layer.units)
-        yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalized_head=True, per_sample=True)
+        widths = (joined_units(model.layers[index:], skip=skip), *above.down, 2 * layer.units)
+        given = joined(index + 1, depth, index + 1, skip=skip)
+        yield Mapping(f"p(z_{index}|{given})", widths, normalized_head=True, per_sample=True)
     first, observation = model.layers[0], described(model.observation)
     yield Mapping(
-        "p(x|z_1)",
-        (first.units, *first.down, observation.heads * pixels),
+        f"p(x|{joined(1, depth, 1, skip=skip)})",
+        (joined_units(model.layers, skip=skip), *first.down, observation.heads * pixels),
         normalized_head=False,
         per_sample=True,
         own_parameters=observation.own_parameters,
