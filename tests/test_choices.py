@@ -23,10 +23,11 @@ from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import LOADERS, load_dataset
 from hvae_spec.data.images import RawImages
-from hvae_spec.errors import UserError
+from hvae_spec.errors import SpecError, UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
 from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, norm, objective
+from hvae_spec.reading import reads
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
@@ -48,6 +49,7 @@ from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
+from tests.spec.small_spec import SMALL
 from tune.bench import baseline, comparison
 from tune.run import main
 
@@ -135,6 +137,9 @@ def test_only_a_model_with_a_path_down_has_mappings_that_can_be_shared(name):
     own = list(described.mappings(spec.model.layers, 64, shared=False))
     shared = list(described.mappings(spec.model.layers, 64, shared=True))
     assert (len(own) > len(shared)) is described.top_down
+    if described.top_down and not described.can_share:
+        with pytest.raises(SpecError, match="none of the generative model's"):
+            reads(SMALL, overrides=[f"model.inference={name}", "model.share_top_down=true"])
 
 
 @pytest.mark.parametrize("name", [name for name in INFERENCES if INFERENCES[name].with_one_layer])

@@ -68,8 +68,8 @@ class StochasticLayer(SpecModel):
         SameAs("mlp_down"),
         Paper(by_layer=WIDTHS, where="Sec. 3"),
     ] = None
-    """Hidden widths of the inference mapping t_{i-1} out of z_i, where they differ from those of the generative mapping.
-    Only `ladder` and `top_down` have this mapping, and only out of z_2 and above."""
+    """Hidden widths of the inference mapping t_{i-1} out of z_i, where they differ from those of the generative
+    mapping. Only `ladder` and `top_down` have this mapping, and only out of z_2 and above."""
 
     @property
     def down(self) -> Widths:
