@@ -101,7 +101,9 @@ class ModelSpec(SpecInForms):
     t_i = MLP([mu_d,i, sigma2_d,i, z_{i+1}]). With a single layer they are all the same model."""
     share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
-    skip: Annotated[Skip, IdleWhere({"depth": 1}), Paper("none", "Sec. 2.1", iwae="none")] = "none"
+    skip: Annotated[
+        Skip, Column("skip", "skip connections"), IdleWhere({"depth": 1}), Paper("none", "Sec. 2.1", iwae="none")
+    ] = "none"
     """Skip connections, by concatenation. `none`: a mapping takes the nearest latents alone (Eqs. 1-6). `generative`:
     p(x|z_1, ..., z_L) and p(z_i|z_{i+1}, ..., z_L). `both`: q too, `vae` has q(z_i|z_1, ..., z_{i-1}), and t_i of
     `ladder` and `top_down` takes z_{i+1}, ..., z_L. With two layers `both` is `generative`, and with one both are

@@ -91,6 +91,10 @@ grid:
     hidden: {model.norm: {batch: {heads: false}}, objective.warm_up: 2}
     iwae layer: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: [3]}], model.norm: layer,
                  objective.iw_samples: 50}
+    top-down: {model.inference: top_down, objective.warm_up: 2}
+    skip: {model.inference: ladder, objective.warm_up: 2, model.skip: both}
+    iwae skip: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: [4]}], model.batch_norm: false,
+                objective.iw_samples: 50, model.skip: generative}
 """
 
 
@@ -110,6 +114,9 @@ def test_members_are_known_by_their_settings(results):
         "layer": None,
         "hidden": None,
         "iwae layer": None,
+        "top-down": None,
+        "skip": None,
+        "iwae skip": None,
     }
     members = analysis.load(results.root).members.set_index("variant")
     assert published.fine_tuning(members)["tuned"] == "M=10 K=1"
