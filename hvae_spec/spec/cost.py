@@ -20,9 +20,14 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """All mappings of a member, for images of so many pixels: those of its inference model, then those of its
     generative model.
     """
+    yield from inference(member, pixels)
+    yield from _generative(member, pixels)
+
+
+def inference(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
+    """The mappings of a member's inference model, without those that it shares with the generative model."""
     model = member.model
     yield from model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down)
-    yield from _generative(member, pixels)
 
 
 def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
@@ -47,8 +52,8 @@ def parameters(member: MemberSpec, pixels: int) -> int:
     return sum(mapping.parameters(member.model.normalization) for mapping in mappings(member, pixels))
 
 
-def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
-    """Multiply-adds that are done once per image, and those done once per sample of an image."""
+def forward_macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
+    """Multiply-adds of a forward pass that are done once per image, and those done once per sample of an image."""
     once = sum(mapping.macs for mapping in mappings(member, pixels) if not mapping.per_sample)
     each = sum(mapping.macs for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each
@@ -58,7 +63,7 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's training; a backward pass costs two forward ones, and one forward one through weights
     that are constants.
     """
-    once, each = _macs(member, counts.pixels)
+    once, each = forward_macs(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
     again = 2.0 * _again(member, counts.pixels) if ESTIMATORS[member.objective.estimator].is_path else 0.0
     return member.training.epochs * counts.train * (3.0 * (once + samples * each) + samples * again)
@@ -82,7 +87,7 @@ def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:
 
 def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final bounds (`evaluated_images`)."""
-    once, each = _macs(member, counts.pixels)
+    once, each = forward_macs(member, counts.pixels)
     return float(evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each))
 
 
@@ -100,7 +105,7 @@ def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
     """The importance samples of one image that cost as many multiply-adds as `ais_macs`."""
-    _, each = _macs(member, counts.pixels)
+    _, each = forward_macs(member, counts.pixels)
     return ais_macs(member, counts) / each
 
 
