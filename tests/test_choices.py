@@ -33,7 +33,7 @@ from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
-from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
 from hvae_spec.spec.choices.norm import NORMS, Norm
@@ -140,6 +140,20 @@ def test_only_a_model_with_a_path_down_has_mappings_that_can_be_shared(name):
     if described.top_down and not described.can_share:
         with pytest.raises(SpecError, match="none of the generative model's"):
             reads(SMALL, overrides=[f"model.inference={name}", "model.share_top_down=true"])
+
+
+class WithoutSkip(type(INFERENCES["vae"])):
+    """An inference model that says nothing of skip connections."""
+
+    with_skip = InferenceModel.with_skip
+
+
+def test_an_inference_model_without_skip_connections_is_refused_where_q_is_to_have_them(monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "bare", WithoutSkip())
+    overrides = ["model.inference=bare", "model.skip=both"]
+    with pytest.raises(SpecError, match="bare inference has no skip connections"):
+        reads(SMALL, overrides=overrides)
+    reads(SMALL, overrides=["model.inference=bare", "model.skip=generative"])
 
 
 @pytest.mark.parametrize("name", [name for name in INFERENCES if INFERENCES[name].with_one_layer])
