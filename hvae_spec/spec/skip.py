@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hvae_spec.spec.mapping import Layer
 
-ORDER = "z_j…z_k: these latents in one, [z_j; …; z_k], the layer nearest to what is mapped to first"
+ORDER = "z_j…z_k: these latents in one vector, of which the layer nearest to what is mapped to comes first"
 """What a span of latents stands for in an equation."""
 
 

@@ -217,6 +217,11 @@ def test_other_data_and_budgets_are_told(results):
     )
 
 
+def test_skip_connections_of_a_single_layer_are_none(results):
+    one_layer = ("    - {units: 32, mlp: [256, 256]}\n", "")
+    assert unlike(results, "mnist", one_layer, ("batch_norm: true", "batch_norm: true\n  skip: both")) == ()
+
+
 def test_another_model_is_told(results):
     changes = (("units: 32, mlp: [256, 256]", "units: 16, mlp: [256]"), ("tanh", "{leaky_relu: 0.1}"))
     assert unlike(results, "norb", *changes) == (
@@ -308,6 +313,7 @@ def test_another_model_is_told(results):
             ("batch_norm: true", "batch_norm: true\n  initialization: glorot_normal\n  variance_floor: 1.0e-5"),
             "settings that the paper leaves open: initialization glorot_normal, variance floor 1e-05",
         ),
+        ("mnist", ("batch_norm: true", "batch_norm: true\n  skip: both"), "skip connections both (none)"),
         (
             "omniglot",
             (

@@ -57,7 +57,7 @@ def test_the_equations_of_skip_connections():
     assert "p(z_i|z_{i+1}…z_L) = N(μ_i(z_{i+1}…z_L), σ²_i(z_{i+1}…z_L))" in lines
     assert "p(x|z_1…z_4) = Bernoulli(sigmoid(Linear(d(z_1…z_4))))" in lines
     assert any(line.startswith("t_i = MLP(z_{i+1}…z_L),") for line in lines)
-    assert any("the layer nearest to what is mapped to first" in line for line in lines)
+    assert any("the layer nearest to what is mapped to comes first" in line for line in lines)
     vae = equations.equations(model(4, skip="both"))
     assert "q(z_i|z_1…z_{i-1}) = N(μ_i(z_1…z_{i-1}), σ²_i(z_1…z_{i-1}))" in vae
     assert "q(z_i|z_{i-1}) = N(μ_i(z_{i-1}), σ²_i(z_{i-1}))" in equations.equations(model(4, skip="generative"))
