@@ -128,6 +128,21 @@ def test_gradients_reach_every_parameter(inference, norm, observation, share, be
         assert reached is not silent, name
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_with_skip_connections_the_likelihood_alone_reaches_all_of_inference(inference, beta):
+    model = compiled(member(model__inference=inference, model__skip="both", model__batch_norm=False))
+    x, noise = torch.rand(1, 16, 64).round(), Streams([0]).begin("test").noise(1, 16, model.units)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad(bound(log_weight(model(x, noise), beta)).sum(), parameters, allow_unused=True)
+    for name, gradient in zip(names, found, strict=True):
+        reached = gradient is not None and bool((gradient != 0).any())
+        assert reached is (beta == 1 or not name.startswith("generative.conditionals")), name
+        if name.endswith("mlp.linears.0.weight") and reached:
+            # Every number that it takes, those of skipped layers too.
+            assert (gradient != 0).any(dim=1).all() or name == "inference.up.0.mlp.linears.0.weight", name
+
+
 @pytest.mark.parametrize("depth", [1, 2, 5, 10])
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
