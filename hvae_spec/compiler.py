@@ -40,8 +40,17 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
     make = NORMS[chosen.name]
     norm = None if make is None else partial(make, members, eps=spec.batch_norm_eps, **chosen.settings)
     name, settings = name_and_settings(spec.mapping)
-    mapping = partial(MAPPINGS[name], **settings)
-    style = Style(members, nonlinearity(spec), norm, spec.variance_floor, spec.mean_clip, chosen.heads, mapping)
+    style = Style(
+        members,
+        nonlinearity(spec),
+        norm,
+        spec.variance_floor,
+        spec.mean_clip,
+        chosen.heads,
+        partial(MAPPINGS[name], **settings),
+        generative_skips=spec.generative_skips,
+        inference_skips=spec.effective_skip == "both",
+    )
     layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
     return Hierarchy(
         style,

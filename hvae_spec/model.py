@@ -94,12 +94,14 @@ class Model:
             f"  q(z|x)  = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.mapping(spec.model)),
             "",
-            f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]
-        for mapping in mappings(spec, self.pixels):
+        every = list(mappings(spec, self.pixels))
+        wide = max(14, *(len(mapping.name) + 2 for mapping in every))
+        lines.append(f"  {'mapping':<{wide}}{'widths':<34}{'parameters':>12}")
+        for mapping in every:
             widths = " -> ".join(map(str, mapping.widths))
-            lines.append(f"  {mapping.name:<14}{widths:<34}{mapping.parameters(spec.model.normalization):>12,}")
-        return "\n".join([*lines, f"  {'total':<48}{parameters(spec, self.pixels):>12,}"])
+            lines.append(f"  {mapping.name:<{wide}}{widths:<34}{mapping.parameters(spec.model.normalization):>12,}")
+        return "\n".join([*lines, f"  {'total':<{wide + 34}}{parameters(spec, self.pixels):>12,}"])
 
     def dataset(self) -> Dataset:
         """The data set that the spec names. Raises UserError if it is missing."""
@@ -124,20 +126,19 @@ class Model:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
         streams = Streams([seed], self.device).begin("prior samples")
         with self._ready():
-            latents = self.module.ancestral(streams.noise(1, count, self.module.units))
-            return self._expected(latents[0])
+            return self._expected(self.module.ancestral(streams.noise(1, count, self.module.units)))
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
-        [count, D]. Injected at the top layer they are samples of the prior.
+        [count, D]. Injected at the top layer they are samples of the prior. The layers above, on which x depends by
+        skip connections alone, come from the prior.
         """
         depth = self.spec.model.depth
         if not 1 <= layer <= depth:
             raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
         streams = Streams([seed], self.device).begin("injected samples")
         with self._ready():
-            latents = self.module.ancestral(streams.noise(1, count, self.module.units)[:layer])
-            return self._expected(latents[0])
+            return self._expected(self.module.ancestral(streams.noise(1, count, self.module.units), layer))
 
     def gallery(self) -> dict[str, Tensor]:
         """The latents, reconstructions and samples that a record keeps for its figures (see
@@ -158,9 +159,9 @@ class Model:
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
         """E[x|z_1] for one sample z ~ q(z|x) per image, [N, D]."""
-        z = self.encode(images, seed=seed)[0].to(self.device)
+        latents = [z.to(self.device).movedim(-1, 0)[None] for z in self.encode(images, seed=seed)]
         with self._ready():
-            return self._expected(z.movedim(-1, 0)[None])
+            return self._expected(latents)
 
     def evaluate(
         self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None
@@ -386,9 +387,10 @@ class Model:
         compiler.set_statistics(self.module, statistics)
         self._measured_weights = self._weights()
 
-    def _expected(self, z: Tensor) -> Tensor:
-        """E[x|z_1] of one sample per image, z [1, U, 1, N] -> [N, D]."""
-        return self.module.generative.likelihood.mean(z)[0, :, 0].mT.cpu().contiguous()
+    def _expected(self, latents: Sequence[Tensor]) -> Tensor:
+        """E[x|z_1], with skip connections E[x|z_1 ... z_L], of one sample per image, [1, U_i, 1, N] -> [N, D]."""
+        generative = self.module.generative
+        return generative.likelihood.mean(generative.seen(latents))[0, :, 0].mT.cpu().contiguous()
 
     def _images(self, images: ArrayLike | Tensor) -> Tensor:
         x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))

@@ -13,7 +13,7 @@ from hvae_spec.spec.experiment import MemberSpec
 SPEC = """\
 name: combined
 data: {dataset: digits, train_images: 64, test_images: 16}
-model: {layers: [{units: 4, mlp: [8]}, {units: 3, mlp: [6]}]}
+model: {layers: [{units: 4, mlp: [8]}, {units: 3, mlp: [6]}, {units: 2, mlp: [4]}]}
 training: {epochs: 2, batch_size: 32}
 evaluation: {iw_samples: 4}
 """
@@ -38,6 +38,9 @@ def _named(choice: str, path: str, names: Any, default: str) -> list[Option]:
 OPTIONS = [
     Option("inference", "ladder", {"model.inference": "ladder"}),
     Option("inference", "ladder, shared", {"model.inference": "ladder", "model.share_top_down": "true"}),
+    Option("inference", "top_down", {"model.inference": "top_down"}),
+    Option("skip", "generative", {"model.skip": "generative"}),
+    Option("skip", "both", {"model.skip": "both"}),
     Option("normalization", "batch", {"model.batch_norm": "true"}),
     Option("normalization", "batch, not the heads", {"model.norm": "{batch: {heads: false}}"}),
     Option("normalization", "layer", {"model.norm": "layer"}),
@@ -48,7 +51,7 @@ OPTIONS = [
     Option("observation", "bernoulli, clipped", {"model.mean_clip": "1e-3"}),
     Option("initialization", "lasagne", {"model.initialization": "lasagne"}),
     Option("beta", "4", {"objective.beta": "4"}),
-    Option("beta", "per layer", {"objective.beta": "[1, 0.5]"}),
+    Option("beta", "per layer", {"objective.beta": "[1, 0.5, 2]"}),
     Option("warm_up", "2", {"objective.warm_up": "2"}),
     Option("warm_up", "cycles", {"objective.warm_up": "{cycles: 1, over: 2}"}),
     Option("free_bits", "per unit", {"objective.free_bits": "{nats: 0.1, per: unit}"}),

@@ -56,18 +56,23 @@ class Reference:
 
     def posterior(self, x, noise):
         """Latents and their q parameters, z_1 first."""
-        return {"vae": self.bottom_up, "ladder": self.ladder}[self.spec.inference](x, noise)
+        return self.bottom_up(x, noise) if self.spec.inference == "vae" else self.up_then_down(x, noise)
+
+    def given(self, latents, of_q=False):
+        """What a mapping takes of latents, the nearest first."""
+        skips = self.spec.skip == "both" if of_q else self.spec.skip != "none"
+        return torch.cat(latents) if skips else latents[0]
 
     def bottom_up(self, x, noise):
         z, q, y = [], [], x
         for index, layer in enumerate(self.spec.layers):
             mu, sigma2 = self.gaussian(f"inference.up.{index}", layer.mlp, y)
-            y = mu + torch.sqrt(sigma2) * noise[index]
-            z.append(y)
+            z.append(mu + torch.sqrt(sigma2) * noise[index])
             q.append((mu, sigma2))
+            y = self.given(z[::-1], of_q=True)
         return z, q
 
-    def ladder(self, x, noise):
+    def up_then_down(self, x, noise):
         layers = self.spec.layers
         d, y = [], x
         for index, layer in enumerate(layers):
@@ -77,13 +82,28 @@ class Reference:
         q[-1] = d[-1]
         z[-1] = d[-1][0] + torch.sqrt(d[-1][1]) * noise[-1]
         for index in range(self.depth - 2, -1, -1):
-            mu_t, sigma2_t = self.gaussian(f"inference.down.{index}", layers[index + 1].top_down, z[index + 1])
-            mu_d, sigma2_d = d[index]
-            precision = 1 / sigma2_t + 1 / sigma2_d
-            mu = (mu_t / sigma2_t + mu_d / sigma2_d) / precision
-            q[index] = (mu, 1 / precision)
-            z[index] = mu + torch.sqrt(1 / precision) * noise[index]
+            name, widths, y = (
+                f"inference.down.{index}",
+                layers[index + 1].top_down,
+                self.given(z[index + 1 :], of_q=True),
+            )
+            merge = self.ladder if self.spec.inference == "ladder" else self.top_down
+            q[index] = merge(name, widths, y, *d[index])
+            z[index] = q[index][0] + torch.sqrt(q[index][1]) * noise[index]
         return z, q
+
+    def ladder(self, name, widths, y, mu_d, sigma2_d):
+        mu_t, sigma2_t = self.gaussian(name, widths, y)
+        precision = 1 / sigma2_t + 1 / sigma2_d
+        return (mu_t / sigma2_t + mu_d / sigma2_d) / precision, 1 / precision
+
+    def top_down(self, name, widths, y, mu_d, sigma2_d):
+        return self.gaussian(name, widths, torch.cat([mu_d, sigma2_d, y]))
+
+    def prior(self, index, above):
+        """mu and sigma2 of p(z_i|...), given z_{i+1} ... z_L."""
+        widths = self.spec.layers[index + 1].down
+        return self.gaussian(f"generative.conditionals.{index}", widths, self.given(above))
 
     def log_weight(self, x, noise, beta=1.0):
         """log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)] of one image and one sample."""
@@ -94,10 +114,9 @@ class Reference:
             if index == self.depth - 1:
                 p = (torch.zeros_like(z[index]), torch.ones_like(z[index]))
             else:
-                above = self.spec.layers[index + 1]
-                p = self.gaussian(f"generative.conditionals.{index}", above.down, z[index + 1])
+                p = self.prior(index, z[index + 1 :])
             ratio += self.log_normal(z[index], *p) - self.log_normal(z[index], *q[index])
-        return self.log_likelihood(x, z[0]) + beta * ratio
+        return self.log_likelihood(x, self.given(z)) + beta * ratio
 
     def log_likelihood(self, x, z):
         d = self.mlp("generative.likelihood.mlp", self.spec.layers[0].down, z)

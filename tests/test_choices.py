@@ -23,16 +23,17 @@ from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import LOADERS, load_dataset
 from hvae_spec.data.images import RawImages
-from hvae_spec.errors import UserError
+from hvae_spec.errors import SpecError, UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
 from hvae_spec.nn import estimators, gaussian, inference, initialization, likelihood, nonlinearity, norm, objective
+from hvae_spec.reading import reads
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
-from hvae_spec.spec.choices.inference import INFERENCES
+from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, equation
@@ -48,6 +49,7 @@ from hvae_spec.spec.fields import Column, PerMember, paths_stating
 from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
+from tests.spec.small_spec import SMALL
 from tune.bench import baseline, comparison
 from tune.run import main
 
@@ -128,6 +130,23 @@ def test_only_a_model_with_a_path_down_has_mappings_that_can_be_shared(name):
     own = list(described.mappings(spec.model.layers, 64, shared=False))
     shared = list(described.mappings(spec.model.layers, 64, shared=True))
     assert (len(own) > len(shared)) is described.top_down
+    if described.top_down and not described.can_share:
+        with pytest.raises(SpecError, match="none of the generative model's"):
+            reads(SMALL, overrides=[f"model.inference={name}", "model.share_top_down=true"])
+
+
+class WithoutSkip(type(INFERENCES["vae"])):
+    """An inference model that says nothing of skip connections."""
+
+    with_skip = InferenceModel.with_skip
+
+
+def test_an_inference_model_without_skip_connections_is_refused_where_q_is_to_have_them(monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "bare", WithoutSkip())
+    overrides = ["model.inference=bare", "model.skip=both"]
+    with pytest.raises(SpecError, match="bare inference has no skip connections"):
+        reads(SMALL, overrides=overrides)
+    reads(SMALL, overrides=["model.inference=bare", "model.skip=generative"])
 
 
 @pytest.mark.parametrize("name", [name for name in INFERENCES if INFERENCES[name].with_one_layer])

@@ -22,9 +22,10 @@ PRIOR_COLUMNS = 6
 def injected(frames: Frames) -> Figure | None:
     """Samples with z_i* ~ N(0, I) injected at layer i, a panel per variant and layer (Fig. 6b of the paper).
 
-    The layers below z_i* are sampled from the generative model, those above it not at all: given z_i*, the image does
-    not depend on them. The images are E[x|z_1], each with noise of its own. Those of the last column are samples of the
-    model. The models are those of greatest depth, each variant with its first finished seed.
+    The layers below z_i* are sampled from the generative model, those above it from the prior: given z_i*, the image
+    depends on them by skip connections alone. The images are E[x|z_1], with skip connections E[x|z_1, ..., z_L], each
+    with noise of its own. Those of the last column are samples of the model. The models are those of greatest depth,
+    each variant with its first finished seed.
     """
     found = galleries(frames)
     if not found:

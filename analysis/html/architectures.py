@@ -3,6 +3,7 @@ are trained for: each objective once.
 """
 
 import json
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hvae_spec.records.layout import Record
 from hvae_spec.spec import equations
 from hvae_spec.spec.choice import words
 from hvae_spec.spec.choices import nonlinearity
-from hvae_spec.spec.cost import mappings, parameters
+from hvae_spec.spec.cost import forward_macs, inference, mappings, parameters
 from hvae_spec.spec.experiment import MemberSpec
 
 
@@ -26,7 +27,8 @@ class Architecture:
 
     dataset: str
     variants: tuple[str, ...]
-    """They differ only in how they are trained, for example in warm-up."""
+    """Names of variants, with the levels of those axes that the model depends on. They differ only in how they are
+    trained, for example in warm-up."""
     member: MemberSpec
     """The spec of one of its members."""
 
@@ -74,6 +76,17 @@ class Architecture:
         return [("mapping", "widths", "parameters"), *rows, ("total", "", f"{parameters(self.member, pixels):,}")]
 
     @property
+    def size(self) -> tuple[str, ...]:
+        """What `Models.sizes` says of it."""
+        name = f"{', '.join(self.variants)} ({self.dataset}, L = {self.depth})"
+        if self.unknown:
+            return (name, "?", "?", "?", "?")
+        norm, pixels = self.member.model.normalization, image_pixels(self.member.data)
+        of_q = sum(item.parameters(norm) for item in inference(self.member, pixels))
+        counts = parameters(self.member, pixels), of_q, *forward_macs(self.member, pixels)
+        return (name, *(f"{count:,}" for count in counts))
+
+    @property
     def unknown(self) -> str:
         """Why the widths are not known; empty where they are. The user's own images may have been removed."""
         try:
@@ -90,6 +103,15 @@ class Models:
     architectures: tuple[Architecture, ...]
     objectives: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     """Each objective once: its equations, and the variants that have it."""
+
+    @property
+    def sizes(self) -> Rows:
+        """The models side by side: parameters, and multiply-adds of a forward pass."""
+        heading = (
+            *("model", "parameters", "of q(z|x) alone"),
+            *("multiply-adds per image", "multiply-adds per sample of an image"),
+        )
+        return [heading, *(model.size for model in self.architectures)]
 
 
 def models(frames: Frames) -> Models:
@@ -112,11 +134,14 @@ def architectures(frames: Frames) -> list[Architecture]:
     members = _begun(frames)
     deepest = members.groupby(["dataset", "variant"], observed=True)["depth"].transform("max")
     cells = members[members["depth"] == deepest].drop_duplicates(["dataset", "variant", *frames.factors])
+    specs = [Record(Path(folder)).spec for folder in cells["folder"]]
+    keys = [
+        json.dumps([dataset, spec.content["model"]], sort_keys=True)
+        for dataset, spec in zip(cells["dataset"], specs, strict=True)
+    ]
     found: dict[str, tuple[MemberSpec, dict[str, None]]] = {}
-    for row in cells.to_dict("records"):
-        member = Record(Path(row["folder"])).spec
-        key = json.dumps([row["dataset"], member.content["model"]], sort_keys=True)
-        found.setdefault(key, (member, {}))[1][str(row["variant"])] = None
+    for member, key, name in zip(specs, keys, _names(frames, cells, keys), strict=True):
+        found.setdefault(key, (member, {}))[1][name] = None
     return [Architecture(member.data.name, tuple(names), member) for member, names in found.values()]
 
 
@@ -131,11 +156,33 @@ def objectives(frames: Frames) -> dict[tuple[str, ...], tuple[str, ...]]:
         UserError: the spec of a record cannot be read.
 
     """
+    cells = _begun(frames).drop_duplicates(["dataset", "depth", "variant", *frames.factors])
+    specs = [Record(Path(folder)).spec for folder in cells["folder"]]
+    every = [equations.objective(spec.objective, spec.model) for spec in specs]
     found: dict[tuple[str, ...], dict[str, None]] = {}
-    for row in _begun(frames).drop_duplicates(["dataset", "depth", "variant", *frames.factors]).to_dict("records"):
-        lines = equations.objective(Record(Path(row["folder"])).spec.objective)
-        found.setdefault(lines, {})[str(row["variant"])] = None
+    for lines, name in zip(every, _names(frames, cells, every), strict=True):
+        found.setdefault(lines, {})[name] = None
     return {lines: tuple(names) for lines, names in found.items()}
+
+
+def _names(frames: Frames, cells: pd.DataFrame, keys: Sequence[Hashable]) -> list[str]:
+    """What cells are called: their variants, with the levels of those axes that decide something about them.
+
+    Args:
+        frames: the grid.
+        cells: one row for each.
+        keys: what is to be decided, one for each.
+
+    """
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    keyed = cells.assign(key=[places[key] for key in keys])
+    labels, deciding = ["dataset", "depth", "variant"], []
+    for factor in frames.factors:
+        others = [*labels, *(other for other in frames.factors if other != factor)]
+        if (keyed.groupby(others, observed=True, dropna=False)["key"].nunique() > 1).any():
+            deciding.append(factor)
+    rows = keyed.to_dict("records")
+    return [", ".join([str(row["variant"]), *(frames.label(axis, row[axis]) for axis in deciding)]) for row in rows]
 
 
 def _begun(frames: Frames) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from hvae_spec.spec.fields import (
     fact,
     paths_affecting,
 )
+from hvae_spec.spec.model import SKIP_LABELS
 
 VARIANTS = ("VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU")
 """The columns of the paper's Tables 2 and 3."""
@@ -133,18 +134,20 @@ def _variant(row: Mapping[Any, Any]) -> str | None:
     if pd.isna(row["inference"]):
         return next((name for name in VARIANTS if _bare(name) == _bare(row["variant"])), None)
     tuned = not (pd.isna(row["first_phase_epochs"]) and pd.isna(row["continues"]))
-    # An inference model or a norm that the paper does not have has another label, and with it none of its names.
+    # An inference model, skip connections or a norm that the paper does not have have another label, and with it none
+    # of its names.
     inference = inference_model(row["inference"], row["depth"])
+    skip = "" if row["depth"] == 1 else SKIP_LABELS[row["skip"]]
     normalization = in_column(row["norm"])
     norm = "" if normalization is None else normalization.label
     warm_up = row["warm_up"] if pd.isna(row["first_phase_warm_up"]) else row["first_phase_warm_up"]
     samples = row["training_mc_samples"], row["training_iw_samples"]
     if row["units"] == IWAE_UNITS:
-        is_plain = inference.label + norm == VARIANTS[0]
+        is_plain = inference.label + skip + norm == VARIANTS[0]
         return IWAE if samples == (1, IWAE_SAMPLES) and is_plain else None
     if (samples != (1, 1) and not tuned) or (inference.top_down and row["share_top_down"]):
         return None
-    name = inference.label + norm + "+WU" * (warm_up != 0)
+    name = inference.label + skip + norm + "+WU" * (warm_up != 0)
     return name if name in VARIANTS else None
 
 

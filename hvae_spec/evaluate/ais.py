@@ -136,7 +136,7 @@ class Target:
         """The state at a position [1, d, S, B]."""
         with torch.enable_grad():
             noise = position.detach().requires_grad_()
-            z = self.model.ancestral(noise.split(self.model.units, dim=1))[0]
+            z = self.model.generative.seen(self.model.ancestral(noise.split(self.model.units, dim=1)))
             log_likelihood = self.model.generative.likelihood(z, self.x)
             (gradient,) = torch.autograd.grad(log_likelihood.sum(), noise)
         return State(noise.detach(), log_likelihood.detach(), gradient)
@@ -331,7 +331,7 @@ def _runs(
     # Drawn first, so that the simulated images depend on neither chains nor steps.
     noise = _images_last(up.normal(units + model.pixels, 1))[..., images:]
     exact, pixels = noise.split([units, model.pixels], dim=1)
-    z = model.ancestral(exact.split(model.units, dim=1))[0]
+    z = model.generative.seen(model.ancestral(exact.split(model.units, dim=1)))
     simulated = Target(model, model.generative.likelihood.sample(z, pixels))
     target = Target(model, torch.cat([units_first(x[None]), simulated.x], dim=3))
     sizes = step_sizes(target, steps, up, advance)
@@ -368,7 +368,8 @@ def _images_together(model: Hierarchy, chains: int, memory_gib: float | None) ->
 
 def bytes_per_chain(model: Hierarchy) -> int:
     """Bytes of activations that one chain of one image needs at the most: those of the generative model, which a
-    gradient goes back through, each with what its nonlinearity or the likelihood holds beside it; and positions.
+    gradient goes back through, each with what its nonlinearity or the likelihood holds beside it; positions; and the
+    latents that skip connections put together, and what comes back to them.
     """
     widths = sum(module.weight.shape[1] for module in model.generative.modules() if isinstance(module, Linear))
-    return 4 * (6 * widths + 12 * sum(model.units))
+    return 4 * (6 * widths + 12 * sum(model.units) + 2 * sum(model.generative.joined_units))

@@ -215,10 +215,11 @@ def evaluation_bytes(memory_gib: float | None, device: torch.device) -> float:
 
 def bytes_per_row(model: Hierarchy) -> int:
     """Bytes of activations that one sample of one image needs at the most: the widest mapping, with what its
-    nonlinearity and the likelihood hold beside it, and the latents of all layers.
+    nonlinearity and the likelihood hold beside it, and the latents of all layers, once more where skip connections put
+    them together.
     """
     widths = [parameter.shape[1] for parameter in model.parameters()]
-    return 4 * (6 * max(widths) + 8 * sum(model.units))
+    return 4 * (6 * max(widths) + 8 * sum(model.units) + max(model.generative.joined_units, default=0))
 
 
 class _Tally:

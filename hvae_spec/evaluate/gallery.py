@@ -1,5 +1,7 @@
 """What the figures of one trained member show: latents, reconstructions, samples, and samples with injected latents."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,12 +25,13 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
     """The arrays that `hvae_spec.records.gallery_file` describes, on the CPU.
 
     `injected/i` is Fig. 6b: z_i* ~ N(0, I) takes the place of a sample of layer i, the layers below it come from the
-    generative model, p(z_{i-1}|z_i*) ... p(z_1|z_2), and what is kept is E[x|z_1]. The layers above are not sampled at
-    all. The paper leaves them open ("generative model outputs created by injecting samples z* ~ N(0, I) at different
-    layers"), and nothing depends on it: given z_i*, x is independent of the layers above, so taking them from the
-    posterior of a test image would give the same samples. Hence rows stand for no image, and all n x 8 samples are
-    independent. In `injected/L` they are samples of the model's own prior. The noise of a layer is the same in all
-    `injected/i`, so the same place in two of them shows what another layer of injection changes, and nothing else.
+    generative model, p(z_{i-1}|z_i*) ... p(z_1|z_2), and what is kept is E[x|z_1]. The layers above come from the
+    prior. The paper leaves them open ("generative model outputs created by injecting samples z* ~ N(0, I) at different
+    layers"), and in its models nothing depends on it: given z_i*, x is independent of the layers above, so taking them
+    from the posterior of a test image would give the same samples. With skip connections x depends on them, and what
+    is kept is E[x|z_1 ... z_L]. Hence rows stand for no image, and all n x 8 samples are independent. In `injected/L`
+    they are samples of the model's own prior. The noise of a layer is the same in all `injected/i`, so the same place
+    in two of them shows what another layer of injection changes, and nothing else.
 
     Args:
         model: one member (M = 1), its batch-norm statistics recorded.
@@ -40,7 +43,9 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
     """
     model = fuse_batch_norm(model)
     streams = Streams([seed], model.device)
-    mean = model.generative.likelihood.mean
+
+    def mean(latents: Sequence[Tensor]) -> Tensor:
+        return model.generative.likelihood.mean(model.generative.seen(latents))
 
     x = x[:LATENTS].to(model.device)
     noise = streams.begin("latents of the gallery", epoch).noise(1, len(x), model.units)
@@ -50,11 +55,11 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
     arrays = {
         "labels": labels[:LATENTS].to(torch.int64),
         "images": shown,
-        "reconstructions": mean(latents[0][..., :IMAGES])[0, :, 0].mT,
-        "prior_samples": mean(model.ancestral(noise)[0])[0, :, 0].mT,
+        "reconstructions": mean([z[..., :IMAGES] for z in latents])[0, :, 0].mT,
+        "prior_samples": mean(model.ancestral(noise))[0, :, 0].mT,
     }
     noise = streams.begin("injected samples of the gallery", epoch).noise(INJECTIONS, len(shown), model.units)
     for layer, z in enumerate(latents, start=1):
         arrays[f"latents/{layer}"] = z[0, :, 0].mT
-        arrays[f"injected/{layer}"] = mean(model.ancestral(noise[:layer])[0])[0].permute(2, 1, 0)
+        arrays[f"injected/{layer}"] = mean(model.ancestral(noise, layer))[0].permute(2, 1, 0)
     return {name: array.cpu().contiguous() for name, array in arrays.items()}

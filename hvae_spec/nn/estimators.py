@@ -111,4 +111,5 @@ def _trace(model: Hierarchy, x: Tensor, encoding: Sequence[DiagonalGaussian], dr
         model.generative.prior(layer, draws).log_prob(z) - q.log_prob(z)
         for layer, (z, q) in enumerate(zip(latents, posteriors, strict=True))
     ]
-    return Trace(model.generative.likelihood(latents[0], units_first(x)), ratios, latents)
+    log_likelihood = model.generative.likelihood(model.generative.seen(latents), units_first(x))
+    return Trace(log_likelihood, ratios, latents)

@@ -107,6 +107,10 @@ class Style:
     """Whether the heads of the latents have the normalization of hidden layers, if there is one."""
     mapping: MakeMapping = MLP
     """Makes the hidden layers."""
+    generative_skips: bool = False
+    """Whether p(z_i|...) and p(x|...) take the latents of all layers above, not of the nearest alone."""
+    inference_skips: bool = False
+    """Whether q(z_i|...) takes the latents of all layers that are drawn before, not of the nearest alone."""
 
 
 class GaussianHead(nn.Module):

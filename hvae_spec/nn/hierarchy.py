@@ -11,6 +11,7 @@ from hvae_spec.nn.distribution import Distribution, log_density_ratio
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
+from hvae_spec.nn.skip import joined, joined_units
 
 MakeLikelihood = Callable[[Style, int, Sequence[int], int], Likelihood]
 """Makes p(x|z_1) for a style, the units of z_1, hidden widths and D, as the classes of `hvae_spec.nn.likelihood` do."""
@@ -47,16 +48,24 @@ def units_first(x: Tensor) -> Tensor:
 class Generative(nn.Module):
     """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up.
 
+    With skip connections they are p(x|z_1 ... z_L) and p(z_i|z_{i+1} ... z_L).
+
     Attributes:
+        skips: whether there are skip connections.
+        joined_units: by skip connections, the units of every set of latents that they put together; else none.
         factorizes: whether the prior of each layer is a product over its units.
 
     """
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], observation: MakeLikelihood) -> None:
         super().__init__()
-        self.likelihood = observation(style, layers[0].units, layers[0].down, pixels)
+        self.skips = style.generative_skips
+        units = [layer.units for layer in layers]
+        self.joined_units = [sum(units[index:]) for index in range(len(units) - 1)] if self.skips else []
+        self.likelihood = observation(style, joined_units(units, skip=self.skips), layers[0].down, pixels)
         self.conditionals = nn.ModuleList(
-            GaussianMapping(style, above.units, above.down, layer.units) for layer, above in pairwise(layers)
+            GaussianMapping(style, joined_units(units[index:], skip=self.skips), above.down, layer.units)
+            for index, (layer, above) in enumerate(pairwise(layers), start=1)
         )
         self.factorizes = [True for _ in layers]
 
@@ -67,8 +76,16 @@ class Generative(nn.Module):
         known = draws[layer].prior
         if known is not None:
             return known
-        conditional: Distribution = self.conditionals[layer](draws[layer + 1].z)
+        return self.conditional(layer, [draw.z for draw in draws[layer + 1 :]])
+
+    def conditional(self, layer: int, above: Sequence[Tensor]) -> Distribution:
+        """p(z|z above) for the layer at this index, below the top, given the samples of all layers above it."""
+        conditional: Distribution = self.conditionals[layer](joined(above, skip=self.skips))
         return conditional
+
+    def seen(self, latents: Sequence[Tensor]) -> Tensor:
+        """What `likelihood` takes of z_1 ... z_L [M, U_i, S, B]: z_1, or with skip connections all of them in one."""
+        return joined(latents, skip=self.skips)
 
 
 class Hierarchy(nn.Module):
@@ -116,8 +133,9 @@ class Hierarchy(nn.Module):
             log_ratio_of(self.generative.prior(layer, draws), draw, eps)
             for layer, (draw, eps) in enumerate(zip(draws, noise, strict=True))
         ]
-        log_likelihood = self.generative.likelihood(draws[0].z, x)
-        return Trace(log_likelihood, ratios, [draw.z for draw in draws])
+        latents = [draw.z for draw in draws]
+        log_likelihood = self.generative.likelihood(self.generative.seen(latents), x)
+        return Trace(log_likelihood, ratios, latents)
 
     def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
         """Pass x [M, B, D] and noise [M, U_i, S, B] through everything that may be batch-normalized: all but the output
@@ -126,17 +144,22 @@ class Hierarchy(nn.Module):
         draws = self.inference.sample(self.inference.encode(units_first(x)), noise)
         for layer in range(len(draws)):
             self.generative.prior(layer, draws)
-        self.generative.likelihood.mlp(draws[0].z)
+        self.generative.likelihood.mlp(self.generative.seen([draw.z for draw in draws]))
 
-    def ancestral(self, noise: Sequence[Tensor]) -> list[Tensor]:
-        """z_1 ... z_i drawn top down from noise [M, U_j, S, B] for j = 1 ... i: z_i ~ N(0, I), then p(z_j|z_{j+1}).
+    def ancestral(self, noise: Sequence[Tensor], injected: int | None = None) -> list[Tensor]:
+        """z_1 ... z_L drawn top down from noise [M, U_i, S, B] for every layer: z_L ~ N(0, I), then p(z_i|z_{i+1}).
 
-        With noise for all layers, i = L, these are samples of the prior; with less, z_i is injected at layer i.
+        Args:
+            noise: of z_1 ... z_L.
+            injected: a layer i, counted from 1, of which z_i ~ N(0, I) whatever the layers above are (Fig. 6b). What is
+                below depends on these by skip connections alone. None: none, so that these are samples of the prior.
+
         """
         latents = [noise[-1]]
-        below = self.generative.conditionals[: len(noise) - 1]
-        for mapping, eps in zip(reversed(below), reversed(noise[:-1]), strict=True):
-            latents.insert(0, mapping(latents[0]).sample(eps))
+        for layer in reversed(range(len(noise) - 1)):
+            eps = noise[layer]
+            is_injected = layer + 1 == injected
+            latents.insert(0, eps if is_injected else self.generative.conditional(layer, latents).sample(eps))
         return latents
 
     @property

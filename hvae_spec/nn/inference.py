@@ -1,4 +1,4 @@
-"""The inference networks q(z|x): bottom-up (Eqs. 5-6) and the probabilistic ladder (Eqs. 13-21).
+"""The inference networks q(z|x): bottom-up (Eqs. 5-6), the probabilistic ladder (Eqs. 13-21), and top-down.
 
 Each has two parts. `encode` is what does not depend on a sample, computed once per image; `sample` draws the latents
 from noise. Lists over layers go from the data up: entry 0 is z_1.
@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianMapping, Style, precision_weighted_merge
+from hvae_spec.nn.skip import joined, joined_units
 from hvae_spec.registry import Registry
 
 
@@ -26,7 +28,7 @@ class Layer:
     down: Sequence[int]
     """Generative, out of z_i."""
     top_down: Sequence[int]
-    """The ladder's t_{i-1}, out of z_i."""
+    """Of inference from the top down, out of z_i: the ladder's t_{i-1}, say."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,16 @@ class InferenceNetwork(nn.Module, ABC):
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
         super().__init__()
-        ins = [pixels, *(layer.units for layer in layers)]
+        ins = self.inputs_up(style, pixels, [layer.units for layer in layers])
         self.up = nn.ModuleList(
-            GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=False)
+            GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=True)
         )
+        self.skips = style.inference_skips
         self.factorizes = [True for _ in layers]
+
+    def inputs_up(self, style: Style, pixels: int, units: Sequence[int]) -> list[int]:
+        """Widths of what the mappings up into z_1 ... z_L take."""
+        return [pixels, *units[:-1]]
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
@@ -97,34 +104,30 @@ class BottomUp(InferenceNetwork):
         """x [M, D, 1, B] -> [q(z_1|x)], all that does not depend on a sample."""
         return [self.up[0](x)]
 
+    def inputs_up(self, style: Style, pixels: int, units: Sequence[int]) -> list[int]:
+        """See `InferenceNetwork.inputs_up`: with skip connections, the latents of all layers below."""
+        below = [units[layer - 1 :: -1] for layer in range(1, len(units))]
+        return [pixels, *(joined_units(nearest_first, skip=style.inference_skips) for nearest_first in below)]
+
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
         """Draw z_1, ..., z_L from noise of shapes [M, U_i, S, B]."""
-        q = encoding[0]
-        draws = [Draw.of(q, noise[0])]
+        draws = [Draw.of(encoding[0], noise[0])]
         for mapping, eps in zip(self.up[1:], noise[1:], strict=True):
-            q = mapping(draws[-1].z)
-            draws.append(Draw.of(q, eps))
+            below = [draw.z for draw in reversed(draws)]
+            draws.append(Draw.of(mapping(joined(below, skip=self.skips)), eps))
         return draws
 
     def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
         """q(z_1|x), then q(z_i|z_{i-1}) at given latents."""
-        return [encoding[0], *(mapping(z) for mapping, z in zip(self.up[1:], latents[:-1], strict=True))]
+        below = [latents[layer - 1 :: -1] for layer in range(1, len(latents))]
+        pairs = zip(self.up[1:], below, strict=True)
+        return [encoding[0], *(mapping(joined(nearest_first, skip=self.skips)) for mapping, nearest_first in pairs)]
 
 
-@INFERENCES.register("ladder")
-class Ladder(InferenceNetwork):
-    """The probabilistic ladder network.
-
-    A deterministic pass up, d_i = MLP(mu_{d,i-1}) with heads mu_{d,i} and sigma2_{d,i} (Eqs. 13-16); then a stochastic
-    pass down, where q(z_i|z_{i+1}, x) merges that evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21).
+class UpThenDown(InferenceNetwork):
+    """A deterministic pass up, d_i = MLP(mu_{d,i-1}) with heads mu_{d,i} and sigma2_{d,i} (Eqs. 13-16), the evidence;
+    then a stochastic pass down, q(z_L|x) and q(z_i|z_{i+1}, x), which is what the models of the kind differ in.
     """
-
-    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
-        super().__init__(style, pixels, layers)
-        self.is_shared = shared is not None
-        self.down = shared or nn.ModuleList(
-            GaussianMapping(style, above.units, above.top_down, layer.units) for layer, above in pairwise(layers)
-        )
 
     def encode(self, x: Tensor) -> list[DiagonalGaussian]:
         """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
@@ -135,15 +138,74 @@ class Ladder(InferenceNetwork):
 
     def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
         """Draw z_L, ..., z_1 from noise of shapes [M, U_i, S, B]."""
-        q = encoding[-1]
-        draws = [Draw.of(q, noise[-1])]
+        draws = [Draw.of(encoding[-1], noise[-1])]
         for layer in reversed(range(len(encoding) - 1)):
-            t = self.down[layer](draws[0].z)
-            q = precision_weighted_merge(t, encoding[layer])
-            draws.insert(0, Draw.of(q, noise[layer], t if self.is_shared else None))
+            q, p = self.conditional(layer, encoding[layer], [draw.z for draw in draws])
+            draws.insert(0, Draw.of(q, noise[layer], p))
         return draws
 
     def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
         """q(z_i|z_{i+1}, x) at given latents, and q(z_L|x)."""
-        pairs = zip(self.down, latents[1:], encoding[:-1], strict=True)
-        return [*(precision_weighted_merge(mapping(z), d) for mapping, z, d in pairs), encoding[-1]]
+        below = enumerate(encoding[:-1])
+        return [*(self.conditional(layer, d, latents[layer + 1 :])[0] for layer, d in below), encoding[-1]]
+
+    @abstractmethod
+    def conditional(
+        self, layer: int, evidence: DiagonalGaussian, above: Sequence[Tensor]
+    ) -> tuple[DiagonalGaussian, DiagonalGaussian | None]:
+        """q(z_i|z_{i+1}, x) of the layer at an index, and p(z_i|z_{i+1}) where that is known with it.
+
+        Args:
+            layer: i - 1.
+            evidence: N(mu_{d,i}, sigma2_{d,i}), [M, U_i, 1, B].
+            above: z_{i+1} ... z_L, [M, U_j, S, B].
+
+        """
+
+
+@INFERENCES.register("ladder")
+class Ladder(UpThenDown):
+    """The probabilistic ladder network: q(z_i|z_{i+1}, x) merges the evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21)."""
+
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
+        super().__init__(style, pixels, layers)
+        self.is_shared = shared is not None
+        units = [layer.units for layer in layers]
+        self.down = shared or nn.ModuleList(
+            GaussianMapping(style, joined_units(units[index:], skip=self.skips), above.top_down, layer.units)
+            for index, (layer, above) in enumerate(pairwise(layers), start=1)
+        )
+
+    def conditional(
+        self, layer: int, evidence: DiagonalGaussian, above: Sequence[Tensor]
+    ) -> tuple[DiagonalGaussian, DiagonalGaussian | None]:
+        """See `UpThenDown.conditional`."""
+        t = self.down[layer](joined(above, skip=self.skips))
+        return precision_weighted_merge(t, evidence), t if self.is_shared else None
+
+
+@INFERENCES.register("top_down")
+class TopDown(UpThenDown):
+    """The ladder without its merge: q(z_i|z_{i+1}, x) = N(mu, sigma2) with the heads of
+    MLP([mu_{d,i}, sigma2_{d,i}, z_{i+1}]), which could learn to weigh the evidence by its precision, or otherwise.
+    """
+
+    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
+        super().__init__(style, pixels, layers)
+        if shared is not None:
+            raise ValueError("mappings of z_{i+1} alone are none of z_{i+1} and the evidence: they cannot be shared")
+        units = [layer.units for layer in layers]
+        self.down = nn.ModuleList(
+            GaussianMapping(
+                style, 2 * layer.units + joined_units(units[index:], skip=self.skips), above.top_down, layer.units
+            )
+            for index, (layer, above) in enumerate(pairwise(layers), start=1)
+        )
+
+    def conditional(
+        self, layer: int, evidence: DiagonalGaussian, above: Sequence[Tensor]
+    ) -> tuple[DiagonalGaussian, DiagonalGaussian | None]:
+        """See `UpThenDown.conditional`."""
+        z = joined(above, skip=self.skips)
+        d = [each.expand(-1, -1, z.shape[2], -1) for each in (evidence.mean, evidence.variance)]
+        return self.down[layer](torch.cat([*d, z], dim=1)), None

@@ -8,6 +8,8 @@ In the folder of an evaluation, arrays by name (float32, labels int64):
     reconstructions  [n, D]     E[x|z_1] for their samples
     prior_samples    [S, D]     E[x|z_1] for z drawn from the prior, top down
     injected/<i>     [n, 8, D]  E[x|z_1] for z_i* ~ N(0, I) injected at layer i and p below it, i = 1 ... L
+
+With skip connections E[x|z_1] is E[x|z_1, ..., z_L].
 """
 
 from pathlib import Path

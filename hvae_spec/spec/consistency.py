@@ -65,6 +65,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
     yield from found
     yield from _observation_problems(member)
     yield from _top_down_problems(member)
+    yield from _skip_problems(member.model)
 
 
 def _own_images_problems(data: DataSpec) -> Iterator[Inconsistency]:
@@ -410,12 +411,16 @@ def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
 
 def _top_down_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     model = member.model
-    has_path = INFERENCES[model.inference].top_down
+    described = INFERENCES[model.inference]
+    has_path = described.top_down and described.can_share
     if model.share_top_down and not has_path:
-        others = " or ".join(name for name in INFERENCES if INFERENCES[name].top_down)
+        others = " or ".join(name for name in INFERENCES if INFERENCES[name].top_down and INFERENCES[name].can_share)
         yield Inconsistency(
             ("model", "share_top_down"),
-            f"{model.inference} inference has no top-down path to share with the generative model",
+            f"{model.inference} inference has no top-down path to share with the generative model"
+            if not described.top_down
+            else f"the top-down mappings of {model.inference} inference take the evidence of x too, so that they are "
+            "none of the generative model's",
             f"inference: {others}, or share_top_down: false",
             ("model.inference", "model.share_top_down"),
         )
@@ -435,6 +440,26 @@ def _top_down_problems(member: MemberSpec) -> Iterator[Inconsistency]:
                 f"mlp_top_down: {list(layer.down)}, or leave it out, or share_top_down: false",
                 ("model.layers", "model.inference", "model.share_top_down"),
             )
+
+
+def _skip_problems(model: ModelSpec) -> Iterator[Inconsistency]:
+    """Skip connections that inference has not, or has where the mapping that it shares has none."""
+    described = INFERENCES[model.inference]
+    if model.skip == "both" and described.with_skip() is None:
+        yield Inconsistency(
+            ("model", "skip"),
+            f"{model.inference} inference has no skip connections",
+            "skip: generative or none, or another inference",
+            ("model.skip", "model.inference"),
+        )
+    if model.skip == "generative" and model.share_top_down and described.top_down and model.depth > 1:
+        yield Inconsistency(
+            ("model", "skip"),
+            "a shared top-down path with skip connections of the generative model alone: its mappings would take other "
+            "latents in inference",
+            "skip: both, or share_top_down: false",
+            ("model.skip", "model.inference", "model.share_top_down"),
+        )
 
 
 def grid_problems(experiment: Experiment) -> Iterator[Inconsistency]:

@@ -9,6 +9,7 @@ from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
+from hvae_spec.spec.skip import joined, joined_units
 
 UNIT_SAMPLES = 25
 """Samples per image for the KL of units at a point of the curve whose bounds are of fewer images than all: on
@@ -19,20 +20,27 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """All mappings of a member, for images of so many pixels: those of its inference model, then those of its
     generative model.
     """
+    yield from inference(member, pixels)
+    yield from _generative(member, pixels)
+
+
+def inference(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
+    """The mappings of a member's inference model, without those that it shares with the generative model."""
     model = member.model
     yield from model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down)
-    yield from _generative(member, pixels)
 
 
 def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     model = member.model
+    skip, depth = model.generative_skips, model.depth
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
-        widths = (above.units, *above.down, 2 * layer.units)
-        yield Mapping(f"p(z_{index}|z_{index + 1})", widths, normalized_head=True, per_sample=True)
+        widths = (joined_units(model.layers[index:], skip=skip), *above.down, 2 * layer.units)
+        given = joined(index + 1, depth, index + 1, skip=skip)
+        yield Mapping(f"p(z_{index}|{given})", widths, normalized_head=True, per_sample=True)
     first, observation = model.layers[0], described(model.observation)
     yield Mapping(
-        "p(x|z_1)",
-        (first.units, *first.down, observation.heads * pixels),
+        f"p(x|{joined(1, depth, 1, skip=skip)})",
+        (joined_units(model.layers, skip=skip), *first.down, observation.heads * pixels),
         normalized_head=False,
         per_sample=True,
         own_parameters=observation.own_parameters,
@@ -44,8 +52,8 @@ def parameters(member: MemberSpec, pixels: int) -> int:
     return sum(mapping.parameters(member.model.normalization) for mapping in mappings(member, pixels))
 
 
-def _macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
-    """Multiply-adds that are done once per image, and those done once per sample of an image."""
+def forward_macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
+    """Multiply-adds of a forward pass that are done once per image, and those done once per sample of an image."""
     once = sum(mapping.macs for mapping in mappings(member, pixels) if not mapping.per_sample)
     each = sum(mapping.macs for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each
@@ -55,7 +63,7 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's training; a backward pass costs two forward ones, and one forward one through weights
     that are constants.
     """
-    once, each = _macs(member, counts.pixels)
+    once, each = forward_macs(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
     again = 2.0 * _again(member, counts.pixels) if ESTIMATORS[member.objective.estimator].is_path else 0.0
     return member.training.epochs * counts.train * (3.0 * (once + samples * each) + samples * again)
@@ -79,7 +87,7 @@ def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:
 
 def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final bounds (`evaluated_images`)."""
-    once, each = _macs(member, counts.pixels)
+    once, each = forward_macs(member, counts.pixels)
     return float(evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each))
 
 
@@ -97,7 +105,7 @@ def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
     """The importance samples of one image that cost as many multiply-adds as `ais_macs`."""
-    _, each = _macs(member, counts.pixels)
+    _, each = forward_macs(member, counts.pixels)
     return ais_macs(member, counts) / each
 
 

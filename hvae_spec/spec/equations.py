@@ -10,12 +10,14 @@ from hvae_spec.spec.choices.observation import X, described
 from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
 from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.skip import ORDER, joined
 
 
 def generative(model: ModelSpec) -> str:
     """`p(x|z_1) p(z_1|z_2) p(z_2)`."""
-    above = (f"p(z_{layer}|z_{layer + 1})" for layer in range(1, model.depth))
-    return " ".join(["p(x|z_1)", *above, f"p(z_{model.depth})"])
+    depth, skip = model.depth, model.generative_skips
+    above = (f"p(z_{layer}|{joined(layer + 1, depth, layer + 1, skip=skip)})" for layer in range(1, depth))
+    return " ".join([f"p(x|{joined(1, depth, 1, skip=skip)})", *above, f"p(z_{depth})"])
 
 
 def inference(model: ModelSpec) -> str:
@@ -29,16 +31,23 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     observation = described(model.observation)
     clipped = f", its means clipped to [{model.mean_clip:g}, 1 - {model.mean_clip:g}]"
     clipped = clipped if model.mean_clip and observation.x is X.BINARY else ""
-    conditionals = ("p(z_i|z_{i+1}) = N(μ_i(z_{i+1}), σ²_i(z_{i+1}))",) if model.depth > 1 else ()
+    above = "z_{i+1}…z_L" if model.generative_skips else "z_{i+1}"
+    conditionals = (f"p(z_i|{above}) = N(μ_i({above}), σ²_i({above}))",) if model.depth > 1 else ()
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
         *_normalization(model),
         *_hidden_layers(model, floor),
+        *((ORDER,) if model.generative_skips else ()),
         f"p(z_{model.depth}) = N(0, I)",
         *conditionals,
-        observation.equation + clipped,
+        _of_all_layers(observation.equation, model) + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
     )
+
+
+def _of_all_layers(equation: str, model: ModelSpec) -> str:
+    """An equation for p(x|z_1), in which all layers take the place of z_1 where there are skip connections."""
+    return equation.replace("z_1", joined(1, model.depth, 1, skip=model.generative_skips))
 
 
 def mapping(model: ModelSpec) -> tuple[str, ...]:
@@ -74,11 +83,13 @@ def _hidden_layers(model: ModelSpec, floor: str) -> tuple[str, ...]:
     return (line + heads,)
 
 
-def objective(spec: ObjectiveSpec) -> tuple[str, ...]:
-    """The log weight of a sample and what is maximized (Eqs. 10-12 and 22); the estimator of its gradient by q's
-    parameters, where that is not the whole of it.
+def objective(spec: ObjectiveSpec, model: ModelSpec) -> tuple[str, ...]:
+    """The log weight of a sample and what is maximized (Eqs. 10-12 and 22) for a model; the estimator of its gradient
+    by q's parameters, where that is not the whole of it.
     """
     terms = " + ".join(TERMS[name].equation for name in TERMS)
+    if model.generative_skips:
+        terms = terms.replace("p(x|z_1)", "p(x|z_1…z_L)")
     if isinstance(spec.layer_weights, tuple):
         terms = terms.replace("β Σ_i [", "Σ_i β_i [")
     if spec.term is not None:

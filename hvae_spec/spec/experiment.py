@@ -35,7 +35,7 @@ from hvae_spec.spec.fields import (
     paths_stating,
     short_forms,
 )
-from hvae_spec.spec.model import ModelSpec
+from hvae_spec.spec.model import SKIP_LABELS, ModelSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.parts import Parts, choices, parts_in_use, read_without_code, those_in_use
 from hvae_spec.spec.report import ReportSpec
@@ -251,7 +251,8 @@ class MemberSpec(SpecModel):
     def label(self) -> str:
         """The paper's name for the model's settings: `VAE`, `VAE+BN`, `VAE+BN+WU`, `Prob. ladder+BN+WU`, ..."""
         warm = "+WU" if self.objective.warm_up else ""
-        return INFERENCES[self.model.inference].label + self.model.normalization.label + warm
+        model = self.model
+        return INFERENCES[model.inference].label + SKIP_LABELS[model.skip] + model.normalization.label + warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +418,8 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
             stated.pop("mlp_top_down", None)
     idle: list[Loc] = [] if model.inference_model.top_down else [("model", "share_top_down")]
     content["model"]["inference"] = model.effective_inference
+    content["model"]["skip"] = model.effective_skip
+    idle += [("model", "skip")] * (model.effective_skip == ModelSpec.model_fields["skip"].default)
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     idle += [("objective", "elbo_share")] if objective.iw_samples == 1 else []

@@ -1,6 +1,6 @@
 """The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
@@ -29,6 +29,7 @@ from hvae_spec.spec.forms import SpecInForms
 
 Widths = tuple[Count, ...]
 Inference = Annotated[str, Named(INFERENCES)]
+Skip = Literal["none", "generative", "both"]
 Observation = Annotated[str | ChoiceSection, OneOf(OBSERVATIONS, by_name=True, kept_by_name=True)]
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Mapping = Annotated[str | ChoiceSection, OneOf(MAPPINGS, by_name=True)]
@@ -69,8 +70,8 @@ class StochasticLayer(SpecModel):
         SameAs("mlp_down"),
         Paper(by_layer=WIDTHS, where="Sec. 3"),
     ] = None
-    """Hidden widths of the ladder's inference mapping t_{i-1} = MLP(z_i), where they differ from those of the
-    generative mapping. Only the ladder has this mapping, and only out of z_2 and above."""
+    """Hidden widths of the inference mapping t_{i-1} out of z_i, where they differ from those of the generative
+    mapping. Only `ladder` and `top_down` have this mapping, and only out of z_2 and above."""
 
     @property
     def down(self) -> Widths:
@@ -79,12 +80,14 @@ class StochasticLayer(SpecModel):
 
     @property
     def top_down(self) -> Widths:
-        """Hidden widths of the ladder's inference mapping out of this layer."""
+        """Hidden widths of the top-down inference mapping out of this layer."""
         return self.down if self.mlp_top_down is None else self.mlp_top_down
 
 
 NUMBER = NoStepCost("a number within a step that is done whatever it is")
 START = NoStepCost("where training starts changes no step")
+SKIP_LABELS: dict[Skip, str] = {"none": "", "generative": "+skip p", "both": "+skip pq"}
+"""What names of variants with skip connections contain."""
 BATCH_NORM = ShortFor("norm", {False: "none", True: "batch"})
 NORMALIZATION = Column("norm", "normalization")
 
@@ -95,10 +98,18 @@ class ModelSpec(SpecInForms):
     layers: Annotated[tuple[StochasticLayer, ...], Field(min_length=1, max_length=10)]
     """Stochastic layers, z_1 (nearest the data) first."""
     inference: Annotated[Inference, Factor(), Paper(is_varied=True, where="Sec. 3")] = "vae"
-    """`vae`: bottom-up q(z_i|z_{i-1}), Eqs. 5-6. `ladder`: the probabilistic ladder network, Eqs. 13-21.
-    With a single layer the two are the same model."""
+    """`vae`: bottom-up q(z_i|z_{i-1}), Eqs. 5-6. `ladder`: the probabilistic ladder network, Eqs. 13-21. `top_down`:
+    the ladder without its precision-weighted merge, Eq. 21, in place of which q(z_i|z_{i+1}, x) has the heads of
+    t_i = MLP([mu_d,i, sigma2_d,i, z_{i+1}]). With a single layer they are all the same model."""
     share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
+    skip: Annotated[
+        Skip, Column("skip", "skip connections"), IdleWhere({"depth": 1}), Paper("none", "Sec. 2.1", iwae="none")
+    ] = "none"
+    """Skip connections, by concatenation. `none`: a mapping takes the nearest latents alone (Eqs. 1-6). `generative`:
+    p(x|z_1, ..., z_L) and p(z_i|z_{i+1}, ..., z_L). `both`: q too, `vae` has q(z_i|z_1, ..., z_{i-1}), and t_i of
+    `ladder` and `top_down` takes z_{i+1}, ..., z_L. With two layers `both` is `generative`, and with one both are
+    `none`."""
     norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
     """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
     the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.
@@ -181,8 +192,21 @@ class ModelSpec(SpecInForms):
 
     @property
     def inference_model(self) -> InferenceModel:
-        """The description of q(z|x) (see `effective_inference`)."""
-        return INFERENCES[self.effective_inference]
+        """The description of q(z|x) (see `effective_inference`), with its skip connections."""
+        described = INFERENCES[self.effective_inference]
+        return (described.with_skip() or described) if self.effective_skip == "both" else described
+
+    @property
+    def effective_skip(self) -> Skip:
+        """The skip connections that there are: between two layers q has none, and with a single one p has none."""
+        if self.depth == 1:
+            return "none"
+        return "generative" if self.depth == 2 and self.skip == "both" else self.skip
+
+    @property
+    def generative_skips(self) -> bool:
+        """Whether p takes the latents of all layers above."""
+        return self.effective_skip != "none"
 
     @property
     def observation_name(self) -> str:

@@ -11,10 +11,20 @@ import analysis
 from analysis import report, tables
 from analysis.html import page as html_page
 from analysis.html import run_info
+from analysis.html.architectures import models
 from analysis.html.elements import typeset
 from hvae_spec.records.result import EvaluationResult, TrainingResult
 
 VOID = {"meta", "img", "br"}
+SKIPPING = """
+name: skipping
+data: {dataset: digits}
+model: {layers: [{units: 2, mlp: [5]}, {units: 2, mlp: [5]}, {units: 2, mlp: [5]}]}
+training: {epochs: 2, batch_size: 32}
+grid:
+  variants: {VAE: {}, top: {model.inference: top_down}}
+  axes: {model.skip: [none, both], training.epochs: [2, 3]}
+"""
 SECTIONS = ["result", "effects", "likelihood", "units", "images", "architectures", "members", "settings", "provenance"]
 PICTURES = {"data:image/png;base64": "png", "data:image/svg+xml;base64": "svg"}
 
@@ -273,6 +283,45 @@ def test_each_architecture_stands_once_with_the_variants_that_share_it(results, 
     assert "p(x, z) = p(x|z1) p(z1|z2) p(z2|z3) p(z3)" in found.text
     assert "q(z|x) = q(z1|x) q(z2|z1) q(z3|z2)" in found.text
     assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, x)" in found.text
+
+
+def test_models_stand_side_by_side_by_their_size_and_are_named_by_the_axes_that_they_depend_on(results):
+    results.grid(spec=SKIPPING, with_curves=False)
+    found = models(analysis.load(results.root))
+    none, both = "skip none", "skip both"
+    assert [one.variants for one in found.architectures] == [
+        (f"VAE, {none}",),
+        (f"VAE, {both}",),
+        (f"top, {none}",),
+        (f"top, {both}",),
+    ]
+    heading, *rows = found.sizes
+    assert heading[1:3] == ("parameters", "of q(z|x) alone")
+    assert [row[0] for row in rows] == [f"{one.variants[0]} (digits, L = 3)" for one in found.architectures]
+    # A mapping of i numbers to a layer of 5 hidden units and 2 * 2 outputs: 5 i multiply-adds and 20 more.
+    once = {"VAE": 5 * 64 + 20, "top": 5 * (64 + 2 + 2) + 3 * 20}
+    of_q = {
+        f"VAE, {none}": 5 * (2 + 2) + 2 * 20,
+        f"VAE, {both}": 5 * (2 + 4) + 2 * 20,
+        f"top, {none}": 5 * (6 + 6) + 2 * 20,
+        f"top, {both}": 5 * (6 + 8) + 2 * 20,
+    }
+    of_p = {none: 5 * (2 + 2 + 2) + 2 * 20 + 5 * 64, both: 5 * (2 + 4 + 6) + 2 * 20 + 5 * 64}
+    for name, total, own, per_image, per_sample in rows:
+        variant, skip = name.removesuffix(" (digits, L = 3)").split(", ")
+        assert int(per_image.replace(",", "")) == once[variant]
+        assert int(per_sample.replace(",", "")) == of_q[f"{variant}, {skip}"] + of_p[skip]
+        biases = 9 * (5 if variant == "top" else 3)
+        assert int(own.replace(",", "")) == once[variant] + of_q[f"{variant}, {skip}"] + biases
+        assert int(total.replace(",", "")) == int(own.replace(",", "")) + of_p[skip] + 2 * 9 + 5 + 64
+    # Where p has skip connections, x depends on all layers, in the objective too.
+    assert [names for _, names in found.objectives] == [
+        (f"VAE, {none}", f"top, {none}"),
+        (f"VAE, {both}", f"top, {both}"),
+    ]
+    text = page(results).text
+    assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, z3, x)" in text
+    assert "multiply-adds per sample of an image" in text
 
 
 def test_variants_that_differ_in_their_objective_alone_have_it_each(results, small_spec):

@@ -91,6 +91,10 @@ grid:
     hidden: {model.norm: {batch: {heads: false}}, objective.warm_up: 2}
     iwae layer: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: [3]}], model.norm: layer,
                  objective.iw_samples: 50}
+    top-down: {model.inference: top_down, objective.warm_up: 2}
+    skip: {model.inference: ladder, objective.warm_up: 2, model.skip: both}
+    iwae skip: {model.layers: [{units: 100, mlp: []}, {units: 50, mlp: [4]}], model.batch_norm: false,
+                objective.iw_samples: 50, model.skip: generative}
 """
 
 
@@ -110,6 +114,9 @@ def test_members_are_known_by_their_settings(results):
         "layer": None,
         "hidden": None,
         "iwae layer": None,
+        "top-down": None,
+        "skip": None,
+        "iwae skip": None,
     }
     members = analysis.load(results.root).members.set_index("variant")
     assert published.fine_tuning(members)["tuned"] == "M=10 K=1"
@@ -210,6 +217,11 @@ def test_other_data_and_budgets_are_told(results):
     )
 
 
+def test_skip_connections_of_a_single_layer_are_none(results):
+    one_layer = ("    - {units: 32, mlp: [256, 256]}\n", "")
+    assert unlike(results, "mnist", one_layer, ("batch_norm: true", "batch_norm: true\n  skip: both")) == ()
+
+
 def test_another_model_is_told(results):
     changes = (("units: 32, mlp: [256, 256]", "units: 16, mlp: [256]"), ("tanh", "{leaky_relu: 0.1}"))
     assert unlike(results, "norb", *changes) == (
@@ -301,6 +313,7 @@ def test_another_model_is_told(results):
             ("batch_norm: true", "batch_norm: true\n  initialization: glorot_normal\n  variance_floor: 1.0e-5"),
             "settings that the paper leaves open: initialization glorot_normal, variance floor 1e-05",
         ),
+        ("mnist", ("batch_norm: true", "batch_norm: true\n  skip: both"), "skip connections both (none)"),
         (
             "omniglot",
             (

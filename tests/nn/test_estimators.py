@@ -14,21 +14,33 @@ from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.estimators import ESTIMATORS
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.inference import INFERENCES
 from tests.members import member
 from tests.nn.test_linear_gaussian import compiled as exact_posterior
+from tests.nn.test_skip import compiled as exact_posterior_with_skips
 
-NODES = {1: 40, 2: 18}
-"""Points of the quadrature per number of noise, by K: their expectations differ from those of more points by 1e-9."""
+NODES = {2: 40, 3: 22, 4: 18}
+"""Points of the quadrature per number of noise, by how many there are: their expectations differ from those of more
+points by 1e-9."""
 MODELS = {"vae": ("vae", False), "ladder": ("ladder", False), "shared": ("ladder", True)}
+OTHERS = {
+    "top_down": ("top_down", False),
+    "vae, skip": ("vae", False, "both"),
+    "ladder, skip": ("ladder", False, "both"),
+    "shared, skip": ("ladder", True, "both"),
+    "top_down, skip": ("top_down", False, "both"),
+}
+"""Models of which three layers are there where there are skip connections, as with two q has none."""
 
 
 def one_unit(kind):
-    """A model of two layers of one unit each, smooth enough for a quadrature."""
-    inference, shared = MODELS[kind]
+    """A model of two or three layers of one unit each, smooth enough for a quadrature."""
+    inference, shared, *skip = {**MODELS, **OTHERS}[kind]
     spec = member(
-        model__layers=[{"units": 1, "mlp": [2]}, {"units": 1, "mlp": [2]}],
+        model__layers=[{"units": 1, "mlp": [2]}] * (3 if skip else 2),
         model__inference=inference,
         model__share_top_down=shared,
+        model__skip=skip[0] if skip else "none",
         model__batch_norm=False,
         model__nonlinearity="tanh",
     )
@@ -36,25 +48,26 @@ def one_unit(kind):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.5)
-        if inference == "ladder":
+        if INFERENCES[inference].top_down:
             # q(z_1|z_2, x) is narrower than p(z_1|z_2): the less so, the fewer points does the quadrature need.
             model.inference.up[0].head.linear.bias[:, 1:] += 4
     return model
 
 
-def quadrature(samples):
-    """Noise of two layers [1, 1, K, B] at every point of a Gauss-Hermite grid over its 2 K numbers, and the points'
+def quadrature(layers, samples):
+    """Noise of L layers [1, 1, K, B] at every point of a Gauss-Hermite grid over its L K numbers, and the points'
     weights [B].
     """
-    points, weights = np.polynomial.hermite_e.hermegauss(NODES[samples])
-    grid = torch.tensor(list(itertools.product(points, repeat=2 * samples))).T.reshape(2, 1, 1, samples, -1)
-    each = torch.tensor(list(itertools.product(weights / weights.sum(), repeat=2 * samples))).prod(1)
+    count = layers * samples
+    points, weights = np.polynomial.hermite_e.hermegauss(NODES[count])
+    grid = torch.tensor(list(itertools.product(points, repeat=count))).T.reshape(layers, 1, 1, samples, -1)
+    each = torch.tensor(list(itertools.product(weights / weights.sum(), repeat=count))).prod(1)
     return list(grid), each
 
 
 def gradients(model, estimate, beta, samples):
     """The expectation of the gradient of the bound for one image, by parameter."""
-    noise, weights = quadrature(samples)
+    noise, weights = quadrature(len(model.units), samples)
     x = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(1, len(weights), 2)
     beta = torch.tensor([beta], dtype=torch.float64)
     _, _, value = estimate(model, x, noise, partial(log_weight, beta=beta), beta, samples)
@@ -91,6 +104,17 @@ def test_an_estimator_has_the_expectation_of_the_whole_gradient(name, samples, b
     estimate = gradients(model, ESTIMATORS[name], beta, samples)
     assert whole.abs().max() > 1e-2
     assert (estimate - whole).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "kind"),
+    [("dreg", 2, "top_down"), *((name, 1, kind) for name in ("stl", "dreg") for kind in OTHERS)],
+)
+def test_an_estimator_has_the_expectation_of_the_whole_gradient_of_other_models_too(name, samples, kind):
+    model = one_unit(kind)
+    whole = gradients(model, estimators.reparameterized, 0.3, samples)
+    assert whole.abs().max() > 1e-2
+    assert (gradients(model, ESTIMATORS[name], 0.3, samples) - whole).abs().max() < 1e-8
 
 
 @pytest.mark.usefixtures("tensor_detached")
@@ -132,6 +156,14 @@ def test_at_the_exact_posterior_the_gradient_of_q_is_zero_in_every_draw(name, sa
     assert gradient_of_q(model, estimators.reparameterized, samples).min() > 1e-1
 
 
+@pytest.mark.parametrize("inference", ["vae", "ladder", "top_down"])
+@pytest.mark.parametrize(("name", "samples"), [("stl", 1), ("dreg", 3)])
+def test_so_it_is_with_skip_connections(name, samples, inference):
+    model, _ = exact_posterior_with_skips(inference, "both")
+    assert gradient_of_q(model, ESTIMATORS[name], samples).max() < 2e-4
+    assert gradient_of_q(model, estimators.reparameterized, samples).min() > 1e-1
+
+
 @pytest.mark.usefixtures("tensor_detached")
 @pytest.mark.parametrize("inference", ["vae", "ladder"])
 def test_without_the_path_through_the_parameters_of_q_it_is_not(inference):
@@ -139,7 +171,7 @@ def test_without_the_path_through_the_parameters_of_q_it_is_not(inference):
     assert gradient_of_q(model, estimators.path, 1).min() > 1e-2
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", [*MODELS, *OTHERS])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_value_is_the_bound_whatever_the_estimator(name, kind):
     model = one_unit(kind)

@@ -15,6 +15,7 @@ from tests.members import member
         {"model__inference": "vae"},
         {"model__inference": "ladder"},
         {"model__share_top_down": True},
+        {"model__inference": "top_down", "model__skip": "both"},
         {"model__observation": "gaussian"},
         {"model__batch_norm": False},
         {"model__norm": {"batch": {"heads": False}}},

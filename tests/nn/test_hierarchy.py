@@ -20,9 +20,11 @@ from tests.reference import Reference
 
 HIDDEN = {"batch": {"heads": False}}
 CASES = [
-    *itertools.product(INFERENCES, ["none", "batch"], FORMS, [1, 3]),
-    *itertools.product(INFERENCES, [HIDDEN, "layer"], ["bernoulli"], [3]),
+    *((*case, "none") for case in itertools.product(INFERENCES, ["none", "batch"], FORMS, [1, 3])),
+    *((*case, "none") for case in itertools.product(INFERENCES, [HIDDEN, "layer"], ["bernoulli"], [3])),
+    *itertools.product(INFERENCES, ["none", "batch"], ["bernoulli"], [1, 2, 3, 4], ["generative", "both"]),
 ]
+FOUR = [{"units": 5, "mlp": [12, 10]}, {"units": 4, "mlp": [9]}, {"units": 3, "mlp": []}, {"units": 2, "mlp": [6]}]
 
 
 def compiled(spec, members=1):
@@ -30,14 +32,24 @@ def compiled(spec, members=1):
     return compiler.initialized(specs, image_pixels(spec.data))
 
 
+def can_share(inference):
+    return INFERENCES[inference].top_down and INFERENCES[inference].can_share
+
+
 def with_statistics(spec, model):
     record_statistics(model, compiler.batches(spec, load_dataset(spec.data)), 0, 0, "whole_set")
     return model.eval()
 
 
-@pytest.mark.parametrize(("inference", "norm", "observation", "depth"), CASES, ids=str)
-def test_log_weights_equal_the_slow_reference(inference, norm, observation, depth):
-    spec = member(depth, model__inference=inference, model__norm=norm, model__observation=observation)
+def spec_of(inference, norm, observation, depth, skip, **more):
+    layers = {"model__layers": FOUR} if depth == 4 else {}
+    settings = {"inference": inference, "norm": norm, "observation": observation, "skip": skip}
+    return member(depth, **layers, **{f"model__{name}": value for name, value in settings.items()}, **more)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_log_weights_equal_the_slow_reference(case):
+    spec, observation = spec_of(*case), case[2]
     model = with_statistics(spec, compiled(spec))
     x = x_like(observation, torch.rand(1, 4, 64))
     noise = Streams([3]).begin("test").noise(2, 4, model.units)
@@ -91,7 +103,7 @@ def test_the_lowest_latents_see_the_image_and_the_likelihood_sees_only_them(infe
     [
         (inference, norm, observation, share)
         for inference, norm, observation in itertools.product(INFERENCES, NORMS, FORMS)
-        for share in {False, INFERENCES[inference].top_down}
+        for share in {False, can_share(inference)}
     ],
 )
 @pytest.mark.parametrize("beta", [0.0, 1.0])
@@ -116,6 +128,21 @@ def test_gradients_reach_every_parameter(inference, norm, observation, share, be
         assert reached is not silent, name
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_with_skip_connections_the_likelihood_alone_reaches_all_of_inference(inference, beta):
+    model = compiled(member(model__inference=inference, model__skip="both", model__batch_norm=False))
+    x, noise = torch.rand(1, 16, 64).round(), Streams([0]).begin("test").noise(1, 16, model.units)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad(bound(log_weight(model(x, noise), beta)).sum(), parameters, allow_unused=True)
+    for name, gradient in zip(names, found, strict=True):
+        reached = gradient is not None and bool((gradient != 0).any())
+        assert reached is (beta == 1 or not name.startswith("generative.conditionals")), name
+        if name.endswith("mlp.linears.0.weight") and reached:
+            # Every number that it takes, those of skipped layers too.
+            assert (gradient != 0).any(dim=1).all() or name == "inference.up.0.mlp.linears.0.weight", name
+
+
 @pytest.mark.parametrize("depth", [1, 2, 5, 10])
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
@@ -130,22 +157,24 @@ def test_any_depth_and_any_number_of_hidden_layers(depth, inference):
     assert log_weight(trace).isfinite().all()
 
 
-@pytest.mark.parametrize("top", [1, 2, 3])
-def test_generation_from_any_layer_down_equals_the_slow_reference(top):
-    spec = member()
+@pytest.mark.parametrize("skip", ["none", "generative"])
+@pytest.mark.parametrize("top", [None, 1, 2, 3])
+def test_generation_from_any_layer_down_equals_the_slow_reference(top, skip):
+    spec = member(model__skip=skip)
     model = with_statistics(spec, compiled(spec))
-    noise = Streams([3]).begin("test").noise(2, 4, model.units)[:top]
+    noise = Streams([3]).begin("test").noise(2, 4, model.units)
     with torch.no_grad():
-        latents = model.ancestral(noise)
-    assert len(latents) == top
+        latents = model.ancestral(noise, top)
+    assert len(latents) == 3
     slow = Reference(model, spec)
-    expected = noise[-1][0, :, 1, 2].double()
-    for layer in reversed(range(top)):
-        if layer < top - 1:
-            down = spec.model.layers[layer + 1].down
-            mu, sigma2 = slow.gaussian(f"generative.conditionals.{layer}", down, expected)
-            expected = mu + sigma2.sqrt() * noise[layer][0, :, 1, 2]
-        torch.testing.assert_close(latents[layer][0, :, 1, 2].double(), expected, rtol=1e-5, atol=1e-5)
+    expected = []
+    for layer in reversed(range(3)):
+        z = noise[layer][0, :, 1, 2].double()
+        if layer != 2 and layer + 1 != top:
+            mu, sigma2 = slow.prior(layer, expected)
+            z = mu + sigma2.sqrt() * z
+        expected.insert(0, z)
+        torch.testing.assert_close(latents[layer][0, :, 1, 2].double(), z, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NONLINEARITIES)
@@ -179,15 +208,9 @@ def test_variances_go_below_one_and_keep_their_floor():
 def test_counted_parameters_are_the_compiled_ones():
     from hvae_spec.spec.cost import parameters
 
-    for inference, norm, observation, depth in CASES:
-        for share in {False, INFERENCES[inference].top_down}:
-            spec = member(
-                depth,
-                model__inference=inference,
-                model__norm=norm,
-                model__observation=observation,
-                model__share_top_down=share,
-            )
+    for case in CASES:
+        for share in {False, can_share(case[0]) and case[-1] != "generative"}:
+            spec = spec_of(*case, model__share_top_down=share)
             assert parameters(spec, image_pixels(spec.data)) == sum(p.numel() for p in compiled(spec).parameters())
 
 

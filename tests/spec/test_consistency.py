@@ -287,6 +287,24 @@ PAIRS = [
         "no top-down inference mapping out of z_1",
         edited(("model:", "model:\n  inference: ladder"), ("[16, 16]", "[16, 16], mlp_top_down: [8]")),
     ),
+    (
+        edited(("model:", "model:\n  inference: top_down\n  share_top_down: true")),
+        "true",
+        "take the evidence of x too, so that they are none of the generative model's",
+        edited(("model:", "model:\n  inference: top_down\n  share_top_down: false")),
+    ),
+    (
+        edited(("model:", f"{LADDER}\n  skip: generative")),
+        "generative",
+        "its mappings would take other latents in inference",
+        edited(("model:", f"{LADDER}\n  skip: both")),
+    ),
+    (
+        grid("variants: {A: {model.skip: generative}, B: {model.skip: both}}"),
+        "B: {",
+        "variants 'A' and 'B' resolve to the same model at depth 2",
+        grid("variants: {A: {model.skip: none}, B: {model.skip: both}}"),
+    ),
     (grid("depth: [1, 3]"), "3]\n", "depth 3 is more than the 2 layers", grid("depth: [1, 2]")),
     (
         grid("depth: [1, 2]", "variants: {A: {}, B: {model.layers: [{units: 1, mlp: []}]}}"),

@@ -11,6 +11,7 @@ from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
 from hvae_spec.spec.experiment import Digests, MemberSpec
 from hvae_spec.spec.grid import members
+from tests.members import member
 from tests.spec.small_spec import SMALL, edited
 
 
@@ -32,6 +33,7 @@ SAME = [
     ("its plain name", edited(("model:", "model:\n  nonlinearity: leaky_relu"))),
     ("equal widths down", edited(("[32, 32]", "[32, 32], mlp_down: [32, 32]"))),
     ("idle top-down widths", edited(("[16, 16]", "[16, 16], mlp_top_down: [7]"))),
+    ("no skip connections", edited(("model:", "model:\n  skip: none"))),
     ("a null", edited(("[32, 32]", "[32, 32], mlp_down: null"))),
     ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
     ("no validation set", edited(("digits}", "digits, validation: 0}"))),
@@ -88,7 +90,8 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
 DIFFERENT = [
     "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
     "data.test_images=100", "data.validation=100",
-    "model.inference=ladder", "model.batch_norm=true", "model.norm=layer", "model.norm={batch: {heads: false}}",
+    "model.inference=ladder", "model.inference=top_down", "model.skip=generative",
+    "model.batch_norm=true", "model.norm=layer", "model.norm={batch: {heads: false}}",
     "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.observation={gaussian: {variance: learned}}",
     "model.observation.gaussian.variance=0.1", "model.observation=continuous_bernoulli",
@@ -145,6 +148,7 @@ WHERE_READ = [
     ("model.norm={batch: {heads: false}}", "evaluation.batch_norm_statistics=batch_average"),
     ("objective.iw_samples=2", "objective.sample_ramp=true"),
     ("model.inference=ladder", "model.layers.1.mlp_top_down=[7]"),
+    ("model.inference=top_down", "model.layers.1.mlp_top_down=[7]"),
     ("model.inference=ladder", "model.share_top_down=true"),
     ("model.observation=gaussian", "data.rescaled_by=training_maximum"),
 ]
@@ -153,6 +157,17 @@ WHERE_READ = [
 @pytest.mark.parametrize(("condition", "override"), WHERE_READ)
 def test_what_is_idle_elsewhere_counts_where_it_is_read(tmp_path, condition, override):
     assert settings_digest(tmp_path, condition, override) != settings_digest(tmp_path, condition)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder", "top_down"])
+def test_skip_connections_count_where_there_are_layers_to_skip(inference):
+    none, generative, both = (
+        [member(depth, model__inference=inference, model__skip=skip).digests for depth in (1, 2, 3)]
+        for skip in ("none", "generative", "both")
+    )
+    assert none[0] == generative[0] == both[0]
+    assert none[1] != generative[1] == both[1]
+    assert len({none[2], generative[2], both[2]}) == 3
 
 
 @pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])

@@ -8,6 +8,7 @@ from hvae_spec.spec import equations
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS
 from hvae_spec.spec.model import ModelSpec
+from hvae_spec.spec.objective import ObjectiveSpec
 
 
 def model(depth=3, **fields):
@@ -21,11 +22,50 @@ def model(depth=3, **fields):
         (1, "ladder", "p(x|z_1) p(z_1)", "q(z_1|x)"),
         (3, "vae", "p(x|z_1) p(z_1|z_2) p(z_2|z_3) p(z_3)", "q(z_1|x) q(z_2|z_1) q(z_3|z_2)"),
         (3, "ladder", "p(x|z_1) p(z_1|z_2) p(z_2|z_3) p(z_3)", "q(z_3|x) q(z_2|z_3, x) q(z_1|z_2, x)"),
+        (3, "top_down", "p(x|z_1) p(z_1|z_2) p(z_2|z_3) p(z_3)", "q(z_3|x) q(z_2|z_3, x) q(z_1|z_2, x)"),
     ],
 )
 def test_factors_stand_in_the_order_of_the_paper(depth, inference, p, q):
     assert equations.generative(model(depth, inference=inference)) == p
     assert equations.inference(model(depth, inference=inference)) == q
+
+
+@pytest.mark.parametrize(
+    ("depth", "inference", "skip", "p", "q"),
+    [
+        (1, "ladder", "both", "p(x|z_1) p(z_1)", "q(z_1|x)"),
+        (2, "vae", "both", "p(x|z_1, z_2) p(z_1|z_2) p(z_2)", "q(z_1|x) q(z_2|z_1)"),
+        (
+            3,
+            "vae",
+            "generative",
+            "p(x|z_1…z_3) p(z_1|z_2, z_3) p(z_2|z_3) p(z_3)",
+            "q(z_1|x) q(z_2|z_1) q(z_3|z_2)",
+        ),
+        (4, "vae", "both", "p(x|z_1…z_4) p(z_1|z_2…z_4)", "q(z_1|x) q(z_2|z_1) q(z_3|z_1, z_2) q(z_4|z_1…z_3)"),
+        (4, "ladder", "both", "p(x|z_1…z_4)", "q(z_4|x) q(z_3|z_4, x) q(z_2|z_3, z_4, x) q(z_1|z_2…z_4, x)"),
+    ],
+)
+def test_factors_of_models_with_skip_connections(depth, inference, skip, p, q):
+    spec = model(depth, inference=inference, skip=skip)
+    assert equations.generative(spec).startswith(p)
+    assert equations.inference(spec) == q
+
+
+def test_the_equations_of_skip_connections():
+    lines = equations.equations(model(4, inference="ladder", skip="both"))
+    assert "p(z_i|z_{i+1}…z_L) = N(μ_i(z_{i+1}…z_L), σ²_i(z_{i+1}…z_L))" in lines
+    assert "p(x|z_1…z_4) = Bernoulli(sigmoid(Linear(d(z_1…z_4))))" in lines
+    assert any(line.startswith("t_i = MLP(z_{i+1}…z_L),") for line in lines)
+    assert any("the layer nearest to what is mapped to comes first" in line for line in lines)
+    vae = equations.equations(model(4, skip="both"))
+    assert "q(z_i|z_1…z_{i-1}) = N(μ_i(z_1…z_{i-1}), σ²_i(z_1…z_{i-1}))" in vae
+    assert "q(z_i|z_{i-1}) = N(μ_i(z_{i-1}), σ²_i(z_{i-1}))" in equations.equations(model(4, skip="generative"))
+    top_down = equations.equations(model(4, inference="top_down", skip="both"))
+    assert "t_i = MLP([μ_{d,i}; σ²_{d,i}; z_{i+1}…z_L])" in top_down
+    assert "q(z_i|z_{i+1}…z_L, x) = N(Linear(t_i), softplus(Linear(t_i)) + 1e-06)" in top_down
+    for skip, log_p in (("none", "log p(x|z_1) +"), ("generative", "log p(x|z_1…z_L) +")):
+        assert log_p in equations.objective(ObjectiveSpec(), model(3, skip=skip))[0]
 
 
 @pytest.mark.parametrize("observation", OBSERVATIONS)

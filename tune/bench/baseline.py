@@ -97,6 +97,11 @@ def draw(gaussian: Gaussian, noise: Tensor | None) -> Tensor:
     return mu + sigma2.sqrt() * (torch.randn_like(mu) if noise is None else noise)
 
 
+def joined(latents: Sequence[Tensor], skips: bool) -> Tensor:
+    """The first of some latents, or with skip connections all of them in one."""
+    return torch.cat([*latents], dim=1) if skips else latents[0]
+
+
 class BernoulliDecoder(nn.Module):
     """p(x|z_1) = B(x | sigmoid(Linear(MLP(z_1))))."""
 
@@ -223,8 +228,9 @@ class PlainHVAE(nn.Module):
         widths: hidden widths of the mapping up into each z_i.
         pixels: width of x.
         down: hidden widths of the generative mapping out of each z_i; None for those of `widths`.
-        top_down: hidden widths of the ladder's inference mapping out of each z_i; None for those of `down`.
+        top_down: hidden widths of the top-down inference mapping out of each z_i; None for those of `down`.
         share_top_down: the top-down mappings of inference, if it has some, are the generative ones.
+        skip: `none`; `generative`: p takes the latents of all layers above; `both`: q too those of all before.
         norm: one of `NORMS`, of hidden layers.
         normalize_heads: whether the latents' heads have it too.
         observation: one of `DECODERS`, with its settings.
@@ -236,6 +242,8 @@ class PlainHVAE(nn.Module):
 
     top_down = False
     """Whether inference has mappings from the top down."""
+    takes_evidence = False
+    """Whether these take the evidence beside the latents."""
 
     def __init__(
         self,
@@ -246,6 +254,7 @@ class PlainHVAE(nn.Module):
         down: Sequence[Sequence[int]] | None = None,
         top_down: Sequence[Sequence[int]] | None = None,
         share_top_down: bool = False,
+        skip: str = "none",
         norm: str = "none",
         normalize_heads: bool = True,
         observation: Callable[..., nn.Module] = BernoulliDecoder,
@@ -258,6 +267,7 @@ class PlainHVAE(nn.Module):
         top_down = down if top_down is None else top_down
         self.depth = len(units)
         self.shared = share_top_down
+        self.p_skips, self.q_skips = skip != "none", skip == "both"
         name, *number = nonlinearity
         f = partial(NONLINEARITIES[name], *number)
         make = NORMS[norm]
@@ -268,18 +278,25 @@ class PlainHVAE(nn.Module):
             shapes = zip(inputs, hidden, outputs, strict=False)
             return nn.ModuleList(GaussianLayer(wide, middle, out, **style) for wide, middle, out in shapes)
 
-        self.up = layers([pixels, *units], widths, units)
-        self.prior = layers(units[1:], down[1:], units)
+        def above(skips: bool) -> list[int]:
+            return [sum(units[i:]) if skips else units[i] for i in range(1, len(units))]
+
+        below = [sum(units[:i]) if self.q_skips and not self.top_down else units[i - 1] for i in range(1, len(units))]
+        self.up = layers([pixels, *below], widths, units)
+        self.prior = layers(above(self.p_skips), down[1:], units)
         if self.top_down and not self.shared:
-            self.down = layers(units[1:], top_down[1:], units)
-        self.decoder = observation(units[0], down[0], pixels, style)
+            inputs = above(self.q_skips)
+            if self.takes_evidence:
+                inputs = [wide + 2 * own for wide, own in zip(inputs, units, strict=False)]
+            self.down = layers(inputs, top_down[1:], units)
+        self.decoder = observation(sum(units) if self.p_skips else units[0], down[0], pixels, style)
 
     def encode(self, x: Tensor) -> list[Gaussian]:
         """What is known of x before anything is drawn, [B, U_i] each."""
         raise NotImplementedError
 
-    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-        """z_1 and the summed log q - log p of all layers."""
+    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
+        """z_1 ... z_L and the summed log q - log p of all layers."""
         raise NotImplementedError
 
     def log_weight(
@@ -307,7 +324,7 @@ class PlainHVAE(nn.Module):
         if samples > 1:
             encoding = [(mu.repeat(samples, 1), sigma2.repeat(samples, 1)) for mu, sigma2 in encoding]
         z, kl = self.sample(encoding, eps)
-        return (self.decoder(z, x.repeat(samples, 1)) - beta * kl).view(samples, -1)
+        return (self.decoder(joined(z, self.p_skips), x.repeat(samples, 1)) - beta * kl).view(samples, -1)
 
 
 class BottomUpHVAE(PlainHVAE):
@@ -317,16 +334,17 @@ class BottomUpHVAE(PlainHVAE):
         """q(z_1|x)."""
         return [self.up[0](x)]
 
-    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
         """See `PlainHVAE.sample`."""
-        q = encoding[0]
-        first = z = draw(q, noise[0])
-        kl = log_normal(z, *q)
-        for layer, prior, eps in zip(self.up[1:], self.prior, noise[1:], strict=True):
-            below, q = z, layer(z)
-            z = draw(q, eps)
-            kl = kl + log_normal(z, *q) - log_normal(below, *prior(z))
-        return first, kl - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+        z = [draw(encoding[0], noise[0])]
+        kl = log_normal(z[0], *encoding[0])
+        for layer, eps in zip(self.up[1:], noise[1:], strict=True):
+            q = layer(joined(z[::-1], self.q_skips))
+            z.append(draw(q, eps))
+            kl = kl + log_normal(z[-1], *q)
+        for index, prior in enumerate(self.prior):
+            kl = kl - log_normal(z[index], *prior(joined(z[index + 1 :], self.p_skips)))
+        return z, kl - log_normal(z[-1], torch.zeros_like(z[-1]), torch.ones_like(z[-1]))
 
 
 class LadderHVAE(PlainHVAE):
@@ -341,22 +359,37 @@ class LadderHVAE(PlainHVAE):
             found.append(layer(found[-1][0]))
         return found
 
-    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
         """See `PlainHVAE.sample`."""
         q = encoding[-1]
-        z = draw(q, noise[-1])
-        kl = log_normal(z, *q) - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+        z = [draw(q, noise[-1])]
+        kl = log_normal(z[0], *q) - log_normal(z[0], torch.zeros_like(z[0]), torch.ones_like(z[0]))
         for index in reversed(range(len(encoding) - 1)):
-            p = self.prior[index](z)
-            (mu_d, sigma2_d), (mu_t, sigma2_t) = encoding[index], p if self.shared else self.down[index](z)
-            sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
-            q = ((mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2)
-            z = draw(q, noise[index])
-            kl = kl + log_normal(z, *q) - log_normal(z, *p)
+            p = self.prior[index](joined(z, self.p_skips))
+            q = self.conditional(index, encoding[index], joined(z, self.q_skips), p)
+            z.insert(0, draw(q, noise[index]))
+            kl = kl + log_normal(z[0], *q) - log_normal(z[0], *p)
         return z, kl
 
+    def conditional(self, index: int, evidence: Gaussian, above: Tensor, p: Gaussian) -> Gaussian:
+        """q(z|z above, x) of a layer, which may need its prior p."""
+        (mu_d, sigma2_d), (mu_t, sigma2_t) = evidence, p if self.shared else self.down[index](above)
+        sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
+        return (mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2
 
-MODELS: dict[str, type[PlainHVAE]] = {"vae": BottomUpHVAE, "ladder": LadderHVAE}
+
+class TopDownHVAE(LadderHVAE):
+    """The same without precision weighting: the evidence is an input of the mapping down."""
+
+    takes_evidence = True
+
+    def conditional(self, index: int, evidence: Gaussian, above: Tensor, p: Gaussian) -> Gaussian:
+        """See `LadderHVAE.conditional`."""
+        found: Gaussian = self.down[index](torch.cat([*evidence, above], dim=1))
+        return found
+
+
+MODELS: dict[str, type[PlainHVAE]] = {"vae": BottomUpHVAE, "ladder": LadderHVAE, "top_down": TopDownHVAE}
 """Models by the name of their inference model."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

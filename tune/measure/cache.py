@@ -19,6 +19,7 @@ from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import NoStepCost, paths_stating, without
+from hvae_spec.spec.model import SKIP_LABELS
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 """Members of the packs that are measured."""
@@ -74,10 +75,11 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and normalization."""
+    """A shape's name in tables: data set, depth, inference, skip connections and normalization."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
-    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{model.normalization.label}"
+    inference = model.inference_model.short + shared + SKIP_LABELS[model.effective_skip]
+    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hvae_spec.registry import Registry
 from hvae_spec.spec.mapping import Layer, Mapping
+from hvae_spec.spec.skip import joined, joined_units
 
 
 class InferenceModel(ABC):
@@ -17,9 +18,17 @@ class InferenceModel(ABC):
     short: str
     """The same in the names of shapes."""
     top_down: bool = False
-    """Whether it has a path of mappings down from z_L, which may be shared with the generative model."""
+    """Whether it has a path of mappings down from z_L."""
+    can_share: bool = True
+    """Whether the mappings of such a path may be those of the generative model."""
     with_one_layer: str | None = None
     """The simpler inference model that it is the same as where there is only z_1, by name."""
+
+    def with_skip(self) -> "InferenceModel | None":
+        """The same with skip connections, in which each factor takes the latents of all layers that are drawn before it
+        (`model.skip: both`); None if it has none.
+        """
+        return None
 
     @abstractmethod
     def factors(self, depth: int) -> str:
@@ -49,11 +58,16 @@ class RecordedInference(InferenceModel):
     short: str
     top_down: bool = False
     with_one_layer: str | None = None
+    can_share: bool = True
 
     @classmethod
     def of(cls, model: InferenceModel) -> "RecordedInference":
         """What is recorded of a model."""
-        return cls(model.label, model.short, model.top_down, model.with_one_layer)
+        return cls(model.label, model.short, model.top_down, model.with_one_layer, model.can_share)
+
+    def with_skip(self) -> InferenceModel | None:
+        """Itself: what is recorded was allowed."""
+        return self
 
     def factors(self, depth: int) -> str:
         """`q(z|x)`: how it factorizes, only the code knows."""
@@ -68,18 +82,33 @@ class RecordedInference(InferenceModel):
         return iter(())
 
 
+@dataclass(frozen=True)
 class BottomUp(InferenceModel):
-    """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up (Eqs. 5-6)."""
+    """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up (Eqs. 5-6).
+
+    Attributes:
+        skips: whether it has skip connections.
+
+    """
 
     label = short = "VAE"
+    skips: bool = False
+
+    def with_skip(self) -> InferenceModel | None:
+        """q(z_1|x), then q(z_i|z_1 ... z_{i-1})."""
+        return replace(self, skips=True)
+
+    def _below(self, layer: int) -> str:
+        return joined(1, layer - 1, layer - 1, skip=self.skips)
 
     def factors(self, depth: int) -> str:
         """`q(z_1|x) q(z_2|z_1)`."""
-        return " ".join(["q(z_1|x)", *(f"q(z_{layer}|z_{layer - 1})" for layer in range(2, depth + 1))])
+        return " ".join(["q(z_1|x)", *(f"q(z_{layer}|{self._below(layer)})" for layer in range(2, depth + 1))])
 
     def equations(self, depth: int, *, shared: bool, softplus: str) -> tuple[str, ...]:
         """See `InferenceModel.equations`."""
-        above = ("q(z_i|z_{i-1}) = N(μ_i(z_{i-1}), σ²_i(z_{i-1}))",) if depth > 1 else ()
+        below = "z_1…z_{i-1}" if self.skips else "z_{i-1}"
+        above = (f"q(z_i|{below}) = N(μ_i({below}), σ²_i({below}))",) if depth > 1 else ()
         return ("q(z_1|x) = N(μ_1(x), σ²_1(x))", *above)
 
     def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
@@ -88,19 +117,38 @@ class BottomUp(InferenceModel):
         for index, layer in enumerate(layers, start=1):
             widths = (below, *layer.mlp, 2 * layer.units)
             yield Mapping(f"q(z_{index}|{source})", widths, normalized_head=True, per_sample=index > 1)
-            below, source = layer.units, f"z_{index}"
+            below, source = joined_units(layers[index - 1 :: -1], skip=self.skips), self._below(index + 1)
 
 
-class Ladder(InferenceModel):
-    """The probabilistic ladder network: a deterministic pass up, then a stochastic one down (Eqs. 13-21)."""
+@dataclass(frozen=True)
+class UpThenDown(InferenceModel):
+    """A deterministic pass up, then a stochastic one down from z_L: see `hvae_spec.nn.inference.UpThenDown`.
 
-    label, short = "Prob. ladder", "ladder"
+    Attributes:
+        skips: whether the pass down has skip connections.
+
+    """
+
+    skips: bool = False
     top_down = True
     with_one_layer = "vae"
 
+    def with_skip(self) -> InferenceModel | None:
+        """q(z_i|z_{i+1} ... z_L, x)."""
+        return replace(self, skips=True)
+
+    @property
+    def _above(self) -> str:
+        """z_{i+1}, or all above z_i."""
+        return "z_{i+1}…z_L" if self.skips else "z_{i+1}"
+
     def factors(self, depth: int) -> str:
         """`q(z_2|x) q(z_1|z_2, x)`."""
-        return " ".join([f"q(z_{depth}|x)", *(f"q(z_{layer}|z_{layer + 1}, x)" for layer in range(depth - 1, 0, -1))])
+        below = range(depth - 1, 0, -1)
+        above = [joined(layer + 1, depth, layer + 1, skip=self.skips) for layer in below]
+        return " ".join(
+            [f"q(z_{depth}|x)", *(f"q(z_{layer}|{given}, x)" for layer, given in zip(below, above, strict=True))]
+        )
 
     def equations(self, depth: int, *, shared: bool, softplus: str) -> tuple[str, ...]:
         """See `InferenceModel.equations`."""
@@ -108,12 +156,12 @@ class Ladder(InferenceModel):
             f"d_1 = MLP(x),  d_i = MLP(μ_{{d,i-1}}),  μ_{{d,i}} = Linear(d_i),  "
             f"σ²_{{d,i}} = softplus(Linear(d_i)){softplus}",
             f"q(z_{depth}|x) = N(μ_{{d,{depth}}}, σ²_{{d,{depth}}})",
-            "μ_{t,i}, σ²_{t,i} = μ_i(z_{i+1}), σ²_i(z_{i+1})  (those of p(z_i|z_{i+1}): shared)"
-            if shared
-            else f"t_i = MLP(z_{{i+1}}),  μ_{{t,i}} = Linear(t_i),  σ²_{{t,i}} = softplus(Linear(t_i)){softplus}",
-            "q(z_i|z_{i+1}, x) = N((μ_{t,i} s_{t,i} + μ_{d,i} s_{d,i}) / (s_{t,i} + s_{d,i}), "
-            "1 / (s_{t,i} + s_{d,i})),  s = 1/σ²",
+            *self._equations_down(shared=shared, softplus=softplus),
         )
+
+    @abstractmethod
+    def _equations_down(self, *, shared: bool, softplus: str) -> tuple[str, ...]:
+        """How q(z_i|z_{i+1}, x) comes about."""
 
     def mappings(self, layers: Sequence[Layer], pixels: int, *, shared: bool) -> Iterator[Mapping]:
         """See `InferenceModel.mappings`."""
@@ -123,10 +171,50 @@ class Ladder(InferenceModel):
             yield Mapping(f"d_{index}", widths, normalized_head=True, per_sample=False)
             below = layer.units
         for index, (layer, above) in enumerate(pairwise([] if shared else layers), start=1):
-            widths = (above.units, *above.top_down, 2 * layer.units)
-            yield Mapping(f"t_{index}", widths, normalized_head=True, per_sample=True)
+            inputs = self._evidence(layer) + joined_units(layers[index:], skip=self.skips)
+            yield Mapping(
+                f"t_{index}", (inputs, *above.top_down, 2 * layer.units), normalized_head=True, per_sample=True
+            )
+
+    def _evidence(self, layer: Layer) -> int:
+        """Numbers of the evidence of a layer that its mapping down takes."""
+        return 0
+
+
+class Ladder(UpThenDown):
+    """The probabilistic ladder network (Eqs. 13-21)."""
+
+    label, short = "Prob. ladder", "ladder"
+
+    def _equations_down(self, *, shared: bool, softplus: str) -> tuple[str, ...]:
+        above = self._above
+        return (
+            f"μ_{{t,i}}, σ²_{{t,i}} = μ_i({above}), σ²_i({above})  (those of p(z_i|{above}): shared)"
+            if shared
+            else f"t_i = MLP({above}),  μ_{{t,i}} = Linear(t_i),  σ²_{{t,i}} = softplus(Linear(t_i)){softplus}",
+            f"q(z_i|{above}, x) = N((μ_{{t,i}} s_{{t,i}} + μ_{{d,i}} s_{{d,i}}) / (s_{{t,i}} + s_{{d,i}}), "
+            "1 / (s_{t,i} + s_{d,i})),  s = 1/σ²",
+        )
+
+
+class TopDown(UpThenDown):
+    """The ladder but for Eq. 21: q(z_i|z_{i+1}, x) is predicted from the evidence and z_{i+1}, not merged."""
+
+    label, short = "Top-down", "top-down"
+    can_share = False
+
+    def _equations_down(self, *, shared: bool, softplus: str) -> tuple[str, ...]:
+        return (
+            f"t_i = MLP([μ_{{d,i}}; σ²_{{d,i}}; {self._above}])",
+            f"q(z_i|{self._above}, x) = N(Linear(t_i), softplus(Linear(t_i)){softplus})",
+        )
+
+    def _evidence(self, layer: Layer) -> int:
+        """Its means and variances."""
+        return 2 * layer.units
 
 
 INFERENCES: Registry[InferenceModel] = Registry("inference model")
 INFERENCES.add("vae", BottomUp())
 INFERENCES.add("ladder", Ladder())
+INFERENCES.add("top_down", TopDown())
