@@ -288,7 +288,7 @@ class InverseAutoregressive(Flow):
     def __init__(self, style: Style, inputs: int, units: int, steps: int, mlp: Sequence[int]) -> None:
         super().__init__()
         mades = [MADE(style, units, mlp, is_reversed=step % 2 == 1) for step in range(steps)]
-        self.mades = nn.ModuleList(mades)
+        self.mades, self.latents = nn.ModuleList(mades), [made.latents for made in mades]
         self.context = Linear(style.members, inputs, steps * (mlp[0] if mlp else 2 * units), heads=steps)
         self.heads = [*(made.head for made in mades), *([] if mlp else [self.context])]
 
@@ -308,8 +308,9 @@ class InverseAutoregressive(Flow):
 
     def inverse(self, z: Tensor, parameters: Tensor) -> Tensor:
         """See `Flow.inverse`: unit by unit, each from those before it."""
-        for made, context in zip(reversed(self.mades), reversed(self._contexts(parameters)), strict=True):
-            order = made.latents.of(z.device)[:, None, None]
+        steps = zip(self.mades, self._contexts(parameters), self.latents, strict=True)
+        for made, context, latents in reversed(list(steps)):
+            order = latents.of(z.device)[:, None, None]
             known = torch.zeros_like(z)
             for last in range(1, z.shape[1] + 1):
                 m, s = made(known, context)

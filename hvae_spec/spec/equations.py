@@ -5,6 +5,7 @@ Subscripts are written `z_1` or `z_{i+1}`.
 
 from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.choices.estimator import ESTIMATORS
+from hvae_spec.spec.choices.flow import FLOWS, name_and_settings
 from hvae_spec.spec.choices.observation import X, described
 from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
 from hvae_spec.spec.model import ModelSpec
@@ -36,7 +37,23 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
         *conditionals,
         observation.equation + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
+        *_flows(model),
     )
+
+
+def _flows(model: ModelSpec) -> tuple[str, ...]:
+    """What becomes of samples of q's Gaussians where flows follow them, one equation for the layers of each."""
+    flows, lines = model.flows, []
+    for place, flow in enumerate(flows):
+        if flow is None or flow in flows[:place]:
+            continue
+        name, settings = name_and_settings(flow)
+        of = [f"z_{layer}" for layer, other in enumerate(flows, start=1) if other == flow]
+        which = "every z_i" if len(of) == model.depth > 1 else ", ".join(of)
+        lines.append(
+            f"{FLOWS[name].equation(settings)};  {which}: z_0 ~ q above, d the hidden layer that it comes from"
+        )
+    return tuple(lines)
 
 
 def _normalization(model: ModelSpec, floor: str) -> tuple[str, ...]:
