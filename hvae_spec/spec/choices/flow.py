@@ -103,8 +103,7 @@ class IafSection(ChoiceSection):
     """An inverse autoregressive flow, by name."""
 
     iaf: IafSettings
-    """An inverse autoregressive flow; a plain `iaf` has two steps with 320 hidden units each, as Kingma et al. have on
-    MNIST."""
+    """An inverse autoregressive flow; a plain `iaf` has two steps with 320 hidden units each."""
 
 
 class Iaf(FlowModel):
