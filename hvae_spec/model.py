@@ -91,6 +91,7 @@ class Model:
             f"({words(spec.model.observation)})",
             f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
             f"  q(z|x)  = {equations.inference(spec.model)}",
+            *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
             "",
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]

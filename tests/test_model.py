@@ -178,6 +178,7 @@ def test_a_model_with_flows_does_all_that_a_model_does(flow, tmp_path):
     assert len([line for line in model.summary().splitlines() if line.startswith("  flow_")]) == (
         2 if "planar" in flow else 6
     )
+    assert model.summary().count("  flow: z_i = ") == 1
     x = model.test_images()
     with torch.no_grad():
         for name, parameter in model.module.named_parameters():

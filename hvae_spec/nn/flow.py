@@ -200,8 +200,7 @@ class MaskedLinear(Linear):
 
     Args:
         members: M.
-        degrees: of the inputs and of the outputs, each a function of a device.
-        sizes: how many inputs and outputs there are.
+        degrees: of the inputs and of the outputs.
         bias: whether there is one.
         is_strict: whether an output does not see inputs of its own degree.
         heads: see `Linear`.

@@ -37,18 +37,18 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
         *conditionals,
         observation.equation + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
-        *_flows(model),
+        *flows(model),
     )
 
 
-def _flows(model: ModelSpec) -> tuple[str, ...]:
+def flows(model: ModelSpec) -> tuple[str, ...]:
     """What becomes of samples of q's Gaussians where flows follow them, one equation for the layers of each."""
-    flows, lines = model.flows, []
-    for place, flow in enumerate(flows):
-        if flow is None or flow in flows[:place]:
+    every, lines = model.flows, []
+    for place, flow in enumerate(every):
+        if flow is None or flow in every[:place]:
             continue
         name, settings = name_and_settings(flow)
-        of = [f"z_{layer}" for layer, other in enumerate(flows, start=1) if other == flow]
+        of = [f"z_{layer}" for layer, other in enumerate(every, start=1) if other == flow]
         which = "every z_i" if len(of) == model.depth > 1 else ", ".join(of)
         lines.append(
             f"{FLOWS[name].equation(settings)};  {which}: z_0 ~ q above, d the hidden layer that it comes from"

@@ -20,6 +20,7 @@ from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.cost import mappings, parameters
 from tests.members import member
+from tests.reference import Reference
 
 FORMS = [
     ("planar", {"steps": 1}),
@@ -206,6 +207,21 @@ def moved(spec, scale=0.2):
         if ".flow." in name:
             nn.init.normal_(parameter, std=scale)
     return model
+
+
+@pytest.mark.parametrize("flow", [{"planar": 7}, {"iaf": {"mlp": [7, 3]}}, {"iaf": {"steps": 3, "mlp": []}}], ids=str)
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_log_weights_equal_the_slow_reference(inference, flow):
+    model = moved(spec := member(3, model__inference=inference, model__flow=flow, model__batch_norm=False), 0.3)
+    x = torch.rand(1, 3, 64).round()
+    noise = Streams([3]).begin("training").noise(2, 3, model.units)
+    with torch.no_grad():
+        fast = log_weight(model(x, noise), beta=0.7)
+    slow = Reference(model, spec)
+    for sample, image in itertools.product(range(2), range(3)):
+        eps = [layer[0, :, sample, image] for layer in noise]
+        expected = slow.log_weight(x[0, image], eps, beta=0.7)
+        assert fast[0, sample, image].item() == pytest.approx(expected, rel=2e-5, abs=2e-4)
 
 
 @pytest.mark.parametrize("flow", SPECS, ids=str)
