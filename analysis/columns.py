@@ -118,7 +118,12 @@ def setting(spec: dict[str, Any], item: SpecField) -> Any:
     names = _standing_in()[item.column]
     values = [_first(layer, names) for layer in layers]
     is_as_other = len(names) > 1 and values == [_first(layer, names[1:]) for layer in layers]
-    return None if is_as_other else layers_text(values)
+    return None if is_as_other else layers_text(values, _of_one_layer)
+
+
+def _of_one_layer(value: Any) -> str:
+    """A field's value in one layer as a part of the entry of all layers."""
+    return "none" if value is None else str(as_entry(value))
 
 
 def default_value(item: SpecField) -> Any:
@@ -169,7 +174,11 @@ def _unknown(spec: dict[str, Any], path: Path) -> list[str]:
 
 def expected(value: Any, item: SpecField) -> Any:
     """What `setting` is where a field has a value as in the YAML, or a field of layers the values of a list."""
-    return layers_text(value[_lowest(item) - 1 :]) if item.is_in_list and isinstance(value, list) else as_entry(value)
+    return (
+        layers_text(value[_lowest(item) - 1 :], _of_one_layer)
+        if item.is_in_list and isinstance(value, list)
+        else as_entry(value)
+    )
 
 
 def inference_model(name: str, depth: int) -> InferenceModel:

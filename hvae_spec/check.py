@@ -23,6 +23,7 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.nn.batch_norm import recording
+from hvae_spec.nn.flow import Flow
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.objective import log_weight
@@ -366,6 +367,30 @@ def _same_posterior(part: Part) -> None:
             raise BrokenPromiseError(f"`forward` gives another q(z_{layer}|...) than `sample`")
 
 
+def _determinant(part: Part) -> None:
+    """At the start a flow is the identity; and with any weights its inverse and its log determinant are those of what
+    it computes.
+    """
+    spec = part.specs[0]
+    model = compiler.initialized([spec], part.dataset.pixels).double()
+    flow = next(module for module in model.modules() if isinstance(module, Flow))
+    layer = spec.model.layers[0]
+    z, d = (torch.randn(1, width, 1, 1, dtype=torch.float64) for width in (layer.units, layer.mlp[-1]))
+    with torch.no_grad():
+        if not torch.allclose(flow(z, flow.amortize(d))[0], z):
+            raise BrokenPromiseError("it is not the identity at the start")
+        for parameter in flow.parameters():
+            parameter.normal_(std=0.3)
+        parameters = flow.amortize(d)
+        moved, log_det = flow(z, parameters)
+        if not torch.allclose(flow.inverse(moved, parameters), z, rtol=ROUNDING, atol=ROUNDING):
+            raise BrokenPromiseError("`inverse` does not give back what `forward` was given")
+    jacobian = torch.autograd.functional.jacobian(lambda at: flow(at, parameters)[0].flatten(), z).flatten(1)
+    expected = torch.linalg.slogdet(jacobian).logabsdet
+    if not torch.allclose(log_det.flatten(), expected, rtol=ROUNDING, atol=ROUNDING):
+        raise BrokenPromiseError(f"log|det| is {float(log_det):.4g}, and by derivatives {float(expected):.4g}")
+
+
 def _batch(part: Part, members: int) -> Tensor:
     """The first batch of every member's first epoch, [M, B, D]."""
     trainer = part.trainer(range(members))
@@ -393,6 +418,7 @@ CHECKS = {
     "folds": Promise(_folds, ("mapping",)),
     "integral 1": Promise(_integrates, ("observation",)),
     "q at given z": Promise(_same_posterior, ("inference model",)),
+    "invertible": Promise(_determinant, ("flow",)),
 }
 """What the built-in parts promise, and the check of each, by the heading of its column."""
 

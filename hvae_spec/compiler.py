@@ -15,6 +15,7 @@ from torch import Tensor
 from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
+from hvae_spec.nn.flow import FLOWS, MakeFlow
 from hvae_spec.nn.gaussian import MAPPINGS, Style
 from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood, Trace
 from hvae_spec.nn.inference import Layer
@@ -26,6 +27,7 @@ from hvae_spec.nn.objective import ADDED_TERMS, TERMS, Objective, Term
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings
+from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.experiment import MemberSpec
@@ -51,7 +53,10 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
         generative_skips=spec.generative_skips,
         inference_skips=spec.effective_skip == "both",
     )
-    layers = [Layer(layer.units, layer.mlp, layer.down, layer.top_down) for layer in spec.layers]
+    layers = [
+        Layer(layer.units, layer.mlp, layer.down, layer.top_down, flow(chosen))
+        for layer, chosen in zip(spec.layers, spec.flows, strict=True)
+    ]
     return Hierarchy(
         style,
         pixels,
@@ -60,6 +65,13 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
         share_top_down=spec.share_top_down,
         observation=likelihood(member),
     )
+
+
+def flow(chosen: str | ChoiceSection | None) -> MakeFlow | None:
+    """What makes a chosen flow; None if it is none."""
+    name, settings = ("none", {}) if chosen is None else flow_name_and_settings(chosen)
+    make = FLOWS[name]
+    return None if make is None else partial(make, **settings)
 
 
 def nonlinearity(spec: ModelSpec) -> Callable[[Tensor], Tensor]:
@@ -129,10 +141,19 @@ def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
     singles = []
     for spec in specs:
         single = hierarchy(spec, pixels)
-        streams = Streams([spec.seed]).begin("initialization")
+        streams, of_flows = (
+            Streams([spec.seed]).begin(purpose) for purpose in ("initialization", "initialization of flows")
+        )
         one = spec.model
         top_down = one.inference_model.top_down
-        initialize(single, one.initialization, one.variance_bias, streams.generators, top_down=top_down)
+        initialize(
+            single,
+            one.initialization,
+            one.variance_bias,
+            streams.generators,
+            top_down=top_down,
+            flow_generators=of_flows.generators,
+        )
         singles.append(single.state_dict())
     model.load_state_dict({name: torch.cat([single[name] for single in singles]) for name in singles[0]})
     return model

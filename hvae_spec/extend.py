@@ -26,6 +26,7 @@ from hvae_spec.spec.base import SpecModel as Settings
 from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
+from hvae_spec.spec.choices.flow import FLOWS, FlowModel
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
@@ -36,12 +37,15 @@ from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSec
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import NoStepCost, PerMember, fact
+from hvae_spec.spec.mapping import Mapping
 
 __all__ = [
     "Count",
+    "FlowModel",
     "Fraction",
     "ImageCounts",
     "InferenceModel",
+    "Mapping",
     "Natural",
     "NoStepCost",
     "NonNegative",
@@ -53,6 +57,7 @@ __all__ = [
     "X",
     "dataset",
     "estimator",
+    "flow",
     "inference",
     "initialization",
     "mapping",
@@ -176,6 +181,20 @@ def inference(name: str, model: InferenceModel) -> Callable[[Computed], Computed
 
     """
     return _both(INFERENCES, "nn.inference:INFERENCES", name, model)
+
+
+def flow(name: str, model: FlowModel, settings: type[Settings] | None = None) -> Callable[[Computed], Computed]:
+    """Register a subclass of `hvae_spec.nn.flow.Flow`, for `model.flow`.
+
+    Args:
+        name: in a spec, `model.flow: {name: {...}}`, or the name alone with default settings.
+        model: its description: its equation and its mappings.
+        settings: its settings, which the class takes by name; all have defaults. None: it takes none.
+
+    """
+    if settings is not None:
+        model.default = _section(ChoiceSection, name, settings)(**{name: settings()})
+    return _both(FLOWS, "nn.flow:FLOWS", name, model)
 
 
 def initialization(

@@ -93,6 +93,7 @@ class Model:
             f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
             f"  q(z|x)  = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.mapping(spec.model)),
+            *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
             "",
         ]
         every = list(mappings(spec, self.pixels))

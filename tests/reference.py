@@ -17,6 +17,8 @@ class Reference:
         self.weights = {name: value[member].double() for name, value in model.state_dict().items()}
         self.spec = spec.model
         self.depth = self.spec.depth
+        self.starts = {}
+        """By layer, where a sample came from before its flow, and the log determinant of that."""
 
     def nonlinearity(self, a):
         slope = self.spec.nonlinearity.leaky_relu
@@ -48,6 +50,67 @@ class Reference:
         mu, a = heads[: len(heads) // 2], heads[len(heads) // 2 :]
         return mu, F.softplus(a) + self.spec.variance_floor
 
+    def drawn(self, index, mu, sigma2, noise, y):
+        """z_i from the Gaussian of the mapping that y went into, and through its flow if it has one."""
+        start = mu + torch.sqrt(sigma2) * noise
+        chosen = self.spec.flows[index]
+        if chosen is None:
+            self.starts[index] = (start, 0.0)
+            return start
+        name, up = f"inference.up.{index}.flow", self.spec.layers[index].mlp
+        d = self.mlp(f"inference.up.{index}.mlp", up, y)
+        z, log_det = {"planar": self.planar, "iaf": self.iaf}[chosen.choice](name, chosen.settings, d, start.tolist())
+        self.starts[index] = (start, log_det)
+        return torch.tensor(z, dtype=torch.float64)
+
+    def planar(self, name, steps, d, z):
+        """z and the sum of log|1 + v.w tanh'|, step by step (Rezende & Mohamed, 2015)."""
+        numbers, units, total = self.linear(f"{name}.head", d).tolist(), len(z), 0.0
+        rounds = math.ceil(steps / units)
+        for step in range(steps):
+            own = numbers[step * (2 * units + 1) : (step + 1) * (2 * units + 1)]
+            u, w, b = own[:units], own[units : 2 * units], own[-1]
+            w[step % units] += 1
+            b += (2 * (step // units) + 1) / rounds - 1
+            a = sum(one * other for one, other in zip(u, w, strict=True))
+            v = [2 * one / (1 + math.sqrt(1 + a * a) - a) for one in u]
+            bend = math.tanh(sum(one * other for one, other in zip(w, z, strict=True)) + b)
+            along = sum(one * other for one, other in zip(v, w, strict=True))
+            z = [one + other * bend for one, other in zip(z, v, strict=True)]
+            total += math.log(1 + along * (1 - bend**2))
+        return z, total
+
+    def iaf(self, name, settings, d, z):
+        """z and the sum of log 2 sigmoid(s), unit by unit (Kingma et al., 2016)."""
+        units, total, widths = len(z), 0.0, list(settings.mlp)
+        contexts = self.linear(f"{name}.context", d).chunk(settings.steps)
+        for step, context in enumerate(contexts):
+            order = list(range(units)) if step % 2 == 0 else list(range(units))[::-1]
+            rank = {unit: place for place, unit in enumerate(order)}
+            sees = [[rank[unit] + 1 for unit in range(units)]]  # the last place that a unit knows
+            sees += [[units - 1 - place * units // width for place in range(width)] for width in widths]
+            y = z
+            for layer in range(len(widths)):
+                w = self.weights[f"{name}.mades.{step}.linears.{layer}.weight"].tolist()
+                bias = context if layer == 0 else self.weights[f"{name}.mades.{step}.linears.{layer}.bias"][:, 0]
+                pairs = list(zip(w, bias.tolist(), sees[layer + 1], strict=True))
+                a = [
+                    sum(k * x for k, x, at in zip(row, y, sees[layer], strict=True) if at <= own) + b
+                    for row, b, own in pairs
+                ]
+                y = self.nonlinearity(torch.tensor(a, dtype=torch.float64)).tolist()
+            w = self.weights[f"{name}.mades.{step}.head.weight"].tolist()
+            bias = (self.weights[f"{name}.mades.{step}.head.bias"][:, 0] if widths else context).tolist()
+            ms = [
+                sum(k * x for k, x, at in zip(row, y, sees[-1], strict=True) if at < sees[0][place % units])
+                + bias[place]
+                for place, row in enumerate(w)
+            ]
+            scale = [2 / (1 + math.exp(-s)) for s in ms[units:]]
+            z = [s * one + m for s, one, m in zip(scale, z, ms[:units], strict=True)]
+            total += sum(map(math.log, scale))
+        return z, total
+
     def log_normal(self, z, mu, sigma2):
         return sum(
             -0.5 * math.log(2 * math.pi) - 0.5 * math.log(s) - (a - m) ** 2 / (2 * s)
@@ -67,20 +130,21 @@ class Reference:
         z, q, y = [], [], x
         for index, layer in enumerate(self.spec.layers):
             mu, sigma2 = self.gaussian(f"inference.up.{index}", layer.mlp, y)
-            z.append(mu + torch.sqrt(sigma2) * noise[index])
+            z.append(self.drawn(index, mu, sigma2, noise[index], y))
             q.append((mu, sigma2))
             y = self.given(z[::-1], of_q=True)
         return z, q
 
     def up_then_down(self, x, noise):
         layers = self.spec.layers
-        d, y = [], x
+        d, y, into = [], x, []
         for index, layer in enumerate(layers):
+            into.append(y)
             d.append(self.gaussian(f"inference.up.{index}", layer.mlp, y))
             y = d[-1][0]
         z, q = [None] * self.depth, [None] * self.depth
         q[-1] = d[-1]
-        z[-1] = d[-1][0] + torch.sqrt(d[-1][1]) * noise[-1]
+        z[-1] = self.drawn(self.depth - 1, *d[-1], noise[-1], into[-1])
         for index in range(self.depth - 2, -1, -1):
             name, widths, y = (
                 f"inference.down.{index}",
@@ -89,7 +153,7 @@ class Reference:
             )
             merge = self.ladder if self.spec.inference == "ladder" else self.top_down
             q[index] = merge(name, widths, y, *d[index])
-            z[index] = q[index][0] + torch.sqrt(q[index][1]) * noise[index]
+            z[index] = self.drawn(index, *q[index], noise[index], into[index])
         return z, q
 
     def ladder(self, name, widths, y, mu_d, sigma2_d):
@@ -115,7 +179,8 @@ class Reference:
                 p = (torch.zeros_like(z[index]), torch.ones_like(z[index]))
             else:
                 p = self.prior(index, z[index + 1 :])
-            ratio += self.log_normal(z[index], *p) - self.log_normal(z[index], *q[index])
+            start, log_det = self.starts[index]
+            ratio += self.log_normal(z[index], *p) - (self.log_normal(start, *q[index]) - log_det)
         return self.log_likelihood(x, self.given(z)) + beta * ratio
 
     def log_likelihood(self, x, z):

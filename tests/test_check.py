@@ -12,9 +12,11 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 HEAD = """\
 import torch
 from hvae_spec import extend
+from hvae_spec.nn.flow import Planar
 from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import GaussianLikelihood
 from hvae_spec.nn.inference import BottomUp
+from hvae_spec.spec.choices import flow
 from hvae_spec.spec.choices.inference import INFERENCES
 
 
@@ -91,6 +93,23 @@ def part(a):
 class Part(BottomUp):
     def forward(self, encoding, latents):
         return super().forward(encoding, [z + 1 for z in latents])
+""",
+    "invertible": """\
+class Model(flow.Planar):
+    default = None
+
+    def mappings(self, hidden, units, settings):
+        return super().mappings(hidden, units, {"steps": 2})
+
+
+@extend.flow("part", Model())
+class Part(Planar):
+    def __init__(self, style, inputs, units):
+        super().__init__(style, inputs, units, steps=2)
+
+    def forward(self, z, parameters):
+        z, log_det = super().forward(z, parameters)
+        return z, 1.01 * log_det
 """,
     "trains": """\
 @extend.nonlinearity("part", "a / a**0.5")

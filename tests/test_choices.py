@@ -26,13 +26,25 @@ from hvae_spec.data.images import RawImages
 from hvae_spec.errors import SpecError, UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
-from hvae_spec.nn import estimators, gaussian, inference, initialization, likelihood, nonlinearity, norm, objective
+from hvae_spec.nn import (
+    estimators,
+    flow,
+    gaussian,
+    inference,
+    initialization,
+    likelihood,
+    nonlinearity,
+    norm,
+    objective,
+)
+from hvae_spec.nn.linear import Linear
 from hvae_spec.reading import reads
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
+from hvae_spec.spec.choices.flow import FLOWS, FlowModel
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
@@ -46,6 +58,7 @@ from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.equations import equations
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import Column, PerMember, paths_stating
+from hvae_spec.spec.mapping import Mapping
 from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
@@ -62,6 +75,7 @@ PAIRS = {
     "mapping": (MAPPINGS, gaussian.MAPPINGS, baseline.MAPPINGS),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),
+    "flow": (FLOWS, flow.FLOWS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),
     "objective term": (TERMS, objective.TERMS, baseline.TERMS),
@@ -256,6 +270,34 @@ class RootMeanSquare(torch.nn.Module):
         return x * (x.square().mean(1, keepdim=True) + self.eps).rsqrt()
 
 
+class Shift(FlowModel):
+    """z_i = z_0 + Linear(d)."""
+
+    def equation(self, settings):
+        return "z_i = z_0 + Linear(d)"
+
+    def mappings(self, hidden, units, settings):
+        yield Mapping("", (hidden, units), normalized_head=False, per_sample=False)
+
+
+class ShiftFlow(flow.Flow):
+    """The same in torch."""
+
+    def __init__(self, style, inputs, units):
+        super().__init__()
+        self.head = Linear(style.members, inputs, units)
+        self.heads = [self.head]
+
+    def amortize(self, d):
+        return self.head(d)
+
+    def forward(self, z, parameters):
+        return z + parameters, z.new_zeros(z.shape[0], 1, *z.shape[2:])
+
+    def inverse(self, z, parameters):
+        return z - parameters
+
+
 class Halving(SpecModel):
     """Half the learning rate in every further epoch."""
 
@@ -300,6 +342,7 @@ JOINING = {
         [(MAPPINGS, "halved", DeterministicMapping("f(N(W h)) / 2")), (gaussian.MAPPINGS, "halved", Halved)],
         {"model.mapping": "halved"},
     ),
+    "flow": ([(FLOWS, "shift", Shift()), (flow.FLOWS, "shift", ShiftFlow)], {"model.flow": "shift"}),
     "objective term": (
         [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],
         {},

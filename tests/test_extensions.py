@@ -54,8 +54,10 @@ PARTS = '''\
 import torch
 
 from hvae_spec import extend
+from hvae_spec.nn.flow import Flow
 from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import BernoulliLikelihood, GaussianLikelihood
+from hvae_spec.nn.linear import Linear
 
 
 @extend.nonlinearity("snake", "a + sin(b * a)**2 / b", parameter="b", default=1.0, values=extend.Positive)
@@ -158,6 +160,38 @@ def halving(settings, epoch):
     return settings.start * 0.5 ** (epoch - 1)
 
 
+class By(extend.Settings):
+    """How far."""
+
+    by: extend.Positive = 1.0
+    """The factor."""
+
+
+class ShiftModel(extend.FlowModel):
+    def equation(self, settings):
+        return f"z_i = z_0 + {settings['by']} Linear(d)"
+
+    def mappings(self, hidden, units, settings):
+        yield extend.Mapping("", (hidden, units), normalized_head=False, per_sample=False)
+
+
+@extend.flow("shift", ShiftModel(), By)
+class Shift(Flow):
+    def __init__(self, style, inputs, units, by):
+        super().__init__()
+        self.head, self.by = Linear(style.members, inputs, units), by
+        self.heads = [self.head]
+
+    def amortize(self, d):
+        return self.by * self.head(d)
+
+    def forward(self, z, parameters):
+        return z + parameters, z.new_zeros(z.shape[0], 1, *z.shape[2:])
+
+    def inverse(self, z, parameters):
+        return z - parameters
+
+
 @extend.initialization("lecun", "W ~ N(0, 1 / n_in), b = 0")
 def lecun(inputs, outputs):
     return 1 / inputs
@@ -186,6 +220,7 @@ CHOSEN = {
     "added term shrink": {"objective.term.shrink.weight": 0.5},
     "optimizer adamax": {"training.optimizer.adamax.lr": 0.002},
     "schedule halving": {"training.schedule.halving.start": 0.02},
+    "flow shift": {"model.layers.1.flow": {"shift": {"by": 2.0}}},
     "initialization lecun": {"model.initialization": "lecun"},
 }
 """What the parts are, and settings that choose each."""

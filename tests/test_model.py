@@ -171,6 +171,38 @@ def test_a_summary_names_the_observation_model_and_counts_its_variance():
     assert f"{total:,}" in model.summary().splitlines()[-1]
 
 
+@pytest.mark.parametrize("flow", [{"planar": 3}, {"iaf": {"steps": 2, "mlp": [6]}}], ids=["planar", "iaf"])
+def test_a_model_with_flows_does_all_that_a_model_does(flow, tmp_path):
+    spec = member(2, model__flow=flow, model__batch_norm=False, evaluation__ais={"images": 3, "chains": 2, "steps": 4})
+    model = Model(spec)
+    assert len([line for line in model.summary().splitlines() if line.startswith("  flow_")]) == (
+        2 if "planar" in flow else 6
+    )
+    assert model.summary().count("  flow: z_i = ") == 1
+    x = model.test_images()
+    with torch.no_grad():
+        for name, parameter in model.module.named_parameters():
+            if ".flow." in name:
+                torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    assert model.bound(x, mc_samples=2, iw_samples=3, generator=generator).shape == (24,)
+    # A latent is a sample of the whole q, with the flow: the noise of the same stream makes another one without.
+    plain = Model(member(2, model__batch_norm=False))
+    plain.module.load_state_dict(model.module.state_dict(), strict=False)
+    for one, other in zip(model.encode(x, samples=2), plain.encode(x, samples=2), strict=True):
+        assert one.shape == other.shape
+        assert not torch.allclose(one, other)
+    # p has no flow: what is drawn from it is the same.
+    assert torch.equal(model.inject(1, 2), plain.inject(1, 2))
+    assert model.reconstruct(x).shape == (24, 64)
+    assert model.gallery()["latents/2"].shape == (24, 4)
+    annealed, evaluation = model.ais(), model.evaluate(x, iw_samples=30)
+    assert annealed.log_likelihood.isfinite().all()
+    assert [len(kl) for kl in evaluation.kl] == [1, 1]
+    again = load_record(model.save(tmp_path / "mine"))
+    assert torch.equal(again.evaluate(x, iw_samples=30).log_likelihood, evaluation.log_likelihood)
+
+
 def test_what_there_can_be_no_bound_of_is_one_message():
     model, x = model_of()
     for images, options, words in (

@@ -2,26 +2,26 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec.backend.compile import fusing
-from hvae_spec.nn.gaussian import DiagonalGaussian
+from hvae_spec.nn.flow import Posterior
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import split_noise
 
 WORTH_COMPILING = 10**7
 """Samples, over all images, from which an evaluation gains more by compilation than that costs."""
-Weigh = Callable[[Hierarchy, Tensor, list[DiagonalGaussian], Tensor], tuple[Tensor, list[Tensor], list[Tensor]]]
+Weigh = Callable[[Hierarchy, Tensor, Sequence[Posterior], Tensor], tuple[Tensor, list[Tensor], list[Tensor]]]
 """See `weigh`."""
 
 
 def weigh(
-    model: Hierarchy, x: Tensor, encoding: list[DiagonalGaussian], noise: Tensor
+    model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], noise: Tensor
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """S samples for encoded images x [1, D, 1, B]: log weights [S, B], and the sums over samples of log p - log q and
     of its square, [B, U_i] a layer. Noise is flat, see `split_noise`.
@@ -39,7 +39,7 @@ def compiled_weigh() -> Weigh:
     fused: list[Weigh] = [torch.compile(weigh, dynamic=False)]
 
     def call(
-        model: Hierarchy, x: Tensor, encoding: list[DiagonalGaussian], noise: Tensor
+        model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], noise: Tensor
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         try:
             with fusing():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hvae_spec.nn.bounds import bound
+from hvae_spec.nn.flow import Flowed, Posterior
 from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, Trace, units_first
 from hvae_spec.nn.inference import Draw
@@ -94,17 +95,21 @@ class _Reweighted(torch.autograd.Function):
         return reweighted
 
 
-def _encode_and_draw(model: Hierarchy, x: Tensor, noise: Sequence[Tensor]) -> tuple[list[DiagonalGaussian], list[Draw]]:
+def _encode_and_draw(model: Hierarchy, x: Tensor, noise: Sequence[Tensor]) -> tuple[list[Posterior], list[Draw]]:
     encoding = model.inference.encode(units_first(x))
     return encoding, model.inference.sample(encoding, noise)
 
 
-def _trace(model: Hierarchy, x: Tensor, encoding: Sequence[DiagonalGaussian], draws: Sequence[Draw]) -> Trace:
+def _trace(model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], draws: Sequence[Draw]) -> Trace:
     """The trace of drawn samples in which log q is a function of the samples alone: its weights are constants, and the
     samples are not, also where those of one layer decide the parameters of the next.
     """
     constant = {name: parameter.detach() for name, parameter in model.inference.named_parameters()}
-    known = [DiagonalGaussian(each.mean.detach(), each.variance.detach()) for each in encoding]
+    known: list[Posterior] = []
+    for each in encoding:
+        if isinstance(each, Flowed):
+            raise TypeError("log q with constant weights would take the inverse of a flow")
+        known.append(DiagonalGaussian(each.mean.detach(), each.variance.detach()))
     latents = [draw.z for draw in draws]
     posteriors = torch.func.functional_call(model.inference, constant, (known, latents))
     ratios = [

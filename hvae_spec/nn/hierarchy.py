@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.distribution import Distribution, log_density_ratio
+from hvae_spec.nn.flow import Flowed, Posterior
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
@@ -34,6 +35,8 @@ def log_ratio_of(p: Distribution, draw: Draw, noise: Tensor) -> Tensor:
     """log p(z) - log q(z) of a sample that noise [M, U, S, B] made: see `Trace.log_ratios`."""
     if isinstance(p, DiagonalGaussian) and isinstance(draw.posterior, DiagonalGaussian):
         return log_ratio(p, draw.posterior, draw.z, noise)
+    if isinstance(p, DiagonalGaussian) and isinstance(draw.posterior, Flowed) and draw.log_det is not None:
+        return draw.posterior.log_ratio(p, draw.z, noise, draw.log_det)
     log_q = draw.posterior.sample_and_log_prob(noise)[1] if draw.log_prob is None else draw.log_prob
     return log_density_ratio(p.log_prob(draw.z), log_q)
 
@@ -126,7 +129,7 @@ class Hierarchy(nn.Module):
         x = units_first(x)
         return self.trace(x, self.inference.encode(x), noise)
 
-    def trace(self, x: Tensor, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> Trace:
+    def trace(self, x: Tensor, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> Trace:
         """The trace of new samples for images [M, D, 1, B] that are encoded already."""
         draws = self.inference.sample(encoding, noise)
         ratios = [

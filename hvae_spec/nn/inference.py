@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.distribution import Distribution
+from hvae_spec.nn.flow import Flowed, FlowedMapping, MakeFlow, Posterior, gaussian_of, with_gaussian
 from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianMapping, Style, precision_weighted_merge
 from hvae_spec.nn.skip import joined, joined_units
 from hvae_spec.registry import Registry
@@ -29,6 +30,8 @@ class Layer:
     """Generative, out of z_i."""
     top_down: Sequence[int]
     """Of inference from the top down, out of z_i: the ladder's t_{i-1}, say."""
+    flow: MakeFlow | None = None
+    """Makes the flow of q(z_i | ...), if there is one."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,17 @@ class Draw:
     """p(z_i | z_{i+1}), where inference has computed it already (shared top-down mappings)."""
     log_prob: Tensor | None = None
     """log q(z_i | ...), where sampling gives it; None for a Gaussian, of which the noise says as much (`log_ratio`)."""
+    log_det: Tensor | None = None
+    """log|det dz/dz_0| [M, 1, S, B] of a flow (`hvae_spec.nn.flow`), where there is one."""
 
     @classmethod
     def of(cls, q: Distribution, noise: Tensor, prior: Distribution | None = None) -> "Draw":
         """The sample of q(z_i | ...) that noise [M, U, S, B] makes."""
         if isinstance(q, DiagonalGaussian):
             return cls(q.sample(noise), q, prior)
+        if isinstance(q, Flowed):
+            z, log_det = q.transport(noise)
+            return cls(z, q, prior, q.log_prob_of(noise, log_det), log_det)
         z, log_prob = q.sample_and_log_prob(noise)
         return cls(z, q, prior, log_prob)
 
@@ -71,25 +79,28 @@ class InferenceNetwork(nn.Module, ABC):
         super().__init__()
         ins = self.inputs_up(style, pixels, [layer.units for layer in layers])
         self.up = nn.ModuleList(
-            GaussianMapping(style, wide, layer.up, layer.units) for wide, layer in zip(ins, layers, strict=True)
+            GaussianMapping(style, wide, layer.up, layer.units)
+            if layer.flow is None
+            else FlowedMapping(style, wide, layer.up, layer.units, layer.flow)
+            for wide, layer in zip(ins, layers, strict=True)
         )
         self.skips = style.inference_skips
-        self.factorizes = [True for _ in layers]
+        self.factorizes = [layer.flow is None for layer in layers]
 
     def inputs_up(self, style: Style, pixels: int, units: Sequence[int]) -> list[int]:
         """Widths of what the mappings up into z_1 ... z_L take."""
         return [pixels, *units[:-1]]
 
     @abstractmethod
-    def encode(self, x: Tensor) -> list[DiagonalGaussian]:
-        """What is known of x [M, D, 1, B] before anything is drawn."""
+    def encode(self, x: Tensor) -> list[Posterior]:
+        """What is known of x [M, D, 1, B] before anything is drawn: Gaussians, with what flows take from x."""
 
     @abstractmethod
-    def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
+    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:
         """Samples of z_1 ... z_L, in this order, from noise of shapes [M, U_i, S, B]."""
 
     @abstractmethod
-    def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
+    def forward(self, encoding: Sequence[Posterior], latents: Sequence[Tensor]) -> list[Posterior]:
         """q(z_i|...) for i = 1 ... L where the latents [M, U_i, S, B] have been drawn already."""
 
 
@@ -100,7 +111,7 @@ INFERENCES: Registry[type[InferenceNetwork]] = Registry("inference model in torc
 class BottomUp(InferenceNetwork):
     """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up: the inference model of a VAE (Eqs. 5-6)."""
 
-    def encode(self, x: Tensor) -> list[DiagonalGaussian]:
+    def encode(self, x: Tensor) -> list[Posterior]:
         """x [M, D, 1, B] -> [q(z_1|x)], all that does not depend on a sample."""
         return [self.up[0](x)]
 
@@ -109,7 +120,7 @@ class BottomUp(InferenceNetwork):
         below = [units[layer - 1 :: -1] for layer in range(1, len(units))]
         return [pixels, *(joined_units(nearest_first, skip=style.inference_skips) for nearest_first in below)]
 
-    def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
+    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:
         """Draw z_1, ..., z_L from noise of shapes [M, U_i, S, B]."""
         draws = [Draw.of(encoding[0], noise[0])]
         for mapping, eps in zip(self.up[1:], noise[1:], strict=True):
@@ -117,7 +128,7 @@ class BottomUp(InferenceNetwork):
             draws.append(Draw.of(mapping(joined(below, skip=self.skips)), eps))
         return draws
 
-    def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
+    def forward(self, encoding: Sequence[Posterior], latents: Sequence[Tensor]) -> list[Posterior]:
         """q(z_1|x), then q(z_i|z_{i-1}) at given latents."""
         below = [latents[layer - 1 :: -1] for layer in range(1, len(latents))]
         pairs = zip(self.up[1:], below, strict=True)
@@ -129,25 +140,32 @@ class UpThenDown(InferenceNetwork):
     then a stochastic pass down, q(z_L|x) and q(z_i|z_{i+1}, x), which is what the models of the kind differ in.
     """
 
-    def encode(self, x: Tensor) -> list[DiagonalGaussian]:
+    def encode(self, x: Tensor) -> list[Posterior]:
         """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
         evidence = [self.up[0](x)]
         for mapping in self.up[1:]:
-            evidence.append(mapping(evidence[-1].mean))
+            evidence.append(mapping(gaussian_of(evidence[-1]).mean))
         return evidence
 
-    def sample(self, encoding: list[DiagonalGaussian], noise: Sequence[Tensor]) -> list[Draw]:
+    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:
         """Draw z_L, ..., z_1 from noise of shapes [M, U_i, S, B]."""
         draws = [Draw.of(encoding[-1], noise[-1])]
         for layer in reversed(range(len(encoding) - 1)):
-            q, p = self.conditional(layer, encoding[layer], [draw.z for draw in draws])
+            q, p = self._given(encoding[layer], layer, [draw.z for draw in draws])
             draws.insert(0, Draw.of(q, noise[layer], p))
         return draws
 
-    def forward(self, encoding: Sequence[DiagonalGaussian], latents: Sequence[Tensor]) -> list[DiagonalGaussian]:
+    def forward(self, encoding: Sequence[Posterior], latents: Sequence[Tensor]) -> list[Posterior]:
         """q(z_i|z_{i+1}, x) at given latents, and q(z_L|x)."""
         below = enumerate(encoding[:-1])
-        return [*(self.conditional(layer, d, latents[layer + 1 :])[0] for layer, d in below), encoding[-1]]
+        return [*(self._given(d, layer, latents[layer + 1 :])[0] for layer, d in below), encoding[-1]]
+
+    def _given(
+        self, evidence: Posterior, layer: int, above: Sequence[Tensor]
+    ) -> tuple[Posterior, DiagonalGaussian | None]:
+        """`conditional`, with the flow after it that the evidence has, if it has one."""
+        q, p = self.conditional(layer, gaussian_of(evidence), above)
+        return with_gaussian(evidence, q), p
 
     @abstractmethod
     def conditional(

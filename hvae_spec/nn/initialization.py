@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hvae_spec.nn.flow import Flow, FlowedMapping
 from hvae_spec.nn.gaussian import MLP, GaussianHead, GaussianMapping, MeanHead
 from hvae_spec.nn.linear import Linear
 from hvae_spec.registry import Registry
@@ -53,6 +54,7 @@ def initialize(
     generators: Sequence[torch.Generator],
     *,
     top_down: bool = False,
+    flow_generators: Sequence[torch.Generator] = (),
 ) -> None:
     """Draw the initial weights of every linear map of every member.
 
@@ -63,6 +65,8 @@ def initialize(
             the softplus.
         generators: member m is drawn from generators[m] alone.
         top_down: whether inference has a path down.
+        flow_generators: where the hidden maps of member m's flows are drawn from, as hidden layers are, so that all
+            other weights are what they are without a flow. The heads of flows are 0.
 
     """
     initialization = INITIALIZATIONS[scheme]
@@ -70,9 +74,18 @@ def initialize(
     latent_heads = (initialization.latent_heads_with_top_down if top_down else None) or heads
     modules = list(model.modules())
     hidden = {linear for module in modules if isinstance(module, MLP) for linear in module.linears}
-    of_latents = {module.head.linear for module in modules if isinstance(module, GaussianMapping)}
+    of_latents = {module.head.linear for module in modules if isinstance(module, GaussianMapping | FlowedMapping)}
+    flows = [module for module in modules if isinstance(module, Flow)]
+    of_flows = {linear for flow in flows for linear in flow.modules() if isinstance(linear, Linear)}
+    zero = {head for flow in flows for head in flow.heads}
     for module in modules:
-        if isinstance(module, Linear):
+        if module in zero:
+            for parameter in module.parameters():
+                parameter.zero_()
+        elif isinstance(module, Linear) and module in of_flows:
+            for member, generator in enumerate(flow_generators):
+                _draw(module, member, initialization, generator)
+        elif isinstance(module, Linear):
             drawn = initialization if module in hidden else latent_heads if module in of_latents else heads
             for member, generator in enumerate(generators):
                 _draw(module, member, drawn, generator)

@@ -27,9 +27,14 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, outputs, inputs))
         self.bias = nn.Parameter(torch.empty(members, outputs, 1)) if bias else None
 
+    @property
+    def matrix(self) -> Tensor:
+        """W of every member, [M, outputs, inputs]."""
+        return self.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """[M, inputs, S, B] -> [M, outputs, S, B]."""
-        y = torch.bmm(self.weight, x.flatten(2))
+        y = torch.bmm(self.matrix, x.flatten(2))
         if self.bias is not None:
             # Apart from the product and in place: `baddbmm` would first write the bias into all of its result. And
             # `torch.compile` fuses a sum with what follows.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 Purpose = Literal[
     "initialization",
+    "initialization of flows",
     "training",
     "statistics",
     "evaluation",

@@ -64,6 +64,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
             found += _training_problems(member, data.limit(available).train)
     yield from found
     yield from _observation_problems(member)
+    yield from _flow_problems(member)
     yield from _top_down_problems(member)
     yield from _skip_problems(member.model)
 
@@ -407,6 +408,35 @@ def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
             else f"a slower fall, one that ends above 0, or at most {last} epochs",
             ("training.optimizer", f"training.{path}", "training.epochs"),
         )
+
+
+def _flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """What needs log q of every unit, or of a sample whatever it came from, where a layer of q has a flow."""
+    flowed = [place for place, flow in enumerate(member.model.flows, start=1) if flow is not None]
+    if not flowed:
+        return
+    first = member.training.first_phase
+    sections: list[tuple[Loc, ObjectiveSpec]] = [(("objective",), member.objective)]
+    sections += [] if first is None else [(("training", "first_phase"), first)]
+    which, flows = f"z_{flowed[0]}", ("model.flow", "model.layers")
+    for section, objective in sections:
+        path = ".".join(map(str, section))
+        if ESTIMATORS[objective.estimator].is_path:
+            plain = " or ".join(name for name in ESTIMATORS if not ESTIMATORS[name].is_path)
+            yield Inconsistency(
+                (*section, "estimator"),
+                f"the estimator {objective.estimator} with a flow of {which}: it takes log q once more with constant "
+                "weights, and with them the inverse of the flow",
+                f"estimator: {plain}, or model.flow: none",
+                (f"{path}.estimator", *flows),
+            )
+        if objective.free_bits is not None and objective.free_bits.per == "unit":
+            yield Inconsistency(
+                (*section, "free_bits"),
+                f"free bits per unit with a flow of {which}, after which only the layer as a whole has a KL",
+                "free_bits: {nats: ..., per: layer}, or model.flow: none",
+                (f"{path}.free_bits", *flows),
+            )
 
 
 def _top_down_problems(member: MemberSpec) -> Iterator[Inconsistency]:

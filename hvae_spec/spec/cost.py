@@ -6,6 +6,7 @@ from itertools import pairwise
 from hvae_spec import annealing
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
+from hvae_spec.spec.choices.flow import mappings_of
 from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
@@ -17,8 +18,8 @@ hundreds of images their error is well below the criterion of an active unit, 0.
 
 
 def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
-    """All mappings of a member, for images of so many pixels: those of its inference model, then those of its
-    generative model.
+    """All mappings of a member, for images of so many pixels: those of its inference model, those of the flows after
+    it, then those of its generative model.
     """
     yield from inference(member, pixels)
     yield from _generative(member, pixels)
@@ -27,7 +28,10 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
 def inference(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """The mappings of a member's inference model, without those that it shares with the generative model."""
     model = member.model
-    yield from model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down)
+    own = list(model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down))
+    yield from own
+    # An inference model's first mappings are those into z_1 ... z_L.
+    yield from mappings_of(model.flows, [layer.units for layer in model.layers], own)
 
 
 def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:

@@ -5,6 +5,8 @@ Subscripts are written `z_1` or `z_{i+1}`.
 
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings, words
 from hvae_spec.spec.choices.estimator import ESTIMATORS
+from hvae_spec.spec.choices.flow import FLOWS
+from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.mapping import MAPPINGS
 from hvae_spec.spec.choices.observation import X, described
 from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
@@ -42,6 +44,7 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
         *conditionals,
         _of_all_layers(observation.equation, model) + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
+        *flows(model),
     )
 
 
@@ -60,6 +63,21 @@ def mapping(model: ModelSpec) -> tuple[str, ...]:
 
 def _mapping(model: ModelSpec) -> str:
     return MAPPINGS[name_and_settings(model.mapping)[0]].equation
+
+
+def flows(model: ModelSpec) -> tuple[str, ...]:
+    """What becomes of samples of q's Gaussians where flows follow them, one equation for the layers of each."""
+    every, lines = model.flows, []
+    for place, flow in enumerate(every):
+        if flow is None or flow in every[:place]:
+            continue
+        name, settings = flow_name_and_settings(flow)
+        of = [f"z_{layer}" for layer, other in enumerate(every, start=1) if other == flow]
+        which = "every z_i" if len(of) == model.depth > 1 else ", ".join(of)
+        lines.append(
+            f"{FLOWS[name].equation(settings)};  {which}: z_0 ~ q above, d the hidden layer that it comes from"
+        )
+    return tuple(lines)
 
 
 def _normalization(model: ModelSpec) -> tuple[str, ...]:

@@ -384,9 +384,11 @@ def _spell_out_parts(member: MemberSpec, content: dict[str, Any]) -> None:
 
 
 def _at(tree: dict[str, Any], path: Loc) -> dict[str, Any]:
+    node: Any = tree
     for key in path:
-        tree = tree.setdefault(key, {})
-    return tree
+        node = node[int(key)] if isinstance(node, list | tuple) else node.setdefault(key, {})
+    found: dict[str, Any] = node
+    return found
 
 
 def _neutral(section: Section, without: frozenset[Loc], above: Loc) -> Section:

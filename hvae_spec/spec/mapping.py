@@ -1,7 +1,7 @@
 """The mappings of a model and the layers that they lead to and from: widths alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -39,14 +39,23 @@ class Mapping:
     per_sample: bool
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
+    normalized_hidden: bool = True
+    """Whether its hidden layers have the model's normalization, if there is one."""
+    first_bias: bool = True
+    """Whether its first linear map has a bias, or the normalization in its place."""
+
+    def called(self, name: str, *, per_sample: bool) -> "Mapping":
+        """It under another name, evaluated once per sample where it is or where what it is a part of is."""
+        return replace(self, name=name, per_sample=self.per_sample or per_sample)
 
     def parameters(self, norm: Normalization) -> int:
         """Weights, biases, the scale and shift of a normalization (which replaces a bias), and `own_parameters`."""
         total = self.own_parameters
         for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
             is_head = place == len(self.widths) - 2
-            normalized = norm.heads and self.normalized_head if is_head else norm.hidden
-            total += outputs * (inputs + (norm.norm.numbers_per_unit if normalized else 1))
+            normalized = norm.heads and self.normalized_head if is_head else norm.hidden and self.normalized_hidden
+            shifts = norm.norm.numbers_per_unit if normalized else 1
+            total += outputs * (inputs + (shifts if place or self.first_bias else 0))
         return total
 
     @property

@@ -1,11 +1,12 @@
 """The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict, model_validator
 
 from hvae_spec.spec.base import Count, Flag, InFloat64, NonNegative, Positive, Real, SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
+from hvae_spec.spec.choices.flow import FLOWS, without_absent
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.mapping import MAPPINGS
@@ -34,6 +35,7 @@ Observation = Annotated[str | ChoiceSection, OneOf(OBSERVATIONS, by_name=True, k
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Mapping = Annotated[str | ChoiceSection, OneOf(MAPPINGS, by_name=True)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
+Flow = Annotated[str | ChoiceSection | None, OneOf(FLOWS, by_name=True, or_null=True)]
 Norm = Annotated[str | ChoiceSection | None, OneOf(NORMS, by_name=True, or_null=True)]
 
 
@@ -41,6 +43,7 @@ WIDTHS = ((512, 512), (256, 256), (128, 128), (64, 64), (32, 32))
 """The paper's hidden widths, z_1 first; the same "for all connections"."""
 BURDAS_WIDTHS = [[200, 200], [100, 100]]
 """Burda et al.'s."""
+NO_FLOW = "Sec. 2"
 DRAWN = NotInReport("the drawings of the architectures show it, and it differs with depth")
 
 
@@ -72,6 +75,9 @@ class StochasticLayer(SpecModel):
     ] = None
     """Hidden widths of the inference mapping t_{i-1} out of z_i, where they differ from those of the generative
     mapping. Only `ladder` and `top_down` have this mapping, and only out of z_2 and above."""
+    flow: Annotated[Flow, Column("layer_flows", "flows of single layers"), Paper(None, NO_FLOW, iwae=None)] = None
+    """The normalizing flow of this layer of q, where it is not that of all layers: see `model.flow`. `none`: this layer
+    has none. Null: as `model.flow` says."""
 
     @property
     def down(self) -> Widths:
@@ -110,6 +116,15 @@ class ModelSpec(SpecInForms):
     p(x|z_1, ..., z_L) and p(z_i|z_{i+1}, ..., z_L). `both`: q too, `vae` has q(z_i|z_1, ..., z_{i-1}), and t_i of
     `ladder` and `top_down` takes z_{i+1}, ..., z_L. With two layers `both` is `generative`, and with one both are
     `none`."""
+    flow: Annotated[
+        Flow, AfterValidator(without_absent), Column("flow", "normalizing flow"), Paper(None, NO_FLOW, iwae=None)
+    ] = None
+    """The normalizing flow that follows the Gaussian of every layer of q, with parameters of every image from the last
+    hidden layer of the mapping into z_i. `{planar: 10}` (Rezende & Mohamed, 2015): so many planar steps.
+    `{iaf: {steps: 2, mlp: [320]}}` (Kingma et al., 2016): inverse autoregressive steps, each a masked network of these
+    hidden widths. `planar` and `iaf` alone are these. A flow is the identity at the start, and never normalized. In the
+    ladder it follows the merged Gaussian (Eq. 21). The KL of a layer with a flow is one number, not one per unit.
+    `layers[].flow` overrides it. Null or `none`: none."""
     norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
     """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
     the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.
@@ -173,6 +188,26 @@ class ModelSpec(SpecInForms):
     variance_floor: Annotated[NonNegative, NUMBER, AuthorsCode("`1e-5`, in the densities only", 1e-5)] = 1e-6
     """Added to every variance after the softplus, in densities and sampling alike, so that each bound stays a bound.
     (The authors' code adds 1e-5 in the densities only.)"""
+
+    @model_validator(mode="after")
+    def _one_way_to_say_a_flow(self) -> Self:
+        """The flows in the one form of all that say the same: by `flow` where all layers have the same one, and else by
+        those of the layers alone.
+        """
+        flows = self.flows
+        same = flows[0] if all(flow == flows[0] for flow in flows) else None
+        own = [None if flow == same else flow for flow in flows]
+        # Frozen for everyone else; this is a part of making it.
+        self.__dict__["flow"] = same
+        if any(layer.flow != flow for layer, flow in zip(self.layers, own, strict=True)):
+            pairs = zip(self.layers, own, strict=True)
+            self.__dict__["layers"] = tuple(layer.model_copy(update={"flow": flow}) for layer, flow in pairs)
+        return self
+
+    @property
+    def flows(self) -> tuple[str | ChoiceSection | None, ...]:
+        """The flow of every layer of q, z_1 first; None where there is none."""
+        return tuple(self.flow if layer.flow is None else without_absent(layer.flow) for layer in self.layers)
 
     @property
     def normalization(self) -> Normalization:

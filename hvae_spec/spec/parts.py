@@ -14,6 +14,7 @@ from hvae_spec.spec.base import SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.dataset import DATASETS, Dataset, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS, Estimator
+from hvae_spec.spec.choices.flow import FLOWS, FlowModel, RecordedFlow
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel, RecordedInference
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initialization
 from hvae_spec.spec.choices.mapping import MAPPINGS, DeterministicMapping
@@ -35,6 +36,7 @@ DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
         (NORMS, Norm),
         (OBSERVATIONS, Observation),
         (INFERENCES, RecordedInference),
+        (FLOWS, RecordedFlow),
         (INITIALIZATIONS, Initialization),
         (ADDED_TERMS, AddedTerm),
         (ESTIMATORS, Estimator),
@@ -65,7 +67,7 @@ _PARTS: TypeAdapter[Parts] = TypeAdapter(Parts)
 
 
 def choices(section: BaseModel, above: Path = ()) -> Iterator[tuple[Path, Registry[Any], str, Any]]:
-    """Every choice in a section and the sections below: its path, registry, name and value."""
+    """Every choice in a section and the sections below, those of lists too: its path, registry, name and value."""
     for key, info in type(section).model_fields.items():
         value, path = getattr(section, key), (*above, key)
         chosen = fact(info, Named) or fact(info, OneOf)
@@ -74,6 +76,10 @@ def choices(section: BaseModel, above: Path = ()) -> Iterator[tuple[Path, Regist
             yield path, chosen.registry, name, value
         elif isinstance(value, BaseModel):
             yield from choices(value, path)
+        elif isinstance(value, tuple):
+            for place, entry in enumerate(value):
+                if isinstance(entry, BaseModel):
+                    yield from choices(entry, (*path, str(place)))
 
 
 def parts_in_use(section: BaseModel) -> Parts:
@@ -113,6 +119,8 @@ def _facts(description: Any) -> dict[str, Any]:
     """What a description says, as plain values."""
     if isinstance(description, InferenceModel):
         description = RecordedInference.of(description)
+    if isinstance(description, FlowModel):
+        description = RecordedFlow()
     fields = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
     plain = {key: value.value if isinstance(value, Enum) else value for key, value in fields.items()}
     return {key: value for key, value in plain.items() if key != "default"}

@@ -31,6 +31,26 @@ def stopping(validation: int = 100, every: str = "5", warm_up: int = 0, training
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
     (
+        edited(("model:", "model:\n  flow: planar"), more="objective: {estimator: stl}\n"),
+        "stl",
+        "the estimator stl with a flow of z_1",
+        edited(("model:", "model:\n  flow: none"), more="objective: {estimator: stl}\n"),
+    ),
+    (
+        edited(("[16, 16]", "[16, 16], flow: iaf"), more="objective: {free_bits: {nats: 1}}\n"),
+        "{nats",
+        "free bits per unit with a flow of z_2, after which only the layer as a whole has a KL",
+        edited(("[16, 16]", "[16, 16], flow: iaf"), more="objective: {free_bits: {nats: 1, per: layer}}\n"),
+    ),
+    (
+        edited(
+            ("model:", "model:\n  flow: iaf"), ("epochs: 20", "epochs: 20, first_phase: {epochs: 3, estimator: dreg}")
+        ),
+        "dreg",
+        "the estimator dreg with a flow of z_1",
+        edited(("epochs: 20", "epochs: 20, first_phase: {epochs: 3, estimator: dreg}")),
+    ),
+    (
         edited(("[16, 16]", "[16, 1]"), ("model:", "model:\n  norm: layer")),
         "[16, 1]",
         "layer normalization of a hidden layer of one unit",

@@ -47,6 +47,17 @@ SAME = [
     ("an idle share of the ELBO", SMALL + "objective: {elbo_share: 0.1}\n"),
     ("no free bits", SMALL + "objective: {free_bits: null, estimator: reparameterized}\n"),
     ("an idle ramp", SMALL + "objective: {sample_ramp: true}\n"),
+    ("no flow", edited(("model:", "model:\n  flow: none"))),
+    ("no flow, in a null", edited(("model:", "model:\n  flow: null"))),
+    ("no flow of a layer", edited(("[32, 32]", "[32, 32], flow: none"), ("[16, 16]", "[16, 16], flow: null"))),
+    (
+        "a flow that no layer has",
+        edited(
+            ("model:", "model:\n  flow: iaf"),
+            ("[32, 32]", "[32, 32], flow: none"),
+            ("[16, 16]", "[16, 16], flow: none"),
+        ),
+    ),
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
     ("no annealing", SMALL + "evaluation: {ais: null}\n"),
     ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7, curve_images: 9}\n"),
@@ -87,11 +98,39 @@ def test_spellings_of_a_nonlinearity_are_one(first, second):
     assert one != digest(SMALL)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([("model:", "model:\n  flow: planar")], [("model:", "model:\n  flow: {planar: 10}")]),
+        ([("model:", "model:\n  flow: iaf")], [("model:", "model:\n  flow: {iaf: {steps: 2, mlp: [320]}}")]),
+        (
+            [("model:", "model:\n  flow: planar")],
+            [("[32, 32]", "[32, 32], flow: planar"), ("[16, 16]", "[16, 16], flow: {planar: 10}")],
+        ),
+        (
+            [("model:", "model:\n  flow: iaf"), ("[32, 32]", "[32, 32], flow: planar")],
+            [("[32, 32]", "[32, 32], flow: planar"), ("[16, 16]", "[16, 16], flow: iaf")],
+        ),
+        (
+            [("model:", "model:\n  flow: iaf"), ("[32, 32]", "[32, 32], flow: none")],
+            [("[16, 16]", "[16, 16], flow: iaf")],
+        ),
+    ],
+)
+def test_spellings_of_flows_are_one(first, second):
+    one, two = (members(loads(edited(*edits)))[0].spec for edits in (first, second))
+    assert one == two
+    assert one.digests == two.digests
+    assert one.digests.evaluation != digest(SMALL)
+    assert MemberSpec.model_validate(yaml.safe_load(yaml.safe_dump(one.model_dump(mode="json")))) == one
+
+
 DIFFERENT = [
     "data.dataset=mnist", "data.grey_divisor=levels", "data.redraw=once", "data.train_images=100",
     "data.test_images=100", "data.validation=100",
     "model.inference=ladder", "model.inference=top_down", "model.skip=generative",
     "model.batch_norm=true", "model.norm=layer", "model.norm={batch: {heads: false}}",
+    "model.flow=planar", "model.flow={planar: 3}", "model.flow={iaf: {mlp: []}}", "model.layers.0.flow=planar",
     "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.observation={gaussian: {variance: learned}}",
     "model.observation.gaussian.variance=0.1", "model.observation=continuous_bernoulli",

@@ -113,3 +113,21 @@ def test_what_differs_between_models_is_told():
     assert "p(x|z_1) = Bernoulli(sigmoid(Linear(d(z_1)))), its means clipped to [1e-05, 1 - 1e-05]" in clipped
     assert "clipped" not in " ".join(equations.equations(model(mean_clip=1e-5, observation="gaussian")))
     assert "+ 1e" not in " ".join(equations.equations(model(inference="ladder", variance_floor=0)))
+
+
+def test_flows_have_their_equation_once_with_the_layers_that_have_it():
+    plain = equations.equations(model())
+    assert not [line for line in plain if "z_0" in line]
+    planar, *rest = [line for line in equations.equations(model(flow={"planar": 4})) if "z_0" in line]
+    assert not rest
+    assert planar.startswith("z_i = f_4(… f_1(z_0)),  f_k(z) = z + v_k tanh(w_k·z + b_k)")
+    assert planar.endswith(";  every z_i: z_0 ~ q above, d the hidden layer that it comes from")
+    layers = [{"units": 4, "mlp": [8], "flow": flow} for flow in ("iaf", None, "iaf")]
+    iaf, own = [
+        line
+        for line in equations.equations(ModelSpec.model_validate({"layers": layers, "flow": "planar"}))
+        if "z_0" in line
+    ]
+    assert "MADE_k(z, Linear(d))" in iaf
+    assert ";  z_1, z_3: " in iaf
+    assert ";  z_2: " in own

@@ -53,6 +53,10 @@ WHERE_READ = {
     "data.own": {"data.dataset": "own", "data.own": OWN},
     "data.own.shape": {"data.dataset": "own", "data.own": {**OWN, "shape": [4, 4]}},
     "model.norm": {"model.batch_norm": None, "model.norm": {"batch": {"heads": False}}},
+    "model.flow": {"model.flow": {"planar": 3}},
+    "model.flow.iaf": {"model.flow": {"iaf": {"steps": 2, "mlp": [6]}}},
+    "model.layers.flow": {"model.layers.1.flow": {"planar": 3}},
+    "model.layers.flow.iaf": {"model.layers.1.flow": {"iaf": {"steps": 2, "mlp": [6]}}},
     "model.nonlinearity.elu": {"model.nonlinearity": {"elu": 1.0}},
     "objective.warm_up": {"objective.warm_up": CYCLES},
     "objective.free_bits": {"objective.free_bits": FREE_BITS},
@@ -140,7 +144,7 @@ def base(item: SpecField) -> dict:
         path = ".".join(item.path[:length])
         for name, value in WHERE_READ.get(path, {}).items():
             put(tree, name, value)
-        if length < len(item.path) and columns.at(tree, path) is None:
+        if length < len(item.path) and columns.at(tree, index(path)) is None:
             tree = given(tree, item.path[:length])
     return MemberSpec.model_validate(tree).model_dump(mode="json")
 

@@ -108,6 +108,11 @@ def test_an_objective_with_a_term_that_the_plain_program_lacks_is_not_compared(s
     assert "sparsity" in capsys.readouterr().err
 
 
+def test_a_model_with_a_flow_that_the_plain_program_lacks_is_not_compared():
+    with pytest.raises(UserError, match=r"the plain program has no normalizing flows: compare without model\.flow"):
+        comparison.step(member(model__flow="planar"), "cpu")
+
+
 @pytest.mark.parametrize(
     ("optimizer", "numbers"),
     [({"adam": {"beta1": 0.8, "eps": 1e-4}}, 7), ({"adamw": {"beta2": 0.9, "weight_decay": 0.5}}, 7),

@@ -28,6 +28,8 @@ ROWS = {"cpu": 10_000, "cuda": 200_000}
 def plain_model(member: MemberSpec) -> PlainHVAE:
     """The plain model of a member's shape."""
     model = member.model
+    if any(flow is not None for flow in model.flows):
+        raise UserError("the plain program has no normalizing flows: compare without model.flow")
     name, parameters = name_and_parameters(model.nonlinearity)
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     observation, settings = compiler.observation(member)
