@@ -31,6 +31,7 @@ from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initializatio
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import NoStepCost, PerMember, fact
@@ -46,6 +47,7 @@ __all__ = [
     "OptimizerSettings",
     "PerMember",
     "Positive",
+    "PriorModel",
     "Real",
     "Settings",
     "X",
@@ -57,6 +59,7 @@ __all__ = [
     "objective_term",
     "observation",
     "optimizer",
+    "prior",
     "schedule",
 ]
 
@@ -108,6 +111,24 @@ def inference(name: str, model: InferenceModel) -> Callable[[Computed], Computed
 
     """
     return _both(INFERENCES, "nn.inference:INFERENCES", name, model)
+
+
+def prior(name: str, model: PriorModel, settings: type[Settings] | None = None) -> Callable[[Computed], Computed]:
+    """Register a subclass of `hvae_spec.nn.prior.Prior`, for `model.prior`.
+
+    Args:
+        name: in a spec, `model.prior: {name: {...}}`, or the name alone with default settings.
+        model: its description: equation, mappings, what it needs.
+        settings: its settings, which the class takes by name beside the style, the units of z_L and D; all have
+            defaults. None: it takes none. A pack has them once, so that none can be `PerMember`.
+
+    """
+    for key, info in settings.model_fields.items() if settings is not None else ():
+        if fact(info, PerMember) is not None:
+            raise ValueError(f"{name}.{key}: a prior has its settings once in a pack, so that none can be PerMember")
+    if settings is not None:
+        model.default = _section(ChoiceSection, name, settings)(**{name: settings()})
+    return _both(PRIORS, "nn.prior:PRIORS", name, model)
 
 
 def initialization(

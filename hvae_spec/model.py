@@ -54,6 +54,9 @@ class Model:
         spec: the resolved spec.
         device: where to compute.
 
+    Raises:
+        UserError: it starts at training images, as a VampPrior does, and the data are missing.
+
     Attributes:
         spec: the resolved spec.
         module: the networks, an `nn.Module` whose parameters any optimizer of PyTorch can step. Every parameter has a
@@ -67,11 +70,16 @@ class Model:
     """
 
     def __init__(self, spec: MemberSpec, device: str = "cpu") -> None:
+        self._begin(spec, device)
+        start = compiler.batches(spec, self.dataset()) if spec.model.pseudo_inputs else None
+        self.module: Hierarchy = compiler.initialized([spec], self.pixels, start).to(self.device).eval()
+
+    def _begin(self, spec: MemberSpec, device: str) -> None:
+        """Everything but the networks."""
         self.spec = spec
         self.device = compiler.pick_device(device)
         self.pixels = image_pixels(spec.data)
         self.epoch = 0
-        self.module: Hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
         self._began = now()
         self.trained_as: str | None = None
         self._image_shape = None if spec.data.own is None else spec.data.own.shape
@@ -89,7 +97,7 @@ class Model:
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
-            f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
+            f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
             f"  q(z|x)  = {equations.inference(spec.model)}",
             "",
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
@@ -120,21 +128,22 @@ class Model:
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
-        streams = Streams([seed], self.device).begin("prior samples")
+        streams = Streams([seed], self.device)
         with self._ready():
-            latents = self.module.ancestral(streams.noise(1, count, self.module.units))
+            latents = self.module.ancestral(self.module.prior_noise(streams, "prior samples", 1, count))
             return self._expected(latents[0])
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
-        [count, D]. Injected at the top layer they are samples of the prior.
+        [count, D]. At the top layer they are samples of the prior, whatever that is.
         """
         depth = self.spec.model.depth
         if not 1 <= layer <= depth:
             raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
-        streams = Streams([seed], self.device).begin("injected samples")
+        streams = Streams([seed], self.device)
         with self._ready():
-            latents = self.module.ancestral(streams.noise(1, count, self.module.units)[:layer])
+            noise = self.module.prior_noise(streams, "injected samples", 1, count)
+            latents = self.module.ancestral(noise[:layer])
             return self._expected(latents[0])
 
     def gallery(self) -> dict[str, Tensor]:
@@ -464,7 +473,8 @@ def load_record(folder: str | Path, device: str = "cpu", *, extensions: bool = F
         (spec,) = with_code([spec], folders_of(record))
     evaluation, result = _latest(record.evaluations)
     spec = spec.model_copy(update={"own_weights": None})
-    model = Model(spec if result is None else _measured(spec, result), device)
+    model = Model.__new__(Model)  # what a fresh one starts with, training images say, need not be there
+    model._begin(spec if result is None else _measured(spec, result), device)
     model._restore(record, training)
     if evaluation is not None and result is not None and STATISTICS in result.arrays_sha256:
         remedy = f"delete {evaluation.folder} to have the member evaluated again"

@@ -22,6 +22,12 @@ def inference(model: ModelSpec) -> str:
     return model.inference_model.factors(model.depth)
 
 
+def prior(model: ModelSpec) -> str:
+    """`p(z_2) = N(0, I)`."""
+    equation = model.prior_model.equation(model.prior_settings).replace("z_L", f"z_{model.depth}")
+    return f"p(z_{model.depth}) = {equation}"
+
+
 def equations(model: ModelSpec) -> tuple[str, ...]:
     """How every factor follows from what it depends on, one equation per entry (paper, Sec. 2)."""
     floor = f" + {model.variance_floor:g}" if model.variance_floor else ""
@@ -32,7 +38,7 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
         *_normalization(model, floor),
-        f"p(z_{model.depth}) = N(0, I)",
+        prior(model),
         *conditionals,
         observation.equation + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),

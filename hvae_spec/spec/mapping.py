@@ -39,17 +39,21 @@ class Mapping:
     per_sample: bool
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
+    own_macs: int = 0
+    """Multiply-adds of one row that are no mapping's."""
+    normalized_hidden: bool = True
+    """Whether its hidden layers are normalized where hidden layers are."""
 
     def parameters(self, norm: Normalization) -> int:
         """Weights, biases, the scale and shift of a normalization (which replaces a bias), and `own_parameters`."""
         total = self.own_parameters
         for place, (inputs, outputs) in enumerate(pairwise(self.widths)):
             is_head = place == len(self.widths) - 2
-            normalized = norm.heads and self.normalized_head if is_head else norm.hidden
+            normalized = norm.heads and self.normalized_head if is_head else norm.hidden and self.normalized_hidden
             total += outputs * (inputs + (norm.norm.numbers_per_unit if normalized else 1))
         return total
 
     @property
     def macs(self) -> int:
         """Multiply-adds of one row through the mapping."""
-        return sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+        return self.own_macs + sum(inputs * outputs for inputs, outputs in pairwise(self.widths))

@@ -1,6 +1,6 @@
 """The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, Strict
 
@@ -11,6 +11,7 @@ from hvae_spec.spec.choices.initialization import INITIALIZATIONS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
 from hvae_spec.spec.choices.norm import NORMS, Normalization, is_absent, normalization
 from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary, name_of
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel, name_and_settings
 from hvae_spec.spec.fields import (
     AuthorsCode,
     Column,
@@ -31,6 +32,7 @@ Inference = Annotated[str, Named(INFERENCES)]
 Observation = Annotated[str | ChoiceSection, OneOf(OBSERVATIONS, by_name=True, kept_by_name=True)]
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
+Prior = Annotated[str | ChoiceSection, OneOf(PRIORS, by_name=True)]
 Norm = Annotated[str | ChoiceSection | None, OneOf(NORMS, by_name=True, or_null=True)]
 
 
@@ -97,6 +99,14 @@ class ModelSpec(SpecInForms):
     With a single layer the two are the same model."""
     share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
+    prior: Annotated[
+        Prior, Column("prior", "prior of z_L"), Paper("standard_normal", "Eq. 4", iwae="standard_normal")
+    ] = "standard_normal"
+    """p(z_L). `standard_normal`: N(0, I), Eq. 4. All others are learned. `{vamp: 500}`: the VampPrior, the mixture of
+    q(z_L|u_k) of 500 pseudo-inputs u_k in [0, 1], which start at training images (Tomczak & Welling, 2018); it needs
+    q(z_L|x), which is known from x alone with a ladder, or with a single layer. Batch normalization takes its
+    statistics from the images of the batch alone. `{mixture: 50}`: as many diagonal Gaussians. `{realnvp: {blocks: 4,
+    mlp: [64]}}`: N(0, I) through coupling layers (Dinh et al., 2017; Bauer & Mnih, 2019)."""
     norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
     """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
     the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.
@@ -178,6 +188,26 @@ class ModelSpec(SpecInForms):
     def inference_model(self) -> InferenceModel:
         """The description of q(z|x) (see `effective_inference`)."""
         return INFERENCES[self.effective_inference]
+
+    @property
+    def prior_model(self) -> PriorModel:
+        """The description of p(z_L)."""
+        return PRIORS[name_and_settings(self.prior)[0]]
+
+    @property
+    def prior_settings(self) -> Any:
+        """What stands under the name of p(z_L); None if it has no settings."""
+        return name_and_settings(self.prior)[1]
+
+    @property
+    def pseudo_inputs(self) -> int:
+        """Training images that p(z_L) starts at, and that pass through the inference model with every batch."""
+        return self.prior_model.pseudo_inputs(self.prior_settings)
+
+    @property
+    def factorizes(self) -> list[bool]:
+        """Whether p and q of each layer, z_1 first, are products over its units, so that every unit has a KL."""
+        return [*(True for _ in self.layers[1:]), self.prior_model.factorizes]
 
     @property
     def observation_name(self) -> str:

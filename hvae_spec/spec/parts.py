@@ -19,6 +19,7 @@ from hvae_spec.spec.choices.initialization import INITIALIZATIONS, Initializatio
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel, RecordedPrior
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import Affects, fact
@@ -30,6 +31,7 @@ DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
         (NONLINEARITIES, Nonlinearity),
         (OBSERVATIONS, Observation),
         (INFERENCES, RecordedInference),
+        (PRIORS, RecordedPrior),
         (INITIALIZATIONS, Initialization),
         (ADDED_TERMS, AddedTerm),
         (ESTIMATORS, Estimator),
@@ -96,6 +98,8 @@ def _facts(description: Any) -> dict[str, Any]:
     """What a description says, as plain values."""
     if isinstance(description, InferenceModel):
         description = RecordedInference.of(description)
+    if isinstance(description, PriorModel):
+        description = RecordedPrior.of(description)
     fields = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
     plain = {key: value.value if isinstance(value, Enum) else value for key, value in fields.items()}
     return {key: value for key, value in plain.items() if key != "default"}

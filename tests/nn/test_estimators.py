@@ -69,15 +69,15 @@ def tensor_detached(monkeypatch):
     """
     right = estimators._trace
 
-    def trace(model, x, encoding, draws):
+    def trace(model, x, encoding, top, draws):
         constant = [
             type(draw.posterior)(draw.posterior.mean.detach(), draw.posterior.variance.detach()) for draw in draws
         ]
         ratios = [
-            model.generative.prior(layer, draws).log_prob(draw.z) - q.log_prob(draw.z)
+            model.generative.prior(layer, draws, top).log_prob(draw.z) - q.log_prob(draw.z)
             for layer, (draw, q) in enumerate(zip(draws, constant, strict=True))
         ]
-        return replace(right(model, x, encoding, draws), log_ratios=ratios)
+        return replace(right(model, x, encoding, top, draws), log_ratios=ratios)
 
     monkeypatch.setattr(estimators, "_trace", trace)
 

@@ -20,6 +20,8 @@ class InferenceModel(ABC):
     """Whether it has a path of mappings down from z_L, which may be shared with the generative model."""
     with_one_layer: str | None = None
     """The simpler inference model that it is the same as where there is only z_1, by name."""
+    gives_top: bool = False
+    """Whether what it knows of x before anything is drawn ends in q(z_L|x), also where L > 1."""
 
     @abstractmethod
     def factors(self, depth: int) -> str:
@@ -49,11 +51,12 @@ class RecordedInference(InferenceModel):
     short: str
     top_down: bool = False
     with_one_layer: str | None = None
+    gives_top: bool = False
 
     @classmethod
     def of(cls, model: InferenceModel) -> "RecordedInference":
         """What is recorded of a model."""
-        return cls(model.label, model.short, model.top_down, model.with_one_layer)
+        return cls(model.label, model.short, model.top_down, model.with_one_layer, model.gives_top)
 
     def factors(self, depth: int) -> str:
         """`q(z|x)`: how it factorizes, only the code knows."""
@@ -95,7 +98,7 @@ class Ladder(InferenceModel):
     """The probabilistic ladder network: a deterministic pass up, then a stochastic one down (Eqs. 13-21)."""
 
     label, short = "Prob. ladder", "ladder"
-    top_down = True
+    top_down = gives_top = True
     with_one_layer = "vae"
 
     def factors(self, depth: int) -> str:
