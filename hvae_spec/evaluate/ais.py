@@ -24,7 +24,9 @@ annealed is the likelihood, units that the data say nothing of stay standard nor
 that HMC samples well. The change of variables does not touch p(x).
 
 Of a learned prior of z_L that is a smooth map of noise, eps_L is that noise. A mixture is none, as a sample chooses its
-component: there z_L itself is moved, in units of the standard deviation of the mixture, and p_0 has log p(z_L).
+component: there z_L itself is moved, in units of the standard deviation of the mixture, and p_0 has log p(z_L). Between
+components that lie apart HMC does not go. AIS takes them as the prior's samples have them, which is right; but chains
+that walk down end where they began, so that K components may add up to log K to the gap.
 
 Step sizes are found in a preliminary run, with noise of its own, and then stay as they are, for every image and
 temperature: to adapt them to the chains that are weighted would bias E[w].
