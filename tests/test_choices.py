@@ -26,7 +26,8 @@ from hvae_spec.data.images import RawImages
 from hvae_spec.errors import UserError
 from hvae_spec.json_schema import json_schema
 from hvae_spec.model import load_record
-from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, norm, objective
+from hvae_spec.nn import estimators, inference, initialization, likelihood, nonlinearity, norm, objective, prior
+from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.records.layout import Results
 from hvae_spec.registry import _FORGET, Registry
 from hvae_spec.spec.base import Fraction, Positive, SpecModel
@@ -38,6 +39,7 @@ from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, eq
 from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
 from hvae_spec.spec.choices.optimizer import NUMBER, OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import TERMS, Term
 from hvae_spec.spec.cost import mappings, parameters
@@ -48,7 +50,7 @@ from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
-from tune.bench import baseline, comparison
+from tune.bench import baseline, baseline_priors, comparison
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +61,7 @@ PAIRS = {
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),
+    "prior": (PRIORS, prior.PRIORS, baseline_priors.PRIORS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),
     "objective term": (TERMS, objective.TERMS, baseline.TERMS),
@@ -249,6 +252,27 @@ class HalvingSection(ScheduleSection):
     halving: Halving
 
 
+class Wide(PriorModel):
+    """N(0, 4 I)."""
+
+    factorizes = True
+
+    def equation(self, settings):
+        return "N(0, 4 I)"
+
+
+class WideNormal(prior.Prior):
+    """The same in torch."""
+
+    factorizes = True
+
+    def __init__(self, style, units, pixels):
+        super().__init__()
+
+    def forward(self, encoded):
+        return DiagonalGaussian(torch.tensor(0.0), torch.tensor(4.0))
+
+
 class Mirrored(type(INFERENCES["vae"])):
     """The bottom-up model under another name."""
 
@@ -277,6 +301,7 @@ JOINING = {
         ],
         {"model.norm": "rms"},
     ),
+    "prior": ([(PRIORS, "wide", Wide()), (prior.PRIORS, "wide", WideNormal)], {"model.prior": "wide"}),
     "objective term": (
         [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],
         {},

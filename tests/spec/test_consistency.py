@@ -31,6 +31,30 @@ def stopping(validation: int = 100, every: str = "5", warm_up: int = 0, training
 # the bad text, where the problem starts, words of the message, its good neighbor
 PAIRS = [
     (
+        edited(("model:", "model:\n  prior: {vamp: 9}")),
+        "{vamp",
+        "the prior vamp is made of q(z_2|x), which vae inference does not have",
+        edited(("model:", "model:\n  prior: {vamp: 9}\n  inference: ladder")),
+    ),
+    (
+        edited(("model:", "model:\n  prior: {vamp: 33}\n  inference: ladder"), ("digits", "digits, train_images: 32")),
+        "{vamp",
+        "33 pseudo-inputs start at different training images, of which there are 32",
+        edited(("model:", "model:\n  prior: {vamp: 32}\n  inference: ladder"), ("digits", "digits, train_images: 32")),
+    ),
+    (
+        edited(("model:", "model:\n  prior: realnvp"), ("units: 4", "units: 1")),
+        "realnvp",
+        "the prior realnvp of 1 unit: it is one of 2 or more",
+        edited(("model:", "model:\n  prior: realnvp"), ("units: 4", "units: 2")),
+    ),
+    (
+        edited(("model:", "model:\n  prior: mixture"), more="objective: {free_bits: {nats: 1, per: unit}}\n"),
+        "{nats",
+        "free bits per unit, and the KL of z_2 is of the layer as a whole",
+        edited(("model:", "model:\n  prior: mixture"), more="objective: {free_bits: {nats: 1, per: layer}}\n"),
+    ),
+    (
         edited(("[16, 16]", "[16, 1]"), ("model:", "model:\n  norm: layer")),
         "[16, 1]",
         "layer normalization of a hidden layer of one unit",

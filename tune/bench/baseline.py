@@ -37,7 +37,7 @@ NORMS: dict[str, Callable[..., nn.Module] | None] = {"none": None, "batch": nn.B
 MakeNorm = Callable[[int], nn.Module]
 
 
-def mlp(
+def hidden_layers(
     inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], norm: MakeNorm | None
 ) -> nn.Sequential:
     """Hidden layers: linear, normalized if there is a norm, nonlinearity. The linear maps keep their bias, PyTorch's
@@ -72,7 +72,7 @@ class GaussianLayer(nn.Module):
         super().__init__()
         last, of_heads = [inputs, *widths][-1], norm if normalize_heads else None
         self.floor = floor
-        self.mlp = mlp(inputs, widths, nonlinearity, norm)
+        self.mlp = hidden_layers(inputs, widths, nonlinearity, norm)
         self.mu = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
         self.sigma2 = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
 
@@ -98,7 +98,7 @@ class BernoulliDecoder(nn.Module):
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
         self.logits = nn.Linear([units, *widths][-1], pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class OneVarianceDecoder(nn.Module):
         self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], variance: float | None
     ) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
         self.mu = nn.Linear([units, *widths][-1], pixels)
         self.floor = style["floor"]
         self.raw = nn.Parameter(torch.zeros(())) if variance is None else None
@@ -152,7 +152,7 @@ class ContinuousBernoulliDecoder(nn.Module):
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
         self.logits = nn.Linear([units, *widths][-1], pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -211,6 +211,17 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
 """How x is made of intensities in [0, 1], by the same names."""
 
 
+class StandardNormal(nn.Module):
+    """p(z_L) = N(0, I)."""
+
+    def __init__(self, units: int, pixels: int, style: dict[str, Any]) -> None:
+        super().__init__()
+
+    def forward(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+        """log p(z_L), z [N, U] -> [N]; `posterior` is q(z_L|x) of images."""
+        return log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+
+
 class PlainHVAE(nn.Module):
     """One deep hierarchical VAE, but for its inference model. All lists go from the data up.
 
@@ -224,6 +235,7 @@ class PlainHVAE(nn.Module):
         norm: one of `NORMS`, of hidden layers.
         normalize_heads: whether the latents' heads have it too.
         observation: one of `DECODERS`, with its settings.
+        top_prior: one of `tune.bench.baseline_priors.PRIORS`, with its settings.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
         eps: of the normalization.
         floor: added to variances.
@@ -245,6 +257,7 @@ class PlainHVAE(nn.Module):
         norm: str = "none",
         normalize_heads: bool = True,
         observation: Callable[..., nn.Module] = BernoulliDecoder,
+        top_prior: Callable[..., nn.Module] = StandardNormal,
         nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
         floor: float = 1e-6,
@@ -269,6 +282,12 @@ class PlainHVAE(nn.Module):
         if self.top_down and not self.shared:
             self.down = layers(units[1:], top_down[1:], units)
         self.decoder = observation(units[0], down[0], pixels, style)
+        self.top = top_prior(units[-1], pixels, style)
+
+    def log_top(self, z: Tensor) -> Tensor:
+        """log p(z_L), [N]."""
+        log_density: Tensor = self.top(z, lambda images: self.encode(images)[-1])
+        return log_density
 
     def encode(self, x: Tensor) -> list[Gaussian]:
         """What is known of x before anything is drawn, [B, U_i] each."""
@@ -322,7 +341,7 @@ class BottomUpHVAE(PlainHVAE):
             below, q = z, layer(z)
             z = draw(q, eps)
             kl = kl + log_normal(z, *q) - log_normal(below, *prior(z))
-        return first, kl - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+        return first, kl - self.log_top(z)
 
 
 class LadderHVAE(PlainHVAE):
@@ -341,7 +360,7 @@ class LadderHVAE(PlainHVAE):
         """See `PlainHVAE.sample`."""
         q = encoding[-1]
         z = draw(q, noise[-1])
-        kl = log_normal(z, *q) - log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+        kl = log_normal(z, *q) - self.log_top(z)
         for index in reversed(range(len(encoding) - 1)):
             p = self.prior[index](z)
             (mu_d, sigma2_d), (mu_t, sigma2_t) = encoding[index], p if self.shared else self.down[index](z)
