@@ -103,8 +103,9 @@ class Model:
             f"  {'mapping':<14}{'widths':<34}{'parameters':>12}",
         ]
         for mapping in mappings(spec, self.pixels):
-            widths = " -> ".join(map(str, mapping.widths))
-            lines.append(f"  {mapping.name:<14}{widths:<34}{mapping.parameters(spec.model.normalization):>12,}")
+            lines.append(
+                f"  {mapping.name:<14}{mapping.text('->'):<34}{mapping.parameters(spec.model.normalization):>12,}"
+            )
         return "\n".join([*lines, f"  {'total':<48}{parameters(spec, self.pixels):>12,}"])
 
     def dataset(self) -> Dataset:

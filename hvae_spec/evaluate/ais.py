@@ -431,7 +431,8 @@ def _images_together(model: Hierarchy, chains: int, memory_gib: float | None) ->
 
 def bytes_per_chain(model: Hierarchy) -> int:
     """Bytes of activations that one chain of one image needs at the most: those of the generative model, which a
-    gradient goes back through, each with what its nonlinearity or the likelihood holds beside it; and positions.
+    gradient goes back through, each with what its nonlinearity or the likelihood holds beside it; positions; and what
+    the density of a mixture holds for every component.
     """
     widths = sum(module.weight.shape[1] for module in model.generative.modules() if isinstance(module, Linear))
-    return 4 * (6 * widths + 12 * sum(model.units))
+    return 4 * (6 * widths + 12 * sum(model.units) + 6 * model.generative.top.components)

@@ -219,8 +219,7 @@ def bytes_per_row(model: Hierarchy) -> int:
     holds for every component.
     """
     widths = [parameter.shape[1] for parameter in model.parameters()]
-    components = model.generative.top.components
-    return 4 * (6 * max(widths) + 8 * sum(model.units) + (6 * components if components > 1 else 0))
+    return 4 * (6 * max(widths) + 8 * sum(model.units) + 6 * model.generative.top.components)
 
 
 class _Tally:

@@ -78,14 +78,14 @@ class Prior(nn.Module, ABC):
         factorizes: whether it is a product over units.
         extra_noise: numbers of noise of a sample beside one for each unit. They choose, and without them a sample is a
             smooth function of its noise.
-        components: the terms that a density adds up.
+        components: the terms that a density of one sample adds up, all at once; 0: it adds up none.
         pseudo_inputs: images whose q(z_L|x) it is made of, [M, D, 1, K]; None: of none.
 
     """
 
     factorizes = False
     extra_noise = 0
-    components = 1
+    components = 0
 
     @property
     def pseudo_inputs(self) -> Tensor | None:

@@ -39,10 +39,16 @@ class Mapping:
     per_sample: bool
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
+    numbers: str = ""
+    """What these numbers are, where there is nothing else: `500 pseudo-inputs`."""
     own_macs: int = 0
     """Multiply-adds of one row that are no mapping's."""
     normalized_hidden: bool = True
     """Whether its hidden layers are normalized where hidden layers are."""
+
+    def text(self, arrow: str) -> str:
+        """Its widths, `64 -> 512 -> 784`, or what its own numbers are where it has none."""
+        return f" {arrow} ".join(map(str, self.widths)) or self.numbers
 
     def parameters(self, norm: Normalization) -> int:
         """Weights, biases, the scale and shift of a normalization (which replaces a bias), and `own_parameters`."""

@@ -6,16 +6,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from hvae_spec import compiler
 from hvae_spec.data.dataset import load_dataset
-from hvae_spec.evaluate.evaluation import evaluate, record_statistics
+from hvae_spec.evaluate.ais import bytes_per_chain
+from hvae_spec.evaluate.evaluation import bytes_per_row, evaluate, record_statistics
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.gaussian import DiagonalGaussian, log_ratio
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.prior import PRIORS, Coupling, GaussianMixture, Prior
 from hvae_spec.nn.random import Streams
+from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec.spec.cost import bound_macs, mappings, parameters, training_macs
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
 
@@ -294,6 +298,26 @@ def test_the_bound_comes_to_the_likelihood_where_z_does_not_reach_the_image():
     assert errors.max() < 0.05
 
 
+def test_memory_counts_the_components_as_they_are_held():
+    rows, few, many = 3000, 2, 400
+    models = [compiled(member(1, model__prior={"mixture": count}, model__norm="none")) for count in (few, many)]
+    counted = [rows * bytes_per_row(model) for model in models]
+    peaks = []
+    for model in models:
+        p, z = model.top(), torch.randn(1, 5, rows, 1)
+        with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            p.log_prob(z)
+        held = total = 0
+        for event in found.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                total += event.nbytes()
+                held = max(held, total)
+        peaks.append(held)
+    difference = counted[1] - counted[0]
+    assert 0.5 * difference < peaks[1] - peaks[0] <= difference
+    assert bytes_per_chain(models[1]) - bytes_per_chain(models[0]) == difference // rows
+
+
 @pytest.mark.parametrize("prior", LEARNED, ids=str)
 def test_a_pack_is_its_members_alone(prior):
     specs = [member(2, seed, model__prior=prior) for seed in (3, 4)]
@@ -335,3 +359,21 @@ def test_moments_of_samples_are_those_of_the_density():
         density, samples = p.log_prob(z)[0, 0, 0].exp() * volume, p.sample(eps)[0, :, 0]
     torch.testing.assert_close(samples @ weight, z[0, :, 0] @ density, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(samples.square() @ weight, z[0, :, 0].square() @ density, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("prior", ["standard_normal", *LEARNED], ids=str)
+@pytest.mark.parametrize(("depth", "norm"), [(1, "batch"), (2, "layer")])
+def test_plans_count_the_parameters_that_there_are(prior, depth, norm):
+    spec = member(depth, model__prior=prior, model__norm=norm)
+    assert parameters(spec, 64) == sum(parameter.numel() for parameter in compiled(spec).parameters())
+
+
+def test_plans_count_pseudo_inputs_in_every_step_and_evaluation_and_components_for_every_sample():
+    counts, components, samples = ImageCounts(64, 320, 24), 6, 20
+    plain, mixture, vamp = (member(2, model__prior=prior) for prior in ("standard_normal", {"mixture": 6}, {"vamp": 6}))
+    per_sample = 2 * plain.model.layers[-1].units * components
+    assert training_macs(mixture, counts) - training_macs(plain, counts) == 3 * 3 * 320 * per_sample
+    assert bound_macs(mixture, counts) - bound_macs(plain, counts) == 24 * samples * per_sample
+    once = sum(mapping.macs for mapping in mappings(plain, 64) if not mapping.per_sample)
+    assert training_macs(vamp, counts) - training_macs(mixture, counts) == 3 * 3 * 10 * components * once
+    assert bound_macs(vamp, counts) - bound_macs(mixture, counts) == components * once

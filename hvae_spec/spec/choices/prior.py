@@ -127,7 +127,7 @@ class Vamp(PriorModel):
 
     def mappings(self, settings: Any, units: int, pixels: int, name: str) -> Iterator[Mapping]:
         """The pseudo-inputs, and what a density takes."""
-        yield _of_mixture(name, settings, units, settings * pixels)
+        yield _of_mixture(name, settings, units, f"{settings:,} pseudo-inputs", settings * pixels)
 
     def pseudo_inputs(self, settings: Any) -> int:
         """K."""
@@ -149,7 +149,7 @@ class Mixture(PriorModel):
 
     def mappings(self, settings: Any, units: int, pixels: int, name: str) -> Iterator[Mapping]:
         """Means and variances, and what a density takes."""
-        yield _of_mixture(name, settings, units, 2 * settings * units)
+        yield _of_mixture(name, settings, units, f"{settings:,} Gaussians", 2 * settings * units)
 
 
 class RealNVP(PriorModel):
@@ -179,14 +179,15 @@ class RealNVP(PriorModel):
             )
 
 
-def _of_mixture(name: str, components: int, units: int, numbers: int) -> Mapping:
+def _of_mixture(name: str, components: int, units: int, numbers: str, count: int) -> Mapping:
     """A mixture of so many Gaussians that has these trained numbers: what a density takes are two products."""
     return Mapping(
         name,
         (),
         normalized_head=False,
         per_sample=True,
-        own_parameters=numbers,
+        own_parameters=count,
+        numbers=numbers,
         own_macs=2 * components * units,
     )
 
