@@ -23,9 +23,9 @@ def inference(model: ModelSpec) -> str:
 
 
 def prior(model: ModelSpec) -> str:
-    """`p(z_2) = N(0, I)`."""
+    """`p(z_2) = N(0, I)`; empty of a prior whose code has not run."""
     equation = model.prior_model.equation(model.prior_settings).replace("z_L", f"z_{model.depth}")
-    return f"p(z_{model.depth}) = {equation}"
+    return f"p(z_{model.depth}) = {equation}" if equation else ""
 
 
 def equations(model: ModelSpec) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
         *_normalization(model, floor),
-        prior(model),
+        *filter(None, [prior(model)]),
         *conditionals,
         observation.equation + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),

@@ -97,8 +97,8 @@ class RecordedPrior(PriorModel):
         return cls(model.factorizes, model.needs_encoder, model.least_units)
 
     def equation(self, settings: Any) -> str:
-        """`p(z_L)`: what it is, only the code knows."""
-        return "p(z_L)"
+        """Nothing: only the code knows what it is."""
+        return ""
 
 
 class StandardNormal(PriorModel):
