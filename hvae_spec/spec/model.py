@@ -200,6 +200,12 @@ class ModelSpec(SpecInForms):
         return name_and_settings(self.prior)[1]
 
     @property
+    def prior_label(self) -> str:
+        """What the names of shapes have of p(z_L): `+vamp 500`, `+realnvp`; nothing of one without settings."""
+        name, settings = name_and_settings(self.prior)
+        return "" if settings is None else f"+{name} {settings}" if isinstance(settings, int) else f"+{name}"
+
+    @property
     def pseudo_inputs(self) -> int:
         """Training images that p(z_L) starts at, and that pass through the inference model with every batch."""
         return self.prior_model.pseudo_inputs(self.prior_settings)

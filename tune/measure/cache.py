@@ -74,10 +74,10 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and normalization."""
+    """A shape's name in tables: data set, depth, inference, normalization and a learned prior."""
     model = member.model
-    shared = "+shared" if model.shares_top_down else ""
-    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{model.normalization.label}"
+    name = model.inference_model.short + ("+shared" if model.shares_top_down else "")
+    return f"{member.data.name} L{model.depth} {name}{model.normalization.label}{model.prior_label}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:
