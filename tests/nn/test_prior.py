@@ -20,7 +20,7 @@ from hvae_spec.nn.prior import PRIORS, Coupling, GaussianMixture, Prior
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.cost import bound_macs, mappings, parameters, training_macs
-from hvae_spec.training.trainer import Trainer
+from hvae_spec.training.trainer import Trainer, watched
 from tests.members import member
 
 LEARNED = [{"vamp": 6}, {"mixture": 4}, {"realnvp": {"blocks": 3, "mlp": [5]}}]
@@ -296,6 +296,15 @@ def test_the_bound_comes_to_the_likelihood_where_z_does_not_reach_the_image():
     errors = found.log_likelihood_mc_variance.sqrt()
     assert ((found.log_likelihood - exact).abs() < 5 * errors + 1e-3).all()
     assert errors.max() < 0.05
+
+
+def test_a_step_with_pseudo_inputs_is_one_graph_without_a_break():
+    specs = [member(2, seed, model__prior={"vamp": 6}) for seed in (0, 1)]
+    trainer = Trainer(specs, load_dataset(specs[0].data))
+    x, noise = torch.rand(2, 16, 64).round(), torch.randn(2, 16 * sum(trainer.model.units))
+    given = trainer.objective, trainer.model.train(), x, noise, torch.ones(2), 1
+    _, seen = torch.compile(watched, dynamic=False, fullgraph=True, backend="eager")(*given)
+    torch.testing.assert_close(seen, watched(*given)[1])
 
 
 def test_memory_counts_the_components_as_they_are_held():
