@@ -30,6 +30,7 @@ from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.output import code_of_output
 from hvae_spec.spec.choice import Named, OneOf
+from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.experiment import MemberSpec
@@ -152,10 +153,12 @@ def _part(kind: str, name: str) -> Part:
     path, chosen = _field(kind)
     default = getattr(DESCRIPTIONS[kind][0][name], "default", None) if isinstance(chosen, OneOf) else None
     tree = copy.deepcopy(TINY)
-    node = tree
+    node: Any = tree
     for key in path[:-1]:
         node = node.setdefault(key, {})
     node[path[-1]] = name if default is None else default.model_dump(mode="json")
+    if getattr(DESCRIPTIONS[kind][0][name], "needs_encoder", False):
+        tree["model"]["inference"] = next(other for other in INFERENCES if INFERENCES[other].gives_top)
     spec = MemberSpec.model_validate(tree)
     if kind == "data set":
         counts = image_counts(MemberSpec.model_validate({**tree, "data": {"dataset": name}}).data)
@@ -332,6 +335,25 @@ def _integrates(part: Part) -> None:
     raise BrokenPromiseError(f"its integral is {' and '.join(totals.values())}, not 1")
 
 
+@torch.no_grad()
+def _prior_integrates(part: Part) -> None:
+    """p(z_L) of two units integrates to 1, and `sample_and_log_prob` says its density."""
+    model = part.trainer([0]).model.double().eval()
+    top, units = model.top(), model.units[-1]
+    points, weights = _stretched(_line)
+    z = torch.cartesian_prod(*[points] * units).reshape(-1, units).T.view(1, units, 1, -1)
+    weight = torch.cartesian_prod(*[weights] * units).reshape(-1, units).prod(1)
+    total = float((top.log_prob(z).sum(1)[0, 0].exp() * weight).nan_to_num().sum())
+    if not abs(total - 1) < ERROR:
+        raise BrokenPromiseError(f"its integral is {total:.4g}, not 1")
+    noise = torch.randn(1, units + model.generative.top.extra_noise, 2, 8, dtype=torch.float64)
+    drawn, log_density = top.sample_and_log_prob(noise)
+    if drawn.shape != (1, units, 2, 8) or not torch.allclose(log_density, top.log_prob(drawn), atol=ROUNDING):
+        raise BrokenPromiseError("`sample_and_log_prob` gives another density than `log_prob`")
+    if not torch.equal(drawn, top.sample(noise)):
+        raise BrokenPromiseError("`sample_and_log_prob` draws another sample than `sample`")
+
+
 def _points(count: int) -> tuple[Tensor, Tensor]:
     """So many values in [0, 1], and weights of 1."""
     return torch.arange(count, dtype=torch.float64) / (count - 1), torch.ones(count, dtype=torch.float64)
@@ -419,6 +441,7 @@ CHECKS = {
     "integral 1": Promise(_integrates, ("observation",)),
     "q at given z": Promise(_same_posterior, ("inference model",)),
     "invertible": Promise(_determinant, ("flow",)),
+    "integral of p(z_L)": Promise(_prior_integrates, ("prior",)),
 }
 """What the built-in parts promise, and the check of each, by the heading of its column."""
 

@@ -17,16 +17,18 @@ from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
 from hvae_spec.nn.flow import FLOWS, MakeFlow
 from hvae_spec.nn.gaussian import MAPPINGS, Style
-from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood, Trace
+from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood, MakePrior, Trace
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.likelihood import LIKELIHOODS
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.norm import NORMS
 from hvae_spec.nn.objective import ADDED_TERMS, TERMS, Objective, Term
+from hvae_spec.nn.prior import PRIORS
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings
+from hvae_spec.spec.choices import prior as priors
 from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
@@ -64,6 +66,7 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
         inference=spec.inference,
         share_top_down=spec.share_top_down,
         observation=likelihood(member),
+        prior=prior(spec),
     )
 
 
@@ -84,6 +87,12 @@ def likelihood(member: MemberSpec) -> MakeLikelihood:
     """What makes p(x|z_1) of a spec. Raises UserError as `observation` does."""
     name, settings = observation(member)
     return partial(LIKELIHOODS[name], **settings)
+
+
+def prior(spec: ModelSpec) -> MakePrior:
+    """What makes p(z_L)."""
+    name, _ = priors.name_and_settings(spec.prior)
+    return partial(PRIORS[name], **spec.prior_model.arguments(spec.prior_settings))
 
 
 def observation(member: MemberSpec) -> tuple[str, dict[str, Any]]:
@@ -132,10 +141,16 @@ def objective(specs: Sequence[ObjectiveSpec], device: torch.device | str = "cpu"
     )
 
 
-def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
+def initialized(specs: Sequence[MemberSpec], pixels: int, start: Batches | None = None) -> Hierarchy:
     """The networks of a pack of members of one shape, each initialized from its own seed and by its own scheme.
 
     Initial weights are drawn on the CPU, so they are the same on every device.
+
+    Args:
+        specs: the members.
+        pixels: D.
+        start: their training set. Without it what starts at training images, as a VampPrior does, is not a number.
+
     """
     model = hierarchy(specs[0], pixels, len(specs))
     singles = []
@@ -154,9 +169,18 @@ def initialized(specs: Sequence[MemberSpec], pixels: int) -> Hierarchy:
             top_down=top_down,
             flow_generators=of_flows.generators,
         )
+        images = None if start is None or not one.pseudo_inputs else _some_images(start, spec.seed, one.pseudo_inputs)
+        single.generative.top.start(streams.generators[0], images)
         singles.append(single.state_dict())
     model.load_state_dict({name: torch.cat([single[name] for single in singles]) for name in singles[0]})
     return model
+
+
+def _some_images(batches: Batches, seed: int, count: int) -> Tensor:
+    """So many different training images as one member sees them, by its own stream, [D, count]."""
+    streams = Streams([seed]).begin("pseudo-inputs")
+    order = streams.permutations(len(batches.images))[0, :count].to(batches.images.device)
+    return batches.observe(batches.images[order].cpu().unsqueeze(0), streams)[0].mT
 
 
 def select(model: Hierarchy, spec: MemberSpec, m: int) -> Hierarchy:

@@ -34,6 +34,7 @@ from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
 from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import NoStepCost, PerMember, fact
@@ -52,6 +53,7 @@ __all__ = [
     "OptimizerSettings",
     "PerMember",
     "Positive",
+    "PriorModel",
     "Real",
     "Settings",
     "X",
@@ -66,6 +68,7 @@ __all__ = [
     "objective_term",
     "observation",
     "optimizer",
+    "prior",
     "schedule",
 ]
 
@@ -189,12 +192,30 @@ def flow(name: str, model: FlowModel, settings: type[Settings] | None = None) ->
     Args:
         name: in a spec, `model.flow: {name: {...}}`, or the name alone with default settings.
         model: its description: its equation and its mappings.
-        settings: its settings, which the class takes by name; all have defaults. None: it takes none.
+        settings: its settings, which the class takes by name; all have defaults. None: it takes none. A pack has them
+            once, so that none can be `PerMember`.
 
     """
-    if settings is not None:
-        model.default = _section(ChoiceSection, name, settings)(**{name: settings()})
+    default = _of_a_pack(name, settings, "a flow", ("style", "inputs", "units"))
+    if default is not None:
+        model.default = default
     return _both(FLOWS, "nn.flow:FLOWS", name, model)
+
+
+def prior(name: str, model: PriorModel, settings: type[Settings] | None = None) -> Callable[[Computed], Computed]:
+    """Register a subclass of `hvae_spec.nn.prior.Prior`, for `model.prior`.
+
+    Args:
+        name: in a spec, `model.prior: {name: {...}}`, or the name alone with default settings.
+        model: its description: equation, mappings, what it needs.
+        settings: its settings, which the class takes by name beside the style, the units of z_L and D; all have
+            defaults. None: it takes none. A pack has them once, so that none can be `PerMember`.
+
+    """
+    default = _of_a_pack(name, settings, "a prior", ("style", "units", "pixels"))
+    if default is not None:
+        model.default = default
+    return _both(PRIORS, "nn.prior:PRIORS", name, model)
 
 
 def initialization(

@@ -55,6 +55,9 @@ class Model:
         spec: the resolved spec.
         device: where to compute.
 
+    Raises:
+        UserError: it starts at training images, as a VampPrior does, and the data are missing.
+
     Attributes:
         spec: the resolved spec.
         module: the networks, an `nn.Module` whose parameters any optimizer of PyTorch can step. Every parameter has a
@@ -68,11 +71,16 @@ class Model:
     """
 
     def __init__(self, spec: MemberSpec, device: str = "cpu") -> None:
+        self._begin(spec, device)
+        start = compiler.batches(spec, self.dataset()) if spec.model.pseudo_inputs else None
+        self.module: Hierarchy = compiler.initialized([spec], self.pixels, start).to(self.device).eval()
+
+    def _begin(self, spec: MemberSpec, device: str) -> None:
+        """Everything but the networks."""
         self.spec = spec
         self.device = compiler.pick_device(device)
         self.pixels = image_pixels(spec.data)
         self.epoch = 0
-        self.module: Hierarchy = compiler.initialized([spec], self.pixels).to(self.device).eval()
         self._began = now()
         self.trained_as: str | None = None
         self._image_shape = None if spec.data.own is None else spec.data.own.shape
@@ -90,7 +98,7 @@ class Model:
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
-            f"  p(x, z) = {equations.generative(spec.model)},  p(z_{depth}) = N(0, I)",
+            f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
             f"  q(z|x)  = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.mapping(spec.model)),
             *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
@@ -100,8 +108,8 @@ class Model:
         wide = max(14, *(len(mapping.name) + 2 for mapping in every))
         lines.append(f"  {'mapping':<{wide}}{'widths':<34}{'parameters':>12}")
         for mapping in every:
-            widths = " -> ".join(map(str, mapping.widths))
-            lines.append(f"  {mapping.name:<{wide}}{widths:<34}{mapping.parameters(spec.model.normalization):>12,}")
+            own = mapping.parameters(spec.model.normalization)
+            lines.append(f"  {mapping.name:<{wide}}{mapping.text('->'):<34}{own:>12,}")
         return "\n".join([*lines, f"  {'total':<{wide + 34}}{parameters(spec, self.pixels):>12,}"])
 
     def dataset(self) -> Dataset:
@@ -125,21 +133,22 @@ class Model:
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
-        streams = Streams([seed], self.device).begin("prior samples")
+        streams = Streams([seed], self.device)
         with self._ready():
-            return self._expected(self.module.ancestral(streams.noise(1, count, self.module.units)))
+            return self._expected(self.module.ancestral(self.module.prior_noise(streams, "prior samples", 1, count)))
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
-        [count, D]. Injected at the top layer they are samples of the prior. The layers above, on which x depends by
-        skip connections alone, come from the prior.
+        [count, D]. Injected at the top layer they are samples of the prior, whatever that is. The layers above, on
+        which x depends by skip connections alone, come from the prior.
         """
         depth = self.spec.model.depth
         if not 1 <= layer <= depth:
             raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
-        streams = Streams([seed], self.device).begin("injected samples")
+        streams = Streams([seed], self.device)
         with self._ready():
-            return self._expected(self.module.ancestral(streams.noise(1, count, self.module.units), layer))
+            noise = self.module.prior_noise(streams, "injected samples", 1, count)
+            return self._expected(self.module.ancestral(noise, layer))
 
     def gallery(self) -> dict[str, Tensor]:
         """The latents, reconstructions and samples that a record keeps for its figures (see
@@ -469,7 +478,8 @@ def load_record(folder: str | Path, device: str = "cpu", *, extensions: bool = F
         (spec,) = with_code([spec], folders_of(record))
     evaluation, result = _latest(record.evaluations)
     spec = spec.model_copy(update={"own_weights": None})
-    model = Model(spec if result is None else _measured(spec, result), device)
+    model = Model.__new__(Model)  # what a fresh one starts with, training images say, need not be there
+    model._begin(spec if result is None else _measured(spec, result), device)
     model._restore(record, training)
     if evaluation is not None and result is not None and STATISTICS in result.arrays_sha256:
         remedy = f"delete {evaluation.folder} to have the member evaluated again"

@@ -51,8 +51,8 @@ def parse(arguments: Sequence[str] | None, prog: str) -> SampleOptions:
         "--layer",
         type=_whole(1, LARGEST_SEED),
         metavar="I",
-        help="inject z* ~ N(0, I) at this layer and sample the layers below it (Fig. 6b); the top layer is the prior "
-        "(default: the prior)",
+        help="inject z* ~ N(0, I) at this layer and sample the layers below it (Fig. 6b); the top layer is the prior, "
+        "also where it is learned (default: the prior)",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="auto, cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument(
@@ -100,7 +100,8 @@ def _draw(options: SampleOptions) -> int:
         model.sample(options.count, options.seed) if layer is None else model.inject(layer, options.count, options.seed)
     )
     picture = mosaic(images.numpy(), shape, math.ceil(math.sqrt(options.count)))
-    where = "the prior" if layer is None else f"N(0, I) at layer {layer}"
+    is_prior = layer is None or (layer == model.spec.model.depth and model.spec.model.prior_settings is not None)
+    where = "the prior" if is_prior else f"N(0, I) at layer {layer}"
     text = PngInfo()
     text.add_text("Title", f"E[x|z_1] of {model.spec.label}, z from {where}, seed {options.seed}")
     text.add_text("Source", f"training {model.trained_as}")

@@ -36,6 +36,10 @@ def _named(choice: str, path: str, names: Any, default: str) -> list[Option]:
 
 
 OPTIONS = [
+    # A VampPrior needs the ladder. The inference options come after it, so that theirs counts.
+    Option("prior", "vamp, ladder", {"model.prior": "{vamp: 6}", "model.inference": "ladder"}),
+    Option("prior", "mixture", {"model.prior": "{mixture: 4}"}),
+    Option("prior", "realnvp", {"model.prior": "{realnvp: {blocks: 2, mlp: [5]}}"}),
     Option("inference", "ladder", {"model.inference": "ladder"}),
     Option("inference", "ladder, shared", {"model.inference": "ladder", "model.share_top_down": "true"}),
     Option("inference", "top_down", {"model.inference": "top_down"}),

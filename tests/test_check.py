@@ -15,7 +15,9 @@ from hvae_spec import extend
 from hvae_spec.nn.flow import Planar
 from hvae_spec.nn.gaussian import MLP
 from hvae_spec.nn.likelihood import GaussianLikelihood
+from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.nn.inference import BottomUp
+from hvae_spec.nn.prior import Prior
 from hvae_spec.spec.choices import flow
 from hvae_spec.spec.choices.inference import INFERENCES
 
@@ -110,6 +112,29 @@ class Part(Planar):
     def forward(self, z, parameters):
         z, log_det = super().forward(z, parameters)
         return z, 1.01 * log_det
+""",
+    "integral of p(z_L)": """\
+class Wide(extend.PriorModel):
+    factorizes = True
+
+    def equation(self, settings):
+        return "N(0, 4 I)"
+
+
+class Off(DiagonalGaussian):
+    def log_prob(self, z):
+        return 1.01 * super().log_prob(z)
+
+
+@extend.prior("part", Wide())
+class Part(Prior):
+    factorizes = True
+
+    def __init__(self, style, units, pixels):
+        super().__init__()
+
+    def forward(self, encoded):
+        return Off(torch.tensor(0.0), torch.tensor(4.0))
 """,
     "trains": """\
 @extend.nonlinearity("part", "a / a**0.5")

@@ -36,7 +36,9 @@ from hvae_spec.nn import (
     nonlinearity,
     norm,
     objective,
+    prior,
 )
+from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.nn.linear import Linear
 from hvae_spec.reading import reads
 from hvae_spec.records.layout import Results
@@ -52,6 +54,7 @@ from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity, eq
 from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation
 from hvae_spec.spec.choices.optimizer import NUMBER, OPTIMIZERS, Optimizer, OptimizerSection, OptimizerSettings
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import TERMS, Term
 from hvae_spec.spec.cost import mappings, parameters
@@ -63,7 +66,7 @@ from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.spec.small_spec import SMALL
-from tune.bench import baseline, comparison
+from tune.bench import baseline, baseline_priors, comparison
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +79,7 @@ PAIRS = {
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),
     "flow": (FLOWS, flow.FLOWS),
+    "prior": (PRIORS, prior.PRIORS, baseline_priors.PRIORS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),
     "objective term": (TERMS, objective.TERMS, baseline.TERMS),
@@ -310,6 +314,27 @@ class HalvingSection(ScheduleSection):
     halving: Halving
 
 
+class Wide(PriorModel):
+    """N(0, 4 I)."""
+
+    factorizes = True
+
+    def equation(self, settings):
+        return "N(0, 4 I)"
+
+
+class WideNormal(prior.Prior):
+    """The same in torch."""
+
+    factorizes = True
+
+    def __init__(self, style, units, pixels):
+        super().__init__()
+
+    def forward(self, encoded):
+        return DiagonalGaussian(torch.tensor(0.0), torch.tensor(4.0))
+
+
 class Mirrored(type(INFERENCES["vae"])):
     """The bottom-up model under another name."""
 
@@ -343,6 +368,7 @@ JOINING = {
         {"model.mapping": "halved"},
     ),
     "flow": ([(FLOWS, "shift", Shift()), (flow.FLOWS, "shift", ShiftFlow)], {"model.flow": "shift"}),
+    "prior": ([(PRIORS, "wide", Wide()), (prior.PRIORS, "wide", WideNormal)], {"model.prior": "wide"}),
     "objective term": (
         [(TERMS, "tempered", Term("0.1 log p(x|z_1)")), (objective.TERMS, "tempered", tempered)],
         {},

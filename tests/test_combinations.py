@@ -17,6 +17,8 @@ def test_two_options_that_do_not_go_together_are_refused_in_one_line():
     assert (("beta", "per layer"), ("estimator", "dreg")) in refused
     assert (("free_bits", "per layer"), ("estimator", "dreg")) not in refused
     assert (("estimator", "stl"), ("samples", "K = 3")) in refused
+    assert (("prior", "mixture"), ("free_bits", "per unit")) in refused
+    assert (("prior", "mixture"), ("free_bits", "per layer")) not in refused
     for message in refused.values():
         assert "\n" not in message
 

@@ -65,6 +65,19 @@ def test_a_replayed_graph_trains_as_the_steps_it_stands_for(inference, clip):
     assert graph.graph.graph is not None
 
 
+@pytest.mark.parametrize("prior", [{"vamp": 6}, {"mixture": 4}, {"realnvp": {"blocks": 2}}], ids=str)
+def test_learned_priors_are_part_of_the_graph_and_start_as_on_the_cpu(prior):
+    specs = [member(seed=seed, model__prior=prior) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    graph, eager, on_cpu = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda"), Trainer(specs, dataset)
+    assert torch.equal(graph.optimizer.rows.cpu(), on_cpu.optimizer.rows)
+    eager.graph = None
+    for _ in range(2):
+        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
+            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+    assert graph.graph.graph is not None
+
+
 @pytest.mark.parametrize(
     "chosen", [{"adam": {}}, {"adamw": {"weight_decay": 0.5}}, {"sgd": {"weight_decay": 0.5}}], ids=str
 )

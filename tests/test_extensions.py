@@ -55,9 +55,10 @@ import torch
 
 from hvae_spec import extend
 from hvae_spec.nn.flow import Flow
-from hvae_spec.nn.gaussian import MLP
+from hvae_spec.nn.gaussian import MLP, DiagonalGaussian
 from hvae_spec.nn.likelihood import BernoulliLikelihood, GaussianLikelihood
 from hvae_spec.nn.linear import Linear
+from hvae_spec.nn.prior import Prior
 
 
 @extend.nonlinearity("snake", "a + sin(b * a)**2 / b", parameter="b", default=1.0, values=extend.Positive)
@@ -121,6 +122,32 @@ class Laplace(GaussianLikelihood):
 @extend.observation("coin", "p(x|z_1) = Bernoulli(μ(z_1))", heads=1, x=extend.X.BINARY)
 class Coin(BernoulliLikelihood):
     pass
+
+
+class Wide(extend.Settings):
+    """How wide."""
+
+    variance: extend.Positive = 4.0
+    """Of every unit."""
+
+
+class WideModel(extend.PriorModel):
+    factorizes = True
+
+    def equation(self, settings):
+        return f"N(0, {settings.variance:g} I)"
+
+
+@extend.prior("wide", WideModel(), Wide)
+class WideNormal(Prior):
+    factorizes = True
+
+    def __init__(self, style, units, pixels, variance):
+        super().__init__()
+        self.variance = variance
+
+    def forward(self, encoded):
+        return DiagonalGaussian(torch.tensor(0.0), torch.tensor(self.variance))
 
 
 class Weight(extend.Settings):
@@ -217,6 +244,7 @@ CHOSEN = {
         "data.grey_divisor": "levels",
         "evaluation.redraws": {"draws": 2, "images": 4},
     },
+    "prior wide": {"model.prior.wide.variance": 2.0},
     "added term shrink": {"objective.term.shrink.weight": 0.5},
     "optimizer adamax": {"training.optimizer.adamax.lr": 0.002},
     "schedule halving": {"training.schedule.halving.start": 0.02},

@@ -69,10 +69,7 @@ class Architecture:
     def mappings(self) -> Rows:
         """The widths and parameters of every mapping. Raises UserError if the number of pixels is not known here."""
         norm, pixels = self.member.model.normalization, image_pixels(self.member.data)
-        rows = [
-            (item.name, " → ".join(map(str, item.widths)), f"{item.parameters(norm):,}")
-            for item in mappings(self.member, pixels)
-        ]
+        rows = [(item.name, item.text("→"), f"{item.parameters(norm):,}") for item in mappings(self.member, pixels)]
         return [("mapping", "widths", "parameters"), *rows, ("total", "", f"{parameters(self.member, pixels):,}")]
 
     @property

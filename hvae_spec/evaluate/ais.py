@@ -23,6 +23,11 @@ on one another, for which no single step size is right. In eps the prior is N(0,
 annealed is the likelihood, units that the data say nothing of stay standard normal, and the path begins at a target
 that HMC samples well. The change of variables does not touch p(x).
 
+Of a learned prior of z_L that is a smooth map of noise, eps_L is that noise. A mixture is none, as a sample chooses its
+component: there z_L itself is moved, in units of the standard deviation of the mixture, and p_0 has log p(z_L). Between
+components that lie apart HMC does not go. AIS takes them as the prior's samples have them, which is right; but chains
+that walk down end where they began, so that K components may add up to log K to the gap.
+
 Step sizes are found in a preliminary run, with noise of its own, and then stay as they are, for every image and
 temperature: to adapt them to the chains that are weighted would bias E[w].
 """
@@ -30,6 +35,7 @@ temperature: to adapt them to the chains that are weighted would bias E[w].
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,10 +46,11 @@ from hvae_spec import annealing
 from hvae_spec.backend.precision import full_precision
 from hvae_spec.evaluate.evaluation import evaluation_bytes, standard_error
 from hvae_spec.nn.bounds import jackknife_variance
+from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.linear import Linear
-from hvae_spec.nn.random import Streams, image_streams
+from hvae_spec.nn.random import CHOICES, Streams, image_streams
 
 ACCEPTANCE = 0.65
 """The share of proposals that step sizes aim at."""
@@ -112,16 +119,20 @@ class State(NamedTuple):
     """Where the chains are, with what every transition needs of it."""
 
     position: Tensor
-    """eps of all layers, z_1's first, [1, d, S, B]."""
+    """eps of all layers, z_1's first, or z_L in place of eps_L, [1, d, S, B]."""
     log_likelihood: Tensor
     """log p(x|z_1), [1, S, B]."""
     gradient: Tensor
-    """Of log p(x|z_1) by eps, [1, d, S, B]."""
+    """Of log p(x|z_1) by the position, [1, d, S, B]."""
+    log_prior: Tensor
+    """log p_0 of the position up to a constant, [1, S, B]."""
+    pull: Tensor
+    """The gradient of that, [1, d, S, B]."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """p_t(eps) ~ N(eps; 0, I) p(x|z_1(eps))^t for a block of images.
+    """p_t(eps) ~ N(eps; 0, I) p(x|z_1(eps))^t for a block of images, or the same of eps_1 ... eps_{L-1} and z_L.
 
     Args:
         model: one member without batch normalization, whose parameters ask for no gradient.
@@ -132,23 +143,54 @@ class Target:
     model: Hierarchy
     x: Tensor
 
+    @cached_property
+    def top(self) -> Distribution:
+        """p(z_L)."""
+        with torch.no_grad():
+            return self.model.top()
+
+    @cached_property
+    def scale(self) -> Tensor | None:
+        """In which units z_L is moved; None where eps_L is."""
+        top = self.model.generative.top
+        return top.scale(self.top) if top.extra_noise else None
+
+    def position(self, noise: Tensor, choice: Tensor) -> Tensor:
+        """The position of a sample of the prior that noise [1, d, S, B] makes, and of a prior that chooses a number
+        `choice` [1, e, S, B], which is empty else.
+        """
+        if self.scale is None:
+            return noise
+        *below, own = noise.split(self.model.units, dim=1)
+        return torch.cat([*below, self.top.sample(torch.cat([own, choice], dim=1)) / self.scale], dim=1)
+
+    def latents(self, position: Tensor) -> list[Tensor]:
+        """z_1 ... z_L at a position."""
+        *below, own = position.split(self.model.units, dim=1)
+        return self.model.below(self.top.sample(own) if self.scale is None else own * self.scale, below)
+
     def at(self, position: Tensor) -> State:
         """The state at a position [1, d, S, B]."""
         with torch.enable_grad():
-            noise = position.detach().requires_grad_()
-            z = self.model.generative.seen(self.model.ancestral(noise.split(self.model.units, dim=1)))
-            log_likelihood = self.model.generative.likelihood(z, self.x)
-            (gradient,) = torch.autograd.grad(log_likelihood.sum(), noise)
-        return State(noise.detach(), log_likelihood.detach(), gradient)
+            position = position.detach().requires_grad_()
+            latents = self.latents(position)
+            log_likelihood = self.model.generative.likelihood(self.model.generative.seen(latents), self.x)
+            (gradient,) = torch.autograd.grad(log_likelihood.sum(), position, retain_graph=self.scale is not None)
+            log_prior, pull = -0.5 * position.square().sum(1), -position
+            if self.scale is not None:
+                units = sum(self.model.units[:-1])
+                log_prior = self.top.log_prob(latents[-1])[:, 0] - 0.5 * position[:, :units].square().sum(1)
+                (pull,) = torch.autograd.grad(log_prior.sum(), position)
+        return State(position.detach(), log_likelihood.detach(), gradient, log_prior.detach(), pull.detach())
 
     def energy(self, state: State, temperature: float) -> Tensor:
         """-log p_t up to a constant, [1, S, B]."""
-        return 0.5 * state.position.square().sum(1) - temperature * state.log_likelihood
+        return -state.log_prior - temperature * state.log_likelihood
 
 
 def leapfrog(target: Target, state: State, momentum: Tensor, step: Tensor, temperature: float) -> tuple[State, Tensor]:
-    """Some steps along the Hamiltonian dynamics of energy(eps) + |momentum|^2 / 2. They are reversible, and preserve
-    volume.
+    """Some steps along the Hamiltonian dynamics of energy(position) + |momentum|^2 / 2. They are reversible, and
+    preserve volume.
 
     Args:
         target: the target.
@@ -161,9 +203,9 @@ def leapfrog(target: Target, state: State, momentum: Tensor, step: Tensor, tempe
 
     """
     for _ in range(annealing.LEAPFROG_STEPS):
-        momentum = momentum + 0.5 * step * (temperature * state.gradient - state.position)
+        momentum = momentum + 0.5 * step * (temperature * state.gradient + state.pull)
         state = target.at(state.position + step * momentum)
-        momentum = momentum + 0.5 * step * (temperature * state.gradient - state.position)
+        momentum = momentum + 0.5 * step * (temperature * state.gradient + state.pull)
     return state, momentum
 
 
@@ -195,6 +237,8 @@ def transition(
         torch.where(accepted.unsqueeze(1), proposal.position, state.position),
         torch.where(accepted, proposal.log_likelihood, state.log_likelihood),
         torch.where(accepted.unsqueeze(1), proposal.gradient, state.gradient),
+        torch.where(accepted, proposal.log_prior, state.log_prior),
+        torch.where(accepted.unsqueeze(1), proposal.pull, state.pull),
     )
     return State(*chosen), probability[0]
 
@@ -233,7 +277,13 @@ def anneal(
     return log_w, accepted
 
 
-def step_sizes(target: Target, steps: int, streams: Streams, advance: Advance = lambda computed: None) -> list[Tensor]:
+def step_sizes(
+    target: Target,
+    steps: int,
+    streams: Streams,
+    choices: Streams | None = None,
+    advance: Advance = lambda computed: None,
+) -> list[Tensor]:
     """Step sizes for the temperatures t_0 ... t_T of a path, [B] each, by a preliminary run up the path in which those
     of every image follow the acceptance of its chains.
 
@@ -241,11 +291,12 @@ def step_sizes(target: Target, steps: int, streams: Streams, advance: Advance = 
         target: the target.
         steps: T.
         streams: a stream for each image.
+        choices: another one for each, of a prior that chooses.
         advance: called as it goes on.
 
     """
     units = sum(target.model.units)
-    state = target.at(_images_last(streams.normal(units, annealing.PRELIMINARY_CHAINS)))
+    state = target.at(start(target, annealing.PRELIMINARY_CHAINS, streams, choices))
     advance(state.log_likelihood.numel())
     size = torch.full(target.x.shape[3:], units**-0.25, device=target.x.device)
     sizes = [size]
@@ -255,6 +306,15 @@ def step_sizes(target: Target, steps: int, streams: Streams, advance: Advance = 
         size = size * (GAIN * (probability.mean(0) - ACCEPTANCE)).exp()
         advance(annealing.LEAPFROG_STEPS * probability.numel())
     return [sizes[annealing.preliminary_step(k, steps)] for k in range(steps + 1)]
+
+
+def start(target: Target, chains: int, streams: Streams, choices: Streams | None = None) -> Tensor:
+    """Exact samples of the prior for so many chains of every image, [1, d, S, B]; arguments as in `step_sizes`."""
+    noise = _images_last(streams.normal(sum(target.model.units), chains))
+    extra = target.model.generative.top.extra_noise
+    if choices is None or not extra:
+        return target.position(noise, noise[:, :0])
+    return target.position(noise, _images_last(choices.normal(extra, chains)))
 
 
 @full_precision()
@@ -306,7 +366,8 @@ def ais(
         both = [*(2 * place for place in places), *(2 * place + 1 for place in places)]
         up = image_streams(seed, "annealed importance sampling", both, model.device, epoch)
         down = image_streams(seed, "reverse annealed importance sampling", places, model.device, epoch)
-        runs.append(_runs(model, block, (up, down), chains, steps, advance))
+        choices = image_streams(seed, CHOICES["annealed importance sampling"], both, model.device, epoch)
+        runs.append(_runs(model, block, (up, down, choices), chains, steps, advance))
     log_w, lower, upper, accepted = (torch.cat(parts, dim=1).cpu() for parts in zip(*runs, strict=True))
     mc_variance = jackknife_variance(log_w) if chains > 1 else torch.full_like(log_w[0], torch.nan)
     return AnnealedBounds(
@@ -321,26 +382,29 @@ def ais(
 
 
 def _runs(
-    model: Hierarchy, x: Tensor, streams: tuple[Streams, Streams], chains: int, steps: int, advance: Advance
+    model: Hierarchy, x: Tensor, streams: tuple[Streams, Streams, Streams], chains: int, steps: int, advance: Advance
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log weights of the run up for images x [B, D], and of those up and down for as many that are simulated; and the
     sum of their probabilities of acceptance. [S, B] each. `streams` are those for the runs up, of the images and then
-    of the simulated ones, and those for the run down.
+    of the simulated ones, those for the run down, and those for what a prior chooses in the runs up.
     """
-    (up, down), images, units = streams, len(x), sum(model.units)
+    (up, down, choices), images, units = streams, len(x), sum(model.units)
     # Drawn first, so that the simulated images depend on neither chains nor steps.
     noise = _images_last(up.normal(units + model.pixels, 1))[..., images:]
     exact, pixels = noise.split([units, model.pixels], dim=1)
-    z = model.generative.seen(model.ancestral(exact.split(model.units, dim=1)))
+    choice = _images_last(choices.normal(model.generative.top.extra_noise, 1))[..., images:]
+    given = Target(model, units_first(x[None]))
+    exact = given.position(exact, choice)
+    z = model.generative.seen(given.latents(exact))
     simulated = Target(model, model.generative.likelihood.sample(z, pixels))
-    target = Target(model, torch.cat([units_first(x[None]), simulated.x], dim=3))
-    sizes = step_sizes(target, steps, up, advance)
+    target = Target(model, torch.cat([given.x, simulated.x], dim=3))
+    sizes = step_sizes(target, steps, up, choices, advance)
     path = list(zip(annealing.temperatures(steps), sizes, strict=True))
     path_down = [(temperature, step[images:]) for temperature, step in reversed(path)]
     blocks = []
     for done in range(0, chains, CHAINS):
         count = min(CHAINS, chains - done)
-        log_w, accepted = anneal(target, _images_last(up.normal(units, count)), path, up, advance)
+        log_w, accepted = anneal(target, start(target, count, up, choices), path, up, advance)
         lower, accepted_lower = log_w[:, images:], accepted[:, images:]
         upper, accepted_upper = anneal(simulated, exact.expand(-1, -1, count, -1), path_down, down, advance)
         every = accepted[:, :images] + accepted_lower + accepted_upper
@@ -368,8 +432,11 @@ def _images_together(model: Hierarchy, chains: int, memory_gib: float | None) ->
 
 def bytes_per_chain(model: Hierarchy) -> int:
     """Bytes of activations that one chain of one image needs at the most: those of the generative model, which a
-    gradient goes back through, each with what its nonlinearity or the likelihood holds beside it; positions; and the
-    latents that skip connections put together, and what comes back to them.
+    gradient goes back through, each with what its nonlinearity or the likelihood holds beside it; positions; the
+    latents that skip connections put together, and what comes back to them; and what the density of a mixture holds for
+    every component.
     """
-    widths = sum(module.weight.shape[1] for module in model.generative.modules() if isinstance(module, Linear))
-    return 4 * (6 * widths + 12 * sum(model.units) + 2 * sum(model.generative.joined_units))
+    generative = model.generative
+    widths = sum(module.weight.shape[1] for module in generative.modules() if isinstance(module, Linear))
+    joined = sum(generative.joined_units)
+    return 4 * (6 * widths + 12 * sum(model.units) + 2 * joined + 6 * generative.top.components)

@@ -16,7 +16,7 @@ from hvae_spec.data.batches import Batches
 from hvae_spec.evaluate.log_weights import Weigh, compiled_weigh, weigh
 from hvae_spec.nn.batch_norm import BatchNorm, recording
 from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance, nested_bounds
-from hvae_spec.nn.distribution import log_density_ratio
+from hvae_spec.nn.distribution import Distribution, log_density_ratio
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
@@ -151,12 +151,12 @@ def evaluate(
     fast = compiled_weigh() if compiled else weigh
     streams = Streams([seed], model.device).begin("evaluation", epoch)
     room = _rows_in_memory(model, memory_gib)
-    blocks = []
+    top, blocks = model.top(), []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)
         tally = _Tally(len(block), model.ratio_widths, iw_samples, model.device)
         is_usual = len(block) == min(IMAGES, len(x))
-        tally.add_samples(model, block, iw_samples, room, streams, fast=fast if is_usual else weigh)
+        tally.add_samples(model, top, block, room, streams, fast=fast if is_usual else weigh)
         blocks.append(tally)
         if progress is not None:
             progress(min(1.0, (start + len(block)) / len(x)))
@@ -216,16 +216,18 @@ def evaluation_bytes(memory_gib: float | None, device: torch.device) -> float:
 def bytes_per_row(model: Hierarchy) -> int:
     """Bytes of activations that one sample of one image needs at the most: the widest mapping, with what its
     nonlinearity and the likelihood hold beside it, and the latents of all layers, once more where skip connections put
-    them together.
+    them together; and what the density of a mixture holds for every component.
     """
-    widths = [parameter.shape[1] for parameter in model.parameters()]
-    return 4 * (6 * max(widths) + 8 * sum(model.units) + max(model.generative.joined_units, default=0))
+    widths, generative = [parameter.shape[1] for parameter in model.parameters()], model.generative
+    joined = max(generative.joined_units, default=0)
+    return 4 * (6 * max(widths) + 8 * sum(model.units) + joined + 6 * generative.top.components)
 
 
 class _Tally:
     """Running sums over samples for a block of images."""
 
     def __init__(self, images: int, widths: Sequence[int], iw_samples: int, device: torch.device) -> None:
+        self.iw_samples = iw_samples
         self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
         self.log_sum_squares = self.log_sum.clone()
         self.mc_variance = torch.full_like(self.log_sum, math.nan)
@@ -239,12 +241,12 @@ class _Tally:
         self.variances = torch.zeros_like(self.bounds)
 
     def add_samples(
-        self, model: Hierarchy, x: Tensor, iw_samples: int, room: int, streams: Streams, *, fast: Weigh
+        self, model: Hierarchy, top: Distribution, x: Tensor, room: int, streams: Streams, *, fast: Weigh
     ) -> None:
-        """K samples of the images x [B, D], some blocks at a time; `fast` is `weigh` for chunks of full size, `room`
-        how many rows may be in memory.
+        """K samples of the images x [B, D], some blocks at a time; `top` is p(z_L), `fast` is `weigh` for chunks of
+        full size, `room` how many rows may be in memory.
         """
-        images = len(x)
+        images, iw_samples = len(x), self.iw_samples
         x = units_first(x[None])
         encoding = model.inference.encode(x)
         block = max(1, BLOCK_ROWS // images)
@@ -253,7 +255,7 @@ class _Tally:
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
             noise = _drawn_in_blocks(streams, samples, block, images, model.units)
-            log_w, sums, squares = (fast if samples == chunk else weigh)(model, x, encoding, noise)
+            log_w, sums, squares = (fast if samples == chunk else weigh)(model, x, encoding, top, noise)
             first[done : done + samples] = log_w[: max(0, len(first) - done)]
             log_w = log_w.double()
             self.log_sum = torch.logaddexp(self.log_sum, log_w.logsumexp(0))

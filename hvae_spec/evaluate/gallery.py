@@ -51,15 +51,16 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
     noise = streams.begin("latents of the gallery", epoch).noise(1, len(x), model.units)
     latents = [draw.z for draw in model.inference.sample(model.inference.encode(units_first(x[None])), noise)]
     shown = x[:IMAGES]
-    noise = streams.begin("prior samples of the gallery", epoch).noise(1, PRIOR_SAMPLES, model.units)
+    top = model.top()
+    noise = model.prior_noise(streams, "prior samples of the gallery", 1, PRIOR_SAMPLES, epoch)
     arrays = {
         "labels": labels[:LATENTS].to(torch.int64),
         "images": shown,
         "reconstructions": mean([z[..., :IMAGES] for z in latents])[0, :, 0].mT,
-        "prior_samples": mean(model.ancestral(noise))[0, :, 0].mT,
+        "prior_samples": mean(model.ancestral(noise, top=top))[0, :, 0].mT,
     }
-    noise = streams.begin("injected samples of the gallery", epoch).noise(INJECTIONS, len(shown), model.units)
+    noise = model.prior_noise(streams, "injected samples of the gallery", INJECTIONS, len(shown), epoch)
     for layer, z in enumerate(latents, start=1):
         arrays[f"latents/{layer}"] = z[0, :, 0].mT
-        arrays[f"injected/{layer}"] = mean(model.ancestral(noise, layer))[0].permute(2, 1, 0)
+        arrays[f"injected/{layer}"] = mean(model.ancestral(noise, layer, top))[0].permute(2, 1, 0)
     return {name: array.cpu().contiguous() for name, array in arrays.items()}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec.backend.compile import fusing
+from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.flow import Posterior
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.objective import log_weight
@@ -16,19 +17,21 @@ from hvae_spec.nn.random import split_noise
 
 WORTH_COMPILING = 10**7
 """Samples, over all images, from which an evaluation gains more by compilation than that costs."""
-Weigh = Callable[[Hierarchy, Tensor, Sequence[Posterior], Tensor], tuple[Tensor, list[Tensor], list[Tensor]]]
+Weigh = Callable[
+    [Hierarchy, Tensor, Sequence[Posterior], Distribution, Tensor], tuple[Tensor, list[Tensor], list[Tensor]]
+]
 """See `weigh`."""
 
 
 def weigh(
-    model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], noise: Tensor
+    model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """S samples for encoded images x [1, D, 1, B]: log weights [S, B], and the sums over samples of log p - log q and
-    of its square, [B, U_i] a layer. Noise is flat, see `split_noise`.
+    of its square, [B, U_i] a layer. `top` is p(z_L). Noise is flat, see `split_noise`.
     """
     images = x.shape[3]
     samples = noise.shape[1] // (images * sum(model.units))
-    trace = model.trace(x, encoding, split_noise(noise, samples, images, model.units))
+    trace = model.trace(x, encoding, split_noise(noise, samples, images, model.units), top)
     ratios = [ratio[0] for ratio in trace.log_ratios]
     return log_weight(trace)[0], [ratio.sum(1).mT for ratio in ratios], [ratio.square().sum(1).mT for ratio in ratios]
 
@@ -39,14 +42,14 @@ def compiled_weigh() -> Weigh:
     fused: list[Weigh] = [torch.compile(weigh, dynamic=False)]
 
     def call(
-        model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], noise: Tensor
+        model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         try:
             with fusing():
-                return fused[0](model, x, encoding, noise)
+                return fused[0](model, x, encoding, top, noise)
         except TorchDynamoException as error:
             warnings.warn(f"torch.compile failed, evaluation goes on without it: {error}", stacklevel=2)
             fused[0] = weigh
-            return weigh(model, x, encoding, noise)
+            return weigh(model, x, encoding, top, noise)
 
     return call

@@ -27,9 +27,13 @@ class BatchNorm(nn.Module):
         self.register_buffer("mean", torch.full((members, units), torch.nan))
         self.register_buffer("variance", torch.full((members, units), torch.nan))
         self.batches_recorded: int | None = None
+        self.uncounted = 0
+        """Images at the end of a pass that do not count in its statistics: see `not_counting`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[M, U, S, B] -> [M, U, S, B]."""
+        if self.training and self.uncounted:
+            return self._normalize_apart(x)
         # To PyTorch, the units of all members are channels of one signal: [1, M * U, S * B].
         channels = x.flatten(2).flatten(0, 1).unsqueeze(0)
         scale, shift = self.weight.flatten(), self.bias.flatten()
@@ -42,9 +46,29 @@ class BatchNorm(nn.Module):
             y = F.batch_norm(channels, self.mean.flatten(), self.variance.flatten(), scale, shift, eps=self.eps)
         return y.view(x.shape)
 
+    def _normalize_apart(self, x: Tensor) -> Tensor:
+        """Normalize all images by the statistics of those that count, as which gradients see them too."""
+        images = x.shape[3] - self.uncounted
+        if images < 1:
+            raise ValueError("no images that batch statistics could be taken from")
+        counted, others = x.split([images, self.uncounted], dim=3)
+        variance, mean = torch.var_mean(counted, dim=(2, 3), correction=0, keepdim=True)
+        if self.batches_recorded is not None:
+            self.batches_recorded += 1
+            self._fold(mean.detach(), variance.detach(), 1 / self.batches_recorded)
+        channels = counted.flatten(2).flatten(0, 1).unsqueeze(0)
+        scale, shift = self.weight.flatten(), self.bias.flatten()
+        y = F.batch_norm(channels, None, None, scale, shift, training=True, eps=self.eps)
+        normalized = (others - mean) * (variance + self.eps).rsqrt()
+        others = torch.addcmul(self.bias.unsqueeze(3), normalized, self.weight.unsqueeze(3))
+        return torch.cat([y.view(counted.shape), others], dim=3)
+
     def _record(self, channels: Tensor, share: float) -> None:
         """Fold one batch, with its share of all batches seen, into the recorded average statistics."""
         variance, mean = torch.var_mean(channels.detach(), dim=(0, 2), correction=0)
+        self._fold(mean, variance, share)
+
+    def _fold(self, mean: Tensor, variance: Tensor, share: float) -> None:
         for recorded, new in ((self.mean, mean), (self.variance, variance)):
             # The first batch replaces what was there, which may be not a number.
             recorded.copy_(new.view_as(recorded)) if share == 1 else recorded.lerp_(new.view_as(recorded), share)
@@ -53,6 +77,21 @@ class BatchNorm(nn.Module):
         """Shape, for `print(model)`."""
         members, units, _ = self.weight.shape
         return f"members={members}, units={units}, eps={self.eps}"
+
+
+@contextmanager
+def not_counting(model: nn.Module, images: int) -> Iterator[None]:
+    """Within this context, the last so many images of a pass of `model` in training mode do not count in its batch
+    statistics, by which they are normalized all the same.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.uncounted = images
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.uncounted = 0
 
 
 @contextmanager

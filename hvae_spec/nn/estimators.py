@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hvae_spec.nn.bounds import bound
+from hvae_spec.nn.distribution import Distribution, log_density_ratio
 from hvae_spec.nn.flow import Flowed, Posterior
 from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, Trace, units_first
@@ -44,8 +45,8 @@ def reparameterized(
 @ESTIMATORS.register("stl")
 def path(model: Hierarchy, x: Tensor, noise: Sequence[Tensor], weigh: Weigh, beta: Tensor, iw_samples: int) -> Estimate:
     """Sticking the landing (Roeder et al., 2017): the gradient of the ELBO without the score of q."""
-    encoding, draws = _encode_and_draw(model, x, noise)
-    trace = _trace(model, x, encoding, draws)
+    encoding, top, draws = _encode_and_draw(model, x, noise)
+    trace = _trace(model, x, encoding, top, draws)
     log_w = weigh(trace)
     return trace, log_w, bound(log_w, iw_samples)
 
@@ -60,10 +61,10 @@ def doubly_reparameterized(
     sum_k [(1 - beta) w_k + beta w_k^2] dlog w_k/dz_k dz_k/dphi. The score's part of the latter: its expectation
     -beta E[w_k dlog q(z_k)/dphi] is -beta E[(w_k - w_k^2) dlog w_k/dz_k dz_k/dphi], as w_k is a function of z_k.
     """
-    encoding, draws = _encode_and_draw(model, x, noise)
+    encoding, top, draws = _encode_and_draw(model, x, noise)
     latents, handles = zip(*(_Reweighted.apply(draw.z) for draw in draws), strict=True)
     draws = [replace(draw, z=z, prior=None) for draw, z in zip(draws, latents, strict=True)]
-    trace = _trace(model, x, encoding, draws)
+    trace = _trace(model, x, encoding, top, draws)
     log_w = weigh(trace)
     groups = log_w.detach().unflatten(1, (-1, iw_samples))
     weights = groups.softmax(dim=2)
@@ -95,12 +96,16 @@ class _Reweighted(torch.autograd.Function):
         return reweighted
 
 
-def _encode_and_draw(model: Hierarchy, x: Tensor, noise: Sequence[Tensor]) -> tuple[list[Posterior], list[Draw]]:
-    encoding = model.inference.encode(units_first(x))
-    return encoding, model.inference.sample(encoding, noise)
+def _encode_and_draw(
+    model: Hierarchy, x: Tensor, noise: Sequence[Tensor]
+) -> tuple[list[Posterior], Distribution, list[Draw]]:
+    encoding, top = model.encode(units_first(x))
+    return encoding, top, model.inference.sample(encoding, noise)
 
 
-def _trace(model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], draws: Sequence[Draw]) -> Trace:
+def _trace(
+    model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, draws: Sequence[Draw]
+) -> Trace:
     """The trace of drawn samples in which log q is a function of the samples alone: its weights are constants, and the
     samples are not, also where those of one layer decide the parameters of the next.
     """
@@ -113,7 +118,7 @@ def _trace(model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], draws: Se
     latents = [draw.z for draw in draws]
     posteriors = torch.func.functional_call(model.inference, constant, (known, latents))
     ratios = [
-        model.generative.prior(layer, draws).log_prob(z) - q.log_prob(z)
+        log_density_ratio(model.generative.prior(layer, draws, top).log_prob(z), q.log_prob(z))
         for layer, (z, q) in enumerate(zip(latents, posteriors, strict=True))
     ]
     log_likelihood = model.generative.likelihood(model.generative.seen(latents), units_first(x))

@@ -111,6 +111,17 @@ def with_gaussian(q: Posterior, gaussian: DiagonalGaussian) -> Posterior:
     return replace(q, base=gaussian) if isinstance(q, Flowed) else gaussian
 
 
+def of_images(q: Posterior, sizes: list[int]) -> list[Posterior]:
+    """It apart for the first so many images, the next so many, and so on: tensors [M, U, S, B] along B."""
+    gaussian = gaussian_of(q)
+    parts = zip(gaussian.mean.split(sizes, dim=3), gaussian.variance.split(sizes, dim=3), strict=True)
+    apart = [DiagonalGaussian(mean, variance) for mean, variance in parts]
+    if not isinstance(q, Flowed):
+        return list(apart)
+    parameters = q.parameters.split(sizes, dim=3)
+    return [replace(q, base=base, parameters=own) for base, own in zip(apart, parameters, strict=True)]
+
+
 class FlowedMapping(nn.Module):
     """y -> the distribution of f(z_0), z_0 ~ N(mu(y), sigma2(y)): an MLP with the heads of a Gaussian and of a flow."""
 

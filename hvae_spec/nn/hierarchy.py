@@ -1,21 +1,26 @@
 """The deep hierarchical VAE: generative model p(x, z) and inference model q(z|x), evaluated on the same samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from hvae_spec.nn.batch_norm import not_counting
 from hvae_spec.nn.distribution import Distribution, log_density_ratio
-from hvae_spec.nn.flow import Flowed, Posterior
+from hvae_spec.nn.flow import Flowed, Posterior, gaussian_of, of_images
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
+from hvae_spec.nn.prior import Prior, StandardNormal
+from hvae_spec.nn.random import CHOICES, Purpose, Streams
 from hvae_spec.nn.skip import joined, joined_units
 
 MakeLikelihood = Callable[[Style, int, Sequence[int], int], Likelihood]
 """Makes p(x|z_1) for a style, the units of z_1, hidden widths and D, as the classes of `hvae_spec.nn.likelihood` do."""
+MakePrior = Callable[[Style, int, int], Prior]
+"""Makes p(z_L) for a style, the units of z_L and D, as the classes of `hvae_spec.nn.prior` do."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,14 @@ class Generative(nn.Module):
 
     """
 
-    def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], observation: MakeLikelihood) -> None:
+    def __init__(
+        self,
+        style: Style,
+        pixels: int,
+        layers: Sequence[Layer],
+        observation: MakeLikelihood,
+        prior: MakePrior = StandardNormal,
+    ) -> None:
         super().__init__()
         self.skips = style.generative_skips
         units = [layer.units for layer in layers]
@@ -70,12 +82,13 @@ class Generative(nn.Module):
             GaussianMapping(style, joined_units(units[index:], skip=self.skips), above.down, layer.units)
             for index, (layer, above) in enumerate(pairwise(layers), start=1)
         )
-        self.factorizes = [True for _ in layers]
+        self.top = prior(replace(style, norm=None), layers[-1].units, pixels)
+        self.factorizes = [*(True for _ in layers[1:]), self.top.factorizes]
 
-    def prior(self, layer: int, draws: Sequence[Draw]) -> Distribution:
-        """p(z|z above) for the layer at this index, given the samples above it; N(0, I) for the top."""
+    def prior(self, layer: int, draws: Sequence[Draw], top: Distribution) -> Distribution:
+        """p(z|z above) for the layer at this index, given the samples above it; `top`, p(z_L), for the top."""
         if layer == len(draws) - 1:
-            return STANDARD_NORMAL
+            return top
         known = draws[layer].prior
         if known is not None:
             return known
@@ -101,6 +114,7 @@ class Hierarchy(nn.Module):
         inference: a name of `hvae_spec.nn.inference.INFERENCES`.
         share_top_down: its top-down mappings are the generative ones.
         observation: makes p(x|z_1): an item of `hvae_spec.nn.likelihood.LIKELIHOODS` with its settings.
+        prior: makes p(z_L): an item of `hvae_spec.nn.prior.PRIORS` with its settings.
 
     """
 
@@ -113,11 +127,12 @@ class Hierarchy(nn.Module):
         inference: str,
         share_top_down: bool = False,
         observation: MakeLikelihood = BernoulliLikelihood,
+        prior: MakePrior = StandardNormal,
     ) -> None:
         super().__init__()
         self.members, self.pixels = style.members, pixels
         self.units = [layer.units for layer in layers]
-        self.generative = Generative(style, pixels, layers, observation)
+        self.generative = Generative(style, pixels, layers, observation, prior)
         shared = self.generative.conditionals if share_top_down else None
         self.inference: InferenceNetwork = INFERENCES[inference](style, pixels, layers, shared)
         both = zip(self.generative.factorizes, self.inference.factorizes, strict=True)
@@ -127,13 +142,46 @@ class Hierarchy(nn.Module):
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
         """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples per image."""
         x = units_first(x)
-        return self.trace(x, self.inference.encode(x), noise)
+        encoding, top = self.encode(x)
+        return self.trace(x, encoding, noise, top)
 
-    def trace(self, x: Tensor, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> Trace:
-        """The trace of new samples for images [M, D, 1, B] that are encoded already."""
+    def encode(self, x: Tensor) -> tuple[list[Posterior], Distribution]:
+        """What is known of x [M, D, 1, B] before anything is drawn, and p(z_L).
+
+        Pseudo-inputs of the prior go through inference together with x, and are normalized as its images are.
+        """
+        inputs = self.generative.top.pseudo_inputs
+        if inputs is None:
+            return self.inference.encode(x), self.generative.top(None)
+        with not_counting(self.inference, inputs.shape[3]):
+            both = self.inference.encode(torch.cat([x, inputs], dim=3))
+        parts = [of_images(one, [x.shape[3], inputs.shape[3]]) for one in both]
+        return [own for own, _ in parts], self.generative.top(gaussian_of(parts[-1][1]))
+
+    def top(self) -> Distribution:
+        """p(z_L) without a batch: in evaluation mode, or where nothing has batch statistics."""
+        inputs = self.generative.top.pseudo_inputs
+        if inputs is None:
+            return self.generative.top(None)
+        with not_counting(self.inference, inputs.shape[3]):
+            return self.generative.top(gaussian_of(self.inference.encode(inputs)[-1]))
+
+    def trace(
+        self, x: Tensor, encoding: Sequence[Posterior], noise: Sequence[Tensor], top: Distribution | None = None
+    ) -> Trace:
+        """The trace of new samples for images [M, D, 1, B] that are encoded already.
+
+        Args:
+            x: the images.
+            encoding: what is known of them.
+            noise: [M, U_i, S, B] for each layer.
+            top: p(z_L), as `encode` or `top` gave it for all passes that it serves; None: it is computed for this one.
+
+        """
+        top = self.top() if top is None else top
         draws = self.inference.sample(encoding, noise)
         ratios = [
-            log_ratio_of(self.generative.prior(layer, draws), draw, eps)
+            log_ratio_of(self.generative.prior(layer, draws, top), draw, eps)
             for layer, (draw, eps) in enumerate(zip(draws, noise, strict=True))
         ]
         latents = [draw.z for draw in draws]
@@ -145,21 +193,49 @@ class Hierarchy(nn.Module):
         layer of p(x|z_1), the largest of all.
         """
         draws = self.inference.sample(self.inference.encode(units_first(x)), noise)
-        for layer in range(len(draws)):
-            self.generative.prior(layer, draws)
+        for layer in range(len(draws) - 1):  # nothing of p(z_L) is batch-normalized
+            self.generative.prior(layer, draws, STANDARD_NORMAL)
         self.generative.likelihood.mlp(self.generative.seen([draw.z for draw in draws]))
 
-    def ancestral(self, noise: Sequence[Tensor], injected: int | None = None) -> list[Tensor]:
-        """z_1 ... z_L drawn top down from noise [M, U_i, S, B] for every layer: z_L ~ N(0, I), then p(z_i|z_{i+1}).
+    def ancestral(
+        self, noise: Sequence[Tensor], injected: int | None = None, top: Distribution | None = None
+    ) -> list[Tensor]:
+        """z_1 ... z_L drawn top down from noise [M, U_i, S, B] for every layer: from p(z_L), then p(z_i|z_{i+1}).
 
         Args:
-            noise: of z_1 ... z_L.
-            injected: a layer i, counted from 1, of which z_i ~ N(0, I) whatever the layers above are (Fig. 6b). What is
-                below depends on these by skip connections alone. None: none, so that these are samples of the prior.
+            noise: of z_1 ... z_L. That of z_L has what chooses, too (`Prior.extra_noise`; see `prior_noise`).
+            injected: a layer i below the top, counted from 1, of which z_i ~ N(0, I) whatever the layers above are
+                (Fig. 6b). What is below depends on these by skip connections alone. None, or the top layer: none, so
+                that these are samples of the prior.
+            top: p(z_L), see `trace`.
 
         """
-        latents = [noise[-1]]
-        for layer in reversed(range(len(noise) - 1)):
+        return self.below((self.top() if top is None else top).sample(noise[-1]), noise[:-1], injected)
+
+    def prior_noise(
+        self, streams: Streams, purpose: Purpose, samples: int, images: int, epoch: int = 0
+    ) -> list[Tensor]:
+        """Noise for `ancestral`, [M, U_i, S, B] for each layer. That of z_L has what chooses in addition, which is
+        drawn apart, so that it changes nothing else.
+
+        Args:
+            streams: the members' streams.
+            purpose: what the samples are for, one of `CHOICES`.
+            samples: S.
+            images: B.
+            epoch: epochs trained.
+
+        """
+        noise = streams.begin(purpose, epoch).noise(samples, images, self.units)
+        if self.generative.top.extra_noise:
+            choice = streams.begin(CHOICES[purpose], epoch).normal(self.generative.top.extra_noise, samples, images)
+            noise[-1] = torch.cat([noise[-1], choice], dim=1)
+        return noise
+
+    def below(self, z: Tensor, noise: Sequence[Tensor], injected: int | None = None) -> list[Tensor]:
+        """z_1 ... z_L of a given z_L [M, U_L, S, B] and noise [M, U_i, S, B] of the layers below; see `ancestral`."""
+        latents = [z]
+        for layer in reversed(range(len(noise))):
             eps = noise[layer]
             is_injected = layer + 1 == injected
             latents.insert(0, eps if is_injected else self.generative.conditional(layer, latents).sample(eps))

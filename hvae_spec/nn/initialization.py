@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hvae_spec.nn.flow import Flow, FlowedMapping
 from hvae_spec.nn.gaussian import MLP, GaussianHead, GaussianMapping, MeanHead
 from hvae_spec.nn.linear import Linear
+from hvae_spec.nn.prior import Prior
 from hvae_spec.registry import Registry
 
 
@@ -73,6 +74,9 @@ def initialize(
     heads = initialization.heads or initialization
     latent_heads = (initialization.latent_heads_with_top_down if top_down else None) or heads
     modules = list(model.modules())
+    # Last, so that models of other priors have all else in common.
+    of_prior = {id(module) for prior in modules if isinstance(prior, Prior) for module in prior.modules()}
+    modules.sort(key=lambda module: id(module) in of_prior)
     hidden = {linear for module in modules if isinstance(module, MLP) for linear in module.linears}
     of_latents = {module.head.linear for module in modules if isinstance(module, GaussianMapping | FlowedMapping)}
     flows = [module for module in modules if isinstance(module, Flow)]

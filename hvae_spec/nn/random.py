@@ -33,8 +33,23 @@ Purpose = Literal[
     "injected samples",
     "encoding",
     "rounding",
+    "pseudo-inputs",
+    "components of the gallery's prior samples",
+    "components of the gallery's injected samples",
+    "components of prior samples",
+    "components of injected samples",
+    "components of annealed importance sampling",
 ]
 """What streams are for. A purpose is part of what a stream is: renaming one changes results."""
+CHOICES: dict[Purpose, Purpose] = {
+    "prior samples of the gallery": "components of the gallery's prior samples",
+    "injected samples of the gallery": "components of the gallery's injected samples",
+    "prior samples": "components of prior samples",
+    "injected samples": "components of injected samples",
+    "annealed importance sampling": "components of annealed importance sampling",
+}
+"""Of streams that samples of the prior are drawn from: those from which it is drawn which of its components they are
+of."""
 
 
 def stream_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:

@@ -13,6 +13,7 @@ from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
+from hvae_spec.spec.choices.prior import name_and_settings
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
 from hvae_spec.spec.grid import TRIAL, Cell, Combination, count_cells, parse_path, same
@@ -62,11 +63,14 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
             found += _data_problems(data, available)
             found += _ais_problems(member, data.limit(available).test)
             found += _training_problems(member, data.limit(available).train)
+            found += _pseudo_input_problems(member.model, data.limit(available).train)
     yield from found
     yield from _observation_problems(member)
     yield from _flow_problems(member)
     yield from _top_down_problems(member)
     yield from _skip_problems(member.model)
+    yield from _prior_problems(member.model)
+    yield from _unit_problems(member)
 
 
 def _own_images_problems(data: DataSpec) -> Iterator[Inconsistency]:
@@ -235,6 +239,64 @@ def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency
             f"a batch_size of at most {train}",
             ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images", "data.validation"),
         )
+
+
+def _prior_problems(model: ModelSpec) -> Iterator[Inconsistency]:
+    """A prior of z_L that the rest of the model gives no room for."""
+    prior, name = model.prior_model, name_and_settings(model.prior)[0]
+    if prior.needs_encoder and model.depth > 1 and not model.inference_model.gives_top:
+        others = " or ".join(other for other in INFERENCES if INFERENCES[other].gives_top)
+        yield Inconsistency(
+            ("model", "prior"),
+            f"the prior {name} is made of q(z_{model.depth}|x), which {model.inference} inference does not have: its "
+            f"q(z_{model.depth}|...) depends on a sample of the layers below",
+            f"inference: {others}, a single layer, or another prior",
+            ("model.prior", "model.inference", "model.layers"),
+        )
+    if prior.needs_encoder and model.flows[-1] is not None:
+        yield Inconsistency(
+            ("model", "prior"),
+            f"the prior {name} takes the density of q(z_{model.depth}|x) at any z_{model.depth}: with a flow of it, "
+            "that is the flow's inverse for every component",
+            f"no flow of z_{model.depth}, or another prior",
+            ("model.prior", "model.flow", "model.layers"),
+        )
+    units = model.layers[-1].units
+    if units < prior.least_units:
+        yield Inconsistency(
+            ("model", "prior"),
+            f"the prior {name} of {units} unit{'s' * (units > 1)}: it is one of {prior.least_units} or more",
+            f"units: {prior.least_units} or more in z_{model.depth}, or another prior",
+            ("model.prior", "model.layers"),
+        )
+
+
+def _pseudo_input_problems(model: ModelSpec, train: int) -> Iterator[Inconsistency]:
+    """More pseudo-inputs than there are training images that they start at."""
+    if model.pseudo_inputs > train:
+        yield Inconsistency(
+            ("model", "prior"),
+            f"{model.pseudo_inputs} pseudo-inputs start at different training images, of which there are {train}",
+            f"at most {train}, or more training images",
+            ("model.prior", "data.dataset", "data.own", "data.train_images", "data.validation"),
+        )
+
+
+def _unit_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """A floor of every unit's KL where a layer has one KL as a whole."""
+    model, first = member.model, member.training.first_phase
+    whole = [f"z_{place}" for place, factorizes in enumerate(model.factorizes, start=1) if not factorizes]
+    phases: list[tuple[Loc, ObjectiveSpec]] = [(("objective",), member.objective)]
+    phases += [] if first is None else [(("training", "first_phase"), first)]
+    for path, objective in phases:
+        if whole and objective.free_bits is not None and objective.free_bits.per == "unit":
+            yield Inconsistency(
+                (*path, "free_bits"),
+                f"free bits per unit, and the KL of {' and '.join(whole)} is of the layer as a whole: its p or q is no "
+                "product over units",
+                "per: layer",
+                (".".join(map(str, path)) + ".free_bits", "model.prior", "model.flow", "model.layers"),
+            )
 
 
 def _single_unit_problems(model: ModelSpec) -> Iterator[Inconsistency]:
@@ -411,7 +473,7 @@ def _learning_rate_problems(training: TrainingSpec) -> Iterator[Inconsistency]:
 
 
 def _flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
-    """What needs log q of every unit, or of a sample whatever it came from, where a layer of q has a flow."""
+    """What needs log q of a sample whatever it came from, where a layer of q has a flow."""
     flowed = [place for place, flow in enumerate(member.model.flows, start=1) if flow is not None]
     if not flowed:
         return
@@ -429,13 +491,6 @@ def _flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
                 "weights, and with them the inverse of the flow",
                 f"estimator: {plain}, or model.flow: none",
                 (f"{path}.estimator", *flows),
-            )
-        if objective.free_bits is not None and objective.free_bits.per == "unit":
-            yield Inconsistency(
-                (*section, "free_bits"),
-                f"free bits per unit with a flow of {which}, after which only the layer as a whole has a KL",
-                "free_bits: {nats: ..., per: layer}, or model.flow: none",
-                (f"{path}.free_bits", *flows),
             )
 
 

@@ -41,6 +41,8 @@ def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
         widths = (joined_units(model.layers[index:], skip=skip), *above.down, 2 * layer.units)
         given = joined(index + 1, depth, index + 1, skip=skip)
         yield Mapping(f"p(z_{index}|{given})", widths, normalized_head=True, per_sample=True)
+    top = f"p(z_{model.depth})"
+    yield from model.prior_model.mappings(model.prior_settings, model.layers[-1].units, pixels, top)
     first, observation = model.layers[0], described(model.observation)
     yield Mapping(
         f"p(x|{joined(1, depth, 1, skip=skip)})",
@@ -70,7 +72,9 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     once, each = forward_macs(member, counts.pixels)
     samples = member.objective.mc_samples * member.objective.iw_samples
     again = 2.0 * _again(member, counts.pixels) if ESTIMATORS[member.objective.estimator].is_path else 0.0
-    return member.training.epochs * counts.train * (3.0 * (once + samples * each) + samples * again)
+    of_images = counts.train * (3.0 * (once + samples * each) + samples * again)
+    of_pseudo_inputs = 3.0 * steps_per_epoch(member, counts.train) * member.model.pseudo_inputs * once
+    return member.training.epochs * (of_images + of_pseudo_inputs)
 
 
 def _again(member: MemberSpec, pixels: int) -> int:
@@ -92,7 +96,9 @@ def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:
 def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final bounds (`evaluated_images`)."""
     once, each = forward_macs(member, counts.pixels)
-    return float(evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each))
+    images = evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each)
+    evaluations = 1 + (member.redraws.draws if member.redraws else 0) + bool(member.data.validation)
+    return float(images + evaluations * member.model.pseudo_inputs * once)
 
 
 def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:

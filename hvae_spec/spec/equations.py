@@ -27,6 +27,12 @@ def inference(model: ModelSpec) -> str:
     return model.inference_model.factors(model.depth)
 
 
+def prior(model: ModelSpec) -> str:
+    """`p(z_2) = N(0, I)`; empty of a prior whose code has not run."""
+    equation = model.prior_model.equation(model.prior_settings).replace("z_L", f"z_{model.depth}")
+    return f"p(z_{model.depth}) = {equation}" if equation else ""
+
+
 def equations(model: ModelSpec) -> tuple[str, ...]:
     """How every factor follows from what it depends on, one equation per entry (paper, Sec. 2)."""
     floor = f" + {model.variance_floor:g}" if model.variance_floor else ""
@@ -40,7 +46,7 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
         *_normalization(model),
         *_hidden_layers(model, floor),
         *((ORDER,) if model.generative_skips else ()),
-        f"p(z_{model.depth}) = N(0, I)",
+        *filter(None, [prior(model)]),
         *conditionals,
         _of_all_layers(observation.equation, model) + clipped,
         *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),

@@ -39,6 +39,10 @@ class Mapping:
     per_sample: bool
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
+    numbers: str = ""
+    """What these numbers are, where there is nothing else: `500 pseudo-inputs`."""
+    own_macs: int = 0
+    """Multiply-adds of one row that are no mapping's."""
     normalized_hidden: bool = True
     """Whether its hidden layers have the model's normalization, if there is one."""
     first_bias: bool = True
@@ -47,6 +51,10 @@ class Mapping:
     def called(self, name: str, *, per_sample: bool) -> "Mapping":
         """It under another name, evaluated once per sample where it is or where what it is a part of is."""
         return replace(self, name=name, per_sample=self.per_sample or per_sample)
+
+    def text(self, arrow: str) -> str:
+        """Its widths, `64 -> 512 -> 784`, or what its own numbers are where it has none."""
+        return f" {arrow} ".join(map(str, self.widths)) or self.numbers
 
     def parameters(self, norm: Normalization) -> int:
         """Weights, biases, the scale and shift of a normalization (which replaces a bias), and `own_parameters`."""
@@ -61,4 +69,4 @@ class Mapping:
     @property
     def macs(self) -> int:
         """Multiply-adds of one row through the mapping."""
-        return sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+        return self.own_macs + sum(inputs * outputs for inputs, outputs in pairwise(self.widths))

@@ -1,6 +1,6 @@
 """The architecture: stochastic layers, their MLPs, the inference style and the observation model (paper, Sec. 2)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
@@ -13,6 +13,7 @@ from hvae_spec.spec.choices.mapping import MAPPINGS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
 from hvae_spec.spec.choices.norm import NORMS, Normalization, is_absent, normalization
 from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary, name_of
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel, name_and_settings
 from hvae_spec.spec.fields import (
     AuthorsCode,
     Column,
@@ -36,6 +37,7 @@ Initialization = Annotated[str, Named(INITIALIZATIONS)]
 Mapping = Annotated[str | ChoiceSection, OneOf(MAPPINGS, by_name=True)]
 Nonlinearity = Annotated[str | ChoiceSection, OneOf(NONLINEARITIES, by_name=True)]
 Flow = Annotated[str | ChoiceSection | None, OneOf(FLOWS, by_name=True, or_null=True)]
+Prior = Annotated[str | ChoiceSection, OneOf(PRIORS, by_name=True)]
 Norm = Annotated[str | ChoiceSection | None, OneOf(NORMS, by_name=True, or_null=True)]
 
 
@@ -125,6 +127,14 @@ class ModelSpec(SpecInForms):
     hidden widths. `planar` and `iaf` alone are these. A flow is the identity at the start, and never normalized. In the
     ladder it follows the merged Gaussian (Eq. 21). The KL of a layer with a flow is one number, not one per unit.
     `layers[].flow` overrides it. Null or `none`: none."""
+    prior: Annotated[
+        Prior, Column("prior", "prior of z_L"), Paper("standard_normal", "Eq. 4", iwae="standard_normal")
+    ] = "standard_normal"
+    """p(z_L). `standard_normal`: N(0, I), Eq. 4. All others are learned. `{vamp: 500}`: the VampPrior, the mixture of
+    q(z_L|u_k) of 500 pseudo-inputs u_k in [0, 1], which start at training images (Tomczak & Welling, 2018); it needs
+    q(z_L|x), which is known from x alone with a ladder, or with a single layer. Batch normalization takes its
+    statistics from the images of the batch alone. `{mixture: 50}`: as many diagonal Gaussians. `{realnvp: {blocks: 4,
+    mlp: [64]}}`: N(0, I) through coupling layers (Dinh et al., 2017; Bauer & Mnih, 2019)."""
     norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
     """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
     the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.
@@ -242,6 +252,33 @@ class ModelSpec(SpecInForms):
     def generative_skips(self) -> bool:
         """Whether p takes the latents of all layers above."""
         return self.effective_skip != "none"
+
+    @property
+    def prior_model(self) -> PriorModel:
+        """The description of p(z_L)."""
+        return PRIORS[name_and_settings(self.prior)[0]]
+
+    @property
+    def prior_settings(self) -> Any:
+        """What stands under the name of p(z_L); None if it has no settings."""
+        return name_and_settings(self.prior)[1]
+
+    @property
+    def prior_label(self) -> str:
+        """What the names of shapes have of p(z_L): `+vamp 500`, `+realnvp`; nothing of one without settings."""
+        name, settings = name_and_settings(self.prior)
+        return "" if settings is None else f"+{name} {settings}" if isinstance(settings, int) else f"+{name}"
+
+    @property
+    def pseudo_inputs(self) -> int:
+        """Training images that p(z_L) starts at, and that pass through the inference model with every batch."""
+        return self.prior_model.pseudo_inputs(self.prior_settings)
+
+    @property
+    def factorizes(self) -> list[bool]:
+        """Whether p and q of each layer, z_1 first, are products over its units, so that every unit has a KL."""
+        of_p = [*(True for _ in self.layers[1:]), self.prior_model.factorizes]
+        return [product and flow is None for product, flow in zip(of_p, self.flows, strict=True)]
 
     @property
     def observation_name(self) -> str:

@@ -22,6 +22,7 @@ from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, Nonlinearity
 from hvae_spec.spec.choices.norm import NORMS, Norm
 from hvae_spec.spec.choices.observation import OBSERVATIONS, Observation, X
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS, Optimizer, OptimizerSection
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel, RecordedPrior
 from hvae_spec.spec.choices.schedule import SCHEDULES, LearningRateSchedule, ScheduleSection
 from hvae_spec.spec.choices.term import ADDED_TERMS, AddedTerm
 from hvae_spec.spec.fields import Affects, fact
@@ -37,6 +38,7 @@ DESCRIPTIONS: dict[str, tuple[Registry[Any], type[Any]]] = {
         (OBSERVATIONS, Observation),
         (INFERENCES, RecordedInference),
         (FLOWS, RecordedFlow),
+        (PRIORS, RecordedPrior),
         (INITIALIZATIONS, Initialization),
         (ADDED_TERMS, AddedTerm),
         (ESTIMATORS, Estimator),
@@ -121,6 +123,8 @@ def _facts(description: Any) -> dict[str, Any]:
         description = RecordedInference.of(description)
     if isinstance(description, FlowModel):
         description = RecordedFlow()
+    if isinstance(description, PriorModel):
+        description = RecordedPrior.of(description)
     fields = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
     plain = {key: value.value if isinstance(value, Enum) else value for key, value in fields.items()}
     return {key: value for key, value in plain.items() if key != "default"}

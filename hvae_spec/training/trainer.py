@@ -77,7 +77,7 @@ class Trainer:
         self.in_step = in_step
         """The members that are trained, in the order in which the model and the optimizer have them."""
         specs = [self.specs[m] for m in in_step]
-        self.model = compiler.initialized(specs, self.pixels).to(self.device)
+        self.model = compiler.initialized(specs, self.pixels, self.batches).to(self.device)
         self.objective = compiler.objective([spec.objective for spec in specs], self.device)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())

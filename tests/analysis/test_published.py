@@ -307,6 +307,11 @@ def test_another_model_is_told(results):
             ("{warm_up: 1000}", "{warm_up: 1000, iw_samples: 2, sample_ramp: true}"),
             "importance samples in training 2 (1); settings that the paper leaves open: sample ramp yes",
         ),
+        (
+            "mnist",
+            ("batch_norm: true", "batch_norm: true\n  prior: {mixture: 50}"),
+            "prior of z_L mixture 50 (standard_normal)",
+        ),
         ("norb", ("{warm_up: 1000}", "{warm_up: 1000, sample_ramp: true}"), ""),
         (
             "mnist",

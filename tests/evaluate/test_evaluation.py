@@ -120,9 +120,9 @@ def seen_rows(monkeypatch, model):
     seen = []
     trace = type(model).trace
 
-    def spy(self, x, encoding, noise):
+    def spy(self, x, encoding, noise, top):
         seen.append(noise[0].shape[2] * noise[0].shape[3])
-        return trace(self, x, encoding, noise)
+        return trace(self, x, encoding, noise, top)
 
     monkeypatch.setattr(type(model), "trace", spy)
     return seen

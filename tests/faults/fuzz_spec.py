@@ -53,14 +53,14 @@ ODD: list[Any] = [
     [{}], [None], {"a": 1}, {"": ""}, [1, 2, 3], [0] * 300, ["1", "2"], {"é": {}, "e\u0301": {}},
     {"dataset": "own", "own": {"name": "x", "file": "/etc/passwd", "range": [0, 1]}}, {"leaky_relu": 0.1},
     {"tanh": 1}, {"elu": 1}, {"adam": {"lr": 1e-3}}, {"units": 4, "mlp": [8]}, [{"units": 4, "mlp": [8]}],
-    "layer", {"batch": {"heads": False}},
+    "layer", {"batch": {"heads": False}}, {"vamp": 5}, {"realnvp": {"blocks": 2}}, "mixture",
 ]  # fmt: skip
 PATHS = [
     "training.epochs", "training.batch_size", "training.optimizer", "training.optimizer.adam.lr",
     "training.optimizer.adam.eps", "training.first_phase", "training.lr_decay", "training.clip_norm",
     "objective.warm_up", "objective.mc_samples", "objective.iw_samples", "model.inference", "model.layers",
     "model.nonlinearity", "model.batch_norm", "model.layers.0.units", "model.layers[0].units", "data",
-    "model.norm", "training.schedule",
+    "model.norm", "model.prior", "model.prior.vamp", "training.schedule",
     "data.dataset", "data.own", "data.own.file", "data.train_images", "model", "grid", "grid.depth",
     "grid.seeds", "grid.axes", "grid.variants", "grid.variants.A", "grid.exclude", "evaluation.every",
     "evaluation.iw_samples", "evaluation.memory_gib", "name", "profiles", "base", "epochs", "model.warm_up",

@@ -39,7 +39,7 @@ PAIRS = [
     (
         edited(("[16, 16]", "[16, 16], flow: iaf"), more="objective: {free_bits: {nats: 1}}\n"),
         "{nats",
-        "free bits per unit with a flow of z_2, after which only the layer as a whole has a KL",
+        "free bits per unit, and the KL of z_2 is of the layer as a whole",
         edited(("[16, 16]", "[16, 16], flow: iaf"), more="objective: {free_bits: {nats: 1, per: layer}}\n"),
     ),
     (
@@ -49,6 +49,39 @@ PAIRS = [
         "dreg",
         "the estimator dreg with a flow of z_1",
         edited(("epochs: 20", "epochs: 20, first_phase: {epochs: 3, estimator: dreg}")),
+    ),
+    (
+        edited(("model:", "model:\n  prior: {vamp: 9}")),
+        "{vamp",
+        "the prior vamp is made of q(z_2|x), which vae inference does not have",
+        edited(("model:", "model:\n  prior: {vamp: 9}\n  inference: ladder")),
+    ),
+    (
+        edited(("model:", "model:\n  flow: iaf\n  prior: {vamp: 9}\n  inference: ladder")),
+        "{vamp",
+        "the prior vamp takes the density of q(z_2|x) at any z_2: with a flow of it",
+        edited(
+            ("[16, 16]", "[16, 16], flow: none"),
+            ("model:", "model:\n  flow: iaf\n  prior: {vamp: 9}\n  inference: ladder"),
+        ),
+    ),
+    (
+        edited(("model:", "model:\n  prior: {vamp: 33}\n  inference: ladder"), ("digits", "digits, train_images: 32")),
+        "{vamp",
+        "33 pseudo-inputs start at different training images, of which there are 32",
+        edited(("model:", "model:\n  prior: {vamp: 32}\n  inference: ladder"), ("digits", "digits, train_images: 32")),
+    ),
+    (
+        edited(("model:", "model:\n  prior: realnvp"), ("units: 4", "units: 1")),
+        "realnvp",
+        "the prior realnvp of 1 unit: it is one of 2 or more",
+        edited(("model:", "model:\n  prior: realnvp"), ("units: 4", "units: 2")),
+    ),
+    (
+        edited(("model:", "model:\n  prior: mixture"), more="objective: {free_bits: {nats: 1, per: unit}}\n"),
+        "{nats",
+        "free bits per unit, and the KL of z_2 is of the layer as a whole",
+        edited(("model:", "model:\n  prior: mixture"), more="objective: {free_bits: {nats: 1, per: layer}}\n"),
     ),
     (
         edited(("[16, 16]", "[16, 1]"), ("model:", "model:\n  norm: layer")),

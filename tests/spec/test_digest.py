@@ -131,6 +131,7 @@ DIFFERENT = [
     "model.inference=ladder", "model.inference=top_down", "model.skip=generative",
     "model.batch_norm=true", "model.norm=layer", "model.norm={batch: {heads: false}}",
     "model.flow=planar", "model.flow={planar: 3}", "model.flow={iaf: {mlp: []}}", "model.layers.0.flow=planar",
+    "model.prior=mixture", "model.prior={realnvp: {blocks: 3}}",
     "model.nonlinearity=tanh", "model.nonlinearity.leaky_relu=0.2",
     "model.observation=gaussian", "model.observation={gaussian: {variance: learned}}",
     "model.observation.gaussian.variance=0.1", "model.observation=continuous_bernoulli",
@@ -212,6 +213,14 @@ def test_skip_connections_count_where_there_are_layers_to_skip(inference):
 @pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])
 def test_the_divisor_of_gray_levels_is_idle_where_none_are_binarized(tmp_path, condition):
     assert settings_digest(tmp_path, condition, "data.grey_divisor=levels") == settings_digest(tmp_path, condition)
+
+
+def test_a_prior_by_its_name_alone_is_it_with_its_default_settings(tmp_path):
+    assert settings_digest(tmp_path, "model.prior=standard_normal") == digest(SMALL)
+    for name, settings in (("mixture", "{mixture: 50}"), ("realnvp", "{realnvp: {blocks: 4, mlp: [64]}}")):
+        named = settings_digest(tmp_path, f"model.prior={name}")
+        assert named == settings_digest(tmp_path, f"model.prior={settings}")
+    assert settings_digest(tmp_path, "model.prior={mixture: 51}") != settings_digest(tmp_path, "model.prior=mixture")
 
 
 def test_a_gaussian_that_says_that_its_variance_is_predicted_is_a_plain_one(tmp_path):

@@ -84,6 +84,26 @@ def test_every_factor_has_its_equation_once(depth, inference, observation):
         assert given.count(factor) == 1, factor
 
 
+@pytest.mark.parametrize(
+    ("prior", "expected"),
+    [
+        ("standard_normal", "p(z_3) = N(0, I)"),
+        ({"vamp": 7}, "p(z_3) = (1/K) Σ_k q(z_3|x = u_k),  K = 7,  u_k in [0, 1] learned"),
+        ("mixture", "p(z_3) = (1/K) Σ_k N(μ_k, σ²_k),  K = 50,  μ_k, σ²_k learned"),
+        (
+            {"realnvp": {"blocks": 2}},
+            "p(z_3) = N(e; 0, I) |det de/dz|,  z = c_2(... c_1(e)),  "
+            "c: (a, b) → (a, b exp(tanh(s(a))) + t(a)) of the halves of z_3, in turns,  s, t = Linear(MLP(a))",
+        ),
+    ],
+    ids=str,
+)
+def test_a_prior_has_its_equation_with_its_settings(prior, expected):
+    spec = model(inference="ladder", prior=prior)
+    assert equations.prior(spec) == expected
+    assert expected in equations.equations(spec)
+
+
 def test_what_is_normalized_has_its_equation():
     def lines(**fields):
         return [line for line in equations.equations(model(**fields)) if "N(a" in line or "N(W" in line]

@@ -183,9 +183,9 @@ def test_requested_samples_are_drawn(monkeypatch):
     seen = []
     trace = type(pack.model).trace
 
-    def spy(self, x, encoding, noise):
+    def spy(self, x, encoding, noise, top):
         seen.append(noise[0].shape[2])
-        return trace(self, x, encoding, noise)
+        return trace(self, x, encoding, noise, top)
 
     monkeypatch.setattr(type(pack.model), "trace", spy)
     pack.train_epoch()

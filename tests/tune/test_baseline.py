@@ -128,6 +128,42 @@ def test_log_weights_and_gradients_equal_ours(case):
     assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec, image_pixels(spec.data))
 
 
+@pytest.mark.parametrize("prior", [{"vamp": 5}, {"mixture": 4}, {"realnvp": {"blocks": 3, "mlp": [6, 4]}}], ids=str)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_log_weights_with_learned_priors_equal_ours(prior, depth):
+    spec = member(depth, model__prior=prior, model__norm="layer")
+    model, plain = compiler.initialized([spec], 64), plain_model(spec)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+        top = model.generative.top
+        if "vamp" in prior:
+            top.images.uniform_(-0.2, 1.2)
+            plain.top.images.copy_(top.images[0, :, 0].T)
+        elif "mixture" in prior:
+            plain.top.mu.copy_(top.mean[0, :, 0].T)
+            plain.top.raw.copy_(top.before_softplus[0, :, 0].T)
+        for net, coupling in zip(getattr(plain.top, "nets", ()), getattr(top, "couplings", ()), strict=True):
+            linears = [*(module for module in net[0] if isinstance(module, nn.Linear)), net[1]]
+            for linear, theirs in zip(linears, [*coupling.mlp.linears, coupling.linear], strict=True):
+                linear.weight.copy_(theirs.weight[0])
+                linear.bias.copy_(theirs.bias[0, :, 0])
+    copy_weights(model, plain)
+    x, noise = torch.rand(1, IMAGES, 64).round(), Streams([0]).begin("test").noise(3, IMAGES, model.units)
+    log_w = log_weight(model(x, noise), 0.7)[0]
+    plain_log_w = plain.log_weight(x[0], 0.7, samples=3, noise=[eps[0].flatten(1).T for eps in noise])
+    torch.testing.assert_close(plain_log_w, log_w, rtol=1e-4, atol=2e-3)
+    ours, theirs = (
+        torch.autograd.grad(value.mean(), list(of.top.parameters()))
+        for value, of in ((log_w, model.generative), (plain_log_w, plain))
+    )
+    assert sum(map(torch.numel, ours)) == sum(map(torch.numel, theirs))
+    assert float(sum(g.square().sum() for g in theirs)) == pytest.approx(
+        float(sum(g.square().sum() for g in ours)), rel=1e-2
+    )
+    assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec, 64)
+
+
 def idle_biases(plain):
     """Biases that feed a normalization."""
     pairs = [pair for m in plain.modules() if isinstance(m, nn.Sequential) for pair in itertools.pairwise(m)]

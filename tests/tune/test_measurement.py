@@ -46,6 +46,8 @@ def test_names():
     assert shape_name(member(2, model__share_top_down=True, model__batch_norm=False)) == "digits L2 ladder+shared"
     assert shape_name(member(2, model__inference="vae", model__batch_norm=False)) == "digits L2 VAE"
     assert shape_name(member(2, model__norm="layer")) == "digits L2 ladder+LN"
+    assert shape_name(member(2, model__prior={"vamp": 500})) == "digits L2 ladder+BN+vamp 500"
+    assert shape_name(member(2, model__prior="realnvp")) == "digits L2 ladder+BN+realnvp"
     # With one layer the two are the same model.
     assert shape_name(member(1)) == "digits L1 VAE+BN"
 
@@ -75,6 +77,7 @@ def test_what_changes_no_time_changes_no_key(cache, same):
         {"model__share_top_down": True},
         {"model__batch_norm": False},
         {"model__observation": "gaussian"},
+        {"model__prior": {"vamp": 5}},
         {"model__nonlinearity": "tanh"},
         {"model__layers.0.mlp": [12, 11]},
         {"model__layers.1.mlp_down": [3]},

@@ -37,7 +37,7 @@ NORMS: dict[str, Callable[..., nn.Module] | None] = {"none": None, "batch": nn.B
 MakeNorm = Callable[[int], nn.Module]
 
 
-def mlp(
+def hidden_layers(
     inputs: int, widths: Sequence[int], nonlinearity: Callable[[], nn.Module], norm: MakeNorm | None
 ) -> nn.Sequential:
     """Hidden layers: linear, normalized if there is a norm, nonlinearity. The linear maps keep their bias, PyTorch's
@@ -50,7 +50,7 @@ def mlp(
     return nn.Sequential(*modules)
 
 
-MAPPINGS = {"mlp": mlp}
+MAPPINGS = {"mlp": hidden_layers}
 """Hidden layers by the name of a mapping: it has no others."""
 
 
@@ -76,7 +76,7 @@ class GaussianLayer(nn.Module):
         super().__init__()
         last, of_heads = [inputs, *widths][-1], norm if normalize_heads else None
         self.floor = floor
-        self.mlp = mlp(inputs, widths, nonlinearity, norm)
+        self.mlp = hidden_layers(inputs, widths, nonlinearity, norm)
         self.mu = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
         self.sigma2 = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
 
@@ -107,7 +107,7 @@ class BernoulliDecoder(nn.Module):
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
         self.logits = nn.Linear([units, *widths][-1], pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class OneVarianceDecoder(nn.Module):
         self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], variance: float | None
     ) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
         self.mu = nn.Linear([units, *widths][-1], pixels)
         self.floor = style["floor"]
         self.raw = nn.Parameter(torch.zeros(())) if variance is None else None
@@ -161,7 +161,7 @@ class ContinuousBernoulliDecoder(nn.Module):
 
     def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
         super().__init__()
-        self.mlp = mlp(units, widths, style["nonlinearity"], style["norm"])
+        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
         self.logits = nn.Linear([units, *widths][-1], pixels)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -220,6 +220,17 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
 """How x is made of intensities in [0, 1], by the same names."""
 
 
+class StandardNormal(nn.Module):
+    """p(z_L) = N(0, I)."""
+
+    def __init__(self, units: int, pixels: int, style: dict[str, Any]) -> None:
+        super().__init__()
+
+    def forward(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+        """log p(z_L), z [N, U] -> [N]; `posterior` is q(z_L|x) of images."""
+        return log_normal(z, torch.zeros_like(z), torch.ones_like(z))
+
+
 class PlainHVAE(nn.Module):
     """One deep hierarchical VAE, but for its inference model. All lists go from the data up.
 
@@ -234,6 +245,7 @@ class PlainHVAE(nn.Module):
         norm: one of `NORMS`, of hidden layers.
         normalize_heads: whether the latents' heads have it too.
         observation: one of `DECODERS`, with its settings.
+        top_prior: one of `tune.bench.baseline_priors.PRIORS`, with its settings.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
         eps: of the normalization.
         floor: added to variances.
@@ -258,6 +270,7 @@ class PlainHVAE(nn.Module):
         norm: str = "none",
         normalize_heads: bool = True,
         observation: Callable[..., nn.Module] = BernoulliDecoder,
+        top_prior: Callable[..., nn.Module] = StandardNormal,
         nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
         floor: float = 1e-6,
@@ -290,6 +303,12 @@ class PlainHVAE(nn.Module):
                 inputs = [wide + 2 * own for wide, own in zip(inputs, units, strict=False)]
             self.down = layers(inputs, top_down[1:], units)
         self.decoder = observation(sum(units) if self.p_skips else units[0], down[0], pixels, style)
+        self.top = top_prior(units[-1], pixels, style)
+
+    def log_top(self, z: Tensor) -> Tensor:
+        """log p(z_L), [N]."""
+        log_density: Tensor = self.top(z, lambda images: self.encode(images)[-1])
+        return log_density
 
     def encode(self, x: Tensor) -> list[Gaussian]:
         """What is known of x before anything is drawn, [B, U_i] each."""
@@ -344,7 +363,7 @@ class BottomUpHVAE(PlainHVAE):
             kl = kl + log_normal(z[-1], *q)
         for index, prior in enumerate(self.prior):
             kl = kl - log_normal(z[index], *prior(joined(z[index + 1 :], self.p_skips)))
-        return z, kl - log_normal(z[-1], torch.zeros_like(z[-1]), torch.ones_like(z[-1]))
+        return z, kl - self.log_top(z[-1])
 
 
 class LadderHVAE(PlainHVAE):
@@ -363,7 +382,7 @@ class LadderHVAE(PlainHVAE):
         """See `PlainHVAE.sample`."""
         q = encoding[-1]
         z = [draw(q, noise[-1])]
-        kl = log_normal(z[0], *q) - log_normal(z[0], torch.zeros_like(z[0]), torch.ones_like(z[0]))
+        kl = log_normal(z[0], *q) - self.log_top(z[0])
         for index in reversed(range(len(encoding) - 1)):
             p = self.prior[index](joined(z, self.p_skips))
             q = self.conditional(index, encoding[index], joined(z, self.q_skips), p)

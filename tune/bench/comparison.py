@@ -15,9 +15,10 @@ from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choice import name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.optimizer import OptimizerSettings
+from hvae_spec.spec.choices.prior import name_and_settings as prior_name_and_settings
 from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.experiment import MemberSpec
-from tune.bench import baseline
+from tune.bench import baseline, baseline_priors
 from tune.bench.baseline import PlainHVAE, parameter_groups, plain_batches, plain_log_likelihood, plain_step
 from tune.measure import timing
 
@@ -37,6 +38,8 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     _check(baseline.MAPPINGS, name_and_settings(model.mapping)[0], "mapping")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
+    prior, _ = prior_name_and_settings(model.prior)
+    _check(baseline_priors.PRIORS, prior, "prior")
     return kind(
         [layer.units for layer in model.layers],
         [layer.mlp for layer in model.layers],
@@ -48,6 +51,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         norm=model.normalization.name,
         normalize_heads=model.normalization.heads,
         observation=partial(baseline.DECODERS[observation], **settings),
+        top_prior=partial(baseline_priors.PRIORS[prior], **model.prior_model.arguments(model.prior_settings)),
         nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,
         floor=model.variance_floor,
@@ -136,7 +140,7 @@ def rounding(member: MemberSpec, device: str) -> tuple[float, float]:
     images, samples, pixels = 256, 4, image_pixels(member.data)
     x = torch.rand(images, pixels, generator=torch.Generator().manual_seed(0)).round().to(device)
     with timing.settings(torch.get_num_threads(), member.training.matmul_precision), torch.no_grad():
-        ours = compiler.initialized([member], pixels).to(device)
+        ours = compiler.initialized([member], pixels, compiler.batches(member, timing.dataset(member))).to(device)
         noise = Streams([0], device).begin("rounding").noise(samples, images, ours.units)
         single = log_weight(ours(x[None], noise))
         double = log_weight(ours.double()(x[None].double(), [eps.double() for eps in noise]))

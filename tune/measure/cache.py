@@ -75,11 +75,11 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference, skip connections and normalization."""
+    """A shape's name in tables: data set, depth, inference, skip connections, normalization and a learned prior."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
     inference = model.inference_model.short + shared + SKIP_LABELS[model.effective_skip]
-    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}"
+    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{model.prior_label}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:

@@ -239,9 +239,9 @@ def evaluation_images(member: MemberSpec, device: str) -> torch.Tensor:
 
 def evaluation(member: MemberSpec, device: str, *, compiled: bool = False) -> Call:
     """The evaluation of one freshly initialized member, as a call."""
-    images = dataset(member, most=1024)
-    model = compiler.initialized([member], images.pixels).to(device)
+    images = dataset(member, most=max(1024, member.model.pseudo_inputs))
     batches = compiler.batches(member, images, device)
+    model = compiler.initialized([member], images.pixels, batches).to(device)
     record_statistics(model, batches, member.seed, 0, "whole_set")
     model.eval()
     x, (_, samples) = evaluation_images(member, device), evaluation_size(member, device)

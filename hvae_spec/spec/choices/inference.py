@@ -23,6 +23,8 @@ class InferenceModel(ABC):
     """Whether the mappings of such a path may be those of the generative model."""
     with_one_layer: str | None = None
     """The simpler inference model that it is the same as where there is only z_1, by name."""
+    gives_top: bool = False
+    """Whether what it knows of x before anything is drawn ends in q(z_L|x), also where L > 1."""
 
     def with_skip(self) -> "InferenceModel | None":
         """The same with skip connections, in which each factor takes the latents of all layers that are drawn before it
@@ -59,11 +61,12 @@ class RecordedInference(InferenceModel):
     top_down: bool = False
     with_one_layer: str | None = None
     can_share: bool = True
+    gives_top: bool = False
 
     @classmethod
     def of(cls, model: InferenceModel) -> "RecordedInference":
         """What is recorded of a model."""
-        return cls(model.label, model.short, model.top_down, model.with_one_layer, model.can_share)
+        return cls(model.label, model.short, model.top_down, model.with_one_layer, model.can_share, model.gives_top)
 
     def with_skip(self) -> InferenceModel | None:
         """Itself: what is recorded was allowed."""
@@ -130,7 +133,7 @@ class UpThenDown(InferenceModel):
     """
 
     skips: bool = False
-    top_down = True
+    top_down = gives_top = True
     with_one_layer = "vae"
 
     def with_skip(self) -> InferenceModel | None:
