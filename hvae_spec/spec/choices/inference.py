@@ -20,6 +20,9 @@ class InferenceModel(ABC):
     """Whether it has a path of mappings down from z_L, which may be shared with the generative model."""
     with_one_layer: str | None = None
     """The simpler inference model that it is the same as where there is only z_1, by name."""
+    takes_flows: bool = False
+    """Whether its Gaussians may have flows after them (`hvae_spec.nn.flow`): what a mapping into z_i gives is then no
+    Gaussian alone."""
 
     @abstractmethod
     def factors(self, depth: int) -> str:
@@ -49,11 +52,12 @@ class RecordedInference(InferenceModel):
     short: str
     top_down: bool = False
     with_one_layer: str | None = None
+    takes_flows: bool = False
 
     @classmethod
     def of(cls, model: InferenceModel) -> "RecordedInference":
         """What is recorded of a model."""
-        return cls(model.label, model.short, model.top_down, model.with_one_layer)
+        return cls(model.label, model.short, model.top_down, model.with_one_layer, model.takes_flows)
 
     def factors(self, depth: int) -> str:
         """`q(z|x)`: how it factorizes, only the code knows."""
@@ -72,6 +76,7 @@ class BottomUp(InferenceModel):
     """q(z_1|x), then q(z_i|z_{i-1}), each sampled on the way up (Eqs. 5-6)."""
 
     label = short = "VAE"
+    takes_flows = True
 
     def factors(self, depth: int) -> str:
         """`q(z_1|x) q(z_2|z_1)`."""
@@ -97,6 +102,7 @@ class Ladder(InferenceModel):
     label, short = "Prob. ladder", "ladder"
     top_down = True
     with_one_layer = "vae"
+    takes_flows = True
 
     def factors(self, depth: int) -> str:
         """`q(z_2|x) q(z_1|z_2, x)`."""
