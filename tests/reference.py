@@ -68,7 +68,7 @@ class Reference:
         numbers, units, total = self.linear(f"{name}.head", d).tolist(), len(z), 0.0
         rounds = math.ceil(steps / units)
         for step in range(steps):
-            own = numbers[step * (2 * units + 1) : (step + 1) * (2 * units + 1)]
+            own = [number / steps for number in numbers[step * (2 * units + 1) : (step + 1) * (2 * units + 1)]]
             u, w, b = own[:units], own[units : 2 * units], own[-1]
             w[step % units] += 1
             b += (2 * (step // units) + 1) / rounds - 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hvae_spec.check import CHECKS, main
+from hvae_spec.check import CHECKS, _part, main
 from hvae_spec.reading import read
 from tests.test_extensions import _unextended  # noqa: F401
 
@@ -213,3 +213,9 @@ def test_the_spec_of_the_examples_uses_every_one_of_them():
     reading = read(EXAMPLES / "extended.yaml")
     used = {part.file for member in reading.members for part in member.spec.parts.values()}
     assert used == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", ["planar", "iaf"])
+@pytest.mark.parametrize("promise", [name for name, one in CHECKS.items() if not one.kinds or "flow" in one.kinds])
+def test_the_flows_of_the_house_keep_what_is_promised(promise, name):
+    CHECKS[promise].check(_part("flow", name))

@@ -326,6 +326,22 @@ def test_an_inference_model_that_is_a_simpler_one_with_one_layer_does_not_count_
     assert "extensions" in mine[1].content
 
 
+def test_an_inference_model_says_whether_it_takes_flows(tmp_path):
+    parts = (
+        "from hvae_spec import extend\n"
+        "from hvae_spec.nn.inference import BottomUp\n"
+        "from hvae_spec.spec.choices.inference import BottomUp as Described\n\n\n"
+        "class Careless(Described):\n    takes_flows = False\n\n\n"
+        'extend.inference("careless", Careless())(BottomUp)\n'
+        'extend.inference("careful", Described())(BottomUp)\n'
+    )
+    model = {**SPEC["model"], "flow": "planar"}
+    (fault,) = faults(write(tmp_path, parts=parts, model={**model, "inference": "careless"}))
+    assert fault.message == "careless inference takes no flows, and z_1 has one"
+    assert fault.expected == "inference: vae or ladder or careful, or model.flow: none"
+    load(write(tmp_path, parts=parts, model={**model, "inference": "careful"}))
+
+
 def test_where_the_file_lies_changes_no_digest(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     one, two = (read(every_part(folder)).cells for folder in (tmp_path, tmp_path / "elsewhere"))

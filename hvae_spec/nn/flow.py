@@ -145,7 +145,9 @@ class Planar(Flow):
     leaves no identity at u = 0. Here v = 2 u / (1 + sqrt(1 + a^2) - a) with a = w.u, which is smooth everywhere, and
     next to u for small u. v.w rises with a from -1 to infinity, and every v with v.w > -1 is that of one u, so that
     these are the same flows. With u = w = b = 0 no derivative of f would differ from 0. So w and b are what the head
-    gives plus constants: w begins along one unit, b evenly spaced over the steps that begin along the same unit.
+    gives plus constants: w begins along one unit, b evenly spaced over the steps that begin along the same unit. And
+    what the head gives is divided by K: the steps, which learn all at once, would together move a sample K times as
+    far as one (in a trial on MNIST with Adam, ten steps trained worse than none without it, and better with it).
     """
 
     def __init__(self, style: Style, inputs: int, units: int, steps: int) -> None:
@@ -157,7 +159,7 @@ class Planar(Flow):
     def amortize(self, d: Tensor) -> Tensor:
         """u, w and b of every step, [M, K (2 U + 1), S, B]."""
         parameters: Tensor = self.head(d)
-        return parameters
+        return parameters / self.steps
 
     def forward(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """See `Flow.forward`."""

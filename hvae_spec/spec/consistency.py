@@ -481,6 +481,14 @@ def _flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     sections: list[tuple[Loc, ObjectiveSpec]] = [(("objective",), member.objective)]
     sections += [] if first is None else [(("training", "first_phase"), first)]
     which, flows = f"z_{flowed[0]}", ("model.flow", "model.layers")
+    if not member.model.inference_model.takes_flows:
+        others = " or ".join(name for name in INFERENCES if INFERENCES[name].takes_flows)
+        yield Inconsistency(
+            ("model", "inference"),
+            f"{member.model.inference} inference takes no flows, and {which} has one",
+            f"inference: {others}, or model.flow: none",
+            ("model.inference", *flows),
+        )
     for section, objective in sections:
         path = ".".join(map(str, section))
         if ESTIMATORS[objective.estimator].is_path:

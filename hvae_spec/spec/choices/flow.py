@@ -82,7 +82,8 @@ class Planar(FlowModel):
         """See `FlowModel.equation`."""
         return (
             f"z_i = f_{settings['steps']}(… f_1(z_0)),  f_k(z) = z + v_k tanh(w_k·z + b_k),  "
-            "v_k = 2 u_k / (1 + √(1 + a_k²) − a_k),  a_k = w_k·u_k,  u_k, w_k, b_k = Linear(d) + constants"
+            "v_k = 2 u_k / (1 + √(1 + a_k²) − a_k),  a_k = w_k·u_k,  "
+            f"u_k, w_k, b_k = Linear(d) / {settings['steps']} + constants"
         )
 
     def mappings(self, hidden: int, units: int, settings: dict[str, Any]) -> Iterator[Mapping]:

@@ -25,6 +25,9 @@ class InferenceModel(ABC):
     """The simpler inference model that it is the same as where there is only z_1, by name."""
     gives_top: bool = False
     """Whether what it knows of x before anything is drawn ends in q(z_L|x), also where L > 1."""
+    takes_flows: bool = False
+    """Whether its Gaussians may have flows after them (`hvae_spec.nn.flow`): what a mapping into z_i gives is then no
+    Gaussian alone."""
 
     def with_skip(self) -> "InferenceModel | None":
         """The same with skip connections, in which each factor takes the latents of all layers that are drawn before it
@@ -62,11 +65,13 @@ class RecordedInference(InferenceModel):
     with_one_layer: str | None = None
     can_share: bool = True
     gives_top: bool = False
+    takes_flows: bool = False
 
     @classmethod
     def of(cls, model: InferenceModel) -> "RecordedInference":
         """What is recorded of a model."""
-        return cls(model.label, model.short, model.top_down, model.with_one_layer, model.can_share, model.gives_top)
+        facts = (model.top_down, model.with_one_layer, model.can_share, model.gives_top, model.takes_flows)
+        return cls(model.label, model.short, *facts)
 
     def with_skip(self) -> InferenceModel | None:
         """Itself: what is recorded was allowed."""
@@ -96,6 +101,7 @@ class BottomUp(InferenceModel):
 
     label = short = "VAE"
     skips: bool = False
+    takes_flows = True
 
     def with_skip(self) -> InferenceModel | None:
         """q(z_1|x), then q(z_i|z_1 ... z_{i-1})."""
@@ -135,6 +141,7 @@ class UpThenDown(InferenceModel):
     skips: bool = False
     top_down = gives_top = True
     with_one_layer = "vae"
+    takes_flows = True
 
     def with_skip(self) -> InferenceModel | None:
         """q(z_i|z_{i+1} ... z_L, x)."""
