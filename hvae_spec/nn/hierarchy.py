@@ -136,10 +136,8 @@ class Hierarchy(nn.Module):
         sizes = [x.shape[3], inputs.shape[3]]
         with not_counting(self.inference, inputs.shape[3]):
             both = self.inference.encode(torch.cat([x, inputs], dim=3))
-        parts = [(one.mean.split(sizes, dim=3), one.variance.split(sizes, dim=3)) for one in both]
-        encoding = [DiagonalGaussian(mean[0], variance[0]) for mean, variance in parts]
-        mean, variance = parts[-1]
-        return encoding, self.generative.top(DiagonalGaussian(mean[1], variance[1]))
+        encoding, encoded = zip(*(one.split(sizes) for one in both), strict=True)
+        return list(encoding), self.generative.top(encoded[-1])
 
     def top(self) -> Distribution:
         """p(z_L) without a batch: in evaluation mode, or where nothing has batch statistics."""
