@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import hvae_spec
-from hvae_spec import compiler
+from hvae_spec import annealing, compiler
 from hvae_spec.errors import DataError, UserError
 from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
@@ -14,6 +14,13 @@ from tests.members import member
 from tests.test_pack import grid_member
 
 PRIORS = [{"vamp": 6}, {"mixture": 4}, {"realnvp": {"blocks": 2, "mlp": [5]}}]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Fewer leapfrog steps and a shorter preliminary run: nothing here depends on how many there are."""
+    monkeypatch.setattr(annealing, "LEAPFROG_STEPS", 3)
+    monkeypatch.setattr(annealing, "PRELIMINARY_STEPS", 30)
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=str)

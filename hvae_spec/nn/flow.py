@@ -67,6 +67,11 @@ class Flowed:
     parameters: Tensor
     """What it takes from the image, `Flow.amortize`."""
 
+    def split(self, sizes: list[int]) -> list["Flowed"]:
+        """It apart for the first so many images, the next so many, and so on."""
+        parts = zip(self.base.split(sizes), self.parameters.split(sizes, dim=3), strict=True)
+        return [replace(self, base=base, parameters=own) for base, own in parts]
+
     def sample(self, noise: Tensor) -> Tensor:
         """f(mean + sqrt(variance) * noise)."""
         return self.transport(noise)[0]
@@ -109,17 +114,6 @@ def gaussian_of(q: Posterior) -> DiagonalGaussian:
 def with_gaussian(q: Posterior, gaussian: DiagonalGaussian) -> Posterior:
     """The same with another Gaussian, before the same flow if there is one."""
     return replace(q, base=gaussian) if isinstance(q, Flowed) else gaussian
-
-
-def of_images(q: Posterior, sizes: list[int]) -> list[Posterior]:
-    """It apart for the first so many images, the next so many, and so on: tensors [M, U, S, B] along B."""
-    gaussian = gaussian_of(q)
-    parts = zip(gaussian.mean.split(sizes, dim=3), gaussian.variance.split(sizes, dim=3), strict=True)
-    apart = [DiagonalGaussian(mean, variance) for mean, variance in parts]
-    if not isinstance(q, Flowed):
-        return list(apart)
-    parameters = q.parameters.split(sizes, dim=3)
-    return [replace(q, base=base, parameters=own) for base, own in zip(apart, parameters, strict=True)]
 
 
 class FlowedMapping(nn.Module):

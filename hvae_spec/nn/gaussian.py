@@ -33,6 +33,11 @@ class DiagonalGaussian:
         """log N(z; mean, variance) per unit."""
         return -0.5 * (LOG_2PI + self.variance.log() + (z - self.mean).square() / self.variance)
 
+    def split(self, sizes: Sequence[int]) -> list["DiagonalGaussian"]:
+        """Its parts for groups of images, of these sizes in their order."""
+        parts = zip(self.mean.split(sizes, dim=3), self.variance.split(sizes, dim=3), strict=True)
+        return [DiagonalGaussian(mean, variance) for mean, variance in parts]
+
     def kl(self, other: "DiagonalGaussian") -> Tensor:
         """KL(self || other) per unit, in closed form."""
         ratio = self.variance / other.variance

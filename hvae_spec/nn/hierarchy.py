@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hvae_spec.nn.batch_norm import not_counting
 from hvae_spec.nn.distribution import Distribution, log_density_ratio
-from hvae_spec.nn.flow import Flowed, Posterior, gaussian_of, of_images
+from hvae_spec.nn.flow import Flowed, Posterior, gaussian_of
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
@@ -153,10 +153,11 @@ class Hierarchy(nn.Module):
         inputs = self.generative.top.pseudo_inputs
         if inputs is None:
             return self.inference.encode(x), self.generative.top(None)
+        sizes = [x.shape[3], inputs.shape[3]]
         with not_counting(self.inference, inputs.shape[3]):
             both = self.inference.encode(torch.cat([x, inputs], dim=3))
-        parts = [of_images(one, [x.shape[3], inputs.shape[3]]) for one in both]
-        return [own for own, _ in parts], self.generative.top(gaussian_of(parts[-1][1]))
+        encoding, encoded = zip(*(one.split(sizes) for one in both), strict=True)
+        return list(encoding), self.generative.top(gaussian_of(encoded[-1]))
 
     def top(self) -> Distribution:
         """p(z_L) without a batch: in evaluation mode, or where nothing has batch statistics."""

@@ -7,7 +7,8 @@ In the folder of an evaluation, arrays by name (float32, labels int64):
     images           [n, D]     the first n of these images, as drawn for the test set
     reconstructions  [n, D]     E[x|z_1] for their samples
     prior_samples    [S, D]     E[x|z_1] for z drawn from the prior, top down
-    injected/<i>     [n, 8, D]  E[x|z_1] for z_i* ~ N(0, I) injected at layer i and p below it, i = 1 ... L
+    injected/<i>     [n, 8, D]  E[x|z_1] for z_i* ~ N(0, I) injected at layer i and p below it, i = 1 ... L; for
+                                 i = L, z_L is a sample of the prior, also of a learned one
 
 With skip connections E[x|z_1] is E[x|z_1, ..., z_L].
 """
