@@ -67,9 +67,9 @@ class Flowed:
     parameters: Tensor
     """What it takes from the image, `Flow.amortize`."""
 
-    def split(self, sizes: list[int]) -> list["Flowed"]:
+    def split(self, sizes: Sequence[int]) -> list["Flowed"]:
         """It apart for the first so many images, the next so many, and so on."""
-        parts = zip(self.base.split(sizes), self.parameters.split(sizes, dim=3), strict=True)
+        parts = zip(self.base.split(sizes), self.parameters.split(list(sizes), dim=3), strict=True)
         return [replace(self, base=base, parameters=own) for base, own in parts]
 
     def sample(self, noise: Tensor) -> Tensor:
