@@ -46,6 +46,10 @@ def test_names():
     assert shape_name(member(2, model__share_top_down=True, model__batch_norm=False)) == "digits L2 ladder+shared"
     assert shape_name(member(2, model__inference="vae", model__batch_norm=False)) == "digits L2 VAE"
     assert shape_name(member(2, model__norm="layer")) == "digits L2 ladder+LN"
+    assert shape_name(member(2, model__flow="planar")) == "digits L2 ladder+BN+planar 10"
+    iaf = {"iaf": {"steps": 3, "mlp": [7]}}
+    layers = [{"units": 3, "mlp": [4], "flow": flow} for flow in (iaf, None, iaf)]
+    assert shape_name(member(model__layers=layers)) == "digits L3 ladder+BN+iaf steps 3 mlp 7"
     # With one layer the two are the same model.
     assert shape_name(member(1)) == "digits L1 VAE+BN"
 

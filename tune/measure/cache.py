@@ -17,8 +17,10 @@ from hvae_spec.data.cache import user_cache
 from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
+from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import NoStepCost, paths_stating, without
+from hvae_spec.spec.labels import level_text
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 """Members of the packs that are measured."""
@@ -74,10 +76,13 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and normalization."""
+    """A shape's name in tables: data set, depth, inference, normalization, and flows if there are any."""
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
-    return f"{member.data.name} L{model.depth} {model.inference_model.short}{shared}{model.normalization.label}"
+    chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
+    flows = dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None)
+    style = f"{model.inference_model.short}{shared}{model.normalization.label}{''.join(flows)}"
+    return f"{member.data.name} L{model.depth} {style}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:
