@@ -33,10 +33,13 @@ class Mapping:
     """One mapping y -> distribution: its widths, and whether it is evaluated once per sample or once per image."""
 
     name: str
+    """What summaries call it."""
     widths: tuple[int, ...]
     """Input, hidden layers, outputs (all heads)."""
     normalized_head: bool
+    """Whether its heads have the normalization of heads, if there is one."""
     per_sample: bool
+    """Whether it is evaluated once per sample, and not once per image."""
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
     numbers: str = ""

@@ -48,6 +48,10 @@ def test_names():
     assert shape_name(member(2, model__norm="layer")) == "digits L2 ladder+LN"
     assert shape_name(member(2, model__prior={"vamp": 500})) == "digits L2 ladder+BN+vamp 500"
     assert shape_name(member(2, model__prior="realnvp")) == "digits L2 ladder+BN+realnvp"
+    assert shape_name(member(2, model__flow="planar")) == "digits L2 ladder+BN+planar 10"
+    iaf = {"iaf": {"steps": 3, "mlp": [7]}}
+    layers = [{"units": 3, "mlp": [4], "flow": flow} for flow in (iaf, None, iaf)]
+    assert shape_name(member(model__layers=layers)) == "digits L3 ladder+BN+iaf steps 3 mlp 7"
     # With one layer the two are the same model.
     assert shape_name(member(1)) == "digits L1 VAE+BN"
 

@@ -17,8 +17,10 @@ from hvae_spec.data.cache import user_cache
 from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
+from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import NoStepCost, paths_stating, without
+from hvae_spec.spec.labels import level_text
 from hvae_spec.spec.model import SKIP_LABELS
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
@@ -75,11 +77,15 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference, skip connections, normalization and a learned prior."""
+    """A shape's name in tables: data set, depth, inference, skip connections, normalization, flows and a learned
+    prior.
+    """
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
     inference = model.inference_model.short + shared + SKIP_LABELS[model.effective_skip]
-    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{model.prior_label}"
+    chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
+    flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
+    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows}{model.prior_label}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:
