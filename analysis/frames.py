@@ -17,7 +17,7 @@ from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, SearchSettings
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, RefineResult, SearchSettings
 from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
@@ -31,6 +31,8 @@ METRICS = (
     *("curve_validation_log_likelihood", "curve_validation_images"),
     *("iw_samples", "effective_sample_size", "active_units"),
 )
+REFINED = ("images", "steps", "lr", "bound", "elbo")
+"""Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
 OF_BOUNDS = ("iw_samples", "bound", "mc_se")
@@ -70,7 +72,10 @@ class Frames:
     `curve_validation_log_likelihood` likewise), `bits_per_dim` (of the test log-likelihood, where x is or was made of
     gray levels, see `analysis.bits`), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
     N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
-    `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`),
+    `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), `refine_...` (of the amortized bounds of
+    the images that were refined, see `hvae_spec.records.result.RefineResult`; `refine_layers` is how many layers from
+    z_1 on were refined jointly), `refined_bound` and `refined_elbo` (after that, `..._difference` less the amortized
+    one with its `..._se`, and all with `_i` of layer i alone), costs, settings (see `analysis.columns`),
     data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
     training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
     of the first phase and of the shorter training that the training started from."""
@@ -302,6 +307,7 @@ def _members(
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
         **_annealed([dict(result.get("ais") or {}) for result in results]),
+        **_refined([result.get("refine") for result in results], layers),
         **_spread("kl_standard_normal_", [item.get("kl_standard_normal_per_layer") for item in results], layers),
         "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
         "divergence_quantity": [item.get("quantity") for item in divergences],
@@ -388,6 +394,29 @@ def _annealed(found: Sequence[Mapping[str, Any]]) -> dict[str, "np.ndarray[Any, 
     columns = {f"ais_{name}": _numbers(item.get(name) for item in found) for name in AisResult.model_fields}
     columns["ais_difference"] = columns["ais_log_likelihood"] - columns["ais_bound"]
     columns["ais_estimate"] = columns["ais_log_likelihood"] + columns["ais_gap"]
+    return columns
+
+
+def _refined(found: Sequence[RefineResult | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns `refine_...` of the amortized bounds of refined images, and `refined_...` of those after a refinement, of
+    all layers jointly and, with `_i`, of layer i alone; NaN without it.
+    """
+    columns = {f"refine_{name}": _numbers(getattr(item, name, None) for item in found) for name in REFINED}
+    joint = [None if item is None else item.runs[0] for item in found]
+    columns["refine_layers"] = _numbers(None if run is None else len(run.layers) for run in joint)
+    parts = {"": joint}
+    for layer in range(1, len(layers) + 1):
+        every = [[] if item is None else item.runs for item in found]
+        parts[f"_{layer}"] = [next((run for run in runs if run.layers == [layer]), None) for runs in every]
+    for suffix, runs in parts.items():
+        for column, amortized, name, error in (
+            ("refined_bound", "refine_bound", "log_likelihood", "difference_se"),
+            ("refined_elbo", "refine_elbo", "elbo", "elbo_difference_se"),
+        ):
+            values = _numbers(getattr(run, name, None) for run in runs)
+            columns[column + suffix] = values
+            columns[f"{column}_difference{suffix}"] = values - columns[amortized]
+            columns[f"{column}_difference_se{suffix}"] = _numbers(getattr(run, error, None) for run in runs)
     return columns
 
 

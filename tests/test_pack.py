@@ -691,6 +691,43 @@ def test_annealing_a_trained_member_is_annealing_it_at_once_and_its_loaded_model
     assert frame["planned_ais_steps"].tolist() == frame["ais_steps"].tolist() == [3, 3]
 
 
+def test_refining_a_trained_member_is_refining_it_at_once_and_its_loaded_model_gives_the_same(tmp_path):
+    plain = {"training__epochs": 1, "evaluation__every": None}
+    more = specs(evaluation__refine={"images": 6, "steps": 3, "lr": 0.1}, **plain)
+    run_pack(job(tmp_path / "again", specs(**plain)))
+    before, fractions = contents(tmp_path / "again"), []
+    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
+    run_pack(job(tmp_path / "once", more))
+    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
+    assert before.items() <= again.items()
+    assert once.items() <= again.items()
+    assert fractions == sorted(fractions)
+
+    record = Results(tmp_path / "again").records[0]
+    latest = record.evaluation(more[0].digests.evaluation)
+    per_image, found = load_file(latest.folder / "test.safetensors"), latest.result.refine
+    assert (found.images, found.steps, found.lr) == (6, 3, 0.1)
+    assert [run.layers for run in found.runs] == [[1, 2, 3], [1], [2], [3]]
+    for run, name in zip(found.runs, ("1-2-3", "1", "2", "3"), strict=True):
+        elbo, amortized = per_image[f"refined_elbo/{name}"], per_image["test_elbo"][:6]
+        bound = per_image[f"refined_log_likelihood/{name}"]
+        assert (run.elbo, found.elbo) == pytest.approx((elbo.mean().item(), amortized.mean().item()))
+        assert run.elbo_difference_se == pytest.approx((elbo - amortized).std().item() / 6**0.5)
+        assert run.log_likelihood == pytest.approx(bound.mean().item())
+        assert found.bound == pytest.approx(per_image["test_log_likelihood"][:6].mean().item())
+    model = hvae_spec.load_record(record.folder)
+    assert model.spec.digests == more[0].digests
+    refined = model.refine()
+    assert torch.equal(refined[2].elbo, per_image["refined_elbo/2"])
+    assert torch.equal(refined[0].log_likelihood, per_image["refined_log_likelihood/1-2-3"])
+    frame = analysis.load(tmp_path / "again").members
+    assert frame["planned_refine_steps"].tolist() == frame["refine_steps"].tolist() == [3, 3]
+    assert frame["planned_refine_lr"].tolist() == frame["refine_lr"].tolist() == [0.1, 0.1]
+    gains = frame["refined_elbo_2"] - frame["refine_elbo"]
+    assert frame["refined_elbo_difference_2"].tolist() == gains.tolist()
+    assert frame["refined_elbo"].iloc[0] == pytest.approx(refined[0].elbo.mean().item())
+
+
 def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch):
     """They may have been recorded in another precision than float32."""
     run_pack(job(tmp_path, specs()))

@@ -18,6 +18,7 @@ tables has nothing to show.
 | `ranks` | `ranking` |
 | `dead_layers` | `collapse` |
 | `annealed` | `annealed` |
+| `refined` | `refined` |
 | `rendering` | `markdown`, `latex`, `html_table`, `terminal` |
 | `table`, `footnotes` | what tables are made of |
 """
@@ -34,6 +35,7 @@ from analysis.tables.means import (
     log_likelihood,
 )
 from analysis.tables.ranks import ranking
+from analysis.tables.refined import refined
 from analysis.tables.rendering import html_table, latex, markdown, terminal
 from analysis.tables.search import search
 from analysis.tables.seeds import detectable_effects, two_stage_seeds
@@ -58,6 +60,7 @@ __all__ = [
     "markdown",
     "paired_effects",
     "ranking",
+    "refined",
     "search",
     "terminal",
     "two_stage_seeds",

@@ -6,8 +6,9 @@ Right after training and at any later time it is this one way, from the stored w
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
@@ -29,14 +30,26 @@ from hvae_spec.evaluate.evaluation import (
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.redraws import redraw_variance
+from hvae_spec.evaluate.refine import Refined, refine
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, OWN_LOST, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
-from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
+from hvae_spec.records.result import (
+    AisResult,
+    DataState,
+    Divergence,
+    EvaluationResult,
+    RefinedBounds,
+    RefineResult,
+    Segment,
+    TrainingResult,
+)
+from hvae_spec.refinement import Descent
 from hvae_spec.spec.choices.dataset import INTENSITIES
-from hvae_spec.spec.cost import bound_macs, curve_images, evaluated_images, evaluation_macs
+from hvae_spec.spec.cost import curve_images, evaluated_images, evaluation_parts
+from hvae_spec.spec.evaluation import RefineSpec
 from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.grid import Member
 
@@ -167,13 +180,17 @@ class MemberEvaluation:
                     seed=spec.seed,
                     epoch=training.epochs,
                     memory_gib=settings.memory_gib,
-                    progress=lambda part: self.progress(self._bounds_share + (1 - self._bounds_share) * part),
+                    progress=self._progress("ais"),
                 )
                 per_image |= {
                     "ais_log_likelihood": annealed.log_likelihood,
                     "ais_simulated_lower": annealed.simulated_lower,
                     "ais_simulated_upper": annealed.simulated_upper,
                 }
+            refined = self._refined(model, x, training.epochs)
+            for run in refined:
+                name = "-".join(map(str, run.layers))
+                per_image |= {f"refined_log_likelihood/{name}": run.log_likelihood, f"refined_elbo/{name}": run.elbo}
             labels = torch.from_numpy(self.dataset.test_labels)
             normality = kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs)
             arrays = {TEST: save(per_image), GALLERY: save(gallery(model, x, labels, spec.seed, training.epochs))}
@@ -183,6 +200,7 @@ class MemberEvaluation:
                 kl_standard_normal_per_layer=list(normality),
                 arrays_sha256={**statistics, **digests},
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
+                refine=refined_metrics(refined, settings.refine, evaluation),
                 **metrics(evaluation),
                 **validation,
                 **({} if validation else self._on_curve_images(evaluation, "test")),
@@ -224,17 +242,36 @@ class MemberEvaluation:
         bound = _finite(float(evaluation.log_likelihood[:shown].mean()))
         return {f"curve_{part}_log_likelihood": bound, f"curve_{part}_images": shown}
 
-    @property
-    def _bounds_share(self) -> float:
-        """What of the work is bounds; the rest is annealed importance sampling."""
-        spec, counts = self.member.spec, self.dataset.counts
-        return bound_macs(spec, counts) / evaluation_macs(spec, counts)
+    def _progress(self, part: str) -> Callable[[float], None]:
+        """What is told how much of a part of the evaluation is done (`evaluation_parts`)."""
+        costs = evaluation_parts(self.member.spec, self.dataset.counts)
+        before = sum(costs[name] for name in takewhile(lambda name: name != part, costs))
+        total = sum(costs.values())
+        return lambda done: self.progress((before + costs[part] * done) / total)
+
+    def _refined(self, model: Hierarchy, x: Tensor, epoch: int) -> list[Refined]:
+        """The bounds of the first test images after their encodings have been refined; empty if not asked for."""
+        spec = self.member.spec
+        settings = spec.evaluation.refine
+        if settings is None:
+            return []
+        return refine(
+            model,
+            x[: settings.images],
+            Descent(settings.steps, settings.lr),
+            spec.evaluation.iw_samples,
+            seed=spec.seed,
+            epoch=epoch,
+            memory_gib=spec.evaluation.memory_gib,
+            progress=self._progress("refine"),
+        )
 
     def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0, seed: int | None = None) -> Evaluation:
         """The bound on images, after so many images of this member's evaluation, with noise from its own seed or from
         another one.
         """
         settings, images = self.member.spec.evaluation, evaluated_images(self.member.spec, self.dataset.counts)
+        progress = self._progress("bounds")
         return evaluate(
             model,
             x,
@@ -243,7 +280,7 @@ class MemberEvaluation:
             epoch=epoch,
             memory_gib=settings.memory_gib,
             compiled=self.compiled and settings.iw_samples * len(self.dataset.test) >= WORTH_COMPILING,
-            progress=lambda part: self.progress(self._bounds_share * (done + part * len(x)) / images),
+            progress=lambda part: progress((done + part * len(x)) / images),
         )
 
     def _over_redraws(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
@@ -316,6 +353,34 @@ def annealed_metrics(annealed: AnnealedBounds, evaluation: Evaluation) -> AisRes
         gap=_finite(annealed.gap),
         gap_se=_finite(annealed.gap_se),
         acceptance=_finite(annealed.acceptance),
+    )
+
+
+def refined_metrics(
+    runs: Sequence[Refined], settings: RefineSpec | None, evaluation: Evaluation
+) -> RefineResult | None:
+    """Refinements of the first images of an evaluation, as a result has them; None where they are not asked for."""
+    if settings is None:
+        return None
+    images = len(runs[0].log_likelihood)
+    bound, elbo = evaluation.log_likelihood[:images], evaluation.elbo[:images]
+    found = [
+        RefinedBounds(
+            layers=list(run.layers),
+            log_likelihood=_finite(float(run.log_likelihood.mean())),
+            difference_se=_finite(standard_error(run.log_likelihood - bound)),
+            elbo=_finite(float(run.elbo.mean())),
+            elbo_difference_se=_finite(standard_error(run.elbo - elbo)),
+        )
+        for run in runs
+    ]
+    return RefineResult(
+        images=images,
+        steps=settings.steps,
+        lr=settings.lr,
+        bound=float(bound.mean()),
+        elbo=float(elbo.mean()),
+        runs=found,
     )
 
 

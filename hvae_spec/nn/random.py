@@ -20,6 +20,8 @@ Purpose = Literal[
     "KL to the standard normal",
     "annealed importance sampling",
     "reverse annealed importance sampling",
+    "refinement",
+    "bound after refinement",
     "validation",
     "fixed draw of the train set",
     "fixed draw of the validation set",

@@ -188,6 +188,35 @@ class AisResult(FileModel):
     """Mean probability of acceptance; null with one step."""
 
 
+class RefinedBounds(FileModel):
+    """The bounds of one refinement, in nats per image (`hvae_spec.evaluate.refine`)."""
+
+    layers: list[Whole]
+    """Layers whose parameters were optimized, 1 for z_1."""
+    log_likelihood: Number
+    """The importance-weighted bound after it, with noise that the optimization has not seen."""
+    difference_se: Number
+    """Standard error over images of that less the amortized bound."""
+    elbo: Number
+    """The ELBO after it."""
+    elbo_difference_se: Number
+    """Standard error over images of that less the amortized ELBO."""
+
+
+class RefineResult(FileModel):
+    """The bounds of the first test images where q(z|x) is fitted to each of them, beside those of the encoder."""
+
+    images: Whole
+    steps: Whole
+    lr: Number
+    bound: Number
+    """The amortized bound on the same images, a part of `test_log_likelihood`."""
+    elbo: Number
+    """The amortized ELBO on the same images."""
+    runs: list[RefinedBounds]
+    """All layers jointly first, then, where there are several, each by itself with the others as the encoder says."""
+
+
 class EvaluationResult(FileModel):
     """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
 
@@ -239,7 +268,8 @@ class EvaluationResult(FileModel):
     """KL of every unit, layer by layer."""
     unit_kl_se: list[list[Number]] | None = None
     ais: AisResult | None = None
-    """Null where it was not asked for."""
+    """Null where it was not asked for, as the next."""
+    refine: RefineResult | None = None
     batch_norm_statistics: Text | None = None
     """How they were recorded; null without batch normalization."""
     evaluation_seconds: Number = None

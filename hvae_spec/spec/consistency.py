@@ -60,7 +60,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
         found += [] if found else _validation_problems(data, available)
         if not found:
             found += _data_problems(data, available)
-            found += _ais_problems(member, data.limit(available).test)
+            found += _measured_images_problems(member, data.limit(available).test)
             found += _training_problems(member, data.limit(available).train)
     yield from found
     yield from _observation_problems(member)
@@ -172,16 +172,20 @@ def _observation_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     )
 
 
-def _ais_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
-    """Annealed importance sampling on more test images than are in use."""
-    ais = member.evaluation.ais
-    if ais is not None and ais.images > there:
-        yield Inconsistency(
-            ("evaluation", "ais", "images"),
-            f"{ais.images} images for annealed importance sampling of {there} test images",
-            f"at most {there}",
-            ("evaluation.ais.images", "data.test_images", "data.dataset", "data.own"),
-        )
+def _measured_images_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
+    """Annealed importance sampling or a refinement of more test images than are in use."""
+    evaluation = member.evaluation
+    for key, words, asked in (
+        ("ais", "annealed importance sampling", evaluation.ais),
+        ("refine", "a refinement", evaluation.refine),
+    ):
+        if asked is not None and asked.images > there:
+            yield Inconsistency(
+                ("evaluation", key, "images"),
+                f"{asked.images} images for {words} of {there} test images",
+                f"at most {there}",
+                (f"evaluation.{key}.images", "data.test_images", "data.dataset", "data.own"),
+            )
 
 
 def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency]:

@@ -39,6 +39,25 @@ class AisSpec(SpecModel):
     simulated images shows."""
 
 
+class RefineSpec(SpecModel):
+    """Fitting q(z|x) to each of the first test images by itself, beginning at what the encoder says: how much of the
+    distance between the ELBO and the likelihood is amortization (Cremer et al., 2018).
+    """
+
+    steps: Annotated[
+        Count, COUNTED, Column("planned_refine_steps", "steps of refinement"), Measured("refine_steps")
+    ] = 20
+    """Steps of Adam on the ELBO, with 10 new samples per image each."""
+    lr: Annotated[Positive, COUNTED, Column("planned_refine_lr", "step size of refinement"), Measured("refine_lr")] = (
+        0.05
+    )
+    """Their step size, of means and of log variances."""
+    images: Annotated[Count, COUNTED, Column("planned_refine_images", "refined images"), Measured("refine_images")] = (
+        100
+    )
+    """Test images, the first ones; at most those that there are."""
+
+
 class Redraws(SpecModel):
     """The test images are drawn from their gray values anew, to measure how much the bound depends on the one draw that
     it is taken on.
@@ -95,6 +114,13 @@ class EvaluationSpec(SpecModel):
     ] = None
     """Annealed importance sampling: `{images: 100, chains: 16, steps: 1000}`. Null: none. It takes long: per image and
     chain some 30,000 gradients of the generative model, which the plan counts."""
+    refine: Annotated[
+        RefineSpec | None, Affects("evaluation"), NoBearing("it measures q(z|x), and changes no bound")
+    ] = None
+    """The bounds after the encoder's output for an image (means and log variances) has been optimized for that image,
+    with all weights as they are: `{steps: 20, lr: 0.05, images: 100}`. Null: none. Of a ladder once all layers jointly
+    and once each with the rest as it is; of a VAE q(z_1|x) alone, as no other factor of q is of one image. They stand
+    beside the amortized bound, and never in its place."""
     redraws: Annotated[
         Redraws | None,
         Affects("evaluation"),

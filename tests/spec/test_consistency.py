@@ -118,6 +118,12 @@ PAIRS = [
         edited(more="evaluation: {ais: {images: 360, steps: 10}}\n"),
     ),
     (
+        edited(more="evaluation: {refine: {images: 361}}\n"),
+        "361",
+        "361 images for a refinement of 360 test images",
+        edited(more="evaluation: {refine: {images: 360}}\n"),
+    ),
+    (
         edited(more="objective: {warm_up: 21}\n"),
         "21}",
         "longer than training (20 epochs)",
