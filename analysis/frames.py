@@ -17,7 +17,7 @@ from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, RefineResult, SearchSettings
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, ProbeResult, RefineResult, SearchSettings
 from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
@@ -33,6 +33,8 @@ METRICS = (
 )
 REFINED = ("images", "steps", "lr", "bound", "elbo")
 """Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
+PROBED = ("classes", "largest_class")
+"""Of linear probes (`hvae_spec.records.result.ProbeResult`), what is one number."""
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
 OF_BOUNDS = ("iw_samples", "bound", "mc_se")
@@ -75,7 +77,9 @@ class Frames:
     `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), `refine_...` (of the amortized bounds of
     the images that were refined, see `hvae_spec.records.result.RefineResult`; `refine_layers` is how many layers from
     z_1 on were refined jointly), `refined_bound` and `refined_elbo` (after that, `..._difference` less the amortized
-    one with its `..._se`, and all with `_i` of layer i alone), costs, settings (see `analysis.columns`),
+    one with its `..._se`, and all with `_i` of layer i alone), `probe_100_i` and `probe_all_i` (the accuracy of a
+    linear probe of the classes on layer i with 100 labels and with all; `probe_100_se_i` its standard error over test
+    images), costs, settings (see `analysis.columns`),
     data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
     training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
     of the first phase and of the shorter training that the training started from."""
@@ -308,6 +312,7 @@ def _members(
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
         **_annealed([dict(result.get("ais") or {}) for result in results]),
         **_refined([result.get("refine") for result in results], layers),
+        **_probed([result.get("probe") for result in results], layers),
         **_spread("kl_standard_normal_", [item.get("kl_standard_normal_per_layer") for item in results], layers),
         "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
         "divergence_quantity": [item.get("quantity") for item in divergences],
@@ -417,6 +422,20 @@ def _refined(found: Sequence[RefineResult | None], layers: range) -> dict[str, "
             columns[column + suffix] = values
             columns[f"{column}_difference{suffix}"] = values - columns[amortized]
             columns[f"{column}_difference_se{suffix}"] = _numbers(getattr(run, error, None) for run in runs)
+    return columns
+
+
+def _probed(found: Sequence[ProbeResult | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns `probe_classes`, `probe_largest_class` and, for each number of labels that occurs, `probe_100_i` and
+    `probe_100_se_i`, or `probe_all_...`, the accuracy on layer i and its standard error; NaN without it.
+    """
+    columns = {f"probe_{name}": _numbers(getattr(item, name, None) for item in found) for name in PROBED}
+    probes = [{} if item is None else dict(zip(item.asked, item.probes, strict=True)) for item in found]
+    asked = {count for own in probes for count in own}
+    for count in sorted(asked, key=lambda count: (count == "all", count)):
+        with_it = [own.get(count) for own in probes]
+        columns |= _spread(f"probe_{count}_", [getattr(probe, "accuracy", None) for probe in with_it], layers)
+        columns |= _spread(f"probe_{count}_se_", [getattr(probe, "accuracy_se", None) for probe in with_it], layers)
     return columns
 
 

@@ -39,7 +39,7 @@ from hvae_spec.spec import equations
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X, words
 from hvae_spec.spec.cost import mappings, parameters
 from hvae_spec.spec.data import is_rescaled
-from hvae_spec.spec.evaluation import AisSpec, RefineSpec
+from hvae_spec.spec.evaluation import AisSpec, ProbeSpec, RefineSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
 
@@ -534,11 +534,13 @@ def _measured(spec: MemberSpec, result: EvaluationResult) -> MemberSpec:
         return spec
     evaluation = {"iw_samples": result.iw_samples, "batch_norm_statistics": result.batch_norm_statistics}
     data = {"test_images": None if result.data is None else result.data.test_images}
-    found, other = result.ais, result.refine
+    found, other, probed = result.ais, result.refine, result.probe
     ais = None if found is None else AisSpec(images=found.images, chains=found.chains, steps=found.steps)
     refine = None if other is None else RefineSpec(images=other.images, steps=other.steps, lr=other.lr or 0.0)
+    probe = None if probed is None else ProbeSpec(labels=probed.asked)
+    measured = {**_known(evaluation), "ais": ais, "refine": refine, "probe": probe}
     changes: dict[str, BaseModel] = {
-        "evaluation": spec.evaluation.model_copy(update={**_known(evaluation), "ais": ais, "refine": refine}),
+        "evaluation": spec.evaluation.model_copy(update=measured),
         "data": spec.data.model_copy(update=_known(data)),
     }
     return spec.model_copy(update=changes)

@@ -145,6 +145,10 @@ class PackRun:
         torch.set_float32_matmul_precision(self.first.training.matmul_precision)
         self.device = compiler.pick_device(job.device)
         self.dataset = load_dataset(self.first.data)
+        for spec in self.specs:
+            if spec.evaluation.probe is not None:
+                # Before anything is trained.
+                self.dataset.check_probe(spec.evaluation.probe.counts(len(self.dataset.train)))
         keep_freed_memory()
         self.trainer: Trainer | None = None
         self.curve_spec = self.first

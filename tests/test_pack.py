@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -12,8 +13,10 @@ import hvae_spec
 from hvae_spec import annealing
 from hvae_spec import pack as packs
 from hvae_spec.data.counts import image_pixels
-from hvae_spec.errors import CheckpointError, RecordError
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.errors import CheckpointError, DataError, RecordError
 from hvae_spec.evaluate import member as member_evaluation
+from hvae_spec.evaluate import probe
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.arrays import load_arrays
@@ -726,6 +729,43 @@ def test_refining_a_trained_member_is_refining_it_at_once_and_its_loaded_model_g
     gains = frame["refined_elbo_2"] - frame["refine_elbo"]
     assert frame["refined_elbo_difference_2"].tolist() == gains.tolist()
     assert frame["refined_elbo"].iloc[0] == pytest.approx(refined[0].elbo.mean().item())
+
+
+def test_probing_a_trained_member_is_probing_it_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "GRID", (0.1,))
+    monkeypatch.setattr(probe, "FOLDS", 2)
+    plain = {"training__epochs": 1, "evaluation__every": None}
+    more = specs(evaluation__probe={"labels": [20, "all"]}, **plain)
+    run_pack(job(tmp_path / "again", specs(**plain)))
+    before, fractions = contents(tmp_path / "again"), []
+    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
+    run_pack(job(tmp_path / "once", more))
+    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
+    assert before.items() <= again.items()
+    assert once.items() <= again.items()
+    assert fractions == sorted(fractions)
+    record = Results(tmp_path / "again").records[0]
+    found = record.evaluation(more[0].digests.evaluation).result.probe
+    images = len(load_dataset(more[0].data).train)
+    assert found.classes == 10
+    assert [(one.labels, one.is_all) for one in found.probes] == [(20, False), (images, True)]
+    for one in found.probes:
+        error = [(share * (1 - share) / 24) ** 0.5 for share in one.accuracy]
+        assert one.accuracy_se == pytest.approx(error)
+    assert hvae_spec.load_record(record.folder).spec.digests == more[0].digests
+    frame = analysis.load(tmp_path / "again").members
+    assert frame["planned_probe_labels"].tolist() == ['[20, "all"]'] * 2
+    assert frame["probe_all_3"].iloc[0] == found.probes[1].accuracy[2]
+
+
+def test_a_probe_of_images_without_classes_is_refused_before_anything_is_trained(tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 2, (60, 16)))
+    own = {"name": "mine", "file": str(tmp_path / "images.npy"), "range": [0, 1]}
+    data = {"data__dataset": "own", "data__own": own, "data__train_images": None, "data__test_images": None}
+    probed = specs(evaluation__probe={"labels": [20]}, evaluation__every=None, **data)
+    with pytest.raises(DataError, match="mine: its training images have no classes, so that there is nothing"):
+        run_pack(job(tmp_path / "results", probed))
+    assert Results(tmp_path / "results").records == []
 
 
 def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch):

@@ -193,6 +193,13 @@ def compare(record: Record, again: Record) -> Iterator[Difference]:
                 both = zip(one.refine.runs, two.refine.runs, strict=True)
                 gaps = [_gap(getattr(run, name), getattr(other, name)) for run, other in both]
                 yield Difference(f"refine.{name} (final)", max(gaps), len(gaps))
+        if one.probe is not None and two.probe is not None:
+            shares = [
+                (ours_now, recorded)
+                for probe, other in zip(one.probe.probes, two.probe.probes, strict=True)
+                for ours_now, recorded in zip(probe.accuracy, other.accuracy, strict=True)
+            ]
+            yield Difference("probe.accuracy (final)", max(_gap(*pair) for pair in shares), len(shares))
 
 
 def _gap(one: object, two: object) -> float:

@@ -39,7 +39,7 @@ SUBJECTS = (
     Subject(
         "units",
         "Latent units",
-        ("active_units", "kl", "kl_standard_normal", "collapse"),
+        ("active_units", "kl", "kl_standard_normal", "probe", "collapse"),
         ("active_units", "unit_kl", "kl_standard_normal", "latents"),
     ),
     Subject("images", "Images", (), ("reconstructions", "prior_samples", "injected")),

@@ -19,6 +19,7 @@ tables has nothing to show.
 | `dead_layers` | `collapse` |
 | `annealed` | `annealed` |
 | `refined` | `refined` |
+| `probed` | `probed` |
 | `rendering` | `markdown`, `latex`, `html_table`, `terminal` |
 | `table`, `footnotes` | what tables are made of |
 """
@@ -34,6 +35,7 @@ from analysis.tables.means import (
     layer_kl_standard_normal,
     log_likelihood,
 )
+from analysis.tables.probed import probed
 from analysis.tables.ranks import ranking
 from analysis.tables.refined import refined
 from analysis.tables.rendering import html_table, latex, markdown, terminal
@@ -59,6 +61,7 @@ __all__ = [
     "log_likelihood",
     "markdown",
     "paired_effects",
+    "probed",
     "ranking",
     "refined",
     "search",

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -29,6 +31,7 @@ from hvae_spec.evaluate.evaluation import (
 )
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
+from hvae_spec.evaluate.probe import Labeled, Probe, probe
 from hvae_spec.evaluate.redraws import redraw_variance
 from hvae_spec.evaluate.refine import Refined, refine
 from hvae_spec.nn.hierarchy import Hierarchy
@@ -41,6 +44,8 @@ from hvae_spec.records.result import (
     DataState,
     Divergence,
     EvaluationResult,
+    ProbeAccuracy,
+    ProbeResult,
     RefinedBounds,
     RefineResult,
     Segment,
@@ -49,7 +54,7 @@ from hvae_spec.records.result import (
 from hvae_spec.refinement import Descent
 from hvae_spec.spec.choices.dataset import INTENSITIES
 from hvae_spec.spec.cost import curve_images, evaluated_images, evaluation_parts
-from hvae_spec.spec.evaluation import RefineSpec
+from hvae_spec.spec.evaluation import ProbeSpec, RefineSpec
 from hvae_spec.spec.experiment import ESTIMATOR
 from hvae_spec.spec.grid import Member
 
@@ -201,6 +206,7 @@ class MemberEvaluation:
                 arrays_sha256={**statistics, **digests},
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
                 refine=refined_metrics(refined, settings.refine, evaluation),
+                probe=self._probed(model, x, training.epochs),
                 **metrics(evaluation),
                 **validation,
                 **({} if validation else self._on_curve_images(evaluation, "test")),
@@ -265,6 +271,23 @@ class MemberEvaluation:
             memory_gib=spec.evaluation.memory_gib,
             progress=self._progress("refine"),
         )
+
+    def _probed(self, model: Hierarchy, x: Tensor, epoch: int) -> ProbeResult | None:
+        """What linear probes tell of every layer; None where they are not asked for."""
+        spec, dataset = self.member.spec, self.dataset
+        settings = spec.evaluation.probe
+        if settings is None:
+            return None
+        # Copies of an image are one image, whose label is known once.
+        once = len(dataset.train) // (spec.data.copies if spec.data.train_images is None else 1)
+        counts = settings.counts(once)
+        dataset.check_probe(counts)
+        classes = dataset.train_labels[:once]
+        train = Labeled(draw_once(dataset, "train", spec.model.observation_name)[:once], classes)
+        test = Labeled(x, dataset.test_labels)
+        progress = self._progress("probe")
+        probes = probe(model, train, test, counts, seed=spec.seed, epoch=epoch, progress=progress)
+        return probed_metrics(probes, settings, classes, dataset.test_labels)
 
     def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0, seed: int | None = None) -> Evaluation:
         """The bound on images, after so many images of this member's evaluation, with noise from its own seed or from
@@ -382,6 +405,25 @@ def refined_metrics(
         elbo=float(elbo.mean()),
         runs=found,
     )
+
+
+def probed_metrics(
+    probes: Sequence[Probe], settings: ProbeSpec, classes: NDArray[np.int64], test: NDArray[np.int64]
+) -> ProbeResult:
+    """Linear probes as a result has them, with the classes of the training images and of the test images."""
+    found, counts = np.unique(classes, return_counts=True)
+    accuracies = [
+        ProbeAccuracy(
+            labels=probe.labels,
+            is_all=asked == "all",
+            accuracy=[_finite(share) for share in probe.accuracy],
+            accuracy_se=[_finite(math.sqrt(share * (1 - share) / len(test))) for share in probe.accuracy],
+            regularization=[_finite(c) for c in probe.regularization],
+        )
+        for probe, asked in zip(probes, settings.labels, strict=True)
+    ]
+    largest = float((test == found[counts.argmax()]).mean())
+    return ProbeResult(classes=len(found), largest_class=largest, probes=accuracies)
 
 
 def _finite(value: float) -> float | None:

@@ -217,6 +217,36 @@ class RefineResult(FileModel):
     """All layers jointly first, then, where there are several, each by itself with the others as the encoder says."""
 
 
+class ProbeAccuracy(FileModel):
+    """Linear probes with one number of labels, of every layer, z_1 first (`hvae_spec.evaluate.probe`)."""
+
+    labels: Whole
+    is_all: Flag
+    """Whether that is all training images, as `all` asks for."""
+    accuracy: list[Number]
+    """The share of test images whose class the probe names."""
+    accuracy_se: list[Number]
+    """Its standard error over test images."""
+    regularization: list[Number]
+    """scikit-learn's C, as it was chosen on the training labels."""
+
+
+class ProbeResult(FileModel):
+    """What each layer knows of the classes of the images, by linear probes."""
+
+    classes: Whole
+    """Of the training images."""
+    largest_class: Number
+    """The share of test images that are of the most frequent class of the training images: what can be had without
+    looking at an image."""
+    probes: list[ProbeAccuracy]
+
+    @property
+    def asked(self) -> tuple[int | Literal["all"], ...]:
+        """The numbers of labels as `evaluation.probe.labels` has them."""
+        return tuple("all" if probe.is_all else probe.labels for probe in self.probes)
+
+
 class EvaluationResult(FileModel):
     """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
 
@@ -268,8 +298,9 @@ class EvaluationResult(FileModel):
     """KL of every unit, layer by layer."""
     unit_kl_se: list[list[Number]] | None = None
     ais: AisResult | None = None
-    """Null where it was not asked for, as the next."""
+    """Null where it was not asked for, as the next two."""
     refine: RefineResult | None = None
+    probe: ProbeResult | None = None
     batch_norm_statistics: Text | None = None
     """How they were recorded; null without batch normalization."""
     evaluation_seconds: Number = None

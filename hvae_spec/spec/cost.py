@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hvae_spec import annealing, refinement
-from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec import annealing, probing, refinement
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
@@ -111,12 +111,29 @@ def refine_macs(member: MemberSpec, counts: ImageCounts) -> float:
     return min(settings.images, counts.test) * (once + samples * each)
 
 
+def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's linear probes, roughly; 0 without any: q(z|x) of the images, and fits, of which each
+    iteration takes a pass of the images and one back.
+    """
+    settings, model = member.evaluation.probe, member.model
+    if settings is None:
+        return 0.0
+    own = list(model.inference_model.mappings(model.layers, counts.pixels, shared=False))
+    image = sum(mapping.macs * (probing.SAMPLES if mapping.per_sample else 1) for mapping in own)
+    labels = settings.counts(counts.train)
+    classes = DATASETS[member.data.dataset].classes or 10
+    units = sum(layer.units for layer in model.layers)
+    passes = 2.0 * probing.TYPICAL_ITERATIONS * sum(map(probing.fitted_images, labels))
+    return (max(labels) + counts.test) * image + passes * units * classes
+
+
 def evaluation_parts(member: MemberSpec, counts: ImageCounts) -> dict[str, float]:
     """Multiply-adds of the parts of a member's final evaluation, in their order; 0 for those that it does not have."""
     return {
         "bounds": bound_macs(member, counts),
         "ais": ais_macs(member, counts),
         "refine": refine_macs(member, counts),
+        "probe": probe_macs(member, counts),
     }
 
 

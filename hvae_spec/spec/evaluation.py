@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic_core import PydanticCustomError
 
 from hvae_spec.spec.base import LARGEST_COUNT, Count, Positive, SpecModel
 from hvae_spec.spec.choices.norm import is_not_of_batch
@@ -56,6 +57,39 @@ class RefineSpec(SpecModel):
         100
     )
     """Test images, the first ones; at most those that there are."""
+
+
+def _count_or_all(value: object) -> object:
+    """A number of labels, if it is one, so that what is none has one message and not one for each kind."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
+    if value != "all" and not is_count:
+        raise PydanticCustomError("labels", "a whole number greater than 0, or all")
+    return value
+
+
+def _no_repetition(labels: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The numbers of labels, of which no two are the same."""
+    if len(set(labels)) < len(labels):
+        raise PydanticCustomError("repeated", "each number of labels once")
+    return labels
+
+
+class ProbeSpec(SpecModel):
+    """A linear probe: what each layer knows of the classes of the images, which the model has not been told."""
+
+    labels: Annotated[
+        tuple[Annotated[Count | Literal["all"], BeforeValidator(_count_or_all)], ...],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_no_repetition),
+        COUNTED,
+        Column("planned_probe_labels", "labels of the probe"),
+    ] = (100, "all")
+    """How many training images have a label, as many of each class as can be, drawn for every seed; `all`: all of
+    them. There is a probe for each number."""
+
+    def counts(self, images: int) -> list[int]:
+        """The numbers of labels where there are so many training images."""
+        return [images if count == "all" else count for count in self.labels]
 
 
 class Redraws(SpecModel):
@@ -121,6 +155,11 @@ class EvaluationSpec(SpecModel):
     with all weights as they are: `{steps: 20, lr: 0.05, images: 100}`. Null: none. Of a ladder once all layers jointly
     and once each with the rest as it is; of a VAE q(z_1|x) alone, as no other factor of q is of one image. They stand
     beside the amortized bound, and never in its place."""
+    probe: Annotated[
+        ProbeSpec | None, Affects("evaluation"), NoBearing("it measures latents, and changes no bound")
+    ] = None
+    """What does layer i know? A linear probe of the classes on the posterior means of every layer, averaged over 10
+    samples: `{labels: [100, all]}`. Null: none. Only with images that have classes."""
     redraws: Annotated[
         Redraws | None,
         Affects("evaluation"),

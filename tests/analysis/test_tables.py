@@ -291,6 +291,45 @@ def test_amortized_and_refined_bounds(results, small_spec):
     assert tidy["refined_elbo_difference", depth, ladder] == 1.5
 
 
+def probes(*rows):
+    """Linear probes: of each the labels, whether these are all, and the accuracies of the layers."""
+    found = [
+        {
+            "labels": labels,
+            "is_all": is_all,
+            "accuracy": accuracy,
+            "accuracy_se": [0.01] * len(accuracy),
+            "regularization": [0.1] * len(accuracy),
+        }
+        for labels, is_all, *accuracy in rows
+    ]
+    return {"classes": 10, "largest_class": 0.101, "probes": found}
+
+
+def test_what_each_layer_knows(results, small_spec):
+    def outcome(member):
+        if "VAE" in member.labels["variant"]:
+            return results.result(member, probe=probes((100, False, 0.5, 0.25)))
+        few = 0.75 + 0.0625 * (member.seed - 1)
+        return results.result(member, probe=probes((100, False, few, 0.5), (1437, True, 0.9375, 0.625)))
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    row = frames.members.query("variant == 'Prob. ladder+BN+WU' and seed == 2").iloc[0]
+    assert row[["probe_100_1", "probe_100_2", "probe_all_1", "probe_all_2"]].tolist() == [0.8125, 0.5, 0.9375, 0.625]
+    assert row[["probe_100_se_1", "probe_classes", "probe_largest_class"]].tolist() == [0.01, 10, 0.101]
+    (table,) = tables.probed(frames).tables
+    assert table.rows == ("100 labels, z_1", "100 labels, z_2", "all labels, z_1", "all labels, z_2")
+    assert table.cells["100 labels, z_1", "Prob. ladder+BN+WU"].text() == "0.750 ± 0.036 (3)"
+    assert table.cells["all labels, z_2", "Prob. ladder+BN+WU"].text() == "0.625 ± 0.000 (3)"
+    assert table.cells["100 labels, z_2", "VAE+BN+WU"].text() == "0.250 ± 0.000 (3)"
+    assert ("all labels, z_1", "VAE+BN+WU") not in table.cells
+    said = " ".join(table.footnotes)
+    assert "the share of 360 test images, of 10 classes." in said
+    assert "Who names the most frequent class of the training images without an image has 0.101." in said
+    assert "–: none of the finished members was evaluated with `evaluation.probe` and so many labels." in said
+
+
 @pytest.mark.parametrize(
     ("differences", "words"),
     [

@@ -48,6 +48,7 @@ SAME = [
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
     ("no annealing", SMALL + "evaluation: {ais: null}\n"),
     ("no refinement", SMALL + "evaluation: {refine: null}\n"),
+    ("no probe", SMALL + "evaluation: {probe: null}\n"),
     ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7, curve_images: 9}\n"),
     ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
     ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),
@@ -104,7 +105,7 @@ DIFFERENT = [
     "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
     "evaluation.ais={}", "evaluation.ais={steps: 7}",
     "evaluation.refine={}", "evaluation.refine={steps: 7}", "evaluation.refine={lr: 0.1}",
-    "evaluation.refine={images: 9}",
+    "evaluation.refine={images: 9}", "evaluation.probe={}", "evaluation.probe={labels: [100]}",
     "grid.seeds=[1]",
 ]  # fmt: skip
 
