@@ -29,7 +29,7 @@ METRICS = (
     *("validation_log_likelihood", "validation_log_likelihood_se", "validation_log_likelihood_mc_se"),
     *("validation_elbo", "validation_elbo_se", "curve_test_log_likelihood", "curve_test_images"),
     *("curve_validation_log_likelihood", "curve_validation_images"),
-    *("iw_samples", "effective_sample_size", "active_units"),
+    *("iw_samples", "effective_sample_size", "active_units", "active_units_by_variance"),
 )
 REFINED = ("images", "steps", "lr", "bound", "elbo")
 """Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
@@ -90,8 +90,10 @@ class Frames:
     log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
     the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
-    """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
-    of the curve, on the validation set if there is one, and in the last epoch the final one, on the test set."""
+    """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. A layer whose units have
+    no KL of their own, as q or p does not factorize over them, has one row of the layer's KL, whose `unit` is 0 and
+    whose `active` is NaN. Evaluations are the points of the curve, on the validation set if there is one, and in the
+    last epoch the final one, on the test set."""
     bounds: pd.DataFrame
     """One row per finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted
     bound on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
@@ -309,6 +311,11 @@ def _members(
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
         "bits_per_dim": bits.column([entry.spec for entry in entries], results),
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
+        **_spread(
+            "active_units_by_variance_",
+            [result.get("active_units_by_variance_per_layer") for result in results],
+            layers,
+        ),
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
         **_annealed([dict(result.get("ais") or {}) for result in results]),
         **_refined([result.get("refine") for result in results], layers),
@@ -484,7 +491,11 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     frame = _labeled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
     columns: dict[str, Any] = dict(zip(("epoch", "layer", "unit"), values[:, :3].astype(np.int64).T, strict=True))
-    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE}
+    active: Any = values[:, 3] > ACTIVE
+    of_layers = values[:, 2] == 0
+    if of_layers.any():
+        active = np.where(of_layers, np.nan, active.astype(object))
+    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": active}
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
@@ -504,26 +515,29 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit_rows(entry: Entry) -> Iterator[tuple[int, int, int, float, float]]:
-    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation: those of the curve, and the
-    final one, which replaces a point of the curve in the same epoch. With early stopping the final one is that of the
-    best epoch, and the points after it are of weights that were not kept.
+    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation; of a layer whose units have no KL
+    of their own one, with 0 for the unit. Evaluations are those of the curve and the final one, which replaces a point
+    of the curve in the same epoch. With early stopping the final one is that of the best epoch, and the points after it
+    are of weights that were not kept.
     """
     final, training = entry.evaluation, entry.training
+    widths = [layer["units"] for layer in at(entry.spec, "model.layers") or ()]
     last = None
     if training is not None and final is not None and final.unit_kl is not None:
         last = training.best_epoch or training.epochs
     for row in entry.units:
         if last is None or row["epoch"] < last:
-            yield from _of_layers(row["epoch"], row["kl"], row["kl_se"])
+            yield from _of_layers(row["epoch"], widths, row["kl"], row["kl_se"])
     if last is not None and final is not None:
-        yield from _of_layers(last, final.unit_kl or [], final.unit_kl_se or [])
+        yield from _of_layers(last, widths, final.unit_kl or [], final.unit_kl_se or [])
 
 
 def _of_layers(
-    epoch: int, kl: Sequence[Sequence[float | None]], kl_se: Sequence[Sequence[float | None]]
+    epoch: int, widths: Sequence[int], kl: Sequence[Sequence[float | None]], kl_se: Sequence[Sequence[float | None]]
 ) -> Iterator[tuple[int, int, int, float, float]]:
     for layer, (kls, errors) in enumerate(zip(kl, kl_se, strict=True), start=1):
-        for unit, (value, error) in enumerate(zip(kls, errors, strict=True), start=1):
+        is_of_layer = len(kls) == 1 and layer <= len(widths) and widths[layer - 1] > 1
+        for unit, (value, error) in enumerate(zip(kls, errors, strict=True), start=0 if is_of_layer else 1):
             yield epoch, layer, unit, _number(value), _number(error)
 
 

@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import analysis
 import hvae_spec
+from analysis import tables
+from analysis.statistics import layer_activity
 from hvae_spec import annealing
 from hvae_spec import pack as packs
 from hvae_spec.data.counts import image_pixels
@@ -17,6 +19,8 @@ from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import CheckpointError, DataError, RecordError
 from hvae_spec.evaluate import member as member_evaluation
 from hvae_spec.evaluate import probe
+from hvae_spec.listeners.follower import Follower
+from hvae_spec.nn.inference import INFERENCES, Draw, Ladder
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.arrays import load_arrays
@@ -24,6 +28,8 @@ from hvae_spec.records.layout import ACTIVE, Record, Results
 from hvae_spec.records.result import Source
 from hvae_spec.spec.cost import UNIT_SAMPLES, parameters
 from hvae_spec.spec.grid import Member
+from tests.evaluate.test_evaluation import OfLayer
+from tests.listeners.noted import Noted
 from tests.members import member
 
 TIMES = {"seconds", "ms_per_step", "training_seconds", "curve_seconds", "evaluation_seconds"}
@@ -766,6 +772,44 @@ def test_a_probe_of_images_without_classes_is_refused_before_anything_is_trained
     with pytest.raises(DataError, match="mine: its training images have no classes, so that there is nothing"):
         run_pack(job(tmp_path / "results", probed))
     assert Results(tmp_path / "results").records == []
+
+
+class Joint(Ladder):
+    """A ladder of which q(z_1|z_2, x) is not told unit by unit."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.factorizes[0] = False
+
+    def sample(self, encoding, noise):
+        draws = super().sample(encoding, noise)
+        return [Draw.of(OfLayer(draws[0].posterior), noise[0], draws[0].prior), *draws[1:]]
+
+
+def test_a_layer_that_does_not_factorize_has_one_kl_from_training_to_the_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "ladder", Joint)
+    members = specs(training__epochs=4)
+    run_pack(job(tmp_path, members))
+    record = Results(tmp_path).records[0]
+    result = result_of(record)
+    assert [len(layer) for layer in result.unit_kl] == [1, 4, 3]
+    assert result.kl_per_layer[0] == pytest.approx(result.unit_kl[0][0])
+    assert (result.active_units, result.active_units_per_layer[0]) == (None, None)
+    assert result.active_units_by_variance == sum(result.active_units_by_variance_per_layer)
+    assert "active_units" not in record.epochs[-1]
+    assert [len(layer) for layer in record.units[0]["kl"]] == [1, 4, 3]
+    frames = analysis.load(tmp_path)
+    units = frames.units[frames.units["epoch"] == 4]
+    assert sorted(units[units["layer"] == 1]["unit"].unique()) == [0]
+    assert layer_activity(frames)["layer"].unique().tolist() == [2, 3]
+    (table,) = tables.active_units(frames).tables
+    assert ("z_1", "V") not in table.cells
+    assert table.cells["z_1, by variance", "V"].n == 2
+    noted = Noted()
+    noted.said[record.folder.name] = []
+    Follower(grid_member(members[0]), record).tell(noted, is_over=True)
+    (told,) = {tuple(map(len, said[3])) for said in noted.said[record.folder.name] if said[0] == "evaluation"}
+    assert told == (0, 4, 3)
 
 
 def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch):

@@ -46,6 +46,6 @@ def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
         "they depend on; its regularization is chosen by cross-validation on the labels that it has, which are of "
         "as many training images of each class as can be. Accuracy is the share of "
         f"{counts_text(members['test_images'])} test images, of {counts_text(members['probe_classes'])} classes.",
-        "Who names the most frequent class of the training images without an image has "
+        "Naming the most frequent class of the training images every time has "
         f"{members['probe_largest_class'].max():.3f}.",
     )

@@ -341,6 +341,7 @@ class MemberEvaluation:
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as a result has it."""
+    by_variance = evaluation.active_units_by_variance
     return {
         "test_log_likelihood": float(evaluation.log_likelihood.mean()),
         "test_log_likelihood_se": _finite(evaluation.log_likelihood_se),
@@ -349,8 +350,10 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "test_elbo_se": _finite(evaluation.elbo_se),
         "iw_samples": evaluation.iw_samples,
         "effective_sample_size": float(evaluation.effective_sample_size.mean()),
-        "active_units": sum(evaluation.active_units),
+        "active_units": total(evaluation.active_units),
         "active_units_per_layer": evaluation.active_units,
+        "active_units_by_variance": None if by_variance is None else sum(by_variance),
+        "active_units_by_variance_per_layer": by_variance,
         "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
         "bound_by_samples": {
             samples: (bound, _finite(mc_se)) for samples, (bound, mc_se) in evaluation.bound_by_samples.items()
@@ -358,6 +361,12 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "unit_kl": [kl.tolist() for kl in evaluation.kl],
         "unit_kl_se": [se.tolist() for se in evaluation.kl_se],
     }
+
+
+def total(per_layer: Sequence[int | None]) -> int | None:
+    """The sum over layers; None where that of one is not known."""
+    known = [count for count in per_layer if count is not None]
+    return sum(known) if len(known) == len(per_layer) else None
 
 
 def annealed_metrics(annealed: AnnealedBounds, evaluation: Evaluation) -> AisResult:

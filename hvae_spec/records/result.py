@@ -289,13 +289,19 @@ class EvaluationResult(FileModel):
     iw_samples: Whole | None = None
     effective_sample_size: Number = None
     active_units: Whole | None = None
-    active_units_per_layer: list[Whole] | None = None
+    """Units whose KL is above 0.01 nats; null where those of a layer have no KL of their own, as q or p does not
+    factorize over them."""
+    active_units_per_layer: list[Whole | None] | None = None
+    active_units_by_variance: Whole | None = None
+    """Units for which the variance over test images of E_q[z_u|x] is above 0.01 (Burda et al., 2016). Null with one
+    importance sample, and in older records, as the next."""
+    active_units_by_variance_per_layer: list[Whole] | None = None
     kl_per_layer: list[Number] | None = None
     kl_standard_normal_per_layer: list[Number] | None = None
     bound_by_samples: dict[int, tuple[Number, Number]] | None = None
     """By number of importance samples: the bound and its Monte Carlo error."""
     unit_kl: list[list[Number]] | None = None
-    """KL of every unit, layer by layer."""
+    """KL of every unit, layer by layer; of a layer whose units have no KL of their own, its KL alone."""
     unit_kl_se: list[list[Number]] | None = None
     ais: AisResult | None = None
     """Null where it was not asked for, as the next two."""
@@ -351,7 +357,9 @@ class EpochRow(TypedDict):
 
 
 class UnitsRow(TypedDict):
-    """A line of units.jsonl: KL(q||p) of every unit at a point of the curve, and its standard error."""
+    """A line of units.jsonl: KL(q||p) of every unit at a point of the curve, and its standard error; of a layer whose
+    units have no KL of their own, its KL alone.
+    """
 
     format: Format
     epoch: Whole

@@ -112,9 +112,7 @@ def refine_macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 
 def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's linear probes, roughly; 0 without any: q(z|x) of the images, and fits, of which each
-    iteration takes a pass of the images and one back.
-    """
+    """Multiply-adds of a member's linear probes, roughly; 0 without any: q(z|x) of the images, and fits."""
     settings, model = member.evaluation.probe, member.model
     if settings is None:
         return 0.0
@@ -122,9 +120,8 @@ def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
     image = sum(mapping.macs * (probing.SAMPLES if mapping.per_sample else 1) for mapping in own)
     labels = settings.counts(counts.train)
     classes = DATASETS[member.data.dataset].classes or 10
-    units = sum(layer.units for layer in model.layers)
-    passes = 2.0 * probing.TYPICAL_ITERATIONS * sum(map(probing.fitted_images, labels))
-    return (max(labels) + counts.test) * image + passes * units * classes
+    fits = sum(probing.fit_macs(count, layer.units, classes) for count in labels for layer in model.layers)
+    return (max(labels) + counts.test) * image + fits
 
 
 def evaluation_parts(member: MemberSpec, counts: ImageCounts) -> dict[str, float]:

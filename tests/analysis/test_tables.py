@@ -245,6 +245,49 @@ def test_how_far_the_bound_is_from_annealed_importance_sampling(results, small_s
     assert tidy["ais_difference", "Prob. ladder+BN+WU"] == 0.5
 
 
+def test_units_are_active_by_kl_and_by_the_variance_of_their_means(results, small_spec):
+    def outcome(member):
+        if "VAE" in member.labels["variant"]:
+            by_variance = {"active_units_by_variance": 4, "active_units_by_variance_per_layer": [3, 1]}
+            return results.result(member, **by_variance)
+        # q of z_1 does not factorize: its units have no KL of their own.
+        known = {"active_units": None, "active_units_per_layer": [None, 2]}
+        by_variance = {"active_units_by_variance": 6, "active_units_by_variance_per_layer": [4, 2]}
+        return results.result(member, **known, **by_variance)
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    row = frames.members.query("variant == 'Prob. ladder+BN+WU'").iloc[0]
+    assert row[["active_units_2", "active_units_by_variance", "active_units_by_variance_1"]].tolist() == [2, 6, 4]
+    assert row[["active_units", "active_units_1"]].isna().all()
+    found = tables.active_units(frames)
+    (table,) = found.tables
+    layers = ("z_1", "z_2", "total")
+    assert table.rows == (*layers, *(f"{layer}, by variance" for layer in layers))
+    shown = {row: table.cells[row, "VAE+BN+WU"].text() for row in table.rows}
+    assert list(shown.values()) == [
+        *("3.0 ± 0.0 (3)", "2.0 ± 0.0 (3)", "5.0 ± 0.0 (3)"),
+        *("3.0 ± 0.0 (3)", "1.0 ± 0.0 (3)", "4.0 ± 0.0 (3)"),
+    ]
+    ladder = "Prob. ladder+BN+WU"
+    assert not {("z_1", ladder), ("total", ladder)} & table.cells.keys()
+    assert table.cells["z_2", ladder].text() == "2.0 ± 0.0 (3)"
+    assert table.cells["total, by variance", ladder].text() == "6.0 ± 0.0 (3)"
+    said = " ".join(table.footnotes)
+    assert "Where q or p of a layer does not factorize over its units" in said
+    assert "Which of these are active is known by variance alone (–)." in said
+    assert "the variance over test images of its mean E_q[z_u|x] is above 0.01 (Burda et al., 2016)" in said
+    tidy = found.tidy.set_index(["criterion", "layer", "variant"])["mean"]
+    assert tidy["variance", "1", ladder] == 4
+
+
+def test_records_that_know_no_activity_by_variance_have_the_table_that_they_had(results, small_spec):
+    results.grid(results.result, spec=small_spec, with_curves=False)
+    (table,) = tables.active_units(analysis.load(results.root)).tables
+    assert table.rows == ("z_1", "z_2", "total")
+    assert "variance" not in " ".join(table.footnotes)
+
+
 def refined(elbo, *gains, images=100):
     """A refinement of which the ELBOs are so much better: of all layers jointly, and of each alone."""
     layers = list(range(1, max(2, len(gains))))
@@ -326,7 +369,7 @@ def test_what_each_layer_knows(results, small_spec):
     assert ("all labels, z_1", "VAE+BN+WU") not in table.cells
     said = " ".join(table.footnotes)
     assert "the share of 360 test images, of 10 classes." in said
-    assert "Who names the most frequent class of the training images without an image has 0.101." in said
+    assert "Naming the most frequent class of the training images every time has 0.101." in said
     assert "–: none of the finished members was evaluated with `evaluation.probe` and so many labels." in said
 
 

@@ -16,9 +16,16 @@ from hvae_spec.evaluate.probe import Labeled, chosen, features, fit, probe
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams
 from hvae_spec.probing import GRID, SAMPLES
+from hvae_spec.reading import reads
+from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import evaluation_parts
 from tests.members import member
 from tests.nn.test_linear_gaussian import compiled
+from tune.execute.data_check import found_images
+from tune.plan.devices import Machine
+from tune.plan.needs import Ledger
+from tune.plan.packs import RunInfo
+from tune.plan.planner import make_plan
 
 
 def test_labels_are_balanced_and_fewer_are_a_part_of_more():
@@ -115,7 +122,27 @@ def test_data_sets_without_classes_say_so():
 def test_multiply_adds_of_a_probe():
     spec = member(model__inference="vae", model__batch_norm=False, evaluation__probe={"labels": [100, "all"]})
     first, above = 64 * 12 + 12 * 10 + 10 * 2 * 5, 5 * 9 + 9 * 8 + 8 * 2 * 4 + 4 * 7 + 7 * 2 * 3
-    # Five strengths on four fifths each in five folds, and the fit; 20 iterations forward and back.
-    fits = 2 * 20 * sum(5 * 4 * count + count for count in (100, 320)) * (5 + 4 + 3) * 10
+    # Five strengths on four fifths each in five folds, and the fit; 80 iterations.
+    images = sum(5 * 4 * count + count for count in (100, 320))
+    fits = 80 * images * 10 * (4 * (5 + 4 + 3) + 3 * 600)
     parts = evaluation_parts(spec, image_counts(spec.data))
     assert parts["probe"] == (320 + 24) * (first + 10 * above) + fits
+
+
+@pytest.mark.parametrize("labeled", [False, True])
+def test_a_plan_refuses_a_probe_of_images_of_ones_own_without_classes(tmp_path, labeled):
+    images = np.random.default_rng(0).integers(0, 2, (60, 16))
+    arrays = {"train": images[:40], "test": images[40:]}
+    labels = {f"{part}_labels": np.arange(len(array)) % 2 for part, array in arrays.items()}
+    np.savez(tmp_path / "images.npz", **arrays, **(labels if labeled else {}))
+    reading = reads(
+        f"name: a\ndata: {{dataset: own, own: {{name: mine, file: {tmp_path}/images.npz, range: [0, 1]}}}}\n"
+        "model: {layers: [{units: 2, mlp: [4]}]}\ntraining: {epochs: 1, batch_size: 20}\n"
+        "evaluation: {probe: {labels: [10, all]}}\n"
+    )
+    plan = make_plan(reading, Ledger(Results(tmp_path / "r")), RunInfo(tmp_path / "r", "cpu"), Machine(1, 0))
+    if labeled:
+        assert found_images(plan)
+    else:
+        with pytest.raises(DataError, match="mine: its training images have no classes"):
+            found_images(plan)
