@@ -17,7 +17,7 @@ from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, SearchSettings
+from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, ProbeResult, RefineResult, SearchSettings
 from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
@@ -29,8 +29,12 @@ METRICS = (
     *("validation_log_likelihood", "validation_log_likelihood_se", "validation_log_likelihood_mc_se"),
     *("validation_elbo", "validation_elbo_se", "curve_test_log_likelihood", "curve_test_images"),
     *("curve_validation_log_likelihood", "curve_validation_images"),
-    *("iw_samples", "effective_sample_size", "active_units"),
+    *("iw_samples", "effective_sample_size", "active_units", "active_units_by_variance"),
 )
+REFINED = ("images", "steps", "lr", "bound", "elbo")
+"""Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
+PROBED = ("classes", "largest_class")
+"""Of linear probes (`hvae_spec.records.result.ProbeResult`), what is one number."""
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
 OF_BOUNDS = ("iw_samples", "bound", "mc_se")
@@ -70,7 +74,12 @@ class Frames:
     `curve_validation_log_likelihood` likewise), `bits_per_dim` (of the test log-likelihood, where x is or was made of
     gray levels, see `analysis.bits`), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
     N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
-    `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), costs, settings (see `analysis.columns`),
+    `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), `refine_...` (of the amortized bounds of
+    the images that were refined, see `hvae_spec.records.result.RefineResult`; `refine_layers` is how many layers from
+    z_1 on were refined jointly), `refined_bound` and `refined_elbo` (after that, `..._difference` less the amortized
+    one with its `..._se`, and all with `_i` of layer i alone), `probe_100_i` and `probe_all_i` (the accuracy of a
+    linear probe of the classes on layer i with 100 labels and with all; `probe_100_se_i` its standard error over test
+    images), costs, settings (see `analysis.columns`),
     data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
     training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
     of the first phase and of the shorter training that the training started from."""
@@ -81,8 +90,10 @@ class Frames:
     log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
     the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
-    """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. Evaluations are the points
-    of the curve, on the validation set if there is one, and in the last epoch the final one, on the test set."""
+    """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. A layer whose units have
+    no KL of their own, as q or p does not factorize over them, has one row of the layer's KL, whose `unit` is 0 and
+    whose `active` is NaN. Evaluations are the points of the curve, on the validation set if there is one, and in the
+    last epoch the final one, on the test set."""
     bounds: pd.DataFrame
     """One row per finished member and number of importance samples: `iw_samples`, `bound` (the importance-weighted
     bound on the test set, nats per image), `mc_se` (its Monte Carlo error)."""
@@ -300,8 +311,15 @@ def _members(
         **{metric: _numbers(result.get(metric) for result in results) for metric in METRICS},
         "bits_per_dim": bits.column([entry.spec for entry in entries], results),
         **_spread("active_units_", [result.get("active_units_per_layer") for result in results], layers),
+        **_spread(
+            "active_units_by_variance_",
+            [result.get("active_units_by_variance_per_layer") for result in results],
+            layers,
+        ),
         **_spread("kl_", [result.get("kl_per_layer") for result in results], layers),
         **_annealed([dict(result.get("ais") or {}) for result in results]),
+        **_refined([result.get("refine") for result in results], layers),
+        **_probed([result.get("probe") for result in results], layers),
         **_spread("kl_standard_normal_", [item.get("kl_standard_normal_per_layer") for item in results], layers),
         "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
         "divergence_quantity": [item.get("quantity") for item in divergences],
@@ -391,6 +409,43 @@ def _annealed(found: Sequence[Mapping[str, Any]]) -> dict[str, "np.ndarray[Any, 
     return columns
 
 
+def _refined(found: Sequence[RefineResult | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns `refine_...` of the amortized bounds of refined images, and `refined_...` of those after a refinement, of
+    all layers jointly and, with `_i`, of layer i alone; NaN without it.
+    """
+    columns = {f"refine_{name}": _numbers(getattr(item, name, None) for item in found) for name in REFINED}
+    joint = [None if item is None else item.runs[0] for item in found]
+    columns["refine_layers"] = _numbers(None if run is None else len(run.layers) for run in joint)
+    parts = {"": joint}
+    for layer in range(1, len(layers) + 1):
+        every = [[] if item is None else item.runs for item in found]
+        parts[f"_{layer}"] = [next((run for run in runs if run.layers == [layer]), None) for runs in every]
+    for suffix, runs in parts.items():
+        for column, amortized, name, error in (
+            ("refined_bound", "refine_bound", "log_likelihood", "difference_se"),
+            ("refined_elbo", "refine_elbo", "elbo", "elbo_difference_se"),
+        ):
+            values = _numbers(getattr(run, name, None) for run in runs)
+            columns[column + suffix] = values
+            columns[f"{column}_difference{suffix}"] = values - columns[amortized]
+            columns[f"{column}_difference_se{suffix}"] = _numbers(getattr(run, error, None) for run in runs)
+    return columns
+
+
+def _probed(found: Sequence[ProbeResult | None], layers: range) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns `probe_classes`, `probe_largest_class` and, for each number of labels that occurs, `probe_100_i` and
+    `probe_100_se_i`, or `probe_all_...`, the accuracy on layer i and its standard error; NaN without it.
+    """
+    columns = {f"probe_{name}": _numbers(getattr(item, name, None) for item in found) for name in PROBED}
+    probes = [{} if item is None else dict(zip(item.asked, item.probes, strict=True)) for item in found]
+    asked = {count for own in probes for count in own}
+    for count in sorted(asked, key=lambda count: (count == "all", count)):
+        with_it = [own.get(count) for own in probes]
+        columns |= _spread(f"probe_{count}_", [getattr(probe, "accuracy", None) for probe in with_it], layers)
+        columns |= _spread(f"probe_{count}_se_", [getattr(probe, "accuracy_se", None) for probe in with_it], layers)
+    return columns
+
+
 def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     rows = [row for entry in entries for row in _epoch_rows(entry)]
     fields = dict.fromkeys(key for row in rows for key in row if key != "format")
@@ -436,7 +491,11 @@ def _units(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
     frame = _labeled(labels, counts)
     values = np.array(rows, dtype=float).reshape(-1, 5)
     columns: dict[str, Any] = dict(zip(("epoch", "layer", "unit"), values[:, :3].astype(np.int64).T, strict=True))
-    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": values[:, 3] > ACTIVE}
+    active: Any = values[:, 3] > ACTIVE
+    of_layers = values[:, 2] == 0
+    if of_layers.any():
+        active = np.where(of_layers, np.nan, active.astype(object))
+    columns |= {"kl": values[:, 3], "kl_se": values[:, 4], "active": active}
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
@@ -456,26 +515,29 @@ def _bounds(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit_rows(entry: Entry) -> Iterator[tuple[int, int, int, float, float]]:
-    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation: those of the curve, and the
-    final one, which replaces a point of the curve in the same epoch. With early stopping the final one is that of the
-    best epoch, and the points after it are of weights that were not kept.
+    """(epoch, layer, unit, KL, its standard error), one per unit of every evaluation; of a layer whose units have no KL
+    of their own one, with 0 for the unit. Evaluations are those of the curve and the final one, which replaces a point
+    of the curve in the same epoch. With early stopping the final one is that of the best epoch, and the points after it
+    are of weights that were not kept.
     """
     final, training = entry.evaluation, entry.training
+    widths = [layer["units"] for layer in at(entry.spec, "model.layers") or ()]
     last = None
     if training is not None and final is not None and final.unit_kl is not None:
         last = training.best_epoch or training.epochs
     for row in entry.units:
         if last is None or row["epoch"] < last:
-            yield from _of_layers(row["epoch"], row["kl"], row["kl_se"])
+            yield from _of_layers(row["epoch"], widths, row["kl"], row["kl_se"])
     if last is not None and final is not None:
-        yield from _of_layers(last, final.unit_kl or [], final.unit_kl_se or [])
+        yield from _of_layers(last, widths, final.unit_kl or [], final.unit_kl_se or [])
 
 
 def _of_layers(
-    epoch: int, kl: Sequence[Sequence[float | None]], kl_se: Sequence[Sequence[float | None]]
+    epoch: int, widths: Sequence[int], kl: Sequence[Sequence[float | None]], kl_se: Sequence[Sequence[float | None]]
 ) -> Iterator[tuple[int, int, int, float, float]]:
     for layer, (kls, errors) in enumerate(zip(kl, kl_se, strict=True), start=1):
-        for unit, (value, error) in enumerate(zip(kls, errors, strict=True), start=1):
+        is_of_layer = len(kls) == 1 and layer <= len(widths) and widths[layer - 1] > 1
+        for unit, (value, error) in enumerate(zip(kls, errors, strict=True), start=0 if is_of_layer else 1):
             yield epoch, layer, unit, _number(value), _number(error)
 
 

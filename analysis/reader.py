@@ -210,11 +210,13 @@ def _unplanned(record: Record, planned: bool) -> Entry:
 
 def _measured(result: EvaluationResult) -> dict[str, Any]:
     """How a member was measured, as far as the result says."""
-    method, ais = result.batch_norm_statistics, result.ais
+    method, ais, refined, probe = result.batch_norm_statistics, result.ais, result.refine, result.probe
     found = {
         "evaluation.iw_samples": result.iw_samples,
         "evaluation.batch_norm_statistics": method,
         "evaluation.ais": None if ais is None else ais.model_dump(include={"images", "chains", "steps"}),
+        "evaluation.refine": None if refined is None else refined.model_dump(include={"images", "steps", "lr"}),
+        "evaluation.probe": None if probe is None else {"labels": list(probe.asked)},
     }
     return {path: value for path, value in found.items() if value is not None}
 

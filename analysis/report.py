@@ -36,6 +36,8 @@ or have failed are counted, never averaged.
   tables/kl.{md,csv,tex}                    KL(q||p) by layer and variant; kl_standard_normal: to N(0, I) (Fig. 6a)
   tables/bound_by_samples.{md,csv,tex}      the bound against K, and the effective sample size
   tables/ais.{md,csv,tex}                   how far the bound is from the likelihood (annealed importance sampling)
+  tables/refine.{md,csv,tex}                amortized bounds, and those of q(z|x) fitted to every image by itself
+  tables/probe.{md,csv,tex}                 what each layer knows of the classes: accuracy of linear probes
   tables/paired_effects.{md,csv,tex}        what each factor adds: main effects, interactions, simple effects
   tables/detectable_effects.{md,csv,tex}    how small an effect the seeds can show (power of the paired t test)
   tables/seeds.{md,csv,tex}                 how wide intervals are, and how many seeds they take (two stages)
@@ -321,6 +323,8 @@ def _filled(frames: "Frames") -> Iterator["TableSet"]:
         tables.layer_kl_standard_normal,
         tables.bound_by_samples,
         tables.annealed,
+        tables.refined,
+        tables.probed,
     )
     seeds = tables.detectable_effects, tables.two_stage_seeds
     for build in (*others, tables.paired_effects, *seeds, tables.ranking, tables.collapse):

@@ -308,7 +308,13 @@ def schedule(name: str, settings: type[Settings]) -> Callable[[Computed], Comput
 
 
 def dataset(
-    name: str, counts: ImageCounts, *, levels: int = 256, binary: bool = False, comes_with: str | None = None
+    name: str,
+    counts: ImageCounts,
+    *,
+    levels: int = 256,
+    binary: bool = False,
+    comes_with: str | None = None,
+    classes: int | None = None,
 ) -> Callable[[Computed], Computed]:
     """Register a function without arguments that returns `hvae_spec.data.images.RawImages`, for `data.dataset`.
 
@@ -318,9 +324,11 @@ def dataset(
         levels: gray levels; 2 for intensities in [0, 1], and for zeros and ones.
         binary: whether the images are zeros and ones, so that nothing is drawn.
         comes_with: the package that holds its images, if one does.
+        classes: how many classes the images have, 0 if they have none; None: only the images tell.
 
     """
-    return _both(DATASETS, "data.dataset:LOADERS", name, Dataset(counts, levels, comes_with, binary))
+    description = Dataset(counts, levels, comes_with, binary, classes=classes)
+    return _both(DATASETS, "data.dataset:LOADERS", name, description)
 
 
 def _of_a_pack(

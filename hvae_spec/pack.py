@@ -23,7 +23,7 @@ from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import CheckpointError, RecordError, UserError
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
-from hvae_spec.evaluate.member import MemberEvaluation, data_state
+from hvae_spec.evaluate.member import MemberEvaluation, data_state, total
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
@@ -145,6 +145,10 @@ class PackRun:
         torch.set_float32_matmul_precision(self.first.training.matmul_precision)
         self.device = compiler.pick_device(job.device)
         self.dataset = load_dataset(self.first.data)
+        for spec in self.specs:
+            if spec.evaluation.probe is not None:
+                # Before anything is trained.
+                self.dataset.check_probe(spec.evaluation.probe.counts(len(self.dataset.train)))
         keep_freed_memory()
         self.trainer: Trainer | None = None
         self.curve_spec = self.first
@@ -300,7 +304,8 @@ class PackRun:
             else:
                 row["test_elbo"], row["test_log_likelihood"] = elbo, bound
                 row["test_iw_samples"], row["test_images"] = bounds.iw_samples, images
-            row["active_units"] = sum(units.active_units)
+            if (active := total(units.active_units)) is not None:
+                row["active_units"] = active
             kl, kl_se = [kl.tolist() for kl in units.kl], [se.tolist() for se in units.kl_se]
             self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
 

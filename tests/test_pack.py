@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -9,11 +10,17 @@ from safetensors.torch import load_file, save_file
 
 import analysis
 import hvae_spec
+from analysis import tables
+from analysis.statistics import layer_activity
 from hvae_spec import annealing
 from hvae_spec import pack as packs
 from hvae_spec.data.counts import image_pixels
-from hvae_spec.errors import CheckpointError, RecordError
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.errors import CheckpointError, DataError, RecordError
 from hvae_spec.evaluate import member as member_evaluation
+from hvae_spec.evaluate import probe
+from hvae_spec.listeners.follower import Follower
+from hvae_spec.nn.inference import INFERENCES, Draw, Ladder
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.arrays import load_arrays
@@ -21,6 +28,8 @@ from hvae_spec.records.layout import ACTIVE, Record, Results
 from hvae_spec.records.result import Source
 from hvae_spec.spec.cost import UNIT_SAMPLES, parameters
 from hvae_spec.spec.grid import Member
+from tests.evaluate.test_evaluation import OfLayer
+from tests.listeners.noted import Noted
 from tests.members import member
 
 TIMES = {"seconds", "ms_per_step", "training_seconds", "curve_seconds", "evaluation_seconds"}
@@ -689,6 +698,118 @@ def test_annealing_a_trained_member_is_annealing_it_at_once_and_its_loaded_model
     assert torch.equal(annealed.simulated_upper, per_image["ais_simulated_upper"])
     frame = analysis.load(tmp_path / "again").members
     assert frame["planned_ais_steps"].tolist() == frame["ais_steps"].tolist() == [3, 3]
+
+
+def test_refining_a_trained_member_is_refining_it_at_once_and_its_loaded_model_gives_the_same(tmp_path):
+    plain = {"training__epochs": 1, "evaluation__every": None}
+    more = specs(evaluation__refine={"images": 6, "steps": 3, "lr": 0.1}, **plain)
+    run_pack(job(tmp_path / "again", specs(**plain)))
+    before, fractions = contents(tmp_path / "again"), []
+    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
+    run_pack(job(tmp_path / "once", more))
+    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
+    assert before.items() <= again.items()
+    assert once.items() <= again.items()
+    assert fractions == sorted(fractions)
+
+    record = Results(tmp_path / "again").records[0]
+    latest = record.evaluation(more[0].digests.evaluation)
+    per_image, found = load_file(latest.folder / "test.safetensors"), latest.result.refine
+    assert (found.images, found.steps, found.lr) == (6, 3, 0.1)
+    assert [run.layers for run in found.runs] == [[1, 2, 3], [1], [2], [3]]
+    for run, name in zip(found.runs, ("1-2-3", "1", "2", "3"), strict=True):
+        elbo, amortized = per_image[f"refined_elbo/{name}"], per_image["test_elbo"][:6]
+        bound = per_image[f"refined_log_likelihood/{name}"]
+        assert (run.elbo, found.elbo) == pytest.approx((elbo.mean().item(), amortized.mean().item()))
+        assert run.elbo_difference_se == pytest.approx((elbo - amortized).std().item() / 6**0.5)
+        assert run.log_likelihood == pytest.approx(bound.mean().item())
+        assert found.bound == pytest.approx(per_image["test_log_likelihood"][:6].mean().item())
+    model = hvae_spec.load_record(record.folder)
+    assert model.spec.digests == more[0].digests
+    refined = model.refine()
+    assert torch.equal(refined[2].elbo, per_image["refined_elbo/2"])
+    assert torch.equal(refined[0].log_likelihood, per_image["refined_log_likelihood/1-2-3"])
+    frame = analysis.load(tmp_path / "again").members
+    assert frame["planned_refine_steps"].tolist() == frame["refine_steps"].tolist() == [3, 3]
+    assert frame["planned_refine_lr"].tolist() == frame["refine_lr"].tolist() == [0.1, 0.1]
+    gains = frame["refined_elbo_2"] - frame["refine_elbo"]
+    assert frame["refined_elbo_difference_2"].tolist() == gains.tolist()
+    assert frame["refined_elbo"].iloc[0] == pytest.approx(refined[0].elbo.mean().item())
+
+
+def test_probing_a_trained_member_is_probing_it_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "GRID", (0.1,))
+    monkeypatch.setattr(probe, "FOLDS", 2)
+    plain = {"training__epochs": 1, "evaluation__every": None}
+    more = specs(evaluation__probe={"labels": [20, "all"]}, **plain)
+    run_pack(job(tmp_path / "again", specs(**plain)))
+    before, fractions = contents(tmp_path / "again"), []
+    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
+    run_pack(job(tmp_path / "once", more))
+    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
+    assert before.items() <= again.items()
+    assert once.items() <= again.items()
+    assert fractions == sorted(fractions)
+    record = Results(tmp_path / "again").records[0]
+    found = record.evaluation(more[0].digests.evaluation).result.probe
+    images = len(load_dataset(more[0].data).train)
+    assert found.classes == 10
+    assert [(one.labels, one.is_all) for one in found.probes] == [(20, False), (images, True)]
+    for one in found.probes:
+        error = [(share * (1 - share) / 24) ** 0.5 for share in one.accuracy]
+        assert one.accuracy_se == pytest.approx(error)
+    assert hvae_spec.load_record(record.folder).spec.digests == more[0].digests
+    frame = analysis.load(tmp_path / "again").members
+    assert frame["planned_probe_labels"].tolist() == ['[20, "all"]'] * 2
+    assert frame["probe_all_3"].iloc[0] == found.probes[1].accuracy[2]
+
+
+def test_a_probe_of_images_without_classes_is_refused_before_anything_is_trained(tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 2, (60, 16)))
+    own = {"name": "mine", "file": str(tmp_path / "images.npy"), "range": [0, 1]}
+    data = {"data__dataset": "own", "data__own": own, "data__train_images": None, "data__test_images": None}
+    probed = specs(evaluation__probe={"labels": [20]}, evaluation__every=None, **data)
+    with pytest.raises(DataError, match="mine: its training images have no classes, so that there is nothing"):
+        run_pack(job(tmp_path / "results", probed))
+    assert Results(tmp_path / "results").records == []
+
+
+class Joint(Ladder):
+    """A ladder of which q(z_1|z_2, x) is not told unit by unit."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.factorizes[0] = False
+
+    def sample(self, encoding, noise):
+        draws = super().sample(encoding, noise)
+        return [Draw.of(OfLayer(draws[0].posterior), noise[0], draws[0].prior), *draws[1:]]
+
+
+def test_a_layer_that_does_not_factorize_has_one_kl_from_training_to_the_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(INFERENCES._items, "ladder", Joint)
+    members = specs(training__epochs=4)
+    run_pack(job(tmp_path, members))
+    record = Results(tmp_path).records[0]
+    result = result_of(record)
+    assert [len(layer) for layer in result.unit_kl] == [1, 4, 3]
+    assert result.kl_per_layer[0] == pytest.approx(result.unit_kl[0][0])
+    assert (result.active_units, result.active_units_per_layer[0]) == (None, None)
+    assert result.active_units_by_variance == sum(result.active_units_by_variance_per_layer)
+    assert "active_units" not in record.epochs[-1]
+    assert [len(layer) for layer in record.units[0]["kl"]] == [1, 4, 3]
+    frames = analysis.load(tmp_path)
+    units = frames.units[frames.units["epoch"] == 4]
+    assert sorted(units[units["layer"] == 1]["unit"].unique()) == [0]
+    assert layer_activity(frames)["layer"].unique().tolist() == [2, 3]
+    (table,) = tables.active_units(frames).tables
+    assert ("z_1", "V") not in table.cells
+    assert table.cells["z_1, by variance", "V"].n == 2
+    noted = Noted()
+    noted.said[record.folder.name] = []
+    Follower(grid_member(members[0]), record).tell(noted, is_over=True)
+    (told,) = {tuple(map(len, said[3])) for said in noted.said[record.folder.name] if said[0] == "evaluation"}
+    assert told == (0, 4, 3)
 
 
 def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch):

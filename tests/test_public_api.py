@@ -25,6 +25,7 @@ from analysis.comparison import Comparison
 from analysis.frames import Frames
 from hvae_spec.evaluate.ais import AnnealedBounds
 from hvae_spec.evaluate.evaluation import Evaluation
+from hvae_spec.evaluate.refine import Refined
 from tests.command_lines import COMMANDS, parser_of
 from tune import hvae
 from tune.run import grid
@@ -38,7 +39,13 @@ objective: {warm_up: 1}
 training: {epochs: 2, batch_size: 32}
 evaluation: {iw_samples: 4, every: 1}
 """
-RETURNED = {"Evaluation": Evaluation, "AnnealedBounds": AnnealedBounds, "Frames": Frames, "Comparison": Comparison}
+RETURNED = {
+    "Evaluation": Evaluation,
+    "AnnealedBounds": AnnealedBounds,
+    "Refined": Refined,
+    "Frames": Frames,
+    "Comparison": Comparison,
+}
 """Classes of what public functions return."""
 
 

@@ -33,6 +33,7 @@ METRICS = (
     *("validation_log_likelihood", "validation_elbo"),
 )
 ANNEALED = ("log_likelihood", "gap")
+REFINED = ("log_likelihood", "elbo")
 ROUNDING = "Elsewhere than on the machine, the device and the versions of the record, rounding may be the cause."
 
 
@@ -187,6 +188,18 @@ def compare(record: Record, again: Record) -> Iterator[Difference]:
         if one.ais is not None and two.ais is not None:
             for name in ANNEALED:
                 yield Difference(f"ais.{name} (final)", _gap(getattr(one.ais, name), getattr(two.ais, name)), 1)
+        if one.refine is not None and two.refine is not None:
+            for name in REFINED:
+                both = zip(one.refine.runs, two.refine.runs, strict=True)
+                gaps = [_gap(getattr(run, name), getattr(other, name)) for run, other in both]
+                yield Difference(f"refine.{name} (final)", max(gaps), len(gaps))
+        if one.probe is not None and two.probe is not None:
+            shares = [
+                (ours_now, recorded)
+                for probe, other in zip(one.probe.probes, two.probe.probes, strict=True)
+                for ours_now, recorded in zip(probe.accuracy, other.accuracy, strict=True)
+            ]
+            yield Difference("probe.accuracy (final)", max(_gap(*pair) for pair in shares), len(shares))
 
 
 def _gap(one: object, two: object) -> float:

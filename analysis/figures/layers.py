@@ -40,11 +40,14 @@ def active_units(frames: Frames) -> Figure | None:
     """Active units of every layer at the greatest depth (Table 2 of the paper): means over the finished members.
 
     Bars are the standard error over seeds. A unit is active if its KL is above 0.01 nats, on average over the test
-    images.
+    images; a layer whose units have no KL of their own has no bar.
     """
 
     def label(name: str, members: pd.DataFrame) -> str:
-        total = members.loc[members["status"] == "finished", "active_units"].dropna()
+        finished = members[members["status"] == "finished"]
+        total = finished["active_units"].dropna()
+        if len(finished) and total.empty:
+            return f"{name} (of some layers not known)"
         return f"{name} (total {total.mean():.3g})" if len(total) else f"{name} (none finished)"
 
     return _bars(frames, "active_units_", "active units", label)
@@ -72,7 +75,8 @@ def _bars(frames: Frames, prefix: str, ylabel: str, label: Callable[[str, pd.Dat
     members = of_one_data_set(frames).members
     if f"{prefix}1" not in members:
         return None
-    depth = greatest_depth(members[(members["status"] == "finished") & members[f"{prefix}1"].notna()])
+    is_known = members.filter(regex=rf"^{prefix}\d+$").notna().any(axis=1)
+    depth = greatest_depth(members[(members["status"] == "finished") & is_known])
     if depth is None:
         return None
     deepest = frames.select(members["depth"] == depth)
@@ -121,7 +125,8 @@ def unit_kl(frames: Frames) -> Figure | None:
 
     The models are those of greatest depth with at least two evaluations; each variant is shown by its first seed that
     has finished, or else is trained, or else is running, or else has diverged. The colors are on a logarithmic scale; a
-    unit is active above the line in the color bar.
+    unit is active above the line in the color bar. Of a layer whose units have no KL of their own, the layer's stands
+    in their place, and is called so.
     """
     frames = of_best_watched(frames)
     depth = greatest_depth(frames.units)
@@ -188,5 +193,8 @@ def _heat_map(axes: Axes, units: pd.DataFrame, norm: LogNorm) -> Any:
     mesh = axes.pcolormesh(edges, np.arange(len(kl) + 1), values, norm=norm, cmap="mako", rasterized=True)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.set_yticks([0, len(kl)])
+    if (units["unit"] == 0).any():
+        axes.set_yticks([0.5], ["layer"])
+    else:
+        axes.set_yticks([0, len(kl)])
     return mesh

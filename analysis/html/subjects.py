@@ -33,13 +33,13 @@ SUBJECTS = (
     Subject(
         "likelihood",
         "Log-likelihood and bounds",
-        ("bits_per_dim", "bound_by_samples", "ais"),
+        ("bits_per_dim", "bound_by_samples", "ais", "refine"),
         ("learning_curves", "bound_by_samples"),
     ),
     Subject(
         "units",
         "Latent units",
-        ("active_units", "kl", "kl_standard_normal", "collapse"),
+        ("active_units", "kl", "kl_standard_normal", "probe", "collapse"),
         ("active_units", "unit_kl", "kl_standard_normal", "latents"),
     ),
     Subject("images", "Images", (), ("reconstructions", "prior_samples", "injected")),

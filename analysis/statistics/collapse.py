@@ -1,6 +1,7 @@
 """Posterior collapse: which layers have no active unit left, and since which evaluated epoch.
 
-A layer is dead at an evaluation if none of its units is active, that is if no unit's KL(q||p) is above 0.01 nats. It
+A layer is dead at an evaluation if none of its units is active, that is if no unit's KL(q||p) is above 0.01 nats; of a
+layer whose units have no KL of their own it is not known, and nothing is said. It
 has died for good at the first evaluation from which it is dead at every later one. Epochs are those at which the member
 was evaluated, so the layer died between the epoch given and the evaluated epoch before it.
 """
@@ -29,7 +30,8 @@ def layer_activity(frames: Frames) -> pd.DataFrame:
 
     """
     keys = ["dataset", *frames.factors, "depth", "variant", "seed", "digest", "layer"]
-    known = frames.units[frames.units["kl"].notna()]
+    known = frames.units[frames.units["kl"].notna() & (frames.units["unit"] > 0)]
+    known = known.assign(active=known["active"].astype(bool))
     counts = known.groupby([*keys, "epoch"], sort=False, observed=True)["active"].sum().rename("active").reset_index()
     rows = []
     for key, own in counts.groupby(keys, sort=False, observed=True):

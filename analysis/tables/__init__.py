@@ -18,6 +18,8 @@ tables has nothing to show.
 | `ranks` | `ranking` |
 | `dead_layers` | `collapse` |
 | `annealed` | `annealed` |
+| `refined` | `refined` |
+| `probed` | `probed` |
 | `rendering` | `markdown`, `latex`, `html_table`, `terminal` |
 | `table`, `footnotes` | what tables are made of |
 """
@@ -33,7 +35,9 @@ from analysis.tables.means import (
     layer_kl_standard_normal,
     log_likelihood,
 )
+from analysis.tables.probed import probed
 from analysis.tables.ranks import ranking
+from analysis.tables.refined import refined
 from analysis.tables.rendering import html_table, latex, markdown, terminal
 from analysis.tables.search import search
 from analysis.tables.seeds import detectable_effects, two_stage_seeds
@@ -57,7 +61,9 @@ __all__ = [
     "log_likelihood",
     "markdown",
     "paired_effects",
+    "probed",
     "ranking",
+    "refined",
     "search",
     "terminal",
     "two_stage_seeds",

@@ -4,10 +4,8 @@ import pandas as pd
 
 from analysis.caveats import counts_text
 from analysis.frames import Frames
-from analysis.statistics import over_seeds
-from analysis.tables.building import by_depth, mean_table
-from analysis.tables.footnotes import MEANS, grid_footnotes
-from analysis.tables.table import ABSENT, TableSet
+from analysis.tables.building import Asked
+from analysis.tables.table import TableSet
 
 ROWS = {
     "ais_bound": "bound",
@@ -24,29 +22,14 @@ def annealed(frames: Frames) -> TableSet:
     bidirectional Monte Carlo on simulated images, in nats per image: one table per depth, the greatest depth first.
     None where no member has them.
     """
-    by = ["dataset", *frames.factors, "depth", "variant"]
-    tables, tidies = [], []
-    for own in by_depth(frames):
-        measured = own.members[(own.members["status"] == "finished") & own.members["ais_log_likelihood"].notna()]
-        if measured.empty:
-            continue
-        rows = _rows(own.members, by)
-        title = ("How far the bound is from the likelihood (nats per image)", own.subject)
-        full = len(rows) == len(ROWS) * len(own.members[by].drop_duplicates())
-        absence = () if full else (f"{ABSENT}: none of the finished members was evaluated with `evaluation.ais`.",)
-        footnotes = (*_footnotes(measured), *absence, MEANS, *grid_footnotes(frames, own.group.frames))
-        tables.append(mean_table(title, own.places.row_heading("quantity"), own.placed(rows), footnotes))
-        tidies.append(rows.drop(columns="row"))
-    tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
-    return TableSet("ais", tuple(tables), tidy)
-
-
-def _rows(members: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Cells of every quantity, with `quantity` (its column) and `row` (what the table calls it)."""
-    parts = (over_seeds.cells(members, by, column).assign(quantity=column, row=row) for column, row in ROWS.items())
-    rows = pd.concat(parts, ignore_index=True)
-    # A variant whose finished members were all evaluated without it has no cells.
-    return rows[(rows["n"] > 0) | (rows["finished"] == 0)]
+    return Asked(
+        "ais",
+        "How far the bound is from the likelihood (nats per image)",
+        "ais_log_likelihood",
+        lambda members: ROWS,
+        _footnotes,
+        "none of the finished members was evaluated with `evaluation.ais`.",
+    ).tables(frames)
 
 
 def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """How tables are put together from statistics: the steps that several builders share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,9 @@ import pandas as pd
 
 from analysis.frames import Frames, Group
 from analysis.layout import DEPTH, Panels, at_one_depth, in_order, known, levels
-from analysis.tables.table import MeanCell, Table
+from analysis.statistics import over_seeds
+from analysis.tables.footnotes import MEANS, grid_footnotes
+from analysis.tables.table import ABSENT, MeanCell, Table, TableSet
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,53 @@ def by_depth(frames: Frames) -> Iterator[AtDepth]:
         for depth in sorted(every[DEPTH].unique(), reverse=True):
             own = group.frames.select(every[DEPTH] == depth)
             yield AtDepth(group, int(depth), known(own.members, frames.factors), at_one_depth(own))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured where a section of `evaluation` asks for it, as tables of a depth each have it."""
+
+    name: str
+    """Of the table set."""
+    title: str
+    column: str
+    """Of `Frames.members`, which finished members have that were evaluated with it."""
+    quantities: Callable[[pd.DataFrame], Mapping[str, str]]
+    """The columns that are shown of some members, and what the table calls them, in the order of its rows."""
+    footnotes: Callable[[pd.DataFrame], tuple[str, ...]]
+    """What is said of the members that were evaluated with it."""
+    absence: str
+    """What an empty cell means."""
+    decimals: int = 2
+
+    def tables(self, frames: Frames) -> TableSet:
+        """One table per depth, the greatest depth first; none where no member has the column."""
+        by = ["dataset", *frames.factors, "depth", "variant"]
+        tables, tidies = [], []
+        for own in by_depth(frames):
+            measured = own.members[(own.members["status"] == "finished") & own.members[self.column].notna()]
+            if measured.empty:
+                continue
+            quantities = self.quantities(measured)
+            rows = _cells_of(own.members, by, quantities)
+            full = len(rows) == len(quantities) * len(own.members[by].drop_duplicates())
+            absence = () if full else (f"{ABSENT}: {self.absence}",)
+            footnotes = (*self.footnotes(measured), *absence, MEANS, *grid_footnotes(frames, own.group.frames))
+            heading = own.places.row_heading("quantity")
+            tables.append(mean_table((self.title, own.subject), heading, own.placed(rows), footnotes, self.decimals))
+            tidies.append(rows.drop(columns="row"))
+        tidy = pd.concat(tidies, ignore_index=True) if tidies else pd.DataFrame(columns=[*by, "mean", "se", "n"])
+        return TableSet(self.name, tuple(tables), tidy)
+
+
+def _cells_of(members: pd.DataFrame, by: list[str], quantities: Mapping[str, str]) -> pd.DataFrame:
+    """Cells of every quantity, with `quantity` (its column) and `row` (what the table calls it)."""
+    parts = (
+        over_seeds.cells(members, by, column).assign(quantity=column, row=row) for column, row in quantities.items()
+    )
+    rows = pd.concat(parts, ignore_index=True)
+    # A variant whose finished members were all evaluated without it has no cells.
+    return rows[(rows["n"] > 0) | (rows["finished"] == 0)]
 
 
 def placed(rows: pd.DataFrame, members: pd.DataFrame, places: Panels) -> pd.DataFrame:

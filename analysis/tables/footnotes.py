@@ -3,9 +3,16 @@
 from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import what_errors_rest_on
-from hvae_spec.records.layout import ACTIVE
+from hvae_spec.records.layout import ACTIVE, ACTIVE_VARIANCE
 
 CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over the test images."
+BY_VARIANCE = (
+    f"By variance: a unit is active if the variance over test images of its mean E_q[z_u|x] is above {ACTIVE_VARIANCE} "
+    "(Burda et al., 2016)."
+)
+NO_UNIT_KL = (
+    "Where q or p of a layer does not factorize over its units, these have no KL of their own, but the layer has."
+)
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
 
 

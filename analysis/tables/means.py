@@ -15,10 +15,13 @@ from analysis.frames import Frames
 from analysis.layout import known, layout
 from analysis.statistics import answers, over_seeds
 from analysis.tables.building import by_depth, mean_table, placed
-from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
+from analysis.tables.footnotes import BY_VARIANCE, CRITERION, MEANS, NO_UNIT_KL, bound_footnotes, grid_footnotes
 from analysis.tables.table import ABSENT, TableSet
 
 BEST = "Marked: the best cell, and those that a paired t test with Holm's correction does not tell from it."
+
+CRITERIA = (("KL", "active_units"), ("variance", "active_units_by_variance"))
+"""What makes a unit active, and the columns of `Frames.members` with the units that are."""
 
 BITS = (
     "Of gray levels, less is better: -L / (D ln 2) of a mass, -(L - D ln w) / (D ln 2) of a density of gray that is "
@@ -83,8 +86,38 @@ def bits_per_dim(frames: Frames) -> TableSet:
 
 
 def active_units(frames: Frames) -> TableSet:
-    """Active units by layer and variant: one table per depth, the greatest depth first (Table 2 of the paper)."""
-    return _by_layer(frames, "active_units", "Active units", CRITERION, 1)
+    """Active units by layer and variant: one table per depth, the greatest depth first (Table 2 of the paper). Where
+    members have them, also those by the criterion of Burda et al. (2016), the variance over images of a unit's mean.
+    """
+    by = ["dataset", *frames.factors, "depth", "variant"]
+    every = [_of_units(frames.planned.members, by, quantity).assign(criterion=name) for name, quantity in CRITERIA]
+    tables = []
+    for own in by_depth(frames):
+        parts = [
+            layers.assign(row=[_name(layer) + words for layer in layers["layer"]])
+            for words, quantity in (("", "active_units"), (", by variance", "active_units_by_variance"))
+            for layers in (_of_units(own.members, own.by, quantity),)
+        ]
+        rows = pd.concat(parts, ignore_index=True)
+        is_unknown = len(parts[0]) < (own.depth + 1) * len(own.members[own.by].drop_duplicates())
+        footnotes = (
+            CRITERION,
+            *([f"{NO_UNIT_KL} Which of these are active is known by variance alone ({ABSENT})."] if is_unknown else []),
+            *([BY_VARIANCE] if len(parts[1]) else []),
+            MEANS,
+            *grid_footnotes(frames, own.group.frames),
+        )
+        title = ("Active units", own.subject)
+        tables.append(mean_table(title, own.places.row_heading("layer"), own.placed(rows), footnotes, 1))
+    return TableSet("active_units", tuple(tables), pd.concat(every, ignore_index=True))
+
+
+def _of_units(members: pd.DataFrame, by: list[str], quantity: str) -> pd.DataFrame:
+    """Cells by layer without those whose finished members do not know it; of what no member knows but by KL, none."""
+    layers = over_seeds.by_layer(members, by, quantity)
+    if quantity != "active_units" and not layers["n"].any():
+        return layers.iloc[:0]
+    return layers[(layers["n"] > 0) | (layers["finished"] == 0)]
 
 
 def layer_kl(frames: Frames) -> TableSet:
@@ -104,7 +137,7 @@ def layer_kl_standard_normal(frames: Frames) -> TableSet:
 
 
 def _by_layer(frames: Frames, quantity: str, title: str, footnote: str, decimals: int) -> TableSet:
-    """Tables of `<quantity>_i`; none where no member has it, except of the active units."""
+    """Tables of `<quantity>_i`; none where no member has it."""
     by = ["dataset", *frames.factors, "depth", "variant"]
     tidy = over_seeds.by_layer(frames.planned.members, by, quantity)
     tables = []
@@ -113,12 +146,17 @@ def _by_layer(frames: Frames, quantity: str, title: str, footnote: str, decimals
         if quantity == "kl_standard_normal":
             # The distances of single layers; their sum is no divergence of the model.
             layers = layers[layers["layer"] != "total"]
-        if layers["n"].any() or quantity == "active_units":
-            rows = layers.assign(row=[layer if layer == "total" else f"z_{layer}" for layer in layers["layer"]])
+        if layers["n"].any():
+            rows = layers.assign(row=[_name(layer) for layer in layers["layer"]])
             footnotes = (footnote, MEANS, *grid_footnotes(frames, own.group.frames))
             heading = own.places.row_heading("layer")
             tables.append(mean_table((title, own.subject), heading, own.placed(rows), footnotes, decimals))
     return TableSet(quantity, tuple(tables), tidy)
+
+
+def _name(layer: str) -> str:
+    """What tables call a layer, or the total."""
+    return layer if layer == "total" else f"z_{layer}"
 
 
 def bound_by_samples(frames: Frames) -> TableSet:

@@ -1,7 +1,7 @@
 """A data set in memory, as its distributor published it. No torch here."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -93,6 +93,26 @@ class Dataset(RawImages):
                 "of gray levels\n      expected whole numbers, or another model.observation"
             )
         return Drawing("place", self.levels - 1)
+
+    def check_probe(self, labels: Sequence[int]) -> None:
+        """Whether the training images have the classes that probes with so many labels need.
+
+        Raises:
+            DataError: they have none or one alone, or too few labels.
+
+        """
+        classes = len(np.unique(self.train_labels))
+        if classes < 2:
+            what = "have no classes" if not self.classes else "are all of one class"
+            raise DataError(
+                f"{self.name}: its training images {what}, so that there is nothing for a probe to tell apart\n"
+                "      expected images with classes, or evaluation.probe: null"
+            )
+        if min(labels) < 2 * classes:
+            raise DataError(
+                f"{self.name}: a probe with {min(labels):,} labels of {classes:,} classes\n"
+                f"      expected in evaluation.probe.labels at least two for each class, {2 * classes:,}"
+            )
 
     @property
     def is_binary(self) -> bool:

@@ -22,7 +22,7 @@ from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.inference import Draw
 from hvae_spec.nn.random import Streams
-from hvae_spec.records.layout import ACTIVE
+from hvae_spec.records.layout import ACTIVE, ACTIVE_VARIANCE
 
 IMAGES = 256
 """Images encoded at a time."""
@@ -50,9 +50,13 @@ class Evaluation:
     effective_sample_size: Tensor
     """(sum w)^2 / sum w^2, between 1 and K."""
     kl: list[Tensor]
-    """KL(q||p) of every unit, averaged over images: one [U_i] per layer, z_1 first."""
+    """KL(q||p) of every unit, averaged over images: one [U_i] per layer, z_1 first; [1], of the layer as a whole, where
+    q or p does not factorize over its units."""
     kl_se: list[Tensor]
     """Monte Carlo standard error of `kl`."""
+    mean_variance: list[Tensor]
+    """The variance over images of E_q[z_u|x] of every unit: one [U_i] per layer, z_1 first. It is the covariance of the
+    means of two halves of the samples, so that their noise is not in it. Not a number with one image or K = 1."""
     fewer_samples: dict[int, tuple[float, float]]
     """The mean over images of the importance-weighted bound with K' samples, and its Monte Carlo standard error, for
     every K' of `FEWER_SAMPLES` below K."""
@@ -83,9 +87,19 @@ class Evaluation:
         return {**self.fewer_samples, self.iw_samples: all_samples}
 
     @property
-    def active_units(self) -> list[int]:
-        """Active units of each layer, z_1 first."""
-        return [int((kl > ACTIVE).sum()) for kl in self.kl]
+    def active_units(self) -> list[int | None]:
+        """Units of each layer whose KL is above 0.01 nats, z_1 first; None where its units have no KL of their own."""
+        pairs = zip(self.kl, self.mean_variance, strict=True)
+        return [int((kl > ACTIVE).sum()) if len(kl) == len(units) else None for kl, units in pairs]
+
+    @property
+    def active_units_by_variance(self) -> list[int] | None:
+        """Units of each layer whose `mean_variance` is above 0.01 (Burda et al., 2016), z_1 first; None where it is not
+        known.
+        """
+        if not all(bool(variance.isfinite().all()) for variance in self.mean_variance):
+            return None
+        return [int((variance > ACTIVE_VARIANCE).sum()) for variance in self.mean_variance]
 
 
 def standard_error(values: Tensor) -> float:
@@ -154,7 +168,7 @@ def evaluate(
     top, blocks = model.top(), []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)
-        tally = _Tally(len(block), model.ratio_widths, iw_samples, model.device)
+        tally = _Tally(len(block), model, iw_samples)
         is_usual = len(block) == min(IMAGES, len(x))
         tally.add_samples(model, top, block, room, streams, fast=fast if is_usual else weigh)
         blocks.append(tally)
@@ -226,15 +240,17 @@ def bytes_per_row(model: Hierarchy) -> int:
 class _Tally:
     """Running sums over samples for a block of images."""
 
-    def __init__(self, images: int, widths: Sequence[int], iw_samples: int, device: torch.device) -> None:
-        self.iw_samples = iw_samples
+    def __init__(self, images: int, model: Hierarchy, iw_samples: int) -> None:
+        device, self.iw_samples = model.device, iw_samples
         self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
         self.log_sum_squares = self.log_sum.clone()
         self.mc_variance = torch.full_like(self.log_sum, math.nan)
         self.total = torch.zeros(images, dtype=torch.float64, device=device)
         # Sum and sum of squares over samples of log q - log p, per image and unit, or layer (`Hierarchy.ratio_widths`).
-        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in widths]
+        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in model.ratio_widths]
         self.kl_squares = [torch.zeros_like(kl) for kl in self.kl]
+        # Sums of z over the first sample and every other one from there, and over the rest, per image and unit.
+        self.halves = [torch.zeros(2, images, units, dtype=torch.float64, device=device) for units in model.units]
         # Bounds with fewer samples, and the variance of each: [points, images].
         points = sum(samples < iw_samples for samples in FEWER_SAMPLES)
         self.bounds = torch.zeros(points, images, dtype=torch.float64, device=device)
@@ -255,7 +271,7 @@ class _Tally:
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
             noise = _drawn_in_blocks(streams, samples, block, images, model.units)
-            log_w, sums, squares = (fast if samples == chunk else weigh)(model, x, encoding, top, noise)
+            log_w, sums, squares, halves = (fast if samples == chunk else weigh)(model, x, encoding, top, noise)
             first[done : done + samples] = log_w[: max(0, len(first) - done)]
             log_w = log_w.double()
             self.log_sum = torch.logaddexp(self.log_sum, log_w.logsumexp(0))
@@ -264,6 +280,8 @@ class _Tally:
             for layer, (total, square) in enumerate(zip(sums, squares, strict=True)):
                 self.kl[layer] -= total
                 self.kl_squares[layer] += square
+                # Which half a sample is in does not depend on how many are computed together.
+                self.halves[layer] += halves[layer].flip(0) if done % 2 else halves[layer]
         for point, (bound, variance) in enumerate(nested_bounds(first, len(self.bounds))):
             self.bounds[point], self.variances[point] = bound, variance
         if iw_samples > 1:
@@ -296,6 +314,7 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
             # One sample per image: the spread over images bounds the Monte Carlo error from above.
             variance = sums.var(0, correction=0) / max(1, images - 1)
         kl_se.append(variance.sqrt())
+    halves = [torch.cat([block.halves[layer] for block in blocks], dim=1).cpu() for layer in range(len(kl))]
     fewer = zip(FEWER_SAMPLES, joined("bounds"), joined("variances"), strict=False)
     return Evaluation(
         iw_samples=iw_samples,
@@ -305,5 +324,16 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
         effective_sample_size=(2 * log_sum - joined("log_sum_squares")).exp(),
         kl=kl,
         kl_se=kl_se,
+        mean_variance=[_variance_of_means(sums, iw_samples) for sums in halves],
         fewer_samples={samples: (float(bound.mean()), _error_of_mean(variance)) for samples, bound, variance in fewer},
     )
+
+
+def _variance_of_means(sums: Tensor, samples: int) -> Tensor:
+    """The variance over images of a mean over so many samples, of which the sums over two halves are [2, N, U]: their
+    covariance, [U]. The halves are independent given an image, so that what they have in common is the image's.
+    """
+    if samples == 1 or sums.shape[1] < 2:
+        return torch.full(sums.shape[2:], math.nan, dtype=torch.float64)
+    first, second = sums[0] / ((samples + 1) // 2), sums[1] / (samples // 2)
+    return ((first - first.mean(0)) * (second - second.mean(0))).sum(0) / (len(first) - 1)

@@ -17,23 +17,23 @@ from hvae_spec.nn.random import split_noise
 
 WORTH_COMPILING = 10**7
 """Samples, over all images, from which an evaluation gains more by compilation than that costs."""
-Weigh = Callable[
-    [Hierarchy, Tensor, Sequence[Posterior], Distribution, Tensor], tuple[Tensor, list[Tensor], list[Tensor]]
-]
+Weighed = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
+Weigh = Callable[[Hierarchy, Tensor, Sequence[Posterior], Distribution, Tensor], Weighed]
 """See `weigh`."""
 
 
-def weigh(
-    model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """S samples for encoded images x [1, D, 1, B]: log weights [S, B], and the sums over samples of log p - log q and
-    of its square, [B, U_i] a layer. `top` is p(z_L). Noise is flat, see `split_noise`.
+def weigh(model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor) -> Weighed:
+    """S samples for encoded images x [1, D, 1, B]: log weights [S, B]; the sums over samples of log p - log q and of
+    its square, [B, U_i] a layer; and those of z over the first sample and every other one from there, and over the
+    rest, [2, B, U_i] a layer. `top` is p(z_L). Noise is flat, see `split_noise`.
     """
     images = x.shape[3]
     samples = noise.shape[1] // (images * sum(model.units))
     trace = model.trace(x, encoding, split_noise(noise, samples, images, model.units), top)
     ratios = [ratio[0] for ratio in trace.log_ratios]
-    return log_weight(trace)[0], [ratio.sum(1).mT for ratio in ratios], [ratio.square().sum(1).mT for ratio in ratios]
+    halves = [torch.stack((z[0, :, 0::2].sum(1), z[0, :, 1::2].sum(1))).mT for z in trace.latents]
+    sums, squares = [ratio.sum(1).mT for ratio in ratios], [ratio.square().sum(1).mT for ratio in ratios]
+    return log_weight(trace)[0], sums, squares, halves
 
 
 @functools.cache
@@ -41,9 +41,7 @@ def compiled_weigh() -> Weigh:
     """`weigh` with its operations fused; `weigh` itself from the first call on where compiling fails."""
     fused: list[Weigh] = [torch.compile(weigh, dynamic=False)]
 
-    def call(
-        model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def call(model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor) -> Weighed:
         try:
             with fusing():
                 return fused[0](model, x, encoding, top, noise)

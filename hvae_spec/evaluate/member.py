@@ -6,11 +6,14 @@ Right after training and at any later time it is this one way, from the stored w
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -28,15 +31,30 @@ from hvae_spec.evaluate.evaluation import (
 )
 from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
+from hvae_spec.evaluate.probe import Labeled, Probe, probe
 from hvae_spec.evaluate.redraws import redraw_variance
+from hvae_spec.evaluate.refine import Refined, refine
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, OWN_LOST, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
-from hvae_spec.records.result import AisResult, DataState, Divergence, EvaluationResult, Segment, TrainingResult
+from hvae_spec.records.result import (
+    AisResult,
+    DataState,
+    Divergence,
+    EvaluationResult,
+    ProbeAccuracy,
+    ProbeResult,
+    RefinedBounds,
+    RefineResult,
+    Segment,
+    TrainingResult,
+)
+from hvae_spec.refinement import Descent
 from hvae_spec.spec.choices.dataset import INTENSITIES
-from hvae_spec.spec.cost import bound_macs, curve_images, evaluated_images, evaluation_macs
+from hvae_spec.spec.cost import curve_images, evaluated_images, evaluation_parts
+from hvae_spec.spec.evaluation import ProbeSpec, RefineSpec
 from hvae_spec.spec.experiment import EVALUATION_VERSION
 from hvae_spec.spec.grid import Member
 
@@ -167,13 +185,17 @@ class MemberEvaluation:
                     seed=spec.seed,
                     epoch=training.epochs,
                     memory_gib=settings.memory_gib,
-                    progress=lambda part: self.progress(self._bounds_share + (1 - self._bounds_share) * part),
+                    progress=self._progress("ais"),
                 )
                 per_image |= {
                     "ais_log_likelihood": annealed.log_likelihood,
                     "ais_simulated_lower": annealed.simulated_lower,
                     "ais_simulated_upper": annealed.simulated_upper,
                 }
+            refined = self._refined(model, x, training.epochs)
+            for run in refined:
+                name = "-".join(map(str, run.layers))
+                per_image |= {f"refined_log_likelihood/{name}": run.log_likelihood, f"refined_elbo/{name}": run.elbo}
             labels = torch.from_numpy(self.dataset.test_labels)
             normality = kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs)
             arrays = {TEST: save(per_image), GALLERY: save(gallery(model, x, labels, spec.seed, training.epochs))}
@@ -183,6 +205,8 @@ class MemberEvaluation:
                 kl_standard_normal_per_layer=list(normality),
                 arrays_sha256={**statistics, **digests},
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
+                refine=refined_metrics(refined, settings.refine, evaluation),
+                probe=self._probed(model, x, training.epochs),
                 **metrics(evaluation),
                 **validation,
                 **({} if validation else self._on_curve_images(evaluation, "test")),
@@ -224,17 +248,53 @@ class MemberEvaluation:
         bound = _finite(float(evaluation.log_likelihood[:shown].mean()))
         return {f"curve_{part}_log_likelihood": bound, f"curve_{part}_images": shown}
 
-    @property
-    def _bounds_share(self) -> float:
-        """What of the work is bounds; the rest is annealed importance sampling."""
-        spec, counts = self.member.spec, self.dataset.counts
-        return bound_macs(spec, counts) / evaluation_macs(spec, counts)
+    def _progress(self, part: str) -> Callable[[float], None]:
+        """What is told how much of a part of the evaluation is done (`evaluation_parts`)."""
+        costs = evaluation_parts(self.member.spec, self.dataset.counts)
+        before = sum(costs[name] for name in takewhile(lambda name: name != part, costs))
+        total = sum(costs.values())
+        return lambda done: self.progress((before + costs[part] * done) / total)
+
+    def _refined(self, model: Hierarchy, x: Tensor, epoch: int) -> list[Refined]:
+        """The bounds of the first test images after their encodings have been refined; empty if not asked for."""
+        spec = self.member.spec
+        settings = spec.evaluation.refine
+        if settings is None:
+            return []
+        return refine(
+            model,
+            x[: settings.images],
+            Descent(settings.steps, settings.lr),
+            spec.evaluation.iw_samples,
+            seed=spec.seed,
+            epoch=epoch,
+            memory_gib=spec.evaluation.memory_gib,
+            progress=self._progress("refine"),
+        )
+
+    def _probed(self, model: Hierarchy, x: Tensor, epoch: int) -> ProbeResult | None:
+        """What linear probes tell of every layer; None where they are not asked for."""
+        spec, dataset = self.member.spec, self.dataset
+        settings = spec.evaluation.probe
+        if settings is None:
+            return None
+        # Copies of an image are one image, whose label is known once.
+        once = len(dataset.train) // (spec.data.copies if spec.data.train_images is None else 1)
+        counts = settings.counts(once)
+        dataset.check_probe(counts)
+        classes = dataset.train_labels[:once]
+        train = Labeled(draw_once(dataset, "train", spec.model.observation_name)[:once], classes)
+        test = Labeled(x, dataset.test_labels)
+        progress = self._progress("probe")
+        probes = probe(model, train, test, counts, seed=spec.seed, epoch=epoch, progress=progress)
+        return probed_metrics(probes, settings, classes, dataset.test_labels)
 
     def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0, seed: int | None = None) -> Evaluation:
         """The bound on images, after so many images of this member's evaluation, with noise from its own seed or from
         another one.
         """
         settings, images = self.member.spec.evaluation, evaluated_images(self.member.spec, self.dataset.counts)
+        progress = self._progress("bounds")
         return evaluate(
             model,
             x,
@@ -243,7 +303,7 @@ class MemberEvaluation:
             epoch=epoch,
             memory_gib=settings.memory_gib,
             compiled=self.compiled and settings.iw_samples * len(self.dataset.test) >= WORTH_COMPILING,
-            progress=lambda part: self.progress(self._bounds_share * (done + part * len(x)) / images),
+            progress=lambda part: progress((done + part * len(x)) / images),
         )
 
     def _over_redraws(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
@@ -281,6 +341,7 @@ class MemberEvaluation:
 
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as a result has it."""
+    by_variance = evaluation.active_units_by_variance
     return {
         "test_log_likelihood": float(evaluation.log_likelihood.mean()),
         "test_log_likelihood_se": _finite(evaluation.log_likelihood_se),
@@ -289,8 +350,10 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "test_elbo_se": _finite(evaluation.elbo_se),
         "iw_samples": evaluation.iw_samples,
         "effective_sample_size": float(evaluation.effective_sample_size.mean()),
-        "active_units": sum(evaluation.active_units),
+        "active_units": total(evaluation.active_units),
         "active_units_per_layer": evaluation.active_units,
+        "active_units_by_variance": None if by_variance is None else sum(by_variance),
+        "active_units_by_variance_per_layer": by_variance,
         "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
         "bound_by_samples": {
             samples: (bound, _finite(mc_se)) for samples, (bound, mc_se) in evaluation.bound_by_samples.items()
@@ -298,6 +361,12 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "unit_kl": [kl.tolist() for kl in evaluation.kl],
         "unit_kl_se": [se.tolist() for se in evaluation.kl_se],
     }
+
+
+def total(per_layer: Sequence[int | None]) -> int | None:
+    """The sum over layers; None where that of one is not known."""
+    known = [count for count in per_layer if count is not None]
+    return sum(known) if len(known) == len(per_layer) else None
 
 
 def annealed_metrics(annealed: AnnealedBounds, evaluation: Evaluation) -> AisResult:
@@ -317,6 +386,53 @@ def annealed_metrics(annealed: AnnealedBounds, evaluation: Evaluation) -> AisRes
         gap_se=_finite(annealed.gap_se),
         acceptance=_finite(annealed.acceptance),
     )
+
+
+def refined_metrics(
+    runs: Sequence[Refined], settings: RefineSpec | None, evaluation: Evaluation
+) -> RefineResult | None:
+    """Refinements of the first images of an evaluation, as a result has them; None where they are not asked for."""
+    if settings is None:
+        return None
+    images = len(runs[0].log_likelihood)
+    bound, elbo = evaluation.log_likelihood[:images], evaluation.elbo[:images]
+    found = [
+        RefinedBounds(
+            layers=list(run.layers),
+            log_likelihood=_finite(float(run.log_likelihood.mean())),
+            difference_se=_finite(standard_error(run.log_likelihood - bound)),
+            elbo=_finite(float(run.elbo.mean())),
+            elbo_difference_se=_finite(standard_error(run.elbo - elbo)),
+        )
+        for run in runs
+    ]
+    return RefineResult(
+        images=images,
+        steps=settings.steps,
+        lr=settings.lr,
+        bound=float(bound.mean()),
+        elbo=float(elbo.mean()),
+        runs=found,
+    )
+
+
+def probed_metrics(
+    probes: Sequence[Probe], settings: ProbeSpec, classes: NDArray[np.int64], test: NDArray[np.int64]
+) -> ProbeResult:
+    """Linear probes as a result has them, with the classes of the training images and of the test images."""
+    found, counts = np.unique(classes, return_counts=True)
+    accuracies = [
+        ProbeAccuracy(
+            labels=probe.labels,
+            is_all=asked == "all",
+            accuracy=[_finite(share) for share in probe.accuracy],
+            accuracy_se=[_finite(math.sqrt(share * (1 - share) / len(test))) for share in probe.accuracy],
+            regularization=[_finite(c) for c in probe.regularization],
+        )
+        for probe, asked in zip(probes, settings.labels, strict=True)
+    ]
+    largest = float((test == found[counts.argmax()]).mean())
+    return ProbeResult(classes=len(found), largest_class=largest, probes=accuracies)
 
 
 def _finite(value: float) -> float | None:

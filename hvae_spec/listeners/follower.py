@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,7 @@ class Follower:
             return False
         reason, epochs, result = self._outcome()
         if result is not None and result.status == "finished":
-            units = [[_number(kl) for kl in layer] for layer in result.unit_kl or []]
-            listener.evaluation(self.info, epochs, _final_values(result), units)
+            listener.evaluation(self.info, epochs, _final_values(result), self._units(result.unit_kl or []))
         listener.finish(self.info, status if status in (*DONE, "failed", "damaged") else "interrupted", reason)
         return True
 
@@ -87,8 +87,13 @@ class Follower:
             lr = schedule(self.member.spec, epoch).lr
             listener.epoch(self.info, epoch, {"learning_rate": lr, **_epoch_values(row)})
             if point:
-                kl = [[_number(one) for one in layer] for layer in units.get(epoch, [])]
-                listener.evaluation(self.info, epoch, point, kl)
+                listener.evaluation(self.info, epoch, point, self._units(units.get(epoch, [])))
+
+    def _units(self, kl: Sequence[Sequence[float | None]]) -> list[list[float]]:
+        """The KL of every unit, layer by layer; none of a layer whose units have none of their own."""
+        widths = [layer.units for layer in self.member.spec.model.layers]
+        pairs = zip(kl, widths, strict=False)
+        return [[] if len(layer) == 1 < units else [_number(one) for one in layer] for layer, units in pairs]
 
     def _outcome(self) -> tuple[str, int, EvaluationResult | None]:
         """Why the member is not finished, in words; the epochs that it trained; and its final evaluation."""

@@ -60,7 +60,8 @@ class Listener:
             values: of the test curve `test_elbo`, `test_log_likelihood`, `test_iw_samples`, `test_images` and
                 `active_units`. Those of the final evaluation, which has other importance samples, begin with `final_`:
                 `final_test_log_likelihood`, `final_test_log_likelihood_se`, `final_active_units`, `final_kl_1`, ...
-            unit_kl: KL(q||p) of every unit, layer by layer, z_1 first; empty if it was lost.
+            unit_kl: KL(q||p) of every unit, layer by layer, z_1 first; empty if it was lost, and of a layer whose
+                units have no KL of their own, as q or p does not factorize over them.
 
         """
 

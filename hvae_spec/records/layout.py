@@ -64,6 +64,8 @@ from hvae_spec.spec.experiment import MemberSpec
 
 ACTIVE = 0.01
 """A unit is active if its KL(q||p) is greater than this, in nats (Table 2)."""
+ACTIVE_VARIANCE = 0.01
+"""By the criterion of Burda et al. (2016) it is active if the variance over x of E_q[z_u|x] is greater than this."""
 SHORT = 12
 """Letters of a digest that name a folder."""
 FOLDERS = ("members", "packs", "source", "extensions", "data", "tables", "figures")

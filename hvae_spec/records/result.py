@@ -188,6 +188,65 @@ class AisResult(FileModel):
     """Mean probability of acceptance; null with one step."""
 
 
+class RefinedBounds(FileModel):
+    """The bounds of one refinement, in nats per image (`hvae_spec.evaluate.refine`)."""
+
+    layers: list[Whole]
+    """Layers whose parameters were optimized, 1 for z_1."""
+    log_likelihood: Number
+    """The importance-weighted bound after it, with noise that the optimization has not seen."""
+    difference_se: Number
+    """Standard error over images of that less the amortized bound."""
+    elbo: Number
+    """The ELBO after it."""
+    elbo_difference_se: Number
+    """Standard error over images of that less the amortized ELBO."""
+
+
+class RefineResult(FileModel):
+    """The bounds of the first test images where q(z|x) is fitted to each of them, beside those of the encoder."""
+
+    images: Whole
+    steps: Whole
+    lr: Number
+    bound: Number
+    """The amortized bound on the same images, a part of `test_log_likelihood`."""
+    elbo: Number
+    """The amortized ELBO on the same images."""
+    runs: list[RefinedBounds]
+    """All layers jointly first, then, where there are several, each by itself with the others as the encoder says."""
+
+
+class ProbeAccuracy(FileModel):
+    """Linear probes with one number of labels, of every layer, z_1 first (`hvae_spec.evaluate.probe`)."""
+
+    labels: Whole
+    is_all: Flag
+    """Whether that is all training images, as `all` asks for."""
+    accuracy: list[Number]
+    """The share of test images whose class the probe names."""
+    accuracy_se: list[Number]
+    """Its standard error over test images."""
+    regularization: list[Number]
+    """scikit-learn's C, as it was chosen on the training labels."""
+
+
+class ProbeResult(FileModel):
+    """What each layer knows of the classes of the images, by linear probes."""
+
+    classes: Whole
+    """Of the training images."""
+    largest_class: Number
+    """The share of test images that are of the most frequent class of the training images: what can be had without
+    looking at an image."""
+    probes: list[ProbeAccuracy]
+
+    @property
+    def asked(self) -> tuple[int | Literal["all"], ...]:
+        """The numbers of labels as `evaluation.probe.labels` has them."""
+        return tuple("all" if probe.is_all else probe.labels for probe in self.probes)
+
+
 class EvaluationResult(FileModel):
     """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
 
@@ -231,16 +290,24 @@ class EvaluationResult(FileModel):
     iw_samples: Whole | None = None
     effective_sample_size: Number = None
     active_units: Whole | None = None
-    active_units_per_layer: list[Whole] | None = None
+    """Units whose KL is above 0.01 nats; null where those of a layer have no KL of their own, as q or p does not
+    factorize over them."""
+    active_units_per_layer: list[Whole | None] | None = None
+    active_units_by_variance: Whole | None = None
+    """Units for which the variance over test images of E_q[z_u|x] is above 0.01 (Burda et al., 2016). Null with one
+    importance sample, and in older records, as the next."""
+    active_units_by_variance_per_layer: list[Whole] | None = None
     kl_per_layer: list[Number] | None = None
     kl_standard_normal_per_layer: list[Number] | None = None
     bound_by_samples: dict[int, tuple[Number, Number]] | None = None
     """By number of importance samples: the bound and its Monte Carlo error."""
     unit_kl: list[list[Number]] | None = None
-    """KL of every unit, layer by layer."""
+    """KL of every unit, layer by layer; of a layer whose units have no KL of their own, its KL alone."""
     unit_kl_se: list[list[Number]] | None = None
     ais: AisResult | None = None
-    """Null where it was not asked for."""
+    """Null where it was not asked for, as the next two."""
+    refine: RefineResult | None = None
+    probe: ProbeResult | None = None
     batch_norm_statistics: Text | None = None
     """How they were recorded; null without batch normalization."""
     evaluation_seconds: Number = None
@@ -291,7 +358,9 @@ class EpochRow(TypedDict):
 
 
 class UnitsRow(TypedDict):
-    """A line of units.jsonl: KL(q||p) of every unit at a point of the curve, and its standard error."""
+    """A line of units.jsonl: KL(q||p) of every unit at a point of the curve, and its standard error; of a layer whose
+    units have no KL of their own, its KL alone.
+    """
 
     format: Format
     epoch: Whole

@@ -61,7 +61,8 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
         found += [] if found else _validation_problems(data, available)
         if not found:
             found += _data_problems(data, available)
-            found += _ais_problems(member, data.limit(available).test)
+            found += _measured_images_problems(member, data.limit(available).test)
+            found += _probe_problems(member, data.limit(available).train)
             found += _training_problems(member, data.limit(available).train)
             found += _pseudo_input_problems(member.model, data.limit(available).train)
     yield from found
@@ -178,16 +179,46 @@ def _observation_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     )
 
 
-def _ais_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
-    """Annealed importance sampling on more test images than are in use."""
-    ais = member.evaluation.ais
-    if ais is not None and ais.images > there:
+def _measured_images_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
+    """Annealed importance sampling or a refinement of more test images than are in use."""
+    evaluation = member.evaluation
+    for key, words, asked in (
+        ("ais", "annealed importance sampling", evaluation.ais),
+        ("refine", "a refinement", evaluation.refine),
+    ):
+        if asked is not None and asked.images > there:
+            yield Inconsistency(
+                ("evaluation", key, "images"),
+                f"{asked.images} images for {words} of {there} test images",
+                f"at most {there}",
+                (f"evaluation.{key}.images", "data.test_images", "data.dataset", "data.own"),
+            )
+
+
+def _probe_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
+    """A linear probe without classes, with more labels than training images, or with too few for the classes."""
+    probe, data = member.evaluation.probe, member.data
+    if probe is None:
+        return
+    classes = DATASETS[data.dataset].classes
+    reads = ("evaluation.probe", "data.dataset", "data.own")
+    if classes == 0:
         yield Inconsistency(
-            ("evaluation", "ais", "images"),
-            f"{ais.images} images for annealed importance sampling of {there} test images",
-            f"at most {there}",
-            ("evaluation.ais.images", "data.test_images", "data.dataset", "data.own"),
+            ("evaluation", "probe"),
+            f"a probe of classes, of which the images of {data.name} have none",
+            "probe: null, or a data set with classes",
+            reads,
         )
+        return
+    for place, count in enumerate(probe.labels):
+        if count != "all" and count > there:
+            message = f"{count} labels for the probe of {there} training images"
+            path = ("evaluation", "probe", "labels", place)
+            yield Inconsistency(path, message, f"at most {there}, or all", (*reads, "data.train_images"))
+        elif count != "all" and classes is not None and count < 2 * classes:
+            message = f"{count} labels for the probe of {classes} classes"
+            remedy = f"at least two for each class, {2 * classes}"
+            yield Inconsistency(("evaluation", "probe", "labels", place), message, remedy, reads)
 
 
 def _training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency]:

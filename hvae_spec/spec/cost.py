@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hvae_spec import annealing
-from hvae_spec.spec.choices.dataset import ImageCounts
+from hvae_spec import annealing, probing, refinement
+from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.flow import mappings_of
 from hvae_spec.spec.choices.observation import described
@@ -113,15 +113,56 @@ def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:
     return 2.0 * images * annealing.gradients(settings.chains, settings.steps) * generative
 
 
-def ais_samples(member: MemberSpec, counts: ImageCounts) -> float:
-    """The importance samples of one image that cost as many multiply-adds as `ais_macs`."""
-    _, each = forward_macs(member, counts.pixels)
-    return ais_macs(member, counts) / each
+def refine_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's refinements and the bounds after them; 0 without any. A gradient by the encoding
+    takes a pass of samples and one back, which forms no gradient of weights.
+    """
+    settings = member.evaluation.refine
+    if settings is None:
+        return 0.0
+    once, each = forward_macs(member, counts.pixels)
+    model = member.model
+    own = model.inference_model.mappings(model.layers, counts.pixels, shared=model.shares_top_down)
+    layers = sum(not mapping.per_sample for mapping in own)
+    runs = len(refinement.runs_of(layers))
+    samples = runs * (2.0 * settings.steps * refinement.SAMPLES + member.evaluation.iw_samples)
+    return min(settings.images, counts.test) * (once + samples * each)
+
+
+def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
+    """Multiply-adds of a member's linear probes, roughly; 0 without any: q(z|x) of the images, and fits."""
+    settings, model = member.evaluation.probe, member.model
+    if settings is None:
+        return 0.0
+    own = list(model.inference_model.mappings(model.layers, counts.pixels, shared=False))
+    image = sum(mapping.macs * (probing.SAMPLES if mapping.per_sample else 1) for mapping in own)
+    labels = settings.counts(counts.train)
+    classes = DATASETS[member.data.dataset].classes or 10
+    fits = sum(probing.fit_macs(count, layer.units, classes) for count in labels for layer in model.layers)
+    return (max(labels) + counts.test) * image + fits
+
+
+def evaluation_parts(member: MemberSpec, counts: ImageCounts) -> dict[str, float]:
+    """Multiply-adds of the parts of a member's final evaluation, in their order; 0 for those that it does not have."""
+    return {
+        "bounds": bound_macs(member, counts),
+        "ais": ais_macs(member, counts),
+        "refine": refine_macs(member, counts),
+        "probe": probe_macs(member, counts),
+    }
 
 
 def evaluation_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """Multiply-adds of a member's final evaluation."""
-    return bound_macs(member, counts) + ais_macs(member, counts)
+    return sum(evaluation_parts(member, counts).values())
+
+
+def further_samples(member: MemberSpec, counts: ImageCounts) -> float:
+    """The importance samples of one image that cost as many multiply-adds as all of the final evaluation but its
+    bounds.
+    """
+    _, each = forward_macs(member, counts.pixels)
+    return (evaluation_macs(member, counts) - bound_macs(member, counts)) / each
 
 
 def watched_images(member: MemberSpec, counts: ImageCounts) -> int:

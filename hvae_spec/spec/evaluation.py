@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic_core import PydanticCustomError
 
 from hvae_spec.spec.base import LARGEST_COUNT, Count, Positive, SpecModel
 from hvae_spec.spec.choices.norm import is_not_of_batch
@@ -37,6 +38,58 @@ class AisSpec(SpecModel):
     steps: Annotated[Count, COUNTED, Column("planned_ais_steps", "AIS steps"), Measured("ais_steps")] = 1000
     """Temperatures from the prior to the posterior. More of them bring it nearer to the likelihood, which the gap on
     simulated images shows."""
+
+
+class RefineSpec(SpecModel):
+    """Fitting q(z|x) to each of the first test images by itself, beginning at what the encoder says: how much of the
+    distance between the ELBO and the likelihood is amortization (Cremer et al., 2018).
+    """
+
+    steps: Annotated[
+        Count, COUNTED, Column("planned_refine_steps", "steps of refinement"), Measured("refine_steps")
+    ] = 20
+    """Steps of Adam on the ELBO, with 10 new samples per image each."""
+    lr: Annotated[Positive, COUNTED, Column("planned_refine_lr", "step size of refinement"), Measured("refine_lr")] = (
+        0.05
+    )
+    """Their step size, of means and of log variances."""
+    images: Annotated[Count, COUNTED, Column("planned_refine_images", "refined images"), Measured("refine_images")] = (
+        100
+    )
+    """Test images, the first ones; at most those that there are."""
+
+
+def _count_or_all(value: object) -> object:
+    """A number of labels, if it is one, so that what is none has one message and not one for each kind."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
+    if value != "all" and not is_count:
+        raise PydanticCustomError("labels", "a whole number greater than 0, or all")
+    return value
+
+
+def _no_repetition(labels: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The numbers of labels, of which no two are the same."""
+    if len(set(labels)) < len(labels):
+        raise PydanticCustomError("repeated", "each number of labels once")
+    return labels
+
+
+class ProbeSpec(SpecModel):
+    """A linear probe: what each layer knows of the classes of the images, which the model has not been told."""
+
+    labels: Annotated[
+        tuple[Annotated[Count | Literal["all"], BeforeValidator(_count_or_all)], ...],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_no_repetition),
+        COUNTED,
+        Column("planned_probe_labels", "labels of the probe"),
+    ] = (100, "all")
+    """How many training images have a label, as many of each class as can be, drawn for every seed; `all`: all of
+    them. There is a probe for each number."""
+
+    def counts(self, images: int) -> list[int]:
+        """The numbers of labels where there are so many training images."""
+        return [images if count == "all" else count for count in self.labels]
 
 
 class Redraws(SpecModel):
@@ -95,6 +148,18 @@ class EvaluationSpec(SpecModel):
     ] = None
     """Annealed importance sampling: `{images: 100, chains: 16, steps: 1000}`. Null: none. It takes long: per image and
     chain some 30,000 gradients of the generative model, which the plan counts."""
+    refine: Annotated[
+        RefineSpec | None, Affects("evaluation"), NoBearing("it measures q(z|x), and changes no bound")
+    ] = None
+    """The bounds after the encoder's output for an image (means and log variances) has been optimized for that image,
+    with all weights as they are: `{steps: 20, lr: 0.05, images: 100}`. Null: none. Of a ladder once all layers jointly
+    and once each with the rest as it is; of a VAE q(z_1|x) alone, as no other factor of q is of one image. They stand
+    beside the amortized bound, and never in its place."""
+    probe: Annotated[
+        ProbeSpec | None, Affects("evaluation"), NoBearing("it measures latents, and changes no bound")
+    ] = None
+    """What does layer i know? A linear probe of the classes on the posterior means of every layer, averaged over 10
+    samples: `{labels: [100, all]}`. Null: none. Only with images that have classes."""
     redraws: Annotated[
         Redraws | None,
         Affects("evaluation"),

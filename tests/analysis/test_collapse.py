@@ -119,3 +119,16 @@ def test_members_that_lost_a_layer_at_one_epoch_have_no_range_of_epochs(write):
     frames = write([[ALIVE, DEAD], [ALIVE, DEAD]], [[ALIVE, DEAD], [ALIVE, DEAD]])
     (table,) = tables.collapse(frames).tables
     assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "2/2 since 10"
+
+
+def test_of_a_layer_whose_units_have_no_kl_of_their_own_nothing_is_said(write):
+    frames = write([[[0.3], ALIVE], [[0.002], DEAD]])
+    of_layer = frames.units[frames.units["layer"] == 1]
+    assert of_layer[["epoch", "unit", "kl"]].to_numpy().tolist() == [[10, 0, 0.3], [20, 0, 0.002]]
+    assert of_layer["active"].isna().all()
+    assert frames.units[frames.units["layer"] == 2]["active"].tolist() == [True, False, False, False]
+    (second,) = layer_activity(frames).to_dict("records")
+    assert (second["layer"], second["dead"]) == (2, True)
+    (table,) = tables.collapse(frames).tables
+    assert table.rows == ("z_2",)
+    assert "Left out: z_1 (Prob. ladder+BN+WU)." in " ".join(table.footnotes)

@@ -389,6 +389,24 @@ def test_unit_kl_has_a_panel_per_variant_and_layer_with_units_sorted(results):
     assert last[1] == pytest.approx(1 / 8)
 
 
+def test_a_layer_whose_units_have_no_kl_of_their_own_is_no_unit_of_the_heat_map(results, small_spec):
+    rows = [
+        {"format": 1, "epoch": epoch, "kl": [[2.0 / epoch], [0.5, 0.1]], "kl_se": [[0.0], [0.0, 0.0]]}
+        for epoch in (2, 4)
+    ]
+    for member in results.plan(small_spec):
+        known = {"unit_kl": None, "unit_kl_se": None, "active_units": None, "active_units_per_layer": [None, 1]}
+        results.record(member, results.result(member, **known), with_curves=False)
+        results.record_of(member).write_curves([], rows)
+    figure = figures.unit_kl(the_group(results))
+    first, second = figure.axes[:2]
+    assert first.collections[0].get_array().tolist() == [[1.0, 0.5]]
+    assert [text.get_text() for text in first.get_yticklabels()] == ["layer"]
+    assert "layer" not in [text.get_text() for text in second.get_yticklabels()]
+    bars = figures.active_units(the_group(results))
+    assert all("(of some layers not known)" in text.get_text() for text in bars.legends[0].get_texts())
+
+
 def test_figures_without_data_are_skipped(results):
     results.plan()
     assert [name for name, draw in figures.FIGURES.items() if draw(the_group(results)) is not None] == []

@@ -245,6 +245,134 @@ def test_how_far_the_bound_is_from_annealed_importance_sampling(results, small_s
     assert tidy["ais_difference", "Prob. ladder+BN+WU"] == 0.5
 
 
+def test_units_are_active_by_kl_and_by_the_variance_of_their_means(results, small_spec):
+    def outcome(member):
+        if "VAE" in member.labels["variant"]:
+            by_variance = {"active_units_by_variance": 4, "active_units_by_variance_per_layer": [3, 1]}
+            return results.result(member, **by_variance)
+        # q of z_1 does not factorize: its units have no KL of their own.
+        known = {"active_units": None, "active_units_per_layer": [None, 2]}
+        by_variance = {"active_units_by_variance": 6, "active_units_by_variance_per_layer": [4, 2]}
+        return results.result(member, **known, **by_variance)
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    row = frames.members.query("variant == 'Prob. ladder+BN+WU'").iloc[0]
+    assert row[["active_units_2", "active_units_by_variance", "active_units_by_variance_1"]].tolist() == [2, 6, 4]
+    assert row[["active_units", "active_units_1"]].isna().all()
+    found = tables.active_units(frames)
+    (table,) = found.tables
+    layers = ("z_1", "z_2", "total")
+    assert table.rows == (*layers, *(f"{layer}, by variance" for layer in layers))
+    shown = {row: table.cells[row, "VAE+BN+WU"].text() for row in table.rows}
+    assert list(shown.values()) == [
+        *("3.0 ± 0.0 (3)", "2.0 ± 0.0 (3)", "5.0 ± 0.0 (3)"),
+        *("3.0 ± 0.0 (3)", "1.0 ± 0.0 (3)", "4.0 ± 0.0 (3)"),
+    ]
+    ladder = "Prob. ladder+BN+WU"
+    assert not {("z_1", ladder), ("total", ladder)} & table.cells.keys()
+    assert table.cells["z_2", ladder].text() == "2.0 ± 0.0 (3)"
+    assert table.cells["total, by variance", ladder].text() == "6.0 ± 0.0 (3)"
+    said = " ".join(table.footnotes)
+    assert "Where q or p of a layer does not factorize over its units" in said
+    assert "Which of these are active is known by variance alone (–)." in said
+    assert "the variance over test images of its mean E_q[z_u|x] is above 0.01 (Burda et al., 2016)" in said
+    tidy = found.tidy.set_index(["criterion", "layer", "variant"])["mean"]
+    assert tidy["variance", "1", ladder] == 4
+
+
+def test_records_that_know_no_activity_by_variance_have_the_table_that_they_had(results, small_spec):
+    results.grid(results.result, spec=small_spec, with_curves=False)
+    (table,) = tables.active_units(analysis.load(results.root)).tables
+    assert table.rows == ("z_1", "z_2", "total")
+    assert "variance" not in " ".join(table.footnotes)
+
+
+def refined(elbo, *gains, images=100):
+    """A refinement of which the ELBOs are so much better: of all layers jointly, and of each alone."""
+    layers = list(range(1, max(2, len(gains))))
+    sets = [layers, *([layer] for layer in layers)] if len(gains) > 1 else [[1]]
+    errors = {"difference_se": 0.02, "elbo_difference_se": 0.03}
+    bounds = [{"log_likelihood": elbo + 2 + gain / 2, "elbo": elbo + gain, **errors} for gain in gains]
+    runs = [{"layers": own, **bound} for own, bound in zip(sets, bounds, strict=True)]
+    return {"images": images, "steps": 20, "lr": 0.05, "bound": elbo + 2, "elbo": elbo, "runs": runs}
+
+
+def test_amortized_and_refined_bounds(results, small_spec):
+    def outcome(member):
+        if member.labels["variant"] == "VAE+BN":
+            return results.result(member)
+        if "VAE" in member.labels["variant"]:
+            return results.result(member, refine=refined(-82.0, 0.5))
+        gains = [1.0 + 0.5 * member.seed, *(0.25 * layer for layer in range(1, member.spec.model.depth + 1))]
+        return results.result(member, refine=refined(-81.0, *gains))
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    found = tables.refined(frames)
+    table = found.tables[0]
+    ladder, depth = "Prob. ladder+BN+WU", int(frames.members["depth"].max())
+    shown = {row: table.cells[row, ladder].text() for row in table.rows}
+    assert shown["ELBO, amortized"] == "-81.00 ± 0.00 (3)"
+    assert shown["ELBO, refined"] == "-79.50 ± 0.29 (3)"
+    assert shown["ELBO, difference"] == "1.50 ± 0.29 (3)"
+    assert shown["bound, difference"] == "0.75 ± 0.14 (3)"
+    assert shown["ELBO, difference, z_2 alone"] == "0.50 ± 0.00 (3)"
+    assert shown["bound, difference, z_1 alone"] == "0.12 ± 0.00 (3)"
+    assert len(table.rows) == 6 + 2 * depth
+    assert table.cells["ELBO, difference", "VAE+BN+WU"].text() == "0.50 ± 0.00 (3)"
+    assert ("ELBO, difference, z_2 alone", "VAE+BN+WU") not in table.cells
+    said = " ".join(table.footnotes)
+    for words in (
+        "by 20 steps of Adam (step size 0.05), all weights as they are; on the first 100 test images",
+        "VAE+BN+WU: q(z_1|x) alone is refined",
+        "Largest standard errors over images of a member's difference, in nats: ELBO: 0.03; bound: 0.02.",
+        "–: none of the finished members was evaluated with `evaluation.refine`",
+    ):
+        assert words in said, words
+    tidy = found.tidy.set_index(["quantity", "depth", "variant"])["mean"]
+    assert tidy["refined_elbo_difference", depth, ladder] == 1.5
+
+
+def probes(*rows):
+    """Linear probes: of each the labels, whether these are all, and the accuracies of the layers."""
+    found = [
+        {
+            "labels": labels,
+            "is_all": is_all,
+            "accuracy": accuracy,
+            "accuracy_se": [0.01] * len(accuracy),
+            "regularization": [0.1] * len(accuracy),
+        }
+        for labels, is_all, *accuracy in rows
+    ]
+    return {"classes": 10, "largest_class": 0.101, "probes": found}
+
+
+def test_what_each_layer_knows(results, small_spec):
+    def outcome(member):
+        if "VAE" in member.labels["variant"]:
+            return results.result(member, probe=probes((100, False, 0.5, 0.25)))
+        few = 0.75 + 0.0625 * (member.seed - 1)
+        return results.result(member, probe=probes((100, False, few, 0.5), (1437, True, 0.9375, 0.625)))
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    row = frames.members.query("variant == 'Prob. ladder+BN+WU' and seed == 2").iloc[0]
+    assert row[["probe_100_1", "probe_100_2", "probe_all_1", "probe_all_2"]].tolist() == [0.8125, 0.5, 0.9375, 0.625]
+    assert row[["probe_100_se_1", "probe_classes", "probe_largest_class"]].tolist() == [0.01, 10, 0.101]
+    (table,) = tables.probed(frames).tables
+    assert table.rows == ("100 labels, z_1", "100 labels, z_2", "all labels, z_1", "all labels, z_2")
+    assert table.cells["100 labels, z_1", "Prob. ladder+BN+WU"].text() == "0.750 ± 0.036 (3)"
+    assert table.cells["all labels, z_2", "Prob. ladder+BN+WU"].text() == "0.625 ± 0.000 (3)"
+    assert table.cells["100 labels, z_2", "VAE+BN+WU"].text() == "0.250 ± 0.000 (3)"
+    assert ("all labels, z_1", "VAE+BN+WU") not in table.cells
+    said = " ".join(table.footnotes)
+    assert "the share of 360 test images, of 10 classes." in said
+    assert "Naming the most frequent class of the training images every time has 0.101." in said
+    assert "–: none of the finished members was evaluated with `evaluation.probe` and so many labels." in said
+
+
 @pytest.mark.parametrize(
     ("differences", "words"),
     [

@@ -18,13 +18,17 @@ from hvae_spec.evaluate.evaluation import (
     standard_error,
 )
 from hvae_spec.evaluate.log_weights import compiled_weigh
+from hvae_spec.evaluate.member import metrics
 from hvae_spec.nn.bounds import FEWER_SAMPLES, jackknife_variance
 from hvae_spec.nn.folding import fuse_batch_norm
+from hvae_spec.nn.hierarchy import units_first
+from hvae_spec.nn.inference import Draw
 from hvae_spec.nn.linear import Linear
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choices.inference import INFERENCES
 from tests.members import member
+from tests.nn.test_linear_gaussian import compiled
 from tests.reference import Reference
 
 
@@ -69,6 +73,11 @@ def test_streaming_equals_the_plain_computation_on_the_same_noise(inference, flo
         torch.testing.assert_close(evaluation.kl[layer], draws.mean((1, 2)), rtol=1e-5, atol=1e-5)
         se = (draws.var(1, correction=1) / k).mean(1).div(len(x)).sqrt()
         torch.testing.assert_close(evaluation.kl_se[layer], se, rtol=1e-3, atol=1e-6)
+        # The covariance over images of the means of every other sample and of the rest, unit by unit.
+        z = trace.latents[layer][0].double()
+        halves = zip(z[:, 0::2].mean(1), z[:, 1::2].mean(1), strict=True)
+        expected = torch.stack([torch.stack(pair).cov()[0, 1] for pair in halves])
+        torch.testing.assert_close(evaluation.mean_variance[layer], expected, rtol=1e-4, atol=1e-7)
 
 
 def test_what_a_model_is_measured_by_is_in_float32_whatever_its_training_was(monkeypatch):
@@ -289,3 +298,85 @@ def test_evaluation_goes_on_where_compiling_fails(monkeypatch):
         fused = evaluate(model, x, 700, compiled=True)
     compiled_weigh.cache_clear()
     assert torch.equal(fused.log_likelihood, evaluate(model, x, 700).log_likelihood)
+
+
+class OfLayer:
+    """A Gaussian that says of its log density only what the layer's is."""
+
+    def __init__(self, gaussian):
+        self.gaussian = gaussian
+
+    def sample(self, noise):
+        return self.gaussian.sample(noise)
+
+    def sample_and_log_prob(self, noise):
+        z, log_prob = self.gaussian.sample_and_log_prob(noise)
+        return z, log_prob.sum(1, keepdim=True)
+
+    def log_prob(self, z):
+        return self.gaussian.log_prob(z).sum(1, keepdim=True)
+
+
+def of_layer(model, layer):
+    """The same model where q of a layer, by its index, does not factorize over its units as far as anyone is told."""
+    sample = model.inference.sample
+
+    def told(encoding, noise):
+        draws = sample(encoding, noise)
+        draws[layer] = Draw.of(OfLayer(draws[layer].posterior), noise[layer], draws[layer].prior)
+        return draws
+
+    model.inference.sample = told
+    model.ratio_widths[layer] = 1
+    return model
+
+
+def test_a_layer_that_does_not_factorize_has_one_kl_and_active_units_by_variance_alone():
+    spec = member(model__batch_norm=False)
+    model, x = trained(spec)
+    plain = evaluate(model, x, 60)
+    found = evaluate(of_layer(compiler.initialized([spec], 64).eval(), 1), x, 60)
+    torch.testing.assert_close(found.log_likelihood, plain.log_likelihood, rtol=1e-5, atol=1e-4)
+    assert [len(kl) for kl in found.kl] == [5, 1, 3]
+    torch.testing.assert_close(found.kl[1].sum(), plain.kl[1].sum(), rtol=1e-4, atol=1e-4)
+    assert found.active_units == [plain.active_units[0], None, plain.active_units[2]]
+    assert found.active_units_by_variance == plain.active_units_by_variance
+    result = metrics(found)
+    assert (result["active_units"], result["active_units_per_layer"]) == (None, found.active_units)
+    assert result["kl_per_layer"] == pytest.approx(metrics(plain)["kl_per_layer"], rel=1e-4, abs=1e-4)
+    assert result["active_units_by_variance"] == sum(plain.active_units_by_variance)
+    assert len(result["unit_kl"][1]) == len(result["unit_kl_se"][1]) == 1
+
+
+def test_activity_by_variance_is_that_of_the_exact_means_and_noise_makes_no_unit_active():
+    """E_q[z|x] of a linear-Gaussian model is known. A unit whose q is N(0, 1) for every image has a mean that moves by
+    1/K with the noise alone, which is more than the criterion where K is 20.
+    """
+    model, truth = compiled(2, "vae")
+    with torch.no_grad():
+        linear = model.inference.up[0].head.linear
+        linear.weight[0, 0] = 0
+        linear.bias[0, 0] = 0
+        linear.bias[0, 3] = math.log(math.expm1(1.0))
+    x = truth.sample(4000)
+    evaluation = evaluate(model, x, 20)
+    with torch.no_grad():
+        first = model.inference.encode(units_first(x[None]))[0].mean
+        second = model.inference.up[1](first).mean  # linear, so that the mean over z_1 is that at its mean
+    for found, means in zip(evaluation.mean_variance, (first, second), strict=True):
+        torch.testing.assert_close(found, means[0, :, 0].double().var(1), rtol=0.02, atol=4e-3)
+    assert evaluation.active_units_by_variance == [2, 2]
+    assert evaluate(model, x[:50], 1).active_units_by_variance is None
+    assert evaluate(model, x[:1], 20).active_units_by_variance is None
+
+
+def test_whose_half_a_sample_is_in_does_not_depend_on_memory(monkeypatch):
+    spec = member(model__batch_norm=False)
+    model, x = trained(spec)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.BLOCK_ROWS", 3 * len(x))
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.BLOCKS", {"cpu": 1})
+    apart = evaluate(model, x, 21)
+    monkeypatch.setattr("hvae_spec.evaluate.evaluation.BLOCKS", {"cpu": 4})
+    together = evaluate(model, x, 21)
+    for one, other in zip(apart.mean_variance, together.mean_variance, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)

@@ -171,6 +171,30 @@ PAIRS = [
         edited(more="evaluation: {ais: {images: 360, steps: 10}}\n"),
     ),
     (
+        edited(more="evaluation: {refine: {images: 361}}\n"),
+        "361",
+        "361 images for a refinement of 360 test images",
+        edited(more="evaluation: {refine: {images: 360}}\n"),
+    ),
+    (
+        edited(("digits}", "frey}"), more="evaluation: {probe: {}}\n"),
+        "{}",
+        "a probe of classes, of which the images of frey have none",
+        edited(more="evaluation: {probe: {}}\n"),
+    ),
+    (
+        edited(more="evaluation: {probe: {labels: [all, 1438]}}\n"),
+        "1438",
+        "1438 labels for the probe of 1437 training images",
+        edited(more="evaluation: {probe: {labels: [all, 1437]}}\n"),
+    ),
+    (
+        edited(more="evaluation: {probe: {labels: [19]}}\n"),
+        "19",
+        "19 labels for the probe of 10 classes",
+        edited(more="evaluation: {probe: {labels: [20]}}\n"),
+    ),
+    (
         edited(more="objective: {warm_up: 21}\n"),
         "21}",
         "longer than training (20 epochs)",

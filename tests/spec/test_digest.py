@@ -60,6 +60,8 @@ SAME = [
     ),
     ("memory", SMALL + "evaluation: {memory_gib: 2.0}\n"),
     ("no annealing", SMALL + "evaluation: {ais: null}\n"),
+    ("no refinement", SMALL + "evaluation: {refine: null}\n"),
+    ("no probe", SMALL + "evaluation: {probe: null}\n"),
     ("points of the learning curve", SMALL + "evaluation: {every: 5, curve_iw_samples: 7, curve_images: 9}\n"),
     ("a negative zero", edited(("model:", "model:\n  variance_bias: -0.0"))),
     ("a variant's name", SMALL + "grid: {variants: {Any name: {}}}\n"),
@@ -145,6 +147,8 @@ DIFFERENT = [
     "training.schedule={linear: {over: 20}}", "training.schedule={step: {factor: 0.5, every: 3}}",
     "training.clip_value=0.9", "training.last_batch=keep", "training.matmul_precision=high", "evaluation.iw_samples=10",
     "evaluation.ais={}", "evaluation.ais={steps: 7}",
+    "evaluation.refine={}", "evaluation.refine={steps: 7}", "evaluation.refine={lr: 0.1}",
+    "evaluation.refine={images: 9}", "evaluation.probe={}", "evaluation.probe={labels: [100]}",
     "grid.seeds=[1]",
 ]  # fmt: skip
 
@@ -170,6 +174,17 @@ def test_defaults_of_annealing_are_left_out_and_it_changes_no_training(tmp_path)
     plain, given, default = (
         settings_digests(path, overrides)
         for overrides in ((), ("evaluation.ais={images: 100, chains: 16, steps: 1000}",), ("evaluation.ais={}",))
+    )
+    assert given == default
+    assert given.training == plain.training
+
+
+def test_defaults_of_a_refinement_are_left_out_and_it_changes_no_training(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    plain, given, default = (
+        settings_digests(path, overrides)
+        for overrides in ((), ("evaluation.refine={images: 100, steps: 20, lr: 0.05}",), ("evaluation.refine={}",))
     )
     assert given == default
     assert given.training == plain.training

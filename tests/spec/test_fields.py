@@ -92,6 +92,7 @@ OTHER = {
     "model.mapping": "other",
     "training.first_phase.epochs": 3,
     "objective.term": "added",
+    "evaluation.probe.labels": [50],
     "training.first_phase.term": "added",
 }
 """Other values of fields, where none can be guessed from the present one and the type."""

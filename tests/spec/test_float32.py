@@ -43,8 +43,8 @@ FIELDS = {
     "objective.elbo_share": 0.1,
 }
 """Every field whose numbers end up in float32, and a value that does."""
-IN_NO_SECTION = "objective.free_bits.nats"
-"""Another, which no axis can vary where its section is null."""
+IN_NO_SECTION = ("objective.free_bits.nats", "evaluation.refine.lr")
+"""Others, which no axis can vary where their section is null."""
 BELOW_1 = ("beta1", "beta2", "momentum", "ema", "elbo_share")
 
 
@@ -69,16 +69,17 @@ def test_every_number_of_a_spec_is_tried_here():
         *("report.tolerance", "report.active_units_tolerance", "training.schedule.step.factor"),
         *("training.schedule.cosine.to", "training.schedule.linear.to", "objective.warm_up.ramp"),
     }
-    tried = {*FIELDS, *in_float64, IN_NO_SECTION}
+    tried = {*FIELDS, *in_float64, *IN_NO_SECTION}
     of_first_phases = {path.replace("objective.", "training.first_phase.") for path in tried}
     assert set(schema_numbers(SCHEMA)) == tried | of_first_phases
 
 
-def test_a_number_in_a_section_that_is_given_is_tried_too(tmp_path):
+@pytest.mark.parametrize("path", IN_NO_SECTION)
+def test_a_number_in_a_section_that_is_given_is_tried_too(tmp_path, path):
     file = tmp_path / "a.yaml"
     file.write_text(SMALL)
     with pytest.raises(SpecError) as error:
-        load(file, [f"{IN_NO_SECTION}=1e-50"])
+        load(file, [f"{path}=1e-50"])
     assert f"at least {SMALLEST}" in error.value.problems[0].expected
 
 

@@ -67,7 +67,7 @@ def found_images(plan: Plan) -> list[str]:
     for data in {_key(cell.member.data): cell.member.data for cell in plan.reading.cells}.values():
         if data.is_own:
             dataset = _load(data)
-            _check_observations(plan, {_key(data): dataset})
+            _check_uses(plan, {_key(data): dataset})
             lines += _found(dataset)
         else:
             check_headers(data.dataset)
@@ -105,7 +105,7 @@ def check_data(plan: Plan) -> list[str]:
 
     """
     loaded = _load_all({_key(data): data for job in plan.jobs for data in (job.members[0].spec.data,)})
-    _check_observations(plan, loaded)
+    _check_uses(plan, loaded)
     seen: set[Path] = set()
     first: dict[str, tuple[Record, DataState]] = {}
     for data, record in _records(plan):
@@ -122,9 +122,9 @@ def check_data(plan: Plan) -> list[str]:
     return [line for dataset in loaded.values() for line in _found(dataset)]
 
 
-def _check_observations(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
-    """Make sure that the images are such as the cells' observation models are of, which of the user's own only the file
-    tells.
+def _check_uses(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
+    """Make sure that the images are such as the cells' observation models are of, and that they have classes where
+    these are asked for, which of the user's own only the file tells.
 
     Raises:
         DataError: they are not.
@@ -134,6 +134,9 @@ def _check_observations(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
         dataset = loaded.get(_key(cell.member.data))
         if dataset is not None:
             dataset.drawing(cell.member.model.observation_name)
+            probe = cell.member.evaluation.probe
+            if probe is not None:
+                dataset.check_probe(probe.counts(len(dataset.train)))
 
 
 def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:

@@ -11,11 +11,11 @@ from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.cost import (
-    ais_macs,
-    ais_samples,
     bound_macs,
     curve_samples,
     evaluated_images,
+    evaluation_macs,
+    further_samples,
     mappings,
     parameters,
     steps_per_epoch,
@@ -162,12 +162,12 @@ class Forecaster:
         if measured is None:
             bound = members * 2 * bound_macs(member, counts) / flops
             curve = bound * _curve_share(member, counts)
-            final = bound + members * 2 * ais_macs(member, counts) / flops
+            final = members * 2 * evaluation_macs(member, counts) / flops
             return Forecast(training, curve, final, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
         bound = members * evaluated_images(member, counts) * member.evaluation.iw_samples / measured.samples_per_second
         curve = bound * _curve_share(member, counts)
-        final = bound + members * ais_samples(member, counts) / measured.samples_per_second
+        final = bound + members * further_samples(member, counts) / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, curve, final, overhead, ms, _bytes(measured, members), True)
 

@@ -35,13 +35,18 @@ class Dataset:
     """Whether the images are zeros and ones as they are, so that nothing is drawn."""
     mixed_with: int = 0
     """Validation images that its distributor splits off, and that some published numbers are trained on, too."""
+    classes: int | None = None
+    """Classes of its images, 0 if they have none; None where only the images tell."""
 
 
 DATASETS: Registry[Dataset] = Registry("data set")
-DATASETS.add("mnist", Dataset(ImageCounts(784, 60_000, 10_000)))
-DATASETS.add("mnist_static", Dataset(ImageCounts(784, 50_000, 10_000), levels=2, binary=True, mixed_with=10_000))
-DATASETS.add("digits", Dataset(ImageCounts(64, 1_437, 360), levels=17, comes_with="scikit-learn"))
-DATASETS.add("omniglot", Dataset(ImageCounts(784, 24_345, 8_070), levels=INTENSITIES))
-DATASETS.add("norb", Dataset(ImageCounts(1_024, 24_300, 24_300)))
-DATASETS.add("frey", Dataset(ImageCounts(560, 1_572, 393)))
+DATASETS.add("mnist", Dataset(ImageCounts(784, 60_000, 10_000), classes=10))
+DATASETS.add(
+    "mnist_static",
+    Dataset(ImageCounts(784, 50_000, 10_000), levels=2, binary=True, mixed_with=10_000, classes=0),
+)
+DATASETS.add("digits", Dataset(ImageCounts(64, 1_437, 360), levels=17, comes_with="scikit-learn", classes=10))
+DATASETS.add("omniglot", Dataset(ImageCounts(784, 24_345, 8_070), levels=INTENSITIES, classes=50))
+DATASETS.add("norb", Dataset(ImageCounts(1_024, 24_300, 24_300), classes=5))
+DATASETS.add("frey", Dataset(ImageCounts(560, 1_572, 393), classes=0))
 DATASETS.add("own", Dataset(None))

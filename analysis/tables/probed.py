@@ -1,0 +1,51 @@
+"""The table of linear probes: what each layer knows of the classes of the images."""
+
+import re
+
+import pandas as pd
+
+from analysis.caveats import counts_text
+from analysis.frames import Frames
+from analysis.tables.building import Asked
+from analysis.tables.table import TableSet
+
+COLUMN = re.compile(r"probe_(?P<labels>\d+|all)_(?P<layer>\d+)")
+"""A column of `Frames.members` with the accuracy on one layer."""
+
+
+def probed(frames: Frames) -> TableSet:
+    """The share of test images whose class a linear probe of each layer names, for each number of labels: one table per
+    depth, the greatest depth first. None where no member has it.
+    """
+    return Asked(
+        "probe",
+        "What each layer knows: accuracy of a linear probe of the classes",
+        "probe_classes",
+        _rows,
+        _footnotes,
+        "none of the finished members was evaluated with `evaluation.probe` and so many labels.",
+        decimals=3,
+    ).tables(frames)
+
+
+def _rows(members: pd.DataFrame) -> dict[str, str]:
+    """The accuracies that members have, by number of labels and layer."""
+    found = {}
+    for column in members:
+        match = COLUMN.fullmatch(str(column))
+        if match and members[column].notna().any():
+            labels = match["labels"] if match["labels"] == "all" else f"{int(match['labels']):,}"
+            found[str(column)] = f"{labels} labels, z_{match['layer']}"
+    return found
+
+
+def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
+    """What the probe is, and what it would name without an image."""
+    return (
+        "A logistic regression on the standardized means of q(z_i|.), averaged over 10 samples of the latents that "
+        "they depend on; its regularization is chosen by cross-validation on the labels that it has, which are of "
+        "as many training images of each class as can be. Accuracy is the share of "
+        f"{counts_text(members['test_images'])} test images, of {counts_text(members['probe_classes'])} classes.",
+        "Naming the most frequent class of the training images every time has "
+        f"{members['probe_largest_class'].max():.3f}.",
+    )
