@@ -338,7 +338,7 @@ def test_an_inference_model_says_whether_it_takes_flows(tmp_path):
     model = {**SPEC["model"], "flow": "planar"}
     (fault,) = faults(write(tmp_path, parts=parts, model={**model, "inference": "careless"}))
     assert fault.message == "careless inference takes no flows, and z_1 has one"
-    assert fault.expected == "inference: vae or ladder or careful, or model.flow: none"
+    assert fault.expected == "inference: vae or ladder or top_down or careful, or model.flow: none"
     load(write(tmp_path, parts=parts, model={**model, "inference": "careful"}))
 
 
@@ -716,7 +716,7 @@ def facts(spec):
         "mapping": equations.mapping(spec.model),
         "observation": described(spec.model.observation),
         "initialization": INITIALIZATIONS[spec.model.initialization],
-        "term": equations.objective(spec.objective),
+        "term": equations.objective(spec.objective, spec.model),
         "parameters": parameters(spec, 64),
         "numbers": spec.training.numbers_per_parameter,
         "is binary": is_binary(spec.data.dataset, spec.model.observation_name),

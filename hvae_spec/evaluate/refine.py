@@ -207,7 +207,8 @@ def _images_together(model: Hierarchy, memory_gib: float | None) -> int:
 
 def bytes_per_sample(model: Hierarchy) -> int:
     """Bytes of activations that one sample of one image needs at the most: those of all mappings, which a gradient goes
-    back through, each with what its nonlinearity or the likelihood holds beside it; and latents.
+    back through, each with what its nonlinearity or the likelihood holds beside it; latents; and what the density of a
+    mixture holds for every component.
     """
     widths = sum(module.weight.shape[1] for module in model.modules() if isinstance(module, Linear))
-    return 4 * (6 * widths + 12 * sum(model.units))
+    return 4 * (6 * widths + 12 * sum(model.units) + 6 * model.generative.top.components)

@@ -235,7 +235,7 @@ def test_log_ratios_are_log_p_less_log_q_of_the_inverse(inference, flow):
     posteriors = model.inference(encoding, [draw.z for draw in draws])
     trace = model.trace(x, encoding, noise)
     for layer, (draw, q) in enumerate(zip(draws, posteriors, strict=True)):
-        log_p = model.generative.prior(layer, draws).log_prob(draw.z).sum(1, keepdim=True)
+        log_p = model.generative.prior(layer, draws, model.top()).log_prob(draw.z).sum(1, keepdim=True)
         torch.testing.assert_close(trace.log_ratios[layer], log_p - q.log_prob(draw.z), rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(draw.log_prob, q.log_prob(draw.z), rtol=1e-6, atol=1e-6)
 
