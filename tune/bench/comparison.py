@@ -18,7 +18,7 @@ from hvae_spec.spec.choices.optimizer import OptimizerSettings
 from hvae_spec.spec.choices.prior import name_and_settings as prior_name_and_settings
 from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.experiment import MemberSpec
-from tune.bench import baseline, baseline_priors
+from tune.bench import baseline, baseline_observations, baseline_priors
 from tune.bench.baseline import PlainHVAE, parameter_groups, plain_batches, plain_log_likelihood, plain_step
 from tune.measure import timing
 
@@ -34,7 +34,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     name, parameters = name_and_parameters(model.nonlinearity)
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     observation, settings = compiler.observation(member)
-    _check(baseline.DECODERS, observation, "observation model")
+    _check(baseline_observations.DECODERS, observation, "observation model")
     _check(baseline.MAPPINGS, name_and_settings(model.mapping)[0], "mapping")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
@@ -50,7 +50,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         skip=model.skip,
         norm=model.normalization.name,
         normalize_heads=model.normalization.heads,
-        observation=partial(baseline.DECODERS[observation], **settings),
+        observation=partial(baseline_observations.DECODERS[observation], **settings),
         top_prior=partial(baseline_priors.PRIORS[prior], **model.prior_model.arguments(model.prior_settings)),
         nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,
@@ -120,9 +120,9 @@ def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     """Seconds to shuffle and draw all batches of an epoch in the plain program: the second time."""
     dataset = timing.dataset(member)
     gray = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
-    draw = _plain(baseline.DRAWS, member.model.observation_name, "observation model")
+    draw = _plain(baseline_observations.DRAWS, member.model.observation_name, "observation model")
     if member.data.effective_redraw == "once":
-        gray, draw = draw(gray), baseline.same
+        gray, draw = draw(gray), baseline_observations.same
 
     def epoch() -> None:
         for _ in plain_batches(gray, member.training.batch_size, draw):
