@@ -66,7 +66,7 @@ from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.spec.small_spec import SMALL
-from tune.bench import baseline, baseline_observations, baseline_priors, comparison
+from tune.bench import baseline, baseline_flows, baseline_observations, baseline_priors, comparison
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +78,7 @@ PAIRS = {
     "mapping": (MAPPINGS, gaussian.MAPPINGS, baseline.MAPPINGS),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),
-    "flow": (FLOWS, flow.FLOWS),
+    "flow": (FLOWS, flow.FLOWS, baseline_flows.FLOWS),
     "prior": (PRIORS, prior.PRIORS, baseline_priors.PRIORS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),
