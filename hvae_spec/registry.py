@@ -74,7 +74,7 @@ class Registry(Generic[Item]):
 
     A choice has an entry under the same name in several registries: its description, which needs no torch
     (`hvae_spec.spec.choices`), what it computes (`hvae_spec.nn`, `hvae_spec.training`), and its counterpart in the
-    benchmark's plain program (`tune.bench.baseline`).
+    benchmark's plain program (`tune.bench.baseline` and the modules `baseline_...` beside it).
 
         >>> COLORS: Registry[str] = Registry("color")
         >>> COLORS.add("red", "#f00")

@@ -66,19 +66,19 @@ from hvae_spec.training import optimizer, schedules
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.spec.small_spec import SMALL
-from tune.bench import baseline, baseline_priors, comparison
+from tune.bench import baseline, baseline_flows, baseline_observations, baseline_priors, comparison
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = [name for name in DATASETS if DATASETS[name].counts is not None]
 PAIRS = {
     "inference": (INFERENCES, inference.INFERENCES, baseline.MODELS),
-    "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline.DECODERS, baseline.DRAWS),
+    "observation": (OBSERVATIONS, likelihood.LIKELIHOODS, baseline_observations.DECODERS, baseline_observations.DRAWS),
     "nonlinearity": (NONLINEARITIES, nonlinearity.NONLINEARITIES, baseline.NONLINEARITIES),
     "mapping": (MAPPINGS, gaussian.MAPPINGS, baseline.MAPPINGS),
     "initialization": (INITIALIZATIONS, initialization.INITIALIZATIONS),
     "norm": (NORMS, norm.NORMS, baseline.NORMS),
-    "flow": (FLOWS, flow.FLOWS),
+    "flow": (FLOWS, flow.FLOWS, baseline_flows.FLOWS),
     "prior": (PRIORS, prior.PRIORS, baseline_priors.PRIORS),
     "optimizer": (OPTIMIZERS, optimizer.OPTIMIZERS, baseline.OPTIMIZERS),
     "schedule": (SCHEDULES, schedules.SCHEDULES),

@@ -23,7 +23,7 @@ from hvae_spec.spec.data import DataSpec, published_counts
 from hvae_spec.spec.grid import members
 from tests.data.formats import amat, write_mnist, write_mnist_static
 from tests.data.test_data_command import rows
-from tune.bench import baseline, comparison
+from tune.bench import baseline_observations, comparison
 
 SPEC = """
 name: static
@@ -222,7 +222,7 @@ def test_the_plain_program_of_the_benchmark_draws_nothing_either(data_dir, monke
     seen = []
     monkeypatch.setattr(comparison, "plain_batches", lambda gray, size, draw: seen.append(draw) or [])
     comparison.epoch_seconds(member_of().spec, "cpu", 1)
-    assert set(seen) == {baseline.same}
+    assert set(seen) == {baseline_observations.same}
 
 
 def test_tables_say_that_published_numbers_mix_two_training_sets():

@@ -1,5 +1,6 @@
 """The plain model that the benchmark compares with is the same model: equal weights and noise, equal log weights."""
 
+import copy
 import itertools
 import math
 
@@ -21,6 +22,7 @@ from hvae_spec.spec.cost import parameters
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.observations import FORMS, x_like
+from tune.bench import baseline_flows
 from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model
 
@@ -66,7 +68,8 @@ def copy_weights(model, plain):
     def linear(module, name, heads=slice(None)):
         module.weight.copy_(state[f"{name}.weight"][heads])
         # Ours has no bias before a normalization.
-        module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
+        if module.bias is not None:
+            module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
 
     def norm(modules, name, heads=slice(None)):
         for module in modules:
@@ -92,7 +95,22 @@ def copy_weights(model, plain):
     groups = {"inference.up": plain.up, "generative.conditionals": plain.prior}
     if plain.top_down and not plain.shared:
         groups["inference.down"] = plain.down
+
+    def flow(module, name):
+        if isinstance(module, baseline_flows.Planar):
+            linear(module.head, f"{name}.head")
+        else:
+            linear(module.context, f"{name}.context")
+            for place, made in enumerate(module.mades):
+                *hidden, last = made.linears
+                for at, masked in enumerate(hidden):
+                    linear(masked, f"{name}.mades.{place}.linears.{at}")
+                linear(last, f"{name}.mades.{place}.head")
+
     with torch.no_grad():
+        for index, layer in enumerate(plain.up):
+            if layer.flow is not None:
+                flow(layer.flow, f"inference.up.{index}.flow")
         for name, layers in groups.items():
             for index, layer in enumerate(layers):
                 gaussian(layer, f"{name}.{index}")
@@ -162,6 +180,70 @@ def test_log_weights_with_learned_priors_equal_ours(prior, depth):
         float(sum(g.square().sum() for g in ours)), rel=1e-2
     )
     assert sum(p.numel() for p in plain.parameters()) - idle_biases(plain) == parameters(spec, 64)
+
+
+PLANAR, IAF, LINEAR_IAF = {"planar": 7}, {"iaf": {"steps": 3, "mlp": [6, 8]}}, {"iaf": {"steps": 2, "mlp": []}}
+
+
+@pytest.mark.parametrize(
+    ("inference", "flows", "more"),
+    [
+        ("vae", [PLANAR, PLANAR, PLANAR], {}),
+        ("vae", [IAF, IAF, IAF], {"model__skip": "both"}),
+        ("vae", [None, LINEAR_IAF], {"model__observation": "gaussian"}),
+        ("ladder", [PLANAR, PLANAR, PLANAR], {"model__share_top_down": True}),
+        ("ladder", [IAF, IAF, IAF], {}),
+        ("ladder", [PLANAR, None, IAF], {"model__observation": "gaussian"}),
+        ("top_down", [LINEAR_IAF, PLANAR], {"model__skip": "generative"}),
+    ],
+    ids=str,
+)
+def test_log_weights_and_gradients_with_flows_equal_ours(inference, flows, more):
+    spec = flowed(flows, model__inference=inference, model__norm="none", **more)
+    model, plain = ours(spec), plain_model(spec)
+    with torch.no_grad():
+        for mapping in model.inference.up:
+            for parameter in mapping.flow.parameters() if hasattr(mapping, "flow") else ():
+                parameter.copy_(0.7 * torch.randn_like(parameter))
+    copy_weights(model, plain)
+    assert [layer.flow is None for layer in plain.up] == [flow is None for flow in flows]
+    x = x_like(spec.model.observation, torch.rand(1, IMAGES, 64))
+    noise = Streams([0]).begin("test").noise(6, IMAGES, model.units)
+    log_w = log_weight(model(x, noise), 0.7)
+    plain_log_w = plain.log_weight(x[0], 0.7, samples=6, noise=[eps[0].flatten(1).T for eps in noise])
+    torch.testing.assert_close(plain_log_w, log_w[0], rtol=1e-4, atol=2e-3)
+    our_bound(log_w, 3).mean().backward()
+    bound(plain_log_w, 3).backward()
+    assert sum(p.numel() for p in plain.parameters()) == parameters(spec, 64)
+    # Our gradients, as the weights of a plain model, are the plain model's gradients.
+    gradients, expected = copy.deepcopy(model), copy.deepcopy(plain)
+    for own, copied in zip(model.parameters(), gradients.parameters(), strict=True):
+        copied.data.copy_(own.grad)
+    copy_weights(gradients, expected)
+    for (name, parameter), value in zip(plain.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(
+            parameter.grad, value.data, rtol=1e-3, atol=1e-3, msg=lambda text, of=name: of + text
+        )
+        assert ".flow." not in name or value.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("flow", [PLANAR, IAF, LINEAR_IAF], ids=str)
+def test_a_plain_flow_is_the_identity_at_the_start_with_a_gradient(flow):
+    plain = plain_model(flowed([flow, flow]))
+    x, noise = torch.rand(IMAGES, 64).round(), [torch.randn(IMAGES, units) for units in (5, 4)]
+    log_w = plain.log_weight(x, noise=noise)
+    log_w.mean().backward()
+    for layer in plain.up:
+        assert max(parameter.grad.abs().max() for parameter in layer.flow.parameters()) > 1e-4
+        layer.flow = None
+    torch.testing.assert_close(log_w, plain.log_weight(x, noise=noise))
+
+
+def flowed(flows, **more):
+    """A member with these flows of its layers; None: none."""
+    layers = zip(member(len(flows)).model.layers, flows, strict=True)
+    tree = [{**layer.model_dump(mode="json"), "flow": flow} for layer, flow in layers]
+    return member(len(flows), **{**more, "model__layers": tree})
 
 
 def idle_biases(plain):

@@ -10,6 +10,7 @@ from torch import nn
 from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.reading import read
+from hvae_spec.spec.choices.flow import FLOWS, RecordedFlow
 from hvae_spec.spec.choices.term import TERMS, Term
 from hvae_spec.spec.cost import mappings, parameters, training_macs
 from tests.members import member
@@ -108,9 +109,21 @@ def test_an_objective_with_a_term_that_the_plain_program_lacks_is_not_compared(s
     assert "sparsity" in capsys.readouterr().err
 
 
-def test_a_model_with_a_flow_that_the_plain_program_lacks_is_not_compared():
-    with pytest.raises(UserError, match=r"the plain program has no normalizing flows: compare without model\.flow"):
-        comparison.step(member(model__flow="planar"), "cpu")
+def test_a_model_with_a_flow_that_the_plain_program_lacks_is_not_compared(monkeypatch):
+    monkeypatch.setitem(FLOWS._items, "shift", RecordedFlow())
+    with pytest.raises(UserError, match=r"the plain program has no normalizing flow shift: add it to tune/bench/"):
+        comparison.step(member(model__flow="shift"), "cpu")
+
+
+@pytest.mark.parametrize("flow", ["planar", {"iaf": {"steps": 2, "mlp": [6]}}], ids=str)
+def test_a_model_with_flows_is_trained_and_evaluated_for_comparison(flow, monkeypatch):
+    spec = member(2, model__flow=flow)
+    model = comparison.plain_model(spec)
+    monkeypatch.setattr(comparison, "plain_model", lambda member: model)
+    comparison.step(spec, "cpu")()
+    for layer in model.up:
+        assert all(parameter.any() for parameter in layer.flow.parameters())  # the heads too have left zero
+    assert comparison.evaluation(spec, "cpu")().isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -152,8 +165,9 @@ def test_the_plain_program_and_the_floor_have_the_members_optimizer_and_average(
 
 
 def test_rounding_is_no_worse_than_the_plain_models():
-    for batch_norm in (False, True):
-        ours, plain = comparison.rounding(member(model__batch_norm=batch_norm), "cpu")
+    for overrides in ({"batch_norm": False}, {"batch_norm": True}, {"flow": "planar"}, {"flow": "iaf"}):
+        spec = member(**{f"model__{field}": value for field, value in overrides.items()})
+        ours, plain = comparison.rounding(spec, "cpu")
         assert 0 < ours < 1.5 * plain < 0.1
 
 

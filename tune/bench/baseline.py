@@ -17,6 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 
 Gaussian = tuple[Tensor, Tensor]
 """Mean and variance."""
+Encoded = tuple[Tensor, ...]
+"""The same, and what a flow takes from the image, where one follows."""
 ROWS = 10_000
 """Samples times images that an evaluation has in memory: about the fastest for the paper's model on a CPU."""
 
@@ -60,7 +62,7 @@ def normalized(units: int, norm: MakeNorm | None) -> list[nn.Module]:
 
 
 class GaussianLayer(nn.Module):
-    """y -> mean and variance of z."""
+    """y -> mean and variance of z, and what a flow of z takes from the image, if there is one."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class GaussianLayer(nn.Module):
         norm: MakeNorm | None,
         floor: float,
         normalize_heads: bool,
+        flow: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()
         last, of_heads = [inputs, *widths][-1], norm if normalize_heads else None
@@ -79,11 +82,13 @@ class GaussianLayer(nn.Module):
         self.mlp = hidden_layers(inputs, widths, nonlinearity, norm)
         self.mu = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
         self.sigma2 = nn.Sequential(nn.Linear(last, units), *normalized(units, of_heads))
+        self.flow: Any = None if flow is None else flow(last, units, {"nonlinearity": nonlinearity})
 
-    def forward(self, y: Tensor) -> Gaussian:
-        """[N, inputs] -> mean and variance, [N, units] each."""
+    def forward(self, y: Tensor) -> Encoded:
+        """[N, inputs] -> mean and variance, [N, units] each, and what a flow takes, [N, its parameters]."""
         d = self.mlp(y)
-        return self.mu(d), F.softplus(self.sigma2(d)) + self.floor
+        gaussian = self.mu(d), F.softplus(self.sigma2(d)) + self.floor
+        return gaussian if self.flow is None else (*gaussian, self.flow.amortize(d))
 
 
 def log_normal(z: Tensor, mu: Tensor, sigma2: Tensor) -> Tensor:
@@ -91,10 +96,15 @@ def log_normal(z: Tensor, mu: Tensor, sigma2: Tensor) -> Tensor:
     return (-0.5 * (math.log(2 * math.pi) + sigma2.log() + (z - mu) ** 2 / sigma2)).sum(-1)
 
 
-def draw(gaussian: Gaussian, noise: Tensor | None) -> Tensor:
-    """A reparametrized sample."""
-    mu, sigma2 = gaussian
-    return mu + sigma2.sqrt() * (torch.randn_like(mu) if noise is None else noise)
+def draw(q: Encoded, flow: Any, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A reparametrized sample, through the flow if there is one, and log q of it."""
+    mu, sigma2, *taken = q
+    z = mu + sigma2.sqrt() * (torch.randn_like(mu) if noise is None else noise)
+    log_q = log_normal(z, mu, sigma2)
+    if flow is None:
+        return z, log_q
+    z, log_det = flow(z, *taken)
+    return z, log_q - log_det
 
 
 def joined(latents: Sequence[Tensor], skips: bool) -> Tensor:
@@ -113,111 +123,6 @@ class BernoulliDecoder(nn.Module):
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
         return -F.binary_cross_entropy_with_logits(self.logits(self.mlp(z)), x, reduction="none").sum(-1)
-
-
-class GaussianDecoder(nn.Module):
-    """p(x|z_1) = N(x | mu(z_1), sigma2(z_1))."""
-
-    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
-        super().__init__()
-        self.gaussian = GaussianLayer(units, widths, pixels, **{**style, "normalize_heads": False})
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
-        return log_normal(x, *self.gaussian(z))
-
-
-class OneVarianceDecoder(nn.Module):
-    """p(x|z_1) = N(x | mu(z_1), sigma2), sigma2 learned or given."""
-
-    def __init__(
-        self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], variance: float | None
-    ) -> None:
-        super().__init__()
-        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
-        self.mu = nn.Linear([units, *widths][-1], pixels)
-        self.floor = style["floor"]
-        self.raw = nn.Parameter(torch.zeros(())) if variance is None else None
-        self.given = torch.tensor(math.nan if variance is None else variance)
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
-        mu = self.mu(self.mlp(z))
-        sigma2 = self.given.to(mu) if self.raw is None else F.softplus(self.raw) + self.floor
-        return torch.distributions.Normal(mu, torch.sqrt(sigma2), validate_args=False).log_prob(x).sum(-1)
-
-
-def gaussian_decoder(
-    units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], variance: str | float = "predicted"
-) -> nn.Module:
-    """The decoder of a Gaussian with this variance."""
-    if variance == "predicted":
-        return GaussianDecoder(units, widths, pixels, style)
-    return OneVarianceDecoder(units, widths, pixels, style, variance if isinstance(variance, float) else None)
-
-
-class ContinuousBernoulliDecoder(nn.Module):
-    """p(x|z_1) = C(lambda) lambda^x (1 - lambda)^(1 - x), lambda = sigmoid(Linear(MLP(z_1)))."""
-
-    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any]) -> None:
-        super().__init__()
-        self.mlp = hidden_layers(units, widths, style["nonlinearity"], style["norm"])
-        self.logits = nn.Linear([units, *widths][-1], pixels)
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
-        logits = self.logits(self.mlp(z))
-        return torch.distributions.ContinuousBernoulli(logits=logits, validate_args=False).log_prob(x).sum(-1)
-
-
-class DiscretizedLogisticDecoder(nn.Module):
-    """p(x|z_1) = F(x + half a level) - F(x - half a level), F logistic, open at the ends."""
-
-    def __init__(self, units: int, widths: Sequence[int], pixels: int, style: dict[str, Any], levels: int) -> None:
-        super().__init__()
-        self.half_level = 0.5 / (levels - 1)
-        self.gaussian = GaussianLayer(units, widths, pixels, **{**style, "normalize_heads": False})
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z_1), summed over pixels: z [N, U], x [N, D] -> [N]."""
-        mu, sigma2 = self.gaussian(z)
-        scale, half = (3 * sigma2).sqrt() / math.pi, self.half_level
-        # In the lighter half of a logistic, as it is symmetric: there a difference of 1 and nearly 1 would be lost.
-        nearer, farther = ((half - (x - mu).abs()) / scale, (-half - (x - mu).abs()) / scale)
-        inner = torch.log((torch.sigmoid(nearer) - torch.sigmoid(farther)).clamp(min=1e-38))
-        darkest, lightest = F.logsigmoid((x + half - mu) / scale), F.logsigmoid((mu - x + half) / scale)
-        return torch.where(x < half, darkest, torch.where(x > 1 - half, lightest, inner)).sum(-1)
-
-
-def binarized(gray: Tensor) -> Tensor:
-    """Zeros and ones with intensities in [0, 1] as probabilities."""
-    return torch.bernoulli(gray)
-
-
-def dequantized(gray: Tensor) -> Tensor:
-    """Intensities in [0, 1] with noise below the last of 256 gray levels."""
-    return (255 * gray + torch.rand_like(gray)) / 256
-
-
-def same(gray: Tensor) -> Tensor:
-    """Intensities in [0, 1] as they are."""
-    return gray
-
-
-DECODERS: dict[str, Any] = {
-    "bernoulli": BernoulliDecoder,
-    "gaussian": gaussian_decoder,
-    "continuous_bernoulli": ContinuousBernoulliDecoder,
-    "discretized_logistic": DiscretizedLogisticDecoder,
-}
-"""Makers of modules, by the name of their observation model, of whose settings they take arguments."""
-DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
-    "bernoulli": binarized,
-    "gaussian": dequantized,
-    "continuous_bernoulli": dequantized,
-    "discretized_logistic": same,
-}
-"""How x is made of intensities in [0, 1], by the same names."""
 
 
 class StandardNormal(nn.Module):
@@ -244,7 +149,8 @@ class PlainHVAE(nn.Module):
         skip: `none`; `generative`: p takes the latents of all layers above; `both`: q too those of all before.
         norm: one of `NORMS`, of hidden layers.
         normalize_heads: whether the latents' heads have it too.
-        observation: one of `DECODERS`, with its settings.
+        observation: one of `tune.bench.baseline_observations.DECODERS`, with its settings.
+        flows: of each z_i one of `tune.bench.baseline_flows.FLOWS`, with its settings; None: no layer has one.
         top_prior: one of `tune.bench.baseline_priors.PRIORS`, with its settings.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
         eps: of the normalization.
@@ -270,6 +176,7 @@ class PlainHVAE(nn.Module):
         norm: str = "none",
         normalize_heads: bool = True,
         observation: Callable[..., nn.Module] = BernoulliDecoder,
+        flows: Sequence[Callable[..., nn.Module] | None] | None = None,
         top_prior: Callable[..., nn.Module] = StandardNormal,
         nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
@@ -287,15 +194,21 @@ class PlainHVAE(nn.Module):
         style: dict[str, Any] = {"nonlinearity": f, "floor": floor, "normalize_heads": normalize_heads}
         style["norm"] = None if make is None else partial(make, eps=eps)
 
-        def layers(inputs: Sequence[int], hidden: Sequence[Sequence[int]], outputs: Sequence[int]) -> nn.ModuleList:
-            shapes = zip(inputs, hidden, outputs, strict=False)
-            return nn.ModuleList(GaussianLayer(wide, middle, out, **style) for wide, middle, out in shapes)
+        def layers(
+            inputs: Sequence[int],
+            hidden: Sequence[Sequence[int]],
+            outputs: Sequence[int],
+            flows: Sequence[Callable[..., nn.Module] | None] | None = None,
+        ) -> nn.ModuleList:
+            shapes = zip(inputs, hidden, outputs, flows or [None] * len(units), strict=False)
+            made = (GaussianLayer(wide, middle, out, **style, flow=flow) for wide, middle, out, flow in shapes)
+            return nn.ModuleList(made)
 
         def above(skips: bool) -> list[int]:
             return [sum(units[i:]) if skips else units[i] for i in range(1, len(units))]
 
         below = [sum(units[:i]) if self.q_skips and not self.top_down else units[i - 1] for i in range(1, len(units))]
-        self.up = layers([pixels, *below], widths, units)
+        self.up = layers([pixels, *below], widths, units, flows)
         self.prior = layers(above(self.p_skips), down[1:], units)
         if self.top_down and not self.shared:
             inputs = above(self.q_skips)
@@ -310,11 +223,11 @@ class PlainHVAE(nn.Module):
         log_density: Tensor = self.top(z, lambda images: self.encode(images)[-1])
         return log_density
 
-    def encode(self, x: Tensor) -> list[Gaussian]:
-        """What is known of x before anything is drawn, [B, U_i] each."""
+    def encode(self, x: Tensor) -> list[Encoded]:
+        """What is known of x before anything is drawn, [B, U_i] each, and with it what flows take."""
         raise NotImplementedError
 
-    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
+    def sample(self, encoding: list[Encoded], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
         """z_1 ... z_L and the summed log q - log p of all layers."""
         raise NotImplementedError
 
@@ -324,7 +237,7 @@ class PlainHVAE(nn.Module):
         beta: float = 1.0,
         samples: int = 1,
         *,
-        encoding: list[Gaussian] | None = None,
+        encoding: list[Encoded] | None = None,
         noise: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """log w of some samples per image x [B, D], the KL part weighted by beta: [samples, B].
@@ -341,7 +254,7 @@ class PlainHVAE(nn.Module):
             encoding = self.encode(x)
         eps: Sequence[Tensor | None] = noise if noise is not None else [None] * self.depth
         if samples > 1:
-            encoding = [(mu.repeat(samples, 1), sigma2.repeat(samples, 1)) for mu, sigma2 in encoding]
+            encoding = [tuple(part.repeat(samples, 1) for part in parts) for parts in encoding]
         z, kl = self.sample(encoding, eps)
         return (self.decoder(joined(z, self.p_skips), x.repeat(samples, 1)) - beta * kl).view(samples, -1)
 
@@ -349,18 +262,18 @@ class PlainHVAE(nn.Module):
 class BottomUpHVAE(PlainHVAE):
     """q(z_1|x) q(z_2|z_1) ..., drawn from the bottom up."""
 
-    def encode(self, x: Tensor) -> list[Gaussian]:
+    def encode(self, x: Tensor) -> list[Encoded]:
         """q(z_1|x)."""
         return [self.up[0](x)]
 
-    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
+    def sample(self, encoding: list[Encoded], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
         """See `PlainHVAE.sample`."""
-        z = [draw(encoding[0], noise[0])]
-        kl = log_normal(z[0], *encoding[0])
+        first, kl = draw(encoding[0], self.up[0].flow, noise[0])
+        z = [first]
         for layer, eps in zip(self.up[1:], noise[1:], strict=True):
-            q = layer(joined(z[::-1], self.q_skips))
-            z.append(draw(q, eps))
-            kl = kl + log_normal(z[-1], *q)
+            drawn, log_q = draw(layer(joined(z[::-1], self.q_skips)), layer.flow, eps)
+            z.append(drawn)
+            kl = kl + log_q
         for index, prior in enumerate(self.prior):
             kl = kl - log_normal(z[index], *prior(joined(z[index + 1 :], self.p_skips)))
         return z, kl - self.log_top(z[-1])
@@ -371,23 +284,24 @@ class LadderHVAE(PlainHVAE):
 
     top_down = True
 
-    def encode(self, x: Tensor) -> list[Gaussian]:
+    def encode(self, x: Tensor) -> list[Encoded]:
         """The evidence of all layers."""
         found = [self.up[0](x)]
         for layer in self.up[1:]:
             found.append(layer(found[-1][0]))
         return found
 
-    def sample(self, encoding: list[Gaussian], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
+    def sample(self, encoding: list[Encoded], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
         """See `PlainHVAE.sample`."""
-        q = encoding[-1]
-        z = [draw(q, noise[-1])]
-        kl = log_normal(z[0], *q) - self.log_top(z[0])
+        top, log_q = draw(encoding[-1], self.up[-1].flow, noise[-1])
+        z, kl = [top], log_q - self.log_top(top)
         for index in reversed(range(len(encoding) - 1)):
             p = self.prior[index](joined(z, self.p_skips))
-            q = self.conditional(index, encoding[index], joined(z, self.q_skips), p)
-            z.insert(0, draw(q, noise[index]))
-            kl = kl + log_normal(z[0], *q) - log_normal(z[0], *p)
+            mu_d, sigma2_d, *taken = encoding[index]
+            q = self.conditional(index, (mu_d, sigma2_d), joined(z, self.q_skips), p)
+            drawn, log_q = draw((*q, *taken), self.up[index].flow, noise[index])
+            z.insert(0, drawn)
+            kl = kl + log_q - log_normal(drawn, *p)
         return z, kl
 
     def conditional(self, index: int, evidence: Gaussian, above: Tensor, p: Gaussian) -> Gaussian:
@@ -448,6 +362,11 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in model.parameters() if id(parameter) in ids]
     others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
     return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+
+
+def binarized(gray: Tensor) -> Tensor:
+    """Zeros and ones with intensities in [0, 1] as probabilities."""
+    return torch.bernoulli(gray)
 
 
 def plain_batches(gray: Tensor, batch_size: int, draw_pixels: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:

@@ -1,10 +1,11 @@
 """The plain program (`tune.bench.baseline`) at a member's shape: step, evaluation, batches as calls, and rounding."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hvae_spec import compiler
@@ -12,13 +13,14 @@ from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
-from hvae_spec.spec.choice import name_and_settings
+from hvae_spec.spec.choice import ChoiceSection, name_and_settings
+from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.optimizer import OptimizerSettings
 from hvae_spec.spec.choices.prior import name_and_settings as prior_name_and_settings
 from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.experiment import MemberSpec
-from tune.bench import baseline, baseline_priors
+from tune.bench import baseline, baseline_flows, baseline_observations, baseline_priors
 from tune.bench.baseline import PlainHVAE, parameter_groups, plain_batches, plain_log_likelihood, plain_step
 from tune.measure import timing
 
@@ -29,12 +31,10 @@ ROWS = {"cpu": 10_000, "cuda": 200_000}
 def plain_model(member: MemberSpec) -> PlainHVAE:
     """The plain model of a member's shape."""
     model = member.model
-    if any(flow is not None for flow in model.flows):
-        raise UserError("the plain program has no normalizing flows: compare without model.flow")
     name, parameters = name_and_parameters(model.nonlinearity)
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     observation, settings = compiler.observation(member)
-    _check(baseline.DECODERS, observation, "observation model")
+    _check(baseline_observations.DECODERS, observation, "observation model")
     _check(baseline.MAPPINGS, name_and_settings(model.mapping)[0], "mapping")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
@@ -50,12 +50,19 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         skip=model.skip,
         norm=model.normalization.name,
         normalize_heads=model.normalization.heads,
-        observation=partial(baseline.DECODERS[observation], **settings),
+        observation=partial(baseline_observations.DECODERS[observation], **settings),
+        flows=[None if flow is None else _flow(flow) for flow in model.flows],
         top_prior=partial(baseline_priors.PRIORS[prior], **model.prior_model.arguments(model.prior_settings)),
         nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,
         floor=model.variance_floor,
     )
+
+
+def _flow(chosen: str | ChoiceSection) -> Callable[..., nn.Module]:
+    """What makes a chosen flow."""
+    name, settings = flow_name_and_settings(chosen)
+    return partial(_plain(baseline_flows.FLOWS, name, "normalizing flow"), **settings)
 
 
 def _plain(known: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -72,7 +79,7 @@ def _plain(known: Mapping[str, Any], name: str, kind: str) -> Any:
 def _check(known: Container[str], name: str, kind: str) -> None:
     """Raise UserError if the plain program has nothing for a choice."""
     if name not in known:
-        raise UserError(f"the plain program has no {kind} {name}: add it to tune/bench/baseline.py to compare with it")
+        raise UserError(f"the plain program has no {kind} {name}: add it to tune/bench/baseline*.py to compare with it")
 
 
 def step(member: MemberSpec, device: str) -> timing.Call:
@@ -120,9 +127,9 @@ def epoch_seconds(member: MemberSpec, device: str, threads: int) -> float:
     """Seconds to shuffle and draw all batches of an epoch in the plain program: the second time."""
     dataset = timing.dataset(member)
     gray = torch.tensor(dataset.train, device=device).float() / (dataset.levels - 1)
-    draw = _plain(baseline.DRAWS, member.model.observation_name, "observation model")
+    draw = _plain(baseline_observations.DRAWS, member.model.observation_name, "observation model")
     if member.data.effective_redraw == "once":
-        gray, draw = draw(gray), baseline.same
+        gray, draw = draw(gray), baseline_observations.same
 
     def epoch() -> None:
         for _ in plain_batches(gray, member.training.batch_size, draw):
