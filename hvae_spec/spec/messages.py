@@ -9,9 +9,8 @@ from pydantic import BaseModel, ValidationError
 from hvae_spec.errors import Place, Problem, shorten
 from hvae_spec.spec.base import FILE_NAME, Loc
 from hvae_spec.spec.characters import at_look_alike
-from hvae_spec.spec.choice import OneOf
 from hvae_spec.spec.experiment import NO_BLANK_ENDS, Experiment, MemberSpec
-from hvae_spec.spec.fields import choices_with_settings
+from hvae_spec.spec.fields import choice_at
 from hvae_spec.spec.grid import Combination
 from hvae_spec.spec.replacement import Faulty, is_valid, replacement
 from hvae_spec.spec.suggest import closest, describe, elsewhere, known_keys
@@ -70,6 +69,16 @@ class _Source:
     def node(self, path: Loc) -> Node:
         """The value at a path, as it was written, or the nearest one above it."""
         return self.tree.nearest(origin(path, self.item))
+
+    def lacking(self, section: Loc) -> Place:
+        """Where a section is made that lacks a field: its own place, or that of the last dotted path into it."""
+        for target, setting in reversed(self.item.overrides if self.item else ()):
+            if section[: len(target)] == target:
+                break
+            if target[: len(section)] == section:
+                # Of an axis over values the path is the axis itself, whatever the level.
+                return self.tree.locate_key(setting[:3] if isinstance(setting[-1], int) else setting)
+        return self.node(section).place
 
     def is_valid(self, text: str, path: Loc) -> bool:
         """Whether YAML would be valid in place of the value at a path."""
@@ -131,7 +140,8 @@ def _problem(details: Any, source: _Source, *, tried: bool) -> Problem:
         place, value, written = source.tree.locate_key(origin(path[:-1], source.item)), path[-2], ""
     if kind == "missing":
         what = describe(path)
-        return Problem("invalid", place, f"{name} is missing", f"{path[-1]}: {what}" if what else str(path[-1]))
+        expected = f"{path[-1]}: {what}" if what else str(path[-1])
+        return Problem("invalid", source.lacking(path[:-1]), f"{name} is missing", expected)
     if kind == "no_choice":
         return Problem("invalid", place, f"{name} is empty", f"one of {', '.join(details['ctx']['options'])}")
     text = value if isinstance(value, str) else written
@@ -162,7 +172,7 @@ def _limit(value: Any) -> str:
 def _unknown_key(path: Loc, source: _Source) -> Problem:
     known, key, parent = known_keys(path[:-1]), str(path[-1]), ".".join(map(str, path[:-1]))
     place = source.tree.locate_key(origin(path, source.item))
-    chosen = _choice_at(path[:-1])
+    chosen = choice_at(Experiment, path[:-1])
     if chosen is not None and key in known:
         return Problem("invalid", place, f"{parent}: {key} beside another one", f"one of {', '.join(known)}")
     if chosen is not None and key in chosen.registry:
@@ -191,8 +201,3 @@ def _nested(key: str, source: _Source) -> tuple[str, str]:
     if section in source.tree.keys:
         return f"`{within}` within {section}", ""
     return f"a section {section}", f"{section}: {{{within}}}"
-
-
-def _choice_at(path: Loc) -> OneOf | None:
-    """The choice with settings that stands at a path, if one does."""
-    return next((chosen for place, chosen in choices_with_settings(Experiment).items() if place == path), None)
