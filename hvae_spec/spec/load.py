@@ -377,8 +377,8 @@ def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, 
             node.value[key], node.keys[key] = value, place
             return
         child = node.value.get(key)
-        is_choice = child is not None and choice_at(Experiment, done) is not None
-        is_other_choice = is_choice and _next_key(child, done, rest) not in child.value
+        chosen = choice_at(Experiment, done)
+        is_other_choice = chosen is not None and child is not None and _next_key(child, done, rest) not in child.value
         if child is None or not isinstance(child.value, dict | list) or is_other_choice:
             node.value[key] = Node({}, place)
             node.keys[key] = place
