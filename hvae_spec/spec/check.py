@@ -48,12 +48,18 @@ def check(
         experiment = experiment.model_copy(update={"grid": Grid(), "search": None})
     cells: list[Cell] = []
     labels: list[dict[str, Any]] = []
+    crossed: set[tuple[str, Loc]] = set()
     for item in grids.combinations(experiment):
         labels.append(item.labels)
         if grids.is_excluded(experiment, item):
             continue
         which = _which(experiment, item)
-        found = [_located(inconsistency, tree, item, which) for inconsistency in combination_problems(experiment, item)]
+        found = []
+        for inconsistency in combination_problems(experiment, item):
+            # What is wrong whatever the level of an axis is told at the first one.
+            told = (inconsistency.message, inconsistency.path[:-1])
+            found += [] if told in crossed else [_located(inconsistency, tree, item, which)]
+            crossed.add(told)
         try:
             cell = grids.resolve(experiment, item)
             found += [

@@ -10,8 +10,8 @@ from hvae_spec.spec.training import TrainingSpec
 
 
 def plainest(member: MemberSpec) -> MemberSpec:
-    """The same training and evaluation in fewer words: a schedule that never changes the rate is none, an average that is
-    the last weights is none, a decay of 0 is none, and nothing floors or warms up a KL part of weight 0.
+    """The same training and evaluation in fewer words: a schedule that never changes the rate is none, an average that
+    is the last weights is none, a decay of 0 is none, and nothing floors or warms up a KL part of weight 0.
 
     Args:
         member: a resolved spec.

@@ -271,6 +271,8 @@ CROSSED = [
     ("axes: {model.batch_norm: [true], model.norm: [layer]}", "layer]"),
     ("axes: {model.norm: [layer]}, variants: {A: {model.batch_norm: true}}", "layer]"),
     ("axes: {a: {A: {model.norm: layer}}, b: {B: {model.batch_norm: true}}}", "true"),
+    ("axes: {model.batch_norm: [true, false], model.norm: [layer, none]}", "layer, none]"),
+    ("axes: {model.norm: [layer, none]}, variants: {A: {model.batch_norm: true}, B: {}}", "layer, none]"),
     ("axes: {a: {A: {model.norm.batch.heads: false}}, model.batch_norm: [true]}", "true"),
 ]
 
