@@ -1,6 +1,7 @@
 """Whether an experiment is consistent: paths that name no field, cells that cannot be, exclusions of nothing."""
 
 import copy
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -67,6 +68,9 @@ def check(
                 for inconsistency in member_problems(cell.member, count_images)
                 if not may_follow_from(inconsistency, faulty)
             ]
+            if cell.member.training.first_phase is not None:
+                place = tree.locate(origin(("training", "first_phase"), item))
+                cell = dataclasses.replace(cell, first_phase_at=place)
             cells.append(cell)
         except ValidationError as error:
             found += problems_of(error, tree, item)

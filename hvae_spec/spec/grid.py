@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hvae_spec.errors import Place
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import (
@@ -52,6 +53,8 @@ class Cell:
     seeds: tuple[int, ...]
     levels: dict[str, Any]
     """`axes` as labels: numbers, flags and texts, see `hvae_spec.spec.labels.plain_levels`."""
+    first_phase_at: Place | None = field(default=None, compare=False, repr=False)
+    """Where in the file its first phase stands, if it has one and was read from a file."""
 
     @property
     def dataset(self) -> str:
@@ -67,7 +70,7 @@ class Cell:
         digests = self.hashes.digests(seed)
         labels = {"dataset": self.dataset, "depth": self.depth, "variant": self.variant, "seed": seed, **self.factors}
         folder = f"{self.name}-s{seed}-{digests.training[:12]}"
-        return Member(self.member.model_copy(update={"seed": seed}), digests, labels, folder)
+        return Member(self.member.model_copy(update={"seed": seed}), digests, labels, folder, self.first_phase_at)
 
     @property
     def factors(self) -> dict[str, Any]:
@@ -104,6 +107,8 @@ class Member:
     """What tables and figures call this member: dataset, depth, variant, seed, and its place on every further axis."""
     folder: str
     """Name of the record's folder, readable and unique for its training: `mnist-L5-prob-ladder-bn-wu-s0-<digest>`."""
+    first_phase_at: Place | None = field(default=None, compare=False, repr=False)
+    """See `Cell.first_phase_at`."""
 
     @property
     def seed(self) -> int:
