@@ -1,12 +1,13 @@
 """Whether an experiment is consistent: paths that name no field, cells that cannot be, exclusions of nothing."""
 
 import copy
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from hvae_spec.errors import Problem, shorten
+from hvae_spec.errors import Place, Problem, shorten
 from hvae_spec.spec import grid as grids
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.characters import at_look_alike
@@ -48,12 +49,18 @@ def check(
         experiment = experiment.model_copy(update={"grid": Grid(), "search": None})
     cells: list[Cell] = []
     labels: list[dict[str, Any]] = []
+    crossed: set[tuple[str, Loc]] = set()
     for item in grids.combinations(experiment):
         labels.append(item.labels)
         if grids.is_excluded(experiment, item):
             continue
         which = _which(experiment, item)
-        found = [_located(inconsistency, tree, item, which) for inconsistency in combination_problems(experiment, item)]
+        found = []
+        for inconsistency in combination_problems(experiment, item):
+            # What is wrong whatever the level of an axis is told at the first one.
+            told = (inconsistency.message, inconsistency.path[:-1])
+            found += [] if told in crossed else [_located(inconsistency, tree, item, which)]
+            crossed.add(told)
         try:
             cell = grids.resolve(experiment, item)
             found += [
@@ -61,6 +68,9 @@ def check(
                 for inconsistency in member_problems(cell.member, count_images)
                 if not may_follow_from(inconsistency, faulty)
             ]
+            if cell.member.training.first_phase is not None:
+                place = tree.locate(origin(("training", "first_phase"), item))
+                cell = dataclasses.replace(cell, first_phase_at=place)
             cells.append(cell)
         except ValidationError as error:
             found += problems_of(error, tree, item)
@@ -336,20 +346,52 @@ def _is_held(tree: Node, path: Loc, factor: str) -> bool:
 
 
 def _same_model_problems(experiment: Experiment, cells: list[Cell], tree: Node) -> list[Problem]:
-    problems, level_axes = [], experiment.grid.level_axes
+    """Pairs of cells that are one model, each by what tells its two cells apart, at the second one's."""
+    problems, axes = [], experiment.grid.axes
     for first, second in same_model(cells):
         apart = [axis for axis in first.axes if not grids.same(first.axes[axis], second.axes[axis])]
-        if first.variant != second.variant:
-            place = tree.locate_key(("grid", "variants", second.variant))
+        by_variant = bool(experiment.grid.variants) and first.variant != second.variant
+        axis = apart[0] if len(apart) == 1 else ""
+        if by_variant and not apart:
             names = f"variants {first.variant!r} and {second.variant!r} resolve"
-            message = f"{names} to the same model at depth {second.depth}"
-        elif len(apart) == 1 and apart[0] in level_axes:
-            (axis,) = apart
-            place = tree.locate_key(("grid", "axes", axis, second.axes[axis]))
-            names = f"levels {first.axes[axis]!r} and {second.axes[axis]!r} of {axis} resolve"
-            message = f"{names} to the same model with variant {second.variant!r} at depth {second.depth}"
+            message = f"{names} to the same model at depth {second.depth}" + _beside(second, apart)
+        elif axis and not by_variant:
+            levels = " and ".join(_level(cell.axes[axis], axes[axis]) for cell in (first, second))
+            names = f"levels {levels} of {axis} resolve"
+            where = f"variant {second.variant!r} at depth {second.depth}" + _beside(second, apart)
+            message = f"{names} to the same model with {where}"
         else:
-            place = tree.locate(("grid", "axes"))
-            message = f"two cells of variant {second.variant!r} at depth {second.depth} resolve to the same model"
+            whose = [
+                ", ".join(
+                    [f"variant {cell.variant!r}"] * by_variant
+                    + [f"{axis} {_level(cell.axes[axis], axes[axis])}" for axis in apart]
+                )
+                for cell in (first, second)
+            ]
+            where = ("" if by_variant else f" with variant {second.variant!r}") + f" at depth {second.depth}"
+            message = f"({whose[0]}) and ({whose[1]}) resolve to the same model{where}{_beside(second, apart)}"
+        place = tree.locate_key(("grid", "variants", second.variant))
+        if apart:
+            # The last one that differs, as cells are counted by it first.
+            place = _place_of_level(tree, apart[-1], second.axes[apart[-1]], axes.get(apart[-1]))
         problems.append(Problem("inconsistent", place, message, "settings that differ, or one of them in grid.exclude"))
     return problems
+
+
+def _level(value: Any, levels: Any) -> str:
+    """A level of an axis in a message: a value as it stands in the YAML, a name in quotes."""
+    return inline(value) if isinstance(levels, list) else repr(value)
+
+
+def _beside(cell: Cell, apart: Collection[str]) -> str:
+    """The levels of a cell on the axes by which it is not told from another one: `, model.norm batch`."""
+    return "".join(f", {axis} {inline(value)}" for axis, value in cell.axes.items() if axis not in apart)
+
+
+def _place_of_level(tree: Node, axis: str, value: Any, levels: Any) -> Place:
+    """Where a level of an axis stands in a file: a value itself, of a named level its name."""
+    path: Loc = ("grid", "axes", axis)
+    if isinstance(levels, list):
+        index = next(index for index, level in enumerate(levels) if grids.same(level, value))
+        return tree.locate((*path, index))
+    return tree.locate_key((*path, value)) if levels is not None else tree.locate(("search",))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, create_model
-from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, ValidationError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 
 from hvae_spec.registry import RecordedName, Registry
 from hvae_spec.spec.base import SpecModel
@@ -176,7 +176,7 @@ class OneOf:
     def forms(self) -> list[str]:
         """All ways to write a choice."""
         if not self.by_name:
-            return [f"{{{name}: {{...}}}}" for name in self.sections]
+            return [_form(section) for section in self.sections.values()]
         values = [self.registry[name].default.model_dump(mode="json") for name in self.sections]
         return [*self.registry, *(json.dumps(value).replace('"', "") for value in values)]
 
@@ -208,9 +208,9 @@ class OneOf:
             default: ChoiceSection | None = self.registry[value].default
             return value if default is None else self._kept(default)
         if not isinstance(value, dict):
-            raise _unknown(self.forms) if self.by_name else PydanticKnownError("dict_type")
+            raise _unknown(self.forms)
         if not value:
-            raise PydanticCustomError("no_choice", "nothing is chosen", {"options": self.forms})
+            raise PydanticCustomError("no_choice", "nothing is chosen", {"expected": one_of(self.forms)})
         sections = self.sections
         chosen = next((name for name in value if name in sections), None)
         if chosen is not None:
@@ -232,8 +232,20 @@ class OneOf:
         return options[0] if len(options) == 1 else {"oneOf": options}
 
 
+def one_of(options: Sequence[str]) -> str:
+    """What is expected where one of some choices is: their names or forms, if there are any in the house."""
+    return f"one of {', '.join(options)}" if options else "a name that a file under `extensions` registers"
+
+
 def _unknown(options: Sequence[str]) -> PydanticCustomError:
-    options = options or ["one that a file under `extensions` registers"]
-    return PydanticCustomError(
-        "unknown_choice", "one of {expected}", {"expected": ", ".join(options), "options": options}
-    )
+    return PydanticCustomError("unknown_choice", "{expected}", {"expected": one_of(options), "options": options})
+
+
+def _form(section: type[ChoiceSection]) -> str:
+    """How a choice with settings is written, as far as it must be: `{cosine: {over: ...}}`, `{adam: {...}}`."""
+    ((name, info),) = section.model_fields.items()
+    settings = info.annotation
+    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+        return f"{{{name}: ...}}"
+    required = [f"{key}: ..." for key, inner in settings.model_fields.items() if inner.is_required()]
+    return f"{{{name}: {{{', '.join(required) or '...'}}}}}"

@@ -15,7 +15,8 @@ from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.choices.prior import name_and_settings
 from hvae_spec.spec.data import DataSpec
-from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec
+from hvae_spec.spec.equivalence import plainest
+from hvae_spec.spec.experiment import AXIS_NAME, Experiment, MemberSpec, content_hashes
 from hvae_spec.spec.grid import TRIAL, Cell, Combination, count_cells, parse_path, same
 from hvae_spec.spec.labels import GRID, LABELS
 from hvae_spec.spec.model import ModelSpec
@@ -719,10 +720,12 @@ def combination_problems(experiment: Experiment, item: Combination) -> Iterator[
 
 
 def same_model(cells: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """Pairs of cells that resolve to one and the same spec under two names."""
+    """Pairs of cells that resolve to one and the same model under two names."""
     seen: dict[str, Cell] = {}
     for cell in cells:
-        key = cell.hashes.digests(cell.member.seed).evaluation
+        plain = plainest(cell.member)
+        hashes = cell.hashes if plain == cell.member else content_hashes(plain)
+        key = hashes.digests(cell.member.seed).evaluation
         if key in seen:
             yield seen[key], cell
         else:

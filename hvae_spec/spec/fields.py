@@ -7,12 +7,12 @@ of one pack and out of one measurement of speed, is a column of `frames.members`
 beside a published number where it differs from its default.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from hvae_spec.registry import kept_until_a_choice_joins
@@ -421,10 +421,40 @@ def _sections(info: FieldInfo) -> Iterator[type[BaseModel]]:
 
 
 @kept_until_a_choice_joins
+def sections(model: type[BaseModel]) -> dict[Path, dict[str, Any]]:
+    """The fields of every section by its path, sections that are null by default and all alternatives of choices among
+    them: the defaults of the fields where the section is given, as they stand in the YAML; `OPEN` of one that must be
+    given.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    for item in fields(model):
+        default = item.own_default
+        plain = default if default is OPEN else TypeAdapter(Any).dump_python(default, mode="json")
+        found.setdefault(item.path[:-1], {})[item.path[-1]] = plain
+    return found
+
+
+@kept_until_a_choice_joins
 def choices_with_settings(model: type[BaseModel]) -> dict[Path, OneOf]:
     """The fields that hold a choice with its settings, by path: of the mapping there, one key names the choice."""
     stated = ((item.path, fact(item.infos[-1], OneOf)) for item in fields(model))
     return {path: chosen for path, chosen in stated if chosen is not None}
+
+
+def choice_at(model: type[BaseModel], path: Iterable[str | int]) -> OneOf | None:
+    """The choice with its settings that a field at a path holds, if it holds one.
+
+    Args:
+        model: the type of the spec.
+        path: with the indices of entries of lists.
+
+    """
+    return choices_with_settings(model).get(names_of(path))
+
+
+def names_of(path: Iterable[str | int]) -> Path:
+    """A path without the indices of entries of lists."""
+    return tuple(part for part in path if isinstance(part, str))
 
 
 def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -4,11 +4,12 @@ import copy
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hvae_spec.errors import Place
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.experiment import (
@@ -19,7 +20,7 @@ from hvae_spec.spec.experiment import (
     MemberSpec,
     content_hashes,
 )
-from hvae_spec.spec.fields import Path, choices_with_settings, fields, short_forms
+from hvae_spec.spec.fields import OPEN, Path, choice_at, fields, names_of, sections, short_forms
 from hvae_spec.spec.labels import plain_levels
 
 SECTIONS = ("data", "model", "objective", "training", "evaluation")
@@ -52,6 +53,8 @@ class Cell:
     seeds: tuple[int, ...]
     levels: dict[str, Any]
     """`axes` as labels: numbers, flags and texts, see `hvae_spec.spec.labels.plain_levels`."""
+    first_phase_at: Place | None = field(default=None, compare=False, repr=False)
+    """Where in the file its first phase stands, if it has one and was read from a file."""
 
     @property
     def dataset(self) -> str:
@@ -67,7 +70,7 @@ class Cell:
         digests = self.hashes.digests(seed)
         labels = {"dataset": self.dataset, "depth": self.depth, "variant": self.variant, "seed": seed, **self.factors}
         folder = f"{self.name}-s{seed}-{digests.training[:12]}"
-        return Member(self.member.model_copy(update={"seed": seed}), digests, labels, folder)
+        return Member(self.member.model_copy(update={"seed": seed}), digests, labels, folder, self.first_phase_at)
 
     @property
     def factors(self) -> dict[str, Any]:
@@ -104,6 +107,8 @@ class Member:
     """What tables and figures call this member: dataset, depth, variant, seed, and its place on every further axis."""
     folder: str
     """Name of the record's folder, readable and unique for its training: `mnist-L5-prob-ladder-bn-wu-s0-<digest>`."""
+    first_phase_at: Place | None = field(default=None, compare=False, repr=False)
+    """See `Cell.first_phase_at`."""
 
     @property
     def seed(self) -> int:
@@ -189,37 +194,74 @@ def value_at(tree: Any, path: str) -> Any:
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Set `path` in a full spec tree (every field present) to `value`. Of a field in several forms the others are null
-    then; if `value` is null they stay, and where none has a value they have their defaults.
+    """Set `path` in a full spec tree (every field present) to `value`. A section on the way that is not there, as it is
+    null or another alternative of a choice, is there then, with the defaults of its fields: one that must be given is
+    missing. Of a field in several forms the others are null then; if `value` is null in the place of a form, all of
+    them have their defaults.
 
     Raises:
         UnknownPathError: the path names no field within a section.
 
     """
     parts = parse_path(path)
-    node: Any = tree
+    known = _known(tree, parts)
     for position, part in enumerate(parts):
-        known = there = _keys(node) if position else list(SECTIONS)
-        chosen = choices_with_settings(MemberSpec).get(tuple(map(str, parts[:position])))
-        if chosen is not None:
-            known = list(chosen.sections)
-            if part in known and part not in there:
-                # Choices replace one another.
-                default = chosen.registry[str(part)].default.model_dump(mode="json")
-                node = _replace(tree, parts[:position], default)
-        if str(part) not in known:
-            raise UnknownPathError(path, position, known)
-        key = part if isinstance(node, list) else str(part)
-        if position == len(parts) - 1 and position:
-            node[key] = copy.deepcopy(value)
-        node = node[key]
+        if str(part) not in known[position]:
+            raise UnknownPathError(path, position, known[position])
     if len(parts) == 1:
-        raise UnknownPathError(path, 1, _keys(node))
+        raise UnknownPathError(path, 1, _keys(tree[parts[0]]))
+    node: Any = tree
+    for position, part in enumerate(parts[:-1], start=1):
+        key: Any = part if isinstance(node, list) else str(part)
+        if _is_absent(node.get(key) if isinstance(node, dict) else node[key], parts[:position], parts[position]):
+            node[key] = _section(parts[:position])
+        node = node[key]
+    node[parts[-1] if isinstance(node, list) else str(parts[-1])] = copy.deepcopy(value)
     own, long = form_of(parts) or ((), ())
-    others = {other: default for other, default in _forms().get(long, {}).items() if other != own}
-    if value is not None or all(value_at(tree, ".".join(other)) is None for other in others):
-        for other, default in others.items():
-            _replace(tree, other, None if value is not None else default)
+    is_nothing = value is None and parts == own
+    for form, default in _forms().get(long, {}).items():
+        if is_nothing or form != own:
+            _replace(tree, form, default if is_nothing else None)
+
+
+def gives_nothing(path: str, others: Iterable[str]) -> bool:
+    """Whether null at a path is that of one form of a field beside a value of another form in the same layer of a spec,
+    which says what the field is.
+
+    Args:
+        path: the dotted path that is set to null.
+        others: the dotted paths that the layer sets to a value.
+
+    """
+    form = form_of(parse_path(path))
+    if form is None or form[0] != parse_path(path):
+        return False
+    found = (form_of(parse_path(other)) for other in others)
+    return any(other is not None and other[1] == form[1] and other[0] != form[0] for other in found)
+
+
+def _known(tree: Any, parts: Loc) -> list[list[str]]:
+    """The keys that there may be at every part of a path: those of the section there, or of what stands there."""
+    found, node = [list(SECTIONS)], tree
+    for position, part in enumerate(parts[:-1], start=1):
+        is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        node = node[part] if is_index else node.get(str(part)) if isinstance(node, dict) else None
+        own = {} if isinstance(node, list) else sections(MemberSpec).get(names_of(parts[:position]), {})
+        found.append(list(own) or _keys(node))
+    return found
+
+
+def _is_absent(node: Any, path: Loc, key: str | int) -> bool:
+    """Whether a section must be made for a key of it to be set: it has no value or a plain one, or is another
+    alternative of a choice than this one.
+    """
+    return not isinstance(node, dict | list) or (choice_at(MemberSpec, path) is not None and key not in node)
+
+
+def _section(path: Loc) -> dict[str, Any]:
+    """A section with the defaults of its fields, less those that must be given."""
+    defaults = sections(MemberSpec)[names_of(path)].items()
+    return {key: copy.deepcopy(default) for key, default in defaults if default is not OPEN}
 
 
 def _replace(tree: dict[str, Any], path: Loc, value: Any) -> Any:
@@ -301,10 +343,14 @@ def combinations(experiment: Experiment) -> Iterator[Combination]:
                 *_point(points.get(axes.get(TRIAL, ""), {})),
             ]
             tree = _copy(base)
-            twice = tuple(_twice([(path, source) for path, value, source in settings if value is not None]))
+            given = [(path, source) for path, value, source in settings if value is not None]
+            twice = tuple(_twice(given))
             overrides: list[tuple[Loc, Loc]] = []
             unknown: list[tuple[Loc, UnknownPathError]] = []
             for path, value, source in settings:
+                beside = (other for other, place in given if not _is_later(source, place))
+                if value is None and gives_nothing(path, beside):
+                    continue
                 try:
                     set_path(tree, path, value)
                     overrides.append((parse_path(path), source))
@@ -322,9 +368,13 @@ def _twice(given: Sequence[tuple[str, Loc]]) -> Iterator[tuple[Loc, str, str]]:
     """See `Combination.twice`. Given are the settings with a value, in order: dotted path, and path in the file."""
     in_forms = [(path, source, form) for path, source in given if (form := form_of(parse_path(path))) is not None]
     for (before, first, one), (path, source, two) in itertools.combinations(in_forms, 2):
-        is_later = source[:2] == ("grid", "variants") and first[:2] == ("grid", "axes")
-        if not is_later and one[1] == two[1] and one[0] != two[0]:
+        if not _is_later(source, first) and one[1] == two[1] and one[0] != two[0]:
             yield source, path, before
+
+
+def _is_later(source: Loc, other: Loc) -> bool:
+    """Whether a setting of a cell is of a later layer than another one: of a variant, and the other of a level."""
+    return source[:2] == ("grid", "variants") and other[:2] == ("grid", "axes") and isinstance(other[-1], str)
 
 
 def _cut(tree: dict[str, Any], depth: int, count: int) -> None:

@@ -1,7 +1,7 @@
 """What members and the levels of axes are called in titles, tables, displays and file names: `lr 3e-4`, `layers 64-32`.
 
 A level has a short text of its own. A number, a flag and text are their own; a list or a mapping is told from the other
-levels of its axis by as few of its fields as that takes, and the name of a named level is its text. In front of it
+levels of its axis by the fields in which they differ, and the name of a named level is its text. In front of it
 stands what the axis is called: the last words of its path, as many as tell it from the other axes of the grid. Names of
 levels stand alone where the grid has one axis with named levels.
 """
@@ -82,7 +82,7 @@ def level_label(axis: str, value: Any, among: Iterable[str] = ()) -> str:
 
 def plain_levels(values: Sequence[Any]) -> list[Any]:
     """The values of an axis as entries of `Member.labels`: numbers, flags and texts as they are, all others as the
-    shortest text that tells them from one another.
+    text of the fields in which they differ.
 
     Examples:
         >>> plain_levels([[{"units": 64, "mlp": [512]}], [{"units": 64, "mlp": [256]}]])
@@ -96,19 +96,17 @@ def plain_levels(values: Sequence[Any]) -> list[Any]:
     structured = [_parts(value) for value in values if isinstance(value, list | tuple | dict)]
     taken = {level_text(value) for value in plain if not isinstance(value, list | tuple | dict)}
     order = list(dict.fromkeys(words for parts in structured for words in parts))
-    varying = [words for words in order if len({parts.get(words) for parts in structured}) > 1] or order[:1]
-    texts: list[str] = []
-    for count in range(1, len(varying) + 1):
-        chosen = set(varying[:count])
-        texts = [_text({words: text for words, text in parts.items() if words in chosen}) for parts in structured]
-        if all(texts) and len(set(texts)) == len(texts) and not taken.intersection(texts):
-            break
+    varying = {words for words in order if len({parts.get(words) for parts in structured}) > 1} or set(order[:1])
+    texts = [_text({words: text for words, text in parts.items() if words in varying}) for parts in structured]
+    if not all(texts) or taken.intersection(texts):
+        texts = [_text(parts) for parts in structured]
     found = iter(texts)
     return [next(found) if isinstance(value, list | tuple | dict) else value for value in plain]
 
 
 def layers_text(values: Sequence[Any], text: Callable[[Any], str] = str) -> str | None:
-    """`512,512-256,256`: the values of all layers, z_1 first, an empty list as `linear`; None if all are null.
+    """`512,512-256,256`: the values of all layers, z_1 first, an empty list as `linear`; None if all are null. Between
+    numbers that need not be whole is a comma, `1,0.25`, as a dash would read as a range.
 
     Args:
         values: of one field, layer by layer.
@@ -117,6 +115,8 @@ def layers_text(values: Sequence[Any], text: Callable[[Any], str] = str) -> str 
     """
     if all(value is None for value in values):
         return None
+    if any(isinstance(value, float) for value in values):
+        return ",".join(map(_scalar, values))
     return "-".join(
         ",".join(map(text, value)) or "linear" if isinstance(value, list | tuple) else text(value) for value in values
     )

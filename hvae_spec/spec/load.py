@@ -23,8 +23,8 @@ from hvae_spec.spec.characters import at_look_alike
 from hvae_spec.spec.check import check
 from hvae_spec.spec.consistency import CountImages
 from hvae_spec.spec.experiment import Experiment
-from hvae_spec.spec.fields import choices_with_settings
-from hvae_spec.spec.grid import Cell, Member, parse_path
+from hvae_spec.spec.fields import choice_at, choices_with_settings
+from hvae_spec.spec.grid import Cell, Member, gives_nothing, parse_path
 from hvae_spec.spec.merging import drop_other_forms, twice
 from hvae_spec.spec.messages import problems_of
 from hvae_spec.spec.yaml import Node, parse, read_text
@@ -295,7 +295,7 @@ def _merge(base: Node, child: Node, path: Loc) -> Node:
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in WHOLE:
         return child
     merged = Node(dict(base.value), child.place, dict(base.keys))
-    drop_other_forms(merged, path, [key for key, value in child.value.items() if value.value is not None])
+    drop_other_forms(merged, path, child.value)
     for key, value in child.value.items():
         merged.value[key] = _merge(merged.value[key], value, (*path, key)) if key in merged.value else value
     merged.keys.update(child.keys)
@@ -316,6 +316,7 @@ def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
         choices = "one of " + ", ".join(map(str, there)) if there else "no --profile: the spec has none"
         place = Place(f"--profile {shorten(repr(name), 100)}", 1, 1, name)
         raise SpecError([*problems, Problem("invalid", place, f"the spec has no profile {name!r}", choices)])
+    given = [path for path, value in settings.value.items() if isinstance(path, str) and value.value is not None]
     for path, value in settings.value.items():
         place = settings.keys[path]
 
@@ -325,7 +326,8 @@ def _apply_profile(tree: Node, name: str, problems: list[Problem]) -> None:
         words = path.split(".") if isinstance(path, str) else [""]
         if "" in words or words[0] in (*OF_THE_FILE, "profiles"):
             raise fail("a profile's keys are dotted paths into the spec", "path.to.field: value")
-        _set(tree, path, value, place, fail)
+        if value.value is not None or not gives_nothing(path, given):
+            _set(tree, path, value, place, fail)
     if isinstance(tree.value.get("name"), Node) and isinstance(tree.value["name"].value, str):
         tree.value["name"] = Node(f"{tree.value['name'].value}-{name}", tree.value["name"].place)
 
@@ -369,14 +371,14 @@ def _set(tree: Node, path: str, value: Node, place: Place, fail: Callable[[str, 
             if not isinstance(node.value, dict | list):
                 node.value, node.place = {}, place
             continue
-        if rest or value.value is not None:
-            drop_other_forms(node, done, [key])
+        drop_other_forms(node, done, [key])
         done = (*done, key)
         if not rest:
             node.value[key], node.keys[key] = value, place
             return
         child = node.value.get(key)
-        is_other_choice = done in CHOICES and child is not None and _next_key(child, done, rest) not in child.value
+        chosen = choice_at(Experiment, done)
+        is_other_choice = chosen is not None and child is not None and _next_key(child, done, rest) not in child.value
         if child is None or not isinstance(child.value, dict | list) or is_other_choice:
             node.value[key] = Node({}, place)
             node.keys[key] = place
@@ -495,7 +497,8 @@ def _without_faults(plain: dict[str, Any], error: ValidationError) -> Experiment
 
 def _replace_fault(tree: dict[str, Any], path: Loc) -> None:
     """Replace the value at a path by its stand-in, or leave it out; most entries spoil their list."""
-    path = next((choice for choice in CHOICES if path[: len(choice)] == choice), path)
+    ends = (size for size in range(1, len(path)) if choice_at(Experiment, path[:size]) is not None)
+    path = path[: next(ends, len(path))]
     if len(path) > 1 and path[-1] == "[key]":
         path = path[:-1]
     while path and isinstance(path[-1], int) and path[:-1] not in _ENTRIES:

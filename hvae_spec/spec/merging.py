@@ -1,6 +1,7 @@
 """Fields in two forms, a short and a long one (`hvae_spec.spec.fields.ShortFor`), where layers of a spec are merged:
 base, file, profile, `--set`, level of an axis, variant. The later layer that gives either form counts, and within one
-layer no mapping gives both.
+layer no mapping gives both. Null gives nothing: in a later layer it takes away what the earlier ones give in either
+form, and beside a value of the other form in its own layer it says nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,19 +22,21 @@ ONE_FORM = "one of the two; of several layers (base, file, profile, --set, level
 
 
 def drop_other_forms(node: Node, section: Loc, later: Iterable[str]) -> None:
-    """Drop from a mapping what gives other forms of the fields that a later layer gives.
+    """Drop from a mapping what gives other forms of the fields that a later layer gives, be it null.
 
     Args:
         node: the mapping.
         section: its path.
-        later: the keys of the later layer that have a value.
+        later: the keys of the later layer.
 
     """
     if _names_alone(section):
         return
-    given = {long: own for key in later for own, long in _forms_of((*section, key))}
+    given: dict[Loc, set[Loc]] = {}
+    for own, long in (form for key in later for form in _forms_of((*section, key))):
+        given.setdefault(long, set()).add(own)
     for key in list(node.value) if given else ():
-        if any(given.get(long, own) != own for own, long in _forms_of((*section, key))):
+        if any(long in given and own not in given[long] for own, long in _forms_of((*section, key))):
             del node.value[key]
             node.keys.pop(key, None)
 

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hvae_spec.errors import Place, Problem, shorten
-from hvae_spec.spec.base import FILE_NAME, Loc
+from hvae_spec.spec.base import BELOW_ONE, FILE_NAME, Loc
 from hvae_spec.spec.characters import at_look_alike
-from hvae_spec.spec.choice import OneOf
+from hvae_spec.spec.choice import one_of
 from hvae_spec.spec.experiment import NO_BLANK_ENDS, Experiment, MemberSpec
-from hvae_spec.spec.fields import choices_with_settings
+from hvae_spec.spec.fields import OPEN, choice_at, names_of, sections
 from hvae_spec.spec.grid import Combination
 from hvae_spec.spec.replacement import Faulty, is_valid, replacement
 from hvae_spec.spec.suggest import closest, describe, elsewhere, known_keys
@@ -41,6 +41,8 @@ _PATTERNS = {
     NO_BLANK_ENDS: "a name without blanks at its ends",
 }
 """The patterns of text, in words."""
+MOST_SHOWN = 6
+"""Fields of a section that a message shows all of."""
 MAX_TRIED = 30
 """Faulty values of one spec that replacements are tried for, each of which validates the spec again."""
 
@@ -71,9 +73,28 @@ class _Source:
         """The value at a path, as it was written, or the nearest one above it."""
         return self.tree.nearest(origin(path, self.item))
 
+    def lacking(self, section: Loc) -> Place:
+        """Where a section is made that lacks a field: its own place, or that of the last dotted path into it."""
+        for target, setting in reversed(self.item.overrides if self.item else ()):
+            if section[: len(target)] == target:
+                break
+            if target[: len(section)] == section:
+                # Of an axis over values the path is the axis itself, whatever the level.
+                return self.tree.locate_key(setting[:3] if isinstance(setting[-1], int) else setting)
+        return self.node(section).place
+
     def is_valid(self, text: str, path: Loc) -> bool:
         """Whether YAML would be valid in place of the value at a path."""
         return is_valid(text, path, *self._validated)
+
+    def around(self, path: Loc, text: str) -> str:
+        """A section around a value that stands in its place, if it has one field that the value is probably meant for;
+        empty if it has not.
+        """
+        every = sections(Experiment).get(names_of(path), {})
+        required = [key for key, default in every.items() if default is OPEN] or list(every)
+        candidate = f"{{{required[0]}: {text}}}" if len(required) == 1 else ""
+        return candidate if self.is_valid(candidate, path) else ""
 
     def replacement(self, faulty: Faulty) -> str:
         """What a faulty value was probably meant to be; empty if nothing is probable."""
@@ -131,28 +152,52 @@ def _problem(details: Any, source: _Source, *, tried: bool) -> Problem:
         place, value, written = source.tree.locate_key(origin(path[:-1], source.item)), path[-2], ""
     if kind == "missing":
         what = describe(path)
-        return Problem("invalid", place, f"{name} is missing", f"{path[-1]}: {what}" if what else str(path[-1]))
+        expected = f"{path[-1]}: {what}" if what else str(path[-1])
+        return Problem("invalid", source.lacking(path[:-1]), f"{name} is missing", expected)
     if kind == "no_choice":
-        return Problem("invalid", place, f"{name} is empty", f"one of {', '.join(details['ctx']['options'])}")
+        return Problem("invalid", place, f"{name} is empty", details["ctx"]["expected"])
     text = value if isinstance(value, str) else written
     if kind in ("literal_error", "unknown_choice"):
-        expected = details["ctx"]["expected"].replace(" or ", ", ")
-        options = details["ctx"].get("options") or [option.strip("'\" ") for option in expected.split(", ")]
+        listed = details["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        options = details["ctx"].get("options", [option.strip("'\" ") for option in listed])
         # A list in brackets can be replaced where it stands; one of lines that begin with dashes cannot.
         is_block = isinstance(value, list | dict) and not place.text.startswith(("[", "{"), place.column - 1)
         near = "" if is_block else closest(text or str(value), options)
         suggestion = near if near and tried and source.is_valid(near, path) else ""
+        chosen = choice_at(Experiment, path)
+        if chosen is not None and not chosen.by_name and isinstance(value, str) and tried:
+            meant = closest(text, chosen.sections) or text
+            suggestion = source.replacement(Faulty("dict_type", path, meant, meant, alone=place.text.strip() == text))
         message = f"{name}: {show(value, written)} is not a choice"
-        return at_look_alike(Problem("invalid", place, message, f"one of {', '.join(options)}", suggestion), text)
+        return at_look_alike(Problem("invalid", place, message, one_of(options), suggestion), text)
     limits = {key: _limit(limit) for key, limit in details.get("ctx", {}).items()}
+    if kind == "less_than_equal" and details["ctx"]["le"] == BELOW_ONE and value >= 1:
+        # The bound is of float32; what is meant is what the field says.
+        kind, limits = "less_than", {"lt": "1"}
     template = _PATTERNS.get(limits.get("pattern", ""), _EXPECTED.get(kind))
     expected = template.format(**limits) if template else details["msg"].removeprefix("Input should be ")
+    if kind in ("dict_type", "model_type"):
+        expected = _mapping(path)
     faulty = Faulty(kind, path, value, text, alone=place.text.strip() == text)
     suggestion = "" if is_key or not tried else source.replacement(faulty)
+    if kind in ("dict_type", "model_type") and not suggestion and isinstance(value, int | float) and tried:
+        suggestion = source.around(path, text)
     if is_key and limits.get("pattern") == NO_BLANK_ENDS and value.strip() not in ("", *source.node(path[:-2]).keys):
         suggestion = inline(value.strip())
     message = f"{name}: {show(value, written)} is not valid"
     return at_look_alike(Problem("invalid", place, message, expected, suggestion), text)
+
+
+def _mapping(path: Loc) -> str:
+    """What is expected of a section: its fields where they are few, those that it cannot be without where they are
+    many: `a mapping: {nats: ..., per: ...}`.
+    """
+    every = sections(Experiment).get(names_of(path), {})
+    required = [key for key, default in every.items() if default is OPEN]
+    shown = list(every) if len(every) <= MOST_SHOWN else required
+    if not every or shown:
+        return "a mapping" + (": {" + ", ".join(f"{key}: ..." for key in shown) + "}" if shown else "")
+    return f"a mapping of some of {', '.join(every)}"
 
 
 def _limit(value: Any) -> str:
@@ -162,7 +207,7 @@ def _limit(value: Any) -> str:
 def _unknown_key(path: Loc, source: _Source) -> Problem:
     known, key, parent = known_keys(path[:-1]), str(path[-1]), ".".join(map(str, path[:-1]))
     place = source.tree.locate_key(origin(path, source.item))
-    chosen = _choice_at(path[:-1])
+    chosen = choice_at(Experiment, path[:-1])
     if chosen is not None and key in known:
         return Problem("invalid", place, f"{parent}: {key} beside another one", f"one of {', '.join(known)}")
     if chosen is not None and key in chosen.registry:
@@ -173,7 +218,7 @@ def _unknown_key(path: Loc, source: _Source) -> Problem:
     beside = {} if is_dotted else source.node(path[:-1]).keys
     near = closest(key, [other for other in known if other not in beside or beside[other].source != place.source])
     suggestion = (f"{parent}.{near}" if near and parent and is_dotted else near) or elsewhere(key)
-    expected = f"one of {', '.join(known)}"
+    expected = f"one of {', '.join(known)}" if chosen is None or not chosen.by_name else one_of(chosen.forms)
     if not parent and "." in key:
         # A dotted path, as variants and --set have them, where the file nests.
         message += ": dotted paths are for variants, axes and --set"
@@ -191,8 +236,3 @@ def _nested(key: str, source: _Source) -> tuple[str, str]:
     if section in source.tree.keys:
         return f"`{within}` within {section}", ""
     return f"a section {section}", f"{section}: {{{within}}}"
-
-
-def _choice_at(path: Loc) -> OneOf | None:
-    """The choice with settings that stands at a path, if one does."""
-    return next((chosen for place, chosen in choices_with_settings(Experiment).items() if place == path), None)

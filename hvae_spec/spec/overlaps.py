@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.consistency import Inconsistency
 from hvae_spec.spec.experiment import Experiment, MemberSpec
-from hvae_spec.spec.fields import choices_with_settings
+from hvae_spec.spec.fields import choice_at
 from hvae_spec.spec.grid import parse_path
 
 
@@ -74,7 +74,7 @@ def _alternatives(parts: Loc) -> Iterator[tuple[Loc, str]]:
 
 
 def _is_choice(parts: Loc) -> bool:
-    return tuple(map(str, parts)) in choices_with_settings(MemberSpec)
+    return choice_at(MemberSpec, parts) is not None
 
 
 def overlaps(experiment: Experiment) -> Iterator[Inconsistency]:

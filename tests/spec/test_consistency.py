@@ -417,8 +417,8 @@ PAIRS = [
     ),
     (
         grid("depth: [1, 2]", "axes: {model.layers.1.units: [4, 5]}"),
-        "{model.layers.1",
-        "resolve to the same model",
+        "5]",
+        "levels 4 and 5 of model.layers.1.units resolve to the same model with variant 'VAE' at depth 1",
         grid("depth: [1, 2]", "axes: {model.layers.1.units: [4, 5]}", "exclude: [{depth: 1, model.layers.1.units: 5}]"),
     ),
     (
@@ -507,6 +507,27 @@ PAIRS = [
         grid("axes: {width: {a: {model.layers.0.units: 9}, b: {}}}"),
     ),
     (
+        grid("axes: {model.norm: [none, batch], training.schedule: [null, {step: {factor: 1, every: 1}}]}"),
+        "{step",
+        "levels null and {step: {every: 1, factor: 1}} of training.schedule resolve to the same model with variant "
+        "'VAE' at depth 2, model.norm none",
+        grid("axes: {model.norm: [none, batch], training.schedule: [null, {step: {factor: 0.5, every: 1}}]}"),
+    ),
+    (
+        grid(
+            "variants: {A: {training.clip_norm: 1}, B: {}}",
+            "axes: {a: {x: {}, y: {training.clip_norm: 1}}}",
+            "exclude: [{variant: A, a: y}]",
+        ),
+        "y: {training",
+        "(variant 'A', a 'x') and (variant 'B', a 'y') resolve to the same model at depth 2",
+        grid(
+            "variants: {A: {training.clip_norm: 1}, B: {}}",
+            "axes: {a: {x: {}, y: {training.clip_norm: 1}}}",
+            "exclude: [{variant: A, a: y}, {variant: B, a: y}]",
+        ),
+    ),
+    (
         grid("depth: [1, 3]", f"axes: {{size: {{a: {{}}, b: {{model.layers: {THREE}}}}}}}"),
         "3]\n",
         "depth 3 is more than the 2 layers of the model (size 'a' at depth 3)",
@@ -587,3 +608,33 @@ def test_a_common_mistake_is_told_once_for_all_cells():
 def test_excluded_cells_need_make_no_sense():
     excluded = "grid: {depth: [1, 2], variants: {A: {}, B: {objective.warm_up: 99}}, exclude: [{variant: B}]}\n"
     assert problems(SMALL + excluded) == []
+
+
+# Settings that are another training than none, and ones of the same kind that are not.
+IDLE = [
+    ("{training.ema: 0}", "{training.ema: 0.5}"),
+    ("{training.optimizer: {adamw: {weight_decay: 0}}}", "{training.optimizer: {adamw: {weight_decay: 0.1}}}"),
+    ("{training.schedule: {cosine: {over: 1, to: 1}}}", "{training.schedule: {cosine: {over: 3, ramp: 2, to: 1}}}"),
+    ("{training.schedule: {linear: {over: 9, to: 1}}}", "{training.schedule: {linear: {over: 9, to: 0.5}}}"),
+    ("{training.schedule: {step: {factor: 0.5, every: 20}}}", "{training.schedule: {step: {factor: 0.5, every: 19}}}"),
+    ("{training.lr_decay: {factor: 0.5, every: 200}}", "{training.lr_decay: {factor: 0.5, every: 2}}"),
+    ("{training.lr_decay: {factor: 1, every: 2}}", "{training.schedule: {step: {factor: 1, every: 2, ramp: 2}}}"),
+]
+
+
+@pytest.mark.parametrize(("idle", "other"), IDLE)
+def test_settings_without_effect_make_no_variant(idle, other):
+    (problem,) = problems(grid(f"variants: {{A: {{}}, B: {idle}}}"))
+    assert problem.message == "variants 'A' and 'B' resolve to the same model at depth 2"
+    assert problems(grid(f"variants: {{A: {{}}, B: {other}}}")) == []
+
+
+@pytest.mark.parametrize("idle", ["objective.free_bits: {nats: 1}", "objective.warm_up: 5"])
+def test_nothing_floors_or_warms_up_a_kl_part_of_weight_0(idle):
+    text = "variants: {{A: {{objective.beta: {0}}}, B: {{objective.beta: {0}, {1}}}}}"
+    (problem,) = problems(grid(text.format(0, idle)))
+    assert problem.message == "variants 'A' and 'B' resolve to the same model at depth 2"
+    assert problems(grid(text.format(0.5, idle))) == []
+    stopping = ", early_stopping: {patience: 2}}\nevaluation: {every: 2"
+    stopped = grid(text.format(0, "objective.warm_up: 5")).replace("batch_size: 32", f"batch_size: 32{stopping}")
+    assert problems(stopped.replace("dataset: digits", "dataset: digits, validation: 9")) == []

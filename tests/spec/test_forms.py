@@ -100,8 +100,10 @@ LAYERS = [
     ("batch_norm: true", "norm: {batch: {heads: false}}", HIDDEN),
     ("norm: {batch: {heads: false}}", "norm: layer", "layer"),
     ("batch_norm: true", "norm: none", False),
-    ("batch_norm: true", "norm: null", True),
-    ("norm: layer", "batch_norm: null", "layer"),
+    # Null gives nothing, in either form.
+    ("batch_norm: true", "norm: null", False),
+    ("batch_norm: true", "batch_norm: null", False),
+    ("norm: layer", "batch_norm: null", False),
     ("norm: layer", "norm: null", False),
 ]
 
@@ -185,9 +187,33 @@ def test_the_later_of_a_decay_and_a_schedule_counts(tmp_path, below, above):
     for grid in (f"variants: {{A: {{{setting}}}}}", f"axes: {{training.{above}: [{values[above]}]}}"):
         child.write_text(f"base: base.yaml\ngrid: {{{grid}}}\n")
         assert read(child).members[0].digests == alone
-    # Null says nothing of the other form, as it always has.
-    child.write_text(f"base: base.yaml\ngrid: {{variants: {{A: {{training.{above}: null}}}}}}\n")
-    assert read(child).members[0].digests == read(base).members[0].digests
+    # Null gives nothing, in either form: the rate is constant.
+    constant = digests(SMALL)
+    for text in (f"training: {{{above}: null}}", f"grid: {{variants: {{A: {{training.{above}: null}}}}}}"):
+        child.write_text(f"base: base.yaml\n{text}\n")
+        assert read(child).members[0].digests == constant
+    assert read(base, [f"training.{above}=null"]).members[0].digests == constant
+    child.write_text(f"base: base.yaml\ngrid: {{axes: {{training.{above}: [null, {values[above]}]}}}}\n")
+    assert [one.digests for one in read(child).members] == [constant, alone]
+
+
+def test_null_says_nothing_beside_a_value_of_its_own_layer(tmp_path):
+    both = [("batch_norm: null", "norm: layer"), ("norm: layer", "batch_norm: null")]
+    for one, two in both:
+        assert norm_of(loads(model(one, two))) == "layer"
+        settings = f"{{model.{one}, model.{two}}}"
+        text = model("batch_norm: true") + f"profiles: {{p: {settings}}}\ngrid: {{variants: {{A: {settings}}}}}\n"
+        assert norm_of(members(loads(text))[0].spec) == "layer"
+        path = tmp_path / "a.yaml"
+        path.write_text(model("batch_norm: true") + f"profiles: {{p: {settings}}}\n")
+        assert norm_of(read(path, (), "p").experiment) == "layer"
+
+
+def test_null_of_a_variant_counts_over_a_level_and_says_nothing_beside_an_axis():
+    level = "grid: {axes: {a: {A: {model.norm: layer}}}, variants: {V: {model.batch_norm: null}, W: {}}}\n"
+    assert [norm_of(one.spec) for one in members(loads(SMALL + level))] == [False, "layer"]
+    axis = "grid: {axes: {model.norm: [null, layer]}, variants: {V: {model.batch_norm: null}}}\n"
+    assert [norm_of(one.spec) for one in members(loads(SMALL + axis))] == [False, "layer"]
 
 
 # A text, the value that is one too many, the two forms, and where the first of them stands.
@@ -245,6 +271,8 @@ CROSSED = [
     ("axes: {model.batch_norm: [true], model.norm: [layer]}", "layer]"),
     ("axes: {model.norm: [layer]}, variants: {A: {model.batch_norm: true}}", "layer]"),
     ("axes: {a: {A: {model.norm: layer}}, b: {B: {model.batch_norm: true}}}", "true"),
+    ("axes: {model.batch_norm: [true, false], model.norm: [layer, none]}", "layer, none]"),
+    ("axes: {model.norm: [layer, none]}, variants: {A: {model.batch_norm: true}, B: {}}", "layer, none]"),
     ("axes: {a: {A: {model.norm.batch.heads: false}}, model.batch_norm: [true]}", "true"),
 ]
 

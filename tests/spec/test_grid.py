@@ -1,17 +1,19 @@
 """Cells of a grid: what they resolve to, what they are called, and setting values by path."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_spec.data.counts import stated_counts
 from hvae_spec.errors import SpecError
-from hvae_spec.reading import loads, read
+from hvae_spec.reading import loads, read, reads
 from hvae_spec.spec.experiment import BESIDE_MEMBERS
 from hvae_spec.spec.grid import UnknownPathError, cells, members, parse_path, set_path, slug
 from hvae_spec.spec.load import validate
 from hvae_spec.spec.yaml import parse
-from tests.spec.small_spec import SMALL
+from tests.spec.small_spec import SMALL, place_of, problems
 
 GRID = """\
 grid:
@@ -183,6 +185,92 @@ def test_alternatives_of_a_nonlinearity_replace_one_another():
     changed = tree()
     set_path(changed, "model.nonlinearity.elu", 2)
     assert changed["model"]["nonlinearity"] == {"elu": 2}
+
+
+# A dotted path into a section that is not there, and what is missing then, or what stands there.
+INTO_SECTIONS = [
+    ("training.schedule.step.factor", 0.5, "training.schedule.step.every"),
+    ("training.schedule.linear.to", 0.5, "training.schedule.linear.over"),
+    ("training.schedule.cosine.over", 20, {"training": {"schedule": {"cosine": {"over": 20, "to": 0.0, "ramp": 0}}}}),
+    ("training.lr_decay.factor", 0.5, "training.lr_decay.every"),
+    ("training.first_phase.warm_up", 5, "training.first_phase.epochs"),
+    ("training.early_stopping.patience", 5, {"training": {"early_stopping": {"patience": 5}}}),
+    ("objective.free_bits.per", "layer", "objective.free_bits.nats"),
+    ("objective.free_bits.nats", 2.0, {"objective": {"free_bits": {"nats": 2.0, "per": "unit"}}}),
+    ("objective.warm_up.ramp", 0.25, "objective.warm_up.cycles"),
+    ("evaluation.ais.chains", 4, {"evaluation": {"ais": {"chains": 4}}}),
+    ("model.prior.mixture", 3, {"model": {"prior": {"mixture": 3}}}),
+    ("model.prior.realnvp.blocks", 3, {"model": {"prior": {"realnvp": {"blocks": 3, "mlp": [64]}}}}),
+    ("model.layers.0.flow.iaf.steps", 3, {"model": {"layers": {0: {"flow": {"iaf": {"steps": 3, "mlp": [320]}}}}}}),
+    ("model.norm.batch.heads", False, {"model": {"norm": {"batch": {"heads": False}}}}),
+    ("model.observation.gaussian.variance", 0.5, {"model": {"observation": {"gaussian": {"variance": 0.5}}}}),
+    ("training.optimizer.sgd.momentum", 0.5, {"training": {"optimizer": {"sgd": {"momentum": 0.5, "lr": 1e-3}}}}),
+]
+
+
+def holds(there, wished):
+    """Whether what is there has all that is wished."""
+    if isinstance(wished, dict):
+        return all(holds(there[key], value) for key, value in wished.items())
+    return there == wished
+
+
+@pytest.mark.parametrize(("path", "value", "wished"), INTO_SECTIONS, ids=[path for path, _, _ in INTO_SECTIONS])
+def test_a_path_into_a_section_that_is_not_there_makes_it_with_its_defaults_and_no_other_values(path, value, wished):
+    written = json.dumps(value)
+    if not isinstance(wished, str):
+        changed = tree()
+        set_path(changed, path, value)
+        assert holds(changed, wished)
+        return
+    with pytest.raises(SpecError, match=f"{wished} is missing"):
+        reads(SMALL, overrides=[f"{path}={written}"])
+    # Once, at the path, however many levels an axis has.
+    for grid in (
+        f"variants: {{A: {{{path}: {written}}}}}",
+        f"axes: {{{path}: [{written}, null]}}",
+        f"axes: {{a: {{A: {{{path}: {written}}}}}}}",
+    ):
+        text = f"{SMALL}grid: {{{grid}}}\n"
+        problem, *others = problems(text)
+        assert problem.message == f"{wished} is missing"
+        assert (problem.place.line, problem.place.column) == place_of(text, f"{path}:")
+        assert all(other.message != problem.message for other in others)
+
+
+@pytest.mark.parametrize(
+    ("there", "path", "message"),
+    [
+        ("schedule: {cosine: {over: 10, to: 0.5}}", "training.schedule.step.factor", "training.schedule.step.every"),
+        ("schedule: {cosine: {over: 10, to: 0.5}}", "training.lr_decay.factor", "training.lr_decay.every"),
+        ("lr_decay: {factor: 0.5, every: 1}", "training.schedule.linear.to", "training.schedule.linear.over"),
+    ],
+)
+def test_a_path_into_another_choice_takes_the_place_of_what_is_there_as_a_whole_or_not_at_all(there, path, message):
+    text = SMALL.replace("batch_size: 32", f"batch_size: 32, {there}") + f"grid: {{axes: {{{path}: [0.5, 0.9]}}}}\n"
+    (problem,) = problems(text)
+    assert problem.message == f"{message} is missing"
+    assert (problem.place.line, problem.place.column) == place_of(text, f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("there", "path"),
+    [
+        ("schedule: {cosine: {over: 10, to: 0.5}}", "training.schedule.cosine.to"),
+        ("lr_decay: {factor: 0.5, every: 1}", "training.lr_decay.factor"),
+    ],
+)
+def test_a_path_into_a_section_that_is_there_keeps_its_other_fields(there, path):
+    text = SMALL.replace("batch_size: 32", f"batch_size: 32, {there}")
+    one, other = members(loads(f"{text}grid: {{axes: {{{path}: [0.5, 0.25]}}}}\n"))
+    assert one.digests == members(loads(text))[0].digests != other.digests
+
+
+def test_a_setting_of_a_path_reaches_a_field_that_another_layer_left_out():
+    level = "{A: {training.schedule: {step: {factor: 0.5, every: 2}}}}"
+    text = f"{SMALL}grid: {{axes: {{a: {level}}}, variants: {{V: {{training.schedule.step.ramp: 3}}}}}}\n"
+    (one,) = members(loads(text))
+    assert one.spec.training.schedule.step.model_dump() == {"factor": 0.5, "every": 2, "ramp": 3}
 
 
 def test_a_depth_keeps_the_lowest_layers_and_their_weights():

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hvae_spec.errors import SpecError
+from hvae_spec.reading import reads
 from tests.spec.small_spec import SMALL, edited, place_of, problems
 
 
@@ -223,3 +225,39 @@ def test_all_problems_are_told_at_once():
 )
 def test_nothing_is_held_against_what_is_faulty_in_itself(edit, more):
     assert [p.kind for p in problems(edited(edit, more=more))] == ["invalid"]
+
+
+# What stands in the place of a mapping, what is expected, and what is meant.
+OPTIMIZERS = "one of {adam: {...}}, {adamw: {...}}, {sgd: {...}}"
+SCHEDULES = "one of {stages: ...}, {step: {factor: ..., every: ...}}, {cosine: {over: ...}}, {linear: {over: ...}}"
+REGISTERED = "a name that a file under `extensions` registers"
+NO_MAPPINGS = [
+    ("objective.free_bits=2", "a mapping: {nats: ..., per: ...}", "{nats: 2}"),
+    ("objective.free_bits=two", "a mapping: {nats: ..., per: ...}", ""),
+    ("training.early_stopping=5", "a mapping: {patience: ...}", "{patience: 5}"),
+    ("training.first_phase=3", "a mapping: {epochs: ...}", "{epochs: 3}"),
+    ("training.optimizer=sdg", OPTIMIZERS, "{sgd: {}}"),
+    ("training.optimizer=sgd", OPTIMIZERS, "{sgd: {}}"),
+    ("training.optimizer=0.1", OPTIMIZERS, ""),
+    ("training.schedule=cosine", SCHEDULES, ""),
+    ("training.schedule={cosine: 20}", "a mapping: {over: ..., to: ..., ramp: ...}", "{over: 20}"),
+    ("model.prior={realnvp: 3}", "a mapping: {blocks: ..., mlp: ...}", ""),
+    ("model=3", "a mapping: {layers: ...}", ""),
+    ("evaluation=3", "a mapping of some of iw_samples, every, curve_iw_samples, curve_images,", ""),
+    ("objective.term=mmd", REGISTERED, ""),
+    ("objective.term={mmd: {}}", REGISTERED, ""),
+    ("objective.term={}", REGISTERED, ""),
+    ("model.mapping={gated: 0.5}", "one of mlp", ""),
+    ("training.ema=1.0", "a number less than 1", ""),
+    ("training.ema=2", "a number less than 1", ""),
+    ("training.ema=0.99999997", "a number of at most 0.99999994", ""),
+]
+
+
+@pytest.mark.parametrize(("override", "expected", "suggestion"), NO_MAPPINGS, ids=[row[0] for row in NO_MAPPINGS])
+def test_what_is_expected_says_how_it_is_written(override, expected, suggestion):
+    with pytest.raises(SpecError) as error:
+        reads(SMALL, overrides=[override])
+    (problem,) = error.value.problems
+    assert (problem.expected[: len(expected)], problem.suggestion) == (expected, suggestion)
+    assert problem.expected == expected or expected.endswith(",")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hvae_spec.reading import loads
 from hvae_spec.spec.grid import cells, members
-from hvae_spec.spec.labels import headings, level_label, level_text, plain_levels
+from hvae_spec.spec.labels import headings, layers_text, level_label, level_text, plain_levels
 from tests.spec.small_spec import SMALL
 
 NARROW = [{"units": 64, "mlp": [512, 512]}, {"units": 32, "mlp": [256, 256]}]
@@ -56,13 +56,32 @@ def test_levels_have_short_labels(axis, value, label):
             ["adam eps 1e-4", "adam eps 1e-8"],
         ),
         ([None, {"factor": 0.5, "every": 2}, {"factor": 0.5, "every": 4}], ["none", "every 2", "every 4"]),
+        (
+            [None, {"nats": 2, "per": "layer"}, {"nats": 3, "per": "unit"}],
+            ["none", "nats 2 per layer", "nats 3 per unit"],
+        ),
+        ([None, {"nats": 2, "per": "layer"}, {"nats": 3}], ["none", "nats 2 per layer", "nats 3"]),
+        (
+            [{"cosine": {"over": 2, "to": 0.5}}, {"linear": {"over": 2, "to": 0.1}}],
+            ["cosine over 2 to 0.5", "linear over 2 to 0.1"],
+        ),
+        (
+            [[{"units": 64, "mlp": [512]}, {"units": 32, "mlp": [256]}], [{"units": 9, "mlp": [8]}]],
+            ["64-32 mlp 512-256", "9 mlp 8"],
+        ),
         ([None, "none"], ["null", "none"]),
         ([0.5, 2, True, "text"], [0.5, 2, True, "text"]),
         (["narrow", "wide"], ["narrow", "wide"]),
     ],
 )
-def test_lists_and_mappings_are_told_apart_by_as_little_as_that_takes(values, levels):
+def test_lists_and_mappings_are_told_apart_by_what_differs(values, levels):
     assert plain_levels(values) == levels
+
+
+@pytest.mark.parametrize("weights", [[1, 0.25], [1.0, 0.25]])
+def test_weights_of_layers_are_one_text_in_labels_and_in_effects(weights):
+    assert layers_text(weights) == level_text(weights) == plain_levels([weights, 1])[0] == "1,0.25"
+    assert layers_text([64, 32]) == "64-32"
 
 
 def test_axes_are_called_by_the_last_words_that_tell_them_apart():

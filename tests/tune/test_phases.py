@@ -123,7 +123,12 @@ def test_members_whose_first_phase_failed_fail_alone_and_run_once_it_is_mended(s
 def test_a_first_phase_that_is_nowhere_is_told_by_what_it_has_otherwise(spec, tmp_path, capsys, settings, others):
     alone = ("--set", f"grid.variants={{tuned: {{{settings}}}}}", "--plan")
     assert run(spec, tmp_path / "out", *alone) == 2
-    assert f"expected a variant that is the same but for {others}" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert f"expected a variant that is the same but for {others}" in message
+    # Where it stands.
+    line = next(number for number, text in enumerate(spec.read_text().split("\n"), 1) if "first_phase" in text)
+    column = spec.read_text().split("\n")[line - 1].index("{epochs: 3}") + 1
+    assert f"{spec}:{line}:{column}: " in message
 
 
 def test_only_members_that_are_not_done_need_their_first_phase(spec, tmp_path, capsys):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import Problem, SpecError, UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import TRAINING, Results
 from hvae_spec.spec.experiment import MemberSpec
@@ -53,13 +53,18 @@ def check_first_phases(plan: Plan, sources: Sequence[Path] = ()) -> None:
             # others run.
             continue
         schedule = "" if member.spec.training.schedule is None else "training.schedule: null, "
-        raise UserError(
+        message = (
             f"{member.folder}: its first phase is neither in this grid nor finished in "
-            f"{' or '.join(str(one.root) for one in folders)}\n"
-            f"      expected a variant that is the same but for training.first_phase: null, training.lr_decay: null, "
+            f"{' or '.join(str(one.root) for one in folders)}"
+        )
+        expected = (
+            f"a variant that is the same but for training.first_phase: null, training.lr_decay: null, "
             f"{schedule}training.epochs: {first.training.epochs}, {_objective(first)}; "
             "or --records DIR with the results that hold it"
         )
+        if member.first_phase_at is None:
+            raise UserError(f"{message}\n      expected {expected}")
+        raise SpecError([Problem("inconsistent", member.first_phase_at, message, expected)])
 
 
 def rounds(

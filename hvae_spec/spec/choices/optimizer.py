@@ -116,6 +116,11 @@ class OptimizerSection(ChoiceSection):
         settings: OptimizerSettings = super().settings
         return settings
 
+    @property
+    def plainest(self) -> "OptimizerSection":
+        """The optimizer with the fewest settings that takes the same steps."""
+        return self
+
 
 class AdamSection(OptimizerSection):
     """Adam, by name."""
@@ -129,6 +134,13 @@ class AdamWSection(OptimizerSection):
 
     adamw: AdamW
     """AdamW, Adam with decoupled weight decay, and its settings."""
+
+    @property
+    def plainest(self) -> OptimizerSection:
+        """Adam where nothing decays."""
+        if self.adamw.weight_decay:
+            return self
+        return AdamSection(adam=Adam(**self.adamw.model_dump(exclude={"weight_decay"})))
 
 
 class SGDSection(OptimizerSection):

@@ -38,6 +38,10 @@ class ScheduleSection(ChoiceSection):
         """The first part of it that a training of so many epochs never reaches; None if it reaches all."""
         return None
 
+    def is_constant(self, epochs: int) -> bool:
+        """Whether every one of so many epochs has the optimizer's learning rate, whatever that is."""
+        return False
+
     def vanishes(self, lr: float) -> int | None:
         """The last epoch whose learning rate float32 tells from 0, if the optimizer's is `lr`; None if there is no last
         one.
@@ -98,6 +102,10 @@ class LearningRateDecay(SpecModel):
     ]
     """Epochs between multiplications."""
 
+    def is_constant(self, epochs: int) -> bool:
+        """Whether none of so many epochs has another learning rate than the first one."""
+        return self.factor == 1 or self.every >= epochs
+
     def vanishes(self, lr: float) -> int | None:
         """See `ScheduleSection.vanishes`."""
         if self.factor == 1:
@@ -111,6 +119,10 @@ class Step(LearningRateDecay):
 
     ramp: Natural = 0
     """Epochs of the start ramp: in epoch e of them the learning rate is also multiplied by e / ramp."""
+
+    def is_constant(self, epochs: int) -> bool:
+        """See `ScheduleSection.is_constant`; a ramp of one epoch is none."""
+        return super().is_constant(epochs) and self.ramp <= 1
 
 
 class Fall(SpecModel):
@@ -151,6 +163,10 @@ class StepSection(RampedSection):
     """Multiplied by `factor` every so many epochs: `{factor: 0.75, every: 200}`. Without a ramp it is what `lr_decay`
     is short for, and the same training."""
 
+    def is_constant(self, epochs: int) -> bool:
+        """See `ScheduleSection.is_constant`."""
+        return self.step.is_constant(epochs)
+
     def vanishes(self, lr: float) -> int | None:
         """See `ScheduleSection.vanishes`."""
         return self.step.vanishes(lr)
@@ -169,6 +185,11 @@ class FallSection(RampedSection):
             f"a ramp of {fall.ramp} epochs leaves none of the {fall.over} epochs for the learning rate to fall in",
             f"an over of at least {fall.ramp + 1}, or a shorter ramp",
         )
+
+    def is_constant(self, epochs: int) -> bool:
+        """See `ScheduleSection.is_constant`; a ramp of one epoch is none."""
+        fall: Fall = self.settings
+        return fall.to == 1 and fall.ramp <= 1
 
     def vanishes(self, lr: float) -> int | None:
         """See `ScheduleSection.vanishes`."""
