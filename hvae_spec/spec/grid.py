@@ -216,7 +216,8 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         if _is_absent(node.get(key) if isinstance(node, dict) else node[key], parts[:position], parts[position]):
             node[key] = _section(parts[:position])
         node = node[key]
-    node[parts[-1] if isinstance(node, list) else str(parts[-1])] = copy.deepcopy(value)
+    last: Any = parts[-1] if isinstance(node, list) else str(parts[-1])
+    node[last] = copy.deepcopy(value)
     own, long = form_of(parts) or ((), ())
     is_nothing = value is None and parts == own
     for form, default in _forms().get(long, {}).items():
