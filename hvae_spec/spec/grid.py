@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, get_origin
 
 from hvae_spec.errors import Place
 from hvae_spec.registry import kept_until_a_choice_joins
@@ -209,7 +209,7 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
         if str(part) not in known[position]:
             raise UnknownPathError(path, position, known[position])
     if len(parts) == 1:
-        raise UnknownPathError(path, 1, _keys(tree[parts[0]]))
+        raise UnknownPathError(path, 1, _keys(tree[str(parts[0])]))
     node: Any = tree
     for position, part in enumerate(parts[:-1], start=1):
         key: Any = part if isinstance(node, list) else str(part)
@@ -241,14 +241,21 @@ def gives_nothing(path: str, others: Iterable[str]) -> bool:
     return any(other is not None and other[1] == form[1] and other[0] != form[0] for other in found)
 
 
+@kept_until_a_choice_joins
+def _lists() -> frozenset[Path]:
+    """The fields that hold lists, of sections or of numbers."""
+    return frozenset(item.path for item in fields(MemberSpec) if get_origin(item.infos[-1].annotation) is tuple)
+
+
 def _known(tree: Any, parts: Loc) -> list[list[str]]:
     """The keys that there may be at every part of a path: those of the section there, or of what stands there."""
     found, node = [list(SECTIONS)], tree
     for position, part in enumerate(parts[:-1], start=1):
         is_index = isinstance(node, list) and isinstance(part, int) and part < len(node)
         node = node[part] if is_index else node.get(str(part)) if isinstance(node, dict) else None
-        own = {} if isinstance(node, list) else sections(MemberSpec).get(names_of(parts[:position]), {})
-        found.append(list(own) or _keys(node))
+        names = names_of(parts[:position])
+        is_list = names in _lists() and isinstance(parts[position - 1], str)
+        found.append(_keys(node) if is_list else list(sections(MemberSpec).get(names, ())) or _keys(node))
     return found
 
 

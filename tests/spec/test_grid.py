@@ -266,6 +266,14 @@ def test_a_path_into_a_section_that_is_there_keeps_its_other_fields(there, path)
     assert one.digests == members(loads(text))[0].digests != other.digests
 
 
+@pytest.mark.parametrize("path", ["training.schedule.stages.0.lr", "training.schedule.stages.lr", "data.own.range.0"])
+def test_no_entry_of_a_list_is_there_where_there_is_no_list(path):
+    changed = tree()
+    with pytest.raises(UnknownPathError) as error:
+        set_path(changed, path, 1)
+    assert (error.value.known, changed) == ([], tree())
+
+
 def test_a_setting_of_a_path_reaches_a_field_that_another_layer_left_out():
     level = "{A: {training.schedule: {step: {factor: 0.5, every: 2}}}}"
     text = f"{SMALL}grid: {{axes: {{a: {level}}}, variants: {{V: {{training.schedule.step.ramp: 3}}}}}}\n"
