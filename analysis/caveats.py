@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.columns import chosen_name
 from hvae_spec.errors import UserError
 from hvae_spec.spec.choices.dataset import DATASETS
-from hvae_spec.spec.choices.observation import OBSERVATIONS
+from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.data import published_counts
 
 if TYPE_CHECKING:
@@ -109,6 +109,44 @@ def mixed(members: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def x_of(observations: "pd.Series[Any]") -> dict[str, X]:
+    """What the observation models of some members are models of, by their names; those that are known.
+
+    Args:
+        observations: the column `observation` of members; missing where a record does not say.
+
+    """
+    found = {}
+    for name in map(chosen_name, observations.dropna().unique()):
+        with contextlib.suppress(UserError):  # it may be one of a version to come
+            found[name] = OBSERVATIONS[name].x
+    return found
+
+
+def is_of_x(quantity: str) -> bool:
+    """Whether a column of `Frames.members` is the log of a density or a mass of x, so that it compares among models of
+    one x alone.
+
+    Examples:
+        >>> is_of_x("test_log_likelihood"), is_of_x("bits_per_dim"), is_of_x("active_units")
+        (True, False, False)
+
+    """
+    return quantity.endswith(("log_likelihood", "_elbo")) or quantity in ("ais_bound", "ais_estimate")
+
+
+def best_by(members: pd.DataFrame, quantity: str = "test_log_likelihood") -> tuple[str, int]:
+    """The column by which members compare, and 1 if more of it is better, -1 if less: bits per dimension in place of
+    log-likelihoods of different x.
+
+    Args:
+        members: one row per member, as `Frames.members`.
+        quantity: a column of which more is better.
+
+    """
+    return ("bits_per_dim", -1) if is_of_x(quantity) and different_x(members) else (quantity, 1)
+
+
 def different_x(members: pd.DataFrame) -> tuple[str, ...]:
     """What is said where the observation models of members are models of different x; nothing where they are not.
 
@@ -121,10 +159,7 @@ def different_x(members: pd.DataFrame) -> tuple[str, ...]:
         ()
 
     """
-    found = {}
-    for name in map(chosen_name, members["observation"].dropna().unique()):
-        with contextlib.suppress(UserError):  # it may be one of a version to come
-            found[name] = OBSERVATIONS[name].x
+    found = x_of(members["observation"])
     if len(set(found.values())) < 2:
         return ()
     kinds = "; ".join(f"{name}: {x.value}" for name, x in found.items())

@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.caveats import best_by
 from analysis.frames import Frames, Group
 from analysis.statistics.over_seeds import cells
 from hvae_spec.spec.labels import headings, level_label, level_text
@@ -158,8 +159,8 @@ def split(members: pd.DataFrame, places: Panels, most: int | None = None) -> tup
 
 
 def best_first(members: pd.DataFrame, factors: Sequence[str], axes: Iterable[str]) -> Sequence[Place]:
-    """The places of members on some factors: first that of the cell with the highest mean test log-likelihood, and last
-    those without a finished member.
+    """The places of members on some factors: first that of the cell with the best mean (`analysis.caveats.best_by`),
+    and last those without a finished member that has it.
 
     Args:
         members: rows of `Frames.members`.
@@ -168,8 +169,9 @@ def best_first(members: pd.DataFrame, factors: Sequence[str], axes: Iterable[str
 
     """
     every = known(members, [*axes])
-    found = cells(every, list(dict.fromkeys([*factors, DEPTH, VARIANT, *axes])))
-    best = found.sort_values("mean", ascending=False, kind="stable", na_position="last")
+    quantity, sign = best_by(members)
+    found = cells(every, list(dict.fromkeys([*factors, DEPTH, VARIANT, *axes])), quantity)
+    best = found.sort_values("mean", ascending=sign < 0, kind="stable", na_position="last")
     return best[list(factors)].drop_duplicates().to_dict("records")
 
 

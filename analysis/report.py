@@ -65,7 +65,7 @@ the best cell. Of a folder with several grids (specs/paper.yaml), tables/ holds 
 all of them, grids/NAME/ the tables and figures of each, and report.html everything. So do several folders, whose grids
 stand side by side, each member once; --out says where."""
 MAIN = ("test_log_likelihood", "search")
-"""The tables that are printed: a grid has one of them."""
+"""The tables that are printed of every grid: it has one of them."""
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 
@@ -163,12 +163,11 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
             f"{target}: the report cannot be written ({refusal(target, error)}); `{_command(given)} --out DIR` "
             "writes it into another folder"
         ) from None
-    shown = [_of(part.table_sets, *MAIN) for part in parts]
-    if loaded.grids:
-        shown = [
-            [replace(table, subject=f"{part.frames.name}: {table.subject}") for table in tables]
-            for part, tables in zip(parts, shown, strict=True)
-        ]
+    shown = []
+    for part in parts:
+        of = f"{part.frames.name}: " if loaded.grids else ""
+        for name in _main(part.frames):
+            shown.append([replace(table, subject=f"{of}{table.subject}") for table in _of(part.table_sets, name)])
     judged = _of(paper if loaded.grids else parts[0].table_sets, "verdicts")
     return Report(
         RichGroup(*map(rendering.terminal, filter(None, shown))),
@@ -180,6 +179,14 @@ def write(results: str | Path | Sequence[str | Path], out: str | Path | None = N
         rendering.terminal_apart(judged) if judged else None,
         tuple(line for part in parts for line in _asked_and_answered(part.frames)),
     )
+
+
+def _main(frames: "Frames") -> tuple[str, ...]:
+    """The tables that are printed: with that of bits per dimension where log-likelihoods do not compare."""
+    from analysis.caveats import best_by
+
+    column, _ = best_by(frames.planned.members)
+    return (*MAIN, column) if column not in MAIN else MAIN
 
 
 def _asked_and_answered(frames: "Frames") -> Iterator[str]:

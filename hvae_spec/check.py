@@ -26,6 +26,9 @@ from hvae_spec.nn.batch_norm import recording
 from hvae_spec.nn.flow import Flow
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import units_first
+from hvae_spec.nn.likelihood import Likelihood
+from hvae_spec.nn.nonlinearity import NONLINEARITIES
+from hvae_spec.nn.norm import NORMS
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.output import code_of_output
@@ -51,6 +54,8 @@ TINY: dict[str, Any] = {
 SEEDS, EPOCHS = (0, 1, 2), 3
 ROUNDING = 1e-4
 """How far a step of a pack may be from those of its members alone, relative to their size."""
+DRAWS, ERRORS = 1 << 14, 5.0
+"""How many samples are compared with a density, and by how many standard errors their means may be off."""
 NODES, FARTHEST = 401, 3.0
 """Points of the quadrature along each pixel, and where it ends, before it is stretched twice exponentially."""
 ERROR = 1e-3
@@ -117,12 +122,16 @@ def _check(path: Path) -> int:
 
 def _add_row(table: Table, kind: str, name: str) -> list[str]:
     """Check a part and add its row. Returns what is wrong, in words."""
-    outcomes, broken = [], []
+    outcomes: list[str] = []
+    broken: dict[str, list[str]] = {}
     try:
         part = _part(kind, name)
     except Exception as error:
         table.add_row(f"{kind} {name}", *("-" for _ in CHECKS))
         return [f"{kind} {name}: cannot be chosen: {_in_words(error)}"]
+    if misshapen := _misshapen(part):
+        table.add_row(f"{kind} {name}", *("-" for _ in CHECKS))
+        return [f"{kind} {name}: {misshapen}"]
     for check, promise in CHECKS.items():
         if promise.kinds and kind not in promise.kinds:
             outcomes.append("-")
@@ -133,9 +142,47 @@ def _add_row(table: Table, kind: str, name: str) -> list[str]:
             outcomes.append("yes")
         except Exception as error:
             outcomes.append("NO")
-            broken.append(f"{kind} {name}, {check}: {_in_words(error)}")
+            broken.setdefault(_in_words(error), []).append(check)
     table.add_row(f"{kind} {name}", *outcomes)
-    return broken
+    return [f"{kind} {name}, {', '.join(checks)}: {cause}" for cause, checks in broken.items()]
+
+
+def _misshapen(part: Part) -> str | None:
+    """What an observation model, a nonlinearity or a normalization gives in another shape than it is to, with its line;
+    None where all is as it should be, or raises an exception of its own, which the checks show.
+    """
+    trainer = part.trainer()
+    likelihood = trainer.model.generative.likelihood
+    found: list[tuple[Any, Callable[[], Tensor], str, tuple[int, ...]]] = []
+    if part.kind == "observation":
+        x = units_first(_batch(part, len(SEEDS)))
+        members, pixels, _, images = x.shape
+        z = torch.zeros(members, trainer.model.units[0], 2, images)
+        noise = torch.randn(members, pixels, 2, images)
+        found = [
+            (likelihood.forward, lambda: likelihood(z, x), "[M, S, B]", (members, 2, images)),
+            (likelihood.mean, lambda: likelihood.mean(z), "[M, D, S, B]", tuple(noise.shape)),
+            (likelihood.sample, lambda: likelihood.sample(z, noise), "[M, D, S, B]", tuple(noise.shape)),
+        ]
+    for module in trainer.model.modules():
+        if part.kind == "normalization" and type(module) is NORMS[part.name]:
+            a = torch.randn(len(SEEDS), part.specs[0].model.layers[0].mlp[0], 2, 4)
+            found = [(module.forward, lambda norm=module, a=a: norm(a), "[M, U, S, B]", tuple(a.shape))]
+            break
+    if part.kind == "nonlinearity":
+        function, a = compiler.nonlinearity(part.specs[0].model), torch.randn(3, 4, 2, 5)
+        found = [(NONLINEARITIES[part.name], lambda: function(a), "that of its argument", tuple(a.shape))]
+    for function, call, words, expected in found:
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                shape = tuple(call().shape)
+        except Exception:
+            continue
+        if shape != expected:
+            code = getattr(function, "__code__", None)
+            where = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+            return f"`{function.__name__}` gives the shape {[*shape]}, expected {words} = {[*expected]}{where}"
+    return None
 
 
 def _in_words(error: Exception) -> str:
@@ -308,31 +355,86 @@ def _folds(part: Part) -> None:
 
 def _integrates(part: Part) -> None:
     """p(x|z_1) is 1 over all images of two pixels, and its mean is what `mean` says."""
+    likelihood, z = _observation_model(part)
+    words, x, mass = _masses(part, likelihood, z)
+    total = mass.sum(1)
+    if not bool(((total - 1).abs() < ERROR).all()):
+        raise BrokenPromiseError(f"its integral is {float(total[(total - 1).abs().argmax()]):.4g} over {words}, not 1")
+    with torch.no_grad():
+        mean = likelihood.mean(z)[0, :, :, 0]
+    if not bool(((mass @ x).T - mean).abs().max() < ERROR):
+        raise BrokenPromiseError("`mean` is not the mean of the density")
+
+
+@torch.no_grad()
+def _samples(part: Part) -> None:
+    """Samples of an observation model, or of a prior, are those of its density."""
+    generator = torch.Generator().manual_seed(0)
+    if part.kind == "prior":
+        model = part.trainer([0]).model.double().eval()
+        top, units = model.top(), model.units[-1]
+        z, weight = _plane(units)
+        mass = top.log_prob(z).sum(1)[0, 0].exp() * weight
+        noise = torch.randn(
+            1, units + model.generative.top.extra_noise, 1, DRAWS, dtype=torch.float64, generator=generator
+        )
+        _check_samples(top.sample(noise)[0, :, 0].T, z[0, :, 0].T, mass.nan_to_num())
+        return
+    likelihood, z = _observation_model(part)
+    _, x, mass = _masses(part, likelihood, z)
+    noise = torch.randn(1, 2, len(mass), DRAWS, dtype=torch.float64, generator=generator)
+    drawn = likelihood.sample(z.expand(-1, -1, -1, DRAWS), noise)[0].to(torch.float64)
+    for place, own in enumerate(mass):
+        _check_samples(drawn[:, place].T, x, own)
+
+
+def _check_samples(drawn: Tensor, points: Tensor, mass: Tensor) -> None:
+    """Compare samples [N, D] with a density's masses [K] at points [K, D]: means of bounded functions of one number and
+    of two, which no heavy tail spoils.
+    """
+    p = mass / mass.sum()
+    mean = p @ points
+    spread = (p @ (points - mean).square()).sqrt().nan_to_num(nan=1.0, posinf=1.0).clamp(min=1e-6)
+
+    def functions(x: Tensor) -> Tensor:
+        u = ((x - mean) / spread).tanh()
+        pairs = [u[:, one] * u[:, two] for one in range(u.shape[1]) for two in range(one)]
+        return torch.stack([*u.T, *u.square().T, *pairs], dim=1)
+
+    exact = functions(points)
+    expected = p @ exact
+    error = (p @ (exact - expected).square() / len(drawn)).sqrt()
+    if not bool(((functions(drawn).mean(0) - expected).abs() <= ERRORS * error + ERROR).all()):
+        ours, theirs = (float(value) for value in (drawn.std(0).mean(), spread.mean()))
+        raise BrokenPromiseError(
+            f"samples are not those of the density: they deviate by {ours:.4g} from their mean, and by the density by "
+            f"{theirs:.4g}"
+        )
+
+
+def _observation_model(part: Part) -> tuple[Likelihood, Tensor]:
+    """p(x|z_1) of two pixels, in float64, and four z_1 [1, U, 4, 1]."""
     spec = part.specs[0]
     streams = Streams([0]).begin("initialization")
     model = compiler.initialized([spec], 2).double()
-    likelihood = model.generative.likelihood
-    z = streams.noise(4, 1, [model.units[0]])[0].double()
-    domains = {
-        X.BINARY: {"zeros and ones": _points(2)},
-        X.GRAY: {"the gray levels": _points(part.dataset.levels)},
-        X.UNIT: {"[0, 1]": _stretched(_unit_interval)},
-        X.REAL: {"all numbers": _stretched(_line)},
+    return model.generative.likelihood, streams.noise(4, 1, [model.units[0]])[0].double()
+
+
+@torch.no_grad()
+def _masses(part: Part, likelihood: Likelihood, z: Tensor) -> tuple[str, Tensor, Tensor]:
+    """What all images of two pixels are in words, points among them [K, 2], and p(x|z_1) there times the weight of each
+    in a quadrature, for every z_1 [4, K].
+    """
+    words, (points, weights) = {
+        X.BINARY: ("zeros and ones", _points(2)),
+        X.GRAY: ("the gray levels", _points(part.dataset.levels)),
+        X.UNIT: ("[0, 1]", _stretched(_unit_interval)),
+        X.REAL: ("all numbers", _stretched(_line)),
     }[OBSERVATIONS[part.name].x]
-    totals = {}
-    for words, (points, weights) in domains.items():
-        x = torch.cartesian_prod(points, points)
-        weight = torch.outer(weights, weights).flatten()
-        with torch.no_grad():
-            mass = likelihood(z.expand(-1, -1, -1, len(x)), units_first(x[None]))[0].exp() * weight
-            mean = likelihood.mean(z)[0, :, :, 0]
-        total = mass.nan_to_num().sum(1)
-        if bool(((total - 1).abs() < ERROR).all()):
-            if not bool(((mass.nan_to_num() @ x).T - mean).abs().max() < ERROR):
-                raise BrokenPromiseError("`mean` is not the mean of the density")
-            return
-        totals[words] = f"{float(total[(total - 1).abs().argmax()]):.4g} over {words}"
-    raise BrokenPromiseError(f"its integral is {' and '.join(totals.values())}, not 1")
+    x = torch.cartesian_prod(points, points)
+    weight = torch.outer(weights, weights).flatten()
+    mass = likelihood(z.expand(-1, -1, -1, len(x)), units_first(x[None]))[0].exp() * weight
+    return words, x, mass.nan_to_num()
 
 
 @torch.no_grad()
@@ -340,9 +442,7 @@ def _prior_integrates(part: Part) -> None:
     """p(z_L) of two units integrates to 1, and `sample_and_log_prob` says its density."""
     model = part.trainer([0]).model.double().eval()
     top, units = model.top(), model.units[-1]
-    points, weights = _stretched(_line)
-    z = torch.cartesian_prod(*[points] * units).reshape(-1, units).T.view(1, units, 1, -1)
-    weight = torch.cartesian_prod(*[weights] * units).reshape(-1, units).prod(1)
+    z, weight = _plane(units)
     total = float((top.log_prob(z).sum(1)[0, 0].exp() * weight).nan_to_num().sum())
     if not abs(total - 1) < ERROR:
         raise BrokenPromiseError(f"its integral is {total:.4g}, not 1")
@@ -352,6 +452,13 @@ def _prior_integrates(part: Part) -> None:
         raise BrokenPromiseError("`sample_and_log_prob` gives another density than `log_prob`")
     if not torch.equal(drawn, top.sample(noise)):
         raise BrokenPromiseError("`sample_and_log_prob` draws another sample than `sample`")
+
+
+def _plane(units: int) -> tuple[Tensor, Tensor]:
+    """Points of a quadrature over all z_L [1, units, 1, K], and their weights [K]."""
+    points, weights = _stretched(_line)
+    z = torch.cartesian_prod(*[points] * units).reshape(-1, units).T.view(1, units, 1, -1)
+    return z, torch.cartesian_prod(*[weights] * units).reshape(-1, units).prod(1)
 
 
 def _points(count: int) -> tuple[Tensor, Tensor]:
@@ -370,8 +477,9 @@ def _line(t: Tensor) -> Tensor:
 def _stretched(onto: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Points and weights of the double exponential quadrature (Takahasi & Mori, 1974)."""
     t = torch.linspace(-FARTHEST, FARTHEST, NODES, dtype=torch.float64, requires_grad=True)
-    x = onto(t)
-    (slope,) = torch.autograd.grad(x.sum(), t)
+    with torch.enable_grad():
+        x = onto(t)
+        (slope,) = torch.autograd.grad(x.sum(), t)
     return x.detach(), slope * (2 * FARTHEST / (NODES - 1))
 
 
@@ -439,6 +547,7 @@ CHECKS = {
     "apart": Promise(_apart, ("nonlinearity", "mapping", "normalization", "observation", "inference model")),
     "folds": Promise(_folds, ("mapping",)),
     "integral 1": Promise(_integrates, ("observation",)),
+    "samples": Promise(_samples, ("observation", "prior")),
     "q at given z": Promise(_same_posterior, ("inference model",)),
     "invertible": Promise(_determinant, ("flow",)),
     "integral of p(z_L)": Promise(_prior_integrates, ("prior",)),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 
 from hvae_spec.registry import Registry, running_extension
 from hvae_spec.spec.base import Count, Fraction, Natural, NonNegative, Positive, Real
@@ -93,7 +93,7 @@ def nonlinearity(
     """
     section = None
     if parameter is not None:
-        section = _section(ChoiceSection, name, values)(**{name: default})
+        section = _chosen(ChoiceSection, name, values, default)
     return _both(NONLINEARITIES, "nn.nonlinearity:NONLINEARITIES", name, Nonlinearity(equation, parameter, section))
 
 
@@ -284,7 +284,7 @@ def optimizer(
         numbers_per_parameter: numbers of state that it keeps per parameter.
 
     """
-    default = _section(OptimizerSection, name, settings)(**{name: settings()})
+    default = _chosen(OptimizerSection, name, settings)
     return _both(OPTIMIZERS, "training.optimizer:OPTIMIZERS", name, Optimizer(default, numbers_per_parameter))
 
 
@@ -297,7 +297,7 @@ def schedule(name: str, settings: type[Settings]) -> Callable[[Computed], Comput
         settings: its settings; all have defaults.
 
     """
-    default = _section(ScheduleSection, name, settings)(**{name: settings()})
+    default = _chosen(ScheduleSection, name, settings)
     return _both(
         SCHEDULES,
         "training.schedules:SCHEDULES",
@@ -342,7 +342,21 @@ def _of_a_pack(
             raise ValueError(f"{name}.{key}: {whose} has its settings once in a pack, so that none can be PerMember")
         if key in taken:
             raise ValueError(f"{name}.{key}: of {whose}, {', '.join(taken)} mean something else; expected another name")
-    return _section(ChoiceSection, name, settings)(**{name: settings()})
+    return _chosen(ChoiceSection, name, settings)
+
+
+def _chosen(base: type[Section], name: str, settings: Any, default: Any = None) -> Section:
+    """What the plain name of a choice stands for: it with its default settings, or its one parameter."""
+    if isinstance(settings, type) and issubclass(settings, Settings):
+        for key, info in settings.model_fields.items():
+            if info.is_required():
+                raise ValueError(f"{settings.__name__}.{key} has no default, which the plain name {name} stands for")
+        default = settings
+    try:
+        return _section(base, name, settings)(**{name: default() if default is settings else default})
+    except ValidationError as error:
+        said = "; ".join(one["msg"] for one in error.errors())
+        raise ValueError(f"{name}: the default is no value of it ({said})") from None
 
 
 def _section(base: type[Section], name: str, settings: Any) -> type[Section]:

@@ -100,7 +100,12 @@ def _problem(extension: Extension, error: BaseException) -> Problem:
     message = what if is_said else f"{type(error).__name__}: {what}"
     expected = "a file that runs to its end"
     if isinstance(error, NameTakenError):
-        expected = "another name; a file that has run in this process in another version, under another path, keeps its"
+        expected = "another name"
+        if error.owner == extension:
+            message += ", of this file"
+        elif error.owner is not None:
+            message += f", of {error.owner.path}"
+            expected += ", or a new process if that is an earlier version of this file: its names stay until the end"
     quoted = text[0] if text else ""
     column = column if column > 1 else len(quoted) - len(quoted.lstrip()) + 1
     return Problem("invalid", Place(str(extension.path), line, column, quoted), message, expected)

@@ -29,7 +29,7 @@ from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays, load_arrays
-from hvae_spec.records.extensions import folders_of, with_code
+from hvae_spec.records.extensions import folders_of, parts_of_the_model, with_code
 from hvae_spec.records.layout import OWN_LOST, RESULT, STATISTICS, EvaluationRecord, Record
 from hvae_spec.records.own_weights import write_own_weights
 from hvae_spec.records.provenance import host, now, source_state, versions
@@ -499,7 +499,8 @@ def load_record(folder: str | Path, device: str = "cpu", *, extensions: bool = F
         folder: the record's.
         device: where to compute.
         extensions: run the extensions that its spec uses parts of, from their copies beside the record: they are Python
-            files, which may do anything. Without it, a record that needs any is refused.
+            files, which may do anything. Without it, a record whose model needs any is refused; schedules, optimizers,
+            estimators and terms of the objective are of the training alone.
 
     Raises:
         RecordError: there is no finished record there, or it is damaged, or needs extensions.
@@ -513,13 +514,15 @@ def load_record(folder: str | Path, device: str = "cpu", *, extensions: bool = F
     if training is None or training.status != "trained":
         raise RecordError(f"{record.folder}: the member has not finished training{_because(record.reason)}")
     if spec.parts:
-        if not extensions:
-            listed = ", ".join(f"{key} ({part.file})" for key, part in spec.parts.items())
+        needed = parts_of_the_model(spec)
+        if needed and not extensions:
+            listed = ", ".join(f"{key} ({part.file})" for key, part in needed.items())
             raise RecordError(
                 f"{record.folder}: uses parts of extensions, {listed}; load_record(..., extensions=True), or "
                 "--extensions on the command line, runs the copies of these files, which may do anything"
             )
-        (spec,) = with_code([spec], folders_of(record))
+        if extensions:
+            (spec,) = with_code([spec], folders_of(record))
     evaluation, result = _latest(record.evaluations)
     spec = spec.model_copy(update={"own_weights": None})
     model = Model.__new__(Model)  # what a fresh one starts with, training images say, need not be there

@@ -121,6 +121,11 @@ class PackJob:
         how = " evaluated again" if self.kind == "evaluate" else f" from epoch {self.start_epoch}" * bool(self.extends)
         return f"{first['dataset']} L{first['depth']} {variants}{place} x {len(self.members)}{how}"
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its members, each once."""
+        return tuple(dict.fromkeys(member.seed for member in self.members))
+
 
 @dataclass(frozen=True)
 class Progress:

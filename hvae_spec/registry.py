@@ -18,7 +18,17 @@ Result = TypeVar("Result")
 
 
 class NameTakenError(ValueError):
-    """A name that is to be registered stands for something already."""
+    """A name that is to be registered stands for something already.
+
+    Args:
+        message: what it stands for.
+        owner: the extension that it is a part of; None of a name of this package.
+
+    """
+
+    def __init__(self, message: str, owner: "Extension | None" = None) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,8 @@ class Registry(Generic[Item]):
 
         """
         if name in self._items:
-            owner = self._extensions.get(name)
-            whose = "" if owner is None else f", of {owner.path}"
-            raise NameTakenError(f"there is a {self.kind} named {name!r} already{whose}")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise NameTakenError(f"there is {article} {self.kind} named {name!r} already", self._extensions.get(name))
         self._items[name] = item
         if extension is not None:
             self._extensions[name] = extension

@@ -56,6 +56,12 @@ class Part(GaussianLikelihood):
     def forward(self, z, x):
         return 1.01 * super().forward(z, x)
 """,
+    "samples": """\
+@extend.observation("part", "p", heads=2)
+class Part(GaussianLikelihood):
+    def sample(self, z, noise):
+        return self.mean(z) + 3 * (super().sample(z, noise) - self.mean(z))
+""",
     "pack = alone": """\
 @extend.objective_term("part", "+ c")
 def part(trace):
@@ -150,7 +156,24 @@ def test_a_broken_promise_is_found(promise, tmp_path, capsys):
     assert set(BROKEN) == set(CHECKS)
     (tmp_path / "part.py").write_text(HEAD + BROKEN[promise])
     assert main([str(tmp_path / "part.py")]) == 1
-    assert f"part, {promise}: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"part, {promise}: " in out
+    assert "requires_grad" not in out
+
+
+WIDE = BROKEN["integral of p(z_L)"].replace(
+    "return 1.01 * super().log_prob(z)",
+    "return super().log_prob(z)\n\n    def sample(self, noise):\n        return super().sample(3 * noise)\n\n"
+    "    def sample_and_log_prob(self, noise):\n        z = self.sample(noise)\n        return z, self.log_prob(z)",
+)
+
+
+def test_samples_of_a_prior_are_those_of_its_density(tmp_path, capsys):
+    """Its log density is right wherever a sample lies; the samples lie three times too far out."""
+    (tmp_path / "part.py").write_text(HEAD + WIDE)
+    assert main([str(tmp_path / "part.py")]) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("prior part, ")]
+    assert [line.partition(":")[0] for line in said] == ["prior part, samples"]
 
 
 NORM = """\
@@ -202,6 +225,72 @@ def test_a_file_that_cannot_be_checked_is_one_message(text, words, tmp_path, cap
     assert "Traceback" not in err
 
 
+LAPLACE = """\
+@extend.observation("part", "p", heads=2)
+class Part(GaussianLikelihood):
+    def forward(self, z, x):
+        {forward}
+"""
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        pytest.param(
+            "return self.distribution(z).log_prob(x).sum(0)",
+            "observation part: `forward` gives the shape [64, 2, 16], expected [M, S, B] = [3, 2, 16] (part.py:{line})",
+            id="shape",
+        ),
+        pytest.param("raise RuntimeError('boom')", ": RuntimeError: boom (part.py:{next})", id="exception"),
+    ],
+)
+def test_one_cause_is_said_once_with_its_line(forward, words, tmp_path, capsys):
+    text = HEAD + LAPLACE.format(forward=forward)
+    (tmp_path / "part.py").write_text(text)
+    assert main([str(tmp_path / "part.py")]) == 1
+    line = text.splitlines().index("    def forward(self, z, x):") + 1
+    said = [one for one in capsys.readouterr().out.splitlines() if one.startswith("observation part") and ": " in one]
+    assert len(said) == 1
+    assert said[0].endswith(words.format(line=line, next=line + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(
+            "class S(extend.Settings):\n    scale: extend.Positive\n\n"
+            "@extend.mapping('part', 'h', S)\nclass Part(MLP):\n    pass\n",
+            "S.scale has no default",
+            id="setting without default",
+        ),
+        pytest.param(
+            "@extend.nonlinearity('part', 'a', parameter='b', default=-1.0, values=extend.Positive)\n"
+            "def part(a, b):\n    return a\n",
+            "part: the default is no value of it",
+            id="default that is none",
+        ),
+        pytest.param(
+            "@extend.observation('gaussian', 'p', heads=2)\nclass Part(GaussianLikelihood):\n    pass\n",
+            "there is an observation named 'gaussian' already\n",
+            id="taken",
+        ),
+        pytest.param(
+            "@extend.nonlinearity('part', 'a')\ndef part(a):\n    return a\n\n" * 2,
+            "there is a nonlinearity named 'part' already, of this file\n",
+            id="twice",
+        ),
+    ],
+)
+def test_what_cannot_be_registered_is_said_in_words(text, words, tmp_path, capsys):
+    path = tmp_path / "part.py"
+    path.write_text(HEAD + text)
+    assert main([str(path)]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert "pydantic" not in err
+    assert "keeps its" not in err
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_keeps_every_promise(path, capsys):
     assert len(path.read_text().splitlines()) <= 50
@@ -219,3 +308,15 @@ def test_the_spec_of_the_examples_uses_every_one_of_them():
 @pytest.mark.parametrize("promise", [name for name, one in CHECKS.items() if not one.kinds or "flow" in one.kinds])
 def test_the_flows_of_the_house_keep_what_is_promised(promise, name):
     CHECKS[promise].check(_part("flow", name))
+
+
+@pytest.mark.parametrize("name", ["mixture", "realnvp"])
+@pytest.mark.parametrize("promise", ["integral of p(z_L)", "samples"])
+def test_the_priors_of_the_house_have_the_samples_of_their_densities(promise, name):
+    CHECKS[promise].check(_part("prior", name))
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian", "continuous_bernoulli", "discretized_logistic"])
+@pytest.mark.parametrize("promise", ["integral 1", "samples"])
+def test_the_observation_models_of_the_house_have_the_samples_of_their_densities(promise, name):
+    CHECKS[promise].check(_part("observation", name))

@@ -806,6 +806,18 @@ def test_a_model_is_loaded_with_its_code_only_on_demand(results, tmp_path, capsy
     assert load_record(kept, extensions=True).sample(2).shape == (2, 64)
 
 
+@pytest.mark.parametrize("part", ["optimizer adamax", "schedule halving"])
+def test_a_model_needs_no_code_of_its_training(results, part, capsys):
+    record = record_of(results, part)
+    forget()
+    model = load_record(record.folder)
+    result = record.evaluations[-1].result
+    assert model.evaluate(model.test_images()).log_likelihood.mean().item() == pytest.approx(result.test_log_likelihood)
+    assert model.sample(2).shape == (2, 64)
+    assert extensions._RUN == {}
+    assert "Runs extensions" not in capsys.readouterr().err
+
+
 def test_a_copy_that_was_changed_does_not_run(results, tmp_path):
     shutil.copytree(results, tmp_path / "r")
     (copy,) = (tmp_path / "r" / "extensions").iterdir()

@@ -312,7 +312,7 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
     plan = plan_now()
     # How long a shape takes decides what of it is compiled, and that what else is to be measured.
     while options.measure and (missing := forecaster.unmeasured(plan.jobs)):
-        measure_all(missing, forecaster, console)
+        measure_all(missing, forecaster, reading.cells, console)
         plan = plan_now()
     check_first_phases(plan, options.records)
     return plan

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.caveats import x_of
 from analysis.figures.panels import columns_of, figure_of, level_styles, outer, panels, set_titles
 from analysis.figures.style import (
     STYLE,
@@ -30,6 +31,9 @@ from hvae_spec.spec.labels import level_text
 X = "position"
 """The column of a member's place on the horizontal axis."""
 
+CHARACTER = 0.1
+"""About the width of a character of a tick's label, with its share of the gaps between labels, in inches."""
+
 
 def log_likelihood(frames: Frames) -> Figure | None:
     """Test log-likelihood by depth, a line per variant (Fig. 3 of the paper). With further axes, what lies along the
@@ -51,7 +55,7 @@ def log_likelihood(frames: Frames) -> Figure | None:
         looks = level_styles(members, places)
         papers = [_draw(axes, own, places, looks) for axes, (_, own) in zip(every, shown, strict=True)]
         set_titles(every, [title for title, _ in shown])
-        _label(every, columns, members, places)
+        _label(every, columns, figure.get_figwidth() / columns - 1, members, places)
         handles = [legend_entry(style, label) for label, style in looks.values()]
         paper = pd.concat(papers)
         if len(paper):
@@ -78,7 +82,10 @@ def _draw(
         y = seeds["test_log_likelihood"]
         axes.plot(seeds[X] + shift, y, ".", color=style.color, alpha=0.4, ms=5, mew=0, zorder=1)
         own = means[means[places.color] == level].sort_values(X)
-        _draw_means(axes, own, style, shift, joined=places.x != VARIANT)
+        _draw_means(axes, own, style, shift)
+        if places.x != VARIANT:
+            for part in _comparable(own, seeds):
+                axes.plot(part[X] + shift, part["mean"], "-", color=style.color, lw=1.4)
         if len(paper):
             theirs = paper[paper[places.color] == level]
             theirs = theirs.assign(**{X: theirs[places.x].map(positions(members, places.x)).astype(float)}).sort_values(
@@ -90,19 +97,28 @@ def _draw(
     return paper
 
 
-def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float, *, joined: bool) -> None:
+def _comparable(means: pd.DataFrame, members: pd.DataFrame) -> list[pd.DataFrame]:
+    """The means that a line may join: those that stand side by side and are of models of one x."""
+    x = {place: frozenset(x_of(own["observation"]).values()) for place, own in members.groupby(X)}
+    kinds = means[X].map(x)
+    return [part for _, part in means.groupby((kinds != kinds.shift()).cumsum())]
+
+
+def _draw_means(axes: Axes, means: pd.DataFrame, style: VariantStyle, shift: float) -> None:
     x = means[X] + shift
-    line: dict[str, Any] = {"color": style.color, "capsize": 2.5, "lw": 1.4, "elinewidth": 1.1}
-    axes.errorbar(x, means["mean"], means["se"], fmt="-" if joined else "none", **{**line, "ecolor": style.color})
+    axes.errorbar(x, means["mean"], means["se"], fmt="none", ecolor=style.color, capsize=2.5, elinewidth=1.1)
     axes.plot(x, means["mean"], style.marker, color=style.color, ms=4.5)
 
 
-def _label(every: list[Axes], columns: int, members: pd.DataFrame, places: Layout) -> None:
-    """The names of the axes and the ticks of x, below the lowest panel of every column and left of every row."""
+def _label(every: list[Axes], columns: int, width: float, members: pd.DataFrame, places: Layout) -> None:
+    """The names of the axes and the ticks of x, below the lowest panel of every column, which has about this width in
+    inches, and left of every row.
+    """
     xlabel = "number of stochastic layers L" if places.x == DEPTH else places.heading(places.x)
     found = positions(members, places.x)
     texts = [escape_mathtext(level_text(level)) for level in found]
-    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if places.x == VARIANT else {}
+    is_tight = places.x == VARIANT or CHARACTER * sum(map(len, texts)) > width
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if is_tight else {}
     for axes, is_lowest, is_first in outer(every, columns):
         axes.set_xticks(list(found.values()), texts, **slanted)
         if is_lowest:

@@ -10,6 +10,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.caveats import best_by, different_x
 from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
 from analysis.figures.curves import is_another_objective
@@ -112,13 +113,16 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
 def _log_likelihood(frames: Frames) -> str:
     """Of a grid without further axes as `_of_cells`; else the best cell and the worst, and what stands where."""
     places = layout(frames)
+    along = f"Along the axis {places.heading(places.x)}, a line"
+    if different_x(frames.members):
+        panels = _panels(places, along) if places.axes else ""
+        return " ".join(filter(None, (panels, "Only means of models of one x compare, and are joined.")))
     if not places.axes:
         return _of_cells(
             _means(_deepest(frames), "test_log_likelihood"), _deepest(frames), "test log-likelihood", " nats"
         )
     by = [*places.rows, places.color]
     means = cells(known(frames.members, places.axes), by).dropna(subset=["mean"])
-    along = f"Along the axis {places.heading(places.x)}, a line"
     return " ".join(filter(None, (_ends(means, places, by, "test log-likelihood", " nats"), _panels(places, along))))
 
 
@@ -182,7 +186,8 @@ def _of_best(place_of: Callable[[Frames], Frames], frames: Frames) -> str:
         return ""
     place = place_of(frames).members.iloc[0]
     levels = ", ".join(frames.label(axis, place[axis]) for axis in axes)
-    has_best = frames.members.loc[frames.members["status"] == "finished", "test_log_likelihood"].notna().any()
+    column, _ = best_by(frames.members)
+    has_best = frames.members.loc[frames.members["status"] == "finished", column].notna().any()
     which = "the place of the best cell on the axes" if has_best else "the first place on the axes with any to show"
     return f"This is {which}: {levels}."
 

@@ -3,7 +3,8 @@
 The cell with the highest mean is not alone the best: every other cell is compared with it by a paired t test over the
 seeds that both have finished, corrected by Holm's method for all cells that are compared, and those that cannot be told
 from it stand beside it. An effect holds if its corrected p value is below 5%. Both are said of seeds that finished,
-given this test set.
+given this test set. Where the observation models are models of different x, so that their log-likelihoods do not
+compare, the best cells are those in bits per dimension, as far as there are such.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.caveats import different_x
+from analysis.caveats import best_by, different_x, is_of_x
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
 from analysis.statistics.effects import all_effects
@@ -45,6 +46,9 @@ class BestCell:
     """Mean of the best less its own, over the seeds that both have finished; 0 of the best itself."""
     p_holm: float
     """Of the difference; NaN where it cannot be tested, and of the best itself."""
+    sd: float
+    """Of the seeds' differences: NaN with fewer than two to compare, 0 where all are alike, so that there is no spread
+    to test against; NaN of the best itself."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,26 @@ class Answer:
     factors: tuple[Factor, ...]
     """What varies, each with its levels: what was asked."""
     cells: int
-    """Cells with a finished member, among which the best are."""
+    """Cells with a finished member."""
+    best_by: str
+    """The column of `Frames.members` by which the best are the best: `quantity`, or bits per dimension, of which less
+    is better, where that compares and `quantity` does not."""
+    compared: int
+    """Cells with a finished member that has it, among which the best are."""
     best: tuple[BestCell, ...]
     """The best and those that cannot be told from it, by their means; empty without a finished member."""
     tested: int
     """Effects with a p value. The simple effect at a factor's only place is the main effect, and is counted once."""
+    alike: int
+    """Effects without one as all seeds differ by the same: there is no spread to test against."""
+    few: int
+    """Effects without one as fewer than two seeds have finished on both sides."""
     effects: pd.DataFrame
     """The rows of `all_effects` that hold: main effects, interactions, named contrasts, and then simple effects."""
     lost: pd.DataFrame
     """The rows of `all_effects` in which more members have diverged on one side than on the other."""
     unlike: tuple[str, ...]
-    """Why the members do not compare; empty where they do (`analysis.caveats.different_x`)."""
+    """Why not all members compare in `quantity`; empty where they do (`analysis.caveats.different_x`)."""
     missing: Mapping[str, int]
     """Planned members that are not finished, by status."""
 
@@ -100,35 +113,42 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     members = pd.concat([cell.members for cell in design.cells])
     statuses = members["status"].astype(str)
     missing = statuses[statuses != "finished"].value_counts(sort=False)
-    best = tuple(_best(design, quantity))
+    column, sign = best_by(members, quantity)
+    best = tuple(_best(design, column, sign))
+    is_there = [((cell.members["status"] == "finished") & cell.members[column].notna()).any() for cell in design.cells]
+    is_open = own["p"].isna()
     return Answer(
         place=design.place,
         quantity=quantity,
         factors=design.factors,
         cells=sum(bool((cell.members["status"] == "finished").any()) for cell in design.cells),
+        best_by=column,
+        compared=sum(map(bool, is_there)),
         best=best,
         tested=int(own["p"].notna().sum()),
+        alike=int((is_open & (own["sd"] == 0)).sum()),
+        few=int((is_open & own["sd"].isna()).sum()),
         effects=own[own["p_holm"] < 1 - CONFIDENCE],
         lost=own[own["diverged_reference"] != own["diverged_level"]],
-        unlike=different_x(members) if quantity == "test_log_likelihood" else (),
+        unlike=different_x(members) if is_of_x(quantity) else (),
         missing={str(status): int(count) for status, count in missing.items()},
     )
 
 
-def _best(design: Design, quantity: str) -> Iterator[BestCell]:
+def _best(design: Design, quantity: str, sign: int) -> Iterator[BestCell]:
     outcomes = Outcomes([cell.members for cell in design.cells], quantity)
     is_done = ~np.isnan(outcomes.values)
     finished = [index for index in range(len(design.cells)) if is_done[index].any()]
     if not finished:
         return
     own = {index: _statistics(outcomes, index) for index in finished}
-    best, *others = sorted(finished, key=lambda index: -own[index]["mean"])
+    best, *others = sorted(finished, key=lambda index: -sign * own[index]["mean"])
     found = [outcomes.contrast([[(other, best, 1)]]) for other in others]
     corrected = holm(np.array([row["p"] for row in found], dtype=float))
-    yield _cell(design, outcomes, best, own[best], 0.0, np.nan)
+    yield _cell(design, outcomes, best, own[best], {"mean": 0.0, "sd": np.nan}, np.nan)
     for other, row, p in zip(others, found, corrected.tolist(), strict=True):
         if not p < 1 - CONFIDENCE:
-            yield _cell(design, outcomes, other, own[other], row["mean"], p)
+            yield _cell(design, outcomes, other, own[other], row, p)
 
 
 def _statistics(outcomes: Outcomes, cell: int) -> dict[str, float]:
@@ -137,7 +157,7 @@ def _statistics(outcomes: Outcomes, cell: int) -> dict[str, float]:
 
 
 def _cell(
-    design: Design, outcomes: Outcomes, cell: int, own: Mapping[str, float], difference: float, p: float
+    design: Design, outcomes: Outcomes, cell: int, own: Mapping[str, float], difference: Mapping[str, float], p: float
 ) -> BestCell:
     return BestCell(
         labels=dict(design.cells[cell].labels),
@@ -148,6 +168,7 @@ def _cell(
         n=int((~np.isnan(outcomes.values[cell])).sum()),
         planned=int(outcomes.planned[cell].sum()),
         diverged=int(outcomes.diverged[cell].sum()),
-        difference=difference,
+        difference=difference["mean"],
         p_holm=p,
+        sd=difference["sd"],
     )

@@ -10,6 +10,10 @@ Every effect is a contrast (`analysis.statistics.contrasts`) between cells that 
 
 Factors that are nested in one another, as the settings of a choice, have simple effects alone.
 
+Log-likelihoods of different x (`hvae_spec.spec.choices.observation.X`) do not compare: of these, an effect is between
+cells of one x, and its mean is over places of one x. A level whose x is another one than the reference's is compared
+with the first level that has its x.
+
 The 95% intervals are for each effect alone. The p values are corrected by Holm's method (1979) for all effects of a
 quantity in one family on one data set: main effects, interactions, simple effects, and the contrasts that were named
 before the first result. Contrasts that were named later are corrected together with the simple effects. A single pair
@@ -19,15 +23,17 @@ finished. Where one of the paper's factors is an axis of the grid, its values ma
 batch_norm = True`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from analysis.caveats import is_of_x, x_of
 from analysis.columns import FACTORS, inference_model
 from analysis.frames import Frames
 from analysis.statistics.contrasts import Difference, Outcomes, holm
-from analysis.statistics.factors import NAMES, Design, Factor, designs, text_of_level
+from analysis.statistics.factors import NAMES, Design, Factor, Pair, designs, text_of_level
 from hvae_spec.spec.labels import GRID, level_text
 
 EFFECTS = ("batch normalization", "warm-up", "ladder")
@@ -108,6 +114,7 @@ def paired_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.
 
 def _of_design(design: Design, quantity: str) -> Iterator[dict[str, Any]]:
     outcomes = Outcomes([cell.members for cell in design.cells], quantity)
+    compare = _comparing(design, quantity)
 
     def row(places: Sequence[Sequence[Difference]], family: str, **about: Any) -> dict[str, Any]:
         found = outcomes.contrast(places)
@@ -121,56 +128,100 @@ def _of_design(design: Design, quantity: str) -> Iterator[dict[str, Any]]:
         about = {**design.place, **labels, **about, **variants, "quantity": quantity}
         return {**about, **found, "family": family, "all_places": len(places), "left_out": left_out}
 
+    steps = {factor.name: list(_steps(factor, design, compare)) for factor in design.factors}
     for factor in design.factors:
-        for level in factor.levels[1:]:
-            pairs = [[(pair.reference, pair.other, 1)] for pair in design.between(factor.name, factor.reference, level)]
-            about = _about(factor, level, design)
-            if pairs and factor.name not in design.nested:
+        for step in steps[factor.name]:
+            pairs = [[(pair.reference, pair.other, 1)] for pair in step.pairs]
+            about = _about(step, design)
+            if pairs and factor.name not in design.nested and compare(*_cells_of(pairs)):
                 yield row(pairs, MAIN, kind="main", **about)
             for pair in pairs:
                 place = design.in_words(*pair[0][:2])
                 yield row([pair], SIMPLE, kind="simple", place=place, **about)
-    for first, second, levels, places in _crossed(design):
-        about = _about(first, levels[0], design)
-        other = _about(second, levels[1], design)
+    for first, second, places in _crossed(design, steps):
+        if not compare(*_cells_of(places)):
+            continue
+        about = _about(first, design)
+        other = _about(second, design)
         about["effect"] = f"{about['effect']} × {other.pop('effect')}"
         yield row(places, INTERACTIONS, kind="interaction", **about, **{f"{key}_2": own for key, own in other.items()})
     for name, wished in design.report.contrasts.items():
         named = [[(first, second, 1)] for first, second in design.named(name, wished)]
-        if named:
+        if named and compare(*_cells_of(named)):
             is_foretold = list(design.foretold.get(name, ())) == list(wished)
             reference, level = map(text_of_level, wished)
             about = {"effect": name, "factor": name, "reference": reference, "level": level}
             yield row(named, NAMED if is_foretold else SIMPLE, kind="named", **about)
 
 
-def _about(factor: Factor, level: Any, design: Design) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Step:
+    """From one level of a factor to another, and the pairs of cells that it is between."""
+
+    factor: Factor
+    reference: Any
+    level: Any
+    pairs: tuple[Pair, ...]
+
+
+def _steps(factor: Factor, design: Design, compare: Callable[..., bool]) -> Iterator[_Step]:
+    """The step to every level but the reference: from that, or where no pair of it compares, from the first level from
+    which some do.
+    """
+
+    def to(level: Any, reference: Any) -> _Step:
+        found = design.between(factor.name, reference, level)
+        return _Step(factor, reference, level, tuple(pair for pair in found if compare(pair.reference, pair.other)))
+
+    for place, level in enumerate(factor.levels[1:], start=1):
+        step = to(level, factor.reference)
+        if not step.pairs and design.between(factor.name, factor.reference, level):
+            others = (to(level, reference) for reference in factor.levels[1:place])
+            step = next((other for other in others if other.pairs), step)
+        yield step
+
+
+def _comparing(design: Design, quantity: str) -> Callable[..., bool]:
+    """Whether cells compare in a quantity, by their indices."""
+    x = [frozenset(x_of(cell.members["observation"]).values() if is_of_x(quantity) else ()) for cell in design.cells]
+    return lambda *cells: len(frozenset().union(*(x[cell] for cell in cells))) < 2
+
+
+def _cells_of(places: Sequence[Sequence[Difference]]) -> Iterator[int]:
+    """The indices of the cells of a contrast."""
+    return (cell for place in places for *pair, _ in place for cell in pair)
+
+
+def _about(step: _Step, design: Design) -> dict[str, Any]:
     """What the effect of a level is called."""
+    factor = step.factor
     name = factor.words
     if NAMES.get(factor.name) == name and factor.name == "model.inference":
         depth = max(cell.labels["depth"] for cell in design.cells)
-        labels = tuple(inference_model(str(own), depth).label for own in (factor.reference, level))
+        labels = tuple(inference_model(str(own), depth).label for own in (step.reference, step.level))
         name = LADDER if labels == LADDER_STEP else name
-    levels = {"reference": text_of_level(factor.reference), "level": text_of_level(level)}
+    levels = {"reference": text_of_level(step.reference), "level": text_of_level(step.level)}
     return {"effect": name, "factor": factor.name, **levels}
 
 
-def _crossed(design: Design) -> Iterator[tuple[Factor, Factor, tuple[Any, Any], list[list[Difference]]]]:
-    """Every two factors, a level of each, and the places at which all four cells are."""
-    own = [factor for factor in design.factors if factor.name not in design.nested]
+def _crossed(
+    design: Design, steps: Mapping[str, Sequence[_Step]]
+) -> Iterator[tuple[_Step, _Step, list[list[Difference]]]]:
+    """A step of every two factors, and the places at which all four cells are."""
+    own = [factor.name for factor in design.factors if factor.name not in design.nested]
     for place, first in enumerate(own):
         for second in own[place + 1 :]:
-            for one in first.levels[1:]:
-                across = {pair.reference: pair.other for pair in design.between(first.name, first.reference, one)}
-                for two in second.levels[1:]:
-                    up = {pair.reference: pair.other for pair in design.between(second.name, second.reference, two)}
+            for one in steps[first]:
+                across = {pair.reference: pair.other for pair in one.pairs}
+                for two in steps[second]:
+                    up = {pair.reference: pair.other for pair in two.pairs}
                     places: list[list[Difference]] = [
                         [(cell, across[cell], -1), (up[cell], across[up[cell]], 1)]
                         for cell in across
                         if cell in up and across.get(up[cell], -1) == up.get(across[cell], -2)
                     ]
                     if places:
-                        yield first, second, (one, two), places
+                        yield one, two, places
 
 
 def effect_text(row: Mapping[Any, Any]) -> str:

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.caveats import best_by
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import cells
@@ -33,7 +34,8 @@ POINTS = 20_000
 
 def ranks(frames: Frames) -> pd.DataFrame:
     """Every cell with its rank among the variants at its depth, by validation log-likelihood where all members that are
-    compared have a validation set, else by test log-likelihood.
+    compared have a validation set, else by test log-likelihood; by bits per dimension, of which less is better, where
+    they are models of different x.
 
     Args:
         frames: a grid, or any part of it. Axes that are factors of the paper make variants, as for
@@ -41,7 +43,7 @@ def ranks(frames: Frames) -> pd.DataFrame:
 
     Returns:
         The columns of `cells`, of that quantity, with `quantity` (its column in `frames.members`), `rank` (1 is the
-        highest mean; NaN without a finished member) and `p_best` (the probability of being the best; NaN where there is
+        best mean; NaN without a finished member) and `p_best` (the probability of being the best; NaN where there is
         no posterior, or only one variant with a finished member).
 
     """
@@ -51,12 +53,12 @@ def ranks(frames: Frames) -> pd.DataFrame:
     for _, members in frames.planned.members.groupby(keys, sort=False, dropna=False):
         known = members["validation"].dropna()
         has_validation = len(known) > 0 and bool((known > 0).all())
-        quantity = "validation_log_likelihood" if has_validation else "test_log_likelihood"
+        quantity, sign = best_by(members, "validation_log_likelihood" if has_validation else "test_log_likelihood")
         own = cells(members, [*keys, "variant"], quantity).assign(quantity=quantity)
-        ranked = own.assign(rank=own["mean"].rank(ascending=False, method="min"), p_best=np.nan)
+        ranked = own.assign(rank=(-sign * own["mean"]).rank(method="min"), p_best=np.nan)
         finished = ranked[ranked["n"] > 0]
         if len(finished) > 1 and (finished["df"] > 0).all():
-            posteriors = finished["mean"], finished["se"], finished["df"] + 1
+            posteriors = sign * finished["mean"], finished["se"], finished["df"] + 1
             ranked.loc[finished.index, "p_best"] = probability_best(*posteriors)
         parts.append(ranked)
     return pd.concat(parts, ignore_index=True)

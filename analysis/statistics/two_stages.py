@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE
@@ -149,8 +150,9 @@ def blocks(frames: Frames) -> list[Block]:
         return []
     rows = needed(frames)
     if rows.empty:
+        of_one_x = " with observation models of one x" * bool(different_x(frames.members))
         raise UserError(
-            "grid.seeds.of: effect: no two variants of the grid differ in one setting alone\n"
+            f"grid.seeds.of: effect: no two variants of the grid{of_one_x} differ in one setting alone\n"
             "      expected of: cell, or variants that do"
         )
     by = ["dataset", *frames.factors, "depth"]

@@ -13,6 +13,8 @@ from analysis.statistics.effects import effect_text
 from analysis.tables.effects import decimals_of, value_text
 
 QUANTITY = "test log-likelihood"
+UNITS = {"bits_per_dim": (3, "bits per dimension")}
+"""Most decimals and the unit of what the best cells are found by, if it is no log-likelihood."""
 BEST, EFFECTS = 3, 4
 """How many cells beside the best and how many effects are named; the others are counted."""
 
@@ -74,43 +76,54 @@ def sentences(one: Answer) -> tuple[str, ...]:
 
 
 def _sentences(one: Answer) -> Iterator[str]:
-    if not one.best:
+    if not one.cells:
         yield "No member has finished yet."
         return
-    if one.unlike:
-        yield from one.unlike
-    else:
+    yield from one.unlike
+    if one.best:
         yield from _best(one)
-        yield _effects(one)
+    yield _effects(one)
     yield from _lost(one)
 
 
 def _best(one: Answer) -> Iterator[str]:
     best, *others = one.best
     if one.cells == 1:
-        yield f"{best.words}: {_value(best)}."
+        yield f"{best.words}: {_value(best, one)}."
         return
-    yield f"Best of {one.cells} cells: {best.words}, with {_value(best)}."
-    if others:
-        named = "; ".join(cell.words for cell in others[:BEST])
-        named += f"; and {len(others) - BEST} more" * (len(others) > BEST)
-        # Where p is missing, a pair of seeds is; where it is there, the seeds do not tell the cells apart.
-        untested = all(np.isnan(cell.p_holm) for cell in others)
-        why = "as no two of its seeds can be compared" if untested else f"at {1 - CONFIDENCE:.0%} by Holm's correction"
+    if one.compared == 1 < one.cells:
+        yield f"The one cell that has them: {best.words}, with {_value(best, one)}."
+    else:
+        among = f"{one.compared} cells{' that have them' * bool(one.unlike)}"
+        yield f"Best of {among}: {best.words}, with {_value(best, one)}."
+    by_reason: dict[str, list[str]] = {}
+    for cell in others:
+        by_reason.setdefault(_why_not_told_apart(cell), []).append(cell.words)
+    for why, words in by_reason.items():
+        named = "; ".join(words[:BEST]) + f"; and {len(words) - BEST} more" * (len(words) > BEST)
         yield f"Not told apart from it, {why}: {named}."
 
 
-def _value(cell: BestCell) -> str:
+def _why_not_told_apart(cell: BestCell) -> str:
+    if not np.isnan(cell.p_holm):
+        return f"at {1 - CONFIDENCE:.0%} by Holm's correction"
+    if cell.sd == 0:
+        return "as every seed differs by the same, which leaves no spread to test against"
+    return "as no two of its seeds can be compared"
+
+
+def _value(cell: BestCell, one: Answer) -> str:
     """`-82.14 [-82.60, -81.68] nats (3 seeds)`."""
-    decimals = decimals_of(cell.low, cell.high)
+    most, unit = UNITS.get(one.best_by, (2, "nats"))
+    decimals = decimals_of(cell.low, cell.high, most)
     interval = "" if np.isnan(cell.low) else f" [{cell.low:.{decimals}f}, {cell.high:.{decimals}f}]"
-    return f"{cell.mean:.{decimals}f}{interval} nats ({cell.n} seed{'s' * (cell.n != 1)})"
+    return f"{cell.mean:.{decimals}f}{interval} {unit} ({cell.n} seed{'s' * (cell.n != 1)})"
 
 
 def _effects(one: Answer) -> str:
     """What holds, pooled effects first; of a factor whose main effect is named, no simple ones."""
     if not one.tested:
-        return "No effect is tested: that takes two finished seeds on both sides."
+        return f"No effect is tested: {_why_untested(one)}."
     rows = one.effects.to_dict("records")
     pooled = {row["effect"] for row in rows if row["kind"] != "simple"}
     shown = [row for row in rows if row["kind"] != "simple" or row["effect"] not in pooled]
@@ -121,6 +134,18 @@ def _effects(one: Answer) -> str:
     named += [f"{len(shown) - EFFECTS} more"] * (len(shown) > EFFECTS)
     held = "The effect that is tested holds" if one.tested == 1 else f"Of the {one.tested} effects tested, these hold"
     return f"{held}: {'; '.join(named)}."
+
+
+def _why_untested(one: Answer) -> str:
+    few, alike = "two finished seeds on both sides", "the same in every seed, which leaves no spread to test against"
+    if one.alike:
+        rest = f", and {one.few} more would take {few}" if one.few else ""
+        return f"{one.alike} {'are' if one.alike > 1 else 'is'} {alike}{rest}"
+    return (
+        f"that takes {few}"
+        if one.few
+        else "no two cells differ in one setting alone" + " and have one x" * bool(one.unlike)
+    )
 
 
 def _effect(row: dict[Any, Any], against: str) -> str:

@@ -10,7 +10,7 @@ from analysis.frames import Frames, Group
 from analysis.layout import DEPTH, Panels, at_one_depth, in_order, known, levels
 from analysis.statistics import over_seeds
 from analysis.tables.footnotes import MEANS, grid_footnotes
-from analysis.tables.table import ABSENT, MeanCell, Table, TableSet
+from analysis.tables.table import ABSENT, MeanCell, PlainCell, Table, TableSet, losses_text
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,16 @@ def mean_table(
         decimals: of means that are below 1,000.
 
     """
-    cells = {(str(item["row"]), str(item["variant"])): mean_cell(item, decimals) for item in rows.to_dict("records")}
+    cells = {
+        (str(item["row"]), str(item["variant"])): _has_none(item) or mean_cell(item, decimals)
+        for item in rows.to_dict("records")
+    }
     return Table(*title, row_heading, tuple(dict.fromkeys(rows["row"])), variants_present(rows), cells, footnotes)
+
+
+def _has_none(item: Mapping[Any, Any]) -> PlainCell | None:
+    """The cell of finished members none of which has the quantity; None of all others."""
+    return PlainCell(ABSENT, losses_text(item)) if item["finished"] and not item["n"] else None
 
 
 def mean_cell(item: Mapping[Any, Any], decimals: int = 2, mark: str = "") -> MeanCell:

@@ -2,7 +2,7 @@
 the importance-weighted bound at each depth.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import pandas as pd
 
 from analysis.caveats import different_x
 from analysis.columns import FACTORS
-from analysis.frames import Frames
-from analysis.layout import known, layout
+from analysis.frames import Frames, Group
+from analysis.layout import Layout, known, layout
 from analysis.statistics import answers, over_seeds
 from analysis.tables.building import by_depth, mean_table, placed
 from analysis.tables.footnotes import BY_VARIANCE, CRITERION, MEANS, NO_UNIT_KL, bound_footnotes, grid_footnotes
-from analysis.tables.table import ABSENT, TableSet
+from analysis.tables.table import ABSENT, Table, TableSet
 
 BEST = "Marked: the best cell, and those that a paired t test with Holm's correction does not tell from it."
 
@@ -25,7 +25,7 @@ CRITERIA = (("KL", "active_units"), ("variance", "active_units_by_variance"))
 
 BITS = (
     "Of gray levels, less is better: -L / (D ln 2) of a mass, -(L - D ln w) / (D ln 2) of a density of gray that is "
-    "dequantized and divided by w. Zeros and ones have none."
+    "dequantized and divided by w. Zeros and ones have none: –."
 )
 
 
@@ -34,7 +34,7 @@ def log_likelihood(frames: Frames) -> TableSet:
     all factors of the grid that vary, as `analysis.layout` places them.
     """
     tables = []
-    best = list(_best(frames))
+    best = list(_best(frames, "test_log_likelihood"))
     for group in frames.groups():
         places, members = layout(group.frames), known(group.frames.members, frames.factors)
         table = mean_table(
@@ -48,24 +48,29 @@ def log_likelihood(frames: Frames) -> TableSet:
                 *grid_footnotes(frames, group.frames),
             ),
         )
-        here = [labels for labels in best if all(labels[key] == value for key, value in group.place.items())]
-        marked = {(places.row(labels), places.label(places.color, labels[places.color])) for labels in here}
-        notes = (BEST, *table.footnotes) if marked else table.footnotes
-        tables.append(replace(table, best=frozenset(marked), footnotes=notes))
+        tables.append(_marked(table, best, group, places))
     by = ["dataset", *frames.factors, "depth", "variant"]
     return TableSet("test_log_likelihood", tuple(tables), over_seeds.cells(frames.planned.members, by))
 
 
-def _best(frames: Frames) -> Iterator[dict[str, Any]]:
-    """The labels of the best cells on each data set, where there are several cells; none where axes are factors of the
-    paper, as these are compared under other names.
+def _best(frames: Frames, quantity: str) -> Iterator[dict[str, Any]]:
+    """The labels of the best cells by a quantity on each data set, where there are several cells; none where axes are
+    factors of the paper, as these are compared under other names, and where another quantity compares.
     """
     if frames.as_variants(FACTORS) is not frames:
         return
     for answer in answers(frames):
-        # Where no cell can be told from the best, or they do not compare, there is nothing to mark.
-        if len(answer.best) < answer.cells and not answer.unlike:
+        # Where no cell can be told from the best, there is nothing to mark.
+        if len(answer.best) < answer.compared and answer.best_by == quantity:
             yield from ({**answer.place, **cell.labels} for cell in answer.best)
+
+
+def _marked(table: Table, best: Sequence[Mapping[str, Any]], group: Group, places: Layout) -> Table:
+    """A table with the best cells marked, if it has some."""
+    here = [labels for labels in best if all(labels[key] == value for key, value in group.place.items())]
+    marked = {(places.row(labels), places.label(places.color, labels[places.color])) for labels in here}
+    notes = (BEST, *table.footnotes) if marked else table.footnotes
+    return replace(table, best=frozenset(marked), footnotes=notes)
 
 
 def bits_per_dim(frames: Frames) -> TableSet:
@@ -73,6 +78,7 @@ def bits_per_dim(frames: Frames) -> TableSet:
     has none.
     """
     tables = []
+    best = list(_best(frames, "bits_per_dim"))
     for group in frames.groups():
         places, members = layout(group.frames), known(group.frames.members, frames.factors)
         if members["bits_per_dim"].notna().any():
@@ -80,7 +86,8 @@ def bits_per_dim(frames: Frames) -> TableSet:
             footnotes = (BITS, *bound_footnotes(group.frames), MEANS, *grid_footnotes(frames, group.frames))
             cells = over_seeds.cells(members, [*places.rows, places.color], "bits_per_dim")
             rows = placed(cells, members, places)
-            tables.append(mean_table(title, places.row_heading(), rows, footnotes, 3))
+            table = mean_table(title, places.row_heading(), rows, footnotes, 3)
+            tables.append(_marked(table, best, group, places))
     by = ["dataset", *frames.factors, "depth", "variant"]
     return TableSet("bits_per_dim", tuple(tables), over_seeds.cells(frames.planned.members, by, "bits_per_dim"))
 

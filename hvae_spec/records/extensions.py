@@ -6,7 +6,12 @@ from pathlib import Path
 from hvae_spec import extensions
 from hvae_spec.records.files import write_atomically
 from hvae_spec.records.layout import Record
+from hvae_spec.spec.choices.estimator import ESTIMATORS
+from hvae_spec.spec.choices.optimizer import OPTIMIZERS
+from hvae_spec.spec.choices.schedule import SCHEDULES
+from hvae_spec.spec.choices.term import ADDED_TERMS
 from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.spec.parts import Parts
 
 
 def keep(folder: Path, specs: Iterable[MemberSpec]) -> None:
@@ -39,6 +44,12 @@ def with_code(specs: Sequence[MemberSpec], folders: Sequence[Path]) -> list[Memb
     extensions.run([extensions.copied(sha256, folders) for sha256 in missing])
     # A member that was read without the code has plain values in the place of settings.
     return [MemberSpec.model_validate(spec.model_dump(mode="json")) if spec.parts else spec for spec in specs]
+
+
+def parts_of_the_model(spec: MemberSpec) -> Parts:
+    """The parts of extensions that a trained model cannot do without: less those of the training alone."""
+    of_training = tuple(registry.kind + " " for registry in (SCHEDULES, OPTIMIZERS, ESTIMATORS, ADDED_TERMS))
+    return {key: part for key, part in spec.parts.items() if not key.startswith(of_training)}
 
 
 def files(spec: MemberSpec, folders: Sequence[Path] = ()) -> list[str]:

@@ -94,8 +94,8 @@ def test_every_shape_of_a_grid_is_measured_once(spec):
 def test_shapes_of_one_name_are_told_apart(spec):
     overrides = ["grid.axes={training.batch_size: [16, 32]}", "grid.variants={}"]
     assert [name for name, _ in bench.grid_shapes(read(spec, overrides))] == [
-        "digits L2 ladder+BN (Prob. ladder+BN+WU, batch 16)",
-        "digits L2 ladder+BN (Prob. ladder+BN+WU, batch 32)",
+        "digits L2 ladder+BN (batch 16)",
+        "digits L2 ladder+BN (batch 32)",
     ]
 
 

@@ -45,3 +45,32 @@ def test_a_plan_and_its_packs_show_levels_in_words(tmp_path):
     text = console.file.getvalue()
     assert re.search(r"data set\W+depth\W+variant\W+width\W+layers\W+lr\W+batch norm\W+parameters", text)
     assert re.search(r"digits\W+1\W+Prob\. ladder\+BN\+WU\W+wide\W+5\W+3e-4\W+on\b", text)
+
+
+ESTIMATORS = """\
+  variants:
+    plain: {}
+    stl: {objective.estimator: stl}
+    K 5: {objective.iw_samples: 5}
+    faster: {training.optimizer.adam.lr: 0.01}
+  seeds: [0, 1]
+"""
+
+
+def test_a_forecast_has_a_row_for_every_shape_named_by_what_differs(tmp_path):
+    plan = plan_of(GRID.split("grid:")[0] + "grid:\n" + ESTIMATORS, tmp_path)
+    console = Console(width=200, file=io.StringIO())
+    print_plan(plan, console)
+    forecast = console.file.getvalue().partition("Forecast")[2]
+    rows = {name: float(ms) for name, ms in re.findall(r"digits L2 \S+ \(([^)]*)\).*?nominal.*?(\d+\.\d+)", forecast)}
+    assert list(rows) == ["K 5", "plain / faster", "stl"]
+    assert rows["K 5"] > rows["stl"] > rows["plain / faster"]
+    assert re.search(r"plain / faster\)\W+nominal\W+4\b", forecast)
+
+
+def test_packs_of_one_name_are_told_apart_by_their_seeds(tmp_path):
+    plan = plan_of(GRID.split("grid:")[0] + "grid: {seeds: [0, 7]}\n", tmp_path)
+    assert [job.seeds for job in plan.jobs] == [(0,), (7,)]
+    console = Console(width=200, file=io.StringIO())
+    print_plan(plan, console)
+    assert re.search(r"x 1 \(seed 0\).*x 1 \(seed 7\)", console.file.getvalue(), re.DOTALL)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,6 @@ from hvae_spec.output import code_of_output
 from hvae_spec.reading import read
 from hvae_spec.records import provenance
 from hvae_spec.spec.experiment import MemberSpec
-from hvae_spec.spec.grid import Cell
-from hvae_spec.spec.labels import level_label
 from hvae_spec.spec.load import Reading
 from tune.bench.startup import startup
 from tune.bench.tables import print_tables
@@ -33,10 +30,9 @@ from tune.measure.cache import (
     device_name,
     measure_beside,
     save_measurement,
-    shape_name,
-    step_shape,
 )
 from tune.plan.devices import can_compile, cores
+from tune.plan.shapes import shapes
 
 SECONDS = 5.0
 COMPILED = {"cpu": (1, 8, 16), "cuda": (1, 8, 32)}
@@ -173,21 +169,7 @@ def note(text: str) -> None:
 
 def grid_shapes(reading: Reading) -> list[tuple[str, MemberSpec]]:
     """The distinct shapes of a grid, each with a name of its own and one of its members."""
-    distinct: dict[str, Cell] = {}
-    for cell in reading.cells:
-        distinct.setdefault(json.dumps(step_shape(cell.member), sort_keys=True), cell)
-    names = Counter(shape_name(cell.member) for cell in distinct.values())
-    taken: Counter[str] = Counter()
-    shapes: dict[str, MemberSpec] = {}
-    for cell in distinct.values():
-        name = shape_name(cell.member)
-        if names[name] > 1:
-            axes = [level_label(axis, level, cell.factors) for axis, level in cell.factors.items()]
-            name = f"{name} ({', '.join([cell.variant, *axes])})"
-        taken[name] += 1
-        # Two grids may call different cells the same.
-        shapes[name if taken[name] == 1 else f"{name} #{taken[name]}"] = cell.member
-    return list(shapes.items())
+    return [(shape.name, shape.member) for shape in shapes(reading.cells).values()]
 
 
 def shape_rows(

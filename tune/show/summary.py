@@ -21,6 +21,7 @@ from tune.measure.cache import shape_name
 from tune.plan.forecast import NOMINAL, UPPER_BOUND
 from tune.plan.planner import Plan
 from tune.plan.schedule import simulate
+from tune.plan.shapes import key_of, shapes
 from tune.show.display import clock_time
 
 CELLS, PACKS, MEMBERS = 100, 20, 20
@@ -210,10 +211,12 @@ def _search_to_come(experiment: Experiment) -> str:
 def _print_packs(plan: Plan, console: Console) -> None:
     title = f"{len(plan.jobs)} packs to run, {plan.workers} at a time"
     table = _table(title, ("pack", "members", "threads", "compiled", "state"), left=("pack", "state"))
+    names = Counter(job.name for job in plan.jobs)
     for job in plan.jobs[:PACKS]:
+        seeds = f" (seed{'s' * (len(job.members) > 1)} {', '.join(map(str, job.seeds))})" if names[job.name] > 1 else ""
         state = "goes on from its checkpoint" if job.pack_id in plan.begun else "new"
         compiled = "yes" if job.compiled else ""
-        table.add_row(job.name, str(len(job.members)), str(job.threads), compiled, state)
+        table.add_row(job.name + seeds, str(len(job.members)), str(job.threads), compiled, state)
     console.print(table)
     _more(len(plan.jobs), PACKS, "packs", console)
 
@@ -226,8 +229,12 @@ def _print_forecast(plan: Plan, console: Console) -> None:
     )
     table = _table("Forecast", columns, left=("shape", "speed"))
 
+    names = shapes(plan.reading.cells)
+
     def name(job: PackJob) -> str:
-        return shape_name(job.members[0].spec) + (", compiled" if job.compiled else "")
+        member = job.members[0].spec
+        shape = names.get(key_of(member))
+        return (shape.name if shape else shape_name(member)) + (", compiled" if job.compiled else "")
 
     for shape, group in groupby(sorted(plan.jobs, key=name), key=name):
         table.add_row(shape, *_forecast_row(plan, list(group)))
