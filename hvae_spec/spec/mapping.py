@@ -33,10 +33,13 @@ class Mapping:
     """One mapping y -> distribution: its widths, and whether it is evaluated once per sample or once per image."""
 
     name: str
+    """What equations and summaries call it: `p(z_1|z_2)`."""
     widths: tuple[int, ...]
     """Input, hidden layers, outputs (all heads)."""
     normalized_head: bool
+    """Whether batch normalization normalizes its heads too."""
     per_sample: bool
+    """Whether it is evaluated once per sample; else once per image."""
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
     numbers: str = ""
