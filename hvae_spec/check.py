@@ -537,6 +537,15 @@ class Promise:
     """None: all."""
 
 
+_MAPPINGS_AND_DISTRIBUTIONS = (
+    "nonlinearity",
+    "mapping",
+    "normalization",
+    "observation",
+    "inference model",
+    "flow",
+    "prior",
+)
 CHECKS = {
     "trains": Promise(_train),
     "pack = alone": Promise(_pack),
@@ -544,7 +553,7 @@ CHECKS = {
     "resumes": Promise(_resumes),
     "capturable": Promise(_captured),
     "counted": Promise(_counted),
-    "apart": Promise(_apart, ("nonlinearity", "mapping", "normalization", "observation", "inference model")),
+    "apart": Promise(_apart, _MAPPINGS_AND_DISTRIBUTIONS),
     "folds": Promise(_folds, ("mapping",)),
     "integral 1": Promise(_integrates, ("observation",)),
     "samples": Promise(_samples, ("observation", "prior")),

@@ -5,11 +5,14 @@ import torch
 
 import hvae_spec
 from hvae_spec import annealing, compiler
+from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import DataError, UserError
+from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Results
+from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.test_pack import grid_member
 
@@ -78,3 +81,19 @@ def test_samples_of_a_mixture_are_of_all_its_components_and_a_seed_repeats_them(
     assert counts[1].tolist() == pytest.approx([100, 100, 100], abs=40)
     assert torch.equal(model.sample(300), model.sample(300))
     assert not torch.equal(model.sample(300), model.sample(300, seed=1))
+
+
+def test_training_keeps_pseudo_inputs_in_the_unit_interval_where_all_their_pixels_learn():
+    spec = member(2, model__prior={"vamp": 6})
+    trainer = Trainer([spec, spec.model_copy(update={"seed": 1})], load_dataset(spec.data))
+    for _ in range(3):  # in the first of which the KL counts nothing
+        trainer.train_epoch()
+    images = trainer.model.generative.top.images
+    assert bool(((images >= 0) & (images <= 1)).all())
+    at_the_ends = (images == 0) | (images == 1)
+    assert 0.05 < float(at_the_ends.float().mean()) < 0.95
+    trainer.streams.begin("training", 2)
+    x = next(iter(trainer.batches.epoch(trainer.streams)))
+    noise = trainer.streams.noise(1, x.shape[1], trainer.model.units)
+    (gradient,) = torch.autograd.grad(log_weight(trainer.model(x, noise)).sum(), images)
+    assert float((gradient[at_the_ends] != 0).float().mean()) > 0.9

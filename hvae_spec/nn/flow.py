@@ -123,7 +123,7 @@ class FlowedMapping(nn.Module):
         super().__init__()
         self.mlp = style.mapping(style, inputs, widths)
         self.head = GaussianHead(style, self.mlp.outputs, units)
-        self.flow = make(style, self.mlp.outputs, units)
+        self.flow = make(replace(style, norm=None), self.mlp.outputs, units)
 
     def forward(self, y: Tensor) -> Flowed:
         """[M, inputs, S, B] -> a distribution of [M, units, S, B]."""

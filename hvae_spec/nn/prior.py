@@ -111,6 +111,9 @@ class Prior(nn.Module, ABC):
 
         """
 
+    def project(self) -> None:
+        """After a step of training, bring parameters back to where they may lie. Nothing, for most priors."""
+
     def scale(self, p: Distribution) -> Tensor:
         """The scale of z_L under what `forward` gave, [M, U, 1, 1], or one for all: in its units z_L is moved where it
         is no smooth function of its noise.
@@ -170,9 +173,10 @@ class Mixture(Prior):
 class VampPrior(Prior):
     """(1/K) sum_k q(z_L|u_k) with learned pseudo-inputs u_k (Tomczak & Welling, 2018).
 
-    A pseudo-input is a parameter, cut off at 0 and 1, as in the published code: that starts at training images as they
-    are, of which most pixels may be 0 or 1, where a sigmoid would need infinite numbers. A pixel that has left [0, 1]
-    has no gradient, and stays black or white.
+    A pseudo-input starts at a training image as it is, most pixels of which may be 0 or 1, where a sigmoid would need
+    infinite numbers. It is cut off at 0 and 1, as in the published code. But cut off alone, a pixel that a step has
+    taken out of [0, 1] would have no gradient any more: half of all pixels after the first step. So training projects
+    pseudo-inputs back after every step (`project`), at which a pixel at 0 or 1 goes on to learn.
     """
 
     extra_noise = 1
@@ -193,6 +197,11 @@ class VampPrior(Prior):
         if images is not None:
             with torch.no_grad():
                 self.images.copy_(images.view_as(self.images))
+
+    def project(self) -> None:
+        """Into [0, 1]."""
+        with torch.no_grad():
+            self.images.clamp_(0, 1)
 
     def forward(self, encoded: DiagonalGaussian | None) -> GaussianMixture:
         """The mixture of q(z_L|u_k)."""

@@ -132,9 +132,9 @@ class ModelSpec(SpecInForms):
     ] = "standard_normal"
     """p(z_L). `standard_normal`: N(0, I), Eq. 4. All others are learned. `{vamp: 500}`: the VampPrior, the mixture of
     q(z_L|u_k) of 500 pseudo-inputs u_k in [0, 1], which start at training images (Tomczak & Welling, 2018); it needs
-    q(z_L|x), which is known from x alone with a ladder, or with a single layer. Batch normalization takes its
-    statistics from the images of the batch alone. `{mixture: 50}`: as many diagonal Gaussians. `{realnvp: {blocks: 4,
-    mlp: [64]}}`: N(0, I) through coupling layers (Dinh et al., 2017; Bauer & Mnih, 2019)."""
+    q(z_L|x), which is known from x alone in `ladder` and `top_down`, or with a single layer. Batch normalization takes
+    its statistics from the images of the batch alone. `{mixture: 50}`: as many diagonal Gaussians. `{realnvp: {blocks:
+    4, mlp: [64]}}`: N(0, I) through coupling layers (Dinh et al., 2017; Bauer & Mnih, 2019)."""
     norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
     """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
     the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.

@@ -211,6 +211,7 @@ class Trainer:
         value, seen = self.choose(x, noise)(self.objective, self.model, x, noise, beta, iw_samples)
         gradients = torch.autograd.grad(-value.sum(), self.parameters)
         norms = self.optimizer.step(gradients, self.frozen)
+        self.model.generative.top.project()
         return torch.cat([seen, norms[:, None]], dim=1)
 
     def is_frozen(self, m: int) -> bool:

@@ -93,7 +93,8 @@ def test_every_factor_has_its_equation_once(depth, inference, observation):
         (
             {"realnvp": {"blocks": 2}},
             "p(z_3) = N(e; 0, I) |det de/dz|,  z = c_2(... c_1(e)),  "
-            "c: (a, b) → (a, b exp(tanh(s(a))) + t(a)) of the halves of z_3, in turns,  s, t = Linear(MLP(a))",
+            "c: (a, b) → (a, b exp(tanh(s(a))) + t(a)) of the halves of z_3, in turns,  "
+            "s, t = Linear(h(a)),  each hidden layer of h is f(W h + b), never normalized",
         ),
     ],
     ids=str,

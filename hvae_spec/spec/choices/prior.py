@@ -162,7 +162,8 @@ class RealNVP(PriorModel):
         """With the number of its blocks."""
         return (
             f"N(e; 0, I) |det de/dz|,  z = c_{settings.blocks}(... c_1(e)),  "
-            "c: (a, b) → (a, b exp(tanh(s(a))) + t(a)) of the halves of z_L, in turns,  s, t = Linear(MLP(a))"
+            "c: (a, b) → (a, b exp(tanh(s(a))) + t(a)) of the halves of z_L, in turns,  "
+            "s, t = Linear(h(a)),  each hidden layer of h is f(W h + b), never normalized"
         )
 
     def mappings(self, settings: Any, units: int, pixels: int, name: str) -> Iterator[Mapping]:
