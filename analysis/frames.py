@@ -12,20 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
-from hvae_spec.errors import UserError
 from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, ProbeResult, RefineResult, SearchSettings
-from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
-from hvae_spec.training.schedules import learning_rate
 
 METRICS = (
     *("test_log_likelihood", "test_log_likelihood_se", "test_log_likelihood_mc_se"),
@@ -43,8 +39,6 @@ SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""
 OF_BOUNDS = ("iw_samples", "bound", "mc_se")
 """Columns of `Frames.bounds` beside labels."""
-SCHEDULED = "scheduled_learning_rate"
-"""The column of `Frames.epochs` that is no part of its records; `learning_rate` may be that of an axis."""
 OF_UNITS = ("epoch", "layer", "unit", "kl", "kl_se", "active")
 """Columns of `Frames.units` beside labels."""
 OF_STATISTICS = (
@@ -94,8 +88,7 @@ class Frames:
     validation curve (`validation_log_likelihood`, ...). `train_bound` is the objective,
     whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
     log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
-    the first `test_images` test images. `scheduled_learning_rate` is the optimizer's, multiplied by what the schedule
-    says of the epoch. The final evaluation is no point of the curve."""
+    the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
     """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. A layer whose units have
     no KL of their own, as q or p does not factorize over them, has one row of the layer's KL, whose `unit` is 0 and
@@ -372,7 +365,7 @@ def _axes(
         others: further columns of the members.
 
     """
-    taken = {*others, *settings, *EpochRow.__annotations__, SCHEDULED, *OF_UNITS, *OF_BOUNDS, *OF_STATISTICS}
+    taken = {*others, *settings, *EpochRow.__annotations__, *OF_UNITS, *OF_BOUNDS, *OF_STATISTICS}
     by_path = {path: column for path, column in columns_by_path().items() if column in settings}
     axes: dict[str, str] = {}
     for path, own in levels.items():
@@ -465,7 +458,6 @@ def _epochs(entries: Sequence[Entry], labels: pd.DataFrame) -> pd.DataFrame:
         else:
             columns[name] = _numbers(values)
     columns["epoch"] = np.array([row["epoch"] for row in rows], dtype=np.int64)
-    columns[SCHEDULED] = np.array([lr for entry in entries for lr in _learning_rates(entry)], dtype=float)
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
@@ -474,16 +466,6 @@ def _epoch_rows(entry: Entry) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = [*(_complete(row, entry) for row in entry.epochs)]
     rows += [{"epoch": epoch} for epoch in entry.lost]
     return sorted(rows, key=lambda row: int(row["epoch"]))
-
-
-def _learning_rates(entry: Entry) -> list[float]:
-    """The learning rate of every epoch of `_epoch_rows`; NaN of a schedule whose code is not there."""
-    epochs = [int(row["epoch"]) for row in _epoch_rows(entry)]
-    try:
-        training = MemberSpec.model_validate(entry.spec).training
-        return [learning_rate(training, epoch) for epoch in epochs]
-    except (ValidationError, UserError):
-        return [np.nan] * len(epochs)
 
 
 def _complete(row: EpochRow, entry: Entry) -> EpochRow:

@@ -496,14 +496,3 @@ def test_missing_values_do_not_turn_members_into_objects(results):
     assert pd.api.types.is_float_dtype(members["test_log_likelihood"])
     assert (members["status"] == "pending").all()
     assert (members["epochs"] == 0).all()
-
-
-def test_epochs_have_the_learning_rate_of_the_schedule(results, small_spec):
-    """Beside that of an axis, which is the optimizer's."""
-    head = small_spec.split("grid:")[0].replace("training: {", "training: {schedule: {step: {every: 4, factor: 0.5}}, ")
-    results.grid(spec=head + "grid: {depth: [1], axes: {training.optimizer.adam.lr: [0.001, 0.01]}, seeds: [0]}\n")
-    epochs = analysis.load(results.root).epochs
-    for lr in (0.001, 0.01):
-        own = epochs[epochs["learning_rate"] == lr]
-        expected = [lr * 0.5 ** ((epoch - 1) // 4) for epoch in own["epoch"]]
-        assert own["scheduled_learning_rate"].tolist() == pytest.approx(expected)
