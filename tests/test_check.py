@@ -78,9 +78,8 @@ class Counting(torch.optim.SGD):
 
     def step(self):
         self.steps += 1
-        for group in self.param_groups:
-            group["lr"] = 1e-3 / self.steps
-        super().step()
+        for row in (row for group in self.param_groups for row in group["params"] if row.grad is not None):
+            row.detach().sub_(row.grad, alpha=1e-3 / self.steps)
 
 
 class Settings(extend.OptimizerSettings):
