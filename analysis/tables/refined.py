@@ -52,8 +52,8 @@ def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
         f"by {counts_text(members['refine_steps'])} steps of Adam (step size {rates}), all weights as they are; on the "
         f"first {counts_text(members['refine_images'])} test images. The difference estimates the amortization gap, "
         "and what further steps would find is not in it.",
-        f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. Refined bounds have noise"
-        " that the optimization has not seen.",
+        f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. Amortized and refined "
+        "bounds have the same noise, which the optimization has not seen.",
         *_of_the_first_layer_alone(members),
     ]
     errors = {"ELBO": "refined_elbo_difference_se", "bound": "refined_bound_difference_se"}
