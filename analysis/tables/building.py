@@ -36,6 +36,21 @@ class AtDepth:
         """`placed` of what has the label of its layer, say, in `row`."""
         return placed(rows, self.members, self.places)
 
+    def layers_in_words(self, rows: pd.DataFrame) -> str:
+        """Layers of some members by the rows and columns that they have in the table, columns of the same rows
+        together: `z_3 (A, E); z_1, z_3 (B)`. Empty without any.
+
+        Args:
+            rows: one per member and layer, with a column for each factor that has a place and `layer`, 1 for z_1.
+
+        """
+        rows = rows.sort_values("layer", kind="stable")
+        shown = self.placed(rows.assign(row=[f"z_{layer}" for layer in rows["layer"]]))
+        columns: dict[tuple[str, ...], list[str]] = {}
+        for column, own in shown.groupby("variant", observed=True):
+            columns.setdefault(tuple(dict.fromkeys(own["row"])), []).append(str(column))
+        return "; ".join(f"{', '.join(labels)} ({', '.join(names)})" for labels, names in columns.items())
+
 
 def by_depth(frames: Frames) -> Iterator[AtDepth]:
     """The planned members of every data set and depth, the greatest depth of each data set first."""
