@@ -1,7 +1,7 @@
 """How tables are put together from statistics: the steps that several builders share."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -72,7 +72,7 @@ class Asked:
     """Of `Frames.members`, which finished members have that were evaluated with it."""
     quantities: Callable[[pd.DataFrame], Mapping[str, str]]
     """The columns that are shown of some members, and what the table calls them, in the order of its rows."""
-    footnotes: Callable[[pd.DataFrame], tuple[str, ...]]
+    footnotes: Callable[[AtDepth], tuple[str, ...]]
     """What is said of the members that were evaluated with it."""
     absence: str
     """What an empty cell means."""
@@ -90,7 +90,12 @@ class Asked:
             rows = _cells_of(own.members, by, quantities)
             full = len(rows) == len(quantities) * len(own.members[by].drop_duplicates())
             absence = () if full else (f"{ABSENT}: {self.absence}",)
-            footnotes = (*self.footnotes(measured), *absence, MEANS, *grid_footnotes(frames, own.group.frames))
+            footnotes = (
+                *self.footnotes(replace(own, members=measured)),
+                *absence,
+                MEANS,
+                *grid_footnotes(frames, own.group.frames),
+            )
             heading = own.places.row_heading("quantity")
             tables.append(mean_table((self.title, own.subject), heading, own.placed(rows), footnotes, self.decimals))
             tidies.append(rows.drop(columns="row"))

@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.caveats import counts_text
 from analysis.frames import Frames
-from analysis.tables.building import Asked
+from analysis.tables.building import Asked, AtDepth
 from analysis.tables.table import TableSet
 
 ROWS = {
@@ -44,8 +44,9 @@ def _rows(members: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
+def _footnotes(own: AtDepth) -> tuple[str, ...]:
     """What was optimized and how, and how sure the differences are."""
+    members = own.members
     rates = " and ".join(f"{lr:g}" for lr in sorted(members["refine_lr"].unique()))
     footnotes = [
         "Refined: the means and variances that the encoder puts out for an image, optimized on the ELBO of that image "
