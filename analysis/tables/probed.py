@@ -58,11 +58,10 @@ def _footnotes(own: AtDepth) -> tuple[str, ...]:
 
 def _of_samples(own: AtDepth) -> tuple[str, ...]:
     """Which layers have a flow, so that their features are no means of q, if there are any."""
-    flows = own.members.assign(layer=[_flowed(own.group.frames.specs.get(digest)) for digest in own.members["digest"]])
-    flowed = own.layers_in_words(flows.explode("layer").dropna(subset="layer"))
-    words = (
-        "Where q(z_i|.) has a flow, its mean has no closed form, and the features are the means of 10 samples of z_i"
-    )
+    specs = own.group.frames.specs
+    layers = own.members["digest"].map(lambda digest: _flowed(specs.get(digest)))
+    flowed = own.layers_in_words(own.members.assign(layer=layers).explode("layer").dropna(subset="layer"))
+    words = "Where q(z_i|.) has a flow, its mean has no closed form: the features are the means of 10 samples of z_i"
     return (f"{words}: {flowed}.",) if flowed else ()
 
 

@@ -284,11 +284,10 @@ class MemberEvaluation:
         if settings is None:
             return None
         # Copies of an image are one image, whose label is known once.
-        once = len(dataset.train) // (spec.data.copies if spec.data.train_images is None else 1)
-        counts = settings.counts(once)
+        counts = settings.counts(dataset.distinct)
         dataset.check_probe(counts)
-        classes = dataset.train_labels[:once]
-        train = Labeled(draw_once(dataset, "train", spec.model.observation_name)[:once], classes)
+        classes = dataset.train_labels[: dataset.distinct]
+        train = Labeled(draw_once(dataset, "train", spec.model.observation_name)[: dataset.distinct], classes)
         test = Labeled(x, dataset.test_labels)
         progress = self._progress("probe")
         probes = probe(model, train, test, counts, seed=spec.seed, epoch=epoch, progress=progress)

@@ -136,8 +136,9 @@ def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
         return 0.0
     own = list(model.inference_model.mappings(model.layers, counts.pixels, shared=False))
     image = sum(mapping.macs * (probing.SAMPLES if mapping.per_sample else 1) for mapping in own)
-    labels = settings.counts(counts.train)
-    classes = DATASETS[member.data.dataset].classes or 10
+    dataset = DATASETS[member.data.dataset]
+    labels = settings.counts(member.data.distinct(counts.train, dataset.counts))
+    classes = dataset.classes or 10
     fits = sum(probing.fit_macs(count, layer.units, classes) for count in labels for layer in model.layers)
     return (max(labels) + counts.test) * image + fits
 

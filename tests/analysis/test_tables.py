@@ -385,7 +385,7 @@ def test_below_the_probes_stands_which_layers_have_a_flow_so_that_their_features
     (table,) = tables.probed(frames).tables
     (said,) = (footnote for footnote in table.footnotes if "flow" in footnote)
     assert said == (
-        "Where q(z_i|.) has a flow, its mean has no closed form, and the features are the means of 10 samples of z_i: "
+        "Where q(z_i|.) has a flow, its mean has no closed form: the features are the means of 10 samples of z_i: "
         "first, z_1 (VAE+BN+WU); first, z_1, both, z_1, both, z_2 (Prob. ladder+BN+WU)."
     )
     plain = frames.select(frames.members["flows"] == "none")
