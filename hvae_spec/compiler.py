@@ -179,7 +179,7 @@ def initialized(specs: Sequence[MemberSpec], pixels: int, start: Batches | None 
 def _some_images(batches: Batches, seed: int, count: int) -> Tensor:
     """So many different training images as one member sees them, by its own stream, [D, count]."""
     streams = Streams([seed]).begin("pseudo-inputs")
-    order = streams.permutations(len(batches.images))[0, :count].to(batches.images.device)
+    order = streams.permutations(batches.distinct)[0, :count].to(batches.images.device)
     return batches.observe(batches.images[order].cpu().unsqueeze(0), streams)[0].mT
 
 

@@ -148,7 +148,7 @@ class PackRun:
         for spec in self.specs:
             if spec.evaluation.probe is not None:
                 # Before anything is trained.
-                self.dataset.check_probe(spec.evaluation.probe.counts(len(self.dataset.train)))
+                self.dataset.check_probe(spec.evaluation.probe.counts(self.dataset.distinct))
         keep_freed_memory()
         self.trainer: Trainer | None = None
         self.curve_spec = self.first

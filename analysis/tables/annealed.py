@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.caveats import counts_text
 from analysis.frames import Frames
-from analysis.tables.building import Asked
+from analysis.tables.building import Asked, AtDepth
 from analysis.tables.table import TableSet
 
 ROWS = {
@@ -32,8 +32,9 @@ def annealed(frames: Frames) -> TableSet:
     ).tables(frames)
 
 
-def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
+def _footnotes(own: AtDepth) -> tuple[str, ...]:
     """What the rows are, what follows of them, and how sure they are."""
+    members = own.members
     images = counts_text(members["ais_images"])
     footnotes = [
         f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. AIS: annealed importance "

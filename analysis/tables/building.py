@@ -1,7 +1,7 @@
 """How tables are put together from statistics: the steps that several builders share."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -36,6 +36,21 @@ class AtDepth:
         """`placed` of what has the label of its layer, say, in `row`."""
         return placed(rows, self.members, self.places)
 
+    def layers_in_words(self, rows: pd.DataFrame) -> str:
+        """Layers of some members by the rows and columns that they have in the table, columns of the same rows
+        together: `z_3 (A, E); z_1, z_3 (B)`. Empty without any.
+
+        Args:
+            rows: one per member and layer, with a column for each factor that has a place and `layer`, 1 for z_1.
+
+        """
+        rows = rows.sort_values("layer", kind="stable")
+        shown = self.placed(rows.assign(row=[f"z_{layer}" for layer in rows["layer"]]))
+        columns: dict[tuple[str, ...], list[str]] = {}
+        for column, own in shown.groupby("variant", observed=True):
+            columns.setdefault(tuple(dict.fromkeys(own["row"])), []).append(str(column))
+        return "; ".join(f"{', '.join(labels)} ({', '.join(names)})" for labels, names in columns.items())
+
 
 def by_depth(frames: Frames) -> Iterator[AtDepth]:
     """The planned members of every data set and depth, the greatest depth of each data set first."""
@@ -57,7 +72,7 @@ class Asked:
     """Of `Frames.members`, which finished members have that were evaluated with it."""
     quantities: Callable[[pd.DataFrame], Mapping[str, str]]
     """The columns that are shown of some members, and what the table calls them, in the order of its rows."""
-    footnotes: Callable[[pd.DataFrame], tuple[str, ...]]
+    footnotes: Callable[[AtDepth], tuple[str, ...]]
     """What is said of the members that were evaluated with it."""
     absence: str
     """What an empty cell means."""
@@ -75,7 +90,12 @@ class Asked:
             rows = _cells_of(own.members, by, quantities)
             full = len(rows) == len(quantities) * len(own.members[by].drop_duplicates())
             absence = () if full else (f"{ABSENT}: {self.absence}",)
-            footnotes = (*self.footnotes(measured), *absence, MEANS, *grid_footnotes(frames, own.group.frames))
+            footnotes = (
+                *self.footnotes(replace(own, members=measured)),
+                *absence,
+                MEANS,
+                *grid_footnotes(frames, own.group.frames),
+            )
             heading = own.places.row_heading("quantity")
             tables.append(mean_table((self.title, own.subject), heading, own.placed(rows), footnotes, self.decimals))
             tidies.append(rows.drop(columns="row"))

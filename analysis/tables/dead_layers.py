@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.frames import Frames
 from analysis.statistics import layer_activity
-from analysis.tables.building import by_depth, variants_present
+from analysis.tables.building import AtDepth, by_depth, variants_present
 from analysis.tables.footnotes import NO_UNIT_KL, grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet
 from hvae_spec.records.layout import ACTIVE
@@ -31,7 +31,7 @@ def collapse(frames: Frames) -> TableSet:
         footnotes = (
             f"Finished members in which the layer has no active unit (KL above {ACTIVE} nats) at the end, of how many.",
             "'since': the evaluated epoch from which it has had none, of the first such member and of the last.",
-            *_left_out(own.group.frames, own.members),
+            *_left_out(own),
             *grid_footnotes(frames, own.group.frames, has_errors=False),
         )
         labels = tuple(dict.fromkeys(row for row, _ in cells))
@@ -39,12 +39,12 @@ def collapse(frames: Frames) -> TableSet:
     return TableSet("collapse", tuple(tables), tidy)
 
 
-def _left_out(frames: Frames, members: pd.DataFrame) -> tuple[str, ...]:
-    """Which layers of these members nothing is said of, if there are any."""
-    units = frames.units[(frames.units["unit"] == 0) & frames.units["digest"].isin(members["digest"])]
-    layers = ", ".join(f"z_{layer}" for layer in sorted(units["layer"].unique()))
-    of_variants = ", ".join(dict.fromkeys(units["variant"].astype(str)))
-    return (f"{NO_UNIT_KL} Left out: {layers} ({of_variants}).",) if layers else ()
+def _left_out(own: AtDepth) -> tuple[str, ...]:
+    """Which layers of which columns nothing is said of, if there are any."""
+    units = own.group.frames.units
+    without = units[(units["unit"] == 0) & units["digest"].isin(own.members["digest"])]
+    left_out = own.layers_in_words(without.drop_duplicates(["digest", "layer"]))
+    return (f"{NO_UNIT_KL} Left out: {left_out}.",) if left_out else ()
 
 
 def _text(layers: pd.DataFrame) -> str:

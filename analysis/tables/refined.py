@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.caveats import counts_text
 from analysis.frames import Frames
-from analysis.tables.building import Asked
+from analysis.tables.building import Asked, AtDepth
 from analysis.tables.table import TableSet
 
 ROWS = {
@@ -44,16 +44,17 @@ def _rows(members: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
+def _footnotes(own: AtDepth) -> tuple[str, ...]:
     """What was optimized and how, and how sure the differences are."""
+    members = own.members
     rates = " and ".join(f"{lr:g}" for lr in sorted(members["refine_lr"].unique()))
     footnotes = [
         "Refined: the means and variances that the encoder puts out for an image, optimized on the ELBO of that image "
         f"by {counts_text(members['refine_steps'])} steps of Adam (step size {rates}), all weights as they are; on the "
         f"first {counts_text(members['refine_images'])} test images. The difference estimates the amortization gap, "
         "and what further steps would find is not in it.",
-        f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. Refined bounds have noise"
-        " that the optimization has not seen.",
+        f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. Amortized and refined "
+        "bounds have the same noise, which the optimization has not seen.",
         *_of_the_first_layer_alone(members),
     ]
     errors = {"ELBO": "refined_elbo_difference_se", "bound": "refined_bound_difference_se"}

@@ -77,6 +77,7 @@ class Batches:
         # A binary image needs no more than its byte.
         is_binary = self.draw.make is binarize
         self.images = (images.to(torch.uint8) if self.fixed and is_binary else images).to(device)
+        self.distinct = dataset.distinct
         count = len(self.images)
         self.steps = count // batch_size if last_batch == "drop" else -(-count // batch_size)
 

@@ -52,6 +52,8 @@ class Dataset(RawImages):
     """Of the training images and their classes, before copies and limits."""
     test_sha256: str
     """Of the test images and their classes, before limits."""
+    distinct: int
+    """How many of the training images are different ones. They come first, and all others are copies of them."""
     grey_divisor: GreyDivisor = "largest"
     """What makes a probability of a gray value."""
     rescaled_by: RescaledBy = "levels"
@@ -135,11 +137,13 @@ def load_dataset(spec: DataSpec) -> Dataset:
 
     """
     raw = own_images(spec.own) if spec.is_own else LOADERS[spec.dataset]()
+    available = ImageCounts(raw.train.shape[1], len(raw.train), len(raw.test))
     train_sha256, test_sha256 = _sha256(raw.train, raw.train_labels), _sha256(raw.test, raw.test_labels)
     dataset = Dataset(
         name=spec.name,
         train_sha256=train_sha256,
         test_sha256=test_sha256,
+        distinct=spec.distinct(spec.limit(available).train, available),
         grey_divisor=spec.grey_divisor,
         rescaled_by=spec.rescaled_by,
         **vars(raw),

@@ -195,7 +195,12 @@ class MemberEvaluation:
             refined = self._refined(model, x, training.epochs)
             for run in refined:
                 name = "-".join(map(str, run.layers))
-                per_image |= {f"refined_log_likelihood/{name}": run.log_likelihood, f"refined_elbo/{name}": run.elbo}
+                per_image |= {
+                    f"refined_log_likelihood/{name}": run.log_likelihood,
+                    f"refined_elbo/{name}": run.elbo,
+                    "refine_log_likelihood": run.amortized_log_likelihood,
+                    "refine_elbo": run.amortized_elbo,
+                }
             labels = torch.from_numpy(self.dataset.test_labels)
             normality = kl_to_standard_normal(model, x, seed=spec.seed, epoch=training.epochs)
             arrays = {TEST: save(per_image), GALLERY: save(gallery(model, x, labels, spec.seed, training.epochs))}
@@ -205,7 +210,7 @@ class MemberEvaluation:
                 kl_standard_normal_per_layer=list(normality),
                 arrays_sha256={**statistics, **digests},
                 ais=None if annealed is None else annealed_metrics(annealed, evaluation),
-                refine=refined_metrics(refined, settings.refine, evaluation),
+                refine=refined_metrics(refined, settings.refine),
                 probe=self._probed(model, x, training.epochs),
                 **metrics(evaluation),
                 **validation,
@@ -279,11 +284,10 @@ class MemberEvaluation:
         if settings is None:
             return None
         # Copies of an image are one image, whose label is known once.
-        once = len(dataset.train) // (spec.data.copies if spec.data.train_images is None else 1)
-        counts = settings.counts(once)
+        counts = settings.counts(dataset.distinct)
         dataset.check_probe(counts)
-        classes = dataset.train_labels[:once]
-        train = Labeled(draw_once(dataset, "train", spec.model.observation_name)[:once], classes)
+        classes = dataset.train_labels[: dataset.distinct]
+        train = Labeled(draw_once(dataset, "train", spec.model.observation_name)[: dataset.distinct], classes)
         test = Labeled(x, dataset.test_labels)
         progress = self._progress("probe")
         probes = probe(model, train, test, counts, seed=spec.seed, epoch=epoch, progress=progress)
@@ -388,14 +392,11 @@ def annealed_metrics(annealed: AnnealedBounds, evaluation: Evaluation) -> AisRes
     )
 
 
-def refined_metrics(
-    runs: Sequence[Refined], settings: RefineSpec | None, evaluation: Evaluation
-) -> RefineResult | None:
-    """Refinements of the first images of an evaluation, as a result has them; None where they are not asked for."""
+def refined_metrics(runs: Sequence[Refined], settings: RefineSpec | None) -> RefineResult | None:
+    """Refinements of the first test images, as a result has them; None where they are not asked for."""
     if settings is None:
         return None
-    images = len(runs[0].log_likelihood)
-    bound, elbo = evaluation.log_likelihood[:images], evaluation.elbo[:images]
+    bound, elbo = runs[0].amortized_log_likelihood, runs[0].amortized_elbo
     found = [
         RefinedBounds(
             layers=list(run.layers),
@@ -407,7 +408,7 @@ def refined_metrics(
         for run in runs
     ]
     return RefineResult(
-        images=images,
+        images=len(bound),
         steps=settings.steps,
         lr=settings.lr,
         bound=float(bound.mean()),

@@ -2,8 +2,8 @@
 
 For every layer of the hierarchy and every number of labels a logistic regression (scikit-learn's) is fitted to the
 features of so many training images, and tested on the test images. The features of layer i are the means of q(z_i|...),
-averaged over some samples of the latents that they depend on, and standardized. Only they are fitted to: the model has
-seen no labels.
+averaged over some samples of the latents that they depend on, and standardized; of a layer with a flow, whose mean has
+no closed form, they are the means of some samples of z_i. Only they are fitted to: the model has seen no labels.
 """
 
 import math

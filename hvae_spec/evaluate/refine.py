@@ -10,8 +10,9 @@ pass up, in all layers, so that the weights of its pass down apply to other evid
 alone, as its further layers depend on samples and are functions that all images share.
 
 The bound after it is taken with noise that the optimization has not seen: with the same noise it would be a bound that
-is fitted to its samples. Nothing makes it the larger one. With few steps, or a large step size, it may be below the
-amortized bound.
+is fitted to its samples. The amortized bound that it is compared with has that noise too, so that the difference of the
+two is of the encodings and hardly of the noise. Nothing makes the refined one the larger. With few steps, or a large
+step size, it may be below the amortized one.
 """
 
 import math
@@ -51,6 +52,10 @@ class Refined:
     """The importance-weighted bound, [N]."""
     elbo: Tensor
     """The mean log weight of the same samples, [N]."""
+    amortized_log_likelihood: Tensor
+    """The importance-weighted bound of the encoder's own q, with the same noise, [N]; the same in all runs."""
+    amortized_elbo: Tensor
+    """The ELBO of the encoder's own q, with the same noise, [N]."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def refine(
     memory_gib: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Refined]:
-    """Optimize the encodings of images on the ELBO, and take the bound after it.
+    """Optimize the encodings of images on the ELBO, and take the bounds before and after it with the same noise.
 
     Adam with `SAMPLES` new samples per image and step, on the sum over images: as its step sizes are those of
     every number by itself, no image has a say in another one's. Every image has random streams of its own, which depend
@@ -115,13 +120,13 @@ def refine(
             least one.
         progress: called with the fraction done.
 
-    Returns: the bounds after every run of `runs_of`.
+    Returns: the bounds of every run of `runs_of`.
 
     """
     model = fuse_batch_norm(model).requires_grad_(False)
     size = _images_together(model, memory_gib)
     runs = runs_of(len(model.inference.encode(units_first(x[None, :1].to(model.device)))))
-    done, total = 0, len(runs) * len(x) * (3 * descent.steps * SAMPLES + iw_samples)
+    done, total = 0, len(x) * (len(runs) * (3 * descent.steps * SAMPLES + iw_samples) + iw_samples)
 
     def advance(computed: int) -> None:
         nonlocal done
@@ -129,20 +134,29 @@ def refine(
         if progress is not None:
             progress(done / total)
 
-    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in runs]
+    before: list[tuple[Tensor, Tensor]] = []
+    after: list[list[tuple[Tensor, Tensor]]] = [[] for _ in runs]
     top = model.top()
     for start in range(0, len(x), size):
         block = units_first(x[None, start : start + size].to(model.device))
         encoding = model.inference.encode(block)
         places = range(start, start + block.shape[3])
+        streams = image_streams(seed, "bound after refinement", places, model.device, epoch)
+        before.append(_bounds(model, block, encoding, top, iw_samples, streams, advance))
         for run, layers in enumerate(runs):
             streams = image_streams(seed, "refinement", places, model.device, epoch)
             chosen = Encodings(encoding, tuple(layer - 1 for layer in layers))
             refined = _optimized(model, block, chosen, top, descent, streams, advance)
             streams = image_streams(seed, "bound after refinement", places, model.device, epoch)
-            found[run].append(_bounds(model, block, refined, top, iw_samples, streams, advance))
-    joined = [tuple(torch.cat(parts).cpu() for parts in zip(*blocks, strict=True)) for blocks in found]
-    return [Refined(layers, bound, elbo) for layers, (bound, elbo) in zip(runs, joined, strict=True)]
+            after[run].append(_bounds(model, block, refined, top, iw_samples, streams, advance))
+    amortized = _joined(before)
+    return [Refined(layers, *_joined(blocks), *amortized) for layers, blocks in zip(runs, after, strict=True)]
+
+
+def _joined(blocks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The bounds and the ELBOs of all images, [N] each on the CPU, from those of blocks of them."""
+    bounds, elbos = zip(*blocks, strict=True)
+    return torch.cat(bounds).cpu(), torch.cat(elbos).cpu()
 
 
 def _optimized(

@@ -210,9 +210,9 @@ class RefineResult(FileModel):
     steps: Whole
     lr: Number
     bound: Number
-    """The amortized bound on the same images, a part of `test_log_likelihood`."""
+    """The amortized bound on the same images, with the noise of the refined ones."""
     elbo: Number
-    """The amortized ELBO on the same images."""
+    """The amortized ELBO on the same images, with that noise."""
     runs: list[RefinedBounds]
     """All layers jointly first, then, where there are several, each by itself with the others as the encoder says."""
 

@@ -114,8 +114,8 @@ def ais_macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 
 def refine_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's refinements and the bounds after them; 0 without any. A gradient by the encoding
-    takes a pass of samples and one back, which forms no gradient of weights.
+    """Multiply-adds of a member's refinements and the bounds before and after them; 0 without any. A gradient by the
+    encoding takes a pass of samples and one back, which forms no gradient of weights.
     """
     settings = member.evaluation.refine
     if settings is None:
@@ -125,7 +125,7 @@ def refine_macs(member: MemberSpec, counts: ImageCounts) -> float:
     own = model.inference_model.mappings(model.layers, counts.pixels, shared=model.shares_top_down)
     layers = sum(not mapping.per_sample for mapping in own)
     runs = len(refinement.runs_of(layers))
-    samples = runs * (2.0 * settings.steps * refinement.SAMPLES + member.evaluation.iw_samples)
+    samples = runs * 2.0 * settings.steps * refinement.SAMPLES + (runs + 1) * member.evaluation.iw_samples
     return min(settings.images, counts.test) * (once + samples * each)
 
 
@@ -136,8 +136,9 @@ def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
         return 0.0
     own = list(model.inference_model.mappings(model.layers, counts.pixels, shared=False))
     image = sum(mapping.macs * (probing.SAMPLES if mapping.per_sample else 1) for mapping in own)
-    labels = settings.counts(counts.train)
-    classes = DATASETS[member.data.dataset].classes or 10
+    dataset = DATASETS[member.data.dataset]
+    labels = settings.counts(member.data.distinct(counts.train, dataset.counts))
+    classes = dataset.classes or 10
     fits = sum(probing.fit_macs(count, layer.units, classes) for count in labels for layer in model.layers)
     return (max(labels) + counts.test) * image + fits
 

@@ -247,3 +247,16 @@ class DataSpec(SpecModel):
             train=min(offered.train, self.train_images or offered.train),
             test=min(offered.test, self.test_images or offered.test),
         )
+
+    def distinct(self, used: int, available: ImageCounts | None) -> int:
+        """How many of the training images in use are different ones, which come first: copies of an image are one.
+
+        Args:
+            used: the training images in use (`limit`).
+            available: those that are available; None where that is not known. Only where `train_images` cuts copies
+                of these may it be too many then.
+
+        """
+        if self.train_images is None:
+            return used // self.copies
+        return used if available is None else min(used, self.offered(available).train // self.copies)

@@ -121,6 +121,24 @@ def test_members_that_lost_a_layer_at_one_epoch_have_no_range_of_epochs(write):
     assert table.cells["z_2", "Prob. ladder+BN+WU"].text() == "2/2 since 10"
 
 
+def test_every_layer_is_left_out_of_the_variants_alone_that_have_no_unit_kl_there(results, small_spec):
+    without = {"VAE": {2}, "VAE+BN": {1, 2}, "VAE+BN+WU": {2}}
+
+    def outcome(member):
+        layers = enumerate(member.spec.model.layers, start=1)
+        none = without.get(member.labels["variant"], set())
+        kl = [[1.0] if layer in none else [1.0] * own.units for layer, own in layers]
+        return results.result(member, unit_kl=kl, unit_kl_se=kl)
+
+    spec = small_spec.replace("  exclude: [{variant: VAE}, {variant: VAE+BN}]\n", "")
+    results.grid(outcome, spec=spec, with_curves=False)
+    (table,) = tables.collapse(analysis.load(results.root)).tables
+    said = " ".join(table.footnotes)
+    assert "Left out: z_2 (VAE, VAE+BN+WU); z_1, z_2 (VAE+BN)." in said
+    assert ("z_1", "VAE") in table.cells
+    assert ("z_2", "Prob. ladder+BN+WU") in table.cells
+
+
 def test_of_a_layer_whose_units_have_no_kl_of_their_own_nothing_is_said(write):
     frames = write([[[0.3], ALIVE], [[0.002], DEAD]])
     of_layer = frames.units[frames.units["layer"] == 1]

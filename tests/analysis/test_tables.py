@@ -373,6 +373,25 @@ def test_what_each_layer_knows(results, small_spec):
     assert "–: none of the finished members was evaluated with `evaluation.probe` and so many labels." in said
 
 
+def test_below_the_probes_stands_which_layers_have_a_flow_so_that_their_features_are_of_samples(results, small_spec):
+    spec = small_spec.replace(
+        "  exclude:",
+        "  axes: {flows: {none: {}, first: {model.layers.0.flow: planar}, both: {model.flow: planar}}}\n  exclude:",
+    ).replace("{variant: VAE+BN}]", "{variant: VAE+BN}, {variant: VAE+BN+WU, flows: both}]")
+    results.grid(
+        lambda member: results.result(member, probe=probes((100, False, 0.5, 0.25))), spec=spec, with_curves=False
+    )
+    frames = analysis.load(results.root)
+    (table,) = tables.probed(frames).tables
+    (said,) = (footnote for footnote in table.footnotes if "flow" in footnote)
+    assert said == (
+        "Where q(z_i|.) has a flow, its mean has no closed form: the features are the means of 10 samples of z_i: "
+        "first, z_1 (VAE+BN+WU); first, z_1, both, z_1, both, z_2 (Prob. ladder+BN+WU)."
+    )
+    plain = frames.select(frames.members["flows"] == "none")
+    assert "flow" not in " ".join(tables.probed(plain).tables[0].footnotes)
+
+
 @pytest.mark.parametrize(
     ("differences", "words"),
     [

@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 
 from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw_once
-from hvae_spec.data.counts import image_counts
+from hvae_spec.data.counts import available_counts, image_counts
 from hvae_spec.data.dataset import LOADERS, load_dataset
 from hvae_spec.data.draw import binarize, dequantize
 from hvae_spec.data.images import RawImages
@@ -239,6 +239,23 @@ def test_copies_stand_in_the_training_set_and_are_drawn_apart(digits):
     assert not torch.equal(first, second)
     few = DataSpec(dataset="digits", copies=2, train_images=1500)
     assert image_counts(few)[1] == len(load_dataset(few).train) == 1500
+
+
+@pytest.mark.parametrize(
+    ("fields", "distinct"),
+    [
+        ({}, 1437),
+        ({"copies": 3}, 1437),
+        ({"copies": 3, "train_images": 2000}, 1437),
+        ({"copies": 3, "train_images": 500}, 500),
+        ({"copies": 2, "validation": 100, "train_images": 2000}, 1337),
+    ],
+)
+def test_how_many_training_images_are_different_ones_and_that_these_come_first(digits, fields, distinct):
+    spec = DataSpec(dataset="digits", **fields)
+    dataset = load_dataset(spec)
+    assert spec.distinct(len(dataset.train), available_counts(spec)) == dataset.distinct == distinct
+    assert len(np.unique(dataset.train[:distinct], axis=0)) == len(np.unique(dataset.train, axis=0)) == distinct
 
 
 def test_the_last_training_images_are_the_validation_set_before_copies_and_limits(digits):

@@ -1,6 +1,7 @@
 """Linear probes: whose labels they have, what their features are, and what they find where it is known."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hvae_spec import compiler
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import DataError
+from hvae_spec.evaluate import member as evaluation
 from hvae_spec.evaluate.probe import Labeled, chosen, features, fit, probe
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams
@@ -127,6 +129,22 @@ def test_multiply_adds_of_a_probe():
     fits = 80 * images * 10 * (4 * (5 + 4 + 3) + 3 * 600)
     parts = evaluation_parts(spec, image_counts(spec.data))
     assert parts["probe"] == (320 + 24) * (first + 10 * above) + fits
+
+
+@pytest.mark.parametrize("fields", [{"copies": 3}, {"copies": 3, "train_images": 2000}])
+def test_all_labels_are_those_of_different_images_in_the_evaluation_and_in_its_cost(monkeypatch, fields):
+    once = member(data__train_images=None, evaluation__probe={"labels": [20, "all"]})
+    spec = once.model_copy(update={"data": once.data.model_copy(update=fields)})
+    costs = [evaluation_parts(one, image_counts(one.data))["probe"] for one in (once, spec)]
+    assert costs[0] == costs[1]
+    seen = []
+    monkeypatch.setattr(evaluation, "probe", lambda model, train, test, labels, **_: seen.append((train, labels)) or [])
+    monkeypatch.setattr(evaluation, "probed_metrics", lambda *_: None)
+    dataset = load_dataset(spec.data)
+    planned = SimpleNamespace(spec=spec)
+    evaluation.MemberEvaluation(planned, None, dataset, None)._probed(None, torch.zeros(0), 0)
+    ((train, labels),) = seen
+    assert (len(train.images), len(train.classes), labels) == (1437, 1437, [20, 1437])
 
 
 @pytest.mark.parametrize("labeled", [False, True])

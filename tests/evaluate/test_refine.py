@@ -65,7 +65,9 @@ def test_the_first_step_is_one_of_adam_on_the_elbo_of_every_image_by_itself(monk
     refine(model, x, Descent(steps=1, lr=0.01), 2)
     with torch.no_grad():
         encoding = model.inference.encode(units_first(x[None]))
-    for run, layers in zip(seen, runs_of(3), strict=True):
+    unrefined, *after = seen
+    assert all(torch.equal(one.mean, other.mean) for one, other in zip(unrefined, encoding, strict=True))
+    for run, layers in zip(after, runs_of(3), strict=True):
         for place, (before, after) in enumerate(zip(encoding, run, strict=True), start=1):
             moved = 0.01 if place in layers else 0.0
             means, logs = after.mean - before.mean, after.variance.log() - before.variance.log()
@@ -96,6 +98,23 @@ def test_neither_memory_nor_the_other_images_change_a_refinement_and_nothing_tra
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(("depth", "inference"), [(2, "vae"), (3, "ladder")])
+def test_a_refinement_that_moves_nothing_changes_no_bound_of_any_image(depth, inference):
+    """The bounds that are compared have the same noise; that of another seed changes them by far more."""
+    model, x, _ = spoiled(depth, inference, [1])
+    runs = refine(model, x, Descent(steps=2, lr=1e-9), 20, seed=1)
+    for run in runs:
+        torch.testing.assert_close(run.log_likelihood, run.amortized_log_likelihood, rtol=0, atol=1e-4)
+        torch.testing.assert_close(run.elbo, run.amortized_elbo, rtol=0, atol=1e-4)
+        assert torch.equal(run.amortized_elbo, runs[0].amortized_elbo)
+    other = refine(model, x, Descent(steps=1, lr=1e-9), 20, seed=2)[0]
+    assert float((other.amortized_elbo - runs[0].amortized_elbo).abs().min()) > 1e-3
+    # It is the bound that an evaluation takes, with other noise.
+    many = refine(model, x, Descent(steps=1, lr=1e-9), 2000)[0]
+    exact = evaluate(model, x, 2000)
+    torch.testing.assert_close(many.amortized_elbo, exact.elbo, rtol=0, atol=0.2)
+
+
 def test_progress_counts_every_sample_once():
     fractions = []
     model, x, _ = spoiled(2, "ladder", [1])
@@ -114,6 +133,6 @@ def test_multiply_adds_of_a_refinement():
     ):
         spec = member(model__inference=inference, model__batch_norm=False, evaluation__refine=settings)
         parts = evaluation_parts(spec, image_counts(spec.data))
-        # A pass forward and one back for each of 10 samples and 7 steps, and 20 samples of the bound.
-        assert parts["refine"] == 10 * (once + runs * (2 * 7 * 10 + 20) * each)
+        # A pass forward and one back for each of 10 samples and 7 steps, and 20 samples of the bound; 20 more before.
+        assert parts["refine"] == 10 * (once + (runs * (2 * 7 * 10 + 20) + 20) * each)
         assert parts["ais"] == 0

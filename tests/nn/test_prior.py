@@ -187,6 +187,14 @@ def test_pseudo_inputs_start_at_training_images_of_the_members_own_stream_and_st
         assert 0 <= float(top.pseudo_inputs.min()) < float(top.pseudo_inputs.max()) <= 1
 
 
+def test_pseudo_inputs_start_at_different_images_where_the_training_set_has_copies(monkeypatch):
+    spec = member(2, model__prior={"vamp": 500}, data__copies=3, data__train_images=None)
+    batches = compiler.batches(spec, load_dataset(spec.data))
+    monkeypatch.setattr(batches, "observe", lambda values, streams: values.float())  # draws of one image may differ
+    model = compiler.initialized([spec], 64, batches)
+    assert model.generative.top.images[0, :, 0].unique(dim=1).shape == (64, 500)
+
+
 def test_without_images_pseudo_inputs_are_not_a_number():
     model = compiler.initialized([member(2, model__prior={"vamp": 3})], 64)
     assert model.generative.top.pseudo_inputs.isnan().all()

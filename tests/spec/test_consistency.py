@@ -66,6 +66,18 @@ PAIRS = [
         ),
     ),
     (
+        edited(
+            ("model:", "model:\n  prior: {vamp: 1438}\n  inference: ladder"),
+            ("digits", "digits, copies: 3, train_images: 2000"),
+        ),
+        "{vamp",
+        "1438 pseudo-inputs start at different training images, of which there are 1437",
+        edited(
+            ("model:", "model:\n  prior: {vamp: 1437}\n  inference: ladder"),
+            ("digits", "digits, copies: 3, train_images: 2000"),
+        ),
+    ),
+    (
         edited(("model:", "model:\n  prior: {vamp: 33}\n  inference: ladder"), ("digits", "digits, train_images: 32")),
         "{vamp",
         "33 pseudo-inputs start at different training images, of which there are 32",
@@ -185,8 +197,14 @@ PAIRS = [
     (
         edited(more="evaluation: {probe: {labels: [all, 1438]}}\n"),
         "1438",
-        "1438 labels for the probe of 1437 training images",
+        "1438 labels for the probe of 1437 different training images",
         edited(more="evaluation: {probe: {labels: [all, 1437]}}\n"),
+    ),
+    (
+        edited(("digits", "digits, copies: 3"), more="evaluation: {probe: {labels: [4000]}}\n"),
+        "4000",
+        "4000 labels for the probe of 1437 different training images",
+        edited(("digits", "digits, copies: 3"), more="evaluation: {probe: {labels: [1437]}}\n"),
     ),
     (
         edited(more="evaluation: {probe: {labels: [19]}}\n"),

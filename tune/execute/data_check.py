@@ -136,7 +136,7 @@ def _check_uses(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
             dataset.drawing(cell.member.model.observation_name)
             probe = cell.member.evaluation.probe
             if probe is not None:
-                dataset.check_probe(probe.counts(len(dataset.train)))
+                dataset.check_probe(probe.counts(dataset.distinct))
 
 
 def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:

@@ -123,6 +123,7 @@ def noise_images(name: str, levels: int, counts: ImageCounts) -> Dataset:
         name=name,
         train_sha256="",
         test_sha256="",
+        distinct=train,
     )
 
 

@@ -24,7 +24,7 @@ def measured_images_problems(member: MemberSpec, there: int) -> Iterator[Inconsi
 
 
 def probe_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
-    """A linear probe without classes, with more labels than training images, or with too few for the classes."""
+    """A linear probe without classes, with more labels than training images that differ, or too few for the classes."""
     probe, data = member.evaluation.probe, member.data
     if probe is None:
         return
@@ -40,7 +40,7 @@ def probe_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
         return
     for place, count in enumerate(probe.labels):
         if count != "all" and count > there:
-            message = f"{count} labels for the probe of {there} training images"
+            message = f"{count} labels for the probe of {there} different training images"
             path = ("evaluation", "probe", "labels", place)
             yield Inconsistency(path, message, f"at most {there}, or all", (*reads, "data.train_images"))
         elif count != "all" and classes is not None and count < 2 * classes:

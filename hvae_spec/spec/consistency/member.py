@@ -43,10 +43,12 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
         found += [] if found else validation_problems(data, available)
         if not found:
             found += data_problems(data, available)
-            found += measured_images_problems(member, data.limit(available).test)
-            found += probe_problems(member, data.limit(available).train)
-            found += training_problems(member, data.limit(available).train)
-            found += pseudo_input_problems(member.model, data.limit(available).train)
+            used = data.limit(available)
+            distinct = data.distinct(used.train, available)
+            found += measured_images_problems(member, used.test)
+            found += probe_problems(member, distinct)
+            found += training_problems(member, used.train)
+            found += pseudo_input_problems(member.model, distinct)
     yield from found
     yield from observation_problems(member)
     yield from flow_problems(member)

@@ -65,13 +65,13 @@ def prior_problems(model: ModelSpec) -> Iterator[Inconsistency]:
         )
 
 
-def pseudo_input_problems(model: ModelSpec, train: int) -> Iterator[Inconsistency]:
-    """More pseudo-inputs than there are training images that they start at."""
-    if model.pseudo_inputs > train:
+def pseudo_input_problems(model: ModelSpec, there: int) -> Iterator[Inconsistency]:
+    """More pseudo-inputs than there are different training images that they start at."""
+    if model.pseudo_inputs > there:
         yield Inconsistency(
             ("model", "prior"),
-            f"{model.pseudo_inputs} pseudo-inputs start at different training images, of which there are {train}",
-            f"at most {train}, or more training images",
+            f"{model.pseudo_inputs} pseudo-inputs start at different training images, of which there are {there}",
+            f"at most {there}, or more training images",
             ("model.prior", "data.dataset", "data.own", "data.train_images", "data.validation"),
         )
 
