@@ -275,6 +275,11 @@ class ModelSpec(SpecInForms):
         return self.prior_model.pseudo_inputs(self.prior_settings)
 
     @property
+    def prior_components(self) -> int:
+        """Terms that a density of p(z_L) adds up for one sample; 0 where it adds up none."""
+        return self.prior_model.components(self.prior_settings)
+
+    @property
     def factorizes(self) -> list[bool]:
         """Whether p and q of each layer, z_1 first, are products over its units, so that every unit has a KL."""
         of_p = [*(True for _ in self.layers[1:]), self.prior_model.factorizes]
