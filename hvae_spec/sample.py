@@ -100,7 +100,7 @@ def _draw(options: SampleOptions) -> int:
         model.sample(options.count, options.seed) if layer is None else model.inject(layer, options.count, options.seed)
     )
     picture = mosaic(images.numpy(), shape, math.ceil(math.sqrt(options.count)))
-    is_prior = layer is None or (layer == model.spec.model.depth and model.spec.model.prior_settings is not None)
+    is_prior = layer is None or (layer == model.spec.model.depth and not model.spec.model.has_standard_normal_prior)
     where = "the prior" if is_prior else f"N(0, I) at layer {layer}"
     text = PngInfo()
     text.add_text("Title", f"E[x|z_1] of {model.spec.label}, z from {where}, seed {options.seed}")

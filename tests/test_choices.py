@@ -18,14 +18,14 @@ from safetensors.numpy import load_file
 
 import analysis
 from analysis import report
-from hvae_spec import compiler
+from hvae_spec import compiler, sample
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import LOADERS, load_dataset
 from hvae_spec.data.images import RawImages
 from hvae_spec.errors import SpecError, UserError
 from hvae_spec.json_schema import json_schema
-from hvae_spec.model import load_record
+from hvae_spec.model import Model, load_record
 from hvae_spec.nn import (
     estimators,
     flow,
@@ -67,6 +67,7 @@ from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.spec.small_spec import SMALL
 from tune.bench import baseline, baseline_flows, baseline_observations, baseline_priors, comparison
+from tune.measure.cache import shape_name
 from tune.run import main
 
 ROOT = Path(__file__).parent.parent
@@ -438,6 +439,20 @@ def join():
 def forget_what_is_kept():
     for forget in _FORGET:
         forget()
+
+
+def test_a_prior_without_settings_is_no_standard_normal_in_names_and_titles(join, tmp_path, capsys):
+    for entry in JOINING["prior"][0]:
+        join(*entry)
+    spec = member(2, model__prior="wide")
+    assert shape_name(spec) == "digits L2 ladder+BN+wide"
+    assert not shape_name(member(2)).endswith("wide")
+    normals = {"wide": "the prior", "standard_normal": "N(0, I) at layer 1"}
+    for name, words in normals.items():
+        record = Model(member(1, model__prior=name, model__norm="none")).save(tmp_path / name)
+        out = tmp_path / f"{name}.png"
+        assert sample.main([str(record), "--out", str(out), "--layer", "1", "--count", "1"]) == 0
+        assert capsys.readouterr().out.endswith(f" from {words}\n")
 
 
 @pytest.mark.parametrize("kind", JOINING)

@@ -37,7 +37,7 @@ from hvae_spec.spec.fields import (
     fact,
     paths_affecting,
 )
-from hvae_spec.spec.model import SKIP_LABELS
+from hvae_spec.spec.model import SKIP_LABELS, effective_skip
 
 VARIANTS = ("VAE", "VAE+BN", "VAE+BN+WU", "Prob. ladder+BN+WU")
 """The columns of the paper's Tables 2 and 3."""
@@ -137,7 +137,7 @@ def _variant(row: Mapping[Any, Any]) -> str | None:
     # An inference model, skip connections or a norm that the paper does not have have another label, and with it none
     # of its names.
     inference = inference_model(row["inference"], row["depth"])
-    skip = "" if row["depth"] == 1 else SKIP_LABELS[row["skip"]]
+    skip = SKIP_LABELS[effective_skip(row["skip"], row["depth"])]
     normalization = in_column(row["norm"])
     norm = "" if normalization is None else normalization.label
     warm_up = row["warm_up"] if pd.isna(row["first_phase_warm_up"]) else row["first_phase_warm_up"]

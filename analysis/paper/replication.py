@@ -23,7 +23,7 @@ from analysis.paper.published import Difference
 from analysis.statistics import over_seeds
 from analysis.statistics.agreement import COUNT_ERROR, binarization_error, difference_half_width, verdict
 from analysis.tables.building import mean_cell, variants_present, with_row_labels
-from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes
+from analysis.tables.footnotes import CRITERION, MEANS, bound_footnotes, grid_footnotes, unknown_units
 from analysis.tables.table import MeanCell, PlainCell, Table, TableSet
 from hvae_spec.spec.report import Quantity, ReportSpec
 
@@ -72,7 +72,11 @@ def table_2(frames: Frames) -> TableSet:
         members = every[(every["depth"] == 5) & is_of_the_grid(every, published.VARIANTS)]
         if members.empty:
             continue
-        cells = over_seeds.by_layer(members, ["dataset", *frames.factors, *LABELED], "active_units")
+        by = ["dataset", *frames.factors, *LABELED]
+        cells = over_seeds.by_layer(members, by, "active_units")
+        if cells.empty:
+            continue
+        unknown = unknown_units(cells, members, by)
         cells = _with_published(members, cells, frames.factors, frames.report, "active_units")
         rows = cells.assign(
             row=[name if name == "total" else f"z_{name}" for name in cells["layer"]], column=cells["variant"]
@@ -80,7 +84,7 @@ def table_2(frames: Frames) -> TableSet:
         places = of_the_axes(cells, group.frames)
         rows = with_row_labels(rows, members, places)
         title = ("Table 2: active units", f"{group.title}, L = 5")
-        footnotes = (CRITERION, MEANS, *grid_footnotes(frames, group.frames))
+        footnotes = (CRITERION, *unknown, MEANS, *grid_footnotes(frames, group.frames))
         heading = places.row_heading("layer")
         tables.append(_beside(title, heading, rows, variants_present(rows), footnotes, decimals=1))
         tidies.append(cells)

@@ -88,7 +88,8 @@ def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.Data
             total is the column `<quantity>`, or else the sum of the layers.
 
     Returns:
-        The columns of `cells` with `layer`: `1` (nearest the data) to the cell's depth, and `total`.
+        The columns of `cells` with `layer`: `1` (nearest the data) to the cell's depth, and `total`; without rows of
+        cells that have finished members none of which knows the quantity there.
 
     """
     parts = []
@@ -100,7 +101,7 @@ def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.Data
         for layer, column in {**{name.rsplit("_", 1)[-1]: name for name in layers}, "total": "total"}.items():
             table = cells(with_total, by, column)
             table.insert(len(by), "layer", layer)
-            parts.append(table)
+            parts.append(table[(table["n"] > 0) | (table["finished"] == 0)])
     return pd.concat(parts, ignore_index=True)
 
 

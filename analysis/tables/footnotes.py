@@ -1,8 +1,13 @@
 """What stands below the tables: how the numbers were measured, on whose data, and what they leave out."""
 
+from collections.abc import Sequence
+
+import pandas as pd
+
 from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import what_errors_rest_on
+from analysis.tables.table import ABSENT
 from hvae_spec.records.layout import ACTIVE, ACTIVE_VARIANCE
 
 CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over the test images."
@@ -14,6 +19,21 @@ NO_UNIT_KL = (
     "Where q or p of a layer does not factorize over its units, these have no KL of their own, but the layer has."
 )
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
+
+
+def unknown_units(layers: pd.DataFrame, members: pd.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
+    """Why a table of active units has no number of some layers, if it lacks any.
+
+    Args:
+        layers: `by_layer` of the active units of these members.
+        members: all that the table shows.
+        by: columns that make a cell.
+
+    """
+    depths = members[list(dict.fromkeys((*by, "depth")))].drop_duplicates()["depth"]
+    if len(layers) == (depths + 1).sum():
+        return ()
+    return (f"{NO_UNIT_KL} Which of these are active is known by variance alone ({ABSENT}).",)
 
 
 def bound_footnotes(frames: Frames) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from analysis.frames import Frames, Group
 from analysis.layout import Layout, known, layout
 from analysis.statistics import answers, over_seeds
 from analysis.tables.building import by_depth, mean_table, placed
-from analysis.tables.footnotes import BY_VARIANCE, CRITERION, MEANS, NO_UNIT_KL, bound_footnotes, grid_footnotes
+from analysis.tables.footnotes import BY_VARIANCE, CRITERION, MEANS, bound_footnotes, grid_footnotes, unknown_units
 from analysis.tables.table import ABSENT, Table, TableSet
 
 BEST = "Marked: the best cell, and those that a paired t test with Holm's correction does not tell from it."
@@ -106,10 +106,9 @@ def active_units(frames: Frames) -> TableSet:
             for layers in (_of_units(own.members, own.by, quantity),)
         ]
         rows = pd.concat(parts, ignore_index=True)
-        is_unknown = len(parts[0]) < (own.depth + 1) * len(own.members[own.by].drop_duplicates())
         footnotes = (
             CRITERION,
-            *([f"{NO_UNIT_KL} Which of these are active is known by variance alone ({ABSENT})."] if is_unknown else []),
+            *unknown_units(parts[0], own.members, own.by),
             *([BY_VARIANCE] if len(parts[1]) else []),
             MEANS,
             *grid_footnotes(frames, own.group.frames),
@@ -120,11 +119,9 @@ def active_units(frames: Frames) -> TableSet:
 
 
 def _of_units(members: pd.DataFrame, by: list[str], quantity: str) -> pd.DataFrame:
-    """Cells by layer without those whose finished members do not know it; of what no member knows but by KL, none."""
+    """Cells by layer; of what no member knows but by KL, none."""
     layers = over_seeds.by_layer(members, by, quantity)
-    if quantity != "active_units" and not layers["n"].any():
-        return layers.iloc[:0]
-    return layers[(layers["n"] > 0) | (layers["finished"] == 0)]
+    return layers if quantity == "active_units" or layers["n"].any() else layers.iloc[:0]
 
 
 def layer_kl(frames: Frames) -> TableSet:

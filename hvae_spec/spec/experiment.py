@@ -35,7 +35,7 @@ from hvae_spec.spec.fields import (
     paths_stating,
     short_forms,
 )
-from hvae_spec.spec.model import SKIP_LABELS, ModelSpec
+from hvae_spec.spec.model import SKIP_LABELS, ModelSpec, effective_skip
 from hvae_spec.spec.objective import ObjectiveSpec
 from hvae_spec.spec.parts import Parts, choices, parts_in_use, read_without_code, those_in_use
 from hvae_spec.spec.report import ReportSpec
@@ -250,9 +250,14 @@ class MemberSpec(SpecModel):
     @property
     def label(self) -> str:
         """The paper's name for the model's settings: `VAE`, `VAE+BN`, `VAE+BN+WU`, `Prob. ladder+BN+WU`, ..."""
+        return self.label_at(self.model.depth)
+
+    def label_at(self, depth: int) -> str:
+        """`label` with so many layers: with few of them, skip connections are fewer, or there are none."""
         warm = "+WU" if self.objective.warm_up else ""
         model = self.model
-        return INFERENCES[model.inference].label + SKIP_LABELS[model.skip] + model.normalization.label + warm
+        skip = SKIP_LABELS[effective_skip(model.skip, depth)]
+        return INFERENCES[model.inference].label + skip + model.normalization.label + warm
 
 
 @dataclass(frozen=True, slots=True)

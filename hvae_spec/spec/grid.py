@@ -450,10 +450,10 @@ def resolve(experiment: Experiment, combination: Combination) -> Cell:
     member = MemberSpec.model_validate({**combination.tree, "seed": experiment.grid.first_seeds[0]})
     for _, error in combination.unknown:
         raise error
-    # The points of a search may differ in what a variant is named after.
-    unnamed = member.label if experiment.search is None else SEARCH
-    variant = combination.variant if combination.variant is not None else unnamed
     depth = member.model.depth
+    # The points of a search may differ in what a variant is named after; all depths have the name of the greatest.
+    unnamed = member.label_at(max(experiment.grid.depth or (depth,))) if experiment.search is None else SEARCH
+    variant = combination.variant if combination.variant is not None else unnamed
     return Cell(variant, depth, combination.axes, member, experiment.grid.first_seeds, combination.levels)
 
 

@@ -100,6 +100,13 @@ BATCH_NORM = ShortFor("norm", {False: "none", True: "batch"})
 NORMALIZATION = Column("norm", "normalization")
 
 
+def effective_skip(skip: Skip, depth: int) -> Skip:
+    """The skip connections that there are: between two layers q has none, and with a single one p has none."""
+    if depth == 1:
+        return "none"
+    return "generative" if depth == 2 and skip == "both" else skip
+
+
 class ModelSpec(SpecInForms):
     """A deep hierarchical VAE. The paper's advances (ladder, batch normalization, warm-up) are off unless asked for."""
 
@@ -243,10 +250,8 @@ class ModelSpec(SpecInForms):
 
     @property
     def effective_skip(self) -> Skip:
-        """The skip connections that there are: between two layers q has none, and with a single one p has none."""
-        if self.depth == 1:
-            return "none"
-        return "generative" if self.depth == 2 and self.skip == "both" else self.skip
+        """The skip connections that there are (see the function of this name)."""
+        return effective_skip(self.skip, self.depth)
 
     @property
     def generative_skips(self) -> bool:
@@ -259,20 +264,32 @@ class ModelSpec(SpecInForms):
         return PRIORS[name_and_settings(self.prior)[0]]
 
     @property
+    def has_standard_normal_prior(self) -> bool:
+        """Whether p(z_L) is N(0, I), as that of the paper."""
+        return name_and_settings(self.prior)[0] == ModelSpec.model_fields["prior"].default
+
+    @property
     def prior_settings(self) -> Any:
         """What stands under the name of p(z_L); None if it has no settings."""
         return name_and_settings(self.prior)[1]
 
     @property
     def prior_label(self) -> str:
-        """What the names of shapes have of p(z_L): `+vamp 500`, `+realnvp`; nothing of one without settings."""
+        """What the names of shapes have of p(z_L): `+vamp 500`, `+realnvp`; nothing of N(0, I)."""
         name, settings = name_and_settings(self.prior)
-        return "" if settings is None else f"+{name} {settings}" if isinstance(settings, int) else f"+{name}"
+        if self.has_standard_normal_prior:
+            return ""
+        return f"+{name} {settings}" if isinstance(settings, int) else f"+{name}"
 
     @property
     def pseudo_inputs(self) -> int:
         """Training images that p(z_L) starts at, and that pass through the inference model with every batch."""
         return self.prior_model.pseudo_inputs(self.prior_settings)
+
+    @property
+    def prior_components(self) -> int:
+        """Terms that a density of p(z_L) adds up for one sample; 0 where it adds up none."""
+        return self.prior_model.components(self.prior_settings)
 
     @property
     def factorizes(self) -> list[bool]:

@@ -127,6 +127,29 @@ def test_table_2_counts_active_units_beside_the_published_counts(shipped, result
     ]
 
 
+def test_table_2_leaves_out_layers_whose_units_have_no_kl_of_their_own(shipped, results):
+    def outcome(member):
+        model = member.spec.model
+        units = [layer.units if known else None for layer, known in zip(model.layers, model.factorizes, strict=True)]
+        total = sum(units) if all(model.factorizes) else None
+        return as_published(results, member, active_units_per_layer=units, active_units=total)
+
+    said = "have no KL of their own, but the layer has. Which of these are active is known by variance alone (–)."
+    ladders = ("grid.depth=[5]", "grid.variants={Prob. ladder+BN+WU: {}, mixture: {model.prior: {mixture: 50}}}")
+    frames, _ = shipped("mnist_grid", outcome, *ladders, "grid.exclude=[]")
+    (table,) = replication.table_2(frames).tables
+    assert table.rows == ("z_1", "z_2", "z_3", "z_4", "z_5", "total")
+    for heading in ("mixture", "mixture, published"):
+        assert [row for row in table.rows if (row, heading) in table.cells] == ["z_1", "z_2", "z_3", "z_4"]
+    assert table.cells["z_4", "mixture"].text().startswith("8.0 ± 0.0 (3)")
+    assert table.cells["z_5", "Prob. ladder+BN+WU"].text().startswith("4.0 ± 0.0 (3)")
+    assert said in " ".join(table.footnotes)
+    # With a flow in every layer there is none to compare.
+    flows = ("grid.depth=[5]", "grid.variants={ladder: {model.flow: {planar: 2}}}", "grid.exclude=[]")
+    frames, _ = shipped("mnist_grid", outcome, *flows)
+    assert replication.table_2(frames).tables == ()
+
+
 @pytest.mark.parametrize(("dataset", "name"), [("omniglot", "omniglot_grid"), ("norb", "norb_authors_code")])
 def test_table_3_has_the_numbers_of_the_records_beside_the_published_ones(shipped, results, dataset, name):
     def outcome(member):

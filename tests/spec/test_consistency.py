@@ -2,11 +2,15 @@
 
 import pytest
 
+from hvae_spec.reading import loads
+from hvae_spec.spec.grid import members
 from tests.spec.small_spec import SMALL, edited, place_of, problems
 
 THREE = "[{units: 3, mlp: []}, {units: 2, mlp: []}, {units: 1, mlp: []}]"
 TWO_MAPS = "- {units: 4, mlp: [16, 16], mlp_top_down: [8]}"
 LADDER = "model:\n  inference: ladder\n  share_top_down: true"
+THIRD = ("[16, 16]}", "[16, 16]}\n    - {units: 2, mlp: [8]}")
+"""With two layers, inference has no skip connections that could be missing."""
 
 
 def grid(*lines: str) -> str:
@@ -389,10 +393,10 @@ PAIRS = [
         edited(("model:", "model:\n  inference: top_down\n  share_top_down: false")),
     ),
     (
-        edited(("model:", f"{LADDER}\n  skip: generative")),
+        edited(("model:", f"{LADDER}\n  skip: generative"), THIRD),
         "generative",
         "its mappings would take other latents in inference",
-        edited(("model:", f"{LADDER}\n  skip: both")),
+        edited(("model:", f"{LADDER}\n  skip: both"), THIRD),
     ),
     (
         grid("variants: {A: {model.skip: generative}, B: {model.skip: both}}"),
@@ -616,6 +620,12 @@ def test_contradictions(bad, fragment, message, good):
     assert message in problem.message
     assert problem.expected
     assert problems(good) == []
+
+
+def test_with_two_layers_a_shared_path_takes_the_same_latents_with_either_skip():
+    texts = [edited(("model:", f"{LADDER}\n  skip: {skip}")) for skip in ("generative", "both")]
+    first, second = (members(loads(text)) for text in texts)
+    assert [one.spec.digests for one in first] == [one.spec.digests for one in second]
 
 
 def test_a_common_mistake_is_told_once_for_all_cells():

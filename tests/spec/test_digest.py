@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hvae_spec.errors import SpecError
 from hvae_spec.reading import loads, read
 from hvae_spec.spec.experiment import Digests, MemberSpec
-from hvae_spec.spec.grid import members
+from hvae_spec.spec.grid import cells, members
 from tests.members import member
 from tests.spec.small_spec import SMALL, edited
 
@@ -223,6 +223,20 @@ def test_skip_connections_count_where_there_are_layers_to_skip(inference):
     assert none[0] == generative[0] == both[0]
     assert none[1] != generative[1] == both[1]
     assert len({none[2], generative[2], both[2]}) == 3
+
+
+@pytest.mark.parametrize(("inference", "shared"), [("vae", False), ("ladder", False), ("ladder", True)])
+def test_names_of_skip_connections_are_those_that_there_are(inference, shared):
+    settings = {"model__inference": inference, "model__share_top_down": shared}
+    for skip, labels in {"generative": ["", "+skip p"], "both": ["", "+skip p", "+skip pq"]}.items():
+        for depth, label in enumerate(labels, start=1):
+            name = "VAE" if inference == "vae" else "Prob. ladder"
+            assert member(depth, model__skip=skip, **settings).label == f"{name}{label}+BN+WU"
+
+
+def test_a_variant_without_a_name_has_one_for_all_depths():
+    experiment = loads(edited(("model:", "model:\n  skip: both"), more="grid: {depth: [1, 2]}\n"))
+    assert [cell.variant for cell in cells(experiment)] == ["VAE+skip p"] * 2
 
 
 @pytest.mark.parametrize("condition", ["model.observation=gaussian", "data.dataset=omniglot"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hvae_spec.data.counts import image_counts
-from hvae_spec.spec.cost import parameters
+from hvae_spec.spec.cost import mappings, parameters
 from tests.members import member
 from tune.measure import cache as measurement_cache
 from tune.measure import timing
@@ -211,6 +211,34 @@ def test_memory_knows_what_an_optimizer_keeps_and_averages(training, more, ema):
     assert timing.cpu_bytes(other)[1] - timing.cpu_bytes(member())[1] == more
     counts = image_counts(member().data)
     assert _nominal_bytes(other, counts, 3) - _nominal_bytes(member(), counts, 3) == 3 * more
+
+
+@pytest.mark.parametrize(
+    ("prior", "times_real"),
+    [
+        ("standard_normal", 1.0),
+        ({"vamp": 50}, 0.8),
+        ({"vamp": 150}, 0.8),
+        ({"mixture": 50}, 1.1),
+        ({"mixture": 5000}, 1.7),
+    ],
+)
+def test_memory_counts_pseudo_inputs_and_the_terms_of_a_mixture(prior, times_real):
+    spec = member(model__prior=prior)
+    counts, norms = image_counts(spec.data), spec.training.numbers_per_parameter
+    state = 4 * norms * parameters(spec, counts.pixels)
+    nominal = _nominal_bytes(spec, counts, 1) - counts.train * counts.pixels - state
+    # A step keeps no term of a mixture in float64, but takes them for a while.
+    assert nominal / (timing.cpu_bytes(spec)[1] - state) == pytest.approx(times_real, rel=0.1)
+    # Of a component: 7 float64 of every unit, and 12 bytes of each of 32 images. Of a pseudo-input: its activations.
+    plain = member()
+    without = (
+        _nominal_bytes(plain, counts, 1) - counts.train * counts.pixels - 4 * norms * parameters(plain, counts.pixels)
+    )
+    components = spec.model.prior_components
+    once = sum(sum(mapping.widths[1:]) for mapping in mappings(plain, counts.pixels) if not mapping.per_sample)
+    each = 7 * 8 * plain.model.layers[-1].units + 12 * 32
+    assert nominal - without == components * each + spec.model.pseudo_inputs * 3 * 4 * once
 
 
 def test_sizes_that_do_not_fit_are_left_out(monkeypatch):

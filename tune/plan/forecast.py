@@ -43,6 +43,8 @@ COMPILE_WORTH = 600.0
 """Seconds of training without compilation from which compiling, which takes up to a minute or two, pays clearly."""
 CROWDING = 0.13
 """How much longer, as a share, a pack takes for every other one on its GPU: fourteen took 2.7 times as long as one."""
+COEFFICIENTS = 7
+"""Numbers in float64 that a step keeps of every unit of a component of a mixture (measured)."""
 
 
 class Measurable(NamedTuple):
@@ -199,14 +201,27 @@ def _curve_share(member: MemberSpec, counts: ImageCounts) -> float:
 
 def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int:
     """Memory of a pack in training, where nothing is measured: the images, and for each member its parameters as
-    often as training holds a number for each, and the activations that a step keeps for its backward pass, three of
-    every width.
+    often as training holds a number for each, the activations that a step keeps for its backward pass, three of every
+    width, and what the density of a mixture takes.
     """
     samples = member.objective.mc_samples * member.objective.iw_samples
     rows = member.training.batch_size * samples
-    activations = 3 * rows * sum(sum(mapping.widths[1:]) for mapping in mappings(member, counts.pixels))
+    # Pseudo-inputs pass through what is done once per image.
+    passing = (
+        (mapping, 0 if mapping.per_sample else member.model.pseudo_inputs)
+        for mapping in mappings(member, counts.pixels)
+    )
+    activations = 3 * sum((rows + more) * sum(mapping.widths[1:]) for mapping, more in passing)
     numbers = member.training.numbers_per_parameter * parameters(member, counts.pixels)
-    return counts.train * counts.pixels + members * 4 * (numbers + activations)
+    return counts.train * counts.pixels + members * (4 * (numbers + activations) + _mixture_bytes(member, rows))
+
+
+def _mixture_bytes(member: MemberSpec, rows: int) -> int:
+    """Memory of the density of p(z_L) of so many samples, if it is a mixture: for every component the coefficients of
+    each unit, in float64, and the terms of all samples, in float64 and rounded to float32.
+    """
+    coefficients = 8 * COEFFICIENTS * member.model.layers[-1].units
+    return member.model.prior_components * (coefficients + (8 + 4) * rows)
 
 
 def _bytes(measured: ShapeMeasurement, members: int) -> int:

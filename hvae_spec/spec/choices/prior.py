@@ -81,6 +81,10 @@ class PriorModel(ABC):
         """Images that pass through the inference model with every batch, and which start at training images."""
         return 0
 
+    def components(self, settings: Any) -> int:
+        """Terms that a density of one sample adds up, all at once; 0: it adds up none."""
+        return 0
+
 
 @dataclass(frozen=True)
 class RecordedPrior(PriorModel):
@@ -133,6 +137,10 @@ class Vamp(PriorModel):
         """K."""
         return int(settings)
 
+    def components(self, settings: Any) -> int:
+        """K."""
+        return int(settings)
+
 
 class Mixture(PriorModel):
     """A mixture of Gaussians."""
@@ -150,6 +158,10 @@ class Mixture(PriorModel):
     def mappings(self, settings: Any, units: int, pixels: int, name: str) -> Iterator[Mapping]:
         """Means and variances, and what a density takes."""
         yield _of_mixture(name, settings, units, f"{settings:,} Gaussians", 2 * settings * units)
+
+    def components(self, settings: Any) -> int:
+        """K."""
+        return int(settings)
 
 
 class RealNVP(PriorModel):

@@ -166,7 +166,7 @@ def skip_problems(model: ModelSpec) -> Iterator[Inconsistency]:
             "skip: generative or none, or another inference",
             ("model.skip", "model.inference"),
         )
-    if model.skip == "generative" and model.share_top_down and described.top_down and model.depth > 1:
+    if model.skip == "generative" and model.share_top_down and described.top_down and model.depth > 2:
         yield Inconsistency(
             ("model", "skip"),
             "a shared top-down path with skip connections of the generative model alone: its mappings would take other "
