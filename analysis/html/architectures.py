@@ -20,6 +20,12 @@ from hvae_spec.spec.choices import nonlinearity
 from hvae_spec.spec.cost import forward_macs, inference, mappings, parameters
 from hvae_spec.spec.experiment import MemberSpec
 
+SIZES = (
+    *("parameters", "of q(z|x) alone", "multiply-adds per image", "multiply-adds per sample of an image"),
+    "multiply-adds of pseudo-inputs per step",
+)
+"""What stands beside the name of a model in the table of the models."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -74,13 +80,14 @@ class Architecture:
 
     @property
     def size(self) -> tuple[str, ...]:
-        """What `Models.sizes` says of it."""
+        """What `Models.sizes` says of it: the name, and a number for each of `SIZES`."""
         name = f"{', '.join(self.variants)} ({self.dataset}, L = {self.depth})"
         if self.unknown:
-            return (name, "?", "?", "?", "?")
+            return (name, *("?" for _ in SIZES))
         norm, pixels = self.member.model.normalization, image_pixels(self.member.data)
         of_q = sum(item.parameters(norm) for item in inference(self.member, pixels))
-        counts = parameters(self.member, pixels), of_q, *forward_macs(self.member, pixels)
+        once, each = forward_macs(self.member, pixels)
+        counts = parameters(self.member, pixels), of_q, once, each, self.member.model.pseudo_inputs * once
         return (name, *(f"{count:,}" for count in counts))
 
     @property
@@ -103,12 +110,12 @@ class Models:
 
     @property
     def sizes(self) -> Rows:
-        """The models side by side: parameters, and multiply-adds of a forward pass."""
-        heading = (
-            *("model", "parameters", "of q(z|x) alone"),
-            *("multiply-adds per image", "multiply-adds per sample of an image"),
-        )
-        return [heading, *(model.size for model in self.architectures)]
+        """The models side by side: parameters, and multiply-adds of a forward pass; those of pseudo-inputs if any model
+        has some.
+        """
+        rows = [("model", *SIZES), *(model.size for model in self.architectures)]
+        has_pseudo_inputs = any(model.member.model.pseudo_inputs for model in self.architectures)
+        return rows if has_pseudo_inputs else [row[:-1] for row in rows]
 
 
 def models(frames: Frames) -> Models:

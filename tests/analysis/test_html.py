@@ -297,6 +297,7 @@ def test_models_stand_side_by_side_by_their_size_and_are_named_by_the_axes_that_
     ]
     heading, *rows = found.sizes
     assert heading[1:3] == ("parameters", "of q(z|x) alone")
+    assert len(heading) == 5
     assert [row[0] for row in rows] == [f"{one.variants[0]} (digits, L = 3)" for one in found.architectures]
     # A mapping of i numbers to a layer of 5 hidden units and 2 * 2 outputs: 5 i multiply-adds and 20 more.
     once = {"VAE": 5 * 64 + 20, "top": 5 * (64 + 2 + 2) + 3 * 20}
@@ -322,6 +323,22 @@ def test_models_stand_side_by_side_by_their_size_and_are_named_by_the_axes_that_
     text = page(results).text
     assert "q(z|x) = q(z3|x) q(z2|z3, x) q(z1|z2, z3, x)" in text
     assert "multiply-adds per sample of an image" in text
+
+
+def test_pseudo_inputs_pass_through_inference_in_every_step(results, small_spec):
+    ladder = "Prob. ladder+BN+WU: {}"
+    variants = f"{ladder}\n    vamp: {{model.prior: {{vamp: 6}}}}"
+    results.grid(spec=small_spec.replace(ladder, variants), with_curves=False)
+    heading, *rows = models(analysis.load(results.root)).sizes
+    assert heading[3:] == (
+        *("multiply-adds per image", "multiply-adds per sample of an image"),
+        "multiply-adds of pseudo-inputs per step",
+    )
+    of_pseudo_inputs = {name.partition(" (")[0]: int(of.replace(",", "")) for name, *_, of in rows}
+    (once,) = (int(row[3].replace(",", "")) for row in rows if row[0].startswith("vamp"))
+    assert of_pseudo_inputs.pop("vamp") == 6 * once > 0
+    assert set(of_pseudo_inputs.values()) == {0}
+    assert "multiply-adds of pseudo-inputs per step" in page(results).text
 
 
 def test_variants_that_differ_in_their_objective_alone_have_it_each(results, small_spec):
