@@ -485,7 +485,7 @@ def test_without_an_extension_its_parts_are_no_choice(tmp_path):
     forget()
     path = write(tmp_path, extensions=[], objective={"term": "shrink"})
     (problem,) = faults(path)
-    assert problem.expected == "one of one that a file under `extensions` registers"
+    assert problem.expected == "a name that a file under `extensions` registers"
 
 
 def test_the_schema_for_editors_has_what_is_added(tmp_path):

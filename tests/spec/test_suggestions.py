@@ -75,7 +75,7 @@ NONE = [
     grid("variants: {A: {modle.zqx: 5}}"),
     grid("variants: {A: {objective.warm_up: 5, objective.warmup: 5}}"),
     grid("variants: {A: {}, ' A': {model.batch_norm: true}}"),
-    SMALL + "evaluation: {profiles: {}}\n",
+    SMALL + "evaluation: {extensions: {}}\n",
     edited(("model:", "model:\n  nonlinearity:\n  - tanh")),
     grid("variants: {'[1, 2]': {}, A: {model.batch_norm: true}}, exclude: [{variant: [1, 2]}]"),
 ]
