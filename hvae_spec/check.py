@@ -5,7 +5,7 @@ import copy
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,12 @@ def _check(path: Path) -> int:
         raise UserError(f"{path}: registers no part; expected decorators of hvae_spec.extend")
     table = Table(title=f"{path.name}: {len(found)} part{'s' * (len(found) > 1)}", box=box.SIMPLE_HEAVY, padding=0)
     table.add_column("part", no_wrap=True)
-    for name in CHECKS:
-        table.add_column(name, justify="center", min_width=max(map(len, name.split())))
+    checks = {name: one for name, one in CHECKS.items() if not one.kinds or any(kind in one.kinds for kind, _ in found)}
+    for heading in checks:
+        table.add_column(heading, justify="center", min_width=max(map(len, heading.split())))
     broken: list[str] = []
     for kind, name in found:
-        broken += _add_row(table, kind, name)
+        broken += _add_row(table, kind, name, checks)
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     console.print(table)
     for line in broken:
@@ -120,19 +121,19 @@ def _check(path: Path) -> int:
     return code_of_output() or (1 if broken else 0)
 
 
-def _add_row(table: Table, kind: str, name: str) -> list[str]:
-    """Check a part and add its row. Returns what is wrong, in words."""
+def _add_row(table: Table, kind: str, name: str, checks: Mapping[str, "Promise"]) -> list[str]:
+    """Check a part and add its row, with a column for each of some checks. Returns what is wrong, in words."""
     outcomes: list[str] = []
     broken: dict[str, list[str]] = {}
     try:
         part = _part(kind, name)
     except Exception as error:
-        table.add_row(f"{kind} {name}", *("-" for _ in CHECKS))
+        table.add_row(f"{kind} {name}", *("-" for _ in checks))
         return [f"{kind} {name}: cannot be chosen: {_in_words(error)}"]
     if misshapen := _misshapen(part):
-        table.add_row(f"{kind} {name}", *("-" for _ in CHECKS))
+        table.add_row(f"{kind} {name}", *("-" for _ in checks))
         return [f"{kind} {name}: {misshapen}"]
-    for check, promise in CHECKS.items():
+    for check, promise in checks.items():
         if promise.kinds and kind not in promise.kinds:
             outcomes.append("-")
             continue
