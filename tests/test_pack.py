@@ -663,19 +663,27 @@ def test_evaluating_again_is_evaluating_that_way_at_once(tmp_path, batch_norm):
     assert once.items() <= again.items()
 
 
+def assert_evaluating_later_is_evaluating_at_once(folder, plain, more):
+    """Members that are trained as `plain` and evaluated later as `more` have the records of `more` from the start.
+    Returns the fractions of the work that were told meanwhile.
+    """
+    run_pack(job(folder / "again", specs(**plain)))
+    before, fractions = contents(folder / "again"), []
+    run_pack(job(folder / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
+    run_pack(job(folder / "once", more))
+    again, once = contents(folder / "again"), contents(folder / "once")
+    assert before.items() <= again.items()
+    assert once.items() <= again.items()
+    assert fractions == sorted(fractions)
+    return fractions
+
+
 def test_annealing_a_trained_member_is_annealing_it_at_once_and_its_loaded_model_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(annealing, "LEAPFROG_STEPS", 2)
     monkeypatch.setattr(annealing, "PRELIMINARY_STEPS", 5)
     plain = {"training__epochs": 1, "evaluation__every": None}
     more = specs(evaluation__ais={"images": 6, "chains": 2, "steps": 3}, **plain)
-    run_pack(job(tmp_path / "again", specs(**plain)))
-    before, fractions = contents(tmp_path / "again"), []
-    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
-    run_pack(job(tmp_path / "once", more))
-    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
-    assert before.items() <= again.items()
-    assert once.items() <= again.items()
-    assert fractions == sorted(fractions)
+    fractions = assert_evaluating_later_is_evaluating_at_once(tmp_path, plain, more)
     assert len(fractions) > 20
 
     record = Results(tmp_path / "again").records[0]
@@ -703,14 +711,7 @@ def test_annealing_a_trained_member_is_annealing_it_at_once_and_its_loaded_model
 def test_refining_a_trained_member_is_refining_it_at_once_and_its_loaded_model_gives_the_same(tmp_path):
     plain = {"training__epochs": 1, "evaluation__every": None}
     more = specs(evaluation__refine={"images": 6, "steps": 3, "lr": 0.1}, **plain)
-    run_pack(job(tmp_path / "again", specs(**plain)))
-    before, fractions = contents(tmp_path / "again"), []
-    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
-    run_pack(job(tmp_path / "once", more))
-    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
-    assert before.items() <= again.items()
-    assert once.items() <= again.items()
-    assert fractions == sorted(fractions)
+    assert_evaluating_later_is_evaluating_at_once(tmp_path, plain, more)
 
     record = Results(tmp_path / "again").records[0]
     latest = record.evaluation(more[0].digests.evaluation)
@@ -744,14 +745,7 @@ def test_probing_a_trained_member_is_probing_it_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "FOLDS", 2)
     plain = {"training__epochs": 1, "evaluation__every": None}
     more = specs(evaluation__probe={"labels": [20, "all"]}, **plain)
-    run_pack(job(tmp_path / "again", specs(**plain)))
-    before, fractions = contents(tmp_path / "again"), []
-    run_pack(job(tmp_path / "again", more, kind="evaluate"), lambda progress: fractions.append(progress.done))
-    run_pack(job(tmp_path / "once", more))
-    again, once = contents(tmp_path / "again"), contents(tmp_path / "once")
-    assert before.items() <= again.items()
-    assert once.items() <= again.items()
-    assert fractions == sorted(fractions)
+    assert_evaluating_later_is_evaluating_at_once(tmp_path, plain, more)
     record = Results(tmp_path / "again").records[0]
     found = record.evaluation(more[0].digests.evaluation).result.probe
     images = len(load_dataset(more[0].data).train)
