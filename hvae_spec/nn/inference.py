@@ -216,7 +216,8 @@ class Ladder(UpThenDown):
         """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L] of the last sweep."""
         if self.sweeps == 1:
             return super().encode(x)
-        first, means = self.up[0](x), list[Tensor]()
+        first = self.up[0](x)
+        means: list[Tensor] = []
         for sweep in range(self.sweeps - 1):
             with in_sweep(self, sweep):
                 evidence = [gaussian_of(first)]

@@ -194,6 +194,18 @@ def test_pseudo_inputs_go_through_all_sweeps():
     torch.testing.assert_close(ours - ours[0], (expected - expected[:, :1])[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_pass_in_several_sweeps_is_one_graph():
+    """`torch.compile` sees which sweep it is in: a break in the graph would be an error here."""
+    spec = member(2, model__prior={"vamp": 4}, model__inference_steps=3)
+    model = compiler.initialized([spec], PIXELS, compiler.batches(spec, load_dataset(spec.data)))
+    x, noise = torch.rand(1, 20, PIXELS).round(), noise_of(model, images=20)
+    traced = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    with torch.no_grad():
+        assert torch.equal(log_weight(traced(x, noise)), log_weight(model(x, noise)))
+    torch._dynamo.reset()
+
+
 def test_a_sweep_costs_what_it_computes():
     one, three = (forward_macs(member(3, model__inference_steps=steps), PIXELS) for steps in (1, 3))
     layers = member(3).model.layers
