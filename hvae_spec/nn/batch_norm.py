@@ -42,7 +42,8 @@ class BatchNorm(Swept, Statistics):
     """y = weight * (x - mean) / sqrt(variance + eps) + bias, statistics over all samples and images of a member.
 
     Attributes:
-        earlier: the statistics of the sweeps before the last one, whose own it has itself.
+        earlier: the statistics of the sweeps before the last one, whose own it has itself. None of them are there where
+            there is one sweep.
 
     """
 
@@ -51,7 +52,7 @@ class BatchNorm(Swept, Statistics):
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(members, units, 1))
         self.bias = nn.Parameter(torch.zeros(members, units, 1))
-        self.earlier: Any = nn.ModuleList()
+        self.earlier: Any = ()
         self.uncounted = 0
         """Images at the end of a pass that do not count in its statistics: see `not_counting`."""
 
@@ -102,10 +103,9 @@ class BatchNorm(Swept, Statistics):
 
 
 def keep_apart(model: nn.Module, sweeps: int) -> None:
-    """Give every normalization of `model` statistics of its own for each of so many sweeps."""
+    """Give every normalization of `model` statistics of its own for each of so many sweeps, two or more."""
     for norm in [module for module in model.modules() if isinstance(module, BatchNorm)]:
-        members, units = norm.mean.shape
-        norm.earlier.extend(Statistics(members, units) for _ in range(sweeps - 1))
+        norm.earlier = nn.ModuleList(Statistics(*norm.mean.shape) for _ in range(sweeps - 1))
 
 
 @contextmanager

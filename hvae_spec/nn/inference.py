@@ -209,8 +209,9 @@ class Ladder(UpThenDown):
             for index, (layer, above) in enumerate(pairwise(layers), start=1)
         )
         self.sweeps = style.sweeps
-        for mapping in (*self.up[1:], *self.down):  # d_1 = MLP(x) is the same in all sweeps
-            keep_apart(mapping, self.sweeps)
+        if self.sweeps > 1:
+            for mapping in (*self.up[1:], *self.down):  # d_1 = MLP(x) is the same in all sweeps
+                keep_apart(mapping, self.sweeps)
 
     def encode(self, x: Tensor) -> list[Posterior]:
         """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L] of the last sweep."""
