@@ -54,6 +54,7 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
         partial(MAPPINGS[name], **settings),
         generative_skips=spec.generative_skips,
         inference_skips=spec.effective_skip == "both",
+        sweeps=spec.sweeps,
     )
     layers = [
         Layer(layer.units, layer.mlp, layer.down, layer.top_down, flow(chosen))

@@ -103,6 +103,7 @@ class Model:
             f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
             f"  q(z|x)  = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.mapping(spec.model)),
+            *(f"  {line}" for line in equations.iteration(spec.model)),
             *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
             "",
         ]

@@ -42,6 +42,7 @@ OPTIONS = [
     Option("prior", "realnvp", {"model.prior": "{realnvp: {blocks: 2, mlp: [5]}}"}),
     Option("inference", "ladder", {"model.inference": "ladder"}),
     Option("inference", "ladder, shared", {"model.inference": "ladder", "model.share_top_down": "true"}),
+    Option("inference", "ladder, 2 steps", {"model.inference": "ladder", "model.inference_steps": "2"}),
     Option("inference", "top_down", {"model.inference": "top_down"}),
     Option("skip", "generative", {"model.skip": "generative"}),
     Option("skip", "both", {"model.skip": "both"}),

@@ -17,6 +17,8 @@ class Reference:
         self.weights = {name: value[member].double() for name, value in model.state_dict().items()}
         self.spec = spec.model
         self.depth = self.spec.depth
+        self.sweep = None
+        """The place of the sweep of inference that is computed; None in the last."""
         self.starts = {}
         """By layer, where a sample came from before its flow, and the log determinant of that."""
 
@@ -32,7 +34,9 @@ class Reference:
         if f"{name}.weight" not in self.weights:
             return a
         if f"{name}.mean" in self.weights:
-            mean, variance = self.weights[f"{name}.mean"], self.weights[f"{name}.variance"]
+            own = f"{name}.earlier.{self.sweep}"
+            own = own if f"{own}.mean" in self.weights else name
+            mean, variance = self.weights[f"{own}.mean"], self.weights[f"{own}.variance"]
         else:
             mean = sum(a) / len(a)
             variance = sum((a - mean) ** 2) / len(a)
@@ -136,12 +140,13 @@ class Reference:
         return z, q
 
     def up_then_down(self, x, noise):
-        layers = self.spec.layers
-        d, y, into = [], x, []
-        for index, layer in enumerate(layers):
-            into.append(y)
-            d.append(self.gaussian(f"inference.up.{index}", layer.mlp, y))
-            y = d[-1][0]
+        layers, means = self.spec.layers, None
+        for sweep in range(self.spec.inference_steps - 1):
+            self.sweep = sweep
+            d, _ = self.evidence(x, means)
+            means = self.means(d)
+        self.sweep = None
+        d, into = self.evidence(x, means)
         z, q = [None] * self.depth, [None] * self.depth
         q[-1] = d[-1]
         z[-1] = self.drawn(self.depth - 1, *d[-1], noise[-1], into[-1])
@@ -155,6 +160,23 @@ class Reference:
             q[index] = merge(name, widths, y, *d[index])
             z[index] = self.drawn(index, *q[index], noise[index], into[index])
         return z, q
+
+    def evidence(self, x, means):
+        """The Gaussians of a sweep up, and what each came from: means of q in the sweep before, if there was one."""
+        d, y, into = [], x, []
+        for index, layer in enumerate(self.spec.layers):
+            into.append(y)
+            d.append(self.gaussian(f"inference.up.{index}", layer.mlp, y))
+            y = d[-1][0] if means is None else means[index]
+        return d, into
+
+    def means(self, d):
+        """The means of q with means in the place of samples."""
+        means = [None] * (self.depth - 1) + [d[-1][0]]
+        for index in range(self.depth - 2, -1, -1):
+            widths, y = self.spec.layers[index + 1].top_down, self.given(means[index + 1 :], of_q=True)
+            means[index], _ = self.ladder(f"inference.down.{index}", widths, y, *d[index])
+        return means
 
     def ladder(self, name, widths, y, mu_d, sigma2_d):
         mu_t, sigma2_t = self.gaussian(name, widths, y)

@@ -168,6 +168,17 @@ def test_an_inference_model_without_skip_connections_is_refused_where_q_is_to_ha
     reads(SMALL, overrides=["model.inference=bare", "model.skip=generative"])
 
 
+@pytest.mark.parametrize("name", [name for name in INFERENCES if INFERENCES[name].in_sweeps(2) is None])
+def test_an_inference_model_of_a_single_sweep_is_refused_where_there_are_to_be_several(name):
+    text = SMALL.replace("model:", f"model:\n  inference: {name}\n  inference_steps: 3")
+    with pytest.raises(SpecError) as error:
+        reads(text)
+    (problem,) = error.value.problems
+    assert problem.message == f"{name} inference has a single sweep, not 3"
+    assert problem.expected == "inference: ladder, or inference_steps: 1"
+    assert problem.place.text == "  inference_steps: 3"
+
+
 @pytest.mark.parametrize("name", [name for name in INFERENCES if INFERENCES[name].with_one_layer])
 def test_with_one_layer_a_model_is_the_simpler_one_that_it_says(name):
     one = member(1, model__inference=name)

@@ -580,8 +580,8 @@ def test_loading_what_is_no_record_says_so(tmp_path):
         hvae_spec.load_record(record.folder)
 
 
-def test_shared_top_down_mappings_train_resume_save_and_reload(tmp_path):
-    shared = {"model__share_top_down": True}
+@pytest.mark.parametrize("shared", [{"model__share_top_down": True}, {"model__inference_steps": 3}], ids=str)
+def test_shared_mappings_and_several_sweeps_train_resume_save_and_reload(tmp_path, shared):
     run_pack(job(tmp_path / "whole", specs(**shared)))
 
     def die(progress):

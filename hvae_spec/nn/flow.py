@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianHead, Style, log_ratio
+from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianHead, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.linear import Linear
 from hvae_spec.registry import Registry
 
@@ -129,6 +129,14 @@ class FlowedMapping(nn.Module):
         """[M, inputs, S, B] -> a distribution of [M, units, S, B]."""
         d = self.mlp(y)
         return Flowed(self.head(d), self.flow, self.flow.amortize(d))
+
+
+def gaussian_before_flow(mapping: nn.Module, y: Tensor) -> DiagonalGaussian:
+    """The Gaussian that a mapping, with a flow or without, makes of y [M, inputs, S, B]; no flow is computed."""
+    if not isinstance(mapping, GaussianMapping | FlowedMapping):
+        raise TypeError("a mapping without a Gaussian")
+    gaussian: DiagonalGaussian = mapping.head(mapping.mlp(y))
+    return gaussian
 
 
 @FLOWS.register("planar")

@@ -116,6 +116,8 @@ class Style:
     """Whether p(z_i|...) and p(x|...) take the latents of all layers above, not of the nearest alone."""
     inference_skips: bool = False
     """Whether q(z_i|...) takes the latents of all layers that are drawn before, not of the nearest alone."""
+    sweeps: int = 1
+    """Sweeps of the inference network, the last of which draws (`model.inference_steps`)."""
 
 
 class GaussianHead(nn.Module):

@@ -12,10 +12,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from hvae_spec.nn.batch_norm import keep_apart
 from hvae_spec.nn.distribution import Distribution
-from hvae_spec.nn.flow import Flowed, FlowedMapping, MakeFlow, Posterior, gaussian_of, with_gaussian
+from hvae_spec.nn.flow import (
+    Flowed,
+    FlowedMapping,
+    MakeFlow,
+    Posterior,
+    gaussian_before_flow,
+    gaussian_of,
+    with_gaussian,
+)
 from hvae_spec.nn.gaussian import DiagonalGaussian, GaussianMapping, Style, precision_weighted_merge
 from hvae_spec.nn.skip import joined, joined_units
+from hvae_spec.nn.sweep import in_sweep
 from hvae_spec.registry import Registry
 
 
@@ -183,7 +193,12 @@ class UpThenDown(InferenceNetwork):
 
 @INFERENCES.register("ladder")
 class Ladder(UpThenDown):
-    """The probabilistic ladder network: q(z_i|z_{i+1}, x) merges the evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21)."""
+    """The probabilistic ladder network: q(z_i|z_{i+1}, x) merges the evidence with t_i = MLP(z_{i+1}) (Eqs. 17-21).
+
+    In k sweeps (Raiko et al., 2014) the first k - 1 pass means down in the place of samples. Each sweep after the first
+    has the evidence d_i = MLP(mean of q(z_{i-1}) in the sweep before), and all have the same weights. With a flow the
+    mean is that of the merged Gaussian, before the flow.
+    """
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
         super().__init__(style, pixels, layers)
@@ -193,6 +208,33 @@ class Ladder(UpThenDown):
             GaussianMapping(style, joined_units(units[index:], skip=self.skips), above.top_down, layer.units)
             for index, (layer, above) in enumerate(pairwise(layers), start=1)
         )
+        self.sweeps = style.sweeps
+        if self.sweeps > 1:
+            for mapping in (*self.up[1:], *self.down):  # d_1 = MLP(x) is the same in all sweeps
+                keep_apart(mapping, self.sweeps)
+
+    def encode(self, x: Tensor) -> list[Posterior]:
+        """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L] of the last sweep."""
+        if self.sweeps == 1:
+            return super().encode(x)
+        first = self.up[0](x)
+        means: list[Tensor] = []
+        for sweep in range(self.sweeps - 1):
+            with in_sweep(self, sweep):
+                evidence = [gaussian_of(first)]
+                for place, mapping in enumerate(self.up[1:]):
+                    y = means[place] if sweep else evidence[-1].mean
+                    evidence.append(gaussian_before_flow(mapping, y))
+                means = self._means(evidence)
+        return [first, *(mapping(mean) for mapping, mean in zip(self.up[1:], means, strict=False))]
+
+    def _means(self, evidence: Sequence[DiagonalGaussian]) -> list[Tensor]:
+        """The means of q(z_i|...), z_1 first, with means in the place of samples on the way down: [M, U_i, 1, B]."""
+        means = [evidence[-1].mean]
+        for layer in reversed(range(len(evidence) - 1)):
+            q, _ = self.conditional(layer, evidence[layer], means)
+            means.insert(0, q.mean)
+        return means
 
     def conditional(
         self, layer: int, evidence: DiagonalGaussian, above: Sequence[Tensor]

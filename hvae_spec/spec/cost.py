@@ -37,10 +37,11 @@ def inference(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
 def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     model = member.model
     skip, depth = model.generative_skips, model.depth
+    earlier = model.sweeps - 1 if model.shares_top_down else 0
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
         widths = (joined_units(model.layers[index:], skip=skip), *above.down, 2 * layer.units)
         given = joined(index + 1, depth, index + 1, skip=skip)
-        yield Mapping(f"p(z_{index}|{given})", widths, normalized_head=True, per_sample=True)
+        yield Mapping(f"p(z_{index}|{given})", widths, normalized_head=True, per_sample=True, earlier=earlier)
     top = f"p(z_{model.depth})"
     yield from model.prior_model.mappings(model.prior_settings, model.layers[-1].units, pixels, top)
     first, observation = model.layers[0], described(model.observation)
@@ -60,7 +61,7 @@ def parameters(member: MemberSpec, pixels: int) -> int:
 
 def forward_macs(member: MemberSpec, pixels: int) -> tuple[int, int]:
     """Multiply-adds of a forward pass that are done once per image, and those done once per sample of an image."""
-    once = sum(mapping.macs for mapping in mappings(member, pixels) if not mapping.per_sample)
+    once = sum(mapping.macs * mapping.passes(0) for mapping in mappings(member, pixels))
     each = sum(mapping.macs for mapping in mappings(member, pixels) if mapping.per_sample)
     return once, each
 
@@ -135,7 +136,7 @@ def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
     if settings is None:
         return 0.0
     own = list(model.inference_model.mappings(model.layers, counts.pixels, shared=False))
-    image = sum(mapping.macs * (probing.SAMPLES if mapping.per_sample else 1) for mapping in own)
+    image = sum(mapping.macs * mapping.passes(probing.SAMPLES) for mapping in own)
     dataset = DATASETS[member.data.dataset]
     labels = settings.counts(member.data.distinct(counts.train, dataset.counts))
     classes = dataset.classes or 10

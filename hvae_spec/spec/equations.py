@@ -86,6 +86,11 @@ def flows(model: ModelSpec) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def iteration(model: ModelSpec) -> tuple[str, ...]:
+    """What the sweeps of inference before the last one pass on, one equation per entry; nothing of a single sweep."""
+    return model.inference_model.iteration()
+
+
 def _normalization(model: ModelSpec) -> tuple[str, ...]:
     """How is normalized; nothing where nothing is."""
     normalization = model.normalization

@@ -426,6 +426,7 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     idle: list[Loc] = [] if model.inference_model.top_down else [("model", "share_top_down")]
     content["model"]["inference"] = model.effective_inference
     content["model"]["skip"] = model.effective_skip
+    idle += [("model", "inference_steps")] * (model.sweeps == 1)
     idle += [("model", "skip")] * (model.effective_skip == ModelSpec.model_fields["skip"].default)
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []

@@ -40,6 +40,8 @@ class Mapping:
     """Whether its heads have the normalization of heads, if there is one."""
     per_sample: bool
     """Whether it is evaluated once per sample, and not once per image."""
+    earlier: int = 0
+    """How often it is evaluated for an image beside that, in earlier sweeps of inference."""
     own_parameters: int = 0
     """Trained numbers of the distribution that nothing is mapped to."""
     numbers: str = ""
@@ -73,3 +75,7 @@ class Mapping:
     def macs(self) -> int:
         """Multiply-adds of one row through the mapping."""
         return self.own_macs + sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+
+    def passes(self, samples: int) -> int:
+        """Rows that go through it for one image with so many samples."""
+        return self.earlier + (samples if self.per_sample else 1)

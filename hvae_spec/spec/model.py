@@ -31,6 +31,7 @@ from hvae_spec.spec.forms import SpecInForms
 
 Widths = tuple[Count, ...]
 Inference = Annotated[str, Named(INFERENCES)]
+Steps = Annotated[int, Strict(), Field(ge=1, le=20)]
 Skip = Literal["none", "generative", "both"]
 Observation = Annotated[str | ChoiceSection, OneOf(OBSERVATIONS, by_name=True, kept_by_name=True)]
 Initialization = Annotated[str, Named(INITIALIZATIONS)]
@@ -118,6 +119,17 @@ class ModelSpec(SpecInForms):
     t_i = MLP([mu_d,i, sigma2_d,i, z_{i+1}]). With a single layer they are all the same model."""
     share_top_down: Annotated[Flag, Paper(is_varied=True, where="Sec. 4")] = False
     """Ladder only: the top-down inference mappings t_i are the generative mappings themselves (Sec. 4)."""
+    inference_steps: Annotated[
+        Steps,
+        Column("inference_steps", "inference steps"),
+        IdleWhere({"depth": 1}),
+        Paper(1, "Sec. 2.1", iwae=1),
+    ] = 1
+    """Ladder only: k sweeps of inference, up and down, with the same weights (Raiko et al., 2014; Sec. 4 and 5). All
+    but the last pass means down in the place of samples and draw nothing. A sweep after the first has the evidence
+    d_i = MLP(mean of q(z_{i-1}) in the sweep before), d_1 = MLP(x). The last is the ladder's sampling pass, and q(z|x)
+    is what it draws from. Batch normalization has statistics of each sweep. 1: Eqs. 13-21. With a single layer all are
+    the same model."""
     skip: Annotated[
         Skip, Column("skip", "skip connections"), IdleWhere({"depth": 1}), Paper("none", "Sec. 2.1", iwae="none")
     ] = "none"
@@ -244,9 +256,15 @@ class ModelSpec(SpecInForms):
 
     @property
     def inference_model(self) -> InferenceModel:
-        """The description of q(z|x) (see `effective_inference`), with its skip connections."""
+        """The description of q(z|x) (see `effective_inference`), with its skip connections and sweeps."""
         described = INFERENCES[self.effective_inference]
-        return (described.with_skip() or described) if self.effective_skip == "both" else described
+        described = (described.with_skip() or described) if self.effective_skip == "both" else described
+        return (described.in_sweeps(self.sweeps) or described) if self.sweeps > 1 else described
+
+    @property
+    def sweeps(self) -> int:
+        """The sweeps of inference that there are: with a single layer one, as there is nothing to pass down."""
+        return 1 if self.depth == 1 else self.inference_steps
 
     @property
     def effective_skip(self) -> Skip:

@@ -222,6 +222,13 @@ def test_skip_connections_of_a_single_layer_are_none(results):
     assert unlike(results, "mnist", one_layer, ("batch_norm: true", "batch_norm: true\n  skip: both")) == ()
 
 
+@pytest.mark.parametrize(("kept", "told"), [(True, ("inference steps 2 (1)",)), (False, ())])
+def test_inference_steps_are_told_where_there_are_layers(results, kept, told):
+    ladder = ("batch_norm: true", "batch_norm: true\n  inference: ladder\n  inference_steps: 2")
+    one_layer = () if kept else (("    - {units: 32, mlp: [256, 256]}\n", ""),)
+    assert unlike(results, "mnist", ladder, *one_layer) == told
+
+
 def test_another_model_is_told(results):
     changes = (("units: 32, mlp: [256, 256]", "units: 16, mlp: [256]"), ("tanh", "{leaky_relu: 0.1}"))
     assert unlike(results, "norb", *changes) == (

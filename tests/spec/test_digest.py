@@ -33,6 +33,7 @@ SAME = [
     ("its plain name", edited(("model:", "model:\n  nonlinearity: leaky_relu"))),
     ("equal widths down", edited(("[32, 32]", "[32, 32], mlp_down: [32, 32]"))),
     ("idle top-down widths", edited(("[16, 16]", "[16, 16], mlp_top_down: [7]"))),
+    ("one step of inference", edited(("model:", "model:\n  inference_steps: 1"))),
     ("no skip connections", edited(("model:", "model:\n  skip: none"))),
     ("a null", edited(("[32, 32]", "[32, 32], mlp_down: null"))),
     ("all images", edited(("digits}", "digits, train_images: 1437, test_images: 360}"))),
@@ -205,6 +206,7 @@ WHERE_READ = [
     ("model.inference=ladder", "model.layers.1.mlp_top_down=[7]"),
     ("model.inference=top_down", "model.layers.1.mlp_top_down=[7]"),
     ("model.inference=ladder", "model.share_top_down=true"),
+    ("model.inference=ladder", "model.inference_steps=2"),
     ("model.observation=gaussian", "data.rescaled_by=training_maximum"),
 ]
 
@@ -223,6 +225,15 @@ def test_skip_connections_count_where_there_are_layers_to_skip(inference):
     assert none[0] == generative[0] == both[0]
     assert none[1] != generative[1] == both[1]
     assert len({none[2], generative[2], both[2]}) == 3
+
+
+def test_inference_steps_count_where_there_is_something_to_pass_down():
+    one, two, three = (
+        [member(depth, model__inference_steps=steps).digests for depth in (1, 2, 3)] for steps in (1, 2, 3)
+    )
+    assert one[0] == two[0] == three[0]
+    for depth in (1, 2):
+        assert len({digests[depth].trajectory for digests in (one, two, three)}) == 3
 
 
 @pytest.mark.parametrize(("inference", "shared"), [("vae", False), ("ladder", False), ("ladder", True)])

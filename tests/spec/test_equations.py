@@ -52,6 +52,36 @@ def test_factors_of_models_with_skip_connections(depth, inference, skip, p, q):
     assert equations.inference(spec) == q
 
 
+@pytest.mark.parametrize(
+    ("steps", "skip", "expected"),
+    [
+        (
+            2,
+            "none",
+            [
+                "sweep 1 draws nothing:  m_L = μ_{d,L},  m_i = mean of q(z_i|z_{i+1}, x) at m_{i+1}",
+                "sweep 2, which draws, the same weights:  d_1 = MLP(x),  d_i = MLP(m_{i-1} of the sweep before)",
+            ],
+        ),
+        (
+            4,
+            "both",
+            [
+                "sweeps 1 … 3 draw nothing:  m_L = μ_{d,L},  m_i = mean of q(z_i|z_{i+1}…z_L, x) at m_{i+1}…m_L",
+                "sweeps 2 … 4, of which the last draws, the same weights:  d_1 = MLP(x),  "
+                "d_i = MLP(m_{i-1} of the sweep before)",
+            ],
+        ),
+    ],
+)
+def test_the_equations_of_several_sweeps(steps, skip, expected):
+    spec = model(3, inference="ladder", inference_steps=steps, skip=skip)
+    one = model(3, inference="ladder", skip=skip)
+    assert equations.equations(spec) == (*equations.equations(one), *expected)
+    assert list(equations.iteration(spec)) == expected
+    assert equations.iteration(one) == equations.iteration(model(1, inference="ladder", inference_steps=steps)) == ()
+
+
 def test_the_equations_of_skip_connections():
     lines = equations.equations(model(4, inference="ladder", skip="both"))
     assert "p(z_i|z_{i+1}…z_L) = N(μ_i(z_{i+1}…z_L), σ²_i(z_{i+1}…z_L))" in lines

@@ -46,6 +46,7 @@ def spec(tmp_path, monkeypatch):
     [
         {},
         {"model__inference": "vae", "model__observation": "gaussian"},
+        {"model__inference_steps": 3, "objective__mc_samples": 2},
         {"model__share_top_down": True, "objective__mc_samples": 2, "objective__iw_samples": 3},
     ],
     ids=str,
@@ -58,7 +59,7 @@ def test_the_floors_products_are_the_counted_ones(settings):
     unneeded = Matmul(64, spec.model.layers[0].mlp[0], 32)
     total = sum(product.macs for product in step_matmuls(spec))
     assert total == 32 * an_image - unneeded.macs
-    layers = sum(len(mapping.widths) - 1 for mapping in mappings(spec, counts.pixels))
+    layers = sum((len(mapping.widths) - 1) * mapping.passes(1) for mapping in mappings(spec, counts.pixels))
     assert len(step_matmuls(spec)) == 3 * layers - 1
 
 

@@ -65,6 +65,17 @@ def test_a_pack_that_evaluates_alone_draws_no_curve(tmp_path):
     assert whole.final == half.final == alone.final == alone.evaluation
 
 
+def test_an_unmeasured_step_keeps_what_earlier_sweeps_put_out_of_each_image_and_pseudo_input():
+    settings = {"model__prior": {"vamp": 6}, "objective__mc_samples": 4}
+    one, three = (
+        Forecaster("cpu").pack(member(model__inference_steps=steps, **settings), 1, 1, compiled=False).bytes
+        for steps in (1, 3)
+    )
+    # d_2 and d_3, then t_1 and t_2, with the heads of their layers.
+    outputs = (9 + 8 + 2 * 4) + (7 + 2 * 3) + (9 + 8 + 2 * 5) + (7 + 2 * 4)
+    assert three - one == 4 * 3 * 2 * (32 + 6) * outputs
+
+
 def test_an_unmeasured_pack_takes_what_its_multiply_adds_take_and_less_a_member_the_larger_it_is():
     spec = member(training__epochs=1000)
     counts = image_counts(spec.data)

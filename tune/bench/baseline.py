@@ -4,6 +4,7 @@ It is what `tune.bench` compares with, in speed and in learning, and shares no l
 for each head), `nn.BatchNorm1d` or `nn.LayerNorm`, Adam and float32, all with PyTorch's defaults.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -91,6 +92,11 @@ class GaussianLayer(nn.Module):
         return gaussian if self.flow is None else (*gaussian, self.flow.amortize(d))
 
 
+def with_own_statistics(layer: nn.Module) -> nn.Module:
+    """A layer of the same parameters, whose batch normalization has running averages of its own."""
+    return copy.deepcopy(layer, {id(parameter): parameter for parameter in layer.parameters()})
+
+
 def log_normal(z: Tensor, mu: Tensor, sigma2: Tensor) -> Tensor:
     """log N(z; mu, sigma2), summed over units."""
     return (-0.5 * (math.log(2 * math.pi) + sigma2.log() + (z - mu) ** 2 / sigma2)).sum(-1)
@@ -105,6 +111,13 @@ def draw(q: Encoded, flow: Any, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         return z, log_q
     z, log_det = flow(z, *taken)
     return z, log_q - log_det
+
+
+def merged(evidence: Encoded, t: Gaussian) -> Gaussian:
+    """The evidence, without what a flow takes, and what comes from above, weighted by precision."""
+    (mu_d, sigma2_d, *_), (mu_t, sigma2_t) = evidence, t
+    sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
+    return (mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2
 
 
 def joined(latents: Sequence[Tensor], skips: bool) -> Tensor:
@@ -146,6 +159,7 @@ class PlainHVAE(nn.Module):
         down: hidden widths of the generative mapping out of each z_i; None for those of `widths`.
         top_down: hidden widths of the top-down inference mapping out of each z_i; None for those of `down`.
         share_top_down: the top-down mappings of inference, if it has some, are the generative ones.
+        steps: sweeps of inference, where it has mappings from the top down that take no evidence.
         skip: `none`; `generative`: p takes the latents of all layers above; `both`: q too those of all before.
         norm: one of `NORMS`, of hidden layers.
         normalize_heads: whether the latents' heads have it too.
@@ -172,6 +186,7 @@ class PlainHVAE(nn.Module):
         down: Sequence[Sequence[int]] | None = None,
         top_down: Sequence[Sequence[int]] | None = None,
         share_top_down: bool = False,
+        steps: int = 1,
         skip: str = "none",
         norm: str = "none",
         normalize_heads: bool = True,
@@ -215,6 +230,10 @@ class PlainHVAE(nn.Module):
             if self.takes_evidence:
                 inputs = [wide + 2 * own for wide, own in zip(inputs, units, strict=False)]
             self.down = layers(inputs, top_down[1:], units)
+        paths = [self.up[1:], self.prior if self.shared else self.down] if steps > 1 else []
+        self.earlier: Any = nn.ModuleList(
+            nn.ModuleList(nn.ModuleList(map(with_own_statistics, path)) for path in paths) for _ in range(steps - 1)
+        )
         self.decoder = observation(sum(units) if self.p_skips else units[0], down[0], pixels, style)
         self.top = top_prior(units[-1], pixels, style)
 
@@ -285,10 +304,21 @@ class LadderHVAE(PlainHVAE):
     top_down = True
 
     def encode(self, x: Tensor) -> list[Encoded]:
-        """The evidence of all layers."""
-        found = [self.up[0](x)]
-        for layer in self.up[1:]:
-            found.append(layer(found[-1][0]))
+        """The evidence of all layers, in the last sweep; those before it pass means in the place of samples."""
+        first, means = self.up[0](x), list[Tensor]()
+        for up, down in self.earlier:
+            found = self.evidence(first, up, means)
+            means = [found[-1][0]]
+            for index in reversed(range(len(down))):
+                t = down[index](joined(means, self.q_skips))
+                means.insert(0, merged(found[index], t)[0])
+        return self.evidence(first, self.up[1:], means)
+
+    def evidence(self, first: Encoded, up: Any, means: Sequence[Tensor]) -> list[Encoded]:
+        """The evidence of all layers from that of z_1: each of the one before it, or of means where there are some."""
+        found = [first]
+        for index, layer in enumerate(up):
+            found.append(layer(means[index] if means else found[-1][0]))
         return found
 
     def sample(self, encoding: list[Encoded], noise: Sequence[Tensor | None]) -> tuple[list[Tensor], Tensor]:
@@ -306,9 +336,7 @@ class LadderHVAE(PlainHVAE):
 
     def conditional(self, index: int, evidence: Gaussian, above: Tensor, p: Gaussian) -> Gaussian:
         """q(z|z above, x) of a layer, which may need its prior p."""
-        (mu_d, sigma2_d), (mu_t, sigma2_t) = evidence, p if self.shared else self.down[index](above)
-        sigma2 = 1 / (1 / sigma2_d + 1 / sigma2_t)
-        return (mu_d / sigma2_d + mu_t / sigma2_t) * sigma2, sigma2
+        return merged(evidence, p if self.shared else self.down[index](above))
 
 
 class TopDownHVAE(LadderHVAE):

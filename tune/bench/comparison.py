@@ -47,6 +47,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         down=[layer.down for layer in model.layers],
         top_down=[layer.top_down for layer in model.layers],
         share_top_down=model.share_top_down,
+        steps=model.sweeps,
         skip=model.skip,
         norm=model.normalization.name,
         normalize_heads=model.normalization.heads,

@@ -66,7 +66,8 @@ def step_matmuls(member: MemberSpec) -> list[Matmul]:
     return [
         product
         for place, mapping in enumerate(mappings(member, counts.pixels))
-        for product in layer_matmuls(mapping, images * samples if mapping.per_sample else images, of_image=place == 0)
+        for rows in (images * samples if mapping.per_sample else images, *[images] * mapping.earlier)
+        for product in layer_matmuls(mapping, rows, of_image=place == 0)
     ]
 
 

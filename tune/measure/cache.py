@@ -77,12 +77,13 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference, skip connections, normalization, flows and a learned
-    prior.
+    """A shape's name in tables: data set, depth, inference and its steps, skip connections, normalization, flows and a
+    learned prior.
     """
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
-    inference = model.inference_model.short + shared + SKIP_LABELS[model.effective_skip]
+    steps = f"+{model.sweeps} steps" if model.sweeps > 1 else ""
+    inference = model.inference_model.short + shared + steps + SKIP_LABELS[model.effective_skip]
     chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
     flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
     return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows}{model.prior_label}"

@@ -205,13 +205,14 @@ def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int
     width, and what the density of a mixture takes.
     """
     samples = member.objective.mc_samples * member.objective.iw_samples
-    rows = member.training.batch_size * samples
+    images, pseudo_inputs = member.training.batch_size, member.model.pseudo_inputs
+    rows = images * samples
     # Pseudo-inputs pass through what is done once per image.
     passing = (
-        (mapping, 0 if mapping.per_sample else member.model.pseudo_inputs)
+        (mapping, rows + pseudo_inputs * mapping.passes(0) + images * mapping.earlier)
         for mapping in mappings(member, counts.pixels)
     )
-    activations = 3 * sum((rows + more) * sum(mapping.widths[1:]) for mapping, more in passing)
+    activations = 3 * sum(passed * sum(mapping.widths[1:]) for mapping, passed in passing)
     numbers = member.training.numbers_per_parameter * parameters(member, counts.pixels)
     return counts.train * counts.pixels + members * (4 * (numbers + activations) + _mixture_bytes(member, rows))
 

@@ -349,6 +349,8 @@ def _usual_size(member: MemberSpec, *, on_gpu: bool) -> int:
     """How many members a pack has where nothing is measured."""
     if on_gpu:
         return LARGEST_GPU_PACK
-    rows = member.training.batch_size * member.objective.mc_samples * member.objective.iw_samples
-    step = 3 * rows * sum(mapping.macs for mapping in mappings(member, image_pixels(member.data)))
+    samples = member.objective.mc_samples * member.objective.iw_samples
+    every = list(mappings(member, image_pixels(member.data)))
+    image = sum(mapping.macs * (samples + mapping.earlier) for mapping in every)
+    step = 3 * member.training.batch_size * image
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))

@@ -35,6 +35,16 @@ class InferenceModel(ABC):
         """
         return None
 
+    def in_sweeps(self, sweeps: int) -> "InferenceModel | None":
+        """The same in so many sweeps, two or more, of which the last draws (`model.inference_steps`); None if it has a
+        single one.
+        """
+        return None
+
+    def iteration(self) -> tuple[str, ...]:
+        """What the sweeps before the last one pass on, one equation per entry; nothing of a single sweep."""
+        return ()
+
     @abstractmethod
     def factors(self, depth: int) -> str:
         """q(z|x) as a product, in the order of sampling."""
@@ -75,6 +85,10 @@ class RecordedInference(InferenceModel):
 
     def with_skip(self) -> InferenceModel | None:
         """Itself: what is recorded was allowed."""
+        return self
+
+    def in_sweeps(self, sweeps: int) -> InferenceModel | None:
+        """Itself, too."""
         return self
 
     def factors(self, depth: int) -> str:
@@ -135,10 +149,12 @@ class UpThenDown(InferenceModel):
 
     Attributes:
         skips: whether the pass down has skip connections.
+        sweeps: how often it goes up and down.
 
     """
 
     skips: bool = False
+    sweeps: int = 1
     top_down = gives_top = True
     with_one_layer = "vae"
     takes_flows = True
@@ -167,6 +183,7 @@ class UpThenDown(InferenceModel):
             f"σ²_{{d,i}} = softplus(Linear(d_i)){softplus}",
             f"q(z_{depth}|x) = N(μ_{{d,{depth}}}, σ²_{{d,{depth}}})",
             *self._equations_down(shared=shared, softplus=softplus),
+            *self.iteration(),
         )
 
     @abstractmethod
@@ -177,14 +194,13 @@ class UpThenDown(InferenceModel):
         """See `InferenceModel.mappings`."""
         below = pixels
         for index, layer in enumerate(layers, start=1):
-            widths = (below, *layer.mlp, 2 * layer.units)
-            yield Mapping(f"d_{index}", widths, normalized_head=True, per_sample=False)
+            widths, earlier = (below, *layer.mlp, 2 * layer.units), self.sweeps - 1 if index > 1 else 0
+            yield Mapping(f"d_{index}", widths, normalized_head=True, per_sample=False, earlier=earlier)
             below = layer.units
         for index, (layer, above) in enumerate(pairwise([] if shared else layers), start=1):
             inputs = self._evidence(layer) + joined_units(layers[index:], skip=self.skips)
-            yield Mapping(
-                f"t_{index}", (inputs, *above.top_down, 2 * layer.units), normalized_head=True, per_sample=True
-            )
+            widths = (inputs, *above.top_down, 2 * layer.units)
+            yield Mapping(f"t_{index}", widths, normalized_head=True, per_sample=True, earlier=self.sweeps - 1)
 
     def _evidence(self, layer: Layer) -> int:
         """Numbers of the evidence of a layer that its mapping down takes."""
@@ -195,6 +211,22 @@ class Ladder(UpThenDown):
     """The probabilistic ladder network (Eqs. 13-21)."""
 
     label, short = "Prob. ladder", "ladder"
+
+    def in_sweeps(self, sweeps: int) -> InferenceModel | None:
+        """Its deterministic sweeps before the one that draws."""
+        return replace(self, sweeps=sweeps)
+
+    def iteration(self) -> tuple[str, ...]:
+        """See `InferenceModel.iteration`."""
+        if self.sweeps == 1:
+            return ()
+        above, last = self._above, self.sweeps - 1
+        first = "sweep 1 draws" if last == 1 else f"sweeps 1 … {last} draw"
+        next_ = "sweep 2, which draws" if last == 1 else f"sweeps 2 … {last + 1}, of which the last draws"
+        return (
+            f"{first} nothing:  m_L = μ_{{d,L}},  m_i = mean of q(z_i|{above}, x) at {above.replace('z', 'm')}",
+            f"{next_}, the same weights:  d_1 = MLP(x),  d_i = MLP(m_{{i-1}} of the sweep before)",
+        )
 
     def _equations_down(self, *, shared: bool, softplus: str) -> tuple[str, ...]:
         above = self._above

@@ -18,6 +18,7 @@ from hvae_spec.spec.consistency.model import (
     prior_problems,
     pseudo_input_problems,
     skip_problems,
+    step_problems,
     top_down_problems,
 )
 from hvae_spec.spec.consistency.objective import unit_problems
@@ -54,5 +55,6 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
     yield from flow_problems(member)
     yield from top_down_problems(member)
     yield from skip_problems(member.model)
+    yield from step_problems(member.model)
     yield from prior_problems(member.model)
     yield from unit_problems(member)

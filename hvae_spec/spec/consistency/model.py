@@ -174,3 +174,15 @@ def skip_problems(model: ModelSpec) -> Iterator[Inconsistency]:
             "skip: both, or share_top_down: false",
             ("model.skip", "model.inference", "model.share_top_down"),
         )
+
+
+def step_problems(model: ModelSpec) -> Iterator[Inconsistency]:
+    """Several sweeps of an inference that has a single one."""
+    if model.inference_steps > 1 and INFERENCES[model.inference].in_sweeps(model.inference_steps) is None:
+        others = " or ".join(name for name in INFERENCES if INFERENCES[name].in_sweeps(model.inference_steps))
+        yield Inconsistency(
+            ("model", "inference_steps"),
+            f"{model.inference} inference has a single sweep, not {model.inference_steps}",
+            f"inference: {others}, or inference_steps: 1",
+            ("model.inference_steps", "model.inference"),
+        )
