@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import hvae_spec
+from hvae_spec import annealing
 from hvae_spec.errors import UserError
 from hvae_spec.nn.random import Streams
 from hvae_spec.pack import run_pack
@@ -13,14 +14,23 @@ from tests.members import member
 from tests.test_pack import grid_member
 
 
-def test_a_member_records_what_an_auxiliary_variable_takes_and_is_loaded_with_it(tmp_path):
-    evaluation = {"evaluation__every": 1, "evaluation__curve_iw_samples": 2, "evaluation__probe": {"labels": [20]}}
+def test_a_member_records_what_an_auxiliary_variable_takes_and_is_loaded_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(annealing, "LEAPFROG_STEPS", 3)
+    monkeypatch.setattr(annealing, "PRELIMINARY_STEPS", 30)
+    evaluation = {
+        "evaluation__every": 1,
+        "evaluation__curve_iw_samples": 2,
+        "evaluation__probe": {"labels": [20]},
+        "evaluation__ais": {"images": 3, "chains": 2, "steps": 3},
+    }
     spec = member(2, model__auxiliary={"units": 6, "mlp": [7]}, training__epochs=2, **evaluation)
     run_pack(PackJob("pack", (grid_member(spec),), tmp_path))
     (record,) = Results(tmp_path).records
     (evaluated,) = record.evaluations
     result = evaluated.result
     assert (result.status, [len(kl) for kl in result.unit_kl]) == ("finished", [5, 4])
+    assert result.ais.log_likelihood is not None  # of p alone
+    assert len(result.probe.probes[0].accuracy) == 2
     assert len(record.epochs) == 2
     for row in record.epochs:
         total = row["train_reconstruction"] - sum(row["kl_per_layer"]) - row["auxiliary_nats"]
