@@ -29,7 +29,7 @@ METRICS = (
     *("validation_log_likelihood", "validation_log_likelihood_se", "validation_log_likelihood_mc_se"),
     *("validation_elbo", "validation_elbo_se", "curve_test_log_likelihood", "curve_test_images"),
     *("curve_validation_log_likelihood", "curve_validation_images"),
-    *("iw_samples", "effective_sample_size", "active_units", "active_units_by_variance"),
+    *("iw_samples", "effective_sample_size", "active_units", "active_units_by_variance", "auxiliary_nats"),
 )
 REFINED = ("images", "steps", "lr", "bound", "elbo")
 """Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
@@ -71,7 +71,8 @@ class Frames:
     is the standard error over test images, `_mc_se` the Monte Carlo error, `_redraw_variance` that of an image's bound
     over draws of its zeros and ones, in nats^2; `validation_...` are of the validation set, if there is one;
     `curve_test_log_likelihood` is of the first `curve_test_images` test images, where the curve is of these, and
-    `curve_validation_log_likelihood` likewise), `bits_per_dim` (of the test log-likelihood, where x is or was made of
+    `curve_validation_log_likelihood` likewise), `auxiliary_nats` (what an auxiliary variable of q takes from the ELBO
+    beside the KL of the layers), `bits_per_dim` (of the test log-likelihood, where x is or was made of
     gray levels, see `analysis.bits`), `active_units_i`, `kl_i` and `kl_standard_normal_i` (of q(z_i|.) to
     N(0, I)) of layer i, `ais_...` (of annealed importance sampling, see `hvae_spec.records.result.AisResult`;
     `ais_difference` is AIS less the bound, `ais_estimate` AIS and the gap), `refine_...` (of the amortized bounds of
@@ -87,7 +88,8 @@ class Frames:
     """One row per member and epoch: learning curves, and the test curve at its points, or with a validation set the
     validation curve (`validation_log_likelihood`, ...). `train_bound` is the objective,
     whose KL has the weight `beta`, `train_bound_beta_1` the same bound with beta = 1, `train_reconstruction` is
-    log p(x|z_1), and `kl_i` the KL of layer i, all over training batches; `test_log_likelihood` and `test_elbo` are of
+    log p(x|z_1), `kl_i` the KL of layer i and `auxiliary_nats` what an auxiliary variable of q takes beside them, all
+    over training batches; `test_log_likelihood` and `test_elbo` are of
     the first `test_images` test images. The final evaluation is no point of the curve."""
     units: pd.DataFrame
     """One row per member, evaluation, layer and unit (both from 1): `kl`, `kl_se`, `active`. A layer whose units have

@@ -15,9 +15,10 @@ from torch import Tensor
 from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import UserError
+from hvae_spec.nn.auxiliary import Auxiliary
 from hvae_spec.nn.flow import FLOWS, MakeFlow
 from hvae_spec.nn.gaussian import MAPPINGS, Style
-from hvae_spec.nn.hierarchy import Hierarchy, MakeLikelihood, MakePrior, Trace
+from hvae_spec.nn.hierarchy import Hierarchy, MakeAuxiliary, MakeLikelihood, MakePrior, Trace
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.likelihood import LIKELIHOODS
@@ -68,6 +69,7 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
         share_top_down=spec.share_top_down,
         observation=likelihood(member),
         prior=prior(spec),
+        auxiliary=auxiliary(spec),
     )
 
 
@@ -94,6 +96,12 @@ def prior(spec: ModelSpec) -> MakePrior:
     """What makes p(z_L)."""
     name, _ = priors.name_and_settings(spec.prior)
     return partial(PRIORS[name], **spec.prior_model.arguments(spec.prior_settings))
+
+
+def auxiliary(spec: ModelSpec) -> MakeAuxiliary | None:
+    """What makes the auxiliary variable of q; None if it has none."""
+    chosen = spec.auxiliary
+    return None if chosen is None else partial(Auxiliary, units=chosen.units, widths=chosen.mlp)
 
 
 def observation(member: MemberSpec) -> tuple[str, dict[str, Any]]:

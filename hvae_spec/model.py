@@ -102,6 +102,7 @@ class Model:
             f"({words(spec.model.observation)})",
             f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
             f"  q(z|x)  = {equations.inference(spec.model)}",
+            *(f"  {line}" for line in equations.auxiliary_variable(spec.model)),
             *(f"  {line}" for line in equations.mapping(spec.model)),
             *(f"  {line}" for line in equations.iteration(spec.model)),
             *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
@@ -162,12 +163,12 @@ class Model:
             return gallery(self.module, self.test_images(), labels, self.spec.seed, self.epoch)
 
     def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
-        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer."""
+        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer. An auxiliary variable is drawn anew for each."""
         x = self._images(images)
         streams = Streams([seed], self.device).begin("encoding")
         with self._ready():
-            encoding = self.module.inference.encode(units_first(x[None]))
-            draws = self.module.inference.sample(encoding, streams.noise(samples, len(x), self.module.units))
+            images, noise = units_first(x[None]), self.module.noise(streams, samples, len(x))
+            draws, _ = self.module.draw(images, self.module.known(images), noise)
             return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
@@ -255,11 +256,16 @@ class Model:
         What is not given is as the spec's `evaluation.refine` says, or by default (100 images, 20 steps of 0.05). Of a
         loaded record these are the numbers of its latest evaluation.
 
+        Raises:
+            UserError: q has an auxiliary variable, with which no distribution of a layer is of an image alone.
+
         Returns:
             The bounds after all layers whose distribution is of the image itself were refined jointly and, where there
             are several, after each was refined alone.
 
         """
+        if self.spec.model.auxiliary is not None:
+            raise UserError("with an auxiliary variable what inference knows is of a sample: refine has nothing to fit")
         own = self.spec.evaluation.refine or RefineSpec()
         x = self._images(self.test_images()[: own.images] if images is None else images)
         with self._ready():
@@ -313,11 +319,11 @@ class Model:
         elif len(x) == 1 and self.spec.model.normalization.of_batch:
             raise UserError("one image has no batch-norm statistics: expected two images or more in training mode")
         noise = torch.randn(
-            (1, mc_samples * iw_samples * len(x) * sum(self.module.units)),
+            (1, mc_samples * iw_samples * len(x) * sum(self.module.noise_units)),
             generator=generator,
             device=self.device if generator is None else generator.device,
         ).to(self.device)
-        trace = self.module(x[None], split_noise(noise, mc_samples * iw_samples, len(x), self.module.units))
+        trace = self.module(x[None], split_noise(noise, mc_samples * iw_samples, len(x), self.module.noise_units))
         return bound(log_weight(trace, beta, compiler.terms(self.spec.objective)), iw_samples)[0]
 
     def save(self, folder: str | Path) -> Path:

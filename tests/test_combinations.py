@@ -19,6 +19,14 @@ def test_two_options_that_do_not_go_together_are_refused_in_one_line():
     assert (("estimator", "stl"), ("samples", "K = 3")) in refused
     assert (("prior", "mixture"), ("free_bits", "per unit")) in refused
     assert (("prior", "mixture"), ("free_bits", "per layer")) not in refused
+    with_a = {other for one, other in [*refused, *((other, one) for one, other in refused)] if one[0] == "auxiliary"}
+    assert with_a == {
+        ("prior", "vamp, ladder"),
+        ("inference", "ladder, 2 steps"),
+        ("beta", "per layer"),
+        ("estimator", "stl"),
+        ("estimator", "dreg"),
+    }
     for message in refused.values():
         assert "\n" not in message
 

@@ -78,6 +78,20 @@ def test_learned_priors_are_part_of_the_graph_and_start_as_on_the_cpu(prior):
     assert graph.graph.graph is not None
 
 
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_an_auxiliary_variable_is_part_of_the_graph(inference):
+    more = {"model__auxiliary": {"units": 6, "mlp": [7]}, "objective__iw_samples": 2}
+    specs = [member(seed=seed, model__inference=inference, **more) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
+    eager.graph = None
+    for _ in range(2):
+        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
+            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+            assert row["auxiliary_nats"] == pytest.approx(expected["auxiliary_nats"], rel=1e-2, abs=1e-2)
+    assert graph.graph.graph is not None
+
+
 @pytest.mark.parametrize(
     "chosen", [{"adam": {}}, {"adamw": {"weight_decay": 0.5}}, {"sgd": {"weight_decay": 0.5}}], ids=str
 )

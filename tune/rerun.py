@@ -22,6 +22,7 @@ CURVES = (
     "train_bound",
     "train_bound_beta_1",
     "train_reconstruction",
+    "auxiliary_nats",
     "gradient_norm",
     "test_elbo",
     "test_log_likelihood",
@@ -30,7 +31,7 @@ CURVES = (
 )
 METRICS = (
     *("test_log_likelihood", "test_elbo", "effective_sample_size"),
-    *("validation_log_likelihood", "validation_elbo"),
+    *("validation_log_likelihood", "validation_elbo", "auxiliary_nats"),
 )
 ANNEALED = ("log_likelihood", "gap")
 REFINED = ("log_likelihood", "elbo")

@@ -13,6 +13,9 @@ from analysis.caveats import canonical
 from hvae_spec.records.result import STATUSES
 from hvae_spec.spec.seeds import StagedSeeds
 
+AUXILIARY = "auxiliary_nats"
+"""What an auxiliary variable of q takes from the ELBO beside the KL of the layers, in `Frames.members`."""
+
 
 def mean_over_seeds(frame: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.DataFrame:
     """Mean and standard error of a quantity over the rows of every group.
@@ -85,11 +88,12 @@ def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.Data
         members: one row per member, as `Frames.members`.
         by: columns that make a cell; `depth` among them.
         quantity: `active_units`, `kl` or `kl_standard_normal`. The columns `<quantity>_i` hold the layers' values; the
-            total is the column `<quantity>`, or else the sum of the layers.
+            total is the column `<quantity>`, or else the sum of the layers, of KL with that of an auxiliary variable.
 
     Returns:
-        The columns of `cells` with `layer`: `1` (nearest the data) to the cell's depth, and `total`; without rows of
-        cells that have finished members none of which knows the quantity there.
+        The columns of `cells` with `layer`: `1` (nearest the data) to the cell's depth, of KL `a` where q has an
+        auxiliary variable, and `total`; without rows of cells that have finished members none of which knows the
+        quantity there.
 
     """
     parts = []
@@ -97,8 +101,12 @@ def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.Data
         layers = [f"{quantity}_{layer}" for layer in range(1, int(str(depth)) + 1)]
         # The KL of a hierarchy is the sum of its layers'.
         total = group[quantity] if quantity in group else group[layers].sum(axis=1, skipna=False)
+        rows = {name.rsplit("_", 1)[-1]: name for name in layers}
+        if quantity == "kl" and AUXILIARY in group and group[AUXILIARY].notna().any():
+            rows["a"] = AUXILIARY
+            total = total + group[AUXILIARY].fillna(0.0)
         with_total = group.assign(total=total)
-        for layer, column in {**{name.rsplit("_", 1)[-1]: name for name in layers}, "total": "total"}.items():
+        for layer, column in {**rows, "total": "total"}.items():
             table = cells(with_total, by, column)
             table.insert(len(by), "layer", layer)
             parts.append(table[(table["n"] > 0) | (table["finished"] == 0)])

@@ -129,6 +129,11 @@ def layer_kl(frames: Frames) -> TableSet:
     first.
     """
     footnote = "KL(q||p) of a layer, on average over the test images and samples of the layers that it depends on."
+    if frames.members[over_seeds.AUXILIARY].notna().any():
+        footnote += (
+            " Of an auxiliary variable a, which the layers depend on too, it is E_q[log q(a|x) - log r(a|x, z)], "
+            "negative where z tells more of a than r lacks; the total is log p(x|z) less the ELBO."
+        )
     return _by_layer(frames, "kl", "KL of the layers (nats per image)", footnote, 2)
 
 
@@ -159,8 +164,8 @@ def _by_layer(frames: Frames, quantity: str, title: str, footnote: str, decimals
 
 
 def _name(layer: str) -> str:
-    """What tables call a layer, or the total."""
-    return layer if layer == "total" else f"z_{layer}"
+    """What tables call a layer, an auxiliary variable, or the total."""
+    return layer if layer in ("a", "total") else f"z_{layer}"
 
 
 def bound_by_samples(frames: Frames) -> TableSet:

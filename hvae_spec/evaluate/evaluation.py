@@ -4,7 +4,7 @@ Products are in float32 here, whatever precision the member was trained with.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,9 @@ class Evaluation:
     fewer_samples: dict[int, tuple[float, float]]
     """The mean over images of the importance-weighted bound with K' samples, and its Monte Carlo standard error, for
     every K' of `FEWER_SAMPLES` below K."""
+    auxiliary: float | None = None
+    """What the auxiliary variable a of q takes from the ELBO beside the KL of the layers: the mean over images of
+    E_q[log q(a|x) - log r(a|x, z)], which is negative where z tells more of a than r lacks. None: q has none."""
 
     @property
     def log_likelihood_se(self) -> float:
@@ -129,7 +132,7 @@ def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int,
     streams = Streams([seed], model.device).begin("statistics", epoch)
     with recording(model):
         for x in [batches.whole(streams)] if method == "whole_set" else batches.epoch(streams):
-            model.visit_norms(x, streams.noise(1, x.shape[1], model.units))
+            model.visit_norms(x, model.noise(streams, 1, x.shape[1]))
 
 
 @full_precision()
@@ -147,7 +150,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a member on images.
 
-    The inference network's sample-independent part runs once per image; samples are streamed through the rest.
+    The inference network's sample-independent part runs once per image; samples are streamed through the rest. With an
+    auxiliary variable a that part is q(a|x) alone: every sample draws an a of its own, and x is encoded anew with it.
 
     Args:
         model: one member (M = 1), its batch-norm statistics recorded.
@@ -184,15 +188,16 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
     (Fig. 6a).
 
     The closed form of every conditional q(z_i|.), summed over units, averaged over the first `NORMALITY_IMAGES` images
-    of x [N, D] and over `NORMALITY_SAMPLES` samples per image of the latents that it depends on; where q(z_i|.) is no
-    Gaussian, log q(z_i|.) - log N(z_i; 0, I) of the samples. Other arguments as in `evaluate`.
+    of x [N, D] and over `NORMALITY_SAMPLES` samples per image of the latents that it depends on, and of an auxiliary
+    variable; where q(z_i|.) is no Gaussian, log q(z_i|.) - log N(z_i; 0, I) of the samples. Other arguments as in
+    `evaluate`.
     """
     model, x = fuse_batch_norm(model), x[:NORMALITY_IMAGES]
     streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
     sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
     for block in x.split(BLOCK_ROWS // NORMALITY_SAMPLES):
-        encoding = model.inference.encode(units_first(block.to(model.device)[None]))
-        draws = model.inference.sample(encoding, streams.noise(NORMALITY_SAMPLES, len(block), model.units))
+        images = units_first(block.to(model.device)[None])
+        draws, _ = model.draw(images, model.known(images), model.noise(streams, NORMALITY_SAMPLES, len(block)))
         for layer, draw in enumerate(draws):
             # [1, S, B], or [1, 1, B] where q depends on no sample.
             sums[layer] += _from_standard_normal(draw).double().sum(1).mean(1).sum()
@@ -230,11 +235,17 @@ def evaluation_bytes(memory_gib: float | None, device: torch.device) -> float:
 def bytes_per_row(model: Hierarchy) -> int:
     """Bytes of activations that one sample of one image needs at the most: the widest mapping, with what its
     nonlinearity and the likelihood hold beside it, and the latents of all layers, once more where skip connections put
-    them together; and what the density of a mixture holds for every component.
+    them together; what the density of a mixture holds for every component; and with an auxiliary variable, what is put
+    together with it, what is known then, and itself.
     """
     widths, generative = [parameter.shape[1] for parameter in model.parameters()], model.generative
     joined = max(generative.joined_units, default=0)
-    return 4 * (6 * max(widths) + 8 * sum(model.units) + joined + 6 * generative.top.components)
+    of_a = 0
+    if model.auxiliary is not None:
+        # x with a or with the latents, 2 numbers per unit of what inference makes of x and a, and a.
+        own, units = model.auxiliary.units, sum(model.units)
+        of_a = model.pixels + max(own, units) + 2 * units + 8 * own
+    return 4 * (6 * max(widths) + 8 * sum(model.units) + joined + 6 * generative.top.components + of_a)
 
 
 class _Tally:
@@ -246,8 +257,11 @@ class _Tally:
         self.log_sum_squares = self.log_sum.clone()
         self.mc_variance = torch.full_like(self.log_sum, math.nan)
         self.total = torch.zeros(images, dtype=torch.float64, device=device)
-        # Sum and sum of squares over samples of log q - log p, per image and unit, or layer (`Hierarchy.ratio_widths`).
-        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in model.ratio_widths]
+        # Sum and sum of squares over samples of log q - log p, per image and unit, or layer (`Hierarchy.ratio_widths`);
+        # those of an auxiliary variable come last.
+        self.layers = len(model.units)
+        widths = [*model.ratio_widths, *([] if model.auxiliary is None else [1])]
+        self.kl = [torch.zeros(images, width, dtype=torch.float64, device=device) for width in widths]
         self.kl_squares = [torch.zeros_like(kl) for kl in self.kl]
         # Sums of z over the first sample and every other one from there, and over the rest, per image and unit.
         self.halves = [torch.zeros(2, images, units, dtype=torch.float64, device=device) for units in model.units]
@@ -264,36 +278,37 @@ class _Tally:
         """
         images, iw_samples = len(x), self.iw_samples
         x = units_first(x[None])
-        encoding = model.inference.encode(x)
+        encoding = model.known(x)
         block = max(1, BLOCK_ROWS // images)
         chunk = block * max(1, min(BLOCKS[model.device.type], room // (block * images)))
         first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), images)
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
-            noise = _drawn_in_blocks(streams, samples, block, images, model.units)
+            noise = _drawn_in_blocks(model, streams, samples, block, images)
             log_w, sums, squares, halves = (fast if samples == chunk else weigh)(model, x, encoding, top, noise)
             first[done : done + samples] = log_w[: max(0, len(first) - done)]
             log_w = log_w.double()
             self.log_sum = torch.logaddexp(self.log_sum, log_w.logsumexp(0))
             self.log_sum_squares = torch.logaddexp(self.log_sum_squares, (2 * log_w).logsumexp(0))
             self.total += log_w.sum(0)
-            for layer, (total, square) in enumerate(zip(sums, squares, strict=True)):
-                self.kl[layer] -= total
-                self.kl_squares[layer] += square
+            for part, (total, square) in enumerate(zip(sums, squares, strict=True)):
+                self.kl[part] -= total
+                self.kl_squares[part] += square
+            for layer, half in enumerate(halves):
                 # Which half a sample is in does not depend on how many are computed together.
-                self.halves[layer] += halves[layer].flip(0) if done % 2 else halves[layer]
+                self.halves[layer] += half.flip(0) if done % 2 else half
         for point, (bound, variance) in enumerate(nested_bounds(first, len(self.bounds))):
             self.bounds[point], self.variances[point] = bound, variance
         if iw_samples > 1:
             self.mc_variance = jackknife_variance(first.double())
 
 
-def _drawn_in_blocks(streams: Streams, samples: int, block: int, images: int, units: Sequence[int]) -> Tensor:
-    """Flat noise for some samples (see `split_noise`), the same however many of them are drawn by one call."""
+def _drawn_in_blocks(model: Hierarchy, streams: Streams, samples: int, block: int, images: int) -> Tensor:
+    """Flat noise for some samples (see `Hierarchy.flat_noise`), the same however many of them are drawn by one call."""
     if samples <= block:
-        return streams.normal(samples * images * sum(units))
+        return model.flat_noise(streams, samples, images)
     sizes = [min(block, samples - start) for start in range(0, samples, block)]
-    drawn = [streams.noise(size, images, units) for size in sizes]
+    drawn = [model.noise(streams, size, images) for size in sizes]
     return torch.cat([torch.cat(layer, dim=2).flatten(1) for layer in zip(*drawn, strict=True)], dim=1)
 
 
@@ -303,9 +318,9 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
 
     log_sum = joined("log_sum")
     kl, kl_se = [], []
-    for layer in range(len(blocks[0].kl)):
-        sums = torch.cat([block.kl[layer] for block in blocks]).cpu() / iw_samples
-        squares = torch.cat([block.kl_squares[layer] for block in blocks]).cpu() / iw_samples
+    for part in range(len(blocks[0].kl)):
+        sums = torch.cat([block.kl[part] for block in blocks]).cpu() / iw_samples
+        squares = torch.cat([block.kl_squares[part] for block in blocks]).cpu() / iw_samples
         images = len(sums)
         kl.append(sums.mean(0))
         if iw_samples > 1:
@@ -314,7 +329,8 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
             # One sample per image: the spread over images bounds the Monte Carlo error from above.
             variance = sums.var(0, correction=0) / max(1, images - 1)
         kl_se.append(variance.sqrt())
-    halves = [torch.cat([block.halves[layer] for block in blocks], dim=1).cpu() for layer in range(len(kl))]
+    layers = blocks[0].layers
+    halves = [torch.cat([block.halves[layer] for block in blocks], dim=1).cpu() for layer in range(layers)]
     fewer = zip(FEWER_SAMPLES, joined("bounds"), joined("variances"), strict=False)
     return Evaluation(
         iw_samples=iw_samples,
@@ -322,10 +338,11 @@ def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:
         log_likelihood_mc_variance=joined("mc_variance"),
         elbo=joined("total") / iw_samples,
         effective_sample_size=(2 * log_sum - joined("log_sum_squares")).exp(),
-        kl=kl,
-        kl_se=kl_se,
+        kl=kl[:layers],
+        kl_se=kl_se[:layers],
         mean_variance=[_variance_of_means(sums, iw_samples) for sums in halves],
         fewer_samples={samples: (float(bound.mean()), _error_of_mean(variance)) for samples, bound, variance in fewer},
+        auxiliary=float(kl[layers]) if len(kl) > layers else None,
     )
 
 

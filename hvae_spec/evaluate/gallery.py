@@ -48,8 +48,9 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
         return model.generative.likelihood.mean(model.generative.seen(latents))
 
     x = x[:LATENTS].to(model.device)
-    noise = streams.begin("latents of the gallery", epoch).noise(1, len(x), model.units)
-    latents = [draw.z for draw in model.inference.sample(model.inference.encode(units_first(x[None])), noise)]
+    images = units_first(x[None])
+    noise = model.noise(streams.begin("latents of the gallery", epoch), 1, len(x))
+    latents = [draw.z for draw in model.draw(images, model.known(images), noise)[0]]
     shown = x[:IMAGES]
     top = model.top()
     noise = model.prior_noise(streams, "prior samples of the gallery", 1, PRIOR_SAMPLES, epoch)

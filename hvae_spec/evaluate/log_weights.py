@@ -24,13 +24,15 @@ Weigh = Callable[[Hierarchy, Tensor, Sequence[Posterior], Distribution, Tensor],
 
 def weigh(model: Hierarchy, x: Tensor, encoding: Sequence[Posterior], top: Distribution, noise: Tensor) -> Weighed:
     """S samples for encoded images x [1, D, 1, B]: log weights [S, B]; the sums over samples of log p - log q and of
-    its square, [B, U_i] a layer; and those of z over the first sample and every other one from there, and over the
-    rest, [2, B, U_i] a layer. `top` is p(z_L). Noise is flat, see `split_noise`.
+    its square, [B, U_i] a layer and after them, where q has an auxiliary variable, [B, 1] of its log ratio; and those
+    of z over the first sample and every other one from there, and over the rest, [2, B, U_i] a layer. `top` is p(z_L).
+    Noise is flat, see `Hierarchy.flat_noise`.
     """
     images = x.shape[3]
-    samples = noise.shape[1] // (images * sum(model.units))
-    trace = model.trace(x, encoding, split_noise(noise, samples, images, model.units), top)
+    samples = noise.shape[1] // (images * sum(model.noise_units))
+    trace = model.trace(x, encoding, split_noise(noise, samples, images, model.noise_units), top)
     ratios = [ratio[0] for ratio in trace.log_ratios]
+    ratios += [] if trace.auxiliary is None else [trace.auxiliary]
     halves = [torch.stack((z[0, :, 0::2].sum(1), z[0, :, 1::2].sum(1))).mT for z in trace.latents]
     sums, squares = [ratio.sum(1).mT for ratio in ratios], [ratio.square().sum(1).mT for ratio in ratios]
     return log_weight(trace)[0], sums, squares, halves

@@ -359,6 +359,7 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "active_units_by_variance": None if by_variance is None else sum(by_variance),
         "active_units_by_variance_per_layer": by_variance,
         "kl_per_layer": [float(kl.sum()) for kl in evaluation.kl],
+        "auxiliary_nats": None if evaluation.auxiliary is None else _finite(evaluation.auxiliary),
         "bound_by_samples": {
             samples: (bound, _finite(mc_se)) for samples, (bound, mc_se) in evaluation.bound_by_samples.items()
         },

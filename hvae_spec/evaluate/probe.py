@@ -74,8 +74,8 @@ def chosen(classes: NDArray[np.int64], seed: int) -> tuple[NDArray[np.intp], NDA
 def features(
     model: Hierarchy, images: Tensor, streams: Streams, advance: Callable[[int], None] = lambda images: None
 ) -> Features:
-    """The features of images [N, D]: the mean over `SAMPLES` samples of the mean of q(z_i|...); where that is no
-    Gaussian, of z_i.
+    """The features of images [N, D]: the mean over `SAMPLES` samples, of an auxiliary variable too, of the mean of
+    q(z_i|...); where that is no Gaussian, of z_i.
 
     Args:
         model: one member (M = 1), without batch normalization.
@@ -86,8 +86,8 @@ def features(
     """
     found: list[list[Tensor]] = [[] for _ in model.units]
     for block in images.split(BLOCK_ROWS // SAMPLES):
-        encoding = model.inference.encode(units_first(block.to(model.device)[None]))
-        draws = model.inference.sample(encoding, streams.noise(SAMPLES, len(block), model.units))
+        x = units_first(block.to(model.device)[None])
+        draws, _ = model.draw(x, model.known(x), model.noise(streams, SAMPLES, len(block)))
         for layer, draw in zip(found, draws, strict=True):
             layer.append(_mean(draw)[0].mean(1).mT.cpu())
         advance(len(block))

@@ -44,8 +44,8 @@ class Listener:
             member: which.
             epoch: counted from 1.
             values: `beta`, `learning_rate`, `train_bound`, `train_bound_beta_1`, `train_reconstruction`, `kl_1`, ...
-                (per layer), `gradient_norm`, `seconds`, `ms_per_step`: those of `epochs` in `analysis.load`, means
-                over the steps of the epoch, and the learning rate.
+                (per layer), with an auxiliary variable `auxiliary_nats`, `gradient_norm`, `seconds`, `ms_per_step`:
+                those of `epochs` in `analysis.load`, means over the steps of the epoch, and the learning rate.
 
         """
 

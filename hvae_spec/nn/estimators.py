@@ -99,6 +99,8 @@ class _Reweighted(torch.autograd.Function):
 def _encode_and_draw(
     model: Hierarchy, x: Tensor, noise: Sequence[Tensor]
 ) -> tuple[list[Posterior], Distribution, list[Draw]]:
+    if model.auxiliary is not None:
+        raise TypeError("the score of log q is left out of the latents alone, and an auxiliary variable has one too")
     encoding, top = model.encode(units_first(x))
     return encoding, top, model.inference.sample(encoding, noise)
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from hvae_spec.nn.auxiliary import Auxiliary, beside
 from hvae_spec.nn.batch_norm import not_counting
 from hvae_spec.nn.distribution import Distribution, log_density_ratio
 from hvae_spec.nn.flow import Flowed, Posterior, gaussian_of
@@ -14,13 +15,15 @@ from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMap
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
 from hvae_spec.nn.prior import Prior, StandardNormal
-from hvae_spec.nn.random import CHOICES, Purpose, Streams
+from hvae_spec.nn.random import CHOICES, Purpose, Streams, split_noise
 from hvae_spec.nn.skip import joined, joined_units
 
 MakeLikelihood = Callable[[Style, int, Sequence[int], int], Likelihood]
 """Makes p(x|z_1) for a style, the units of z_1, hidden widths and D, as the classes of `hvae_spec.nn.likelihood` do."""
 MakePrior = Callable[[Style, int, int], Prior]
 """Makes p(z_L) for a style, the units of z_L and D, as the classes of `hvae_spec.nn.prior` do."""
+MakeAuxiliary = Callable[[Style, int, int], Auxiliary]
+"""Makes q(a|x) and r(a|x, z) for a style, D and U_1 + ... + U_L, as `Auxiliary` does."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Trace:
     [M, 1, S, B], where p or q does not factorize over its units. The negative is a one-sample estimate of the KL."""
     latents: list[Tensor]
     """z_1 ... z_L, each [M, U_i, S, B]."""
+    auxiliary: Tensor | None = None
+    """log r(a|x, z) - log q(a|x) of the auxiliary variable, [M, S, B]; None where q has none."""
 
 
 def log_ratio_of(p: Distribution, draw: Draw, noise: Tensor) -> Tensor:
@@ -115,6 +120,7 @@ class Hierarchy(nn.Module):
         share_top_down: its top-down mappings are the generative ones.
         observation: makes p(x|z_1): an item of `hvae_spec.nn.likelihood.LIKELIHOODS` with its settings.
         prior: makes p(z_L): an item of `hvae_spec.nn.prior.PRIORS` with its settings.
+        auxiliary: makes the auxiliary variable of q; None: it has none.
 
     """
 
@@ -128,19 +134,24 @@ class Hierarchy(nn.Module):
         share_top_down: bool = False,
         observation: MakeLikelihood = BernoulliLikelihood,
         prior: MakePrior = StandardNormal,
+        auxiliary: MakeAuxiliary | None = None,
     ) -> None:
         super().__init__()
         self.members, self.pixels = style.members, pixels
         self.units = [layer.units for layer in layers]
         self.generative = Generative(style, pixels, layers, observation, prior)
         shared = self.generative.conditionals if share_top_down else None
-        self.inference: InferenceNetwork = INFERENCES[inference](style, pixels, layers, shared)
+        self.auxiliary = None if auxiliary is None else auxiliary(style, pixels, sum(self.units))
+        more = 0 if self.auxiliary is None else self.auxiliary.units
+        self.inference: InferenceNetwork = INFERENCES[inference](style, pixels + more, layers, shared)
+        self.noise_units = [*self.units, more] if more else self.units
+        """Numbers of noise of one sample of one image, part by part: those of z_1 ... z_L, then those of a."""
         both = zip(self.generative.factorizes, self.inference.factorizes, strict=True)
         self.ratio_widths = [units if all(pair) else 1 for units, pair in zip(self.units, both, strict=True)]
         """Entries of each of a trace's log ratios: the layer's units, or 1 where p or q does not factorize."""
 
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
-        """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples per image."""
+        """x [M, B, D], noise [M, U_i, S, B] for each of `noise_units` -> the trace of S samples per image."""
         x = units_first(x)
         encoding, top = self.encode(x)
         return self.trace(x, encoding, noise, top)
@@ -152,12 +163,46 @@ class Hierarchy(nn.Module):
         """
         inputs = self.generative.top.pseudo_inputs
         if inputs is None:
-            return self.inference.encode(x), self.generative.top(None)
+            return self.known(x), self.generative.top(None)
         sizes = [x.shape[3], inputs.shape[3]]
         with not_counting(self.inference, inputs.shape[3]):
             both = self.inference.encode(torch.cat([x, inputs], dim=3))
         encoding, encoded = zip(*(one.split(sizes) for one in both), strict=True)
         return list(encoding), self.generative.top(gaussian_of(encoded[-1]))
+
+    def known(self, x: Tensor) -> list[Posterior]:
+        """What is known of x [M, D, 1, B] before anything is drawn: what inference makes of x; where there is an
+        auxiliary variable, q(a|x) alone, as all that inference makes of x and a is of a sample then.
+        """
+        return self.inference.encode(x) if self.auxiliary is None else [self.auxiliary.q(x)]
+
+    def draw(self, x: Tensor, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> tuple[list[Draw], Draw | None]:
+        """Samples of z_1 ... z_L from q(z|x), and of the auxiliary variable that each of them came with, if q has one.
+
+        Args:
+            x: images [M, D, 1, B].
+            encoding: what is known of them, by `known` or `encode`.
+            noise: [M, U_i, S, B] for each of `noise_units`.
+
+        """
+        if self.auxiliary is None:
+            return self.inference.sample(encoding, noise), None
+        a = Draw.of(encoding[0], noise[-1])
+        return self.inference.sample(self.inference.encode(beside(x, a.z)), noise[:-1]), a
+
+    def flat_noise(self, streams: Streams, samples: int, images: int) -> Tensor:
+        """The noise of one pass as one tensor, [M, S * B * (U_1 + ... + U_L)], see `split_noise`: that of the latents
+        in one call per member, and after it that of an auxiliary variable, from streams beside (`Streams.auxiliary`).
+        """
+        rows = samples * images
+        flat = streams.normal(rows * sum(self.units))
+        if self.auxiliary is None:
+            return flat
+        return torch.cat([flat, streams.auxiliary.normal(rows * self.auxiliary.units)], dim=1)
+
+    def noise(self, streams: Streams, samples: int, images: int) -> list[Tensor]:
+        """The noise of one pass, [M, U_i, S, B] for each of `noise_units`."""
+        return split_noise(self.flat_noise(streams, samples, images), samples, images, self.noise_units)
 
     def top(self) -> Distribution:
         """p(z_L) without a batch: in evaluation mode, or where nothing has batch statistics."""
@@ -175,28 +220,35 @@ class Hierarchy(nn.Module):
         Args:
             x: the images.
             encoding: what is known of them.
-            noise: [M, U_i, S, B] for each layer.
+            noise: [M, U_i, S, B] for each of `noise_units`.
             top: p(z_L), as `encode` or `top` gave it for all passes that it serves; None: it is computed for this one.
 
         """
         top = self.top() if top is None else top
-        draws = self.inference.sample(encoding, noise)
+        draws, a = self.draw(x, encoding, noise)
         ratios = [
             log_ratio_of(self.generative.prior(layer, draws, top), draw, eps)
-            for layer, (draw, eps) in enumerate(zip(draws, noise, strict=True))
+            for layer, (draw, eps) in enumerate(zip(draws, noise[: len(draws)], strict=True))
         ]
         latents = [draw.z for draw in draws]
         log_likelihood = self.generative.likelihood(self.generative.seen(latents), x)
-        return Trace(log_likelihood, ratios, latents)
+        if self.auxiliary is None or a is None:
+            return Trace(log_likelihood, ratios, latents)
+        of_a = self.auxiliary.log_ratio(x, latents, a.z, gaussian_of(encoding[0]), noise[-1])
+        return Trace(log_likelihood, ratios, latents, of_a)
 
     def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
         """Pass x [M, B, D] and noise [M, U_i, S, B] through everything that may be batch-normalized: all but the output
         layer of p(x|z_1), the largest of all.
         """
-        draws = self.inference.sample(self.inference.encode(units_first(x)), noise)
+        x = units_first(x)
+        draws, _ = self.draw(x, self.known(x), noise)
         for layer in range(len(draws) - 1):  # nothing of p(z_L) is batch-normalized
             self.generative.prior(layer, draws, STANDARD_NORMAL)
-        self.generative.likelihood.mlp(self.generative.seen([draw.z for draw in draws]))
+        latents = [draw.z for draw in draws]
+        self.generative.likelihood.mlp(self.generative.seen(latents))
+        if self.auxiliary is not None:
+            self.auxiliary.r(beside(x, *latents))
 
     def ancestral(
         self, noise: Sequence[Tensor], injected: int | None = None, top: Distribution | None = None

@@ -76,7 +76,7 @@ class InferenceNetwork(nn.Module, ABC):
 
     Args:
         style: what all mappings have in common, M among it.
-        pixels: D, width of x.
+        pixels: D, width of x; with an auxiliary variable, of x and a.
         layers: stochastic layers, z_1 first.
         shared: the generative mappings p(z_i|z_{i+1}), where they are to be its top-down ones too (Sec. 4).
 
@@ -103,7 +103,9 @@ class InferenceNetwork(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[Posterior]:
-        """What is known of x [M, D, 1, B] before anything is drawn: Gaussians, with what flows take from x."""
+        """What is known of x [M, D, 1, B] before anything is drawn: Gaussians, with what flows take from x. With an
+        auxiliary variable, of x and a [M, D + U, S, B] before any z is.
+        """
 
     @abstractmethod
     def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:

@@ -28,12 +28,17 @@ def likelihood(trace: Trace, beta: Tensor | float) -> Tensor:
 @TERMS.register("prior")
 def prior(trace: Trace, beta: Tensor | float) -> Tensor:
     """beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)]: minus an estimate of beta times the KL. With a weight per
-    layer, sum_i beta_i [...].
+    layer, sum_i beta_i [...]. The log ratio of an auxiliary variable a has the weight of the latents', as the sum is
+    of the one KL(q(a, z|x) || p(z) r(a|x, z)): with a weight for each layer there is none for a.
     """
     ratios = torch.stack([layer.sum(1) for layer in trace.log_ratios])  # [L, M, S, B]
     if isinstance(beta, Tensor) and beta.dim() == 2:
+        if trace.auxiliary is not None:
+            raise ValueError("a weight for each layer says none for an auxiliary variable")
         return (beta.T[:, :, None, None] * ratios).sum(0)
     ratio = ratios.sum(0)
+    if trace.auxiliary is not None:
+        ratio = ratio + trace.auxiliary
     if isinstance(beta, Tensor):
         beta = beta[:, None, None]
     return beta * ratio
@@ -95,7 +100,7 @@ class Objective:
         Args:
             model: a pack.
             x: [M, B, D].
-            noise: [M, U_i, S, B] for each layer.
+            noise: [M, U_i, S, B] for each of the model's `noise_units`.
             beta: weight of the KL part, [M] or [M, L].
             iw_samples: K, of which S is a multiple.
 

@@ -7,7 +7,7 @@ run that resumes at an epoch boundary needs no generator state to go on bit for 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -45,7 +45,8 @@ Purpose = Literal[
     "components of injected samples",
     "components of annealed importance sampling",
 ]
-"""What streams are for. A purpose is part of what a stream is: renaming one changes results."""
+"""What streams are for. A purpose is part of what a stream is: renaming one changes results. Beside each there is one
+of the noise of auxiliary variables (`Streams.auxiliary`)."""
 CHOICES: dict[Purpose, Purpose] = {
     "prior samples of the gallery": "components of the gallery's prior samples",
     "injected samples of the gallery": "components of the gallery's injected samples",
@@ -75,12 +76,28 @@ class Streams:
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seeds, self.device = tuple(seeds), torch.device(device)
         self.generators = [torch.Generator(device=self.device) for _ in seeds]
+        self._begun: tuple[Purpose, int] | None = None
+        self._auxiliary: Streams | None = None
 
     def begin(self, purpose: Purpose, epoch: int = 0) -> "Streams":
         """Start every member's stream for a purpose (`training`, `statistics`, `evaluation`, ...) and an epoch."""
         for seed, generator in zip(self.seeds, self.generators, strict=True):
             generator.manual_seed(stream_seed(seed, purpose, epoch))
+        self._begun, self._auxiliary = (purpose, epoch), None
         return self
+
+    @property
+    def auxiliary(self) -> "Streams":
+        """Streams beside these, begun with them, from which the noise of auxiliary variables is drawn, so that all
+        other noise is what it is without.
+        """
+        if self._begun is None:
+            raise RuntimeError("streams that were not begun have none beside them")
+        if self._auxiliary is None:
+            purpose, epoch = self._begun
+            beside = cast(Purpose, f"auxiliary variable of {purpose}")
+            self._auxiliary = Streams(self.seeds, self.device).begin(beside, epoch)
+        return self._auxiliary
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise, [M, *shape]."""

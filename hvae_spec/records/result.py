@@ -304,6 +304,9 @@ class EvaluationResult(FileModel):
     unit_kl: list[list[Number]] | None = None
     """KL of every unit, layer by layer; of a layer whose units have no KL of their own, its KL alone."""
     unit_kl_se: list[list[Number]] | None = None
+    auxiliary_nats: Number = None
+    """What the auxiliary variable a of q takes from the ELBO beside the KL of the layers, E_q[log q(a|x) - log r(a|x,
+    z)] in nats; null where q has none, and in older records."""
     ais: AisResult | None = None
     """Null where it was not asked for, as the next two."""
     refine: RefineResult | None = None
@@ -339,6 +342,8 @@ class EpochRow(TypedDict):
     train_reconstruction: Number
     """log p(x|z_1)."""
     kl_per_layer: list[Number]
+    auxiliary_nats: NotRequired[Number]
+    """What the auxiliary variable of q takes from the bound beside the KLs; missing where q has none."""
     gradient_norm: Number
     seconds: Number
     ms_per_step: Number

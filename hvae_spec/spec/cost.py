@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hvae_spec import annealing, probing, refinement
+from hvae_spec.spec import auxiliary
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.flow import mappings_of
 from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
+from hvae_spec.spec.model import ModelSpec
 from hvae_spec.spec.skip import joined, joined_units
 
 UNIT_SAMPLES = 25
@@ -19,7 +21,7 @@ hundreds of images their error is well below the criterion of an active unit, 0.
 
 def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """All mappings of a member, for images of so many pixels: those of its inference model, those of the flows after
-    it, then those of its generative model.
+    it, those of its auxiliary variable, then those of its generative model.
     """
     yield from inference(member, pixels)
     yield from _generative(member, pixels)
@@ -28,10 +30,20 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
 def inference(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """The mappings of a member's inference model, without those that it shares with the generative model."""
     model = member.model
-    own = list(model.inference_model.mappings(model.layers, pixels, shared=model.shares_top_down))
+    own = list(_of_latents(model, pixels, shared=model.shares_top_down))
     yield from own
     # An inference model's first mappings are those into z_1 ... z_L.
     yield from mappings_of(model.flows, [layer.units for layer in model.layers], own)
+    if model.auxiliary is not None:
+        yield from auxiliary.mappings(model.auxiliary, model.layers, pixels)
+
+
+def _of_latents(model: ModelSpec, pixels: int, *, shared: bool) -> Iterator[Mapping]:
+    """The mappings of the inference model itself."""
+    if model.auxiliary is None:
+        return model.inference_model.mappings(model.layers, pixels, shared=shared)
+    inputs = pixels + model.auxiliary.units
+    return auxiliary.given_a(model.inference_model.mappings(model.layers, inputs, shared=shared))
 
 
 def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
@@ -81,7 +93,7 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
 def _again(member: MemberSpec, pixels: int) -> int:
     """Multiply-adds per sample of q(z|x) where the samples have been drawn already."""
     model = member.model
-    every = model.inference_model.mappings(model.layers, pixels, shared=False)
+    every = _of_latents(model, pixels, shared=False)
     return sum(mapping.macs for mapping in every if mapping.per_sample)
 
 
@@ -135,7 +147,7 @@ def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
     settings, model = member.evaluation.probe, member.model
     if settings is None:
         return 0.0
-    own = list(model.inference_model.mappings(model.layers, counts.pixels, shared=False))
+    own = list(_of_latents(model, counts.pixels, shared=False))
     image = sum(mapping.macs * mapping.passes(probing.SAMPLES) for mapping in own)
     dataset = DATASETS[member.data.dataset]
     labels = settings.counts(member.data.distinct(counts.train, dataset.counts))

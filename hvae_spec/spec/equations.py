@@ -3,6 +3,7 @@
 Subscripts are written `z_1` or `z_{i+1}`.
 """
 
+from hvae_spec.spec import auxiliary
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings, words
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.flow import FLOWS
@@ -23,8 +24,11 @@ def generative(model: ModelSpec) -> str:
 
 
 def inference(model: ModelSpec) -> str:
-    """`q(z_1|x) q(z_2|z_1)`, in the order of sampling; the ladder's `q(z_2|x) q(z_1|z_2, x)`."""
-    return model.inference_model.factors(model.depth)
+    """`q(z_1|x) q(z_2|z_1)`, in the order of sampling; the ladder's `q(z_2|x) q(z_1|z_2, x)`. With an auxiliary
+    variable `∫ q(a|x) q(z_1|x, a) q(z_2|z_1) da`.
+    """
+    factors = model.inference_model.factors(model.depth)
+    return factors if model.auxiliary is None else auxiliary.factors(factors)
 
 
 def prior(model: ModelSpec) -> str:
@@ -40,6 +44,9 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     clipped = f", its means clipped to [{model.mean_clip:g}, 1 - {model.mean_clip:g}]"
     clipped = clipped if model.mean_clip and observation.x is X.BINARY else ""
     above = "z_{i+1}…z_L" if model.generative_skips else "z_{i+1}"
+    of_q = model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor)
+    if model.auxiliary is not None:
+        of_q = (*map(auxiliary.with_a, of_q), *auxiliary_variable(model))
     conditionals = (f"p(z_i|{above}) = N(μ_i({above}), σ²_i({above}))",) if model.depth > 1 else ()
     return (
         f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
@@ -49,7 +56,7 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
         *filter(None, [prior(model)]),
         *conditionals,
         _of_all_layers(observation.equation, model) + clipped,
-        *model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor),
+        *of_q,
         *flows(model),
     )
 
@@ -69,6 +76,11 @@ def mapping(model: ModelSpec) -> tuple[str, ...]:
 
 def _mapping(model: ModelSpec) -> str:
     return MAPPINGS[name_and_settings(model.mapping)[0]].equation
+
+
+def auxiliary_variable(model: ModelSpec) -> tuple[str, ...]:
+    """q(a|x) and the auxiliary model r, as one equation; nothing without an auxiliary variable."""
+    return () if model.auxiliary is None else (auxiliary.equation(model.depth),)
 
 
 def flows(model: ModelSpec) -> tuple[str, ...]:
@@ -119,6 +131,8 @@ def objective(spec: ObjectiveSpec, model: ModelSpec) -> tuple[str, ...]:
     terms = " + ".join(TERMS[name].equation for name in TERMS)
     if model.generative_skips:
         terms = terms.replace("p(x|z_1)", "p(x|z_1…z_L)")
+    if model.auxiliary is not None:
+        terms += " + β [log r(a|x, z) − log q(a|x)]"
     if isinstance(spec.layer_weights, tuple):
         terms = terms.replace("β Σ_i [", "Σ_i β_i [")
     if spec.term is not None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
+from hvae_spec.spec.auxiliary import AuxiliarySpec
 from hvae_spec.spec.base import Count, Flag, InFloat64, NonNegative, Positive, Real, SpecModel
 from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
 from hvae_spec.spec.choices.flow import FLOWS, without_absent
@@ -146,6 +147,14 @@ class ModelSpec(SpecInForms):
     hidden widths. `planar` and `iaf` alone are these. A flow is the identity at the start, and never normalized. In the
     ladder it follows the merged Gaussian (Eq. 21). The KL of a layer with a flow is one number, not one per unit.
     `layers[].flow` overrides it. Null or `none`: none."""
+    auxiliary: Annotated[
+        AuxiliarySpec | None, Column("auxiliary", "auxiliary variable"), Paper(None, "Sec. 2", iwae=None)
+    ] = None
+    """An auxiliary variable a of q: `{units: 64, mlp: [128]}` (Maaloe et al., 2016). Inference takes a ~ q(a|x) beside
+    x wherever it takes x, so that q(z|x) is the mixture of q(z|x, a) over q(a|x), and an auxiliary model
+    r(a|x, z_1, ..., z_L) stands for q(a|x, z): log w has log r(a|x, z) - log q(a|x) beside the terms of the latents,
+    with their weight. Bounds stay bounds. All that inference makes of x is computed for every sample then. Null:
+    none."""
     prior: Annotated[
         Prior, Column("prior", "prior of z_L"), Paper("standard_normal", "Eq. 4", iwae="standard_normal")
     ] = "standard_normal"
@@ -298,6 +307,11 @@ class ModelSpec(SpecInForms):
         if self.has_standard_normal_prior:
             return ""
         return f"+{name} {settings}" if isinstance(settings, int) else f"+{name}"
+
+    @property
+    def auxiliary_label(self) -> str:
+        """What the names of shapes have of the auxiliary variable: `+aux 64`; nothing without one."""
+        return "" if self.auxiliary is None else f"+aux {self.auxiliary.units}"
 
     @property
     def pseudo_inputs(self) -> int:

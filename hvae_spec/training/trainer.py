@@ -70,7 +70,8 @@ class Trainer:
         """With early stopping, the best weights of every member so far [P], by its index."""
         depth = specs[0].model.depth
         kls = [f"KL of z_{layer}" for layer in range(1, depth + 1)]
-        self.quantities = [*kls, "log p(x|z_1)", "bound", "bound at beta = 1", "gradient"]
+        of_a = [] if specs[0].model.auxiliary is None else ["log q(a|x) - log r(a|x, z)"]
+        self.quantities = [*kls, *of_a, "log p(x|z_1)", "bound", "bound at beta = 1", "gradient"]
 
     def build(self, in_step: list[int]) -> None:
         """Make the step of some of the members, by their indices, freshly initialized."""
@@ -201,7 +202,7 @@ class Trainer:
 
     def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
         """One optimization step on a batch x [M, B, D]. Returns the quantities named in `self.quantities`, [M, Q]."""
-        noise = self.streams.normal(mc_samples * iw_samples * x.shape[1] * sum(self.model.units))
+        noise = self.model.flat_noise(self.streams, mc_samples * iw_samples, x.shape[1])
         if self.graph is None:
             return self.update(x, noise, beta, iw_samples)
         return self.graph(x, noise, beta, iw_samples, key=tuple(self.frozen))
@@ -234,7 +235,7 @@ class Trainer:
     def full_noise(self) -> int:
         """Numbers of noise of a member in a step of the full number of samples."""
         settings = self.specs[0].objective
-        return settings.mc_samples * settings.iw_samples * self.batches.batch_size * sum(self.model.units)
+        return settings.mc_samples * settings.iw_samples * self.batches.batch_size * sum(self.model.noise_units)
 
     def compile(self) -> Watched | None:
         """The objective with its operations fused, forward and backward; None where that fails."""
@@ -265,8 +266,9 @@ class Trainer:
     def row(self, values: Tensor, epoch: int, beta: float | tuple[float, ...], seconds: float) -> EpochRow:
         """A line of learning curves from an epoch's quantities [steps, Q]."""
         *kls, reconstruction, bound, bound_beta_1, norm = values.double().mean(0).tolist()
+        kls, of_a = kls[: len(self.model.units)], kls[len(self.model.units) :]
         members, steps = len(self.in_step), len(values)
-        return {
+        row: EpochRow = {
             "format": FORMAT,
             "epoch": epoch,
             "beta": beta if isinstance(beta, float) else max(beta),
@@ -278,28 +280,31 @@ class Trainer:
             "seconds": seconds,
             "ms_per_step": 1e3 * seconds / (steps * members) if steps else math.nan,
         }
+        return {**row, "auxiliary_nats": of_a[0]} if of_a else row
 
 
 def watched(
     objective: Objective, model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int
 ) -> tuple[Tensor, Tensor]:
     """Each member's objective, averaged over its batch, [M]; and what is watched, averaged likewise, [M, L + 3]: the
-    KLs, log p(x|z_1), that objective, and the bound with beta = 1, which takes no part in the gradient.
+    KLs, log p(x|z_1), that objective, and the bound with beta = 1, which takes no part in the gradient. With an
+    auxiliary variable, what it takes from the bound comes after the KLs.
 
     Args:
         objective: what is maximized.
         model: a pack.
         x: [M, B, D].
-        noise: [M, S * B * (U_1 + ... + U_L)], see `split_noise`.
+        noise: flat, see `Hierarchy.flat_noise`.
         beta: [M] or [M, L].
         iw_samples: K, of which S is a multiple.
 
     """
     images = x.shape[1]
-    samples = noise.shape[1] // (images * sum(model.units))
-    trace, value = objective(model, x, split_noise(noise, samples, images, model.units), beta, iw_samples)
+    samples = noise.shape[1] // (images * sum(model.noise_units))
+    trace, value = objective(model, x, split_noise(noise, samples, images, model.noise_units), beta, iw_samples)
     with torch.no_grad():
         kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
+        kls += [] if trace.auxiliary is None else [-trace.auxiliary.mean((1, 2))]
         value_beta_1 = bound(log_weight(trace), iw_samples).mean(1)
         seen = torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value, value_beta_1], dim=1)
     return value, seen

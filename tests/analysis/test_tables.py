@@ -173,6 +173,22 @@ def test_the_kl_of_layers_and_its_sum(results, spec):
     assert first.cells["z_1", "VAE"].text() == "210.0 ± 5.8 (3)"
 
 
+def test_the_kl_table_adds_up_with_an_auxiliary_variable(results, small_spec):
+    def outcome(member):
+        with_a = member.labels["variant"] == "VAE+BN+WU"
+        return results.result(member, kl_per_layer=[6.0, 3.0], auxiliary_nats=-1.5 if with_a else None)
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    (table,) = tables.layer_kl(frames).tables
+    assert table.rows == ("z_1", "z_2", "a", "total")
+    assert table.cells["a", "VAE+BN+WU"].text() == "-1.50 ± 0.00 (3)"
+    assert table.cells["total", "VAE+BN+WU"].text() == "7.50 ± 0.00 (3)"
+    assert ("a", "Prob. ladder+BN+WU") not in table.cells
+    assert table.cells["total", "Prob. ladder+BN+WU"].text() == "9.00 ± 0.00 (3)"
+    assert "E_q[log q(a|x) - log r(a|x, z)]" in table.footnotes[0]
+
+
 def test_records_without_the_kl_to_a_standard_normal_make_no_table(results, small_spec):
     results.grid(
         lambda member: results.result(member, kl_standard_normal_per_layer=None), spec=small_spec, with_curves=False

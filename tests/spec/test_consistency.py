@@ -55,6 +55,48 @@ PAIRS = [
         edited(("epochs: 20", "epochs: 20, first_phase: {epochs: 3, estimator: dreg}")),
     ),
     (
+        edited(("model:", "model:\n  auxiliary: {units: 3}"), more="objective: {estimator: stl}\n"),
+        "stl",
+        "the estimator stl with an auxiliary variable",
+        edited(("model:", "model:\n  auxiliary: null"), more="objective: {estimator: stl}\n"),
+    ),
+    (
+        edited(
+            ("model:", "model:\n  auxiliary: {units: 3}"),
+            ("epochs: 20", "epochs: 20, first_phase: {epochs: 3, beta: [1, 2]}"),
+        ),
+        "[1, 2]",
+        "a weight for every layer with an auxiliary variable, which is of no layer",
+        edited(
+            ("model:", "model:\n  auxiliary: {units: 3}"),
+            ("epochs: 20", "epochs: 20, first_phase: {epochs: 3, beta: [2, 2]}"),
+        ),
+    ),
+    (
+        edited(("model:", "model:\n  auxiliary: {}\n  prior: {vamp: 9}\n  inference: ladder")),
+        "{vamp",
+        "the prior vamp is made of q(z_2|x), which is an integral over an auxiliary variable",
+        edited(("model:", "model:\n  auxiliary: {}\n  prior: {mixture: 9}\n  inference: ladder")),
+    ),
+    (
+        edited(("model:", "model:\n  auxiliary: {}"), more="evaluation: {refine: {steps: 3}}\n"),
+        "{steps",
+        "a refinement with an auxiliary variable",
+        edited(("model:", "model:\n  auxiliary: {}"), more="evaluation: {probe: {labels: [100]}}\n"),
+    ),
+    (
+        edited(("model:", "model:\n  auxiliary: {}\n  inference: ladder\n  inference_steps: 7")),
+        "7",
+        "several sweeps of inference with an auxiliary variable",
+        edited(("model:", "model:\n  auxiliary: {}\n  inference: ladder")),
+    ),
+    (
+        edited(("model:", "model:\n  auxiliary: {mlp: [4, 1]}\n  norm: layer")),
+        "[4, 1]",
+        "layer normalization of a hidden layer of one unit",
+        edited(("model:", "model:\n  auxiliary: {mlp: [4, 1]}\n  norm: batch")),
+    ),
+    (
         edited(("model:", "model:\n  prior: {vamp: 9}")),
         "{vamp",
         "the prior vamp is made of q(z_2|x), which vae inference does not have",

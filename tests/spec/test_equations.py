@@ -82,6 +82,27 @@ def test_the_equations_of_several_sweeps(steps, skip, expected):
     assert equations.iteration(one) == equations.iteration(model(1, inference="ladder", inference_steps=steps)) == ()
 
 
+@pytest.mark.parametrize(
+    ("depth", "inference", "q"),
+    [
+        (1, "ladder", "∫ q(a|x) q(z_1|x, a) da"),
+        (2, "vae", "∫ q(a|x) q(z_1|x, a) q(z_2|z_1) da"),
+        (3, "ladder", "∫ q(a|x) q(z_3|x, a) q(z_2|z_3, x, a) q(z_1|z_2, x, a) da"),
+    ],
+)
+def test_an_auxiliary_variable_stands_beside_x_and_is_integrated_out(depth, inference, q):
+    spec = model(depth, inference=inference, auxiliary={"units": 3})
+    assert equations.inference(spec) == q
+    lines = equations.equations(spec)
+    z = {1: "z_1", 2: "z_1, z_2", 3: "z_1…z_3"}[depth]
+    assert lines[-1] == f"q(a|x) = N(μ_a(x), σ²_a(x)),  r(a|x, {z}) = N(μ_r(x, {z}), σ²_r(x, {z}))"
+    first = "q(z_1|x, a) = N(μ_1(x, a), σ²_1(x, a))" if depth < 3 else "d_1 = MLP(x, a),  d_i = MLP(μ_{d,i-1}),"
+    assert any(line.startswith(first) for line in lines)
+    (log_w, *_) = equations.objective(ObjectiveSpec(), spec)
+    assert log_w.endswith("log q(z_i|…)] + β [log r(a|x, z) − log q(a|x)]")
+    assert "log r" not in equations.objective(ObjectiveSpec(), model(depth))[0]
+
+
 def test_the_equations_of_skip_connections():
     lines = equations.equations(model(4, inference="ladder", skip="both"))
     assert "p(z_i|z_{i+1}…z_L) = N(μ_i(z_{i+1}…z_L), σ²_i(z_{i+1}…z_L))" in lines

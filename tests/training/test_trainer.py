@@ -26,6 +26,7 @@ SHAPES = [
     {"objective__iw_samples": 3, "objective__elbo_share": 0.1, "objective__beta": [1.0, 0.5, 2.0]},
     {"model__norm": "layer"},
     {"model__inference_steps": 3, "model__prior": {"vamp": 6}, "model__batch_norm": False},
+    {"model__auxiliary": {"units": 6, "mlp": [7]}, "objective__iw_samples": 3},
     {"data__redraw": "once", "training__last_batch": "keep", "training__batch_size": 40},
 ]
 

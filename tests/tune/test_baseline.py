@@ -26,6 +26,7 @@ from tune.bench import baseline_flows
 from tune.bench.baseline import LadderHVAE, bound, plain_log_likelihood, train_plain
 from tune.bench.comparison import plain_model
 
+WITH_A, NORMED = {"units": 5, "mlp": [7]}, ("none", "batch")
 HIDDEN = {"batch": {"heads": False}}
 CASES = [
     *itertools.product(INFERENCES, [False], ["none", "batch"], FORMS, [1, 3]),
@@ -39,12 +40,19 @@ CASES = [
     ("ladder", False, "batch", "bernoulli", 3, "both", 3),
     ("ladder", False, "none", "gaussian", 1, "none", 3),
     ("vae", False, "none", "gaussian", 1, "both"),
+    *(
+        (inference, False, norm, "bernoulli", 3, "none", 1, WITH_A)
+        for inference in INFERENCES
+        for norm in ("none", "batch")
+    ),
+    ("ladder", True, "batch", "gaussian", 2, "both", 1, WITH_A),
+    ("vae", False, "layer", "bernoulli", 1, "none", 1, WITH_A),
 ]
 NORMS = nn.BatchNorm1d | nn.LayerNorm
 IMAGES = 16
 
 
-def spec_of(inference, share, norm, observation, depth, skip="none", steps=1, **more):
+def spec_of(inference, share, norm, observation, depth, skip="none", steps=1, auxiliary=None, **more):
     return member(
         depth,
         model__inference_steps=steps,
@@ -53,6 +61,7 @@ def spec_of(inference, share, norm, observation, depth, skip="none", steps=1, **
         model__norm=norm,
         model__observation=observation,
         model__skip=skip,
+        model__auxiliary=auxiliary,
         **more,
     )
 
@@ -116,6 +125,9 @@ def copy_weights(model, plain):
         for index, layer in enumerate(plain.up):
             if layer.flow is not None:
                 flow(layer.flow, f"inference.up.{index}.flow")
+        if plain.auxiliary:
+            gaussian(plain.q_of_a, "auxiliary.q")
+            gaussian(plain.r_of_a, "auxiliary.r")
         for name, layers in groups.items():
             for index, layer in enumerate(layers):
                 gaussian(layer, f"{name}.{index}")
@@ -142,7 +154,7 @@ def test_log_weights_and_gradients_equal_ours(case):
     model, plain = ours(spec), plain_model(spec)
     copy_weights(model, plain)
     x = x_like(spec.model.observation, torch.rand(1, IMAGES, 64))
-    noise = Streams([0]).begin("test").noise(6, IMAGES, model.units)
+    noise = model.noise(Streams([0]).begin("test"), 6, IMAGES)
     log_w = log_weight(model(x, noise), 0.7)
     plain_log_w = plain.log_weight(x[0], 0.7, samples=6, noise=[eps[0].flatten(1).T for eps in noise])
     torch.testing.assert_close(plain_log_w, log_w[0], rtol=1e-4, atol=2e-3)

@@ -166,6 +166,7 @@ class PlainHVAE(nn.Module):
         observation: one of `tune.bench.baseline_observations.DECODERS`, with its settings.
         flows: of each z_i one of `tune.bench.baseline_flows.FLOWS`, with its settings; None: no layer has one.
         top_prior: one of `tune.bench.baseline_priors.PRIORS`, with its settings.
+        auxiliary: units and hidden widths of an auxiliary variable of q; None: it has none.
         nonlinearity: one of `NONLINEARITIES`, with its number if it takes one.
         eps: of the normalization.
         floor: added to variances.
@@ -193,6 +194,7 @@ class PlainHVAE(nn.Module):
         observation: Callable[..., nn.Module] = BernoulliDecoder,
         flows: Sequence[Callable[..., nn.Module] | None] | None = None,
         top_prior: Callable[..., nn.Module] = StandardNormal,
+        auxiliary: tuple[int, Sequence[int]] | None = None,
         nonlinearity: tuple[str, *tuple[float, ...]] = ("leaky_relu", 0.1),
         eps: float = 1e-5,
         floor: float = 1e-6,
@@ -215,7 +217,7 @@ class PlainHVAE(nn.Module):
             outputs: Sequence[int],
             flows: Sequence[Callable[..., nn.Module] | None] | None = None,
         ) -> nn.ModuleList:
-            shapes = zip(inputs, hidden, outputs, flows or [None] * len(units), strict=False)
+            shapes = zip(inputs, hidden, outputs, flows or [None] * len(outputs), strict=False)
             made = (GaussianLayer(wide, middle, out, **style, flow=flow) for wide, middle, out, flow in shapes)
             return nn.ModuleList(made)
 
@@ -223,7 +225,11 @@ class PlainHVAE(nn.Module):
             return [sum(units[i:]) if skips else units[i] for i in range(1, len(units))]
 
         below = [sum(units[:i]) if self.q_skips and not self.top_down else units[i - 1] for i in range(1, len(units))]
-        self.up = layers([pixels, *below], widths, units, flows)
+        self.auxiliary = auxiliary is not None
+        own, hidden = auxiliary or (0, ())
+        if self.auxiliary:
+            self.q_of_a, self.r_of_a = layers([pixels, pixels + sum(units)], [hidden, hidden], [own, own])
+        self.up = layers([pixels + own, *below], widths, units, flows)
         self.prior = layers(above(self.p_skips), down[1:], units)
         if self.top_down and not self.shared:
             inputs = above(self.q_skips)
@@ -266,16 +272,27 @@ class PlainHVAE(nn.Module):
             beta: weight of the KL part.
             samples: how many per image.
             encoding: of x, where it is known already.
-            noise: [samples * B, U_i] for each layer, to be used instead of noise of its own.
+            noise: [samples * B, U_i] for each layer and the auxiliary variable, to be used instead of noise of its own.
 
         """
         if encoding is None:
-            encoding = self.encode(x)
-        eps: Sequence[Tensor | None] = noise if noise is not None else [None] * self.depth
+            encoding = self.known(x)
+        eps: Sequence[Tensor | None] = noise if noise is not None else [None] * (self.depth + 1)
         if samples > 1:
             encoding = [tuple(part.repeat(samples, 1) for part in parts) for parts in encoding]
-        z, kl = self.sample(encoding, eps)
-        return (self.decoder(joined(z, self.p_skips), x.repeat(samples, 1)) - beta * kl).view(samples, -1)
+        x = x.repeat(samples, 1)
+        log_ratio: Tensor | float = 0.0
+        if self.auxiliary:
+            a, log_ratio = draw(encoding[0], None, eps[-1])
+            encoding = self.encode(torch.cat([x, a], dim=1))
+        z, kl = self.sample(encoding, eps[: self.depth])
+        if self.auxiliary:
+            log_ratio = log_ratio - log_normal(a, *self.r_of_a(torch.cat([x, *z], dim=1)))
+        return (self.decoder(joined(z, self.p_skips), x) - beta * (kl + log_ratio)).view(samples, -1)
+
+    def known(self, x: Tensor) -> list[Encoded]:
+        """What is known of x before anything is drawn: with an auxiliary variable, its distribution alone."""
+        return [self.q_of_a(x)] if self.auxiliary else self.encode(x)
 
 
 class BottomUpHVAE(PlainHVAE):
@@ -429,7 +446,7 @@ def plain_log_likelihood(model: PlainHVAE, x: Tensor, samples: int, rows: int = 
     """The importance-weighted bound of every image x [N, D]: images are encoded once, samples are drawn in chunks."""
     parts = []
     for images in x.split(100):
-        encoding, chunk = model.encode(images), max(1, rows // len(images))
+        encoding, chunk = model.known(images), max(1, rows // len(images))
         chunks = [min(chunk, samples - done) for done in range(0, samples, chunk)]
         log_w = torch.cat([model.log_weight(images, samples=count, encoding=encoding) for count in chunks])
         parts.append(log_w.logsumexp(0) - math.log(samples))

@@ -53,6 +53,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
         normalize_heads=model.normalization.heads,
         observation=partial(baseline_observations.DECODERS[observation], **settings),
         flows=[None if flow is None else _flow(flow) for flow in model.flows],
+        auxiliary=None if model.auxiliary is None else (model.auxiliary.units, model.auxiliary.mlp),
         top_prior=partial(baseline_priors.PRIORS[prior], **model.prior_model.arguments(model.prior_settings)),
         nonlinearity=(name, *parameters.values()),
         eps=model.batch_norm_eps,
@@ -149,7 +150,7 @@ def rounding(member: MemberSpec, device: str) -> tuple[float, float]:
     x = torch.rand(images, pixels, generator=torch.Generator().manual_seed(0)).round().to(device)
     with timing.settings(torch.get_num_threads(), member.training.matmul_precision), torch.no_grad():
         ours = compiler.initialized([member], pixels, compiler.batches(member, timing.dataset(member))).to(device)
-        noise = Streams([0], device).begin("rounding").noise(samples, images, ours.units)
+        noise = ours.noise(Streams([0], device).begin("rounding"), samples, images)
         single = log_weight(ours(x[None], noise))
         double = log_weight(ours.double()(x[None].double(), [eps.double() for eps in noise]))
         torch.manual_seed(0)

@@ -77,8 +77,8 @@ class ShapeMeasurement:
 
 
 def shape_name(member: MemberSpec) -> str:
-    """A shape's name in tables: data set, depth, inference and its steps, skip connections, normalization, flows and a
-    learned prior.
+    """A shape's name in tables: data set, depth, inference and its steps, skip connections, normalization, flows, an
+    auxiliary variable and a learned prior.
     """
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
@@ -86,7 +86,8 @@ def shape_name(member: MemberSpec) -> str:
     inference = model.inference_model.short + shared + steps + SKIP_LABELS[model.effective_skip]
     chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
     flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
-    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows}{model.prior_label}"
+    of_a = model.auxiliary_label
+    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows}{of_a}{model.prior_label}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:

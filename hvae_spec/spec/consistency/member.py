@@ -13,6 +13,7 @@ from hvae_spec.spec.consistency.data import (
 from hvae_spec.spec.consistency.evaluation import measured_images_problems, probe_problems
 from hvae_spec.spec.consistency.inconsistency import Inconsistency
 from hvae_spec.spec.consistency.model import (
+    auxiliary_problems,
     flow_problems,
     observation_problems,
     prior_problems,
@@ -53,6 +54,7 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
     yield from found
     yield from observation_problems(member)
     yield from flow_problems(member)
+    yield from auxiliary_problems(member)
     yield from top_down_problems(member)
     yield from skip_problems(member.model)
     yield from step_problems(member.model)

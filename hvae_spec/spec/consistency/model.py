@@ -1,4 +1,6 @@
-"""Contradictions within a model: its prior, layers, flows, inference and skip connections; and of it with the data."""
+"""Contradictions within a model, of its prior, layers, flows, auxiliary variable, inference and skip connections; and
+of it with the data.
+"""
 
 from collections.abc import Iterator
 
@@ -92,14 +94,78 @@ def single_unit_problems(model: ModelSpec) -> Iterator[Inconsistency]:
                 )
 
 
+def auxiliary_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """What takes q(z|x), or what inference knows of an image, to be of no sample, where q has an auxiliary variable."""
+    model = member.model
+    if model.auxiliary is None:
+        return
+
+    def problem(loc: Loc, message: str, remedy: str, *others: str) -> Inconsistency:
+        return Inconsistency(loc, message, f"{remedy}, or model.auxiliary: null", ("model.auxiliary", *others))
+
+    if model.prior_model.needs_encoder:
+        name = name_and_settings(model.prior)[0]
+        yield problem(
+            ("model", "prior"),
+            f"the prior {name} is made of q(z_{model.depth}|x), which is an integral over an auxiliary variable",
+            "another prior",
+            "model.prior",
+        )
+    if member.evaluation.refine is not None:
+        yield problem(
+            ("evaluation", "refine"),
+            "a refinement with an auxiliary variable: it fits what inference knows of an image, and all that it knows "
+            "is of a sample then",
+            "refine: null",
+            "evaluation.refine",
+        )
+    if model.sweeps > 1:
+        yield problem(
+            ("model", "inference_steps"),
+            "several sweeps of inference with an auxiliary variable: all but the last are of an image alone, and would "
+            "be of a sample then",
+            "inference_steps: 1",
+            "model.inference_steps",
+        )
+    if model.normalization.norm.of_units and 1 in model.auxiliary.mlp:
+        yield problem(
+            ("model", "auxiliary", "mlp"),
+            f"{model.normalization.norm.words.lower()} of a hidden layer of one unit, which is constant then",
+            "widths of 2 or more, another model.norm",
+            "model.norm",
+        )
+    for section, objective in _objectives(member):
+        path = ".".join(map(str, section))
+        if ESTIMATORS[objective.estimator].is_path:
+            plain = " or ".join(name for name in ESTIMATORS if not ESTIMATORS[name].is_path)
+            yield problem(
+                (*section, "estimator"),
+                f"the estimator {objective.estimator} with an auxiliary variable: it leaves out the score of the "
+                "latents alone, and the auxiliary variable has one too",
+                f"estimator: {plain}",
+                f"{path}.estimator",
+            )
+        if isinstance(objective.layer_weights, tuple):
+            yield problem(
+                (*section, "beta"),
+                "a weight for every layer with an auxiliary variable, which is of no layer",
+                "one number",
+                f"{path}.beta",
+            )
+
+
+def _objectives(member: MemberSpec) -> list[tuple[Loc, ObjectiveSpec]]:
+    """What is maximized in every phase, and the section that says it."""
+    first = member.training.first_phase
+    own: tuple[Loc, ObjectiveSpec] = ("objective",), member.objective
+    return [own] if first is None else [own, (("training", "first_phase"), first)]
+
+
 def flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     """What needs log q of a sample whatever it came from, where a layer of q has a flow."""
     flowed = [place for place, flow in enumerate(member.model.flows, start=1) if flow is not None]
     if not flowed:
         return
-    first = member.training.first_phase
-    sections: list[tuple[Loc, ObjectiveSpec]] = [(("objective",), member.objective)]
-    sections += [] if first is None else [(("training", "first_phase"), first)]
     which, flows = f"z_{flowed[0]}", ("model.flow", "model.layers")
     if not member.model.inference_model.takes_flows:
         others = " or ".join(name for name in INFERENCES if INFERENCES[name].takes_flows)
@@ -109,7 +175,7 @@ def flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
             f"inference: {others}, or model.flow: none",
             ("model.inference", *flows),
         )
-    for section, objective in sections:
+    for section, objective in _objectives(member):
         path = ".".join(map(str, section))
         if ESTIMATORS[objective.estimator].is_path:
             plain = " or ".join(name for name in ESTIMATORS if not ESTIMATORS[name].is_path)
