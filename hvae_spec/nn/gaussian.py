@@ -116,6 +116,8 @@ class Style:
     """Whether p(z_i|...) and p(x|...) take the latents of all layers above, not of the nearest alone."""
     inference_skips: bool = False
     """Whether q(z_i|...) takes the latents of all layers that are drawn before, not of the nearest alone."""
+    classes: int = 0
+    """C, the classes that y is one of, which joins z_L (`hvae_spec.nn.classes`); 0: there is no y."""
 
 
 class GaussianHead(nn.Module):

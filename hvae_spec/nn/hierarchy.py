@@ -8,13 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.batch_norm import not_counting
+from hvae_spec.nn.classes import (
+    Classes,
+    Classifier,
+    DrawnClasses,
+    EveryClass,
+    class_units,
+    top_with_classes,
+)
 from hvae_spec.nn.distribution import Distribution, log_density_ratio
 from hvae_spec.nn.flow import Flowed, Posterior, gaussian_of
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian, GaussianMapping, Style, log_ratio
 from hvae_spec.nn.inference import INFERENCES, Draw, InferenceNetwork, Layer
 from hvae_spec.nn.likelihood import BernoulliLikelihood, Likelihood
 from hvae_spec.nn.prior import Prior, StandardNormal
-from hvae_spec.nn.random import CHOICES, Purpose, Streams
+from hvae_spec.nn.random import CHOICES, CLASSES, Purpose, Streams
 from hvae_spec.nn.skip import joined, joined_units
 
 MakeLikelihood = Callable[[Style, int, Sequence[int], int], Likelihood]
@@ -34,6 +42,8 @@ class Trace:
     [M, 1, S, B], where p or q does not factorize over its units. The negative is a one-sample estimate of the KL."""
     latents: list[Tensor]
     """z_1 ... z_L, each [M, U_i, S, B]."""
+    log_classes: Tensor | None = None
+    """With classes and C copies of every sample (`hvae_spec.nn.classes`): log q(y|x), [M, C, B]."""
 
 
 def log_ratio_of(p: Distribution, draw: Draw, noise: Tensor) -> Tensor:
@@ -56,7 +66,8 @@ def units_first(x: Tensor) -> Tensor:
 class Generative(nn.Module):
     """p(x|z_1) p(z_1|z_2) ... p(z_L), Eqs. 1-4. `conditionals[0]` is p(z_1|z_2), and so on up.
 
-    With skip connections they are p(x|z_1 ... z_L) and p(z_i|z_{i+1} ... z_L).
+    With skip connections they are p(x|z_1 ... z_L) and p(z_i|z_{i+1} ... z_L). With classes, p(y) is uniform, and what
+    takes z_L takes y beside it; no prior of z_L does.
 
     Attributes:
         skips: whether there are skip connections.
@@ -76,6 +87,7 @@ class Generative(nn.Module):
         super().__init__()
         self.skips = style.generative_skips
         units = [layer.units for layer in layers]
+        units[-1] += class_units(style.classes)
         self.joined_units = [sum(units[index:]) for index in range(len(units) - 1)] if self.skips else []
         self.likelihood = observation(style, joined_units(units, skip=self.skips), layers[0].down, pixels)
         self.conditionals = nn.ModuleList(
@@ -85,23 +97,28 @@ class Generative(nn.Module):
         self.top = prior(replace(style, norm=None), layers[-1].units, pixels)
         self.factorizes = [*(True for _ in layers[1:]), self.top.factorizes]
 
-    def prior(self, layer: int, draws: Sequence[Draw], top: Distribution) -> Distribution:
-        """p(z|z above) for the layer at this index, given the samples above it; `top`, p(z_L), for the top."""
+    def prior(
+        self, layer: int, draws: Sequence[Draw], top: Distribution, y: Tensor | None = None
+    ) -> Distribution:
+        """p(z|z above) for the layer at this index, given the samples above it; `top`, p(z_L), for the top. With
+        classes, y is the one-hot class of every sample, as in the following.
+        """
         if layer == len(draws) - 1:
             return top
         known = draws[layer].prior
         if known is not None:
             return known
-        return self.conditional(layer, [draw.z for draw in draws[layer + 1 :]])
+        return self.conditional(layer, [draw.z for draw in draws[layer + 1 :]], y)
 
-    def conditional(self, layer: int, above: Sequence[Tensor]) -> Distribution:
+    def conditional(self, layer: int, above: Sequence[Tensor], y: Tensor | None = None) -> Distribution:
         """p(z|z above) for the layer at this index, below the top, given the samples of all layers above it."""
-        conditional: Distribution = self.conditionals[layer](joined(above, skip=self.skips))
+        given = joined(top_with_classes(above, y), skip=self.skips)
+        conditional: Distribution = self.conditionals[layer](given)
         return conditional
 
-    def seen(self, latents: Sequence[Tensor]) -> Tensor:
+    def seen(self, latents: Sequence[Tensor], y: Tensor | None = None) -> Tensor:
         """What `likelihood` takes of z_1 ... z_L [M, U_i, S, B]: z_1, or with skip connections all of them in one."""
-        return joined(latents, skip=self.skips)
+        return joined(top_with_classes(latents, y), skip=self.skips)
 
 
 class Hierarchy(nn.Module):
@@ -115,6 +132,7 @@ class Hierarchy(nn.Module):
         share_top_down: its top-down mappings are the generative ones.
         observation: makes p(x|z_1): an item of `hvae_spec.nn.likelihood.LIKELIHOODS` with its settings.
         prior: makes p(z_L): an item of `hvae_spec.nn.prior.PRIORS` with its settings.
+        classifier: hidden widths of q(y|x), where the style has classes.
 
     """
 
@@ -128,22 +146,65 @@ class Hierarchy(nn.Module):
         share_top_down: bool = False,
         observation: MakeLikelihood = BernoulliLikelihood,
         prior: MakePrior = StandardNormal,
+        classifier: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.members, self.pixels = style.members, pixels
+        self.members, self.pixels, self.classes = style.members, pixels, style.classes
         self.units = [layer.units for layer in layers]
         self.generative = Generative(style, pixels, layers, observation, prior)
         shared = self.generative.conditionals if share_top_down else None
         self.inference: InferenceNetwork = INFERENCES[inference](style, pixels, layers, shared)
+        known = self.inference.known_units(pixels, self.units) if self.classes else 0
+        self.classifier = Classifier(style, known, classifier) if self.classes else None
         both = zip(self.generative.factorizes, self.inference.factorizes, strict=True)
         self.ratio_widths = [units if all(pair) else 1 for units, pair in zip(self.units, both, strict=True)]
         """Entries of each of a trace's log ratios: the layer's units, or 1 where p or q does not factorize."""
 
+    @property
+    def copies(self) -> int:
+        """Copies of every sample in a pass that knows no y: one for each class."""
+        return max(1, self.classes)
+
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Trace:
-        """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples per image."""
+        """x [M, B, D], noise [M, U_i, S, B] for each layer -> the trace of S samples per image; with classes, S is a
+        multiple of C, and the first S / C are of the first class, and so on.
+        """
         x = units_first(x)
         encoding, top = self.encode(x)
-        return self.trace(x, encoding, noise, top)
+        if not self.classes:
+            return self.trace(x, encoding, noise, top)
+        trace = self.trace(x, encoding, noise, top, EveryClass(self.classes, noise[0].shape[2] // self.classes))
+        return replace(trace, log_classes=self.log_classes(x, encoding))
+
+    def log_classes(self, x: Tensor, encoding: Sequence[Posterior]) -> Tensor:
+        """log q(y|x) of every class, [M, C, B], for images [M, D, 1, B] that are encoded already."""
+        if self.classifier is None:
+            raise ValueError("a model without classes")
+        log_q: Tensor = self.classifier(self.inference.known(x, encoding))
+        return log_q
+
+    def draw(
+        self, x: Tensor, encoding: Sequence[Posterior], noise: Sequence[Tensor], uniform: Tensor | None = None
+    ) -> tuple[list[Draw], Tensor | None]:
+        """Samples of q(z|x), and with classes their one-hot y, [M, C, S, B], else None.
+
+        Args:
+            x: images [M, D, 1, B].
+            encoding: what is known of them.
+            noise: [M, U_i, S, B] for each layer.
+            uniform: uniform noise on [0, 1) [M, S, B], which draws y from q(y|x); None: y is the likeliest class.
+
+        """
+        if not self.classes:
+            return self.inference.sample(encoding, noise), None
+        log_q = self.log_classes(x, encoding)
+        classes = (
+            DrawnClasses.likeliest(log_q, noise[0].shape[2])
+            if uniform is None
+            else DrawnClasses.of_levels(log_q, uniform)
+        )
+        y = classes.one_hot(x.device)
+        return self.inference.sample(self.inference.of_classes(encoding, classes), noise, y), y
 
     def encode(self, x: Tensor) -> tuple[list[Posterior], Distribution]:
         """What is known of x [M, D, 1, B] before anything is drawn, and p(z_L).
@@ -168,7 +229,12 @@ class Hierarchy(nn.Module):
             return self.generative.top(gaussian_of(self.inference.encode(inputs)[-1]))
 
     def trace(
-        self, x: Tensor, encoding: Sequence[Posterior], noise: Sequence[Tensor], top: Distribution | None = None
+        self,
+        x: Tensor,
+        encoding: Sequence[Posterior],
+        noise: Sequence[Tensor],
+        top: Distribution | None = None,
+        classes: Classes | None = None,
     ) -> Trace:
         """The trace of new samples for images [M, D, 1, B] that are encoded already.
 
@@ -177,29 +243,44 @@ class Hierarchy(nn.Module):
             encoding: what is known of them.
             noise: [M, U_i, S, B] for each layer.
             top: p(z_L), as `encode` or `top` gave it for all passes that it serves; None: it is computed for this one.
+            classes: those of the samples, where the model has classes. What the trace has of p and q is given y.
 
         """
         top = self.top() if top is None else top
-        draws = self.inference.sample(encoding, noise)
+        if classes is None:
+            y, draws = None, self.inference.sample(encoding, noise)
+        else:
+            y = classes.one_hot(x.device)
+            draws = self.inference.sample(self.inference.of_classes(encoding, classes), noise, y)
         ratios = [
-            log_ratio_of(self.generative.prior(layer, draws, top), draw, eps)
+            log_ratio_of(self.generative.prior(layer, draws, top, y), draw, eps)
             for layer, (draw, eps) in enumerate(zip(draws, noise, strict=True))
         ]
         latents = [draw.z for draw in draws]
-        log_likelihood = self.generative.likelihood(self.generative.seen(latents), x)
+        log_likelihood = self.generative.likelihood(self.generative.seen(latents, y), x)
         return Trace(log_likelihood, ratios, latents)
 
     def visit_norms(self, x: Tensor, noise: Sequence[Tensor]) -> None:
         """Pass x [M, B, D] and noise [M, U_i, S, B] through everything that may be batch-normalized: all but the output
-        layer of p(x|z_1), the largest of all.
+        layer of p(x|z_1), the largest of all. With classes, S is a multiple of C, as in `forward`.
         """
-        draws = self.inference.sample(self.inference.encode(units_first(x)), noise)
+        x = units_first(x)
+        encoding, y = self.inference.encode(x), None
+        if self.classes:
+            self.log_classes(x, encoding)
+            every = EveryClass(self.classes, noise[0].shape[2] // self.classes)
+            encoding, y = self.inference.of_classes(encoding, every), every.one_hot(x.device)
+        draws = self.inference.sample(encoding, noise) if y is None else self.inference.sample(encoding, noise, y)
         for layer in range(len(draws) - 1):  # nothing of p(z_L) is batch-normalized
-            self.generative.prior(layer, draws, STANDARD_NORMAL)
-        self.generative.likelihood.mlp(self.generative.seen([draw.z for draw in draws]))
+            self.generative.prior(layer, draws, STANDARD_NORMAL, y)
+        self.generative.likelihood.mlp(self.generative.seen([draw.z for draw in draws], y))
 
     def ancestral(
-        self, noise: Sequence[Tensor], injected: int | None = None, top: Distribution | None = None
+        self,
+        noise: Sequence[Tensor],
+        injected: int | None = None,
+        top: Distribution | None = None,
+        y: Tensor | None = None,
     ) -> list[Tensor]:
         """z_1 ... z_L drawn top down from noise [M, U_i, S, B] for every layer: from p(z_L), then p(z_i|z_{i+1}).
 
@@ -209,9 +290,23 @@ class Hierarchy(nn.Module):
                 (Fig. 6b). What is below depends on these by skip connections alone. None, or the top layer: none, so
                 that these are samples of the prior.
             top: p(z_L), see `trace`.
+            y: with classes, those of the samples as `prior_classes` gives them.
 
         """
-        return self.below((self.top() if top is None else top).sample(noise[-1]), noise[:-1], injected)
+        return self.below((self.top() if top is None else top).sample(noise[-1]), noise[:-1], injected, y)
+
+    def prior_classes(
+        self, streams: Streams, purpose: Purpose, samples: int, images: int, epoch: int = 0
+    ) -> Tensor | None:
+        """One-hot classes [M, C, S, B] from p(y) for the samples of `prior_noise` with these arguments, by streams of
+        their own; None without classes.
+        """
+        if not self.classes:
+            return None
+        level = streams.begin(CLASSES[purpose], epoch).uniform(samples, images)
+        # Uniform noise is below 1, but its product may round to C.
+        index = (level * self.classes).long().clamp(max=self.classes - 1)
+        return DrawnClasses(index, self.classes).one_hot(self.device)
 
     def prior_noise(
         self, streams: Streams, purpose: Purpose, samples: int, images: int, epoch: int = 0
@@ -233,13 +328,15 @@ class Hierarchy(nn.Module):
             noise[-1] = torch.cat([noise[-1], choice], dim=1)
         return noise
 
-    def below(self, z: Tensor, noise: Sequence[Tensor], injected: int | None = None) -> list[Tensor]:
+    def below(
+        self, z: Tensor, noise: Sequence[Tensor], injected: int | None = None, y: Tensor | None = None
+    ) -> list[Tensor]:
         """z_1 ... z_L of a given z_L [M, U_L, S, B] and noise [M, U_i, S, B] of the layers below; see `ancestral`."""
         latents = [z]
         for layer in reversed(range(len(noise))):
             eps = noise[layer]
             is_injected = layer + 1 == injected
-            latents.insert(0, eps if is_injected else self.generative.conditional(layer, latents).sample(eps))
+            latents.insert(0, eps if is_injected else self.generative.conditional(layer, latents, y).sample(eps))
         return latents
 
     @property

@@ -339,6 +339,8 @@ class EpochRow(TypedDict):
     train_reconstruction: Number
     """log p(x|z_1)."""
     kl_per_layer: list[Number]
+    train_log_classes: NotRequired[Number]
+    """The mean of log q(y|x) over the labeled images of the batches; with classes alone."""
     gradient_norm: Number
     seconds: Number
     ms_per_step: Number
