@@ -49,6 +49,9 @@ def _drawn(dataset: Dataset, images: NDArray[Any], observation: str, purpose: Pu
 class Batches:
     """The training set of a pack: every member shuffles and draws for itself.
 
+    Attributes:
+        alone: whether batches hold labeled images alone.
+
     Args:
         dataset: the images.
         observation: the name of an observation model, which says what x is.
@@ -58,6 +61,8 @@ class Batches:
         device: where the images are kept.
 
     """
+
+    alone = False
 
     def __init__(
         self,

@@ -88,9 +88,9 @@ class LabeledBatches(Batches):
                 known = every if self.labeled == "all" else labeled_images(self.classes, count, seed)
                 unknown = np.setdiff1d(every, known, assume_unique=True)
                 self.apart[seed] = (torch.from_numpy(unknown), torch.from_numpy(known))
-        both = [self.apart[seed] for seed in seeds]
-        unknown, known = (torch.stack([pair[place] for pair in both]) for place in (0, 1))
-        return unknown.to(self.images.device), known.to(self.images.device)
+        both = zip(*(self.apart[seed] for seed in seeds), strict=True)
+        unlabeled, labeled = (torch.stack(each).to(self.images.device) for each in both)
+        return unlabeled, labeled
 
     def epoch(self, streams: Streams) -> Iterator[Tensor]:
         """See `Batches.epoch`."""

@@ -97,9 +97,7 @@ class Generative(nn.Module):
         self.top = prior(replace(style, norm=None), layers[-1].units, pixels)
         self.factorizes = [*(True for _ in layers[1:]), self.top.factorizes]
 
-    def prior(
-        self, layer: int, draws: Sequence[Draw], top: Distribution, y: Tensor | None = None
-    ) -> Distribution:
+    def prior(self, layer: int, draws: Sequence[Draw], top: Distribution, y: Tensor | None = None) -> Distribution:
         """p(z|z above) for the layer at this index, given the samples above it; `top`, p(z_L), for the top. With
         classes, y is the one-hot class of every sample, as in the following.
         """
@@ -155,7 +153,8 @@ class Hierarchy(nn.Module):
         shared = self.generative.conditionals if share_top_down else None
         self.inference: InferenceNetwork = INFERENCES[inference](style, pixels, layers, shared)
         known = self.inference.known_units(pixels, self.units) if self.classes else 0
-        self.classifier = Classifier(style, known, classifier) if self.classes else None
+        # A single class is known without.
+        self.classifier = Classifier(style, known, classifier) if self.classes > 1 else None
         both = zip(self.generative.factorizes, self.inference.factorizes, strict=True)
         self.ratio_widths = [units if all(pair) else 1 for units, pair in zip(self.units, both, strict=True)]
         """Entries of each of a trace's log ratios: the layer's units, or 1 where p or q does not factorize."""
@@ -179,7 +178,7 @@ class Hierarchy(nn.Module):
     def log_classes(self, x: Tensor, encoding: Sequence[Posterior]) -> Tensor:
         """log q(y|x) of every class, [M, C, B], for images [M, D, 1, B] that are encoded already."""
         if self.classifier is None:
-            raise ValueError("a model without classes")
+            return x.new_zeros(x.shape[0], self.classes, x.shape[3])
         log_q: Tensor = self.classifier(self.inference.known(x, encoding))
         return log_q
 
@@ -274,6 +273,11 @@ class Hierarchy(nn.Module):
         for layer in range(len(draws) - 1):  # nothing of p(z_L) is batch-normalized
             self.generative.prior(layer, draws, STANDARD_NORMAL, y)
         self.generative.likelihood.mlp(self.generative.seen([draw.z for draw in draws], y))
+
+    def visit_classifier(self, x: Tensor) -> None:
+        """Pass x [M, B, D] through what q(y|x) is made of, which may be batch-normalized."""
+        x = units_first(x)
+        self.log_classes(x, self.inference.encode(x))
 
     def ancestral(
         self,

@@ -38,17 +38,18 @@ class Marginal:
         return torch.cat([log_q[:, :, :unknown].exp(), known.to(log_q.dtype)], dim=2)
 
     def over_images(self, values: Tensor, labels: Tensor | None) -> Tensor:
-        """The mean of values [M, B] with the shares of unlabeled and of labeled images, [M]."""
+        """The mean of values [M, B] or [M, S, B] with the shares of unlabeled and of labeled images, [M]."""
+        over = tuple(range(1, values.dim()))
         if labels is None:
-            return values.mean(1)
-        unknown = values.shape[1] - labels.shape[1]
-        of_labeled = values[:, unknown:].mean(1)
+            return values.mean(over)
+        unknown = values.shape[-1] - labels.shape[1]
+        of_labeled = values[..., unknown:].mean(over)
         if not unknown:
             return of_labeled
-        return torch.lerp(of_labeled, values[:, :unknown].mean(1), self.unlabeled_share)
+        return torch.lerp(of_labeled, values[..., :unknown].mean(over), self.unlabeled_share)
 
-    def bound(self, by_class: Tensor, log_q: Tensor, beta: Tensor | float, labels: Tensor | None) -> Tensor:
-        """Each member's mean of U and L, [M].
+    def bounds(self, by_class: Tensor, log_q: Tensor, beta: Tensor | float, labels: Tensor | None) -> Tensor:
+        """U of the unlabeled images and L of the labeled ones, [M, B].
 
         Args:
             by_class: the bound of every class of every image, [M, C, B].
@@ -63,7 +64,7 @@ class Marginal:
         entropy = -(weights * log_q)[:, :, :unknown].sum(1)
         of_classes = F.pad(entropy, (0, log_q.shape[2] - unknown)) - math.log(log_q.shape[1])
         beta = beta[:, None] if isinstance(beta, Tensor) else beta
-        return self.over_images((weights * by_class).sum(1) + beta * of_classes, labels)
+        return (weights * by_class).sum(1) + beta * of_classes
 
 
 def mean_log_classes(log_q: Tensor, labels: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def mean_log_classes(log_q: Tensor, labels: Tensor) -> Tensor:
 
 
 def classification(model: Hierarchy, x: Tensor, labels: Tensor) -> Tensor:
-    """The mean of log q(y|x) over images x [M, B, D], all of which are labeled [M, B]: [M]. Nothing else of the model is
+    """The mean of log q(y|x) over images x [M, B, D] that are all labeled [M, B], [M]. Nothing else of the model is
     computed.
     """
     seen = units_first(x)

@@ -136,12 +136,25 @@ class Objective:
         labels: Tensor | None = None,
         elbo_share: Tensor | None = None,
     ) -> Tensor:
-        """Each member's bound of log weights [M, S, B], averaged over the images of a trace, [M]. With classes, these
-        are given y, this is the marginal over y, of whose KL the weight is that of z_L, and `elbo_share` is that of the
-        ELBO in the bound of every class.
+        """The mean of `bounds` over the images, [M], as they count in the objective."""
+        values = self.bounds(trace, log_w, beta, iw_samples, labels, elbo_share)
+        return values.mean(1) if self.marginal is None else self.marginal.over_images(values, labels)
+
+    def bounds(
+        self,
+        trace: Trace,
+        log_w: Tensor,
+        beta: Tensor | float,
+        iw_samples: int,
+        labels: Tensor | None = None,
+        elbo_share: Tensor | None = None,
+    ) -> Tensor:
+        """The bound of every image of a trace by its log weights [M, S, B], [M, B]. With classes, these are given y,
+        this is the marginal over y, of whose KL the weight is that of z_L, and `elbo_share` is that of the ELBO in the
+        bound of every class.
         """
         if self.marginal is None:
-            return bound(log_w, iw_samples).mean(1)
+            return bound(log_w, iw_samples)
         log_q = _log_classes(trace)
         by_class = by_classes(log_w, log_q.shape[1])
         members, classes, _, images = by_class.shape
@@ -149,7 +162,7 @@ class Objective:
         if elbo_share is not None:
             value = torch.lerp(value, by_class.mean(2), elbo_share[:, None, None])
         of_top = beta[:, -1] if isinstance(beta, Tensor) and beta.dim() == 2 else beta
-        return self.marginal.bound(value, log_q, of_top, labels)
+        return self.marginal.bounds(value, log_q, of_top, labels)
 
     def average(self, values: Tensor, trace: Trace, labels: Tensor | None) -> Tensor:
         """The mean over samples and images of what a trace's samples have, [M, S, B] -> [M]; with classes, each by what
@@ -158,9 +171,8 @@ class Objective:
         if self.marginal is None:
             return values.mean((1, 2))
         log_q = _log_classes(trace)
-        weights = self.marginal.weights(log_q, labels)
-        by_class = by_classes(values, log_q.shape[1]).mean(2)
-        return self.marginal.over_images((weights * by_class).sum(1), labels)
+        weights = self.marginal.weights(log_q, labels).unsqueeze(2)
+        return self.marginal.over_images((weights * by_classes(values, log_q.shape[1])).sum(1), labels)
 
 
 def by_classes(values: Tensor, classes: int) -> Tensor:

@@ -441,11 +441,10 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     idle += [("objective", "elbo_share")] if objective.iw_samples == 1 else []
-    if model.classes is None:
-        idle += [("objective", "classification"), ("training", "first_phase", "classification")]
-    elif member.classes == DATASETS[member.data.dataset].classes:
-        idle.append(("model", "classes", "count"))
-    idle += [] if member.data.adds_labeled else [("data", "labeled_batch")]
+    no_classes: list[Loc] = [("objective", "classification"), ("training", "first_phase", "classification")]
+    idle += no_classes * (model.classes is None)
+    idle += [("model", "classes", "count")] * (member.classes == DATASETS[member.data.dataset].classes)
+    idle += [("data", "labeled_batch")] * (not member.data.adds_labeled)
     first = member.training.first_phase
     idle += [("training", "first_phase", "elbo_share")] if first is not None and first.iw_samples == 1 else []
     _unify_layer_weights(member, content)

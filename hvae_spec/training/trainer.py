@@ -213,9 +213,7 @@ class Trainer:
                 rows[m] = self.row(values, epoch, beta_now, seconds)
         return rows
 
-    def step(
-        self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int, labels: Tensor | None = None
-    ) -> Tensor:
+    def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int, labels: Tensor | None = None) -> Tensor:
         """One optimization step on a batch x [M, B, D], the last images of which have labels [M, labeled] if there are
         any. Returns the quantities named in `self.quantities`, [M, Q].
         """
@@ -228,16 +226,12 @@ class Trainer:
         """Numbers of noise of a member in a step of so many images with so many samples each."""
         return 0 if self.classifies_alone else self.model.copies * samples * images * sum(self.model.units)
 
-    def update(
-        self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int, labels: Tensor | None = None
-    ) -> Tensor:
+    def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int, labels: Tensor | None = None) -> Tensor:
         """The step on given noise: a function of tensors alone, so that it can be captured."""
         value, seen = self.choose(x, noise)(self.objective, self.model, x, noise, beta, iw_samples, labels)
         # Where q(y|x) alone is trained, the gradient by all that is not in it is 0.
         alone = self.classifies_alone
-        gradients = torch.autograd.grad(
-            -value.sum(), self.parameters, allow_unused=alone, materialize_grads=alone
-        )
+        gradients = torch.autograd.grad(-value.sum(), self.parameters, allow_unused=alone, materialize_grads=alone)
         norms = self.optimizer.step(gradients, self.frozen)
         self.model.generative.top.project()
         return torch.cat([seen, norms[:, None]], dim=1)
@@ -362,7 +356,7 @@ def classified(
     iw_samples: int,
     labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What `watched` is where q(y|x) alone is trained: the mean of log q(y|x) over the images, all of which have labels,
+    """What `watched` is where q(y|x) alone is trained: the mean of log q(y|x) over the images, which all have labels,
     [M], and the same as what is watched, [M, 1]. Nothing is read of what else a step is given.
     """
     if labels is None:
