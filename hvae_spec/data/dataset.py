@@ -58,6 +58,8 @@ class Dataset(RawImages):
     """What makes a probability of a gray value."""
     rescaled_by: RescaledBy = "levels"
     """What brings dequantized gray values into [0, 1)."""
+    validation_labels: NDArray[np.int64] | None = None
+    """Classes of the validation images, where these were training images."""
     every_class: tuple[int, ...] = ()
     """The labels of all training images, whole, in ascending order: the classes that y is one of."""
 
@@ -229,6 +231,7 @@ def _with_validation(dataset: Dataset, spec: DataSpec) -> Dataset:
         train=dataset.train[~is_apart],
         train_labels=dataset.train_labels[~is_apart],
         validation=dataset.train[is_apart],
+        validation_labels=dataset.train_labels[is_apart],
     )
 
 
