@@ -96,14 +96,16 @@ class Model:
     def summary(self) -> str:
         """The factorization of p and q, and every mapping with its widths and number of parameters."""
         spec, depth = self.spec, self.spec.model.depth
+        latents, of_q = ("x, z", "q(z|x) ") if spec.model.classes is None else ("x, y, z", "q(y, z|x) ")
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
-            f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
-            f"  q(z|x)  = {equations.inference(spec.model)}",
+            f"  p({latents}) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
+            f"  {of_q} = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.mapping(spec.model)),
             *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
+            *(f"  {equation}" for equation in equations.classes(spec.model)),
             "",
         ]
         every = list(mappings(spec, self.pixels))
