@@ -49,7 +49,7 @@ def class_problems(member: MemberSpec) -> Iterator[Inconsistency]:
 
 def labeled_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
     """More labels than training images in use, of which there are so many, or no whole number of each class."""
-    labeled, classes = member.data.labeled, member.classes
+    labeled, classes = member.data.labeled, DATASETS[member.data.dataset].classes or member.classes
     if member.model.classes is None or not isinstance(labeled, int) or not classes:
         return
     if labeled >= there:
