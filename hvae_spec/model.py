@@ -187,7 +187,7 @@ class Model:
         if not self.module.classes:
             raise UserError("this model has no classes: model.classes of its spec is null")
         x = units_first(self._images(images)[None])
-        with self._ready():
+        with self._ready(to_classify=True):
             return self.module.log_classes(x, self.module.inference.encode(x))[0].exp().mT.cpu().contiguous()
 
     def _drawn(self, images: ArrayLike | Tensor, samples: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
@@ -423,10 +423,22 @@ class Model:
         self._measured_weights = self._weights()
 
     @contextmanager
-    def _ready(self) -> Iterator[None]:
+    def _ready(self, *, to_classify: bool = False) -> Iterator[None]:
         """Inference mode in float32, once it is sure that there are batch-norm statistics of these weights. The module
         is left in the mode it was in.
+
+        Args:
+            to_classify: for q(y|x), which is there also where it alone was trained.
+
+        Raises:
+            UserError: there are none, or q(y|x) alone was trained, and something else is asked for.
+
         """
+        if self.spec.classifies_alone and not to_classify:
+            raise UserError(
+                "q(y|x) alone is trained of this model (objective.classification: only), so that it has nothing but "
+                "model.classify"
+            )
         self._check_statistics()
         was_training = self.module.training
         self.module.eval()
@@ -444,7 +456,9 @@ class Model:
     def _fault_of_statistics(self) -> str | None:
         """Why the model cannot be measured as it stands; None if it can."""
         norms = [module for module in self.module.modules() if isinstance(module, BatchNorm)]
-        if any(bool(norm.mean.isnan().any()) for norm in norms):
+        unknown = [bool(norm.mean.isnan().any()) for norm in norms]
+        # Where q(y|x) alone is trained, nothing else has any.
+        if norms and (all(unknown) if self.spec.classifies_alone else any(unknown)):
             return "this model's batch-norm statistics were never computed: call model.record_statistics()"
         then, weights = self._measured_weights, self._weights()
         # Bit for bit, as weights of a model that diverged are not equal to themselves.

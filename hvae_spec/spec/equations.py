@@ -54,7 +54,7 @@ def classes(model: ModelSpec) -> tuple[str, ...]:
     is_below = model.inference_model.gives_top and model.depth > 1
     h = f"μ_{{d,{model.depth - 1}}}" if is_below else "x"
     return (
-        f"y: the class, one-hot, p(y) = 1/C;  p reads [{top}; y] wherever it reads {top};  the mapping into {top} takes y",
+        f"y: the class, one-hot, p(y) = 1/C;  p reads [{top}; y] for {top};  the mapping into {top} takes y",
         f"q(y|x) = softmax(Linear(MLP({h})))",
     )
 
