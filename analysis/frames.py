@@ -46,6 +46,7 @@ CLASSIFIED = {
     "test_error": "error",
     "test_wrong": "wrong",
     "validation_error": "validation_error",
+    "kl_classes": "kl",
 }
 """Of a classification (`hvae_spec.records.result.ClassificationResult`), what is one number, by column."""
 PROBED = ("classes", "largest_class")
@@ -96,9 +97,9 @@ class Frames:
     linear probe of the classes on layer i with 100 labels and with all; `probe_100_se_i` its standard error over test
     images), `test_error` (of a model with classes: percent of the test images whose likeliest class by q(y|x) is not
     theirs, `test_wrong` of them; `test_error_low` and `test_error_high` are Wilson's 95% interval, `validation_error`
-    is of the validation set), costs, settings (see `analysis.columns`),
-    data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
-    training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
+    is of the validation set, and `kl_classes` KL(q(y|x) || p(y)) on the test set), costs, settings (see
+    `analysis.columns`), data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where
+    it ended the training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
     of the first phase and of the shorter training that the training started from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, and the test curve at its points, or with a validation set the

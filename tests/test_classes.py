@@ -38,6 +38,8 @@ def test_a_record_has_the_test_error_and_of_the_baseline_nothing_else(tmp_path, 
     wrong = int((model.classify(model.test_images()).argmax(1).numpy() != dataset.test_labels).sum())
     assert (found.classes, found.images, found.wrong, found.error) == (10, 24, wrong, 100 * wrong / 24)
     assert found.interval == Classified(wrong, 24).interval
+    shares = model.classify(model.test_images()).double()
+    assert found.kl == pytest.approx(float((shares * (10 * shares).log()).sum(1).mean()), rel=1e-4, abs=1e-6)
     missed = model.classify(model.validation_images()).argmax(1).numpy() != dataset.validation_labels
     assert (found.validation_images, found.validation_wrong) == (30, int(missed.sum()))
     rows = record.epochs

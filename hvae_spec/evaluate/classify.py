@@ -21,6 +21,8 @@ class Classified(NamedTuple):
 
     wrong: int
     images: int
+    kl: float = math.nan
+    """The mean of KL(q(y|x) || p(y)) over them, in nats."""
 
     @property
     def error(self) -> float:
@@ -49,11 +51,12 @@ def classify(model: Hierarchy, x: Tensor, classes: Tensor) -> Classified | None:
 
     """
     model = fuse_batch_norm(model)
-    wrong = 0
+    wrong, kl = 0, 0.0
     for images, own in zip(x.split(IMAGES), classes.split(IMAGES), strict=True):
         inputs = units_first(images.to(model.device)[None])
         log_q = model.log_classes(inputs, model.inference.encode(inputs))[0]
         if not bool(log_q.isfinite().all()):
             return None
         wrong += int((log_q.argmax(0).cpu() != own).sum())
-    return Classified(wrong, len(x))
+        kl += float((log_q.double().exp() * (log_q.double() + math.log(model.classes))).sum())
+    return Classified(wrong, len(x), kl / len(x))

@@ -468,7 +468,13 @@ def classification_metrics(test: Classified, validation: Classified | None, clas
             "validation_error": validation.error,
         }
     return ClassificationResult(
-        classes=classes, images=test.images, wrong=test.wrong, error=test.error, interval=test.interval, **more
+        classes=classes,
+        images=test.images,
+        wrong=test.wrong,
+        error=test.error,
+        interval=test.interval,
+        kl=_finite(test.kl),
+        **more,
     )
 
 

@@ -259,6 +259,8 @@ class ClassificationResult(FileModel):
     """The same in percent of the images."""
     interval: tuple[Number, Number]
     """Wilson's 95% interval of the error, in percent."""
+    kl: Number = None
+    """The mean of KL(q(y|x) || p(y)) over the images, in nats: what y adds to the KLs of the layers."""
     validation_images: Whole = 0
     """The same on the validation set; 0 and null without one."""
     validation_wrong: Whole | None = None

@@ -344,7 +344,7 @@ def watched(
             known = 0 if labels is None else labels.shape[1]
             of_labeled = trace.log_classes[:, :, trace.log_classes.shape[2] - known :]
             seen.append(torch.zeros_like(value) if labels is None else mean_log_classes(of_labeled, labels))
-    return value, torch.stack(seen, dim=1)
+        return value, torch.stack(seen, dim=1)
 
 
 def classified(

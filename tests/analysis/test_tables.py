@@ -349,7 +349,7 @@ def test_test_errors_in_a_table_and_as_effects(results, small_spec):
     results.grid(outcome, spec=small_spec, with_curves=False)
     frames = analysis.load(results.root)
     (table,) = tables.class_errors(frames).tables
-    shown = {column: cell.text() for (_, column), cell in table.cells.items()}
+    shown = {row: cell.text() for (row, _), cell in table.cells.items()}
     assert shown == {"VAE+BN+WU": "13.00 ± 0.58 (3)", "Prob. ladder+BN+WU": "6.00 ± 0.58 (3)"}
     said = " ".join(table.footnotes)
     assert "of a member's error, over test images: at most 3.25." in said
@@ -357,7 +357,8 @@ def test_test_errors_in_a_table_and_as_effects(results, small_spec):
     effects = tables.paired_effects(frames)
     rows = effects.tidy[(effects.tidy["quantity"] == "test_error") & (effects.tidy["kind"] == "simple")]
     assert rows["mean"].tolist() == [-7.0]
-    assert "Simple effects on the test error (% of the test images)" in {table.title for table in effects.tables}
+    titles = {table.title for table in effects.tables}
+    assert "Simple effects on the test error (% of the test images): digits" in titles
     assert frames.members["test_error_low"].tolist() == [value - 3 for value in frames.members["test_error"]]
 
 
