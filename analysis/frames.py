@@ -99,8 +99,8 @@ class Frames:
     theirs, `test_wrong` of them; `test_error_low` and `test_error_high` are Wilson's 95% interval, `validation_error`
     is of the validation set, and `kl_classes` KL(q(y|x) || p(y)) on the test set), costs, settings (see
     `analysis.columns`), data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where
-    it ended the training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
-    of the first phase and of the shorter training that the training started from."""
+    it ended the training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are
+    training digests: of the first phase and of the shorter training that the training started from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, and the test curve at its points, or with a validation set the
     validation curve (`validation_log_likelihood`, ...). `train_bound` is the objective,

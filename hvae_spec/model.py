@@ -188,7 +188,7 @@ class Model:
             raise UserError("this model has no classes: model.classes of its spec is null")
         x = units_first(self._images(images)[None])
         with self._ready(to_classify=True):
-            return self.module.log_classes(x, self.module.inference.encode(x))[0].exp().mT.cpu().contiguous()
+            return self.module.log_classes(x)[0].exp().mT.cpu().contiguous()
 
     def _drawn(self, images: ArrayLike | Tensor, samples: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
         """What `encode` draws, [1, U_i, samples, N] for each layer, and the one-hot classes that it is of."""

@@ -53,8 +53,7 @@ def classify(model: Hierarchy, x: Tensor, classes: Tensor) -> Classified | None:
     model = fuse_batch_norm(model)
     wrong, kl = 0, 0.0
     for images, own in zip(x.split(IMAGES), classes.split(IMAGES), strict=True):
-        inputs = units_first(images.to(model.device)[None])
-        log_q = model.log_classes(inputs, model.inference.encode(inputs))[0]
+        log_q = model.log_classes(units_first(images.to(model.device)[None]))[0]
         if not bool(log_q.isfinite().all()):
             return None
         wrong += int((log_q.argmax(0).cpu() != own).sum())

@@ -175,8 +175,10 @@ class Hierarchy(nn.Module):
         trace = self.trace(x, encoding, noise, top, EveryClass(self.classes, noise[0].shape[2] // self.classes))
         return replace(trace, log_classes=self.log_classes(x, encoding))
 
-    def log_classes(self, x: Tensor, encoding: Sequence[Posterior]) -> Tensor:
-        """log q(y|x) of every class, [M, C, B], for images [M, D, 1, B] that are encoded already."""
+    def log_classes(self, x: Tensor, encoding: Sequence[Posterior] | None = None) -> Tensor:
+        """log q(y|x) of every class, [M, C, B], for images [M, D, 1, B], and what is known of them if it has been
+        computed. Without it no more than q(y|x) needs is.
+        """
         if self.classifier is None:
             return x.new_zeros(x.shape[0], self.classes, x.shape[3])
         log_q: Tensor = self.classifier(self.inference.known(x, encoding))
@@ -276,8 +278,7 @@ class Hierarchy(nn.Module):
 
     def visit_classifier(self, x: Tensor) -> None:
         """Pass x [M, B, D] through what q(y|x) is made of, which may be batch-normalized."""
-        x = units_first(x)
-        self.log_classes(x, self.inference.encode(x))
+        self.log_classes(units_first(x))
 
     def ancestral(
         self,

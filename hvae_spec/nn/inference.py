@@ -99,8 +99,14 @@ class InferenceNetwork(nn.Module, ABC):
         """Width of what `known` gives."""
         return pixels
 
-    def known(self, x: Tensor, encoding: Sequence[Posterior]) -> Tensor:
-        """What q(z_L|..., y) takes of x [M, D, 1, B] without any draw, which q(y|x) takes too: x itself."""
+    def known(self, x: Tensor, encoding: Sequence[Posterior] | None = None) -> Tensor:
+        """What q(z_L|..., y) takes of x [M, D, 1, B] without any draw, which q(y|x) takes too: x itself.
+
+        Args:
+            x: the images.
+            encoding: what is known of them, if it has been computed.
+
+        """
         return x
 
     def of_classes(self, encoding: Sequence[Posterior], classes: Classes) -> list[Posterior]:
@@ -170,19 +176,23 @@ class UpThenDown(InferenceNetwork):
 
     def encode(self, x: Tensor) -> list[Posterior]:
         """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
-        evidence, h = [], x
-        for place, mapping in enumerate(self.up, start=1):
-            evidence.append(mapping(self.into_top(h) if place == len(self.up) else h))
-            h = gaussian_of(evidence[-1]).mean
+        below = self._below_top(x)
+        return [*below, self.up[-1](self.into_top(_mean_of_last(below, x)))]
+
+    def _below_top(self, x: Tensor) -> list[Posterior]:
+        """The evidence of all layers but the top one."""
+        evidence: list[Posterior] = []
+        for mapping in self.up[:-1]:
+            evidence.append(mapping(_mean_of_last(evidence, x)))
         return evidence
 
     def known_units(self, pixels: int, units: Sequence[int]) -> int:
         """See `InferenceNetwork.known_units`."""
         return units[-2] if len(units) > 1 else pixels
 
-    def known(self, x: Tensor, encoding: Sequence[Posterior]) -> Tensor:
+    def known(self, x: Tensor, encoding: Sequence[Posterior] | None = None) -> Tensor:
         """See `InferenceNetwork.known`: mu_{d,L-1}, where there are layers below z_L."""
-        return gaussian_of(encoding[-2]).mean if len(encoding) > 1 else x
+        return _mean_of_last(self._below_top(x) if encoding is None else encoding[:-1], x)
 
     def seen_down(self, above: Sequence[Tensor], y: Tensor | None) -> Sequence[Tensor]:
         """What the path down takes of the latents above a layer: no class."""
@@ -220,6 +230,11 @@ class UpThenDown(InferenceNetwork):
             above: z_{i+1} ... z_L, [M, U_j, S, B].
 
         """
+
+
+def _mean_of_last(evidence: Sequence[Posterior], x: Tensor) -> Tensor:
+    """What the next mapping up takes: mu_{d,i} of the last layer that there is evidence of, or x."""
+    return gaussian_of(evidence[-1]).mean if evidence else x
 
 
 @INFERENCES.register("ladder")

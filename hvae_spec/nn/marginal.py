@@ -76,5 +76,4 @@ def classification(model: Hierarchy, x: Tensor, labels: Tensor) -> Tensor:
     """The mean of log q(y|x) over images x [M, B, D] that are all labeled [M, B], [M]. Nothing else of the model is
     computed.
     """
-    seen = units_first(x)
-    return mean_log_classes(model.log_classes(seen, model.inference.encode(seen)), labels)
+    return mean_log_classes(model.log_classes(units_first(x)), labels)

@@ -108,12 +108,18 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """
     once, each = forward_macs(member, counts.pixels)
     images, samples = images_of_epoch(member, counts.train), samples_in_training(member)
-    if member.classifies_alone:
-        once -= sum(mapping.macs for mapping in _of_q(member, counts.pixels, shared=False) if mapping.copies > 1)
+    once = classifier_macs(member, counts.pixels) if member.classifies_alone else once
     again = 2.0 * _again(member, counts.pixels) if ESTIMATORS[member.objective.estimator].is_path else 0.0
     of_images = images * (3.0 * (once + samples * each) + samples * again)
     of_pseudo_inputs = 3.0 * steps_per_epoch(member, counts.train) * member.model.pseudo_inputs * once
     return member.training.epochs * (of_images + of_pseudo_inputs)
+
+
+def classifier_macs(member: MemberSpec, pixels: int) -> int:
+    """Multiply-adds of q(y|x) of an image, with what it takes of x."""
+    model = member.model
+    below = list(_of_q(member, pixels, shared=False))[: model.depth - 1] if model.inference_model.gives_top else []
+    return sum(mapping.macs for mapping in (*below, *_classifier(member, pixels)))
 
 
 def samples_in_training(member: MemberSpec) -> int:
@@ -158,7 +164,7 @@ def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
     """
     once, each = forward_macs(member, counts.pixels)
     if member.classifies_alone:
-        return float(evaluated_images(member, counts) * once)
+        return float((counts.test + member.data.validation) * classifier_macs(member, counts.pixels))
     images = evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each)
     evaluations = 1 + (member.redraws.draws if member.redraws else 0) + bool(member.data.validation)
     return float(images + evaluations * member.model.pseudo_inputs * once)

@@ -3,13 +3,16 @@
 import pytest
 
 from hvae_spec.reading import loads
+from hvae_spec.spec.choices.dataset import ImageCounts
 from hvae_spec.spec.cost import (
+    classifier_macs,
     forward_macs,
     images_of_epoch,
     images_of_step,
     mappings,
     samples_in_training,
     steps_per_epoch,
+    training_macs,
 )
 from hvae_spec.spec.equations import equations, generative, inference, objective
 from tests.members import member
@@ -173,6 +176,8 @@ def test_costs_count_classes_and_the_images_that_a_step_adds():
     assert (images_of_epoch(plain, 320), images_of_epoch(spec, 320)) == (320, 300 + 90)
     alone = member(2, **labeled, objective__classification="only")
     assert (samples_in_training(alone), images_of_step(alone), images_of_epoch(alone, 320)) == (0, 10, 90)
+    assert classifier_macs(alone, 64) == (64 * 12 + 12 * 10 + 10 * 10) + 5 * 6 + 6 * 10
+    assert training_macs(alone, ImageCounts(64, 320, 24)) == 3 * 90 * 3 * classifier_macs(alone, 64)
     # Once per image: d_1, d_2 for each class, and q(y|x).
     once = {mapping.name: mapping.macs for mapping in mappings(spec, 64) if not mapping.per_sample}
     assert once["d_2(y)"] == 10 * ((5 + 10) * 9 + 9 * 8 + 8 * 8)
