@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
@@ -14,6 +15,7 @@ from hvae_spec.training.checkpoint import load_checkpoint, save_checkpoint
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
 from tests.test_pack import job, result_of
+from tune.run import main
 
 SETTINGS = {
     "data__validation": 30,
@@ -122,3 +124,23 @@ def test_a_model_without_classes_classifies_nothing():
     model = Model(member(1, model__norm="none", model__batch_norm=None))
     with pytest.raises(UserError, match="this model has no classes"):
         model.classify(np.zeros((1, 64)))
+
+
+def test_the_classes_of_ones_own_images_are_counted_before_anything_runs(tmp_path, capsys):
+    images, labels = np.zeros((40, 4), dtype=np.uint8), np.arange(40) % 3
+    np.savez(tmp_path / "o.npz", train=images, test=images, train_labels=labels, test_labels=labels)
+    spec = {
+        "name": "own",
+        "data": {
+            "dataset": "own",
+            "own": {"name": "o", "file": str(tmp_path / "o.npz"), "range": [0, 1]},
+            "labeled": 4,
+        },
+        "model": {"layers": [{"units": 2, "mlp": [3]}], "classes": {"mlp": [3], "count": 4}},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec))
+    assert main([str(tmp_path / "own.yaml"), "--plan", "--results", str(tmp_path / "results")]) == 2
+    said = capsys.readouterr().err
+    assert "o: its training images are of 3 classes, and the model is one of 4" in said
+    assert "Traceback" not in said
