@@ -1,5 +1,7 @@
 """Which images, and how gray values become observations x."""
 
+import math
+import numbers
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -114,8 +116,10 @@ NUMBER = NoStepCost("a number in the draw")
 
 
 def _has_no_added_batch(labeled: Any) -> bool:
-    """Whether steps add no labeled images to their batch, by what `frames.members` has of `labeled`."""
-    return not str(labeled).isdecimal()
+    """Whether steps add no labeled images to their batch, by what `frames.members` has of `labeled`: a number, `all`,
+    or nothing, which may be not a number.
+    """
+    return not isinstance(labeled, numbers.Real) or math.isnan(labeled)
 
 
 class DataSpec(SpecModel):
