@@ -151,6 +151,8 @@ def test_images_of_ones_own_need_the_number_of_their_classes(tmp_path):
     assert "only its images tell how many these are" in str(problem)
     assert (problem.place.line, problem.place.column) == place_of(text, "{mlp: [6]")
     assert problems(text.replace("mlp: [6]", "mlp: [6], count: 3")) == []
+    (problem,) = problems(text.replace("mlp: [6]", "mlp: [6], count: 1"))
+    assert "a single class, which says nothing of an image" in str(problem)
 
 
 def test_what_classes_do_not_read_is_no_part_of_a_digest():

@@ -98,6 +98,8 @@ def _count_problems(member: MemberSpec) -> Iterator[Inconsistency]:
             "count: the number of classes beside mlp",
             reads,
         )
+    elif (known or stated) == 1:
+        yield Inconsistency(CLASSES, "a single class, which says nothing of an image", "classes: null", reads)
     elif known is not None and stated is not None and stated != known:
         yield Inconsistency(
             (*CLASSES, "count"), f"{stated} classes, but {data.name} has {known}", f"count: {known}, or null", reads
