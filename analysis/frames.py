@@ -17,7 +17,16 @@ from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import STATUSES, AisResult, EpochRow, GridFile, ProbeResult, RefineResult, SearchSettings
+from hvae_spec.records.result import (
+    STATUSES,
+    AisResult,
+    ClassificationResult,
+    EpochRow,
+    GridFile,
+    ProbeResult,
+    RefineResult,
+    SearchSettings,
+)
 from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec
@@ -33,6 +42,13 @@ METRICS = (
 )
 REFINED = ("images", "steps", "lr", "bound", "elbo")
 """Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
+CLASSIFIED = {
+    "test_error": "error",
+    "test_wrong": "wrong",
+    "validation_error": "validation_error",
+    "kl_classes": "kl",
+}
+"""Of a classification (`hvae_spec.records.result.ClassificationResult`), what is one number, by column."""
 PROBED = ("classes", "largest_class")
 """Of linear probes (`hvae_spec.records.result.ProbeResult`), what is one number."""
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
@@ -80,10 +96,12 @@ class Frames:
     z_1 on were refined jointly), `refined_bound` and `refined_elbo` (after that, `..._difference` less the amortized
     one with its `..._se`, and all with `_i` of layer i alone), `probe_100_i` and `probe_all_i` (the accuracy of a
     linear probe of the classes on layer i with 100 labels and with all; `probe_100_se_i` its standard error over test
-    images), costs, settings (see `analysis.columns`),
-    data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where it ended the
-    training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are training digests:
-    of the first phase and of the shorter training that the training started from."""
+    images), `test_error` (of a model with classes: percent of the test images whose likeliest class by q(y|x) is not
+    theirs, `test_wrong` of them; `test_error_low` and `test_error_high` are Wilson's 95% interval, `validation_error`
+    is of the validation set, and `kl_classes` KL(q(y|x) || p(y)) on the test set), costs, settings (see
+    `analysis.columns`), data, `best_epoch` and `stopped_epoch` (with early stopping: whose weights are kept, and where
+    it ended the training), `digest` (of the evaluation) and `training_digest`. `continues` and `extended_from` are
+    training digests: of the first phase and of the shorter training that the training started from."""
     epochs: pd.DataFrame
     """One row per member and epoch: learning curves, and the test curve at its points, or with a validation set the
     validation curve (`validation_log_likelihood`, ...). `train_bound` is the objective,
@@ -322,6 +340,7 @@ def _members(
         **_annealed([dict(result.get("ais") or {}) for result in results]),
         **_refined([result.get("refine") for result in results], layers),
         **_probed([result.get("probe") for result in results], layers),
+        **_classified([result.get("classification") for result in results]),
         **_spread("kl_standard_normal_", [item.get("kl_standard_normal_per_layer") for item in results], layers),
         "divergence_epoch": _numbers(item.get("epoch") for item in divergences),
         "divergence_quantity": [item.get("quantity") for item in divergences],
@@ -445,6 +464,16 @@ def _probed(found: Sequence[ProbeResult | None], layers: range) -> dict[str, "np
         with_it = [own.get(count) for own in probes]
         columns |= _spread(f"probe_{count}_", [getattr(probe, "accuracy", None) for probe in with_it], layers)
         columns |= _spread(f"probe_{count}_se_", [getattr(probe, "accuracy_se", None) for probe in with_it], layers)
+    return columns
+
+
+def _classified(found: Sequence[ClassificationResult | None]) -> dict[str, "np.ndarray[Any, Any]"]:
+    """Columns of how well q(y|x) names classes: `test_error` with the ends of its interval, and others; NaN without
+    classes.
+    """
+    columns = {name: _numbers(getattr(item, own, None) for item in found) for name, own in CLASSIFIED.items()}
+    for place, end in enumerate(("low", "high")):
+        columns[f"test_error_{end}"] = _numbers(None if item is None else item.interval[place] for item in found)
     return columns
 
 

@@ -29,6 +29,7 @@ or have failed are counted, never averaged.
 
   tables/test_log_likelihood.{md,csv,tex}   by depth, variant and axes, mean and standard error over seeds
   tables/bits_per_dim.{md,csv,tex}          the same in bits per dimension, of gray levels (not of zeros and ones)
+  tables/test_error.{md,csv,tex}            of models with classes: how often q(y|x) names another class
   tables/active_units.{md,csv,tex}          by layer and variant, one table per depth
   tables/table_1.{md,csv,tex}               the paper's Table 1, 2 or 3 with ours beside the published values;
     table_2, table_3, figure_3, iwae        also Fig. 3 as numbers and the IWAE, as far as the results answer them
@@ -325,6 +326,7 @@ def _filled(frames: "Frames") -> Iterator["TableSet"]:
         yield judged
     yield tables.active_units(frames)
     others = (
+        tables.class_errors,
         tables.bits_per_dim,
         tables.layer_kl,
         tables.layer_kl_standard_normal,

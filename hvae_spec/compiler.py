@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset
+from hvae_spec.data.labeled import LabeledBatches
 from hvae_spec.errors import UserError
 from hvae_spec.nn.auxiliary import Auxiliary
 from hvae_spec.nn.flow import FLOWS, MakeFlow
@@ -22,6 +23,7 @@ from hvae_spec.nn.hierarchy import Hierarchy, MakeAuxiliary, MakeLikelihood, Mak
 from hvae_spec.nn.inference import Layer
 from hvae_spec.nn.initialization import initialize
 from hvae_spec.nn.likelihood import LIKELIHOODS
+from hvae_spec.nn.marginal import Marginal
 from hvae_spec.nn.nonlinearity import NONLINEARITIES
 from hvae_spec.nn.norm import NORMS
 from hvae_spec.nn.objective import ADDED_TERMS, TERMS, Objective, Term
@@ -56,6 +58,8 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
         generative_skips=spec.generative_skips,
         inference_skips=spec.effective_skip == "both",
         sweeps=spec.sweeps,
+        classes=member.classes,
+        classifier=() if spec.classes is None else spec.classes.mlp,
     )
     layers = [
         Layer(layer.units, layer.mlp, layer.down, layer.top_down, flow(chosen))
@@ -137,8 +141,17 @@ def added_term(chosen: str | ChoiceSection) -> Term:
     return added
 
 
-def objective(specs: Sequence[ObjectiveSpec], device: torch.device | str = "cpu") -> Objective:
-    """What the members of a pack, of one shape, maximize."""
+def objective(
+    specs: Sequence[ObjectiveSpec], device: torch.device | str = "cpu", unlabeled_share: float | None = None
+) -> Objective:
+    """What the members of a pack, of one shape, maximize.
+
+    Args:
+        specs: theirs.
+        device: where they are.
+        unlabeled_share: the share of training images without a label, of members with classes; None: they have none.
+
+    """
     first, shares = specs[0], [spec.elbo_share for spec in specs]
     floors = [spec.free_bits.nats for spec in specs if spec.free_bits is not None]
     return Objective(
@@ -147,6 +160,7 @@ def objective(specs: Sequence[ObjectiveSpec], device: torch.device | str = "cpu"
         torch.tensor(shares, device=device) if first.iw_samples > 1 and any(shares) else None,
         torch.tensor(floors, device=device) if floors else None,
         "unit" if first.free_bits is None else first.free_bits.per,
+        None if unlabeled_share is None else Marginal(unlabeled_share, first.classification_weight),
     )
 
 
@@ -165,8 +179,9 @@ def initialized(specs: Sequence[MemberSpec], pixels: int, start: Batches | None 
     singles = []
     for spec in specs:
         single = hierarchy(spec, pixels)
-        streams, of_flows = (
-            Streams([spec.seed]).begin(purpose) for purpose in ("initialization", "initialization of flows")
+        streams, of_flows, of_classes = (
+            Streams([spec.seed]).begin(purpose)
+            for purpose in ("initialization", "initialization of flows", "initialization of the classifier")
         )
         one = spec.model
         top_down = one.inference_model.top_down
@@ -177,6 +192,7 @@ def initialized(specs: Sequence[MemberSpec], pixels: int, start: Batches | None 
             streams.generators,
             top_down=top_down,
             flow_generators=of_flows.generators,
+            class_generators=of_classes.generators,
         )
         images = None if start is None or not one.pseudo_inputs else _some_images(start, spec.seed, one.pseudo_inputs)
         single.generative.top.start(streams.generators[0], images)
@@ -231,14 +247,29 @@ def set_statistics(model: Hierarchy, statistics: Mapping[str, NDArray[Any]]) -> 
 
 
 def batches(spec: MemberSpec, dataset: Dataset, device: torch.device | str = "cpu") -> Batches:
-    """The training set as a member's spec draws it."""
-    return Batches(
+    """The training set as a member's spec draws it.
+
+    Raises:
+        DataError: the classes of the images are not those that the spec needs.
+
+    """
+    settings: dict[str, Any] = {
+        "observation": spec.model.observation_name,
+        "redraw": spec.data.effective_redraw,
+        "batch_size": spec.training.batch_size,
+        "last_batch": spec.training.last_batch,
+        "device": device,
+    }
+    labeled = spec.data.labeled
+    if spec.model.classes is None or labeled is None:
+        return Batches(dataset, **settings)
+    dataset.check_labels(labeled, spec.classes)
+    return LabeledBatches(
         dataset,
-        observation=spec.model.observation_name,
-        redraw=spec.data.effective_redraw,
-        batch_size=spec.training.batch_size,
-        last_batch=spec.training.last_batch,
-        device=device,
+        labeled=labeled,
+        labeled_batch=spec.data.labeled_batch,
+        alone=spec.objective.classifies_alone,
+        **settings,
     )
 
 

@@ -24,9 +24,9 @@ from hvae_spec.evaluate.gallery import gallery
 from hvae_spec.evaluate.member import load_model
 from hvae_spec.evaluate.refine import Refined, refine
 from hvae_spec.nn.batch_norm import BatchNorm
-from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
-from hvae_spec.nn.objective import log_weight
+from hvae_spec.nn.marginal import Marginal
+from hvae_spec.nn.objective import Objective, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays, load_arrays
 from hvae_spec.records.extensions import folders_of, parts_of_the_model, with_code
@@ -96,16 +96,18 @@ class Model:
     def summary(self) -> str:
         """The factorization of p and q, and every mapping with its widths and number of parameters."""
         spec, depth = self.spec, self.spec.model.depth
+        latents, of_q = ("x, z", "q(z|x) ") if spec.model.classes is None else ("x, y, z", "q(y, z|x) ")
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
             f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
-            f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
-            f"  q(z|x)  = {equations.inference(spec.model)}",
+            f"  p({latents}) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
+            f"  {of_q} = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.auxiliary_variable(spec.model)),
             *(f"  {line}" for line in equations.mapping(spec.model)),
             *(f"  {line}" for line in equations.iteration(spec.model)),
             *(f"  flow: {equation}" for equation in equations.flows(spec.model)),
+            *(f"  {equation}" for equation in equations.classes(spec.model)),
             "",
         ]
         every = list(mappings(spec, self.pixels))
@@ -136,10 +138,14 @@ class Model:
         return draw_once(self.dataset(), "validation", self.spec.model.observation_name)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
-        streams = Streams([seed], self.device)
+        """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]; y, where there are classes, from
+        p(y), by a stream of its own.
+        """
+        streams, module = Streams([seed], self.device), self.module
         with self._ready():
-            return self._expected(self.module.ancestral(self.module.prior_noise(streams, "prior samples", 1, count)))
+            noise = module.prior_noise(streams, "prior samples", 1, count)
+            y = module.prior_classes(streams, "prior samples", 1, count)
+            return self._expected(module.ancestral(noise, y=y), y)
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
         """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
@@ -152,7 +158,8 @@ class Model:
         streams = Streams([seed], self.device)
         with self._ready():
             noise = self.module.prior_noise(streams, "injected samples", 1, count)
-            return self._expected(self.module.ancestral(noise, layer))
+            y = self.module.prior_classes(streams, "injected samples", 1, count)
+            return self._expected(self.module.ancestral(noise, layer, y=y), y)
 
     def gallery(self) -> dict[str, Tensor]:
         """The latents, reconstructions and samples that a record keeps for its figures (see
@@ -163,19 +170,36 @@ class Model:
             return gallery(self.module, self.test_images(), labels, self.spec.seed, self.epoch)
 
     def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
-        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer. An auxiliary variable is drawn anew for each."""
-        x = self._images(images)
-        streams = Streams([seed], self.device).begin("encoding")
-        with self._ready():
-            images, noise = units_first(x[None]), self.module.noise(streams, samples, len(x))
-            draws, _ = self.module.draw(images, self.module.known(images), noise)
-            return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
+        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer; where there are classes, of q(z|x, y) with the
+        likeliest class of every image (see `classify`). An auxiliary variable is drawn anew for each.
+        """
+        latents, _ = self._drawn(images, samples, seed)
+        return [z[0].movedim(0, -1).cpu().contiguous() for z in latents]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
-        """E[x|z_1] for one sample z ~ q(z|x) per image, [N, D]."""
-        latents = [z.to(self.device).movedim(-1, 0)[None] for z in self.encode(images, seed=seed)]
+        """E[x|z_1] for one sample of `encode` per image, [N, D]."""
+        latents, y = self._drawn(images, 1, seed)
         with self._ready():
-            return self._expected(latents)
+            return self._expected(latents, y)
+
+    def classify(self, images: ArrayLike | Tensor) -> Tensor:
+        """q(y|x) of every class, [N, C], in the order of the training images' labels. Raises UserError if the model has
+        no classes.
+        """
+        if not self.module.classes:
+            raise UserError("this model has no classes: model.classes of its spec is null")
+        x = units_first(self._images(images)[None])
+        with self._ready(to_classify=True):
+            return self.module.log_classes(x)[0].exp().mT.cpu().contiguous()
+
+    def _drawn(self, images: ArrayLike | Tensor, samples: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
+        """What `encode` draws, [1, U_i, samples, N] for each layer, and the one-hot classes that it is of."""
+        x = units_first(self._images(images)[None])
+        streams = Streams([seed], self.device).begin("encoding")
+        with self._ready():
+            noise = self.module.noise(streams, samples, x.shape[3])
+            drawn = self.module.draw(x, self.module.known(x), noise)
+            return drawn.latents, drawn.y
 
     def evaluate(
         self, images: ArrayLike | Tensor, iw_samples: int | None = None, seed: int | None = None
@@ -291,7 +315,8 @@ class Model:
         """What training maximizes, per image: the mean over Monte Carlo samples of log (1/K) sum_k w_k, where
         log w = log p(x|z_1) + beta sum_i [log p(z_i|z_{i+1}) - log q(z_i|...)] (Eqs. 10-12 and 22), with the other
         terms of the spec's `objective`, if there are any. In nats, [N], and differentiable in the parameters of
-        `module`; a training step descends `-model.bound(x).mean()`.
+        `module`; a training step descends `-model.bound(x).mean()`. Where there are classes, it is that of images
+        without a label: sum_y q(y|x) (the bound given y + beta [log p(y) - log q(y|x)]).
 
         In training mode (`model.module.train()`) batch normalization uses the statistics of these images and samples,
         in evaluation mode the recorded ones. Matrix products have the precision that PyTorch is set to.
@@ -319,12 +344,17 @@ class Model:
         elif len(x) == 1 and self.spec.model.normalization.of_batch:
             raise UserError("one image has no batch-norm statistics: expected two images or more in training mode")
         noise = torch.randn(
-            (1, mc_samples * iw_samples * len(x) * sum(self.module.noise_units)),
+            (1, self.module.copies * mc_samples * iw_samples * len(x) * sum(self.module.noise_units)),
             generator=generator,
             device=self.device if generator is None else generator.device,
         ).to(self.device)
-        trace = self.module(x[None], split_noise(noise, mc_samples * iw_samples, len(x), self.module.noise_units))
-        return bound(log_weight(trace, beta, compiler.terms(self.spec.objective)), iw_samples)[0]
+        samples = self.module.copies * mc_samples * iw_samples
+        trace = self.module(x[None], split_noise(noise, samples, len(x), self.module.noise_units))
+        # All images are without a label.
+        objective = Objective(
+            compiler.terms(self.spec.objective), marginal=Marginal(1.0, math.nan) if self.module.classes else None
+        )
+        return objective.bounds(trace, log_weight(trace, beta, objective.terms), beta, iw_samples)[0]
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a record, which `load_record` reads: the spec, the weights, and the batch-norm statistics
@@ -400,10 +430,22 @@ class Model:
         self._measured_weights = self._weights()
 
     @contextmanager
-    def _ready(self) -> Iterator[None]:
+    def _ready(self, *, to_classify: bool = False) -> Iterator[None]:
         """Inference mode in float32, once it is sure that there are batch-norm statistics of these weights. The module
         is left in the mode it was in.
+
+        Args:
+            to_classify: for q(y|x), which is there also where it alone was trained.
+
+        Raises:
+            UserError: there are none, or q(y|x) alone was trained, and something else is asked for.
+
         """
+        if self.spec.classifies_alone and not to_classify:
+            raise UserError(
+                "q(y|x) alone is trained of this model (objective.classification: only), so that it has nothing but "
+                "model.classify"
+            )
         self._check_statistics()
         was_training = self.module.training
         self.module.eval()
@@ -421,7 +463,9 @@ class Model:
     def _fault_of_statistics(self) -> str | None:
         """Why the model cannot be measured as it stands; None if it can."""
         norms = [module for module in self.module.modules() if isinstance(module, BatchNorm)]
-        if any(bool(norm.mean.isnan().any()) for norm in norms):
+        unknown = [bool(norm.mean.isnan().any()) for norm in norms]
+        # Where q(y|x) alone is trained, nothing else has any.
+        if norms and (all(unknown) if self.spec.classifies_alone else any(unknown)):
             return "this model's batch-norm statistics were never computed: call model.record_statistics()"
         then, weights = self._measured_weights, self._weights()
         # Bit for bit, as weights of a model that diverged are not equal to themselves.
@@ -448,10 +492,12 @@ class Model:
         compiler.set_statistics(self.module, statistics)
         self._measured_weights = self._weights()
 
-    def _expected(self, latents: Sequence[Tensor]) -> Tensor:
-        """E[x|z_1], with skip connections E[x|z_1 ... z_L], of one sample per image, [1, U_i, 1, N] -> [N, D]."""
+    def _expected(self, latents: Sequence[Tensor], y: Tensor | None) -> Tensor:
+        """E[x|z_1], with skip connections E[x|z_1 ... z_L], of one sample per image, [1, U_i, 1, N] -> [N, D], and its
+        one-hot class where there are classes.
+        """
         generative = self.module.generative
-        return generative.likelihood.mean(generative.seen(latents))[0, :, 0].mT.cpu().contiguous()
+        return generative.likelihood.mean(generative.seen(latents, y))[0, :, 0].mT.cpu().contiguous()
 
     def _images(self, images: ArrayLike | Tensor) -> Tensor:
         x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))

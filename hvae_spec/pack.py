@@ -21,9 +21,11 @@ from hvae_spec.backend.waiting import considerate
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import CheckpointError, RecordError, UserError
+from hvae_spec.evaluate.classify import classify
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import MemberEvaluation, data_state, total
+from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.pack_job import PackJob, Progress, ReportProgress
 from hvae_spec.records import provenance
@@ -295,7 +297,10 @@ class PackRun:
     def point_of_curve(self, trainer: Trainer) -> None:
         """Evaluate every member with the K of the curve, and add it to the member's curves."""
         for m in self.alive(trainer):
-            bounds, units = self.evaluate_now(trainer, m)
+            found = self.evaluate_now(trainer, m)
+            if found is None:
+                continue
+            bounds, units = found
             row, elbo, bound = self.curves[m][-1], float(bounds.elbo.mean()), float(bounds.log_likelihood.mean())
             images = len(bounds.log_likelihood)
             if self.curve_part == "validation":
@@ -318,9 +323,10 @@ class PackRun:
             trainer.watch(m, math.nan if bound is None else bound)
         trainer.cut_half()
 
-    def evaluate_now(self, trainer: Trainer, m: int) -> tuple[Evaluation, Evaluation]:
+    def evaluate_now(self, trainer: Trainer, m: int) -> tuple[Evaluation, Evaluation] | None:
         """Evaluate one member as it stands, with batch-norm statistics recomputed: for its bounds on the images of the
-        curve, and for its units on all images of the set that these are of, where these are not the same.
+        curve, and for its units on all images of the set that these are of, where these are not the same; None where
+        q(y|x) alone is trained. With classes, the error on all images of the set is added to the member's curves.
 
         On a validation set, whose points are compared with each other, all noise is the same at every point.
         """
@@ -332,6 +338,10 @@ class PackRun:
         with self.timed("curve"):
             model = trainer.single(m)
             record_statistics(model, trainer.batches, spec.seed, epoch, settings.batch_norm_statistics)
+            if spec.classes:
+                self.classify_now(model, m)
+            if spec.classifies_alone:
+                return None
 
             def evaluated(x: Tensor, samples: int) -> Evaluation:
                 return evaluate(
@@ -347,6 +357,19 @@ class PackRun:
 
             bounds = evaluated(shown, settings.curve_iw_samples)
             return bounds, bounds if len(shown) == len(self.watched) else evaluated(self.watched, UNIT_SAMPLES)
+
+    def classify_now(self, model: Hierarchy, m: int) -> None:
+        """Add the error of the member with index m on the set of the curve, in percent, to its curves."""
+        dataset, is_validation = self.dataset, self.curve_part == "validation"
+        labels = dataset.validation_labels if is_validation else dataset.test_labels
+        if labels is None:
+            return
+        found = classify(model, self.watched, torch.from_numpy(dataset.class_indices(labels)))
+        row, error = self.curves[m][-1], None if found is None else found.error
+        if is_validation:
+            row["validation_error"] = error
+        else:
+            row["test_error"] = error
 
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""

@@ -58,6 +58,12 @@ OPTIONS = [
     Option("flow", "iaf", {"model.flow": "{iaf: {steps: 2, mlp: [8]}}"}),
     Option("flow", "iaf, z_2 alone", {"model.layers.1.flow": "{iaf: {steps: 1, mlp: []}}"}),
     Option("auxiliary", "5 units", {"model.auxiliary": "{units: 5, mlp: [6]}"}),
+    Option("classes", "20 labels", {"model.classes": "{mlp: [6]}", "data.labeled": "20", "data.labeled_batch": "8"}),
+    Option(
+        "classes",
+        "q(y|x) alone",
+        {"model.classes": "{mlp: [6]}", "data.labeled": "20", "objective.classification": "only"},
+    ),
     Option("initialization", "lasagne", {"model.initialization": "lasagne"}),
     Option("beta", "4", {"objective.beta": "4"}),
     Option("beta", "per layer", {"objective.beta": "[1, 0.5, 2]"}),

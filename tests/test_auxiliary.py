@@ -54,9 +54,9 @@ def test_a_model_draws_an_a_for_every_sample_and_has_nothing_to_refine(tmp_path)
     noise[-1].zero_()
     with torch.no_grad():
         images = x.T[None, :, None]
-        without, a = model.module.draw(images, model.module.known(images), noise)
-    assert torch.equal(a.z[:, :, 0], a.z[:, :, 1])
-    assert not torch.allclose(one[0][0], without[0].z[0, :, 0].T)
+        without = model.module.draw(images, model.module.known(images), noise)
+    assert torch.equal(without.a.z[:, :, 0], without.a.z[:, :, 1])
+    assert not torch.allclose(one[0][0], without.latents[0][0, :, 0].T)
     assert model.reconstruct(x).shape == (3, 64)
     assert model.sample(2).shape == (2, 64)
     bound = model.bound(x, mc_samples=2, iw_samples=3)

@@ -23,7 +23,10 @@ CURVES = (
     "train_bound_beta_1",
     "train_reconstruction",
     "auxiliary_nats",
+    "train_log_classes",
     "gradient_norm",
+    "test_error",
+    "validation_error",
     "test_elbo",
     "test_log_likelihood",
     "validation_elbo",
@@ -194,6 +197,8 @@ def compare(record: Record, again: Record) -> Iterator[Difference]:
                 both = zip(one.refine.runs, two.refine.runs, strict=True)
                 gaps = [_gap(getattr(run, name), getattr(other, name)) for run, other in both]
                 yield Difference(f"refine.{name} (final)", max(gaps), len(gaps))
+        if one.classification is not None and two.classification is not None:
+            yield Difference("test_error (final)", _gap(one.classification.error, two.classification.error), 1)
         if one.probe is not None and two.probe is not None:
             shares = [
                 (ours_now, recorded)

@@ -27,7 +27,7 @@ from analysis.frames import Frames
 from analysis.layout import varied
 from analysis.statistics import all_effects
 from analysis.statistics import paired_effects as effects_on
-from analysis.statistics.effects import effect_text, is_pooled
+from analysis.statistics.effects import effect_text, is_pooled, quantities
 
 KINDS = {
     "main": "Main effects",
@@ -40,9 +40,9 @@ MOST_ROWS = 60
 """Rows of the figure over the axes. Of the kinds of effects after the first, those that do not fit are left out."""
 COLOR = "#0173b2"
 """Of effects over the axes, which have no variant of their own."""
-QUANTITIES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units"}
-"""The quantities that effects are drawn of, and the labels of their axes."""
-MIN_RANGES = {"test_log_likelihood": 0.1, "active_units": 2.0}
+AXES = {"test_log_likelihood": "log-likelihood (nats)", "active_units": "active units", "test_error": "test error (%)"}
+"""The labels of the axes of the quantities that effects are drawn of."""
+MIN_RANGES = {"test_log_likelihood": 0.1, "active_units": 2.0, "test_error": 0.1}
 """The least range of the vertical axis, so that differences that are all zero are not magnified."""
 SIGNIFICANT = 0.05
 """Effects with a smaller corrected p value have filled markers."""
@@ -51,9 +51,10 @@ SIGNIFICANT = 0.05
 def paired_effects(frames: Frames) -> Figure | None:
     """What each setting adds in which two variants differ alone, by depth: mean difference over pairs of one seed.
 
-    Above on the test log-likelihood, below on the number of active units; each panel has a scale of its own. What each
+    Above on the test log-likelihood, below on the number of active units and, of models with classes, on the test
+    error; each panel has a scale of its own. What each
     factor adds, where there are further axes: main effects, interactions, named contrasts and the simple effects at
-    every place, as in the table; left on the test log-likelihood, right on the number of active units. Bars are the 95%
+    every place, as in the table; left on the test log-likelihood, right of it on the other quantities. Bars are the 95%
     confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are all
     alike, have none. Filled markers: p < 0.05 by Holm's correction over all effects of the same kind.
     """
@@ -62,14 +63,16 @@ def paired_effects(frames: Frames) -> Figure | None:
 
 
 def listed(frames: Frames) -> tuple[list[tuple[str, pd.DataFrame]], dict[str, int]]:
-    """The effects that the figure over the axes has, on both quantities: by a heading, the rows of
+    """The effects that the figure over the axes has, on all quantities: by a heading, the rows of
     `analysis.statistics.all_effects`, with their labels in `row`; and how many of which kind are too many for it.
 
     Args:
         frames: of one data set, with the paper's factors as variants.
 
     """
-    every = pd.concat([all_effects(frames, quantity) for quantity in QUANTITIES]).dropna(subset=["mean"])
+    every = pd.concat([all_effects(frames, quantity) for quantity in quantities(frames.members)]).dropna(
+        subset=["mean"]
+    )
     is_shown = (every["kind"] == "simple") | is_pooled(every)
     every = every[is_shown].assign(row=lambda rows: [effect_text(row) for row in rows.to_dict("records")])
     found: list[tuple[str, pd.DataFrame]] = []
@@ -102,8 +105,9 @@ def _over_the_axes(frames: Frames) -> Figure | None:
     with mpl.rc_context(STYLE):
         texts = [escape_mathtext(label or heading) for heading, label in rows]
         figure = empty_figure(4.4 + panel_length(texts, 1.0), 0.9 + 0.19 * len(rows))
-        every = figure.subplots(1, len(QUANTITIES), sharey=True)
-        for axes, (quantity, xlabel) in zip(every, QUANTITIES.items(), strict=True):
+        shown = quantities(frames.members)
+        every = figure.subplots(1, len(shown), sharey=True)
+        for axes, quantity in zip(every, shown, strict=True):
             axes.axvline(0, color="0.3", lw=1)
             for heading, own in parts:
                 here = own[own["quantity"] == quantity]
@@ -115,7 +119,7 @@ def _over_the_axes(frames: Frames) -> Figure | None:
                     face = COLOR if significant else "white"
                     axes.plot(here["mean"][chosen], height[chosen], "o", color=COLOR, mfc=face, ms=4.5, mew=1.2)
             _widen(axes.get_xlim, axes.set_xlim, MIN_RANGES[quantity])
-            axes.set_xlabel(xlabel)
+            axes.set_xlabel(AXES[quantity])
             axes.grid(visible=False, axis="y")
         every[0].set_yticks(range(len(rows)), texts)
         every[0].set_ylim(len(rows) - 0.5, -0.5)
@@ -126,8 +130,8 @@ def _over_the_axes(frames: Frames) -> Figure | None:
 
 
 def _by_depth(frames: Frames) -> Figure | None:
-    """A panel per effect, above on one quantity and below on the other."""
-    found = {quantity: effects_on(frames, quantity).dropna(subset=["mean"]) for quantity in QUANTITIES}
+    """A panel per effect, in a row for every quantity."""
+    found = {quantity: effects_on(frames, quantity).dropna(subset=["mean"]) for quantity in quantities(frames.members)}
     found = {quantity: effects for quantity, effects in found.items() if len(effects)}
     names = list(dict.fromkeys(name for effects in found.values() for name in effects["effect"]))
     if not names:
@@ -139,7 +143,7 @@ def _by_depth(frames: Frames) -> Figure | None:
         depths = sorted(frames.members["depth"].unique())
         handles: dict[str, Line2D] = {}
         for (quantity, effects), row in zip(found.items(), grid, strict=True):
-            row[0].set_ylabel(QUANTITIES[quantity])
+            row[0].set_ylabel(AXES[quantity])
             for name, axes in zip(names, row, strict=True):
                 handles |= _draw_effect(axes, effects[effects["effect"] == name], styles)
                 _frame(axes, depths, MIN_RANGES[quantity])

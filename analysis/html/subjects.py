@@ -33,7 +33,7 @@ SUBJECTS = (
     Subject(
         "likelihood",
         "Log-likelihood and bounds",
-        ("bits_per_dim", "bound_by_samples", "ais", "refine"),
+        ("test_error", "bits_per_dim", "bound_by_samples", "ais", "refine"),
         ("learning_curves", "bound_by_samples"),
     ),
     Subject(

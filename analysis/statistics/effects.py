@@ -61,6 +61,19 @@ COUNTS = (
     "diverged_reference",
     "diverged_level",
 )
+QUANTITIES = ("test_log_likelihood", "active_units")
+"""The quantities that effects are shown on."""
+
+
+def quantities(members: pd.DataFrame) -> tuple[str, ...]:
+    """The columns of `Frames.members` that effects are shown on: of the test error, where there is any.
+
+    Examples:
+        >>> quantities(pd.DataFrame({"test_error": [float("nan")]}))
+        ('test_log_likelihood', 'active_units')
+
+    """
+    return (*QUANTITIES, *(("test_error",) if members["test_error"].notna().any() else ()))
 
 
 def all_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.DataFrame:

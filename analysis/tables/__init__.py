@@ -20,6 +20,7 @@ tables has nothing to show.
 | `annealed` | `annealed` |
 | `refined` | `refined` |
 | `probed` | `probed` |
+| `errors` | `class_errors` |
 | `rendering` | `markdown`, `latex`, `html_table`, `terminal` |
 | `table`, `footnotes` | what tables are made of |
 """
@@ -27,6 +28,7 @@ tables has nothing to show.
 from analysis.tables.annealed import annealed
 from analysis.tables.dead_layers import collapse
 from analysis.tables.effects import paired_effects
+from analysis.tables.errors import class_errors
 from analysis.tables.means import (
     active_units,
     bits_per_dim,
@@ -52,6 +54,7 @@ __all__ = [
     "annealed",
     "bits_per_dim",
     "bound_by_samples",
+    "class_errors",
     "collapse",
     "detectable_effects",
     "html_table",

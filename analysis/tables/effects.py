@@ -16,28 +16,31 @@ from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
 from hvae_spec.spec.labels import GRID
 
-QUANTITIES = {
+WORDS = {
     "test_log_likelihood": "the test log-likelihood (nats per image)",
     "active_units": "the number of active units",
+    "test_error": "the test error (% of the test images)",
 }
-"""The quantities that effects are tabulated of, and what titles of tables call them."""
+"""What titles of tables call the quantities that effects are tabulated of."""
 POOLED = ("effect", "p", "seeds", "places", "diverged")
 """Columns of the tables of main effects and interactions."""
 
 
 def paired_effects(frames: Frames) -> TableSet:
-    """What each factor adds to the test log-likelihood (nats per image) and to the number of active units.
+    """What each factor adds to the test log-likelihood (nats per image), to the number of active units and, where
+    models have classes, to the test error.
 
     Two tables per quantity and data set: of main effects, interactions and named contrasts, where these are averaged
     over several places, and of the simple effects at every place. A grid in which no two cells differ in one field
     alone has none. The tidy frame holds the rows of `analysis.statistics.all_effects`.
     """
     frames = frames.as_variants(FACTORS)
-    found = {quantity: effects.all_effects(frames, quantity) for quantity in QUANTITIES}
+    found = {quantity: effects.all_effects(frames, quantity) for quantity in effects.quantities(frames.members)}
     tables = []
-    for quantity, words in QUANTITIES.items():
+    for quantity, table in found.items():
+        words = WORDS[quantity]
         for group in frames.groups(frames.columns([GRID])):
-            own = group.rows(found[quantity])
+            own = group.rows(table)
             unlike = different_x(group.frames.members) if quantity == "test_log_likelihood" else ()
             footnotes = (*unlike, *grid_footnotes(frames, group.frames))
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]

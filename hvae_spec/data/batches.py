@@ -49,6 +49,9 @@ def _drawn(dataset: Dataset, images: NDArray[Any], observation: str, purpose: Pu
 class Batches:
     """The training set of a pack: every member shuffles and draws for itself.
 
+    Attributes:
+        alone: whether batches hold labeled images alone.
+
     Args:
         dataset: the images.
         observation: the name of an observation model, which says what x is.
@@ -58,6 +61,8 @@ class Batches:
         device: where the images are kept.
 
     """
+
+    alone = False
 
     def __init__(
         self,
@@ -81,15 +86,51 @@ class Batches:
         count = len(self.images)
         self.steps = count // batch_size if last_batch == "drop" else -(-count // batch_size)
 
+    @property
+    def unlabeled_share(self) -> float:
+        """The share of the training images that have no label."""
+        return 1.0
+
+    @property
+    def labels_per_step(self) -> int:
+        """The last so many images of a full batch have a label."""
+        return 0
+
+    @property
+    def full(self) -> int:
+        """Images of a full batch."""
+        return self.batch_size
+
     def epoch(self, streams: Streams) -> Iterator[Tensor]:
         """Batches [M, B, D] of one epoch, drawn from the members' streams."""
         order = streams.permutations(len(self.images))
-        visited = min(self.steps * self.batch_size, len(self.images))
-        together = DRAWN_TOGETHER[self.images.device.type] * self.batch_size
+        return (x for _, x in self.visit(order, self.steps * self.batch_size, streams))
+
+    def labeled_epoch(self, streams: Streams) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The same with the classes of the last images of every batch, [M, labeled], as indices from 0; None where no
+        image has a label.
+        """
+        return ((x, None) for x in self.epoch(streams))
+
+    def visit(
+        self, order: Tensor, most: int, streams: Streams, batch_size: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of images in an order [M, N]: their indices [M, B], and their observations [M, B, D].
+
+        Args:
+            order: indices of images.
+            most: how many of them to visit at most.
+            streams: where observations are drawn.
+            batch_size: B; None: that of training.
+
+        """
+        size = self.batch_size if batch_size is None else batch_size
+        visited = min(most, order.shape[1])
+        together = DRAWN_TOGETHER[self.images.device.type] * size
         for start, end in pairwise([*range(0, visited, together), visited]):
             rows = order[:, start:end]
             drawn = self.observe(self.images.index_select(0, rows.flatten()).unflatten(0, rows.shape), streams)
-            yield from drawn.split(self.batch_size, dim=1)
+            yield from zip(rows.split(size, dim=1), drawn.split(size, dim=1), strict=True)
 
     def observe(self, values: Tensor, streams: Streams) -> Tensor:
         """Observations [M, B, D] of gray values [M, B, D]."""

@@ -58,6 +58,10 @@ class Dataset(RawImages):
     """What makes a probability of a gray value."""
     rescaled_by: RescaledBy = "levels"
     """What brings dequantized gray values into [0, 1)."""
+    validation_labels: NDArray[np.int64] | None = None
+    """Classes of the validation images, where these were training images."""
+    every_class: tuple[int, ...] = ()
+    """The labels of all training images, whole, in ascending order: the classes that y is one of."""
 
     @property
     def pixels(self) -> int:
@@ -95,6 +99,34 @@ class Dataset(RawImages):
                 "of gray levels\n      expected whole numbers, or another model.observation"
             )
         return Drawing("place", self.levels - 1)
+
+    def class_indices(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of labels among `every_class`; -1 of one that no training image has."""
+        every = np.array(self.every_class, dtype=np.int64)
+        places = np.searchsorted(every, labels).clip(max=len(every) - 1)
+        return np.where(every[places] == labels, places, -1)
+
+    def check_labels(self, labeled: int | Literal["all"], classes: int) -> None:
+        """Whether the training images have the classes that are asked for, and enough of each to have labels.
+
+        Raises:
+            DataError: they have other ones, or too few of a class.
+
+        """
+        if len(self.every_class) != classes:
+            raise DataError(
+                f"{self.name}: its training images are of {len(self.every_class):,} classes, and the model is one of "
+                f"{classes:,}\n      expected model.classes.count: {len(self.every_class)}, or null where it is known"
+            )
+        counts = np.bincount(self.class_indices(self.train_labels), minlength=classes)
+        fewest, needed = int(counts.argmin()), 0 if labeled == "all" else labeled // classes
+        if counts[fewest] < needed:
+            label = self.every_class[fewest]
+            raise DataError(
+                f"{self.name}: {labeled:,} labeled images are {needed:,} of each of {classes:,} classes, and of class "
+                f"{self.classes.get(label, label)} there are {counts[fewest]:,} among the training images in use\n"
+                f"      expected in data.labeled at most {counts[fewest] * classes:,}"
+            )
 
     def check_probe(self, labels: Sequence[int]) -> None:
         """Whether the training images have the classes that probes with so many labels need.
@@ -146,6 +178,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         distinct=spec.distinct(spec.limit(available).train, available),
         grey_divisor=spec.grey_divisor,
         rescaled_by=spec.rescaled_by,
+        every_class=tuple(np.unique(raw.train_labels).tolist()),
         **vars(raw),
     )
     dataset = _with_validation(dataset, spec)
@@ -198,6 +231,7 @@ def _with_validation(dataset: Dataset, spec: DataSpec) -> Dataset:
         train=dataset.train[~is_apart],
         train_labels=dataset.train_labels[~is_apart],
         validation=dataset.train[is_apart],
+        validation_labels=dataset.train_labels[is_apart],
     )
 
 

@@ -21,7 +21,7 @@ from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.gaussian import STANDARD_NORMAL, DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 from hvae_spec.nn.inference import Draw
-from hvae_spec.nn.random import Streams
+from hvae_spec.nn.random import CLASSES, Streams
 from hvae_spec.records.layout import ACTIVE, ACTIVE_VARIANCE
 
 IMAGES = 256
@@ -132,7 +132,10 @@ def record_statistics(model: Hierarchy, batches: Batches, seed: int, epoch: int,
     streams = Streams([seed], model.device).begin("statistics", epoch)
     with recording(model):
         for x in [batches.whole(streams)] if method == "whole_set" else batches.epoch(streams):
-            model.visit_norms(x, model.noise(streams, 1, x.shape[1]))
+            if batches.alone:
+                model.visit_classifier(x)
+            else:
+                model.visit_norms(x, model.noise(streams, model.copies, x.shape[1]))
 
 
 @full_precision()
@@ -158,7 +161,8 @@ def evaluate(
         x: observations [N, D].
         iw_samples: K.
         seed: the member's seed.
-        epoch: epochs trained so far; selects the noise together with the seed.
+        epoch: epochs trained so far; selects the noise together with the seed. With classes, y ~ q(y|x) of every
+            sample comes from a stream of its own.
         memory_gib: memory for activations on a GPU; None: a share of it (`EvaluationSpec.memory_gib`). It decides how
             many blocks are computed together, at least one. Noise is drawn block by block, so that it changes no draw.
         compiled: fuse the operations with `torch.compile`, for long evaluations: it costs half a minute for each shape.
@@ -168,13 +172,14 @@ def evaluate(
     model = fuse_batch_norm(model)
     fast = compiled_weigh() if compiled else weigh
     streams = Streams([seed], model.device).begin("evaluation", epoch)
+    of_classes = Streams([seed], model.device).begin(CLASSES["evaluation"], epoch)
     room = _rows_in_memory(model, memory_gib)
     top, blocks = model.top(), []
     for start in range(0, len(x), IMAGES):
         block = x[start : start + IMAGES].to(model.device)
         tally = _Tally(len(block), model, iw_samples)
         is_usual = len(block) == min(IMAGES, len(x))
-        tally.add_samples(model, top, block, room, streams, fast=fast if is_usual else weigh)
+        tally.add_samples(model, top, block, room, (streams, of_classes), fast=fast if is_usual else weigh)
         blocks.append(tally)
         if progress is not None:
             progress(min(1.0, (start + len(block)) / len(x)))
@@ -189,15 +194,18 @@ def kl_to_standard_normal(model: Hierarchy, x: Tensor, *, seed: int = 0, epoch: 
 
     The closed form of every conditional q(z_i|.), summed over units, averaged over the first `NORMALITY_IMAGES` images
     of x [N, D] and over `NORMALITY_SAMPLES` samples per image of the latents that it depends on, and of an auxiliary
-    variable; where q(z_i|.) is no Gaussian, log q(z_i|.) - log N(z_i; 0, I) of the samples. Other arguments as in
-    `evaluate`.
+    variable, or with classes of y ~ q(y|x); where q(z_i|.) is no Gaussian, log q(z_i|.) - log N(z_i; 0, I) of the
+    samples. Other arguments as in `evaluate`.
     """
     model, x = fuse_batch_norm(model), x[:NORMALITY_IMAGES]
     streams = Streams([seed], model.device).begin("KL to the standard normal", epoch)
+    of_classes = Streams([seed], model.device).begin(CLASSES["KL to the standard normal"], epoch)
     sums = torch.zeros(len(model.units), dtype=torch.float64, device=model.device)
     for block in x.split(BLOCK_ROWS // NORMALITY_SAMPLES):
         images = units_first(block.to(model.device)[None])
-        draws, _ = model.draw(images, model.known(images), model.noise(streams, NORMALITY_SAMPLES, len(block)))
+        noise = model.noise(streams, NORMALITY_SAMPLES, len(block))
+        uniform = of_classes.uniform(NORMALITY_SAMPLES, len(block)) if model.classes else None
+        draws = model.draw(images, model.known(images), noise, uniform).layers
         for layer, draw in enumerate(draws):
             # [1, S, B], or [1, 1, B] where q depends on no sample.
             sums[layer] += _from_standard_normal(draw).double().sum(1).mean(1).sum()
@@ -271,21 +279,31 @@ class _Tally:
         self.variances = torch.zeros_like(self.bounds)
 
     def add_samples(
-        self, model: Hierarchy, top: Distribution, x: Tensor, room: int, streams: Streams, *, fast: Weigh
+        self,
+        model: Hierarchy,
+        top: Distribution,
+        x: Tensor,
+        room: int,
+        streams: tuple[Streams, Streams],
+        *,
+        fast: Weigh,
     ) -> None:
         """K samples of the images x [B, D], some blocks at a time; `top` is p(z_L), `fast` is `weigh` for chunks of
-        full size, `room` how many rows may be in memory.
+        full size, `room` how many rows may be in memory, `streams` those of the noise and those of the classes.
         """
         images, iw_samples = len(x), self.iw_samples
         x = units_first(x[None])
         encoding = model.known(x)
+        log_q = model.log_classes(x, encoding) if model.classes else None
         block = max(1, BLOCK_ROWS // images)
         chunk = block * max(1, min(BLOCKS[model.device.type], room // (block * images)))
         first = x.new_empty(min(iw_samples, FEWER_SAMPLES[-1]), images)
         for done in range(0, iw_samples, chunk):
             samples = min(chunk, iw_samples - done)
-            noise = _drawn_in_blocks(model, streams, samples, block, images)
-            log_w, sums, squares, halves = (fast if samples == chunk else weigh)(model, x, encoding, top, noise)
+            noise = _drawn_in_blocks(model, streams[0], samples, block, images)
+            uniform = None if log_q is None else _uniform_in_blocks(streams[1], samples, block, images)
+            drawn = None if log_q is None or uniform is None else (log_q, uniform)
+            log_w, sums, squares, halves = (fast if samples == chunk else weigh)(model, x, encoding, top, noise, drawn)
             first[done : done + samples] = log_w[: max(0, len(first) - done)]
             log_w = log_w.double()
             self.log_sum = torch.logaddexp(self.log_sum, log_w.logsumexp(0))
@@ -307,9 +325,17 @@ def _drawn_in_blocks(model: Hierarchy, streams: Streams, samples: int, block: in
     """Flat noise for some samples (see `Hierarchy.flat_noise`), the same however many of them are drawn by one call."""
     if samples <= block:
         return model.flat_noise(streams, samples, images)
-    sizes = [min(block, samples - start) for start in range(0, samples, block)]
-    drawn = [model.noise(streams, size, images) for size in sizes]
+    drawn = [model.noise(streams, size, images) for size in _blocks_of(samples, block)]
     return torch.cat([torch.cat(layer, dim=2).flatten(1) for layer in zip(*drawn, strict=True)], dim=1)
+
+
+def _uniform_in_blocks(streams: Streams, samples: int, block: int, images: int) -> Tensor:
+    """Uniform noise [M, S, B] for some samples, drawn in the same way."""
+    return torch.cat([streams.uniform(size, images) for size in _blocks_of(samples, block)], dim=1)
+
+
+def _blocks_of(samples: int, block: int) -> list[int]:
+    return [min(block, samples - start) for start in range(0, samples, block)]
 
 
 def _summary(blocks: list[_Tally], iw_samples: int) -> Evaluation:

@@ -31,7 +31,8 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
     from the posterior of a test image would give the same samples. With skip connections x depends on them, and what
     is kept is E[x|z_1 ... z_L]. Hence rows stand for no image, and all n x 8 samples are independent. In `injected/L`
     they are samples of the model's own prior. The noise of a layer is the same in all `injected/i`, so the same place
-    in two of them shows what another layer of injection changes, and nothing else.
+    in two of them shows what another layer of injection changes, and nothing else. With classes, latents and
+    reconstructions are those of the likeliest class of every image, and y of all samples is from p(y).
 
     Args:
         model: one member (M = 1), its batch-norm statistics recorded.
@@ -44,24 +45,28 @@ def gallery(model: Hierarchy, x: Tensor, labels: Tensor, seed: int = 0, epoch: i
     model = fuse_batch_norm(model)
     streams = Streams([seed], model.device)
 
-    def mean(latents: Sequence[Tensor]) -> Tensor:
-        return model.generative.likelihood.mean(model.generative.seen(latents))
+    def mean(latents: Sequence[Tensor], y: Tensor | None) -> Tensor:
+        return model.generative.likelihood.mean(model.generative.seen(latents, y))
 
     x = x[:LATENTS].to(model.device)
     images = units_first(x[None])
     noise = model.noise(streams.begin("latents of the gallery", epoch), 1, len(x))
-    latents = [draw.z for draw in model.draw(images, model.known(images), noise)[0]]
+    drawn = model.draw(images, model.known(images), noise)
+    latents, y = drawn.latents, drawn.y
     shown = x[:IMAGES]
     top = model.top()
     noise = model.prior_noise(streams, "prior samples of the gallery", 1, PRIOR_SAMPLES, epoch)
+    of_prior = model.prior_classes(streams, "prior samples of the gallery", 1, PRIOR_SAMPLES, epoch)
     arrays = {
         "labels": labels[:LATENTS].to(torch.int64),
         "images": shown,
-        "reconstructions": mean([z[..., :IMAGES] for z in latents])[0, :, 0].mT,
-        "prior_samples": mean(model.ancestral(noise, top=top))[0, :, 0].mT,
+        "reconstructions": mean([z[..., :IMAGES] for z in latents], None if y is None else y[..., :IMAGES])[0, :, 0].mT,
+        "prior_samples": mean(model.ancestral(noise, top=top, y=of_prior), of_prior)[0, :, 0].mT,
     }
     noise = model.prior_noise(streams, "injected samples of the gallery", INJECTIONS, len(shown), epoch)
+    of_prior = model.prior_classes(streams, "injected samples of the gallery", INJECTIONS, len(shown), epoch)
     for layer, z in enumerate(latents, start=1):
         arrays[f"latents/{layer}"] = z[0, :, 0].mT
-        arrays[f"injected/{layer}"] = mean(model.ancestral(noise, layer, top))[0].permute(2, 1, 0)
+        injected = model.ancestral(noise, layer, top, of_prior)
+        arrays[f"injected/{layer}"] = mean(injected, of_prior)[0].permute(2, 1, 0)
     return {name: array.cpu().contiguous() for name, array in arrays.items()}

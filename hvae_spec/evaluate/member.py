@@ -22,6 +22,7 @@ from hvae_spec.data.batches import Batches, draw_once, redraw
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import RecordError
 from hvae_spec.evaluate.ais import AnnealedBounds, ais
+from hvae_spec.evaluate.classify import Classified, classify
 from hvae_spec.evaluate.evaluation import (
     Evaluation,
     evaluate,
@@ -41,6 +42,7 @@ from hvae_spec.records.layout import GALLERY, OWN_LOST, STATISTICS, TEST, Evalua
 from hvae_spec.records.provenance import now
 from hvae_spec.records.result import (
     AisResult,
+    ClassificationResult,
     DataState,
     Divergence,
     EvaluationResult,
@@ -153,8 +155,7 @@ class MemberEvaluation:
         model = load_model(self.record, training, self.dataset.pixels, self.batches.images.device)
         statistics = self._statistics(model, target, training.epochs)
         x = draw_once(self.dataset, "test", spec.model.observation_name)
-        evaluation = self._evaluate(model, x, training.epochs)
-        validation = self._on_validation(model, training.epochs)
+        classification = self._classified(model, x)
         common: dict[str, Any] = {
             "digest": self.member.digests.evaluation,
             "training": self.member.digests.training,
@@ -162,13 +163,20 @@ class MemberEvaluation:
             "labels": self.member.labels,
             "batch_norm_statistics": settings.batch_norm_statistics if statistics else None,
             "data": data_state(self.dataset, spec.data.validation),
+            "classification": classification,
         }
-        if not bool(evaluation.log_likelihood.isfinite().all()):
+        is_named = classification is not None or not spec.classes
+        alone = spec.classifies_alone
+        evaluation = None if alone or not is_named else self._evaluate(model, x, training.epochs)
+        if alone and is_named:
+            result = EvaluationResult(status="finished", arrays_sha256=statistics, **common)
+        elif evaluation is None or not bool(evaluation.log_likelihood.isfinite().all()):
             # The last update, or what the test set meets, may be what breaks a member.
-            quantity = "test log-likelihood"
+            quantity = "test log-likelihood" if is_named else "log q(y|x) of test images"
             divergence = Divergence(epoch=training.epochs, step=training.steps or 0, quantity=quantity)
             result = EvaluationResult(status="diverged", divergence=divergence, arrays_sha256=statistics, **common)
         else:
+            validation = self._on_validation(model, training.epochs)
             per_image = {
                 "test_log_likelihood": evaluation.log_likelihood,
                 "test_elbo": evaluation.elbo,
@@ -226,6 +234,20 @@ class MemberEvaluation:
         result = result.model_copy(update=done)
         target.finish(result)
         return result
+
+    def _classified(self, model: Hierarchy, x: Tensor) -> ClassificationResult | None:
+        """How well q(y|x) names the classes of the test images x and of the validation set, as a result has it; None
+        without classes, or where it is not a number.
+        """
+        dataset, spec = self.dataset, self.member.spec
+        if not spec.classes:
+            return None
+        test = classify(model, x, torch.from_numpy(dataset.class_indices(dataset.test_labels)))
+        validation = None
+        if spec.data.validation and dataset.validation_labels is not None:
+            images = draw_once(dataset, "validation", spec.model.observation_name)
+            validation = classify(model, images, torch.from_numpy(dataset.class_indices(dataset.validation_labels)))
+        return None if test is None else classification_metrics(test, validation, spec.classes)
 
     def _on_validation(self, model: Hierarchy, epoch: int) -> dict[str, Any]:
         """The bounds on the validation set, as a result has them; empty where there is none."""
@@ -435,6 +457,26 @@ def probed_metrics(
     ]
     largest = float((test == found[counts.argmax()]).mean())
     return ProbeResult(classes=len(found), largest_class=largest, probes=accuracies)
+
+
+def classification_metrics(test: Classified, validation: Classified | None, classes: int) -> ClassificationResult:
+    """How well classes were named, of so many, as a result has it."""
+    more: dict[str, Any] = {}
+    if validation is not None:
+        more = {
+            "validation_images": validation.images,
+            "validation_wrong": validation.wrong,
+            "validation_error": validation.error,
+        }
+    return ClassificationResult(
+        classes=classes,
+        images=test.images,
+        wrong=test.wrong,
+        error=test.error,
+        interval=test.interval,
+        kl=_finite(test.kl),
+        **more,
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -87,7 +87,7 @@ def features(
     found: list[list[Tensor]] = [[] for _ in model.units]
     for block in images.split(BLOCK_ROWS // SAMPLES):
         x = units_first(block.to(model.device)[None])
-        draws, _ = model.draw(x, model.known(x), model.noise(streams, SAMPLES, len(block)))
+        draws = model.draw(x, model.known(x), model.noise(streams, SAMPLES, len(block))).layers
         for layer, draw in zip(found, draws, strict=True):
             layer.append(_mean(draw)[0].mean(1).mT.cpu())
         advance(len(block))

@@ -136,6 +136,8 @@ def _epoch_values(row: EpochRow) -> dict[str, float]:
 def _final_values(result: EvaluationResult) -> dict[str, float]:
     """All numbers that were measured."""
     own = {name: value for name, value in result if isinstance(value, int | float) and name not in NO_MEASUREMENTS}
+    if result.classification is not None:
+        own |= {"test_error": _number(result.classification.error)}
     return {f"final_{name}": value for name, value in (own | _layers("kl_", result.kl_per_layer or [])).items()}
 
 

@@ -44,8 +44,9 @@ class Listener:
             member: which.
             epoch: counted from 1.
             values: `beta`, `learning_rate`, `train_bound`, `train_bound_beta_1`, `train_reconstruction`, `kl_1`, ...
-                (per layer), with an auxiliary variable `auxiliary_nats`, `gradient_norm`, `seconds`, `ms_per_step`:
-                those of `epochs` in `analysis.load`, means over the steps of the epoch, and the learning rate.
+                (per layer), with an auxiliary variable `auxiliary_nats`, `gradient_norm`, `seconds`, `ms_per_step`,
+                with classes `train_log_classes`: those of `epochs` in `analysis.load`, means over the steps of the
+                epoch, and the learning rate.
 
         """
 
@@ -60,6 +61,7 @@ class Listener:
             values: of the test curve `test_elbo`, `test_log_likelihood`, `test_iw_samples`, `test_images` and
                 `active_units`. Those of the final evaluation, which has other importance samples, begin with `final_`:
                 `final_test_log_likelihood`, `final_test_log_likelihood_se`, `final_active_units`, `final_kl_1`, ...
+                With classes there are `test_error` and `final_test_error`.
             unit_kl: KL(q||p) of every unit, layer by layer, z_1 first; empty if it was lost, and of a layer whose
                 units have no KL of their own, as q or p does not factorize over them.
 

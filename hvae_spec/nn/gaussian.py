@@ -118,6 +118,10 @@ class Style:
     """Whether q(z_i|...) takes the latents of all layers that are drawn before, not of the nearest alone."""
     sweeps: int = 1
     """Sweeps of the inference network, the last of which draws (`model.inference_steps`)."""
+    classes: int = 0
+    """C, the classes that y is one of, which joins z_L (`hvae_spec.nn.classes`); 0: there is no y."""
+    classifier: Sequence[int] = ()
+    """Hidden widths of q(y|x), where there are classes."""
 
 
 class GaussianHead(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae_spec.nn.batch_norm import keep_apart
+from hvae_spec.nn.classes import Classes, EveryClass, class_units, top_with_classes, with_classes
 from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.flow import (
     Flowed,
@@ -82,12 +83,15 @@ class InferenceNetwork(nn.Module, ABC):
 
     Attributes:
         factorizes: whether q of each layer is a product over its units, given what it depends on.
+        classes: C, the classes that y is one of, which q(z_L|..., y) takes; 0: there is no y.
 
     """
 
     def __init__(self, style: Style, pixels: int, layers: Sequence[Layer], shared: nn.ModuleList | None = None) -> None:
         super().__init__()
         ins = self.inputs_up(style, pixels, [layer.units for layer in layers])
+        ins[-1] += class_units(style.classes)
+        self.classes = style.classes
         self.up = nn.ModuleList(
             GaussianMapping(style, wide, layer.up, layer.units)
             if layer.flow is None
@@ -101,6 +105,28 @@ class InferenceNetwork(nn.Module, ABC):
         """Widths of what the mappings up into z_1 ... z_L take."""
         return [pixels, *units[:-1]]
 
+    def known_units(self, pixels: int, units: Sequence[int]) -> int:
+        """Width of what `known` gives."""
+        return pixels
+
+    def known(self, x: Tensor, encoding: Sequence[Posterior] | None = None) -> Tensor:
+        """What q(z_L|..., y) takes of x [M, D, 1, B] without any draw, which q(y|x) takes too: x itself.
+
+        Args:
+            x: the images.
+            encoding: what is known of them, if it has been computed.
+
+        """
+        return x
+
+    def of_classes(self, encoding: Sequence[Posterior], classes: Classes) -> list[Posterior]:
+        """The encoding for samples of these classes: the evidence of the top layer has a copy for each class."""
+        return [*encoding[:-1], classes.of(encoding[-1])]
+
+    def into_top(self, h: Tensor) -> Tensor:
+        """What the mapping into z_L takes of h [M, U, 1, B]: with classes, it beside each of them, [M, U + C, C, B]."""
+        return with_classes(h, EveryClass(self.classes, 1).one_hot(h.device).to(h.dtype)) if self.classes else h
+
     @abstractmethod
     def encode(self, x: Tensor) -> list[Posterior]:
         """What is known of x [M, D, 1, B] before anything is drawn: Gaussians, with what flows take from x. With an
@@ -108,8 +134,10 @@ class InferenceNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:
-        """Samples of z_1 ... z_L, in this order, from noise of shapes [M, U_i, S, B]."""
+    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor], y: Tensor | None = None) -> list[Draw]:
+        """Samples of z_1 ... z_L, in this order, from noise of shapes [M, U_i, S, B]; with classes, of a one-hot y
+        [M, C, S, B], for which the encoding is that of `of_classes`.
+        """
 
     @abstractmethod
     def forward(self, encoding: Sequence[Posterior], latents: Sequence[Tensor]) -> list[Posterior]:
@@ -125,19 +153,25 @@ class BottomUp(InferenceNetwork):
 
     def encode(self, x: Tensor) -> list[Posterior]:
         """x [M, D, 1, B] -> [q(z_1|x)], all that does not depend on a sample."""
-        return [self.up[0](x)]
+        return [self.up[0](self.into_top(x) if len(self.up) == 1 else x)]
+
+    def of_classes(self, encoding: Sequence[Posterior], classes: Classes) -> list[Posterior]:
+        """See `InferenceNetwork.of_classes`: q(z_1|x) depends on no class where there are layers above."""
+        return super().of_classes(encoding, classes) if len(self.up) == 1 else list(encoding)
 
     def inputs_up(self, style: Style, pixels: int, units: Sequence[int]) -> list[int]:
         """See `InferenceNetwork.inputs_up`: with skip connections, the latents of all layers below."""
         below = [units[layer - 1 :: -1] for layer in range(1, len(units))]
         return [pixels, *(joined_units(nearest_first, skip=style.inference_skips) for nearest_first in below)]
 
-    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:
+    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor], y: Tensor | None = None) -> list[Draw]:
         """Draw z_1, ..., z_L from noise of shapes [M, U_i, S, B]."""
         draws = [Draw.of(encoding[0], noise[0])]
         for mapping, eps in zip(self.up[1:], noise[1:], strict=True):
-            below = [draw.z for draw in reversed(draws)]
-            draws.append(Draw.of(mapping(joined(below, skip=self.skips)), eps))
+            given = joined([draw.z for draw in reversed(draws)], skip=self.skips)
+            is_top = len(draws) == len(self.up) - 1
+            (given,) = top_with_classes([given], y if is_top else None)
+            draws.append(Draw.of(mapping(given), eps))
         return draws
 
     def forward(self, encoding: Sequence[Posterior], latents: Sequence[Tensor]) -> list[Posterior]:
@@ -154,16 +188,33 @@ class UpThenDown(InferenceNetwork):
 
     def encode(self, x: Tensor) -> list[Posterior]:
         """x [M, D, 1, B] -> [N(mu_{d,i}, sigma2_{d,i}) for i = 1 ... L]."""
-        evidence = [self.up[0](x)]
-        for mapping in self.up[1:]:
-            evidence.append(mapping(gaussian_of(evidence[-1]).mean))
+        below = self._below_top(x)
+        return [*below, self.up[-1](self.into_top(_mean_of_last(below, x)))]
+
+    def _below_top(self, x: Tensor) -> list[Posterior]:
+        """The evidence of all layers but the top one."""
+        evidence: list[Posterior] = []
+        for mapping in self.up[:-1]:
+            evidence.append(mapping(_mean_of_last(evidence, x)))
         return evidence
 
-    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor]) -> list[Draw]:
+    def known_units(self, pixels: int, units: Sequence[int]) -> int:
+        """See `InferenceNetwork.known_units`."""
+        return units[-2] if len(units) > 1 else pixels
+
+    def known(self, x: Tensor, encoding: Sequence[Posterior] | None = None) -> Tensor:
+        """See `InferenceNetwork.known`: mu_{d,L-1}, where there are layers below z_L."""
+        return _mean_of_last(self._below_top(x) if encoding is None else encoding[:-1], x)
+
+    def seen_down(self, above: Sequence[Tensor], y: Tensor | None) -> Sequence[Tensor]:
+        """What the path down takes of the latents above a layer: no class."""
+        return above
+
+    def sample(self, encoding: Sequence[Posterior], noise: Sequence[Tensor], y: Tensor | None = None) -> list[Draw]:
         """Draw z_L, ..., z_1 from noise of shapes [M, U_i, S, B]."""
         draws = [Draw.of(encoding[-1], noise[-1])]
         for layer in reversed(range(len(encoding) - 1)):
-            q, p = self._given(encoding[layer], layer, [draw.z for draw in draws])
+            q, p = self._given(encoding[layer], layer, self.seen_down([draw.z for draw in draws], y))
             draws.insert(0, Draw.of(q, noise[layer], p))
         return draws
 
@@ -191,6 +242,11 @@ class UpThenDown(InferenceNetwork):
             above: z_{i+1} ... z_L, [M, U_j, S, B].
 
         """
+
+
+def _mean_of_last(evidence: Sequence[Posterior], x: Tensor) -> Tensor:
+    """What the next mapping up takes: mu_{d,i} of the last layer that there is evidence of, or x."""
+    return gaussian_of(evidence[-1]).mean if evidence else x
 
 
 @INFERENCES.register("ladder")
@@ -237,6 +293,10 @@ class Ladder(UpThenDown):
             q, _ = self.conditional(layer, evidence[layer], means)
             means.insert(0, q.mean)
         return means
+
+    def seen_down(self, above: Sequence[Tensor], y: Tensor | None) -> Sequence[Tensor]:
+        """See `UpThenDown.seen_down`: p's own mappings take y with z_L."""
+        return top_with_classes(above, y) if self.is_shared else above
 
     def conditional(
         self, layer: int, evidence: DiagonalGaussian, above: Sequence[Tensor]

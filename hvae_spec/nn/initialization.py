@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hvae_spec.nn.classes import Classifier
 from hvae_spec.nn.flow import Flow, FlowedMapping
 from hvae_spec.nn.gaussian import MLP, GaussianHead, GaussianMapping, MeanHead
 from hvae_spec.nn.linear import Linear
@@ -56,6 +57,7 @@ def initialize(
     *,
     top_down: bool = False,
     flow_generators: Sequence[torch.Generator] = (),
+    class_generators: Sequence[torch.Generator] = (),
 ) -> None:
     """Draw the initial weights of every linear map of every member.
 
@@ -68,6 +70,7 @@ def initialize(
         top_down: whether inference has a path down.
         flow_generators: where the hidden maps of member m's flows are drawn from, as hidden layers are, so that all
             other weights are what they are without a flow. The heads of flows are 0.
+        class_generators: where member m's q(y|x) is drawn from, likewise.
 
     """
     initialization = INITIALIZATIONS[scheme]
@@ -82,6 +85,8 @@ def initialize(
     flows = [module for module in modules if isinstance(module, Flow)]
     of_flows = {linear for flow in flows for linear in flow.modules() if isinstance(linear, Linear)}
     zero = {head for flow in flows for head in flow.heads}
+    classifiers = [module for module in modules if isinstance(module, Classifier)]
+    of_classes = {linear for one in classifiers for linear in one.modules() if isinstance(linear, Linear)}
     for module in modules:
         if module in zero:
             for parameter in module.parameters():
@@ -91,7 +96,7 @@ def initialize(
                 _draw(module, member, initialization, generator)
         elif isinstance(module, Linear):
             drawn = initialization if module in hidden else latent_heads if module in of_latents else heads
-            for member, generator in enumerate(generators):
+            for member, generator in enumerate(class_generators if module in of_classes else generators):
                 _draw(module, member, drawn, generator)
     for module in model.modules():
         if isinstance(module, GaussianHead) and module.linear.bias is not None and variance_bias:

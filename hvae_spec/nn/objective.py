@@ -8,8 +8,10 @@ from operator import add
 import torch
 from torch import Tensor
 
+from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.estimators import ESTIMATORS
 from hvae_spec.nn.hierarchy import Hierarchy, Trace
+from hvae_spec.nn.marginal import Marginal, mean_log_classes
 from hvae_spec.registry import Registry
 
 Term = Callable[[Trace, Tensor | float], Tensor]
@@ -91,21 +93,37 @@ class Objective:
     """The floor of every KL, [M]. None: no member has one."""
     free_bits_per: str = "unit"
     """What has a floor of its own, a unit or a layer."""
+    marginal: Marginal | None = None
+    """How classes add up, where the model has them."""
 
     def __call__(
-        self, model: Hierarchy, x: Tensor, noise: Sequence[Tensor], beta: Tensor, iw_samples: int
+        self,
+        model: Hierarchy,
+        x: Tensor,
+        noise: Sequence[Tensor],
+        beta: Tensor,
+        iw_samples: int,
+        labels: Tensor | None = None,
     ) -> tuple[Trace, Tensor]:
         """The trace of a batch, and every member's objective, averaged over the batch, [M].
 
         Args:
             model: a pack.
             x: [M, B, D].
-            noise: [M, U_i, S, B] for each of the model's `noise_units`.
+            noise: [M, U_i, S, B] for each of the model's `noise_units`; with classes, S is a multiple of C as well.
             beta: weight of the KL part, [M] or [M, L].
             iw_samples: K, of which S is a multiple.
+            labels: the classes of the last images, [M, labeled]; None: no image has one.
 
         """
         weigh = partial(log_weight, beta=beta, terms=self.terms)
+        if self.marginal is not None:
+            trace = model(x, noise)
+            value = self.bound(trace, weigh(trace), beta, iw_samples, labels, self.elbo_share)
+            if labels is not None:
+                of_labeled = _log_classes(trace)[:, :, -labels.shape[1] :]
+                value = value + self.marginal.classification * mean_log_classes(of_labeled, labels)
+            return trace, value
         trace, log_w, value = ESTIMATORS[self.estimator](model, x, noise, weigh, beta, iw_samples)
         value = value.mean(1)
         if self.elbo_share is not None:
@@ -113,3 +131,61 @@ class Objective:
         if self.free_bits is not None:
             value = value - missing_kl(trace, beta, self.free_bits, self.free_bits_per)
         return trace, value
+
+    def bound(
+        self,
+        trace: Trace,
+        log_w: Tensor,
+        beta: Tensor | float,
+        iw_samples: int,
+        labels: Tensor | None = None,
+        elbo_share: Tensor | None = None,
+    ) -> Tensor:
+        """The mean of `bounds` over the images, [M], as they count in the objective."""
+        values = self.bounds(trace, log_w, beta, iw_samples, labels, elbo_share)
+        return values.mean(1) if self.marginal is None else self.marginal.over_images(values, labels)
+
+    def bounds(
+        self,
+        trace: Trace,
+        log_w: Tensor,
+        beta: Tensor | float,
+        iw_samples: int,
+        labels: Tensor | None = None,
+        elbo_share: Tensor | None = None,
+    ) -> Tensor:
+        """The bound of every image of a trace by its log weights [M, S, B], [M, B]. With classes, these are given y,
+        this is the marginal over y, of whose KL the weight is that of z_L, and `elbo_share` is that of the ELBO in the
+        bound of every class.
+        """
+        if self.marginal is None:
+            return bound(log_w, iw_samples)
+        log_q = _log_classes(trace)
+        by_class = by_classes(log_w, log_q.shape[1])
+        members, classes, _, images = by_class.shape
+        value = bound(by_class.flatten(0, 1), iw_samples).view(members, classes, images)
+        if elbo_share is not None:
+            value = torch.lerp(value, by_class.mean(2), elbo_share[:, None, None])
+        of_top = beta[:, -1] if isinstance(beta, Tensor) and beta.dim() == 2 else beta
+        return self.marginal.bounds(value, log_q, of_top, labels)
+
+    def average(self, values: Tensor, trace: Trace, labels: Tensor | None) -> Tensor:
+        """The mean over samples and images of what a trace's samples have, [M, S, B] -> [M]; with classes, each by what
+        it counts in the bound.
+        """
+        if self.marginal is None:
+            return values.mean((1, 2))
+        log_q = _log_classes(trace)
+        weights = self.marginal.weights(log_q, labels).unsqueeze(2)
+        return self.marginal.over_images((weights * by_classes(values, log_q.shape[1])).sum(1), labels)
+
+
+def by_classes(values: Tensor, classes: int) -> Tensor:
+    """What the samples of a pass with C copies of each have, [M, C S, B], by class: [M, C, S, B]."""
+    return values.unflatten(1, (classes, -1))
+
+
+def _log_classes(trace: Trace) -> Tensor:
+    if trace.log_classes is None:
+        raise ValueError("a trace without classes has no marginal over them")
+    return trace.log_classes

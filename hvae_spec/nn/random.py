@@ -44,6 +44,16 @@ Purpose = Literal[
     "components of prior samples",
     "components of injected samples",
     "components of annealed importance sampling",
+    "initialization of the classifier",
+    "labeled images",
+    "labeled images of training",
+    "labeled images of the statistics",
+    "classes of the evaluation",
+    "classes of the KL to the standard normal",
+    "classes of the gallery's prior samples",
+    "classes of the gallery's injected samples",
+    "classes of prior samples",
+    "classes of injected samples",
 ]
 """What streams are for. A purpose is part of what a stream is: renaming one changes results. Beside each there is one
 of the noise of auxiliary variables (`Streams.auxiliary`)."""
@@ -56,6 +66,20 @@ CHOICES: dict[Purpose, Purpose] = {
 }
 """Of streams that samples of the prior are drawn from: those from which it is drawn which of its components they are
 of."""
+CLASSES: dict[Purpose, Purpose] = {
+    "evaluation": "classes of the evaluation",
+    "KL to the standard normal": "classes of the KL to the standard normal",
+    "prior samples of the gallery": "classes of the gallery's prior samples",
+    "injected samples of the gallery": "classes of the gallery's injected samples",
+    "prior samples": "classes of prior samples",
+    "injected samples": "classes of injected samples",
+}
+"""Of streams that samples are drawn from: those from which the classes of the samples are drawn."""
+LABELED: dict[Purpose, Purpose] = {
+    "training": "labeled images of training",
+    "statistics": "labeled images of the statistics",
+}
+"""Of streams that an epoch's batches are drawn from: those from which the labeled images of every batch are drawn."""
 
 
 def stream_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:
@@ -76,11 +100,13 @@ class Streams:
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seeds, self.device = tuple(seeds), torch.device(device)
         self.generators = [torch.Generator(device=self.device) for _ in seeds]
-        self._begun: tuple[Purpose, int] | None = None
+        self.begun: tuple[Purpose, int] | None = None
+        """The purpose and the epoch that they were last started for."""
         self._auxiliary: Streams | None = None
 
     def begin(self, purpose: Purpose, epoch: int = 0) -> "Streams":
         """Start every member's stream for a purpose (`training`, `statistics`, `evaluation`, ...) and an epoch."""
+        self.begun = purpose, epoch
         for seed, generator in zip(self.seeds, self.generators, strict=True):
             generator.manual_seed(stream_seed(seed, purpose, epoch))
         self._begun, self._auxiliary = (purpose, epoch), None
@@ -91,13 +117,20 @@ class Streams:
         """Streams beside these, begun with them, from which the noise of auxiliary variables is drawn, so that all
         other noise is what it is without.
         """
-        if self._begun is None:
+        if self.begun is None:
             raise RuntimeError("streams that were not begun have none beside them")
         if self._auxiliary is None:
-            purpose, epoch = self._begun
+            purpose, epoch = self.begun
             beside = cast(Purpose, f"auxiliary variable of {purpose}")
             self._auxiliary = Streams(self.seeds, self.device).begin(beside, epoch)
         return self._auxiliary
+
+    def of_labeled(self) -> "Streams":
+        """The streams beside these from which the labeled images of an epoch are drawn (`LABELED`)."""
+        if self.begun is None:
+            raise RuntimeError("streams that were not begun have none beside them")
+        purpose, epoch = self.begun
+        return Streams(self.seeds, self.device).begin(LABELED[purpose], epoch)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise, [M, *shape]."""

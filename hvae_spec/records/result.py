@@ -247,6 +247,26 @@ class ProbeResult(FileModel):
         return tuple("all" if probe.is_all else probe.labels for probe in self.probes)
 
 
+class ClassificationResult(FileModel):
+    """How well q(y|x) names the classes of the test images."""
+
+    classes: Whole
+    """C, those of the training images."""
+    images: Whole
+    wrong: Whole
+    """How many of the images have another class than the likeliest."""
+    error: Number
+    """The same in percent of the images."""
+    interval: tuple[Number, Number]
+    """Wilson's 95% interval of the error, in percent."""
+    kl: Number = None
+    """The mean of KL(q(y|x) || p(y)) over the images, in nats: what y adds to the KLs of the layers."""
+    validation_images: Whole = 0
+    """The same on the validation set; 0 and null without one."""
+    validation_wrong: Whole | None = None
+    validation_error: Number = None
+
+
 class EvaluationResult(FileModel):
     """`result.json` of an evaluation: the bound and all else that is measured on the test set, in nats per image."""
 
@@ -311,6 +331,9 @@ class EvaluationResult(FileModel):
     """Null where it was not asked for, as the next two."""
     refine: RefineResult | None = None
     probe: ProbeResult | None = None
+    classification: ClassificationResult | None = None
+    """Null of a model without classes. Where q(y|x) alone was trained, there is nothing else: bounds, KLs and units are
+    null."""
     batch_norm_statistics: Text | None = None
     """How they were recorded; null without batch normalization."""
     evaluation_seconds: Number = None
@@ -344,9 +367,14 @@ class EpochRow(TypedDict):
     kl_per_layer: list[Number]
     auxiliary_nats: NotRequired[Number]
     """What the auxiliary variable of q takes from the bound beside the KLs; missing where q has none."""
+    train_log_classes: NotRequired[Number]
+    """The mean of log q(y|x) over the labeled images of the batches; with classes alone."""
     gradient_norm: Number
     seconds: Number
     ms_per_step: Number
+    test_error: NotRequired[Number]
+    """With classes: percent of the images whose likeliest class by q(y|x) is not theirs."""
+    validation_error: NotRequired[Number]
     test_elbo: NotRequired[Number]
     test_log_likelihood: NotRequired[Number]
     test_iw_samples: NotRequired[Whole]

@@ -1,11 +1,12 @@
 """The rules that every part of a spec obeys: no unknown keys, no silent conversions, no changes after reading."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -45,8 +46,17 @@ def _unsigned_zero(value: float) -> float:
     return value + 0.0
 
 
+def _count_or_all(value: object) -> object:
+    """A number of images, if it is one, so that what is none has one message and not one for each kind."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
+    if value != "all" and not is_count:
+        raise PydanticCustomError("labels", "a whole number greater than 0, or all")
+    return value
+
+
 Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Strict(), Field(gt=0, le=LARGEST_COUNT)]
+CountOrAll = Annotated[Count | Literal["all"], BeforeValidator(_count_or_all)]
 Natural = Annotated[int, Strict(), Field(ge=0, le=LARGEST_COUNT)]
 Seed = Annotated[int, Strict(), Field(ge=0, le=LARGEST_SEED)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), AfterValidator(_unsigned_zero)]

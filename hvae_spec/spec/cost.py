@@ -1,6 +1,7 @@
 """How large a model is and what a step costs, from the spec alone: for plans that load no torch."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 from hvae_spec import annealing, probing, refinement
@@ -25,13 +26,14 @@ def mappings(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """
     yield from inference(member, pixels)
     yield from _generative(member, pixels)
+    yield from _classifier(member, pixels)
 
 
 def inference(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
     """The mappings of a member's inference model, without those that it shares with the generative model."""
-    model = member.model
-    own = list(_of_latents(model, pixels, shared=model.shares_top_down))
+    own = list(_of_q(member, pixels, shared=member.model.shares_top_down))
     yield from own
+    model = member.model
     # An inference model's first mappings are those into z_1 ... z_L.
     yield from mappings_of(model.flows, [layer.units for layer in model.layers], own)
     if model.auxiliary is not None:
@@ -46,20 +48,55 @@ def _of_latents(model: ModelSpec, pixels: int, *, shared: bool) -> Iterator[Mapp
     return auxiliary.given_a(model.inference_model.mappings(model.layers, inputs, shared=shared))
 
 
-def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
+def _of_q(member: MemberSpec, pixels: int, *, shared: bool) -> Iterator[Mapping]:
+    """The mappings of a member's inference model but for flows. That into z_L takes y, where there is one."""
+    model, y = member.model, class_units(member)
+    for place, mapping in enumerate(_of_latents(model, pixels, shared=shared), start=1):
+        if member.classes and place == model.depth:
+            inputs, *others = mapping.widths
+            copies = 1 if mapping.per_sample else member.classes
+            yield replace(mapping, name=_with_y(mapping.name), widths=(inputs + y, *others), copies=copies)
+        else:
+            yield mapping
+
+
+def _with_y(name: str) -> str:
+    """`q(z_2|z_1, y)` of `q(z_2|z_1)`, and `d_2(y)` of `d_2`."""
+    return f"{name[:-1]}, y)" if name.endswith(")") else f"{name}(y)"
+
+
+def class_units(member: MemberSpec) -> int:
+    """Units of a one-hot y: none of a single class, which says nothing."""
+    return member.classes if member.classes > 1 else 0
+
+
+def _classifier(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
+    """q(y|x), where there are several classes."""
     model = member.model
+    if model.classes is not None and member.classes > 1:
+        is_below = model.inference_model.gives_top and model.depth > 1
+        inputs = model.layers[-2].units if is_below else pixels
+        widths = (inputs, *model.classes.mlp, member.classes)
+        yield Mapping("q(y|x)", widths, normalized_head=False, per_sample=False)
+
+
+def _generative(member: MemberSpec, pixels: int) -> Iterator[Mapping]:
+    model, y = member.model, class_units(member)
     skip, depth = model.generative_skips, model.depth
     earlier = model.sweeps - 1 if model.shares_top_down else 0
     for index, (layer, above) in enumerate(pairwise(model.layers), start=1):
-        widths = (joined_units(model.layers[index:], skip=skip), *above.down, 2 * layer.units)
-        given = joined(index + 1, depth, index + 1, skip=skip)
+        takes_top = skip or index + 1 == depth
+        inputs = joined_units(model.layers[index:], skip=skip) + y * takes_top
+        given = joined(index + 1, depth, index + 1, skip=skip) + ", y" * (takes_top and bool(y))
+        widths = (inputs, *above.down, 2 * layer.units)
         yield Mapping(f"p(z_{index}|{given})", widths, normalized_head=True, per_sample=True, earlier=earlier)
     top = f"p(z_{model.depth})"
     yield from model.prior_model.mappings(model.prior_settings, model.layers[-1].units, pixels, top)
     first, observation = model.layers[0], described(model.observation)
+    takes_top = skip or depth == 1
     yield Mapping(
-        f"p(x|{joined(1, depth, 1, skip=skip)})",
-        (joined_units(model.layers, skip=skip), *first.down, observation.heads * pixels),
+        f"p(x|{joined(1, depth, 1, skip=skip)}{', y' * (takes_top and bool(y))})",
+        (joined_units(model.layers, skip=skip) + y * takes_top, *first.down, observation.heads * pixels),
         normalized_head=False,
         per_sample=True,
         own_parameters=observation.own_parameters,
@@ -83,11 +120,39 @@ def training_macs(member: MemberSpec, counts: ImageCounts) -> float:
     that are constants.
     """
     once, each = forward_macs(member, counts.pixels)
-    samples = member.objective.mc_samples * member.objective.iw_samples
+    images, samples = images_of_epoch(member, counts.train), samples_in_training(member)
+    once = classifier_macs(member, counts.pixels) if member.classifies_alone else once
     again = 2.0 * _again(member, counts.pixels) if ESTIMATORS[member.objective.estimator].is_path else 0.0
-    of_images = counts.train * (3.0 * (once + samples * each) + samples * again)
+    of_images = images * (3.0 * (once + samples * each) + samples * again)
     of_pseudo_inputs = 3.0 * steps_per_epoch(member, counts.train) * member.model.pseudo_inputs * once
     return member.training.epochs * (of_images + of_pseudo_inputs)
+
+
+def classifier_macs(member: MemberSpec, pixels: int) -> int:
+    """Multiply-adds of q(y|x) of an image, with what it takes of x."""
+    model = member.model
+    below = list(_of_q(member, pixels, shared=False))[: model.depth - 1] if model.inference_model.gives_top else []
+    return sum(mapping.macs for mapping in (*below, *_classifier(member, pixels)))
+
+
+def samples_in_training(member: MemberSpec) -> int:
+    """Samples of an image in a step: those of the bound, for every class; none where q(y|x) alone is trained."""
+    samples = member.objective.mc_samples * member.objective.iw_samples
+    return 0 if member.classifies_alone else max(1, member.classes) * samples
+
+
+def images_of_step(member: MemberSpec) -> int:
+    """Images of a full batch, labeled ones that a step adds among them."""
+    added = member.data.labeled_batch if member.data.adds_labeled else 0
+    return (0 if added and member.classifies_alone else member.training.batch_size) + added
+
+
+def images_of_epoch(member: MemberSpec, images: int) -> int:
+    """Images that the steps of an epoch over so many training images go through."""
+    if not member.data.adds_labeled:
+        return images
+    added = steps_per_epoch(member, images) * member.data.labeled_batch
+    return added + (0 if member.classifies_alone else member.data.unlabeled(images))
 
 
 def _again(member: MemberSpec, pixels: int) -> int:
@@ -107,8 +172,12 @@ def evaluated_images(member: MemberSpec, counts: ImageCounts) -> int:
 
 
 def bound_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's final bounds (`evaluated_images`)."""
+    """Multiply-adds of a member's final bounds (`evaluated_images`). Where q(y|x) alone is trained there are none, and
+    images are classified.
+    """
     once, each = forward_macs(member, counts.pixels)
+    if member.classifies_alone:
+        return float((counts.test + member.data.validation) * classifier_macs(member, counts.pixels))
     images = evaluated_images(member, counts) * (once + member.evaluation.iw_samples * each)
     evaluations = 1 + (member.redraws.draws if member.redraws else 0) + bool(member.data.validation)
     return float(images + evaluations * member.model.pseudo_inputs * once)
@@ -202,5 +271,6 @@ def macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 def steps_per_epoch(member: MemberSpec, images: int) -> int:
     """Optimization steps of one epoch over so many training images."""
+    images = member.data.unlabeled(images)
     size = member.training.batch_size
     return images // size if member.training.last_batch == "drop" else -(-images // size)

@@ -1,5 +1,7 @@
 """Which images, and how gray values become observations x."""
 
+import math
+import numbers
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -8,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, Strict, model_validator
 
 from hvae_spec.registry import kept_until_a_choice_joins
-from hvae_spec.spec.base import FILE_NAME, Count, InFloat64, Natural, Real, SpecModel
+from hvae_spec.spec.base import FILE_NAME, Count, CountOrAll, InFloat64, Natural, Real, SpecModel
 from hvae_spec.spec.choice import Named
 from hvae_spec.spec.choices.dataset import DATASETS, INTENSITIES, ImageCounts
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X, is_binary
@@ -113,6 +115,13 @@ def rescaling(rescaled_by: RescaledBy, levels: int, largest: int) -> int:
 NUMBER = NoStepCost("a number in the draw")
 
 
+def _has_no_added_batch(labeled: Any) -> bool:
+    """Whether steps add no labeled images to their batch, by what `frames.members` has of `labeled`: a number, `all`,
+    or nothing, which may be not a number.
+    """
+    return not isinstance(labeled, numbers.Real) or math.isnan(labeled)
+
+
 class DataSpec(SpecModel):
     """A data set and the random draw that makes x from gray values."""
 
@@ -197,6 +206,15 @@ class DataSpec(SpecModel):
         AuthorsCode("48,600 for `norb`: the first camera's, twice"),
     ] = None
     """Use only the first so many training images, of those that are left beside `validation`. Null: all."""
+    labeled: Annotated[CountOrAll | None, Column("labeled", "labeled images"), Paper(None, "Sec. 3", iwae=None)] = None
+    """How many training images have a label, as many of each class, drawn by the seed: a multiple of the number of
+    classes. All others have none, and an epoch goes once through these. `all`: all of them, and an epoch goes once
+    through these in batches of `batch_size`. Null: none, for a model without `classes`."""
+    labeled_batch: Annotated[
+        Count, Column("labeled_batch", "labeled images in a step"), IdleWhere({"labeled": _has_no_added_batch})
+    ] = 100
+    """Labeled images that every step adds to its batch, from a stream of their own, in an order that is shuffled again
+    whenever all have had their turn. Idle where all images have a label, or none has one."""
     test_images: Annotated[
         Count | None,
         Affects("evaluation"),
@@ -234,6 +252,17 @@ class DataSpec(SpecModel):
     def name(self) -> str:
         """What tables, figures and records call the data set."""
         return self.own.name if self.is_own and self.own else self.dataset
+
+    @property
+    def adds_labeled(self) -> bool:
+        """Whether every step adds labeled images to its batch of images without a label."""
+        return isinstance(self.labeled, int)
+
+    def unlabeled(self, used: int) -> int:
+        """How many of the training images in use an epoch goes once through: those without a label, if there are any
+        beside those with one.
+        """
+        return used - self.labeled if isinstance(self.labeled, int) else used
 
     def offered(self, available: ImageCounts) -> ImageCounts:
         """The images that a spec can use, of those that are available: less the validation set, in so many copies."""

@@ -3,6 +3,8 @@
 Subscripts are written `z_1` or `z_{i+1}`.
 """
 
+import re
+
 from hvae_spec.spec import auxiliary
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings, words
 from hvae_spec.spec.choices.estimator import ESTIMATORS
@@ -17,18 +19,47 @@ from hvae_spec.spec.skip import ORDER, joined
 
 
 def generative(model: ModelSpec) -> str:
-    """`p(x|z_1) p(z_1|z_2) p(z_2)`."""
-    depth, skip = model.depth, model.generative_skips
-    above = (f"p(z_{layer}|{joined(layer + 1, depth, layer + 1, skip=skip)})" for layer in range(1, depth))
-    return " ".join([f"p(x|{joined(1, depth, 1, skip=skip)})", *above, f"p(z_{depth})"])
+    """`p(x|z_1) p(z_1|z_2) p(z_2)`; with classes `p(x|z_1) p(z_1|z_2, y) p(z_2) p(y)`."""
+    depth, of_classes = model.depth, ["p(y)"] * (model.classes is not None)
+
+    def given(lowest: int) -> str:
+        return joined(lowest, depth, lowest, skip=model.generative_skips) + _and_y(model, lowest)
+
+    above = (f"p(z_{layer}|{given(layer + 1)})" for layer in range(1, depth))
+    return " ".join([f"p(x|{given(1)})", *above, f"p(z_{depth})", *of_classes])
+
+
+def _and_y(model: ModelSpec, lowest: int) -> str:
+    """`, y` after the latents that a factor of p takes, the lowest of which is this, where z_L is among them."""
+    takes_top = model.generative_skips or lowest == model.depth
+    return ", y" if model.classes is not None and takes_top else ""
 
 
 def inference(model: ModelSpec) -> str:
     """`q(z_1|x) q(z_2|z_1)`, in the order of sampling; the ladder's `q(z_2|x) q(z_1|z_2, x)`. With an auxiliary
-    variable `∫ q(a|x) q(z_1|x, a) q(z_2|z_1) da`.
+    variable `∫ q(a|x) q(z_1|x, a) q(z_2|z_1) da`. With classes q(y|x) comes first, and q(z_2|...) takes y.
     """
-    factors = model.inference_model.factors(model.depth)
-    return factors if model.auxiliary is None else auxiliary.factors(factors)
+    factors, top = model.inference_model.factors(model.depth), f"z_{model.depth}"
+    if model.auxiliary is not None:
+        return auxiliary.factors(factors)
+    if model.classes is None:
+        return factors
+    if model.shares_top_down:  # its mappings are those of p, which take y with z_L
+        factors = re.sub(rf"\|([^)]*{top}),", r"|\1, y,", factors)
+    return "q(y|x) " + re.sub(rf"q\({top}\|([^)]*)\)", rf"q({top}|\1, y)", factors)
+
+
+def classes(model: ModelSpec) -> tuple[str, ...]:
+    """What y is and how p and q take it, and q(y|x); nothing without classes."""
+    if model.classes is None:
+        return ()
+    top = f"z_{model.depth}"
+    is_below = model.inference_model.gives_top and model.depth > 1
+    h = f"μ_{{d,{model.depth - 1}}}" if is_below else "x"
+    return (
+        f"y: the class, one-hot, p(y) = 1/C;  p reads [{top}; y] for {top};  the mapping into {top} takes y",
+        f"q(y|x) = softmax(Linear(MLP({h})))",
+    )
 
 
 def prior(model: ModelSpec) -> str:
@@ -58,6 +89,7 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
         _of_all_layers(observation.equation, model) + clipped,
         *of_q,
         *flows(model),
+        *classes(model),
     )
 
 
@@ -144,6 +176,22 @@ def objective(spec: ObjectiveSpec, model: ModelSpec) -> tuple[str, ...]:
     if spec.free_bits is not None:
         each = "unit j of every layer" if spec.free_bits.per == "unit" else "layer j"
         bound += f" - β Σ_j max(0, {spec.free_bits.nats:g} - KL_j), KL_j of {each}, its mean over the batch"
+    if model.classes is not None:
+        return _marginal(spec, terms, bound)
     if ESTIMATORS[spec.estimator].is_path:
         lines = [f"gradient by φ of q: {ESTIMATORS[spec.estimator].equation}"]
     return (f"log w = {terms}", bound, *lines)
+
+
+def _marginal(spec: ObjectiveSpec, terms: str, bound: str) -> tuple[str, ...]:
+    """What is maximized of images of which some have a label: each class has its bound."""
+    if spec.classifies_alone:
+        return ("mean log q(y|x) over the labeled images",)
+    top = "β_L" if isinstance(spec.layer_weights, tuple) else "β"
+    return (
+        f"log w(y) = {terms}, all given y",
+        f"B(x, y) = {bound}",
+        f"U(x) = Σ_y q(y|x) {{B(x, y) + {top} [log p(y) − log q(y|x)]}},  L(x, y) = B(x, y) + {top} log p(y)",
+        f"(N_u/N) mean U + (N_l/N) mean L + {spec.classification:g} mean log q(y|x), "
+        "U of unlabeled images, the other two of labeled ones",
+    )

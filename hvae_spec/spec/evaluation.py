@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from hvae_spec.spec.base import LARGEST_COUNT, Count, Positive, SpecModel
+from hvae_spec.spec.base import LARGEST_COUNT, Count, CountOrAll, Positive, SpecModel
 from hvae_spec.spec.choices.norm import is_not_of_batch
 from hvae_spec.spec.fields import (
     Affects,
@@ -59,14 +59,6 @@ class RefineSpec(SpecModel):
     """Test images, the first ones; at most those that there are."""
 
 
-def _count_or_all(value: object) -> object:
-    """A number of labels, if it is one, so that what is none has one message and not one for each kind."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
-    if value != "all" and not is_count:
-        raise PydanticCustomError("labels", "a whole number greater than 0, or all")
-    return value
-
-
 def _no_repetition(labels: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The numbers of labels, of which no two are the same."""
     if len(set(labels)) < len(labels):
@@ -78,7 +70,7 @@ class ProbeSpec(SpecModel):
     """A linear probe: what each layer knows of the classes of the images, which the model has not been told."""
 
     labels: Annotated[
-        tuple[Annotated[Count | Literal["all"], BeforeValidator(_count_or_all)], ...],
+        tuple[CountOrAll, ...],
         Field(min_length=1, json_schema_extra={"uniqueItems": True}),
         AfterValidator(_no_repetition),
         COUNTED,

@@ -232,7 +232,18 @@ class MemberSpec(SpecModel):
         """
         dataset, observation = self.data.dataset, self.model.observation_name
         is_binarized = is_binary(dataset, observation) and is_drawn(dataset, observation)
-        return self.evaluation.redraws if is_binarized else None
+        return self.evaluation.redraws if is_binarized and not self.classifies_alone else None
+
+    @property
+    def classes(self) -> int:
+        """C, the classes that y is one of; 0 of a model without y, or of images of which nothing says it."""
+        own = self.model.classes
+        return 0 if own is None else own.count or DATASETS[self.data.dataset].classes or 0
+
+    @property
+    def classifies_alone(self) -> bool:
+        """Whether q(y|x) alone is trained, so that there is no bound of the images."""
+        return self.model.classes is not None and self.objective.classifies_alone
 
     @property
     def first_phase(self) -> "MemberSpec | None":
@@ -431,6 +442,10 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     idle += [("model", "inference")] * (model.effective_inference == ModelSpec.model_fields["inference"].default)
     idle += [("objective", "sample_ramp")] if objective.mc_samples == objective.iw_samples == 1 else []
     idle += [("objective", "elbo_share")] if objective.iw_samples == 1 else []
+    no_classes: list[Loc] = [("objective", "classification"), ("training", "first_phase", "classification")]
+    idle += no_classes * (model.classes is None)
+    idle += [("model", "classes", "count")] * (member.classes == DATASETS[member.data.dataset].classes)
+    idle += [("data", "labeled_batch")] * (not member.data.adds_labeled)
     first = member.training.first_phase
     idle += [("training", "first_phase", "elbo_share")] if first is not None and first.iw_samples == 1 else []
     _unify_layer_weights(member, content)

@@ -52,6 +52,8 @@ class Mapping:
     """Whether its hidden layers have the model's normalization, if there is one."""
     first_bias: bool = True
     """Whether its first linear map has a bias, or the normalization in its place."""
+    copies: int = 1
+    """How often it is evaluated for every sample or image: of what is known of x, once for each class that it takes."""
 
     def called(self, name: str, *, per_sample: bool) -> "Mapping":
         """It under another name, evaluated once per sample where it is or where what it is a part of is."""
@@ -73,8 +75,8 @@ class Mapping:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one row through the mapping."""
-        return self.own_macs + sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+        """Multiply-adds of one row through the mapping, or of one in each of its copies."""
+        return self.copies * (self.own_macs + sum(inputs * outputs for inputs, outputs in pairwise(self.widths)))
 
     def passes(self, samples: int) -> int:
         """Rows that go through it for one image with so many samples."""

@@ -109,6 +109,15 @@ def effective_skip(skip: Skip, depth: int) -> Skip:
     return "generative" if depth == 2 and skip == "both" else skip
 
 
+class ClassesSpec(SpecModel):
+    """The class y of an image as a latent beside z_L, with a uniform p(y), and q(y|x) = softmax(Linear(MLP(h)))."""
+
+    mlp: Widths
+    """Hidden widths of q(y|x). An empty list makes it linear."""
+    count: Count | None = None
+    """How many classes there are. Null: as many as the data set has, if its name tells."""
+
+
 class ModelSpec(SpecInForms):
     """A deep hierarchical VAE. The paper's advances (ladder, batch normalization, warm-up) are off unless asked for."""
 
@@ -163,6 +172,12 @@ class ModelSpec(SpecInForms):
     q(z_L|x), which is known from x alone in `ladder` and `top_down`, or with a single layer. Batch normalization takes
     its statistics from the images of the batch alone. `{mixture: 50}`: as many diagonal Gaussians. `{realnvp: {blocks:
     4, mlp: [64]}}`: N(0, I) through coupling layers (Dinh et al., 2017; Bauer & Mnih, 2019)."""
+    classes: Annotated[ClassesSpec | None, Column("classes", "classes"), Paper(None, "Sec. 2", iwae=None)] = None
+    """The class y of an image as a latent (M2 of Kingma et al., 2014), for images of which some have a label
+    (`data.labeled`): `{mlp: [64]}` are the hidden widths of q(y|x). p(y) is uniform; y, one-hot, joins z_L wherever p
+    reads it, and q(z_L|..., y) takes it. q(y|x) = softmax(Linear(MLP(h))), h what q(z_L|..., y) takes of x without a
+    draw: x itself for `vae` and with a single layer, and mu_d,L-1 for `ladder` and `top_down`. Its output layer is
+    never normalized. Images of your own need `count`, the number of their classes. Null: no y."""
     norm: Annotated[Norm, NORMALIZATION, Factor("+BN"), Paper("batch", "Sec. 2.3")] = None
     """What is normalized. `none`: nothing. `batch`: every hidden layer and the mu and sigma2 heads of the latents, over
     the samples and images of a batch (Sec. 2.3; Ioffe & Szegedy, 2015); `{batch: {heads: false}}`: hidden layers alone.

@@ -69,6 +69,10 @@ Beta = Annotated[
         TypeAdapter(NonNegative),
     ),
 ]
+ONLY = "only"
+Classification = Annotated[
+    NonNegative | Literal["only"], Either((str,), TypeAdapter(Literal["only"]), TypeAdapter(NonNegative))
+]
 WarmUp = Annotated[Natural | Cycles, Either((dict, Cycles), TypeAdapter(Cycles), TypeAdapter(Natural))]
 
 
@@ -133,6 +137,10 @@ class ObjectiveSpec(SpecModel):
     the exact posterior; for `iw_samples: 1`. `dreg` (doubly reparameterized; Tucker et al., 2019): along the samples,
     with weights that make it unbiased for any K; with K = 1 it is `stl`. Both are unbiased without batch
     normalization, and with a term of an extension if that is a function of the samples and not of log q itself."""
+    classification: Annotated[Classification, Column("classification", "weight of log q(y|x)")] = 0.1
+    """Of a model with `classes`: alpha, the weight of the mean of log q(y|x) over labeled images, which is added to the
+    bounds (Kingma et al., 2014). `only`: this mean alone is maximized, on the labeled images alone, so that neither p
+    nor q(z|x, y) is trained: the supervised baseline. Idle without classes."""
     term: Annotated[AddedTerm, Column("added_term", "added term")] = None
     """A term that is added to log w in training, by the name under which an extension registers it, or with settings,
     `{name: {...}}`. Reported bounds are without it. Null: none."""
@@ -144,6 +152,16 @@ class ObjectiveSpec(SpecModel):
         AuthorsCode("`true`", True),
     ] = False
     """Epoch e uses min(M, e) and min(K, e) samples, as the authors' code does."""
+
+    @property
+    def classifies_alone(self) -> bool:
+        """Whether q(y|x) alone is trained, if there is one."""
+        return self.classification == ONLY
+
+    @property
+    def classification_weight(self) -> float:
+        """alpha; not a number where q(y|x) alone is trained."""
+        return math.nan if isinstance(self.classification, str) else self.classification
 
     @property
     def layer_weights(self) -> float | tuple[float, ...]:

@@ -14,9 +14,9 @@ from hvae_spec.backend.compile import fusing
 from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.backend.gpu import in_one_kernel
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.nn.bounds import bound
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.linear import are_matrices
+from hvae_spec.nn.marginal import classification, mean_log_classes
 from hvae_spec.nn.objective import Objective, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
@@ -27,6 +27,10 @@ from hvae_spec.training.schedules import samples, schedule
 
 Watched = Callable[..., tuple[Tensor, Tensor]]
 """See `watched`."""
+LOG_CLASSES = "log q(y|x)"
+"""What of labeled images is watched."""
+OF_A = "log q(a|x) - log r(a|x, z)"
+"""What of an auxiliary variable is watched."""
 
 
 class Trainer:
@@ -70,8 +74,17 @@ class Trainer:
         """With early stopping, the best weights of every member so far [P], by its index."""
         depth = specs[0].model.depth
         kls = [f"KL of z_{layer}" for layer in range(1, depth + 1)]
-        of_a = [] if specs[0].model.auxiliary is None else ["log q(a|x) - log r(a|x, z)"]
+        of_a = [] if specs[0].model.auxiliary is None else [OF_A]
         self.quantities = [*kls, *of_a, "log p(x|z_1)", "bound", "bound at beta = 1", "gradient"]
+        if self.model.classes:
+            self.quantities.insert(-1, LOG_CLASSES)
+        if self.classifies_alone:
+            self.quantities = [LOG_CLASSES, "gradient"]
+
+    @property
+    def classifies_alone(self) -> bool:
+        """Whether q(y|x) alone is trained."""
+        return self.specs[0].objective.classifies_alone
 
     def build(self, in_step: list[int]) -> None:
         """Make the step of some of the members, by their indices, freshly initialized."""
@@ -79,11 +92,13 @@ class Trainer:
         """The members that are trained, in the order in which the model and the optimizer have them."""
         specs = [self.specs[m] for m in in_step]
         self.model = compiler.initialized(specs, self.pixels, self.batches).to(self.device)
-        self.objective = compiler.objective([spec.objective for spec in specs], self.device)
+        unlabeled = self.batches.unlabeled_share if self.model.classes else None
+        self.objective = compiler.objective([spec.objective for spec in specs], self.device, unlabeled)
         self.streams = Streams([spec.seed for spec in specs], self.device)
         self.parameters = list(self.model.parameters())
         self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters, are_matrices(self.model))
-        self.compiled = self.compile() if self.is_to_compile else None
+        # What trains q(y|x) alone is small.
+        self.compiled = self.compile() if self.is_to_compile and not self.classifies_alone else None
         self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
 
     def cut(self, members: list[int]) -> None:
@@ -190,7 +205,8 @@ class Trainer:
         self.optimizer.begin_epoch(epoch)
         self.streams.begin("training", self.epochs_before + epoch)
         # One transfer from the device an epoch: quantities stay there until its end.
-        seen = torch.stack([self.step(x, beta, *samples) for x in self.batches.epoch(self.streams)]).cpu()
+        batches = self.batches.labeled_epoch(self.streams)
+        seen = torch.stack([self.step(x, beta, *samples, labels) for x, labels in batches]).cpu()
         seconds = time.perf_counter() - start
         self.epoch = epoch
         rows: list[EpochRow | None] = [None] * len(self.specs)
@@ -200,17 +216,25 @@ class Trainer:
                 rows[m] = self.row(values, epoch, beta_now, seconds)
         return rows
 
-    def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int) -> Tensor:
-        """One optimization step on a batch x [M, B, D]. Returns the quantities named in `self.quantities`, [M, Q]."""
-        noise = self.model.flat_noise(self.streams, mc_samples * iw_samples, x.shape[1])
+    def step(self, x: Tensor, beta: Tensor, mc_samples: int, iw_samples: int, labels: Tensor | None = None) -> Tensor:
+        """One optimization step on a batch x [M, B, D], the last images of which have labels [M, labeled] if there are
+        any. Returns the quantities named in `self.quantities`, [M, Q].
+        """
+        noise = self.model.flat_noise(self.streams, self.copies(mc_samples * iw_samples), x.shape[1])
         if self.graph is None:
-            return self.update(x, noise, beta, iw_samples)
-        return self.graph(x, noise, beta, iw_samples, key=tuple(self.frozen))
+            return self.update(x, noise, beta, iw_samples, labels)
+        return self.graph(x, noise, beta, iw_samples, labels, key=tuple(self.frozen))
 
-    def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int) -> Tensor:
+    def copies(self, samples: int) -> int:
+        """Samples of an image in a step that has so many of each class: none where q(y|x) alone is trained."""
+        return 0 if self.classifies_alone else self.model.copies * samples
+
+    def update(self, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int, labels: Tensor | None = None) -> Tensor:
         """The step on given noise: a function of tensors alone, so that it can be captured."""
-        value, seen = self.choose(x, noise)(self.objective, self.model, x, noise, beta, iw_samples)
-        gradients = torch.autograd.grad(-value.sum(), self.parameters)
+        value, seen = self.choose(x, noise)(self.objective, self.model, x, noise, beta, iw_samples, labels)
+        # Where q(y|x) alone is trained, the gradient by all that is not in it is 0.
+        alone = self.classifies_alone
+        gradients = torch.autograd.grad(-value.sum(), self.parameters, allow_unused=alone, materialize_grads=alone)
         norms = self.optimizer.step(gradients, self.frozen)
         self.model.generative.top.project()
         return torch.cat([seen, norms[:, None]], dim=1)
@@ -228,27 +252,31 @@ class Trainer:
         """The compiled objective for full batches of the full number of samples, of which there are many; the plain
         one for what is rare (a smaller last batch, the first epochs of a ramp), as each shape is compiled on its own.
         """
-        is_full = x.shape[1] == self.batches.batch_size and noise.shape[1] == self.full_noise
+        if self.classifies_alone:
+            return classified
+        is_full = x.shape[1] == self.batches.full and noise.shape[1] == self.full_noise
         return self.compiled if self.compiled is not None and is_full else watched
 
     @property
     def full_noise(self) -> int:
         """Numbers of noise of a member in a step of the full number of samples."""
         settings = self.specs[0].objective
-        return settings.mc_samples * settings.iw_samples * self.batches.batch_size * sum(self.model.noise_units)
+        return self.copies(settings.mc_samples * settings.iw_samples) * self.batches.full * sum(self.model.noise_units)
 
     def compile(self) -> Watched | None:
         """The objective with its operations fused, forward and backward; None where that fails."""
         torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
         compiled: Watched = torch.compile(watched, dynamic=False)
         members = len(self.in_step)
-        x = torch.zeros(members, self.batches.batch_size, self.model.pixels, device=self.device)
+        x = torch.zeros(members, self.batches.full, self.model.pixels, device=self.device)
+        known = self.batches.labels_per_step
+        labels = torch.zeros(members, known, dtype=torch.int64, device=self.device) if known else None
         noise = torch.zeros(members, self.full_noise, device=self.device)
         beta = self.beta(1)
         try:
             with fusing():
                 samples = self.specs[0].objective.iw_samples
-                value, _ = compiled(self.objective, self.model.train(), x, noise, beta, samples)
+                value, _ = compiled(self.objective, self.model.train(), x, noise, beta, samples, labels)
                 torch.autograd.grad(-value.sum(), self.parameters)
         except TorchDynamoException as error:
             warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
@@ -265,30 +293,41 @@ class Trainer:
 
     def row(self, values: Tensor, epoch: int, beta: float | tuple[float, ...], seconds: float) -> EpochRow:
         """A line of learning curves from an epoch's quantities [steps, Q]."""
-        *kls, reconstruction, bound, bound_beta_1, norm = values.double().mean(0).tolist()
-        kls, of_a = kls[: len(self.model.units)], kls[len(self.model.units) :]
+        means = dict(zip(self.quantities, values.double().mean(0).tolist(), strict=True))
         members, steps = len(self.in_step), len(values)
+        # Of q(y|x) alone there is no bound.
         row: EpochRow = {
             "format": FORMAT,
             "epoch": epoch,
             "beta": beta if isinstance(beta, float) else max(beta),
-            "train_bound": bound,
-            "train_bound_beta_1": bound_beta_1,
-            "train_reconstruction": reconstruction,
-            "kl_per_layer": kls,
-            "gradient_norm": norm,
+            "train_bound": means.get("bound"),
+            "train_bound_beta_1": means.get("bound at beta = 1"),
+            "train_reconstruction": means.get("log p(x|z_1)"),
+            "kl_per_layer": [means.get(f"KL of z_{layer}") for layer in range(1, len(self.model.units) + 1)],
+            "gradient_norm": means["gradient"],
             "seconds": seconds,
             "ms_per_step": 1e3 * seconds / (steps * members) if steps else math.nan,
         }
-        return {**row, "auxiliary_nats": of_a[0]} if of_a else row
+        if OF_A in means:
+            row["auxiliary_nats"] = means[OF_A]
+        if LOG_CLASSES in means:
+            row["train_log_classes"] = means[LOG_CLASSES]
+        return row
 
 
 def watched(
-    objective: Objective, model: Hierarchy, x: Tensor, noise: Tensor, beta: Tensor, iw_samples: int
+    objective: Objective,
+    model: Hierarchy,
+    x: Tensor,
+    noise: Tensor,
+    beta: Tensor,
+    iw_samples: int,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Each member's objective, averaged over its batch, [M]; and what is watched, averaged likewise, [M, L + 3]: the
     KLs, log p(x|z_1), that objective, and the bound with beta = 1, which takes no part in the gradient. With an
-    auxiliary variable, what it takes from the bound comes after the KLs.
+    auxiliary variable, what it takes from the bound comes after the KLs. With classes, log q(y|x) of the labeled images
+    in addition, 0 without any.
 
     Args:
         objective: what is maximized.
@@ -297,14 +336,37 @@ def watched(
         noise: flat, see `Hierarchy.flat_noise`.
         beta: [M] or [M, L].
         iw_samples: K, of which S is a multiple.
+        labels: classes of the last images, [M, labeled]; None: no image has one.
 
     """
     images = x.shape[1]
     samples = noise.shape[1] // (images * sum(model.noise_units))
-    trace, value = objective(model, x, split_noise(noise, samples, images, model.noise_units), beta, iw_samples)
+    trace, value = objective(model, x, split_noise(noise, samples, images, model.noise_units), beta, iw_samples, labels)
     with torch.no_grad():
-        kls = [-ratio.sum(1).mean((1, 2)) for ratio in trace.log_ratios]
-        kls += [] if trace.auxiliary is None else [-trace.auxiliary.mean((1, 2))]
-        value_beta_1 = bound(log_weight(trace), iw_samples).mean(1)
-        seen = torch.stack([*kls, trace.log_likelihood.mean((1, 2)), value, value_beta_1], dim=1)
-    return value, seen
+        kls = [-objective.average(ratio.sum(1), trace, labels) for ratio in trace.log_ratios]
+        kls += [] if trace.auxiliary is None else [-objective.average(trace.auxiliary, trace, labels)]
+        value_beta_1 = objective.bound(trace, log_weight(trace), 1.0, iw_samples, labels)
+        seen = [*kls, objective.average(trace.log_likelihood, trace, labels), value, value_beta_1]
+        if trace.log_classes is not None:
+            known = 0 if labels is None else labels.shape[1]
+            of_labeled = trace.log_classes[:, :, trace.log_classes.shape[2] - known :]
+            seen.append(torch.zeros_like(value) if labels is None else mean_log_classes(of_labeled, labels))
+        return value, torch.stack(seen, dim=1)
+
+
+def classified(
+    objective: Objective,
+    model: Hierarchy,
+    x: Tensor,
+    noise: Tensor,
+    beta: Tensor,
+    iw_samples: int,
+    labels: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `watched` is where q(y|x) alone is trained: the mean of log q(y|x) over the images, which all have labels,
+    [M], and the same as what is watched, [M, 1]. Nothing is read of what else a step is given.
+    """
+    if labels is None:
+        raise ValueError("there is nothing to learn without labels")
+    value = classification(model, x, labels)
+    return value, value.detach()[:, None]

@@ -350,6 +350,41 @@ def test_amortized_and_refined_bounds(results, small_spec):
     assert tidy["refined_elbo_difference", depth, ladder] == 1.5
 
 
+def classified(wrong, images=200):
+    """A classification in which so many images are wrong."""
+    ends = (100 * wrong / images - 3, 100 * wrong / images + 3.5)
+    return {"classes": 10, "images": images, "wrong": wrong, "error": 100 * wrong / images, "interval": ends}
+
+
+def test_test_errors_in_a_table_and_as_effects(results, small_spec):
+    def outcome(member):
+        ladder = "ladder" in member.labels["variant"]
+        named = {"classification": classified((10 if ladder else 24) + 2 * member.seed)}
+        return {**results.result(member, **named), **({"test_log_likelihood": None} if ladder else {})}
+
+    results.grid(outcome, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    (table,) = tables.class_errors(frames).tables
+    shown = {row: cell.text() for (row, _), cell in table.cells.items()}
+    assert shown == {"VAE+BN+WU": "13.00 ± 0.58 (3)", "Prob. ladder+BN+WU": "6.00 ± 0.58 (3)"}
+    said = " ".join(table.footnotes)
+    assert "of a member's error, over test images: at most 3.25." in said
+    assert "Prob. ladder+BN+WU: q(y|x) alone was trained, on the labeled images alone" in said
+    effects = tables.paired_effects(frames)
+    rows = effects.tidy[(effects.tidy["quantity"] == "test_error") & (effects.tidy["kind"] == "simple")]
+    assert rows["mean"].tolist() == [-7.0]
+    titles = {table.title for table in effects.tables}
+    assert "Simple effects on the test error (% of the test images): digits" in titles
+    assert frames.members["test_error_low"].tolist() == [value - 3 for value in frames.members["test_error"]]
+
+
+def test_grids_without_classes_have_no_test_errors(results, small_spec):
+    results.grid(results.result, spec=small_spec, with_curves=False)
+    frames = analysis.load(results.root)
+    assert tables.class_errors(frames).tables == ()
+    assert set(tables.paired_effects(frames).tidy["quantity"]) == {"test_log_likelihood", "active_units"}
+
+
 def probes(*rows):
     """Linear probes: of each the labels, whether these are all, and the accuracies of the layers."""
     found = [

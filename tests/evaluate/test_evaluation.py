@@ -129,9 +129,9 @@ def seen_rows(monkeypatch, model):
     seen = []
     trace = type(model).trace
 
-    def spy(self, x, encoding, noise, top):
+    def spy(self, x, encoding, noise, *given):
         seen.append(noise[0].shape[2] * noise[0].shape[3])
-        return trace(self, x, encoding, noise, top)
+        return trace(self, x, encoding, noise, *given)
 
     monkeypatch.setattr(type(model), "trace", spy)
     return seen

@@ -152,8 +152,8 @@ def test_a_log_weight_with_the_posterior_of_a_is_that_of_the_marginal_inference_
         """E[a|x], E[z_1|x] and E[z_2|x], [N, U]: all noise zero."""
         with torch.no_grad():
             batch, nothing = units_first(images[None]), [torch.zeros(1, UNITS, 1, len(images)).double()] * 3
-            draws, a = model.draw(batch, model.known(batch), nothing)
-        return [part[0, :, 0].T for part in (a.z, draws[0].z, draws[1].z)]
+            drawn = model.draw(batch, model.known(batch), nothing)
+        return [part[0, :, 0].T for part in (drawn.a.z, *drawn.latents)]
 
     # All are affine in x: their matrices from the unit images.
     at_zero, at_unit = means(torch.zeros(1, PIXELS).double()), means(torch.eye(PIXELS).double())
@@ -242,7 +242,7 @@ def test_evaluation_in_chunks_encodes_anew_with_every_a(inference, monkeypatch):
     noise = fused.noise(Streams([4]).begin("KL to the standard normal", 2), 5, 8)
     with torch.no_grad():
         images = units_first(x[None])
-        draws, _ = fused.draw(images, fused.known(images), noise)
+        draws = fused.draw(images, fused.known(images), noise).layers
         standard = DiagonalGaussian(torch.zeros(()), torch.ones(()))
         expected = [draw.posterior.kl(standard).sum(1).mean().item() for draw in draws]
     assert draws[-1].posterior.mean.shape[2] == 5

@@ -74,78 +74,87 @@ def ours(spec):
     return model
 
 
-def copy_weights(model, plain):
-    """Give a plain model the weights of member 0 of ours."""
-    state = {name: value[0] for name, value in model.state_dict().items()}
+class Copy:
+    """Gives modules of a plain model the weights of member 0 of ours, which stand under names in its state."""
 
-    def linear(module, name, heads=slice(None)):
-        module.weight.copy_(state[f"{name}.weight"][heads])
+    def __init__(self, model):
+        self.state = {name: value[0] for name, value in model.state_dict().items()}
+
+    def linear(self, module, name, heads=slice(None)):
+        module.weight.copy_(self.state[f"{name}.weight"][heads])
         # Ours has no bias before a normalization.
         if module.bias is not None:
-            module.bias.copy_(state[f"{name}.bias"][heads, 0]) if f"{name}.bias" in state else module.bias.zero_()
+            bias = self.state.get(f"{name}.bias")
+            module.bias.zero_() if bias is None else module.bias.copy_(bias[heads, 0])
 
-    def norm(modules, name, heads=slice(None), sweep=""):
+    def norm(self, modules, name, heads=slice(None), sweep=""):
         for module in modules:
-            module.weight.copy_(state[f"{name}.weight"][heads, 0])
-            module.bias.copy_(state[f"{name}.bias"][heads, 0])
+            module.weight.copy_(self.state[f"{name}.weight"][heads, 0])
+            module.bias.copy_(self.state[f"{name}.bias"][heads, 0])
             if isinstance(module, nn.BatchNorm1d):
-                module.running_mean.copy_(state[f"{name}{sweep}.mean"][heads])
-                module.running_var.copy_(state[f"{name}{sweep}.variance"][heads])
+                module.running_mean.copy_(self.state[f"{name}{sweep}.mean"][heads])
+                module.running_var.copy_(self.state[f"{name}{sweep}.variance"][heads])
 
-    def mlp(modules, name, sweep=""):
+    def mlp(self, modules, name, sweep=""):
         linears = [place for place, module in enumerate(modules) if isinstance(module, nn.Linear)]
         for place, at in enumerate(linears):
-            linear(modules[at], f"{name}.linears.{place}")
+            self.linear(modules[at], f"{name}.linears.{place}")
             after = [m for m in modules[at + 1 : at + 2] if isinstance(m, NORMS)]
-            norm(after, f"{name}.norms.{place}", sweep=sweep)
+            self.norm(after, f"{name}.norms.{place}", sweep=sweep)
 
-    def gaussian(layer, name, sweep=""):
-        mlp(layer.mlp, f"{name}.mlp", sweep)
+    def gaussian(self, layer, name, sweep=""):
+        self.mlp(layer.mlp, f"{name}.mlp", sweep)
         units = layer.mu[0].out_features
         for head, heads in ((layer.mu, slice(None, units)), (layer.sigma2, slice(units, None))):
-            linear(head[0], f"{name}.head.linear", heads)
-            norm(head[1:], f"{name}.head.norm", heads, sweep)
+            self.linear(head[0], f"{name}.head.linear", heads)
+            self.norm(head[1:], f"{name}.head.norm", heads, sweep)
 
-    groups = {"inference.up": plain.up, "generative.conditionals": plain.prior}
-    if plain.top_down and not plain.shared:
-        groups["inference.down"] = plain.down
+    def gaussians(self, layers, name, sweep="", first=0):
+        for index, layer in enumerate(layers, start=first):
+            self.gaussian(layer, f"{name}.{index}", sweep)
 
-    def flow(module, name):
+    def flow(self, module, name):
         if isinstance(module, baseline_flows.Planar):
-            linear(module.head, f"{name}.head")
-        else:
-            linear(module.context, f"{name}.context")
-            for place, made in enumerate(module.mades):
-                *hidden, last = made.linears
-                for at, masked in enumerate(hidden):
-                    linear(masked, f"{name}.mades.{place}.linears.{at}")
-                linear(last, f"{name}.mades.{place}.head")
+            self.linear(module.head, f"{name}.head")
+            return
+        self.linear(module.context, f"{name}.context")
+        for place, made in enumerate(module.mades):
+            *hidden, last = made.linears
+            for at, masked in enumerate(hidden):
+                self.linear(masked, f"{name}.mades.{place}.linears.{at}")
+            self.linear(last, f"{name}.mades.{place}.head")
 
+    def decoder(self, decoder, name):
+        if hasattr(decoder, "logits"):
+            self.mlp(decoder.mlp, f"{name}.mlp")
+            self.linear(decoder.logits, f"{name}.logits")
+        elif hasattr(decoder, "mu"):
+            self.mlp(decoder.mlp, f"{name}.mlp")
+            self.linear(decoder.mu, f"{name}.head.linear")
+            if decoder.raw is not None:
+                decoder.raw.copy_(self.state[f"{name}.head.before_softplus"].squeeze())
+        else:
+            self.gaussian(decoder.gaussian, name)
+
+
+def copy_weights(model, plain):
+    """Give a plain model the weights of member 0 of ours."""
+    copy = Copy(model)
     with torch.no_grad():
         for index, layer in enumerate(plain.up):
             if layer.flow is not None:
-                flow(layer.flow, f"inference.up.{index}.flow")
+                copy.flow(layer.flow, f"inference.up.{index}.flow")
         if plain.auxiliary:
-            gaussian(plain.q_of_a, "auxiliary.q")
-            gaussian(plain.r_of_a, "auxiliary.r")
-        for name, layers in groups.items():
-            for index, layer in enumerate(layers):
-                gaussian(layer, f"{name}.{index}")
+            copy.gaussian(plain.q_of_a, "auxiliary.q")
+            copy.gaussian(plain.r_of_a, "auxiliary.r")
+        copy.gaussians(plain.up, "inference.up")
+        copy.gaussians(plain.prior, "generative.conditionals")
+        if plain.top_down and not plain.shared:
+            copy.gaussians(plain.down, "inference.down")
         for sweep, (up, down) in enumerate(plain.earlier):
-            for index, layer in enumerate(up, start=1):
-                gaussian(layer, f"inference.up.{index}", f".earlier.{sweep}")
-            for index, layer in enumerate(down):
-                gaussian(layer, f"inference.down.{index}", f".earlier.{sweep}")
-        if hasattr(plain.decoder, "logits"):
-            mlp(plain.decoder.mlp, "generative.likelihood.mlp")
-            linear(plain.decoder.logits, "generative.likelihood.logits")
-        elif hasattr(plain.decoder, "mu"):
-            mlp(plain.decoder.mlp, "generative.likelihood.mlp")
-            linear(plain.decoder.mu, "generative.likelihood.head.linear")
-            if plain.decoder.raw is not None:
-                plain.decoder.raw.copy_(state["generative.likelihood.head.before_softplus"].squeeze())
-        else:
-            gaussian(plain.decoder.gaussian, "generative.likelihood")
+            copy.gaussians(up, "inference.up", f".earlier.{sweep}", first=1)
+            copy.gaussians(down, "inference.down", f".earlier.{sweep}")
+        copy.decoder(plain.decoder, "generative.likelihood")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -116,6 +116,11 @@ def test_a_model_with_a_flow_that_the_plain_program_lacks_is_not_compared(monkey
         comparison.step(member(model__flow="shift"), "cpu")
 
 
+def test_a_model_with_classes_is_not_compared():
+    with pytest.raises(UserError, match=r"the plain program has no classes: compare without model\.classes"):
+        comparison.step(member(model__classes={"mlp": [3]}, data__labeled="all"), "cpu")
+
+
 @pytest.mark.parametrize("flow", ["planar", {"iaf": {"steps": 2, "mlp": [6]}}], ids=str)
 def test_a_model_with_flows_is_trained_and_evaluated_for_comparison(flow, monkeypatch):
     spec = member(2, model__flow=flow)

@@ -29,8 +29,10 @@ ROWS = {"cpu": 10_000, "cuda": 200_000}
 
 
 def plain_model(member: MemberSpec) -> PlainHVAE:
-    """The plain model of a member's shape."""
+    """The plain model of a member's shape. Raises UserError if there is none."""
     model = member.model
+    if model.classes is not None:
+        raise UserError("the plain program has no classes: compare without model.classes and data.labeled")
     name, parameters = name_and_parameters(model.nonlinearity)
     kind: type[PlainHVAE] = _plain(baseline.MODELS, model.inference, "inference model")
     observation, settings = compiler.observation(member)

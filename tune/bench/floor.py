@@ -14,7 +14,7 @@ import torch
 
 from hvae_spec.data.counts import image_counts, image_pixels
 from hvae_spec.spec.choices.optimizer import OPTIMIZERS
-from hvae_spec.spec.cost import mappings, parameters
+from hvae_spec.spec.cost import images_of_step, mappings, parameters, samples_in_training
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
 from tune.measure.timing import interleaved, settings
@@ -61,8 +61,8 @@ def layer_matmuls(mapping: Mapping, rows: int, *, of_image: bool = False) -> lis
 def step_matmuls(member: MemberSpec) -> list[Matmul]:
     """The products of one member's step."""
     counts = image_counts(member.data)
-    images = min(member.training.batch_size, counts.train)
-    samples = member.objective.mc_samples * member.objective.iw_samples
+    images = min(images_of_step(member), counts.train)
+    samples = samples_in_training(member)
     return [
         product
         for place, mapping in enumerate(mappings(member, counts.pixels))

@@ -137,6 +137,10 @@ def _check_uses(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
             probe = cell.member.evaluation.probe
             if probe is not None:
                 dataset.check_probe(probe.counts(dataset.distinct))
+            labeled = cell.member.data.labeled
+            if cell.member.classes and labeled is not None:
+                # Published images may be those in use in another cell: each pack looks at its own.
+                dataset.check_labels(labeled if cell.member.data.is_own else "all", cell.member.classes)
 
 
 def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:

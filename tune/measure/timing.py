@@ -108,14 +108,14 @@ def timed(call: Call, count: int, device: str) -> float:
 
 
 @cache
-def noise_images(name: str, levels: int, counts: ImageCounts) -> Dataset:
-    """A data set of the right sizes, with pixels of noise."""
+def noise_images(name: str, levels: int, counts: ImageCounts, classes: int = 1) -> Dataset:
+    """A data set of the right sizes, with pixels of noise, and classes in turn."""
     rng = np.random.default_rng(0)
     pixels, train, test = counts
     return Dataset(
         train=rng.integers(0, levels, (train, pixels), dtype=np.uint8),
         test=rng.integers(0, levels, (test, pixels), dtype=np.uint8),
-        train_labels=np.zeros(train, dtype=np.int64),
+        train_labels=np.arange(train) % classes,
         test_labels=np.zeros(test, dtype=np.int64),
         levels=levels,
         shape=(1, pixels),
@@ -124,6 +124,7 @@ def noise_images(name: str, levels: int, counts: ImageCounts) -> Dataset:
         train_sha256="",
         test_sha256="",
         distinct=train,
+        every_class=tuple(range(classes)),
     )
 
 
@@ -131,7 +132,8 @@ def dataset(member: MemberSpec, most: int | None = None) -> Dataset:
     """Noise in the place of a member's images, `most` of them at the most."""
     pixels, train, test = image_counts(member.data)
     counts = ImageCounts(pixels, min(train, most or train), min(test, most or test))
-    return noise_images(member.data.name, DATASETS[member.data.dataset].levels, counts)
+    levels = DATASETS[member.data.dataset].levels
+    return noise_images(member.data.name, levels, counts, max(1, member.classes))
 
 
 class Pack:
@@ -148,8 +150,8 @@ class Pack:
         self.samples = self.trainer.samples(10**9)
         self.trainer.streams.begin("training", 1)
         whole = max(1, image_counts(member.data).train // member.training.batch_size)
-        epoch = self.trainer.batches.epoch(self.trainer.streams)
-        self.batches = cycle([x.clone() for x in islice(epoch, min(4, whole))])
+        epoch = self.trainer.batches.labeled_epoch(self.trainer.streams)
+        self.batches = cycle([(x.clone(), labels) for x, labels in islice(epoch, min(4, whole))])
         self.bytes = 0
         timed(self.step, WARM_UP[device.partition(":")[0]], device)
         self.ready_seconds = time.perf_counter() - start
@@ -159,7 +161,8 @@ class Pack:
 
     def step(self) -> None:
         """One optimization step."""
-        self.trainer.step(next(self.batches), self.beta, *self.samples)
+        x, labels = next(self.batches)
+        self.trainer.step(x, self.beta, *self.samples, labels)
 
     def epoch_seconds(self) -> float:
         """Seconds to draw all batches of an epoch: the second time, when memory has been found."""
@@ -240,7 +243,8 @@ def evaluation_images(member: MemberSpec, device: str) -> torch.Tensor:
 
 def evaluation(member: MemberSpec, device: str, *, compiled: bool = False) -> Call:
     """The evaluation of one freshly initialized member, as a call."""
-    images = dataset(member, most=max(1024, member.model.pseudo_inputs))
+    labeled = member.data.labeled if isinstance(member.data.labeled, int) else 0
+    images = dataset(member, most=max(1024 + labeled, member.model.pseudo_inputs))
     batches = compiler.batches(member, images, device)
     model = compiler.initialized([member], images.pixels, batches).to(device)
     record_statistics(model, batches, member.seed, 0, "whole_set")

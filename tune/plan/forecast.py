@@ -16,8 +16,10 @@ from hvae_spec.spec.cost import (
     evaluated_images,
     evaluation_macs,
     further_samples,
+    images_of_step,
     mappings,
     parameters,
+    samples_in_training,
     steps_per_epoch,
     training_macs,
     watched_images,
@@ -204,9 +206,8 @@ def _nominal_bytes(member: MemberSpec, counts: ImageCounts, members: int) -> int
     often as training holds a number for each, the activations that a step keeps for its backward pass, three of every
     width, and what the density of a mixture takes.
     """
-    samples = member.objective.mc_samples * member.objective.iw_samples
-    images, pseudo_inputs = member.training.batch_size, member.model.pseudo_inputs
-    rows = images * samples
+    images, pseudo_inputs = images_of_step(member), member.model.pseudo_inputs
+    rows = images * max(1, samples_in_training(member))
     # Pseudo-inputs pass through what is done once per image.
     passing = (
         (mapping, rows + pseudo_inputs * mapping.passes(0) + images * mapping.earlier)

@@ -17,7 +17,7 @@ from hvae_spec.records.extensions import keep
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
 from hvae_spec.records.result import GridFile, IndexedRecord, Status
-from hvae_spec.spec.cost import mappings
+from hvae_spec.spec.cost import images_of_step, mappings, samples_in_training
 from hvae_spec.spec.experiment import EVALUATION_VERSION, MemberSpec
 from hvae_spec.spec.load import Reading
 from tune.plan import devices
@@ -349,8 +349,7 @@ def _usual_size(member: MemberSpec, *, on_gpu: bool) -> int:
     """How many members a pack has where nothing is measured."""
     if on_gpu:
         return LARGEST_GPU_PACK
-    samples = member.objective.mc_samples * member.objective.iw_samples
+    samples = max(1, samples_in_training(member))
     every = list(mappings(member, image_pixels(member.data)))
-    image = sum(mapping.macs * (samples + mapping.earlier) for mapping in every)
-    step = 3 * member.training.batch_size * image
+    step = 3 * images_of_step(member) * sum(mapping.macs * (samples + mapping.earlier) for mapping in every)
     return max(1, min(LARGEST_CPU_PACK, round(STEP_PRODUCTS / step)))

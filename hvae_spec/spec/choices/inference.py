@@ -25,6 +25,8 @@ class InferenceModel(ABC):
     """The simpler inference model that it is the same as where there is only z_1, by name."""
     gives_top: bool = False
     """Whether what it knows of x before anything is drawn ends in q(z_L|x), also where L > 1."""
+    takes_classes: bool = False
+    """Whether its q(z_L|...) may take a class y (`hvae_spec.nn.classes`)."""
     takes_flows: bool = False
     """Whether its Gaussians may have flows after them (`hvae_spec.nn.flow`): what a mapping into z_i gives is then no
     Gaussian alone."""
@@ -115,7 +117,7 @@ class BottomUp(InferenceModel):
 
     label = short = "VAE"
     skips: bool = False
-    takes_flows = True
+    takes_flows = takes_classes = True
 
     def with_skip(self) -> InferenceModel | None:
         """q(z_1|x), then q(z_i|z_1 ... z_{i-1})."""
@@ -157,7 +159,7 @@ class UpThenDown(InferenceModel):
     sweeps: int = 1
     top_down = gives_top = True
     with_one_layer = "vae"
-    takes_flows = True
+    takes_flows = takes_classes = True
 
     def with_skip(self) -> InferenceModel | None:
         """q(z_i|z_{i+1} ... z_L, x)."""

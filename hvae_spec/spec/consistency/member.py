@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from hvae_spec.errors import MachineError, UserError
+from hvae_spec.spec.consistency.classes import class_problems, labeled_problems
 from hvae_spec.spec.consistency.data import (
     CountImages,
     data_problems,
@@ -49,7 +50,9 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
             distinct = data.distinct(used.train, available)
             found += measured_images_problems(member, used.test)
             found += probe_problems(member, distinct)
-            found += training_problems(member, used.train)
+            few = list(labeled_problems(member, used.train))
+            found += few
+            found += [] if few else training_problems(member, data.unlabeled(used.train))
             found += pseudo_input_problems(member.model, distinct)
     yield from found
     yield from observation_problems(member)
@@ -60,3 +63,4 @@ def member_problems(member: MemberSpec, count_images: CountImages) -> Iterator[I
     yield from step_problems(member.model)
     yield from prior_problems(member.model)
     yield from unit_problems(member)
+    yield from class_problems(member)

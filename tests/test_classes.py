@@ -1,0 +1,146 @@
+"""Models with classes from a spec to a record and back: test errors, resumption, and one model in Python."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hvae_spec.data.dataset import load_dataset
+from hvae_spec.errors import UserError
+from hvae_spec.evaluate.classify import Classified
+from hvae_spec.model import Model, load_record
+from hvae_spec.pack import run_pack
+from hvae_spec.records.layout import Results
+from hvae_spec.training.checkpoint import load_checkpoint, save_checkpoint
+from hvae_spec.training.trainer import Trainer
+from tests.members import member
+from tests.test_pack import job, result_of
+from tune.run import main
+
+SETTINGS = {
+    "data__validation": 30,
+    "data__labeled": 20,
+    "data__labeled_batch": 10,
+    "model__classes": {"mlp": [8]},
+    "evaluation__every": 1,
+    "evaluation__curve_iw_samples": 2,
+    "evaluation__iw_samples": 6,
+    "objective__warm_up": 0,
+    "training__epochs": 2,
+}
+
+
+@pytest.mark.parametrize("classification", [0.1, "only"])
+def test_a_record_has_the_test_error_and_of_the_baseline_nothing_else(tmp_path, classification):
+    run_pack(job(tmp_path, [member(2, objective__classification=classification, **SETTINGS)]))
+    (record,) = Results(tmp_path).records
+    model, result = load_record(record.folder), result_of(record)
+    dataset, found = load_dataset(model.spec.data), result.classification
+    assert result.status == "finished"
+    wrong = int((model.classify(model.test_images()).argmax(1).numpy() != dataset.test_labels).sum())
+    assert (found.classes, found.images, found.wrong, found.error) == (10, 24, wrong, 100 * wrong / 24)
+    assert found.interval == Classified(wrong, 24).interval
+    shares = model.classify(model.test_images()).double()
+    assert found.kl == pytest.approx(float((shares * (10 * shares).log()).sum(1).mean()), rel=1e-4, abs=1e-6)
+    missed = model.classify(model.validation_images()).argmax(1).numpy() != dataset.validation_labels
+    assert (found.validation_images, found.validation_wrong) == (30, int(missed.sum()))
+    rows = record.epochs
+    assert all(0 <= row["validation_error"] <= 100 and row["train_log_classes"] < 0 for row in rows)
+    if classification == "only":
+        assert result.test_log_likelihood is None
+        assert result.kl_per_layer is None
+        assert result.validation_log_likelihood is None
+        assert not any("validation_log_likelihood" in row for row in rows)
+        assert not record.units
+        with pytest.raises(UserError, match=r"q\(y\|x\) alone is trained of this model"):
+            model.sample(2)
+    else:
+        again = model.evaluate(model.test_images())
+        assert float(again.log_likelihood.mean()) == result.test_log_likelihood
+        assert result.validation_log_likelihood < 0
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_pack_that_goes_on_from_a_checkpoint_is_the_same_bit_for_bit(tmp_path, every):
+    specs = [member(2, seed=seed, **SETTINGS) for seed in (0, 1)]
+    whole = Trainer(specs, load_dataset(specs[0].data))
+    rows = [whole.train_epoch() for _ in range(2 + every)][-1]
+    begun = Trainer(specs, load_dataset(specs[0].data))
+    for _ in range(every):
+        begun.train_epoch()
+    save_checkpoint(tmp_path / "checkpoint", begun, ["a", "b"], {}, [])
+    resumed = Trainer(specs, load_dataset(specs[0].data))
+    load_checkpoint(tmp_path / "checkpoint", resumed, ["a", "b"])
+    again = [resumed.train_epoch() for _ in range(2)][-1]
+    for row, same in zip(rows, again, strict=True):
+        assert row["train_bound"] == same["train_bound"]
+        assert row["train_log_classes"] == same["train_log_classes"]
+    for name, value in whole.optimizer.state().items():
+        assert torch.equal(value, resumed.optimizer.state()[name])
+
+
+def test_wilsons_interval_is_that_of_the_textbooks():
+    low, high = Classified(5, 100).interval
+    assert (low, high) == (pytest.approx(2.154, abs=1e-3), pytest.approx(11.175, abs=1e-3))
+    assert Classified(0, 20).interval == (pytest.approx(0, abs=1e-9), pytest.approx(16.113, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("inference", "depth", "skip"), [("vae", 2, "none"), ("ladder", 2, "both"), ("vae", 1, "none")]
+)
+def test_a_model_in_python(inference, depth, skip):
+    settings = {"model__inference": inference, "model__skip": skip, "model__norm": "none", "model__batch_norm": None}
+    model = Model(member(depth, model__classes={"mlp": [4]}, data__labeled=20, **settings))
+    images = model.test_images()[:6]
+    shares = model.classify(images)
+    assert shares.shape == (6, 10)
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    assert [z.shape for z in model.encode(images, samples=3)] == [(3, 6, units) for units in model.module.units]
+    assert model.reconstruct(images).shape == (6, 64)
+    assert model.sample(5).shape == model.inject(1, 5).shape == (5, 64)
+    assert not torch.equal(model.sample(5), model.sample(5, seed=1))
+    assert {name for name in model.gallery() if name.startswith("injected")} == {
+        f"injected/{layer}" for layer in range(1, depth + 1)
+    }
+    bound = model.bound(images, iw_samples=2)
+    assert bound.shape == (6,)
+    (-bound.mean()).backward()
+    assert model.module.classifier.linear.weight.grad.abs().sum() > 0
+    assert "q(y|x)" in model.summary()
+
+
+def test_a_reconstruction_is_of_the_likeliest_class():
+    model = Model(member(1, model__classes={"mlp": [4]}, data__labeled=20, model__norm="none", model__batch_norm=None))
+    image = model.test_images()[:1]
+    named = int(model.classify(image).argmax())
+    z = model.encode(image)[0][0].T[None, :, None]
+    y = torch.eye(10)[named][None, :, None, None]
+    with torch.inference_mode():
+        expected = model.module.generative.likelihood.mean(torch.cat([z, y], dim=1))[0, :, 0].T
+    torch.testing.assert_close(model.reconstruct(image), expected)
+
+
+def test_a_model_without_classes_classifies_nothing():
+    model = Model(member(1, model__norm="none", model__batch_norm=None))
+    with pytest.raises(UserError, match="this model has no classes"):
+        model.classify(np.zeros((1, 64)))
+
+
+def test_the_classes_of_ones_own_images_are_counted_before_anything_runs(tmp_path, capsys):
+    images, labels = np.zeros((40, 4), dtype=np.uint8), np.arange(40) % 3
+    np.savez(tmp_path / "o.npz", train=images, test=images, train_labels=labels, test_labels=labels)
+    spec = {
+        "name": "own",
+        "data": {
+            "dataset": "own",
+            "own": {"name": "o", "file": str(tmp_path / "o.npz"), "range": [0, 1]},
+            "labeled": 4,
+        },
+        "model": {"layers": [{"units": 2, "mlp": [3]}], "classes": {"mlp": [3], "count": 4}},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec))
+    assert main([str(tmp_path / "own.yaml"), "--plan", "--results", str(tmp_path / "results")]) == 2
+    said = capsys.readouterr().err
+    assert "o: its training images are of 3 classes, and the model is one of 4" in said
+    assert "Traceback" not in said
