@@ -162,6 +162,18 @@ def test_elbo_bound_and_marginal_are_below_the_likelihood_in_this_order(inferenc
     assert found[1] < float(result.log_likelihood.mean())
 
 
+def test_the_marginal_is_exact_where_q_is_the_posterior_over_classes():
+    # log p(x|y) of three models of their own, and q(y|x) their posterior: nothing is lost.
+    by_class = torch.tensor([[[-3.0, -7.0], [-5.0, -2.0], [-4.0, -2.5]]], dtype=torch.float64)
+    exact = by_class.logsumexp(1) - math.log(3)
+    found = Marginal(1.0, 0.1).bounds(by_class, by_class.log_softmax(1), 1.0, None)
+    torch.testing.assert_close(found, exact)
+    other = Marginal(1.0, 0.1).bounds(by_class, (2 * by_class).log_softmax(1), 1.0, None)
+    assert bool((other < exact).all())
+    known = Marginal(0.0, 0.1).bounds(by_class, by_class.log_softmax(1), 1.0, torch.tensor([[1, 2]]))
+    torch.testing.assert_close(known, torch.tensor([[-5.0, -2.5]], dtype=torch.float64) - math.log(3))
+
+
 def test_the_marginal_is_the_sum_over_classes_with_each_kind_of_image_at_its_share():
     spec, model = tiny(3)
     x = torch.rand(1, 5, 4, dtype=torch.float64).round()
