@@ -28,7 +28,13 @@ INFERENCES = ["vae", "ladder", "top_down"]
 
 def labeled(depth=2, labeled=20, seed=0, **overrides):
     """A small member with classes."""
-    given = {"data__labeled": labeled, "data__labeled_batch": 10, "model__classes": {"mlp": [6]}, **overrides}
+    given = {
+        "data__train_images": 120,
+        "data__labeled": labeled,
+        "data__labeled_batch": 10,
+        "model__classes": {"mlp": [6]},
+        **overrides,
+    }
     return member(depth, seed, **given)
 
 
@@ -156,6 +162,18 @@ def test_elbo_bound_and_marginal_are_below_the_likelihood_in_this_order(inferenc
     assert found[1] < float(result.log_likelihood.mean())
 
 
+def test_the_marginal_is_exact_where_q_is_the_posterior_over_classes():
+    # log p(x|y) of three models of their own, and q(y|x) their posterior: nothing is lost.
+    by_class = torch.tensor([[[-3.0, -7.0], [-5.0, -2.0], [-4.0, -2.5]]], dtype=torch.float64)
+    exact = by_class.logsumexp(1) - math.log(3)
+    found = Marginal(1.0, 0.1).bounds(by_class, by_class.log_softmax(1), 1.0, None)
+    torch.testing.assert_close(found, exact)
+    other = Marginal(1.0, 0.1).bounds(by_class, (2 * by_class).log_softmax(1), 1.0, None)
+    assert bool((other < exact).all())
+    known = Marginal(0.0, 0.1).bounds(by_class, by_class.log_softmax(1), 1.0, torch.tensor([[1, 2]]))
+    torch.testing.assert_close(known, torch.tensor([[-5.0, -2.5]], dtype=torch.float64) - math.log(3))
+
+
 def test_the_marginal_is_the_sum_over_classes_with_each_kind_of_image_at_its_share():
     spec, model = tiny(3)
     x = torch.rand(1, 5, 4, dtype=torch.float64).round()
@@ -190,6 +208,7 @@ def test_the_marginal_is_the_sum_over_classes_with_each_kind_of_image_at_its_sha
 @pytest.mark.parametrize(("inference", "depth"), [*((name, 2) for name in INFERENCES), ("vae", 1)])
 def test_a_single_class_is_the_model_without_classes_bit_for_bit(inference, depth):
     settings = {"model__inference": inference, "objective__mc_samples": 2, "objective__iw_samples": 3}
+    settings["data__train_images"] = 96
     plain = member(depth, **settings)
     single = member(depth, model__classes={"mlp": [6], "count": 1}, **settings)
     dataset = load_dataset(plain.data)
@@ -248,7 +267,7 @@ def test_the_supervised_baseline_trains_q_of_y_and_nothing_else():
 
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_batch_statistics_are_of_one_distribution_in_training_and_in_recording(inference):
-    spec = labeled(model__inference=inference, training__batch_size=300, data__labeled_batch=40)
+    spec = labeled(model__inference=inference, training__batch_size=100, data__labeled_batch=40)
     trainer = Trainer([spec], load_dataset(spec.data))
     streams = Streams([0]).begin("statistics", 5)
     (x,) = trainer.batches.epoch(streams)
@@ -262,7 +281,7 @@ def test_batch_statistics_are_of_one_distribution_in_training_and_in_recording(i
     for name, value in trainer.model.named_buffers():
         torch.testing.assert_close(value, trained[name])
     whole = trainer.batches.whole(Streams([0]).begin("statistics", 5))
-    assert whole.shape[1] == 300 + 40
+    assert whole.shape[1] == 100 + 40
     single = trainer.single(0)
     record_statistics(single, trainer.batches, 0, 5, "whole_set")
     assert not any(bool(module.mean.isnan().any()) for module in single.modules() if isinstance(module, BatchNorm))
