@@ -33,7 +33,7 @@ METRICS = (
 )
 REFINED = ("images", "steps", "lr", "bound", "elbo")
 """Of a refinement (`hvae_spec.records.result.RefineResult`), what is one number."""
-PROBED = ("classes", "largest_class")
+PROBED = ("classes", "largest_class", "flow_draws")
 """Of linear probes (`hvae_spec.records.result.ProbeResult`), what is one number."""
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""

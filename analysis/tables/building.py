@@ -38,7 +38,7 @@ class AtDepth:
 
     def layers_in_words(self, rows: pd.DataFrame) -> str:
         """Layers of some members by the rows and columns that they have in the table, columns of the same rows
-        together: `z_3 (A, E); z_1, z_3 (B)`. Empty without any.
+        together: `z_3 (A, E); z_1, z_3 (B)`. Rows whose names have a comma stand one by one. Empty without any.
 
         Args:
             rows: one per member and layer, with a column for each factor that has a place and `layer`, 1 for z_1.
@@ -49,7 +49,11 @@ class AtDepth:
         columns: dict[tuple[str, ...], list[str]] = {}
         for column, own in shown.groupby("variant", observed=True):
             columns.setdefault(tuple(dict.fromkeys(own["row"])), []).append(str(column))
-        return "; ".join(f"{', '.join(labels)} ({', '.join(names)})" for labels, names in columns.items())
+        return "; ".join(
+            f"{rows} ({', '.join(names)})"
+            for labels, names in columns.items()
+            for rows in (labels if any("," in label for label in labels) else [", ".join(labels)])
+        )
 
 
 def by_depth(frames: Frames) -> Iterator[AtDepth]:

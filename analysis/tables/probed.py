@@ -1,6 +1,7 @@
 """The table of linear probes: what each layer knows of the classes of the images."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from analysis.caveats import counts_text
 from analysis.frames import Frames
 from analysis.tables.building import Asked, AtDepth
 from analysis.tables.table import TableSet
+from hvae_spec.probing import SAMPLES
 from hvae_spec.spec.experiment import MemberSpec
 
 COLUMN = re.compile(r"probe_(?P<labels>\d+|all)_(?P<layer>\d+)")
@@ -46,23 +48,35 @@ def _footnotes(own: AtDepth) -> tuple[str, ...]:
     """What the probe is, and what it would name without an image."""
     members = own.members
     return (
-        "A logistic regression on the standardized means of q(z_i|.), averaged over 10 samples of the latents that "
-        "they depend on; its regularization is chosen by cross-validation on the labels that it has, which are of "
+        f"A logistic regression on the standardized means of q(z_i|.), averaged over {SAMPLES} samples of the latents "
+        "that they depend on; its regularization is chosen by cross-validation on the labels that it has, which are of "
         "as many training images of each class as can be. Accuracy is the share of "
         f"{counts_text(members['test_images'])} test images, of {counts_text(members['probe_classes'])} classes.",
-        *_of_samples(own),
+        *_of_draws(own),
         "Naming the most frequent class of the training images every time has "
         f"{members['probe_largest_class'].max():.3f}.",
     )
 
 
-def _of_samples(own: AtDepth) -> tuple[str, ...]:
-    """Which layers have a flow, so that their features are no means of q, if there are any."""
+def _of_draws(own: AtDepth) -> Iterator[str]:
+    """Which layers have a flow, so that their means are estimates, and which have means of samples in their place, as
+    an earlier version took them.
+    """
     specs = own.group.frames.specs
     layers = own.members["digest"].map(lambda digest: _flowed(specs.get(digest)))
-    flowed = own.layers_in_words(own.members.assign(layer=layers).explode("layer").dropna(subset="layer"))
-    words = "Where q(z_i|.) has a flow, its mean has no closed form: the features are the means of 10 samples of z_i"
-    return (f"{words}: {flowed}.",) if flowed else ()
+    flowed = own.members.assign(layer=layers).explode("layer").dropna(subset=["layer", "probe_classes"])
+    is_estimated = flowed["probe_flow_draws"].notna()
+    for draws, rows in flowed[is_estimated].groupby("probe_flow_draws"):
+        yield (
+            "Where q(z_i|.) has a flow, its mean has no closed form and is estimated with "
+            f"{draws:,.0f} draws for each of these samples: {own.layers_in_words(rows)}."
+        )
+    if not is_estimated.all():
+        yield (
+            "An earlier version evaluated layers with a flow whose features are the means of "
+            f"{SAMPLES} samples of z_i, which do not compare with posterior means: "
+            f"{own.layers_in_words(flowed[~is_estimated])}."
+        )
 
 
 def _flowed(spec: dict[str, Any] | None) -> list[int]:

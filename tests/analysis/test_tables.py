@@ -373,20 +373,36 @@ def test_what_each_layer_knows(results, small_spec):
     assert "–: none of the finished members was evaluated with `evaluation.probe` and so many labels." in said
 
 
-def test_below_the_probes_stands_which_layers_have_a_flow_so_that_their_features_are_of_samples(results, small_spec):
+@pytest.mark.parametrize(
+    ("flow_draws", "words"),
+    [
+        (
+            100,
+            "Where q(z_i|.) has a flow, its mean has no closed form and is estimated with 100 draws for each of these "
+            "samples: ",
+        ),
+        (
+            None,
+            "An earlier version evaluated layers with a flow whose features are the means of 10 samples of z_i, which "
+            "do not compare with posterior means: ",
+        ),
+    ],
+)
+def test_below_the_probes_stands_which_layers_have_a_flow_and_how_their_means_are_taken(
+    results, small_spec, flow_draws, words
+):
     spec = small_spec.replace(
         "  exclude:",
         "  axes: {flows: {none: {}, first: {model.layers.0.flow: planar}, both: {model.flow: planar}}}\n  exclude:",
     ).replace("{variant: VAE+BN}]", "{variant: VAE+BN}, {variant: VAE+BN+WU, flows: both}]")
-    results.grid(
-        lambda member: results.result(member, probe=probes((100, False, 0.5, 0.25))), spec=spec, with_curves=False
-    )
+    probed = {**probes((100, False, 0.5, 0.25)), "flow_draws": flow_draws}
+    results.grid(lambda member: results.result(member, probe=probed), spec=spec, with_curves=False)
     frames = analysis.load(results.root)
     (table,) = tables.probed(frames).tables
     (said,) = (footnote for footnote in table.footnotes if "flow" in footnote)
-    assert said == (
-        "Where q(z_i|.) has a flow, its mean has no closed form: the features are the means of 10 samples of z_i: "
-        "first, z_1 (VAE+BN+WU); first, z_1, both, z_1, both, z_2 (Prob. ladder+BN+WU)."
+    assert said == words + (
+        "first, z_1 (VAE+BN+WU); first, z_1 (Prob. ladder+BN+WU); both, z_1 (Prob. ladder+BN+WU); "
+        "both, z_2 (Prob. ladder+BN+WU)."
     )
     plain = frames.select(frames.members["flows"] == "none")
     assert "flow" not in " ".join(tables.probed(plain).tables[0].footnotes)
