@@ -5,14 +5,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from hvae_spec import compiler
+from hvae_spec.arguments import number, settings
 from hvae_spec.backend.precision import full_precision
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
@@ -36,6 +38,7 @@ from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.refinement import Descent
 from hvae_spec.spec import equations
+from hvae_spec.spec.base import Count, Natural, NonNegative, Seed
 from hvae_spec.spec.choice import words
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.cost import mappings, parameters
@@ -134,20 +137,30 @@ class Model:
         return draw_once(self.dataset(), "validation", self.spec.model.observation_name)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]."""
-        streams = Streams([seed], self.device)
+        """E[x|z_1], with skip connections of p E[x|z_1 ... z_L], for `count` latents drawn from the prior, top down,
+        [count, D].
+
+        Raises:
+            UserError: `count` is not above 0, or `seed` is none.
+
+        """
+        count, streams = number("count", count, Count), self._streams(seed)
         with self._ready():
             return self._expected(self.module.ancestral(self.module.prior_noise(streams, "prior samples", 1, count)))
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
-        """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
-        [count, D]. Injected at the top layer they are samples of the prior, whatever that is. The layers above, on
-        which x depends by skip connections alone, come from the prior.
+        """E[x|z_1], with skip connections of p E[x|z_1 ... z_L], for `count` samples with z* ~ N(0, I) injected at a
+        layer and p(z_i|z_{i+1}) below it (Fig. 6b), [count, D]. Injected at the top layer they are samples of the
+        prior, whatever that is. The layers above, on which x depends by skip connections alone, come from the prior.
+
+        Raises:
+            UserError: the model has no such layer, `count` is not above 0, or `seed` is none.
+
         """
         depth = self.spec.model.depth
-        if not 1 <= layer <= depth:
-            raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
-        streams = Streams([seed], self.device)
+        of_model = f"a stochastic layer of this model, 1 (nearest x) to {depth}"
+        layer = number("layer", layer, Annotated[Count, Field(le=depth)], of_model)
+        count, streams = number("count", count, Count), self._streams(seed)
         with self._ready():
             noise = self.module.prior_noise(streams, "injected samples", 1, count)
             return self._expected(self.module.ancestral(noise, layer))
@@ -161,16 +174,18 @@ class Model:
             return gallery(self.module, self.test_images(), labels, self.spec.seed, self.epoch)
 
     def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
-        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer."""
-        x = self._images(images)
-        streams = Streams([seed], self.device).begin("encoding")
+        """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer. Raises UserError for images that are none of the
+        model, and for numbers below 1 of samples.
+        """
+        x, samples = self._images(images), number("samples", samples, Count)
+        streams = self._streams(seed).begin("encoding")
         with self._ready():
             encoding = self.module.inference.encode(units_first(x[None]))
             draws = self.module.inference.sample(encoding, streams.noise(samples, len(x), self.module.units))
             return [draw.z[0].movedim(0, -1).cpu().contiguous() for draw in draws]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
-        """E[x|z_1] for one sample z ~ q(z|x) per image, [N, D]."""
+        """E[x|z_1], with skip connections of p E[x|z_1 ... z_L], for one sample z ~ q(z|x) per image, [N, D]."""
         latents = [z.to(self.device).movedim(-1, 0)[None] for z in self.encode(images, seed=seed)]
         with self._ready():
             return self._expected(latents)
@@ -181,17 +196,21 @@ class Model:
         """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed`.
 
         The defaults are the spec's. Of a loaded record they give, on the test images, its latest evaluation's numbers.
+
+        Raises:
+            UserError: images or numbers that there is no bound of.
+
         """
         x = self._images(images)
-        settings = self.spec.evaluation
+        iw_samples, seed = self._iw_samples(iw_samples), self._seed(seed)
         with self._ready():
             return evaluate(
                 self.module,
                 x,
-                iw_samples or settings.iw_samples,
-                seed=self.spec.seed if seed is None else seed,
+                iw_samples,
+                seed=seed,
                 epoch=self.epoch,
-                memory_gib=settings.memory_gib,
+                memory_gib=self.spec.evaluation.memory_gib,
             )
 
     def ais(
@@ -216,16 +235,20 @@ class Model:
         What is not given is as the spec's `evaluation.ais` says, or by default (100 images, 16 chains, 1,000 steps). Of
         a loaded record these are the numbers of its latest evaluation. It may take long: some minutes for small models.
 
+        Raises:
+            UserError: numbers that `evaluation.ais` would not take, or images that are none of the model.
+
         """
-        settings = self.spec.evaluation.ais or AisSpec()
-        x = self._images(self.test_images()[: settings.images] if images is None else images)
+        own = settings(self.spec.evaluation.ais or AisSpec(), chains=chains, steps=steps)
+        seed = self._seed(seed)
+        x = self._images(self.test_images()[: own.images] if images is None else images)
         with self._ready():
             return ais(
                 self.module,
                 x,
-                chains=chains or settings.chains,
-                steps=steps or settings.steps,
-                seed=self.spec.seed if seed is None else seed,
+                chains=own.chains,
+                steps=own.steps,
+                seed=seed,
                 epoch=self.epoch,
                 memory_gib=self.spec.evaluation.memory_gib,
                 progress=progress,
@@ -258,16 +281,20 @@ class Model:
             The bounds after all layers whose distribution is of the image itself were refined jointly and, where there
             are several, after each was refined alone.
 
+        Raises:
+            UserError: numbers that `evaluation.refine` would not take, or images that are none of the model.
+
         """
-        own = self.spec.evaluation.refine or RefineSpec()
+        own = settings(self.spec.evaluation.refine or RefineSpec(), steps=steps, lr=lr)
+        iw_samples, seed = self._iw_samples(iw_samples), self._seed(seed)
         x = self._images(self.test_images()[: own.images] if images is None else images)
         with self._ready():
             return refine(
                 self.module,
                 x,
-                Descent(steps or own.steps, lr or own.lr),
-                iw_samples or self.spec.evaluation.iw_samples,
-                seed=self.spec.seed if seed is None else seed,
+                Descent(own.steps, own.lr),
+                iw_samples,
+                seed=seed,
                 epoch=self.epoch,
                 memory_gib=self.spec.evaluation.memory_gib,
                 progress=progress,
@@ -301,11 +328,8 @@ class Model:
                 these weights.
 
         """
-        for name, samples in (("mc_samples", mc_samples), ("iw_samples", iw_samples)):
-            if not isinstance(samples, int) or samples < 1:
-                raise UserError(f"{name} {samples!r}: expected a whole number greater than 0")
-        if not (beta >= 0 and math.isfinite(beta)):
-            raise UserError(f"beta {beta!r}: expected a number of 0 or more")
+        mc_samples, iw_samples = number("mc_samples", mc_samples, Count), number("iw_samples", iw_samples, Count)
+        beta = number("beta", beta, NonNegative)
         x = self._images(images)
         if not self.module.training:
             self._check_statistics()
@@ -340,8 +364,7 @@ class Model:
             MachineError: the folder cannot be written.
 
         """
-        if not isinstance(self.epoch, int) or self.epoch < 0:
-            raise UserError(f"model.epoch {self.epoch!r}: expected the number of epochs trained")
+        number("model.epoch", self.epoch, Natural, "the number of epochs trained")
         self._check_parameters()
         segment = Segment(
             first_epoch=min(1, self.epoch),
@@ -391,6 +414,19 @@ class Model:
         batches = compiler.batches(self.spec, self.dataset(), self.device)
         record_statistics(self.module, batches, self.spec.seed, self.epoch, self.spec.evaluation.batch_norm_statistics)
         self._measured_weights = self._weights()
+
+    def _seed(self, seed: int | None) -> int:
+        """The seed that is given, else the spec's."""
+        return self.spec.seed if seed is None else int(number("seed", seed, Seed))
+
+    def _streams(self, seed: int) -> Streams:
+        """Streams of a seed that is given."""
+        return Streams([number("seed", seed, Seed)], self.device)
+
+    def _iw_samples(self, iw_samples: int | None) -> int:
+        """The number of importance samples that is given, else the spec's."""
+        own = self.spec.evaluation.iw_samples
+        return own if iw_samples is None else int(number("iw_samples", iw_samples, Count))
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

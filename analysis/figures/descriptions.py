@@ -14,14 +14,16 @@ from analysis.caveats import best_by, different_x
 from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
 from analysis.figures.curves import is_another_objective
-from analysis.figures.effects import listed
+from analysis.figures.effects import listed, quantities_of
 from analysis.figures.galleries import of_best_pictured
 from analysis.figures.layers import of_best_watched
 from analysis.figures.panels import MOST
+from analysis.figures.style import of_one_data_set
 from analysis.frames import Frames
 from analysis.layout import DEPTH, Panels, at_one_depth, known, layout, split, varied
 from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics.over_seeds import what_errors_rest_on
+from analysis.tables.footnotes import NO_UNIT_KL
 
 NAMED = 8
 """Places without a panel that a caption names, at most; the others are counted."""
@@ -89,6 +91,17 @@ def _has_axes(frames: Frames) -> bool:
     return bool(varied(frames.as_variants(FACTORS)))
 
 
+def _has_both(frames: Frames) -> bool:
+    """Whether there are effects on both quantities, as far as there are effects."""
+    return not _lacks_counts(frames) or len(quantities_of(of_one_data_set(frames).as_variants(FACTORS))) > 1
+
+
+def _lacks_counts(frames: Frames) -> bool:
+    """Whether a finished member has no number of active units."""
+    members = frames.members
+    return bool((members["active_units"].isna() & (members["status"] == "finished")).any())
+
+
 _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     "log_likelihood": {
         "Test log-likelihood by depth": lambda frames: not layout(frames).axes and layout(frames).x == DEPTH,
@@ -103,8 +116,9 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     },
     "paired_effects": {
         "What each setting adds": lambda frames: not _has_axes(frames),
-        "Above on": lambda frames: not _has_axes(frames),
+        "Above on": lambda frames: not _has_axes(frames) and _has_both(frames),
         "What each factor adds": _has_axes,
+        "Left on": lambda frames: _has_axes(frames) and _has_both(frames),
     },
 }
 """Sentences of captions, by how they begin, that a figure has only where it shows what they are of."""
@@ -171,12 +185,15 @@ def _bound_by_samples(frames: Frames) -> str:
 
 
 def _paired_effects(frames: Frames) -> str:
-    """What is too much for the figure."""
+    """What is too much for the figure, and why it has no effects on active units, or not all."""
     frames = frames.as_variants(FACTORS)
-    if not varied(frames):
-        return ""
-    left_out = [f"{count} {kind}" for kind, count in listed(frames)[1].items()]
-    return f"Left out here: {' and '.join(left_out)}; the table paired_effects has them." if left_out else ""
+    said = []
+    if varied(frames):
+        left_out = [f"{count} {kind}" for kind, count in listed(frames)[1].items()]
+        said += [f"Left out here: {' and '.join(left_out)}; the table paired_effects has them."] if left_out else []
+    if _lacks_counts(frames) and quantities_of(of_one_data_set(frames)).get("active_units"):
+        said.append(f"{NO_UNIT_KL} Where one side has such a layer there is no effect on the number of active units.")
+    return " ".join(said)
 
 
 def _of_best(place_of: Callable[[Frames], Frames], frames: Frames) -> str:

@@ -57,6 +57,7 @@ COUNTS = (
     "places",
     "all_places",
     "left_out",
+    "unmeasured",
     "diverged",
     "diverged_reference",
     "diverged_level",
@@ -79,9 +80,10 @@ def all_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.Dat
         `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `family` (what `p_holm` is corrected for) and
         `family_size` (effects in it that have a p value), `sd` (of the differences; where seeds come in two stages, of
         those of the first) and its degrees of freedom `df`, `n` (seeds), `planned`, `places` (that it is the mean
-        over), `all_places` and `left_out` (those of them that lack a seed, in words), `diverged` (pairs of which a
-        member has diverged), `diverged_reference` and `diverged_level` (members on either side), `data_canonical` (of
-        all members, see `analysis.caveats.canonical`). NaN where there are too few pairs.
+        over), `all_places` and `left_out` (those of them that lack a seed, in words), `unmeasured` (pairs of which a
+        member is finished and does not have the quantity), `diverged` (pairs of which a member has diverged),
+        `diverged_reference` and `diverged_level` (members on either side), `data_canonical` (of all members, see
+        `analysis.caveats.canonical`). NaN where there are too few pairs.
 
     """
     factors = frames.as_variants(FACTORS).factors
@@ -247,3 +249,14 @@ def is_pooled(rows: pd.DataFrame) -> "pd.Series[bool]":
     """
     is_repeated = (rows["kind"] == "main") & (rows["all_places"] <= 1)
     return (rows["kind"] != "simple") & ~is_repeated
+
+
+def is_unmeasured(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which effects no pair of seeds has, and some not as a member does not have the quantity: more seeds would not
+    give one.
+
+    Args:
+        rows: of `analysis.statistics.all_effects`.
+
+    """
+    return (rows["n"] == 0) & (rows["unmeasured"] > 0)

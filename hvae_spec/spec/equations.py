@@ -22,6 +22,11 @@ def generative(model: ModelSpec) -> str:
     return " ".join([f"p(x|{joined(1, depth, 1, skip=skip)})", *above, f"p(z_{depth})"])
 
 
+def image(model: ModelSpec) -> str:
+    """The mean that pictures of x show: `E[x|z_1]`, with skip connections `E[x|z_1…z_5]`."""
+    return f"E[x|{joined(1, model.depth, 1, skip=model.generative_skips)}]"
+
+
 def inference(model: ModelSpec) -> str:
     """`q(z_1|x) q(z_2|z_1)`, in the order of sampling; the ladder's `q(z_2|x) q(z_1|z_2, x)`."""
     return model.inference_model.factors(model.depth)
