@@ -17,8 +17,8 @@ import pandas as pd
 from analysis.caveats import best_by, different_x, is_of_x
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
-from analysis.statistics.effects import all_effects
-from analysis.statistics.factors import Design, Factor, designs
+from analysis.statistics.effects import all_effects, named_at_places
+from analysis.statistics.factors import Design, Factor, designs, is_level
 from hvae_spec.records.result import DONE
 
 
@@ -71,13 +71,16 @@ class Answer:
     best: tuple[BestCell, ...]
     """The best and those that cannot be told from it, by their means; empty without a finished member."""
     tested: int
-    """Effects with a p value. The simple effect at a factor's only place is the main effect, and is counted once."""
+    """Effects with a p value. The simple effect at a factor's only place is the main effect, and is counted once, and
+    so is a main effect that is a named contrast: as that."""
     alike: int
     """Effects without one as all seeds differ by the same: there is no spread to test against."""
     few: int
     """Effects without one as fewer than two seeds have finished on both sides."""
     effects: pd.DataFrame
-    """The rows of `all_effects` that hold: main effects, interactions, named contrasts, and then simple effects."""
+    """The rows of `all_effects` that hold: named contrasts, main effects, interactions, and then simple effects."""
+    at_places: pd.DataFrame
+    """The rows of `named_at_places` that hold."""
     lost: pd.DataFrame
     """The rows of `all_effects` in which more members have diverged on one side than on the other."""
     unlike: tuple[str, ...]
@@ -109,6 +112,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     order = {kind: place for place, kind in enumerate(("named", "main", "interaction", "simple"))}
     alone = own.loc[(own["kind"] == "main") & (own["all_places"] == 1), "factor"]
     own = own[(own["kind"] != "simple") | ~own["factor"].isin(alone)]
+    own = own[~_is_named(own)]
     own = own.sort_values("kind", key=lambda kinds: kinds.map(order), kind="stable")
     members = pd.concat([cell.members for cell in design.cells])
     statuses = members["status"].astype(str)
@@ -117,6 +121,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     best = tuple(_best(design, column, sign))
     is_there = [((cell.members["status"] == "finished") & cell.members[column].notna()).any() for cell in design.cells]
     is_open = own["p"].isna()
+    at_places = named_at_places(design, quantity)
     return Answer(
         place=design.place,
         quantity=quantity,
@@ -129,10 +134,25 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
         alike=int((is_open & (own["sd"] == 0)).sum()),
         few=int((is_open & own["sd"].isna()).sum()),
         effects=own[own["p_holm"] < 1 - CONFIDENCE],
+        at_places=at_places[at_places["p_holm"] < 1 - CONFIDENCE],
         lost=own[own["diverged_reference"] != own["diverged_level"]],
         unlike=different_x(members) if is_of_x(quantity) else (),
         missing={str(status): int(count) for status, count in missing.items()},
     )
+
+
+def _is_named(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which main effects are named contrasts too, of the same two levels, whichever way round."""
+    named = rows[rows["kind"] == "named"].to_dict("records")
+
+    def is_same(row: Mapping[Any, Any]) -> bool:
+        levels = row["reference"], row["level"]
+        both = ([one["reference"], one["level"]] for one in named if one["factor"] == row["factor"])
+        return row["kind"] == "main" and any(
+            all(map(is_level, wished, order)) for wished in both for order in (levels, levels[::-1])
+        )
+
+    return pd.Series([is_same(row) for row in rows.to_dict("records")], index=rows.index, dtype=bool)
 
 
 def _best(design: Design, quantity: str, sign: int) -> Iterator[BestCell]:

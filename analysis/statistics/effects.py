@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.caveats import is_of_x, x_of
@@ -154,6 +155,29 @@ def _of_design(design: Design, quantity: str) -> Iterator[dict[str, Any]]:
             reference, level = map(text_of_level, wished)
             about = {"effect": name, "factor": name, "reference": reference, "level": level}
             yield row(named, NAMED if is_foretold else SIMPLE, kind="named", **about)
+
+
+def named_at_places(design: Design, quantity: str) -> pd.DataFrame:
+    """The named contrasts of a grid at each of their places, where they have several.
+
+    Args:
+        design: the grid, on one data set.
+        quantity: a column of `Frames.members`.
+
+    Returns:
+        One row per contrast and place: `effect` and `factor` (its name), `place` (in words), the statistics of
+        `all_effects`, and `p_holm`, corrected over the places of the contrast.
+
+    """
+    outcomes = Outcomes([cell.members for cell in design.cells], quantity)
+    rows = []
+    for name, wished in design.report.contrasts.items():
+        pairs = design.named(name, wished)
+        found = [outcomes.contrast([[(*pair, 1)]]) for pair in pairs] if len(pairs) > 1 else []
+        corrected = holm(np.array([row["p"] for row in found], dtype=float))
+        for pair, row, p in zip(pairs, found, corrected, strict=bool(found)):
+            rows.append({"effect": name, "factor": name, "place": design.in_words(*pair), **row, "p_holm": p})
+    return pd.DataFrame(rows, columns=["effect", "factor", "place", *STATISTICS, "p_holm"])
 
 
 @dataclass(frozen=True)
