@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from analysis.frames import Frames, Group
 from analysis.layout import DEPTH, Panels, at_one_depth, in_order, known, levels
 from analysis.statistics import over_seeds
 from analysis.tables.footnotes import MEANS, grid_footnotes
 from analysis.tables.table import ABSENT, MeanCell, PlainCell, Table, TableSet, losses_text
+from hvae_spec.spec.experiment import MemberSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class AtDepth:
     def placed(self, rows: pd.DataFrame) -> pd.DataFrame:
         """`placed` of what has the label of its layer, say, in `row`."""
         return placed(rows, self.members, self.places)
+
+    def flowed(self) -> pd.DataFrame:
+        """The layers whose q has a flow, as far as specs are known: a row per member and layer, with it in `layer`."""
+        specs = self.group.frames.specs
+        layers = self.members["digest"].map(lambda digest: _flowed(specs.get(digest)))
+        return self.members.assign(layer=layers).explode("layer").dropna(subset="layer")
 
     def layers_in_words(self, rows: pd.DataFrame) -> str:
         """Layers of some members by the rows and columns that they have in the table, columns of the same rows
@@ -174,3 +182,12 @@ def variants_present(rows: pd.DataFrame) -> tuple[str, ...]:
     """The variants that occur in the column `variant`, in the order of the spec."""
     present = set(rows["variant"])
     return tuple(str(name) for name in rows["variant"].cat.categories if name in present)
+
+
+def _flowed(spec: dict[str, Any] | None) -> list[int]:
+    """The layers whose q has a flow, by the resolved spec of a member; none where it is not known."""
+    try:
+        flows = () if spec is None else MemberSpec.model_validate(spec).model.flows
+    except ValidationError:
+        return []
+    return [layer for layer, flow in enumerate(flows, start=1) if flow is not None]

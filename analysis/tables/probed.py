@@ -2,17 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from analysis.caveats import counts_text
 from analysis.frames import Frames
 from analysis.tables.building import Asked, AtDepth
 from analysis.tables.table import TableSet
 from hvae_spec.probing import SAMPLES
-from hvae_spec.spec.experiment import MemberSpec
 
 COLUMN = re.compile(r"probe_(?P<labels>\d+|all)_(?P<layer>\d+)")
 """A column of `Frames.members` with the accuracy on one layer."""
@@ -62,9 +59,7 @@ def _of_draws(own: AtDepth) -> Iterator[str]:
     """Which layers have a flow, so that their means are estimates, and which have means of samples in their place, as
     an earlier version took them.
     """
-    specs = own.group.frames.specs
-    layers = own.members["digest"].map(lambda digest: _flowed(specs.get(digest)))
-    flowed = own.members.assign(layer=layers).explode("layer").dropna(subset=["layer", "probe_classes"])
+    flowed = own.flowed().dropna(subset="probe_classes")
     is_estimated = flowed["probe_flow_draws"].notna()
     for draws, rows in flowed[is_estimated].groupby("probe_flow_draws"):
         yield (
@@ -77,12 +72,3 @@ def _of_draws(own: AtDepth) -> Iterator[str]:
             f"{SAMPLES} samples of z_i, which do not compare with posterior means: "
             f"{own.layers_in_words(flowed[~is_estimated])}."
         )
-
-
-def _flowed(spec: dict[str, Any] | None) -> list[int]:
-    """The layers whose q has a flow, by the resolved spec of a member; none where it is not known."""
-    try:
-        flows = () if spec is None else MemberSpec.model_validate(spec).model.flows
-    except ValidationError:
-        return []
-    return [layer for layer, flow in enumerate(flows, start=1) if flow is not None]

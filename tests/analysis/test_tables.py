@@ -373,6 +373,24 @@ def test_what_each_layer_knows(results, small_spec):
     assert "–: none of the finished members was evaluated with `evaluation.probe` and so many labels." in said
 
 
+def test_below_refined_bounds_stands_that_parameters_of_flows_are_not_refined(results, small_spec):
+    spec = small_spec.replace("  exclude:", "  axes: {model.flow: [none, planar]}\n  exclude:")
+
+    def outcome(member):
+        gains = [0.5] if "VAE" in member.labels["variant"] else [0.5, 0.25, 0.25]
+        return results.result(member, refine=refined(-82.0, *gains))
+
+    results.grid(outcome, spec=spec, with_curves=False)
+    frames = analysis.load(results.root)
+    (said,) = (note for note in tables.refined(frames).tables[0].footnotes if "flow" in note and "encoder" in note)
+    assert "the flow's parameters stay as the encoder puts them out" in said
+    assert "a part of the amortization gap" in said
+    # Of the VAE, z_1 alone is refined.
+    assert said.endswith("planar, z_1 (VAE+BN+WU); planar, z_1 (Prob. ladder+BN+WU); planar, z_2 (Prob. ladder+BN+WU).")
+    plain = frames.select(frames.members["flow_level"] == "none")
+    assert "flow" not in " ".join(tables.refined(plain).tables[0].footnotes)
+
+
 @pytest.mark.parametrize(
     ("flow_draws", "words"),
     [
