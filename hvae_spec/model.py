@@ -46,6 +46,7 @@ from hvae_spec.spec.data import is_rescaled
 from hvae_spec.spec.evaluation import AisSpec, ProbeSpec, RefineSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
+from hvae_spec.spec.labels import flows_and_prior
 
 
 class Model:
@@ -94,14 +95,19 @@ class Model:
 
     def __repr__(self) -> str:
         size = parameters(self.spec, self.pixels)
-        return f"Model({self.spec.label}, {self.spec.model.depth} layers, {size:,} parameters)"
+        return f"Model({self._label}, {self.spec.model.depth} layers, {size:,} parameters)"
+
+    @property
+    def _label(self) -> str:
+        """The name of the spec's settings, with its flows and its prior."""
+        return self.spec.label + flows_and_prior(self.spec.model)
 
     def summary(self) -> str:
         """The factorization of p and q, and every mapping with its widths and number of parameters."""
         spec, depth = self.spec, self.spec.model.depth
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
-            f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
+            f"{self._label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
             f"  p(x, z) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
             f"  q(z|x)  = {equations.inference(spec.model)}",

@@ -262,6 +262,14 @@ def test_numbers_that_a_spec_would_not_take_are_refused_and_no_default_stands_fo
         call(*model_of())
 
 
+def test_the_name_of_a_model_says_its_flows_and_its_prior():
+    spec = member(2, model__flow="planar", model__prior={"mixture": 5}, model__skip="generative")
+    model = Model(spec)
+    assert repr(model).startswith("Model(Prob. ladder+skip p+BN+WU+planar 10+mixture 5, 2 layers, ")
+    assert model.summary().startswith("Prob. ladder+skip p+BN+WU+planar 10+mixture 5, 2 stochastic layers (")
+    assert repr(Model(member(2))).startswith("Model(Prob. ladder+BN+WU, 2 layers, ")
+
+
 def test_numbers_of_numpy_and_torch_are_numbers():
     model, x = model_of()
     assert torch.equal(model.sample(np.int64(2), seed=np.int32(3)), model.sample(2, seed=3))

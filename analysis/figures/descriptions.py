@@ -20,7 +20,7 @@ from analysis.figures.layers import of_best_watched
 from analysis.figures.panels import MOST
 from analysis.figures.style import of_one_data_set
 from analysis.frames import Frames
-from analysis.layout import DEPTH, Panels, at_one_depth, known, layout, split, varied
+from analysis.layout import DEPTH, Panels, at_one_depth, in_order, is_ordered, known, layout, split, varied
 from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.footnotes import NO_UNIT_KL
@@ -106,6 +106,7 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     "log_likelihood": {
         "Test log-likelihood by depth": lambda frames: not layout(frames).axes and layout(frames).x == DEPTH,
         "With further axes": lambda frames: False,
+        "Lines join": lambda frames: False,
         "Hollow markers": lambda frames: has_published(frames.members),
         "A cross": _diverged,
     },
@@ -127,10 +128,12 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
 def _log_likelihood(frames: Frames) -> str:
     """Of a grid without further axes as `_of_cells`; else the best cell and the worst, and what stands where."""
     places = layout(frames)
-    along = f"Along the axis {places.heading(places.x)}, a line"
+    mark = "a line" if is_ordered(known(frames.members, places.axes), places.x) else "a color"
+    along = f"Along the axis {places.heading(places.x)}, {mark}"
     if different_x(frames.members):
         panels = _panels(places, along) if places.axes else ""
-        return " ".join(filter(None, (panels, "Only means of models of one x compare, and are joined.")))
+        joined = ", and are joined" if mark == "a line" else ""
+        return " ".join(filter(None, (panels, f"Only means of models of one x compare{joined}.")))
     if not places.axes:
         return _of_cells(
             _means(_deepest(frames), "test_log_likelihood"), _deepest(frames), "test log-likelihood", " nats"
@@ -237,7 +240,8 @@ def _of_cells(means: pd.DataFrame, frames: Frames, words: str, unit: str, decima
         return _ends(means, places, [*places.rows, places.color], f"{words} at L = {depth}", unit, decimals)
     values = (
         f"{places.label(places.color, row[places.color])} {row['mean']:.{decimals}f}"
-        for row in means.to_dict("records")
+        # As in the legend.
+        for row in in_order(means, known(frames.members, frames.factors), [places.color]).to_dict("records")
     )
     return f"Mean {words} at L = {depth}: {', '.join(values)}{unit}."
 

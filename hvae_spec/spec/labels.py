@@ -11,8 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from hvae_spec.registry import kept_until_a_choice_joins
+from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import ShortName, fields
+from hvae_spec.spec.model import ModelSpec
 
 LABELS = ("dataset", "depth", "variant", "seed")
 """Labels that every member has; all others are its places on further axes."""
@@ -120,6 +122,13 @@ def layers_text(values: Sequence[Any], text: Callable[[Any], str] = str) -> str 
     return "-".join(
         ",".join(map(text, value)) or "linear" if isinstance(value, list | tuple) else text(value) for value in values
     )
+
+
+def flows_and_prior(model: ModelSpec) -> str:
+    """What names of models have of flows in q and of p(z_L): `+planar 10+vamp 500`; nothing of none and of N(0, I)."""
+    chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
+    flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
+    return flows + model.prior_label
 
 
 @kept_until_a_choice_joins

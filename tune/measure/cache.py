@@ -17,10 +17,9 @@ from hvae_spec.data.cache import user_cache
 from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
-from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import NoStepCost, paths_stating, without
-from hvae_spec.spec.labels import level_text
+from hvae_spec.spec.labels import flows_and_prior
 from hvae_spec.spec.model import SKIP_LABELS
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
@@ -83,9 +82,7 @@ def shape_name(member: MemberSpec) -> str:
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
     inference = model.inference_model.short + shared + SKIP_LABELS[model.effective_skip]
-    chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
-    flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
-    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows}{model.prior_label}"
+    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows_and_prior(model)}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:
