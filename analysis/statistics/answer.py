@@ -18,7 +18,7 @@ from analysis.caveats import best_by, different_x, is_of_x
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
 from analysis.statistics.effects import all_effects, named_at_places
-from analysis.statistics.factors import Design, Factor, designs, is_level
+from analysis.statistics.factors import Design, Factor, designs, text_of_level
 from hvae_spec.records.result import DONE
 
 
@@ -79,6 +79,8 @@ class Answer:
     """Effects without one as fewer than two seeds have finished on both sides."""
     effects: pd.DataFrame
     """The rows of `all_effects` that hold: named contrasts, main effects, interactions, and then simple effects."""
+    named_factors: Mapping[str, str]
+    """The factors of which a main effect is a named contrast, which alone stands in `effects`, and its name."""
     at_places: pd.DataFrame
     """The rows of `named_at_places` that hold."""
     lost: pd.DataFrame
@@ -112,7 +114,9 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     order = {kind: place for place, kind in enumerate(("named", "main", "interaction", "simple"))}
     alone = own.loc[(own["kind"] == "main") & (own["all_places"] == 1), "factor"]
     own = own[(own["kind"] != "simple") | ~own["factor"].isin(alone)]
-    own = own[~_is_named(own)]
+    named = _named(own, design)
+    named_factors = dict(zip(own["factor"][named.notna()], named.dropna(), strict=True))
+    own = own[named.isna()]
     own = own.sort_values("kind", key=lambda kinds: kinds.map(order), kind="stable")
     members = pd.concat([cell.members for cell in design.cells])
     statuses = members["status"].astype(str)
@@ -134,6 +138,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
         alike=int((is_open & (own["sd"] == 0)).sum()),
         few=int((is_open & own["sd"].isna()).sum()),
         effects=own[own["p_holm"] < 1 - CONFIDENCE],
+        named_factors=named_factors,
         at_places=at_places[at_places["p_holm"] < 1 - CONFIDENCE],
         lost=own[own["diverged_reference"] != own["diverged_level"]],
         unlike=different_x(members) if is_of_x(quantity) else (),
@@ -141,18 +146,25 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     )
 
 
-def _is_named(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which main effects are named contrasts too, of the same two levels, whichever way round."""
-    named = rows[rows["kind"] == "named"].to_dict("records")
+def _named(rows: pd.DataFrame, design: Design) -> "pd.Series[str]":
+    """The named contrasts that main effects are, between the same pairs of cells, whichever way round; NaN of a row
+    that is none.
+    """
+    contrasts = {
+        row["effect"]: {frozenset(pair) for pair in design.named(row["effect"], design.report.contrasts[row["effect"]])}
+        for row in rows[rows["kind"] == "named"].to_dict("records")
+    }
 
-    def is_same(row: Mapping[Any, Any]) -> bool:
-        levels = row["reference"], row["level"]
-        both = ([one["reference"], one["level"]] for one in named if one["factor"] == row["factor"])
-        return row["kind"] == "main" and any(
-            all(map(is_level, wished, order)) for wished in both for order in (levels, levels[::-1])
-        )
+    def name(row: Mapping[Any, Any]) -> str | float:
+        if row["kind"] != "main":
+            return np.nan
+        (factor,) = (factor for factor in design.factors if factor.name == row["factor"])
+        levels = {str(text_of_level(level)): level for level in factor.levels}
+        found = design.between(factor.name, levels[str(row["reference"])], levels[str(row["level"])])
+        pairs = {frozenset((pair.reference, pair.other)) for pair in found}
+        return next((name for name, own in contrasts.items() if own == pairs), np.nan)
 
-    return pd.Series([is_same(row) for row in rows.to_dict("records")], index=rows.index, dtype=bool)
+    return pd.Series([name(row) for row in rows.to_dict("records")], index=rows.index, dtype=object)
 
 
 def _best(design: Design, quantity: str, sign: int) -> Iterator[BestCell]:

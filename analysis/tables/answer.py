@@ -126,6 +126,7 @@ def _effects(one: Answer) -> str:
         return f"No effect is tested: {_why_untested(one)}."
     rows = one.effects.to_dict("records")
     pooled = {row["factor"] for row in rows if row["kind"] in ("named", "main")}
+    pooled |= {factor for factor, name in one.named_factors.items() if name in pooled}
     shown = [row for row in rows if row["kind"] != "simple" or row["factor"] not in pooled]
     if not shown:
         none = "The effect that is tested cannot" if one.tested == 1 else f"None of the {one.tested} effects tested can"

@@ -234,6 +234,23 @@ def test_a_named_contrast_of_several_places_is_an_average_and_says_where_it_is_t
     assert "learning rate: 1e-3" not in said
 
 
+def test_a_main_effect_is_told_once_where_a_contrast_of_variants_is_the_same(results):
+    values = -90 + 0.01 * NOISE
+    values[1] += 2
+    results.grid(
+        lambda member: results.result(member, float(values[tuple(map(int, place(member)))])),
+        spec=SPEC + "report: {contrasts: {mine: [VAE+BN, VAE]}}\n",
+        with_curves=False,
+    )
+    (answer,) = answers(analysis.load(results.root))
+    assert dict(answer.named_factors) == {"model.batch_norm": "mine"}
+    assert answer.tested == all_effects(analysis.load(results.root))["p"].notna().sum() - 1
+    (said,) = (text for text in sentences(answer) if "these hold" in text)
+    assert "these hold: mine: VAE+BN → VAE, -2.0" in said
+    assert " nats on average (p" in said
+    assert BATCH_NORM + ": " not in said
+
+
 def test_a_named_contrast_of_variants_says_where_it_is_the_other_way_round(results):
     """They may differ in anything, so that no simple effect is between them."""
     values = -90 + 0.01 * NOISE
