@@ -178,3 +178,15 @@ def counts_text(column: "pd.Series[float]") -> str:
 
     """
     return " and ".join(f"{value:,.0f}" for value in sorted(column.dropna().unique())) or "unknown"
+
+
+def unit_text(value: float, form: str, unit: str) -> str:
+    """A number with its unit, in the singular where it is written `1`.
+
+    Examples:
+        >>> unit_text(1.0, "g", "nat"), unit_text(0.98, ".2g", "nat"), unit_text(1.02, ".2g", "nat")
+        ('1 nat', '0.98 nats', '1 nat')
+
+    """
+    text = format(value, form)
+    return f"{text} {unit}{'s' * (text != '1')}"

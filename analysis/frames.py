@@ -49,7 +49,7 @@ CLASSIFIED = {
     "kl_classes": "kl",
 }
 """Of a classification (`hvae_spec.records.result.ClassificationResult`), what is one number, by column."""
-PROBED = ("classes", "largest_class")
+PROBED = ("classes", "largest_class", "flow_draws")
 """Of linear probes (`hvae_spec.records.result.ProbeResult`), what is one number."""
 SECONDS = ("training_seconds", "curve_seconds", "evaluation_seconds")
 """What a member's wall time is made of."""

@@ -5,7 +5,7 @@ Of the factors of a data set's members, `depth`, `variant` and the axes, those t
 1. What `report.layout` of the spec names is where it says.
 2. `x`, the horizontal axis of the figure: the factor over numbers that has the most levels, of several the first one
    of the axes, in their order in the spec, and depth last; without one over numbers, the axis with the most levels.
-3. `color`, the lines of the figure and the columns of the table: the variants; where there is one or where they are
+3. `color`, the colors of the figure and the columns of the table: the variants; where there is one or where they are
    `x`, the first that is left.
 4. `facets`: all that are left, depth first. Every combination of their levels has a panel.
 
@@ -17,6 +17,7 @@ What has layers, epochs or numbers of samples in the rows of its tables and alon
 those with the best cells. What can show one place alone, as pictures do, shows that of the best cell (`at_best`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ Place = Mapping[Any, Any]
 """The levels of some factors."""
 NOWHERE = "–"
 """The level of members that have no place on an axis."""
+NUMBER = re.compile(r"\d+(\.\d+)?(e-?\d+)?")
+"""A number within the text of a level."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,18 @@ def positions(members: pd.DataFrame, factor: str) -> dict[Any, float]:
     """Where the levels of a factor stand on the horizontal axis: depths at their number, all others side by side."""
     found = levels(members, factor)
     return {level: float(level if factor == DEPTH else place) for place, level in enumerate(found)}
+
+
+def is_ordered(members: pd.DataFrame, factor: str) -> bool:
+    """Whether the levels of a factor are an order along a line: depths, numbers, flags, and texts that differ in their
+    numbers alone, as `mlp 512` and `mlp 256`.
+    """
+    found = levels(members, factor)
+    if factor == VARIANT or not found:
+        return False
+    if _are_numbers(found) or all(isinstance(level, bool) for level in found):
+        return True
+    return len({NUMBER.sub("", str(level)) for level in found}) == 1
 
 
 def _are_numbers(found: Sequence[Any]) -> bool:

@@ -5,14 +5,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from hvae_spec import compiler
+from hvae_spec.arguments import number, settings
 from hvae_spec.backend.precision import full_precision
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_pixels
@@ -36,6 +38,7 @@ from hvae_spec.records.provenance import host, now, source_state, versions
 from hvae_spec.records.result import DONE, EvaluationResult, Segment, TrainingResult
 from hvae_spec.refinement import Descent
 from hvae_spec.spec import equations
+from hvae_spec.spec.base import Count, Natural, NonNegative, Seed
 from hvae_spec.spec.choice import words
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.cost import mappings, parameters
@@ -43,6 +46,7 @@ from hvae_spec.spec.data import is_rescaled
 from hvae_spec.spec.evaluation import AisSpec, ProbeSpec, RefineSpec
 from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import Member, members
+from hvae_spec.spec.labels import beside_inference
 
 
 class Model:
@@ -91,7 +95,12 @@ class Model:
 
     def __repr__(self) -> str:
         size = parameters(self.spec, self.pixels)
-        return f"Model({self.spec.label}, {self.spec.model.depth} layers, {size:,} parameters)"
+        return f"Model({self._label}, {self.spec.model.depth} layers, {size:,} parameters)"
+
+    @property
+    def _label(self) -> str:
+        """The name of the spec's settings, with its flows and its prior."""
+        return self.spec.label + beside_inference(self.spec.model)
 
     def summary(self) -> str:
         """The factorization of p and q, and every mapping with its widths and number of parameters."""
@@ -99,7 +108,7 @@ class Model:
         latents, of_q = ("x, z", "q(z|x) ") if spec.model.classes is None else ("x, y, z", "q(y, z|x) ")
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
-            f"{spec.label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
+            f"{self._label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
             f"  p({latents}) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
             f"  {of_q} = {equations.inference(spec.model)}",
@@ -138,24 +147,32 @@ class Model:
         return draw_once(self.dataset(), "validation", self.spec.model.observation_name)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
-        """E[x|z_1] for `count` latents drawn from the prior, top down, [count, D]; y, where there are classes, from
-        p(y), by a stream of its own.
+        """E[x|z_1], with skip connections of p E[x|z_1 ... z_L], for `count` latents drawn from the prior, top down,
+        [count, D]; y, where there are classes, from p(y), by a stream of its own.
+
+        Raises:
+            UserError: `count` is not above 0, or `seed` is none.
+
         """
-        streams, module = Streams([seed], self.device), self.module
+        count, streams, module = number("count", count, Count), self._streams(seed), self.module
         with self._ready():
             noise = module.prior_noise(streams, "prior samples", 1, count)
             y = module.prior_classes(streams, "prior samples", 1, count)
             return self._expected(module.ancestral(noise, y=y), y)
 
     def inject(self, layer: int, count: int, seed: int = 0) -> Tensor:
-        """E[x|z_1] for `count` samples with z* ~ N(0, I) injected at a layer and p(z_i|z_{i+1}) below it (Fig. 6b),
-        [count, D]. Injected at the top layer they are samples of the prior, whatever that is. The layers above, on
-        which x depends by skip connections alone, come from the prior.
+        """E[x|z_1], with skip connections of p E[x|z_1 ... z_L], for `count` samples with z* ~ N(0, I) injected at a
+        layer and p(z_i|z_{i+1}) below it (Fig. 6b), [count, D]. Injected at the top layer they are samples of the
+        prior, whatever that is. The layers above, on which x depends by skip connections alone, come from the prior.
+
+        Raises:
+            UserError: the model has no such layer, `count` is not above 0, or `seed` is none.
+
         """
         depth = self.spec.model.depth
-        if not 1 <= layer <= depth:
-            raise UserError(f"layer {layer}: expected a stochastic layer of this model, 1 (nearest x) to {depth}")
-        streams = Streams([seed], self.device)
+        of_model = f"a stochastic layer of this model, 1 (nearest x) to {depth}"
+        layer = number("layer", layer, Annotated[Count, Field(le=depth)], of_model)
+        count, streams = number("count", count, Count), self._streams(seed)
         with self._ready():
             noise = self.module.prior_noise(streams, "injected samples", 1, count)
             y = self.module.prior_classes(streams, "injected samples", 1, count)
@@ -172,12 +189,16 @@ class Model:
     def encode(self, images: ArrayLike | Tensor, samples: int = 1, seed: int = 0) -> list[Tensor]:
         """Samples z_i ~ q(z|x), [samples, N, U_i] for each layer; where there are classes, of q(z|x, y) with the
         likeliest class of every image (see `classify`). An auxiliary variable is drawn anew for each.
+
+        Raises:
+            UserError: images that are none of the model, or a number of samples that is not above 0.
+
         """
-        latents, _ = self._drawn(images, samples, seed)
+        latents, _ = self._drawn(images, number("samples", samples, Count), seed)
         return [z[0].movedim(0, -1).cpu().contiguous() for z in latents]
 
     def reconstruct(self, images: ArrayLike | Tensor, seed: int = 0) -> Tensor:
-        """E[x|z_1] for one sample of `encode` per image, [N, D]."""
+        """E[x|z_1], with skip connections of p E[x|z_1 ... z_L], for one sample of `encode` per image, [N, D]."""
         latents, y = self._drawn(images, 1, seed)
         with self._ready():
             return self._expected(latents, y)
@@ -195,7 +216,7 @@ class Model:
     def _drawn(self, images: ArrayLike | Tensor, samples: int, seed: int) -> tuple[list[Tensor], Tensor | None]:
         """What `encode` draws, [1, U_i, samples, N] for each layer, and the one-hot classes that it is of."""
         x = units_first(self._images(images)[None])
-        streams = Streams([seed], self.device).begin("encoding")
+        streams = self._streams(seed).begin("encoding")
         with self._ready():
             noise = self.module.noise(streams, samples, x.shape[3])
             drawn = self.module.draw(x, self.module.known(x), noise)
@@ -207,17 +228,21 @@ class Model:
         """Bounds, effective sample size and unit KLs, with K = `iw_samples` and noise from `seed`.
 
         The defaults are the spec's. Of a loaded record they give, on the test images, its latest evaluation's numbers.
+
+        Raises:
+            UserError: images or numbers that there is no bound of.
+
         """
         x = self._images(images)
-        settings = self.spec.evaluation
+        iw_samples, seed = self._iw_samples(iw_samples), self._seed(seed)
         with self._ready():
             return evaluate(
                 self.module,
                 x,
-                iw_samples or settings.iw_samples,
-                seed=self.spec.seed if seed is None else seed,
+                iw_samples,
+                seed=seed,
                 epoch=self.epoch,
-                memory_gib=settings.memory_gib,
+                memory_gib=self.spec.evaluation.memory_gib,
             )
 
     def ais(
@@ -242,16 +267,20 @@ class Model:
         What is not given is as the spec's `evaluation.ais` says, or by default (100 images, 16 chains, 1,000 steps). Of
         a loaded record these are the numbers of its latest evaluation. It may take long: some minutes for small models.
 
+        Raises:
+            UserError: numbers that `evaluation.ais` would not take, or images that are none of the model.
+
         """
-        settings = self.spec.evaluation.ais or AisSpec()
-        x = self._images(self.test_images()[: settings.images] if images is None else images)
+        own = settings(self.spec.evaluation.ais or AisSpec(), chains=chains, steps=steps)
+        seed = self._seed(seed)
+        x = self._images(self.test_images()[: own.images] if images is None else images)
         with self._ready():
             return ais(
                 self.module,
                 x,
-                chains=chains or settings.chains,
-                steps=steps or settings.steps,
-                seed=self.spec.seed if seed is None else seed,
+                chains=own.chains,
+                steps=own.steps,
+                seed=seed,
                 epoch=self.epoch,
                 memory_gib=self.spec.evaluation.memory_gib,
                 progress=progress,
@@ -287,18 +316,22 @@ class Model:
             The bounds after all layers whose distribution is of the image itself were refined jointly and, where there
             are several, after each was refined alone.
 
+        Raises:
+            UserError: numbers that `evaluation.refine` would not take, or images that are none of the model.
+
         """
         if self.spec.model.auxiliary is not None:
             raise UserError("with an auxiliary variable what inference knows is of a sample: refine has nothing to fit")
-        own = self.spec.evaluation.refine or RefineSpec()
+        own = settings(self.spec.evaluation.refine or RefineSpec(), steps=steps, lr=lr)
+        iw_samples, seed = self._iw_samples(iw_samples), self._seed(seed)
         x = self._images(self.test_images()[: own.images] if images is None else images)
         with self._ready():
             return refine(
                 self.module,
                 x,
-                Descent(steps or own.steps, lr or own.lr),
-                iw_samples or self.spec.evaluation.iw_samples,
-                seed=self.spec.seed if seed is None else seed,
+                Descent(own.steps, own.lr),
+                iw_samples,
+                seed=seed,
                 epoch=self.epoch,
                 memory_gib=self.spec.evaluation.memory_gib,
                 progress=progress,
@@ -333,11 +366,8 @@ class Model:
                 these weights.
 
         """
-        for name, samples in (("mc_samples", mc_samples), ("iw_samples", iw_samples)):
-            if not isinstance(samples, int) or samples < 1:
-                raise UserError(f"{name} {samples!r}: expected a whole number greater than 0")
-        if not (beta >= 0 and math.isfinite(beta)):
-            raise UserError(f"beta {beta!r}: expected a number of 0 or more")
+        mc_samples, iw_samples = number("mc_samples", mc_samples, Count), number("iw_samples", iw_samples, Count)
+        beta = number("beta", beta, NonNegative)
         x = self._images(images)
         if not self.module.training:
             self._check_statistics()
@@ -377,8 +407,7 @@ class Model:
             MachineError: the folder cannot be written.
 
         """
-        if not isinstance(self.epoch, int) or self.epoch < 0:
-            raise UserError(f"model.epoch {self.epoch!r}: expected the number of epochs trained")
+        number("model.epoch", self.epoch, Natural, "the number of epochs trained")
         self._check_parameters()
         segment = Segment(
             first_epoch=min(1, self.epoch),
@@ -428,6 +457,19 @@ class Model:
         batches = compiler.batches(self.spec, self.dataset(), self.device)
         record_statistics(self.module, batches, self.spec.seed, self.epoch, self.spec.evaluation.batch_norm_statistics)
         self._measured_weights = self._weights()
+
+    def _seed(self, seed: int | None) -> int:
+        """The seed that is given, else the spec's."""
+        return self.spec.seed if seed is None else int(number("seed", seed, Seed))
+
+    def _streams(self, seed: int) -> Streams:
+        """Streams of a seed that is given."""
+        return Streams([number("seed", seed, Seed)], self.device)
+
+    def _iw_samples(self, iw_samples: int | None) -> int:
+        """The number of importance samples that is given, else the spec's."""
+        own = self.spec.evaluation.iw_samples
+        return own if iw_samples is None else int(number("iw_samples", iw_samples, Count))
 
     @contextmanager
     def _ready(self, *, to_classify: bool = False) -> Iterator[None]:

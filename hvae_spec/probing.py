@@ -4,6 +4,12 @@ common.
 
 SAMPLES = 10
 """Samples over which the posterior mean of a layer is averaged."""
+DRAWS = 100
+"""Draws of z_i, for each of these samples, that estimate its posterior mean where a flow leaves it without a closed
+form: 1,000 in all, whose error is a thirtieth of a standard deviation of z_i."""
+PER_UNIT = 500
+"""What a unit of such a draw takes beside the products of its flow, in multiply-adds of a network: measured on planar
+and inverse autoregressive flows of 64 units, where it was 6 to 27 nanoseconds."""
 GRID = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths of the regularization, scikit-learn's C, of which one is chosen."""
 FOLDS = 5

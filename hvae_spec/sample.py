@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
 def parse(arguments: Sequence[str] | None, prog: str) -> SampleOptions:
     """The options that a command line gives."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Draw E[x|z_1] for samples z of a trained model's prior, as one gray PNG file."
+        prog=prog, description="Draw the mean of p(x|z) for samples z of a trained model's prior, as one gray PNG file."
     )
     parser.add_argument("record", type=path_argument, metavar="RECORD", help="the folder of a member, or of Model.save")
     parser.add_argument("--out", type=path_argument, required=True, metavar="FILE", help="the picture, a .png file")
@@ -93,6 +93,7 @@ def _draw(options: SampleOptions) -> int:
     from hvae_spec.data.mosaic import mosaic
     from hvae_spec.model import load_record
     from hvae_spec.records.files import write_atomically
+    from hvae_spec.spec.equations import image
 
     model = load_record(options.record, options.device, extensions=options.extensions)
     shape, layer = model.image_shape, options.layer
@@ -103,7 +104,7 @@ def _draw(options: SampleOptions) -> int:
     is_prior = layer is None or (layer == model.spec.model.depth and not model.spec.model.has_standard_normal_prior)
     where = "the prior" if is_prior else f"N(0, I) at layer {layer}"
     text = PngInfo()
-    text.add_text("Title", f"E[x|z_1] of {model.spec.label}, z from {where}, seed {options.seed}")
+    text.add_text("Title", f"{image(model.spec.model)} of {model.spec.label}, z from {where}, seed {options.seed}")
     text.add_text("Source", f"training {model.trained_as}")
     content = io.BytesIO()
     Image.fromarray(np.round(255 * picture).astype(np.uint8)).save(content, "PNG", pnginfo=text)

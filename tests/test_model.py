@@ -227,6 +227,57 @@ def test_what_there_can_be_no_bound_of_is_one_message():
     assert fresh.bound(x).requires_grad
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model, x: model.sample(0), "count 0: expected a whole number greater than 0"),
+        (lambda model, x: model.sample(-1), "count -1: expected a whole number greater than 0"),
+        (lambda model, x: model.sample(2, seed=-1), "seed -1: expected a whole number of 0 or more"),
+        (lambda model, x: model.inject(1, 0), "count 0: expected"),
+        (lambda model, x: model.inject(1.5, 2), r"layer 1.5: expected a stochastic layer of this model, 1 .* to 3"),
+        (lambda model, x: model.inject(4, 2), r"layer 4: expected a stochastic layer of this model, 1 .* to 3$"),
+        (lambda model, x: model.encode(x, samples=0), "samples 0: expected a whole number greater than 0"),
+        (lambda model, x: model.encode(x, samples=True), "samples True: expected a whole number"),
+        (lambda model, x: model.reconstruct(x, seed="a"), "seed 'a': expected a whole number of 0 or more"),
+        (lambda model, x: model.evaluate(x, iw_samples=0), "iw_samples 0: expected a whole number greater than 0"),
+        (lambda model, x: model.evaluate(x, 10**10), "iw_samples 10000000000: .*0, at most 1,000,000,000"),
+        (lambda model, x: model.evaluate(x, seed=0.5), "seed 0.5: expected a whole number of 0 or more"),
+        (lambda model, x: model.ais(x, steps=0), "steps 0: expected a whole number greater than 0"),
+        (lambda model, x: model.ais(x, steps=-1), "steps -1: expected a whole number greater than 0"),
+        (lambda model, x: model.ais(x, chains=0), "chains 0: expected a whole number greater than 0"),
+        (lambda model, x: model.ais(x, seed=-3), "seed -3: expected"),
+        (lambda model, x: model.refine(x, steps=0), "steps 0: expected a whole number greater than 0"),
+        (lambda model, x: model.refine(x, steps=2.5), "steps 2.5: expected a whole number greater than 0"),
+        (lambda model, x: model.refine(x, lr=0), "lr 0: expected a number greater than 0"),
+        (lambda model, x: model.refine(x, lr=-0.1), "lr -0.1: expected a number greater than 0"),
+        (
+            lambda model, x: model.refine(x, lr=1e-300),
+            "lr 1e-300: expected a number of at least 1.17.*: nearer 0, float32",
+        ),
+        (lambda model, x: model.refine(x, iw_samples=0), "iw_samples 0: expected a whole number greater than 0"),
+    ],
+)
+def test_numbers_that_a_spec_would_not_take_are_refused_and_no_default_stands_for_them(call, words):
+    with pytest.raises(UserError, match=words):
+        call(*model_of())
+
+
+def test_the_name_of_a_model_says_its_flows_and_its_prior():
+    spec = member(2, model__flow="planar", model__prior={"mixture": 5}, model__skip="generative")
+    model = Model(spec)
+    assert repr(model).startswith("Model(Prob. ladder+skip p+BN+WU+planar 10+mixture 5, 2 layers, ")
+    assert model.summary().startswith("Prob. ladder+skip p+BN+WU+planar 10+mixture 5, 2 stochastic layers (")
+    assert repr(Model(member(2))).startswith("Model(Prob. ladder+BN+WU, 2 layers, ")
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    model, x = model_of()
+    assert torch.equal(model.sample(np.int64(2), seed=np.int32(3)), model.sample(2, seed=3))
+    assert torch.equal(model.encode(x, torch.tensor(2))[0], model.encode(x, 2)[0])
+    once, again = (model.refine(x[:2], steps=1, lr=lr, iw_samples=2)[0].elbo for lr in (0.25, np.float32(0.25)))
+    assert torch.equal(once, again)
+
+
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 def test_a_saved_model_is_loaded_with_the_same_numbers_and_says_what_it_is(tmp_path, norm):
     model, x = model_of(model__norm=norm)

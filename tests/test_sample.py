@@ -114,3 +114,12 @@ def test_batch_norm_statistics_that_were_not_saved_are_missed(tmp_path, capsys):
     folder = Model(member()).save(tmp_path / "mine")
     assert run(folder, "--out", tmp_path / "a.png") == 2
     assert "batch-norm statistics were never computed" in capsys.readouterr().err
+
+
+def test_with_skip_connections_the_title_says_that_x_is_of_all_layers(tmp_path):
+    every = {"model__skip": "generative", "model__batch_norm": False}
+    for depth, mean in ((3, "E[x|z_1…z_3]"), (2, "E[x|z_1, z_2]"), (1, "E[x|z_1]")):
+        folder = Model(member(depth, **every)).save(tmp_path / f"mine{depth}")
+        assert run(folder, "--out", tmp_path / "a.png") == 0
+        with Image.open(tmp_path / "a.png") as image:
+            assert image.info["Title"].startswith(f"{mean} of ")

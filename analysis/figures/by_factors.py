@@ -23,7 +23,7 @@ from analysis.figures.style import (
     subject_text,
 )
 from analysis.frames import Frames
-from analysis.layout import DEPTH, VARIANT, Layout, known, layout, positions
+from analysis.layout import DEPTH, VARIANT, Layout, is_ordered, known, layout, positions
 from analysis.paper import published
 from analysis.statistics import cells
 from hvae_spec.spec.labels import level_text
@@ -37,7 +37,8 @@ CHARACTER = 0.1
 
 def log_likelihood(frames: Frames) -> Figure | None:
     """Test log-likelihood by depth, a line per variant (Fig. 3 of the paper). With further axes, what lies along the
-    horizontal axis, what has lines and what has panels is chosen by `analysis.layout`.
+    horizontal axis, what has colors and what has panels is chosen by `analysis.layout`. Lines join levels that have an
+    order.
 
     Bars are the standard error over seeds, faint dots the seeds. Hollow markers are the paper's published values. A
     cross at the bottom marks a place at which members diverged; they are excluded from the mean.
@@ -75,6 +76,7 @@ def _draw(
     """One panel. Returns the published values in it."""
     finished = members[members["status"] == "finished"].dropna(subset=["test_log_likelihood"])
     means = cells(members, [X, places.color])
+    is_joined = is_ordered(members, places.x)
     paper = _published(members) if {places.x, places.color} == {DEPTH, VARIANT} else pd.DataFrame()
     for place, (level, (_, style)) in enumerate(looks.items()):
         shift = offset(place, len(looks))
@@ -83,7 +85,7 @@ def _draw(
         axes.plot(seeds[X] + shift, y, ".", color=style.color, alpha=0.4, ms=5, mew=0, zorder=1)
         own = means[means[places.color] == level].sort_values(X)
         _draw_means(axes, own, style, shift)
-        if places.x != VARIANT:
+        if is_joined:
             for part in _comparable(own, seeds):
                 axes.plot(part[X] + shift, part["mean"], "-", color=style.color, lw=1.4)
         if len(paper):

@@ -14,14 +14,16 @@ from analysis.caveats import best_by, different_x
 from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
 from analysis.figures.curves import is_another_objective
-from analysis.figures.effects import listed
+from analysis.figures.effects import listed, quantities_of
 from analysis.figures.galleries import of_best_pictured
 from analysis.figures.layers import of_best_watched
 from analysis.figures.panels import MOST
+from analysis.figures.style import of_one_data_set
 from analysis.frames import Frames
-from analysis.layout import DEPTH, Panels, at_one_depth, known, layout, split, varied
+from analysis.layout import DEPTH, Panels, at_one_depth, in_order, is_ordered, known, layout, split, varied
 from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics.over_seeds import what_errors_rest_on
+from analysis.tables.footnotes import NO_UNIT_KL
 
 NAMED = 8
 """Places without a panel that a caption names, at most; the others are counted."""
@@ -89,10 +91,22 @@ def _has_axes(frames: Frames) -> bool:
     return bool(varied(frames.as_variants(FACTORS)))
 
 
+def _has_both(frames: Frames) -> bool:
+    """Whether there are effects on both quantities, as far as there are effects."""
+    return not _lacks_counts(frames) or len(quantities_of(of_one_data_set(frames).as_variants(FACTORS))) > 1
+
+
+def _lacks_counts(frames: Frames) -> bool:
+    """Whether a finished member has no number of active units."""
+    members = frames.members
+    return bool((members["active_units"].isna() & (members["status"] == "finished")).any())
+
+
 _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     "log_likelihood": {
         "Test log-likelihood by depth": lambda frames: not layout(frames).axes and layout(frames).x == DEPTH,
         "With further axes": lambda frames: False,
+        "Lines join": lambda frames: False,
         "Hollow markers": lambda frames: has_published(frames.members),
         "A cross": _diverged,
     },
@@ -103,8 +117,9 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
     },
     "paired_effects": {
         "What each setting adds": lambda frames: not _has_axes(frames),
-        "Above on": lambda frames: not _has_axes(frames),
+        "Above on": lambda frames: not _has_axes(frames) and _has_both(frames),
         "What each factor adds": _has_axes,
+        "Left on": lambda frames: _has_axes(frames) and _has_both(frames),
     },
 }
 """Sentences of captions, by how they begin, that a figure has only where it shows what they are of."""
@@ -113,10 +128,12 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
 def _log_likelihood(frames: Frames) -> str:
     """Of a grid without further axes as `_of_cells`; else the best cell and the worst, and what stands where."""
     places = layout(frames)
-    along = f"Along the axis {places.heading(places.x)}, a line"
+    mark = "a line" if is_ordered(known(frames.members, places.axes), places.x) else "a color"
+    along = f"Along the axis {places.heading(places.x)}, {mark}"
     if different_x(frames.members):
         panels = _panels(places, along) if places.axes else ""
-        return " ".join(filter(None, (panels, "Only means of models of one x compare, and are joined.")))
+        joined = ", and are joined" if mark == "a line" else ""
+        return " ".join(filter(None, (panels, f"Only means of models of one x compare{joined}.")))
     if not places.axes:
         return _of_cells(
             _means(_deepest(frames), "test_log_likelihood"), _deepest(frames), "test log-likelihood", " nats"
@@ -171,12 +188,15 @@ def _bound_by_samples(frames: Frames) -> str:
 
 
 def _paired_effects(frames: Frames) -> str:
-    """What is too much for the figure."""
+    """What is too much for the figure, and why it has no effects on active units, or not all."""
     frames = frames.as_variants(FACTORS)
-    if not varied(frames):
-        return ""
-    left_out = [f"{count} {kind}" for kind, count in listed(frames)[1].items()]
-    return f"Left out here: {' and '.join(left_out)}; the table paired_effects has them." if left_out else ""
+    said = []
+    if varied(frames):
+        left_out = [f"{count} {kind}" for kind, count in listed(frames)[1].items()]
+        said += [f"Left out here: {' and '.join(left_out)}; the table paired_effects has them."] if left_out else []
+    if _lacks_counts(frames) and quantities_of(of_one_data_set(frames)).get("active_units"):
+        said.append(f"{NO_UNIT_KL} Where one side has such a layer there is no effect on the number of active units.")
+    return " ".join(said)
 
 
 def _of_best(place_of: Callable[[Frames], Frames], frames: Frames) -> str:
@@ -220,7 +240,8 @@ def _of_cells(means: pd.DataFrame, frames: Frames, words: str, unit: str, decima
         return _ends(means, places, [*places.rows, places.color], f"{words} at L = {depth}", unit, decimals)
     values = (
         f"{places.label(places.color, row[places.color])} {row['mean']:.{decimals}f}"
-        for row in means.to_dict("records")
+        # As in the legend.
+        for row in in_order(means, known(frames.members, frames.factors), [places.color]).to_dict("records")
     )
     return f"Mean {words} at L = {depth}: {', '.join(values)}{unit}."
 

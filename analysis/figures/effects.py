@@ -27,7 +27,7 @@ from analysis.frames import Frames
 from analysis.layout import varied
 from analysis.statistics import all_effects
 from analysis.statistics import paired_effects as effects_on
-from analysis.statistics.effects import effect_text, is_pooled, quantities
+from analysis.statistics.effects import effect_text, is_pooled, is_unmeasured, quantities
 
 KINDS = {
     "main": "Main effects",
@@ -52,9 +52,9 @@ def paired_effects(frames: Frames) -> Figure | None:
     """What each setting adds in which two variants differ alone, by depth: mean difference over pairs of one seed.
 
     Above on the test log-likelihood, below on the number of active units and, of models with classes, on the test
-    error; each panel has a scale of its own. What each
-    factor adds, where there are further axes: main effects, interactions, named contrasts and the simple effects at
-    every place, as in the table; left on the test log-likelihood, right of it on the other quantities. Bars are the 95%
+    error; each panel has a scale of its own. What each factor adds, where there are further axes: main effects,
+    interactions, named contrasts and the simple effects at every place, as in the table; left on the test
+    log-likelihood, right of it on the other quantities. Bars are the 95%
     confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are all
     alike, have none. Filled markers: p < 0.05 by Holm's correction over all effects of the same kind.
     """
@@ -95,6 +95,18 @@ def listed(frames: Frames) -> tuple[list[tuple[str, pd.DataFrame]], dict[str, in
     return found, left_out
 
 
+def quantities_of(frames: Frames) -> dict[str, bool]:
+    """The quantities that the figure has effects on, each with whether some effects are none of it, as one side does
+    not have it.
+
+    Args:
+        frames: as of `listed`.
+
+    """
+    found = {quantity: all_effects(frames, quantity) for quantity in quantities(frames.members)}
+    return {name: bool(is_unmeasured(rows).any()) for name, rows in found.items() if rows["mean"].notna().any()}
+
+
 def _over_the_axes(frames: Frames) -> Figure | None:
     """A row per effect, under the headings of their kinds."""
     parts, _ = listed(frames)
@@ -102,11 +114,11 @@ def _over_the_axes(frames: Frames) -> Figure | None:
         return None
     rows = [(heading, label) for heading, own in parts for label in ("", *dict.fromkeys(own["row"]))]
     y = {row: place for place, row in enumerate(rows)}
+    shown = [name for name in quantities(frames.members) if any((own["quantity"] == name).any() for _, own in parts)]
     with mpl.rc_context(STYLE):
         texts = [escape_mathtext(label or heading) for heading, label in rows]
         figure = empty_figure(4.4 + panel_length(texts, 1.0), 0.9 + 0.19 * len(rows))
-        shown = quantities(frames.members)
-        every = figure.subplots(1, len(shown), sharey=True)
+        every = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, quantity in zip(every, shown, strict=True):
             axes.axvline(0, color="0.3", lw=1)
             for heading, own in parts:
@@ -145,8 +157,13 @@ def _by_depth(frames: Frames) -> Figure | None:
         for (quantity, effects), row in zip(found.items(), grid, strict=True):
             row[0].set_ylabel(AXES[quantity])
             for name, axes in zip(names, row, strict=True):
-                handles |= _draw_effect(axes, effects[effects["effect"] == name], styles)
+                own = effects[effects["effect"] == name]
+                handles |= _draw_effect(axes, own, styles)
                 _frame(axes, depths, MIN_RANGES[quantity])
+                if own.empty:
+                    axes.text(
+                        0.5, 0.6, "no count", ha="center", transform=axes.transAxes, fontsize="small", color="0.3"
+                    )
         for name, axes in zip(names, grid[0], strict=True):
             axes.set_title(name, fontsize="medium")
         for axes in grid[-1]:

@@ -48,7 +48,8 @@ def injected(frames: Frames) -> Figure | None:
 
 
 def reconstructions(frames: Frames) -> Figure | None:
-    """Test images and their reconstructions E[x|z_1], z ~ q(z|x), a row per variant.
+    """Test images and their reconstructions E[x|z_1], with skip connections E[x|z_1, ..., z_L], z ~ q(z|x), a row per
+    variant.
 
     The test images are as the models see them. The models are those of greatest depth, each variant with its first
     finished seed.
@@ -74,7 +75,8 @@ def reconstructions(frames: Frames) -> Figure | None:
 
 
 def prior_samples(frames: Frames) -> Figure | None:
-    """Samples of the model, E[x|z_1] with z drawn from the prior from the top layer down, a panel per variant.
+    """Samples of the model: E[x|z_1], with skip connections E[x|z_1, ..., z_L], and z drawn from the prior from the top
+    layer down, a panel per variant.
 
     The models are those of greatest depth, each variant with its first finished seed.
     """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.caveats import unit_text
 from analysis.columns import chosen_name
 from analysis.frames import Frames, Group
 from analysis.layout import known
@@ -158,7 +159,7 @@ def _ours(item: Mapping[Any, Any], decimals: int, mark: str) -> PlainCell:
 
 def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]:
     """How the rows of a table are to be read."""
-    tolerance = f"{rows['tolerance'].iloc[0]:g} {'units' if is_units else 'nats'}"
+    tolerance = unit_text(rows["tolerance"].iloc[0], "g", "unit" if is_units else "nat")
     yield from (MEAN, JUDGED.format(tolerance), ONE_RUN)
     if is_units:
         yield CRITERION
@@ -169,7 +170,9 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
     with_interval = rows[rows["low"].notna()]
     errors = with_interval["binarization_se"]
     missing = errors.isna()
-    yield ONE_DRAW[is_binary].format("" if missing.all() else f" (sqrt(v / N): {errors.max():.2g} nats)")
+    yield ONE_DRAW[is_binary].format(
+        "" if missing.all() else f" (sqrt(v / N): {unit_text(errors.max(), '.2g', 'nat')})"
+    )
     if missing.all():
         yield SEEDS.format("")
     else:

@@ -17,8 +17,8 @@ import pandas as pd
 from analysis.caveats import best_by, different_x, is_of_x
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
-from analysis.statistics.effects import all_effects
-from analysis.statistics.factors import Design, Factor, designs
+from analysis.statistics.effects import all_effects, named_at_places
+from analysis.statistics.factors import Design, Factor, designs, text_of_level
 from hvae_spec.records.result import DONE
 
 
@@ -71,13 +71,18 @@ class Answer:
     best: tuple[BestCell, ...]
     """The best and those that cannot be told from it, by their means; empty without a finished member."""
     tested: int
-    """Effects with a p value. The simple effect at a factor's only place is the main effect, and is counted once."""
+    """Effects with a p value. The simple effect at a factor's only place is the main effect, and is counted once, and
+    so is a main effect that is a named contrast: as that."""
     alike: int
     """Effects without one as all seeds differ by the same: there is no spread to test against."""
     few: int
     """Effects without one as fewer than two seeds have finished on both sides."""
     effects: pd.DataFrame
-    """The rows of `all_effects` that hold: main effects, interactions, named contrasts, and then simple effects."""
+    """The rows of `all_effects` that hold: named contrasts, main effects, interactions, and then simple effects."""
+    named_factors: Mapping[str, str]
+    """The factors of which a main effect is a named contrast, which alone stands in `effects`, and its name."""
+    at_places: pd.DataFrame
+    """The rows of `named_at_places` that hold."""
     lost: pd.DataFrame
     """The rows of `all_effects` in which more members have diverged on one side than on the other."""
     unlike: tuple[str, ...]
@@ -109,6 +114,9 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     order = {kind: place for place, kind in enumerate(("named", "main", "interaction", "simple"))}
     alone = own.loc[(own["kind"] == "main") & (own["all_places"] == 1), "factor"]
     own = own[(own["kind"] != "simple") | ~own["factor"].isin(alone)]
+    named = _named(own, design)
+    named_factors = dict(zip(own["factor"][named.notna()], named.dropna(), strict=True))
+    own = own[named.isna()]
     own = own.sort_values("kind", key=lambda kinds: kinds.map(order), kind="stable")
     members = pd.concat([cell.members for cell in design.cells])
     statuses = members["status"].astype(str)
@@ -117,6 +125,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
     best = tuple(_best(design, column, sign))
     is_there = [((cell.members["status"] == "finished") & cell.members[column].notna()).any() for cell in design.cells]
     is_open = own["p"].isna()
+    at_places = named_at_places(design, quantity)
     return Answer(
         place=design.place,
         quantity=quantity,
@@ -129,10 +138,33 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
         alike=int((is_open & (own["sd"] == 0)).sum()),
         few=int((is_open & own["sd"].isna()).sum()),
         effects=own[own["p_holm"] < 1 - CONFIDENCE],
+        named_factors=named_factors,
+        at_places=at_places[at_places["p_holm"] < 1 - CONFIDENCE],
         lost=own[own["diverged_reference"] != own["diverged_level"]],
         unlike=different_x(members) if is_of_x(quantity) else (),
         missing={str(status): int(count) for status, count in missing.items()},
     )
+
+
+def _named(rows: pd.DataFrame, design: Design) -> "pd.Series[str]":
+    """The named contrasts that main effects are, between the same pairs of cells, whichever way round; NaN of a row
+    that is none.
+    """
+    contrasts = {
+        row["effect"]: {frozenset(pair) for pair in design.named(row["effect"], design.report.contrasts[row["effect"]])}
+        for row in rows[rows["kind"] == "named"].to_dict("records")
+    }
+
+    def name(row: Mapping[Any, Any]) -> str | float:
+        if row["kind"] != "main":
+            return np.nan
+        (factor,) = (factor for factor in design.factors if factor.name == row["factor"])
+        levels = {str(text_of_level(level)): level for level in factor.levels}
+        found = design.between(factor.name, levels[str(row["reference"])], levels[str(row["level"])])
+        pairs = {frozenset((pair.reference, pair.other)) for pair in found}
+        return next((name for name, own in contrasts.items() if own == pairs), np.nan)
+
+    return pd.Series([name(row) for row in rows.to_dict("records")], index=rows.index, dtype=object)
 
 
 def _best(design: Design, quantity: str, sign: int) -> Iterator[BestCell]:

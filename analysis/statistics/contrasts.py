@@ -47,6 +47,8 @@ class Outcomes:
         self.values = np.full(shape, np.nan)
         """Of finished members [cells, seeds]; NaN of all others."""
         self.planned, self.diverged = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        self.unmeasured = np.zeros(shape, dtype=bool)
+        """Of members that are finished and do not have the quantity."""
         self.is_first = np.ones(len(seeds), dtype=bool)
         """Whether a seed is of the first stage."""
         self.canonical = [canonical(members["data_canonical"]) for members in cells]
@@ -55,7 +57,9 @@ class Outcomes:
             status = members["status"].astype(str).to_numpy()
             self.planned[index, at] = True
             self.diverged[index, at] = status == "diverged"
-            self.values[index, at] = np.where(status == "finished", members[quantity].to_numpy(dtype=float), np.nan)
+            numbers = members[quantity].to_numpy(dtype=float)
+            self.unmeasured[index, at] = (status == "finished") & np.isnan(numbers)
+            self.values[index, at] = np.where(status == "finished", numbers, np.nan)
             self.is_first[at] = members["stage"].to_numpy() == 1
 
     def contrast(self, places: Sequence[Sequence[Difference]]) -> dict[str, Any]:
@@ -67,7 +71,8 @@ class Outcomes:
         Returns:
             `mean`, `se`, `low` and `high` (95% confidence), `p`, `sd` (of the seeds' numbers) and its degrees of
             freedom `df`; `n` (seeds), `planned` (seeds that all places have), `places` (their number in the average),
-            `left_out` (the indices of places that are not in it); `diverged` (pairs of members of which one has
+            `left_out` (the indices of places that are not in it); `unmeasured` (pairs of members of which one is
+            finished and does not have the quantity), `diverged` (pairs of members of which one has
             diverged), and of how many members of the first cells and of the second ones (`diverged_reference`,
             `diverged_level`); and `data_canonical`. NaN where there are too few seeds.
 
@@ -87,6 +92,7 @@ class Outcomes:
             "planned": int(planned.sum()),
             "places": int(kept.sum()),
             "left_out": np.flatnonzero(~kept).tolist(),
+            "unmeasured": sum(int((self.unmeasured[[*pair]].any(axis=0) & planned).sum()) for pair in pairs),
             "diverged": sum(int((self.diverged[[*pair]].any(axis=0) & planned).sum()) for pair in pairs),
             "diverged_reference": sum(int((self.diverged[first] & planned).sum()) for first, _ in pairs),
             "diverged_level": sum(int((self.diverged[second] & planned).sum()) for _, second in pairs),

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.caveats import is_of_x, x_of
@@ -57,6 +58,7 @@ COUNTS = (
     "places",
     "all_places",
     "left_out",
+    "unmeasured",
     "diverged",
     "diverged_reference",
     "diverged_level",
@@ -92,9 +94,10 @@ def all_effects(frames: Frames, quantity: str = "test_log_likelihood") -> pd.Dat
         `se`, `low` and `high` (95% confidence), `p`, `p_holm`, `family` (what `p_holm` is corrected for) and
         `family_size` (effects in it that have a p value), `sd` (of the differences; where seeds come in two stages, of
         those of the first) and its degrees of freedom `df`, `n` (seeds), `planned`, `places` (that it is the mean
-        over), `all_places` and `left_out` (those of them that lack a seed, in words), `diverged` (pairs of which a
-        member has diverged), `diverged_reference` and `diverged_level` (members on either side), `data_canonical` (of
-        all members, see `analysis.caveats.canonical`). NaN where there are too few pairs.
+        over), `all_places` and `left_out` (those of them that lack a seed, in words), `unmeasured` (pairs of which a
+        member is finished and does not have the quantity), `diverged` (pairs of which a member has diverged),
+        `diverged_reference` and `diverged_level` (members on either side), `data_canonical` (of all members, see
+        `analysis.caveats.canonical`). NaN where there are too few pairs.
 
     """
     factors = frames.as_variants(FACTORS).factors
@@ -165,6 +168,29 @@ def _of_design(design: Design, quantity: str) -> Iterator[dict[str, Any]]:
             reference, level = map(text_of_level, wished)
             about = {"effect": name, "factor": name, "reference": reference, "level": level}
             yield row(named, NAMED if is_foretold else SIMPLE, kind="named", **about)
+
+
+def named_at_places(design: Design, quantity: str) -> pd.DataFrame:
+    """The named contrasts of a grid at each of their places, where they have several.
+
+    Args:
+        design: the grid, on one data set.
+        quantity: a column of `Frames.members`.
+
+    Returns:
+        One row per contrast and place: `effect` and `factor` (its name), `place` (in words), the statistics of
+        `all_effects`, and `p_holm`, corrected over the places of the contrast.
+
+    """
+    outcomes = Outcomes([cell.members for cell in design.cells], quantity)
+    rows = []
+    for name, wished in design.report.contrasts.items():
+        pairs = design.named(name, wished)
+        found = [outcomes.contrast([[(*pair, 1)]]) for pair in pairs] if len(pairs) > 1 else []
+        corrected = holm(np.array([row["p"] for row in found], dtype=float))
+        for pair, row, p in zip(pairs, found, corrected, strict=bool(found)):
+            rows.append({"effect": name, "factor": name, "place": design.in_words(*pair), **row, "p_holm": p})
+    return pd.DataFrame(rows, columns=["effect", "factor", "place", *STATISTICS, "p_holm"])
 
 
 @dataclass(frozen=True)
@@ -260,3 +286,14 @@ def is_pooled(rows: pd.DataFrame) -> "pd.Series[bool]":
     """
     is_repeated = (rows["kind"] == "main") & (rows["all_places"] <= 1)
     return (rows["kind"] != "simple") & ~is_repeated
+
+
+def is_unmeasured(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which effects no pair of seeds has, and some not as a member does not have the quantity: more seeds would not
+    give one.
+
+    Args:
+        rows: of `analysis.statistics.all_effects`.
+
+    """
+    return (rows["n"] == 0) & (rows["unmeasured"] > 0)

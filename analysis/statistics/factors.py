@@ -188,6 +188,8 @@ def words(name: str) -> str:
     Examples:
         >>> words("training.optimizer.adam.lr"), words("model.layers.0.units"), words("width")
         ('learning rate', 'units of z_1', 'width')
+        >>> words("model.layers.1.flow"), words("model.layers.flow"), words("model.layers.0.mlp_down")
+        ('flow of z_2', 'flows of single layers', 'hidden widths of the generative mapping of z_1')
 
     """
     if name in NAMES:
@@ -195,7 +197,9 @@ def words(name: str) -> str:
     path = parse_path(name)
     item = _fields().get(".".join(part for part in path if isinstance(part, str)))
     layers = [f" of z_{part + 1}" for part in path if isinstance(part, int)]
-    return name if item is None else item.words + "".join(layers)
+    if item is None:
+        return name
+    return item.words_of_one + "".join(layers) if layers else item.words
 
 
 @kept_until_a_choice_joins

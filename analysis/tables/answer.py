@@ -121,16 +121,18 @@ def _value(cell: BestCell, one: Answer) -> str:
 
 
 def _effects(one: Answer) -> str:
-    """What holds, pooled effects first; of a factor whose main effect is named, no simple ones."""
+    """What holds, pooled effects first; of a factor that has a pooled one, no simple ones."""
     if not one.tested:
         return f"No effect is tested: {_why_untested(one)}."
     rows = one.effects.to_dict("records")
-    pooled = {row["effect"] for row in rows if row["kind"] != "simple"}
-    shown = [row for row in rows if row["kind"] != "simple" or row["effect"] not in pooled]
+    pooled = {row["factor"] for row in rows if row["kind"] in ("named", "main")}
+    pooled |= {factor for factor, name in one.named_factors.items() if name in pooled}
+    shown = [row for row in rows if row["kind"] != "simple" or row["factor"] not in pooled]
     if not shown:
         none = "The effect that is tested cannot" if one.tested == 1 else f"None of the {one.tested} effects tested can"
         return f"{none} be told from zero."
-    named = [_effect(row, _against(row, rows)) for row in shown[:EFFECTS]]
+    at_places = [*rows, *({"kind": "named at a place", **row} for row in one.at_places.to_dict("records"))]
+    named = [_effect(row, _against(row, at_places)) for row in shown[:EFFECTS]]
     named += [f"{len(shown) - EFFECTS} more"] * (len(shown) > EFFECTS)
     held = "The effect that is tested holds" if one.tested == 1 else f"Of the {one.tested} effects tested, these hold"
     return f"{held}: {'; '.join(named)}."
@@ -152,18 +154,24 @@ def _effect(row: dict[Any, Any], against: str) -> str:
     """`batch normalization: off → on, +1.97 [+1.23, +2.71] nats (p = 0.012)`, and where it is the other way round."""
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
     place = f" at {row['place']}" if row["kind"] == "simple" and not pd.isna(row["place"]) and row["place"] else ""
-    pooled = " on average" if row["kind"] == "main" and row["all_places"] > 1 else ""
+    pooled = " on average" if row["kind"] != "simple" and row["all_places"] > 1 else ""
     return f"{effect_text(row)}{place}, {value_text(row)} nats{pooled} ({p}){against}"
 
 
 def _against(row: dict[Any, Any], rows: Sequence[dict[Any, Any]]) -> str:
-    """Where a main effect is the other way round: `, but +1.19 at lr 1e-3, wide`; of a place without a name, which is
-    that of two variants, between which of them.
+    """Where a main effect or a named contrast is the other way round: `, but +1.19 at lr 1e-3, wide`; of a place
+    without a name, which is that of two variants, between which of them.
+
+    Args:
+        row: of `all_effects`.
+        rows: what holds at single places, among others: of main effects the simple ones, and named contrasts there.
+
     """
-    if row["kind"] != "main":
+    kinds = {"main": ("simple", ("effect", "reference", "level")), "named": ("named at a place", ("effect",))}
+    if row["kind"] not in kinds:
         return ""
-    same = ("effect", "reference", "level")
-    others = [one for one in rows if one["kind"] == "simple" and all(one[key] == row[key] for key in same)]
+    kind, same = kinds[row["kind"]]
+    others = [one for one in rows if one["kind"] == kind and all(one[key] == row[key] for key in same)]
     found = [
         f"{one['mean']:+.{decimals_of(one['low'], one['high'])}f} "
         + (f"at {one['place']}" if one["place"] else f"from {one['without']} to {one['with']}")

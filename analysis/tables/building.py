@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from analysis.frames import Frames, Group
 from analysis.layout import DEPTH, Panels, at_one_depth, in_order, known, levels
 from analysis.statistics import over_seeds
 from analysis.tables.footnotes import MEANS, grid_footnotes
 from analysis.tables.table import ABSENT, MeanCell, PlainCell, Table, TableSet, losses_text
+from hvae_spec.spec.experiment import MemberSpec
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,15 @@ class AtDepth:
         """`placed` of what has the label of its layer, say, in `row`."""
         return placed(rows, self.members, self.places)
 
+    def flowed(self) -> pd.DataFrame:
+        """The layers whose q has a flow, as far as specs are known: a row per member and layer, with it in `layer`."""
+        specs = self.group.frames.specs
+        layers = self.members["digest"].map(lambda digest: _flowed(specs.get(digest)))
+        return self.members.assign(layer=layers).explode("layer").dropna(subset="layer")
+
     def layers_in_words(self, rows: pd.DataFrame) -> str:
         """Layers of some members by the rows and columns that they have in the table, columns of the same rows
-        together: `z_3 (A, E); z_1, z_3 (B)`. Empty without any.
+        together: `z_3 (A, E); z_1, z_3 (B)`. Rows whose names have a comma stand one by one. Empty without any.
 
         Args:
             rows: one per member and layer, with a column for each factor that has a place and `layer`, 1 for z_1.
@@ -49,7 +57,11 @@ class AtDepth:
         columns: dict[tuple[str, ...], list[str]] = {}
         for column, own in shown.groupby("variant", observed=True):
             columns.setdefault(tuple(dict.fromkeys(own["row"])), []).append(str(column))
-        return "; ".join(f"{', '.join(labels)} ({', '.join(names)})" for labels, names in columns.items())
+        return "; ".join(
+            f"{rows} ({', '.join(names)})"
+            for labels, names in columns.items()
+            for rows in (labels if any("," in label for label in labels) else [", ".join(labels)])
+        )
 
 
 def by_depth(frames: Frames) -> Iterator[AtDepth]:
@@ -170,3 +182,12 @@ def variants_present(rows: pd.DataFrame) -> tuple[str, ...]:
     """The variants that occur in the column `variant`, in the order of the spec."""
     present = set(rows["variant"])
     return tuple(str(name) for name in rows["variant"].cat.categories if name in present)
+
+
+def _flowed(spec: dict[str, Any] | None) -> list[int]:
+    """The layers whose q has a flow, by the resolved spec of a member; none where it is not known."""
+    try:
+        flows = () if spec is None else MemberSpec.model_validate(spec).model.flows
+    except ValidationError:
+        return []
+    return [layer for layer, flow in enumerate(flows, start=1) if flow is not None]

@@ -11,8 +11,8 @@ from analysis.caveats import different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
-from analysis.statistics.effects import effect_text, is_pooled
-from analysis.tables.footnotes import grid_footnotes
+from analysis.statistics.effects import effect_text, is_pooled, is_unmeasured
+from analysis.tables.footnotes import NO_UNIT_KL, grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
 from hvae_spec.spec.labels import GRID
 
@@ -31,7 +31,8 @@ def paired_effects(frames: Frames) -> TableSet:
     models have classes, to the test error.
 
     Two tables per quantity and data set: of main effects, interactions and named contrasts, where these are averaged
-    over several places, and of the simple effects at every place. A grid in which no two cells differ in one field
+    over several places, and of the simple effects at every place. An effect of which no pair of members has the
+    quantity has no cell, and a quantity that no pair has no table. A grid in which no two cells differ in one field
     alone has none. The tidy frame holds the rows of `analysis.statistics.all_effects`.
     """
     frames = frames.as_variants(FACTORS)
@@ -40,9 +41,10 @@ def paired_effects(frames: Frames) -> TableSet:
     for quantity, table in found.items():
         words = WORDS[quantity]
         for group in frames.groups(frames.columns([GRID])):
-            own = group.rows(table)
+            every = group.rows(table)
+            own = every[~is_unmeasured(every)]
             unlike = different_x(group.frames.members) if quantity == "test_log_likelihood" else ()
-            footnotes = (*unlike, *grid_footnotes(frames, group.frames))
+            footnotes = (*unlike, *_unmeasured_footnotes(every), *grid_footnotes(frames, group.frames))
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]
             if not own["planned"].any():
                 continue
@@ -53,6 +55,13 @@ def paired_effects(frames: Frames) -> TableSet:
                 title = f"Simple effects on {words}"
                 tables.append(by_effect(frames, (title, group.title), simple, _cell, (*_footnotes(simple), *footnotes)))
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
+
+
+def _unmeasured_footnotes(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Why effects are left out, or have fewer pairs, of which one side has no number of active units."""
+    if not rows["unmeasured"].any():
+        return ()
+    return (f"{NO_UNIT_KL} Where one side has such a layer there is no effect on the number of active units.",)
 
 
 def by_effect(
@@ -161,7 +170,8 @@ def _pooled_footnotes(rows: pd.DataFrame) -> Iterator[str]:
             yield f"Named {when} the first result, and corrected {family}: {', '.join(dict.fromkeys(names))}."
     for row in rows.to_dict("records"):
         if row["left_out"] and (row["places"] or row["diverged"]):
-            yield f"{effect_text(row)} leaves out what lacks a seed: {row['left_out']}."
+            lacks = "a number" if row["unmeasured"] else "a seed"
+            yield f"{effect_text(row)} leaves out what lacks {lacks}: {row['left_out']}."
     yield from _divergences(rows)
 
 

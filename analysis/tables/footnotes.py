@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical
+from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical, unit_text
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.table import ABSENT
@@ -50,7 +50,7 @@ def bound_footnotes(frames: Frames) -> tuple[str, ...]:
     ]
     errors = finished["test_log_likelihood_mc_se"].dropna()
     if len(errors):
-        footnotes.append(f"Monte Carlo error of a member's bound: at most {errors.max():.2g} nats.")
+        footnotes.append(f"Monte Carlo error of a member's bound: at most {unit_text(errors.max(), '.2g', 'nat')}.")
     return tuple(footnotes)
 
 

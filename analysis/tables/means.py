@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.caveats import different_x
+from analysis.caveats import different_x, unit_text
 from analysis.columns import FACTORS
 from analysis.frames import Frames, Group
 from analysis.layout import Layout, known, layout
@@ -213,6 +213,10 @@ def _absence(rows: pd.DataFrame, labels: pd.DataFrame) -> tuple[str, ...]:
 def _bound_footnotes(bounds: pd.DataFrame) -> tuple[str, ...]:
     worst = bounds["mc_se"].max()
     return (
-        *([] if np.isnan(worst) else [f"Monte Carlo error of a member's bound: at most {worst:.2g} nats."]),
+        *(
+            ()
+            if np.isnan(worst)
+            else (f"Monte Carlo error of a member's bound: at most {unit_text(worst, '.2g', 'nat')}.",)
+        ),
         "Effective samples: (sum w)^2 / sum w^2 of the weights of the greatest K, on average over the test images.",
     )

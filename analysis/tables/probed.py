@@ -1,16 +1,15 @@
 """The table of linear probes: what each layer knows of the classes of the images."""
 
 import re
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
-from pydantic import ValidationError
 
 from analysis.caveats import counts_text
 from analysis.frames import Frames
 from analysis.tables.building import Asked, AtDepth
 from analysis.tables.table import TableSet
-from hvae_spec.spec.experiment import MemberSpec
+from hvae_spec.probing import SAMPLES
 
 COLUMN = re.compile(r"probe_(?P<labels>\d+|all)_(?P<layer>\d+)")
 """A column of `Frames.members` with the accuracy on one layer."""
@@ -46,29 +45,30 @@ def _footnotes(own: AtDepth) -> tuple[str, ...]:
     """What the probe is, and what it would name without an image."""
     members = own.members
     return (
-        "A logistic regression on the standardized means of q(z_i|.), averaged over 10 samples of the latents that "
-        "they depend on; its regularization is chosen by cross-validation on the labels that it has, which are of "
+        f"A logistic regression on the standardized means of q(z_i|.), averaged over {SAMPLES} samples of the latents "
+        "that they depend on; its regularization is chosen by cross-validation on the labels that it has, which are of "
         "as many training images of each class as can be. Accuracy is the share of "
         f"{counts_text(members['test_images'])} test images, of {counts_text(members['probe_classes'])} classes.",
-        *_of_samples(own),
+        *_of_draws(own),
         "Naming the most frequent class of the training images every time has "
         f"{members['probe_largest_class'].max():.3f}.",
     )
 
 
-def _of_samples(own: AtDepth) -> tuple[str, ...]:
-    """Which layers have a flow, so that their features are no means of q, if there are any."""
-    specs = own.group.frames.specs
-    layers = own.members["digest"].map(lambda digest: _flowed(specs.get(digest)))
-    flowed = own.layers_in_words(own.members.assign(layer=layers).explode("layer").dropna(subset="layer"))
-    words = "Where q(z_i|.) has a flow, its mean has no closed form: the features are the means of 10 samples of z_i"
-    return (f"{words}: {flowed}.",) if flowed else ()
-
-
-def _flowed(spec: dict[str, Any] | None) -> list[int]:
-    """The layers whose q has a flow, by the resolved spec of a member; none where it is not known."""
-    try:
-        flows = () if spec is None else MemberSpec.model_validate(spec).model.flows
-    except ValidationError:
-        return []
-    return [layer for layer, flow in enumerate(flows, start=1) if flow is not None]
+def _of_draws(own: AtDepth) -> Iterator[str]:
+    """Which layers have a flow, so that their means are estimates, and which have means of samples in their place, as
+    an earlier version took them.
+    """
+    flowed = own.flowed().dropna(subset="probe_classes")
+    is_estimated = flowed["probe_flow_draws"].notna()
+    for draws, rows in flowed[is_estimated].groupby("probe_flow_draws"):
+        yield (
+            "Where q(z_i|.) has a flow, its mean has no closed form and is estimated with "
+            f"{draws:,.0f} draws for each of these samples: {own.layers_in_words(rows)}."
+        )
+    if not is_estimated.all():
+        yield (
+            "An earlier version evaluated layers with a flow whose features are the means of "
+            f"{SAMPLES} samples of z_i, which do not compare with posterior means: "
+            f"{own.layers_in_words(flowed[~is_estimated])}."
+        )

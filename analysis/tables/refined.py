@@ -56,6 +56,7 @@ def _footnotes(own: AtDepth) -> tuple[str, ...]:
         f"Bound: the importance-weighted bound with K = {counts_text(members['iw_samples'])}. Amortized and refined "
         "bounds have the same noise, which the optimization has not seen.",
         *_of_the_first_layer_alone(members),
+        *_with_a_flow(own),
     ]
     errors = {"ELBO": "refined_elbo_difference_se", "bound": "refined_bound_difference_se"}
     largest = {name: members[column].max() for name, column in errors.items()}
@@ -73,3 +74,14 @@ def _of_the_first_layer_alone(members: pd.DataFrame) -> tuple[str, ...]:
     names = ", ".join(dict.fromkeys(few["variant"].astype(str)))
     said = "q(z_1|x) alone is refined: q of the layers above depends on samples, and not on the image itself."
     return (f"{names}: {said}",)
+
+
+def _with_a_flow(own: AtDepth) -> tuple[str, ...]:
+    """Which refined layers have a flow, which is not refined itself, if any have."""
+    flowed = own.flowed()
+    layers = own.layers_in_words(flowed[flowed["layer"] <= flowed["refine_layers"]])
+    said = (
+        "Where q(z_i|.) has a flow, the means and variances before it are refined, and the flow's parameters stay as "
+        "the encoder puts them out, so that the difference is a part of the amortization gap"
+    )
+    return (f"{said}: {layers}.",) if layers else ()

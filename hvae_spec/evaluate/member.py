@@ -37,6 +37,7 @@ from hvae_spec.evaluate.redraws import redraw_variance
 from hvae_spec.evaluate.refine import Refined, refine
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
+from hvae_spec.probing import DRAWS
 from hvae_spec.records.arrays import Arrays, load_arrays, save_arrays
 from hvae_spec.records.layout import GALLERY, OWN_LOST, STATISTICS, TEST, EvaluationRecord, Record
 from hvae_spec.records.provenance import now
@@ -56,8 +57,8 @@ from hvae_spec.records.result import (
 from hvae_spec.refinement import Descent
 from hvae_spec.spec.choices.dataset import INTENSITIES
 from hvae_spec.spec.cost import curve_images, evaluated_images, evaluation_parts
-from hvae_spec.spec.evaluation import ProbeSpec, RefineSpec
-from hvae_spec.spec.experiment import EVALUATION_VERSION
+from hvae_spec.spec.evaluation import RefineSpec
+from hvae_spec.spec.experiment import EVALUATION_VERSION, MemberSpec
 from hvae_spec.spec.grid import Member
 
 
@@ -313,7 +314,7 @@ class MemberEvaluation:
         test = Labeled(x, dataset.test_labels)
         progress = self._progress("probe")
         probes = probe(model, train, test, counts, seed=spec.seed, epoch=epoch, progress=progress)
-        return probed_metrics(probes, settings, classes, dataset.test_labels)
+        return probed_metrics(probes, spec, classes, dataset.test_labels)
 
     def _evaluate(self, model: Hierarchy, x: Tensor, epoch: int, done: int = 0, seed: int | None = None) -> Evaluation:
         """The bound on images, after so many images of this member's evaluation, with noise from its own seed or from
@@ -441,9 +442,10 @@ def refined_metrics(runs: Sequence[Refined], settings: RefineSpec | None) -> Ref
 
 
 def probed_metrics(
-    probes: Sequence[Probe], settings: ProbeSpec, classes: NDArray[np.int64], test: NDArray[np.int64]
+    probes: Sequence[Probe], spec: MemberSpec, classes: NDArray[np.int64], test: NDArray[np.int64]
 ) -> ProbeResult:
-    """Linear probes as a result has them, with the classes of the training images and of the test images."""
+    """Linear probes as a member's result has them, with the classes of the training images and of the test images."""
+    labels = () if spec.evaluation.probe is None else spec.evaluation.probe.labels
     found, counts = np.unique(classes, return_counts=True)
     accuracies = [
         ProbeAccuracy(
@@ -453,10 +455,11 @@ def probed_metrics(
             accuracy_se=[_finite(math.sqrt(share * (1 - share) / len(test))) for share in probe.accuracy],
             regularization=[_finite(c) for c in probe.regularization],
         )
-        for probe, asked in zip(probes, settings.labels, strict=True)
+        for probe, asked in zip(probes, labels, strict=True)
     ]
     largest = float((test == found[counts.argmax()]).mean())
-    return ProbeResult(classes=len(found), largest_class=largest, probes=accuracies)
+    flow_draws = DRAWS if spec.probes_a_flow else None
+    return ProbeResult(classes=len(found), largest_class=largest, flow_draws=flow_draws, probes=accuracies)
 
 
 def classification_metrics(test: Classified, validation: Classified | None, classes: int) -> ClassificationResult:

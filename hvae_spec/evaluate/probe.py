@@ -2,8 +2,9 @@
 
 For every layer of the hierarchy and every number of labels a logistic regression (scikit-learn's) is fitted to the
 features of so many training images, and tested on the test images. The features of layer i are the means of q(z_i|...),
-averaged over some samples of the latents that they depend on, and standardized; of a layer with a flow, whose mean has
-no closed form, they are the means of some samples of z_i. Only they are fitted to: the model has seen no labels.
+averaged over some samples of the latents that they depend on, and standardized. The mean of a layer with a flow has no
+closed form and is estimated with many draws, so that layers with and without one compare. Only the features are fitted
+to: the model has seen no labels.
 """
 
 import math
@@ -19,12 +20,12 @@ from torch import Tensor
 
 from hvae_spec.backend.precision import full_precision
 from hvae_spec.evaluate.evaluation import BLOCK_ROWS
+from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.gaussian import DiagonalGaussian
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
-from hvae_spec.nn.inference import Draw
 from hvae_spec.nn.random import Streams
-from hvae_spec.probing import CHOSEN_ON, FOLDS, GRID, ITERATIONS, SAMPLES
+from hvae_spec.probing import CHOSEN_ON, DRAWS, FOLDS, GRID, ITERATIONS, SAMPLES
 
 Features = list[NDArray[np.float64]]
 """[N, U_i] of each layer, z_1 first."""
@@ -74,8 +75,8 @@ def chosen(classes: NDArray[np.int64], seed: int) -> tuple[NDArray[np.intp], NDA
 def features(
     model: Hierarchy, images: Tensor, streams: Streams, advance: Callable[[int], None] = lambda images: None
 ) -> Features:
-    """The features of images [N, D]: the mean over `SAMPLES` samples, of an auxiliary variable too, of the mean of
-    q(z_i|...); where that is no Gaussian, of z_i.
+    """The features of images [N, D]: the mean of q(z_i|...), averaged over `SAMPLES` samples of what it depends on, an
+    auxiliary variable among it.
 
     Args:
         model: one member (M = 1), without batch normalization.
@@ -88,17 +89,28 @@ def features(
     for block in images.split(BLOCK_ROWS // SAMPLES):
         x = units_first(block.to(model.device)[None])
         draws = model.draw(x, model.known(x), model.noise(streams, SAMPLES, len(block))).layers
-        for layer, draw in zip(found, draws, strict=True):
-            layer.append(_mean(draw)[0].mean(1).mT.cpu())
+        for layer, draw, units in zip(found, draws, model.units, strict=True):
+            layer.append(_mean(draw.posterior, streams, (units, SAMPLES, len(block)))[0].mean(1).mT.cpu())
         advance(len(block))
     return [torch.cat(layer).double().numpy() for layer in found]
 
 
-def _mean(draw: Draw) -> Tensor:
-    """The mean of q(z_i|...), [M, U, S, B], or [M, U, 1, B] where it depends on no sample; the sample where it has no
-    closed form.
+def _mean(q: Distribution, streams: Streams, shape: tuple[int, int, int]) -> Tensor:
+    """The mean of q(z_i|...), [M, U, S, B], or [M, U, 1, B] where it depends on no sample. Where it has no closed form
+    it is that of `DRAWS` draws for each of the samples, of which one at a time is in memory.
+
+    Args:
+        q: the distribution.
+        streams: where the noise of the draws comes from.
+        shape: of z_i without the members, (U, S, B).
+
     """
-    return draw.posterior.mean if isinstance(draw.posterior, DiagonalGaussian) else draw.z
+    if isinstance(q, DiagonalGaussian):
+        return q.mean
+    total = q.sample(streams.normal(*shape))
+    for _ in range(DRAWS - 1):
+        total += q.sample(streams.normal(*shape))
+    return total / DRAWS
 
 
 def probe(

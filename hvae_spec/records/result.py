@@ -239,6 +239,9 @@ class ProbeResult(FileModel):
     largest_class: Number
     """The share of test images that are of the most frequent class of the training images: what can be had without
     looking at an image."""
+    flow_draws: Whole | None = None
+    """Draws, for each of the samples of what it depends on, that the mean of a layer with a flow is estimated with.
+    Null: no layer has one, or the features are means of samples, as those of earlier versions were."""
     probes: list[ProbeAccuracy]
 
     @property

@@ -307,7 +307,8 @@ def _unknown_levels(
         if is_of_variants:
             message = f"the grid has no variant {shorten(repr(value), 80)}"
         else:
-            shown = show(value, tree.nearest(path).written)
+            is_nested = isinstance(value, dict | list)
+            shown = shorten(inline(value), 80) if is_nested else show(value, tree.nearest(path).written)
             message = f"the grid has no cell whose {shorten(name, 80)} is {shown}"
         expected = f"one of {', '.join(options.values())}"
         problem = Problem("inconsistent", tree.locate(path), message, expected, near)

@@ -8,7 +8,7 @@ from hvae_spec import annealing, probing, refinement
 from hvae_spec.spec import auxiliary
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.choices.estimator import ESTIMATORS
-from hvae_spec.spec.choices.flow import mappings_of
+from hvae_spec.spec.choices.flow import mappings_of, moved_units
 from hvae_spec.spec.choices.observation import described
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.mapping import Mapping
@@ -212,12 +212,18 @@ def refine_macs(member: MemberSpec, counts: ImageCounts) -> float:
 
 
 def probe_macs(member: MemberSpec, counts: ImageCounts) -> float:
-    """Multiply-adds of a member's linear probes, roughly; 0 without any: q(z|x) of the images, and fits."""
+    """Multiply-adds of a member's linear probes, roughly; 0 without any: q(z|x) of the images, draws where its means
+    take them, and fits.
+    """
     settings, model = member.evaluation.probe, member.model
     if settings is None:
         return 0.0
     own = list(_of_latents(model, counts.pixels, shared=False))
-    image = sum(mapping.macs * mapping.passes(probing.SAMPLES) for mapping in own)
+    widths = [layer.units for layer in model.layers]
+    every = (*own, *mappings_of(model.flows, widths, own))
+    image = sum(mapping.macs * mapping.passes(probing.SAMPLES) for mapping in every)
+    moved, move = moved_units(model.flows, widths, own)
+    image += probing.SAMPLES * probing.DRAWS * (move + moved * probing.PER_UNIT)
     dataset = DATASETS[member.data.dataset]
     labels = settings.counts(member.data.distinct(counts.train, dataset.counts))
     classes = dataset.classes or 10

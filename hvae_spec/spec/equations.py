@@ -35,6 +35,11 @@ def _and_y(model: ModelSpec, lowest: int) -> str:
     return ", y" if model.classes is not None and takes_top else ""
 
 
+def image(model: ModelSpec) -> str:
+    """The mean that pictures of x show: `E[x|z_1]`, with skip connections `E[x|z_1…z_5]`."""
+    return f"E[x|{joined(1, model.depth, 1, skip=model.generative_skips)}]"
+
+
 def inference(model: ModelSpec) -> str:
     """`q(z_1|x) q(z_2|z_1)`, in the order of sampling; the ladder's `q(z_2|x) q(z_1|z_2, x)`. With an auxiliary
     variable `∫ q(a|x) q(z_1|x, a) q(z_2|z_1) da`. With classes q(y|x) comes first, and q(z_2|...) takes y.

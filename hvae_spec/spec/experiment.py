@@ -46,6 +46,8 @@ from hvae_spec.spec.training import TrainingSpec
 EVALUATION_VERSION = 2
 """An evaluation that another version made is not the same evaluation; records call it `estimator`. Since 2, products
 are in float32 whatever precision the training had."""
+FLOW_PROBE_VERSION = 2
+"""The same of a linear probe where q has a flow, of which the first version had other features."""
 MAX_NAME = 100
 """Characters of an experiment's name."""
 NO_BLANK_ENDS = r"^\S(.*\S)?$"
@@ -226,6 +228,11 @@ class MemberSpec(SpecModel):
         return {".".join(path): reduce(getitem, path, tree) for path in sorted(_outermost("evaluation"))}
 
     @property
+    def probes_a_flow(self) -> bool:
+        """Whether it has a linear probe of a layer whose q has a flow."""
+        return self.evaluation.probe is not None and any(flow is not None for flow in self.model.flows)
+
+    @property
     def redraws(self) -> Redraws | None:
         """How the binarization of the test set is redrawn; None where x is not drawn as zeros and ones, or nothing asks
         for it.
@@ -285,8 +292,8 @@ class Digests:
     training: str
     """Of the trajectory, the schedule and the number of epochs: of all that decides what the weights are."""
     evaluation: str
-    """Of the training, the test set, K, the batch-norm statistics and `EVALUATION_VERSION`: of all that decides a
-    result."""
+    """Of the training, the test set, K, the batch-norm statistics, `EVALUATION_VERSION` and `FLOW_PROBE_VERSION`: of
+    all that decides a result."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +315,8 @@ def content_hashes(member: MemberSpec) -> ContentHashes:
     training = _content(member, _affecting("evaluation", "nothing") - stopping)
     trajectory = _content(member, _affecting("schedule", "length", "evaluation", "nothing"))
     evaluation = {**_content(member, _affecting("nothing") - stopping), "estimator": EVALUATION_VERSION}
+    if member.probes_a_flow:
+        evaluation["flow_probe"] = FLOW_PROBE_VERSION
     return ContentHashes(*(_hash(part) for part in (trajectory, training, evaluation)))
 
 

@@ -71,6 +71,8 @@ class Column:
     """What tables and notes call it. Empty: the column's name with spaces."""
     lowest_layer: int = 1
     """Of a field of stochastic layers: the lowest layer that reads it."""
+    of_one: str = ""
+    """Of a field of stochastic layers: what tables and notes call that of one layer, where that is not `words`."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,12 @@ class SpecField:
         if own is None or not own.words:
             return self.column.replace("_", " ")
         return (prefix.prefix.replace("_", " ") if prefix else "") + own.words
+
+    @property
+    def words_of_one(self) -> str:
+        """Of a field of every section in a list: what tables and notes call that of one section, `flow`."""
+        own = fact(self.infos[-1], Column)
+        return own.of_one if own is not None and own.of_one else self.words
 
     @cached_property
     def is_in_list(self) -> bool:

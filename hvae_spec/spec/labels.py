@@ -11,8 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from hvae_spec.registry import kept_until_a_choice_joins
+from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import ShortName, fields
+from hvae_spec.spec.model import ModelSpec
 
 LABELS = ("dataset", "depth", "variant", "seed")
 """Labels that every member has; all others are its places on further axes."""
@@ -120,6 +122,16 @@ def layers_text(values: Sequence[Any], text: Callable[[Any], str] = str) -> str 
     return "-".join(
         ",".join(map(text, value)) or "linear" if isinstance(value, list | tuple) else text(value) for value in values
     )
+
+
+def beside_inference(model: ModelSpec) -> str:
+    """What names of models have of several sweeps, flows in q, an auxiliary variable and p(z_L): `+2 steps`,
+    `+planar 10+vamp 500`; nothing of one sweep, of none and of N(0, I).
+    """
+    steps = f"+{model.sweeps} steps" if model.sweeps > 1 else ""
+    chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
+    flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
+    return steps + flows + model.auxiliary_label + model.prior_label
 
 
 @kept_until_a_choice_joins

@@ -63,7 +63,11 @@ class StochasticLayer(SpecModel):
     An empty list makes the mapping linear."""
     mlp_down: Annotated[
         Widths | None,
-        Column("widths_down", "hidden widths of the generative mappings"),
+        Column(
+            "widths_down",
+            "hidden widths of the generative mappings",
+            of_one="hidden widths of the generative mapping",
+        ),
         DRAWN,
         SameAs("mlp"),
         Paper(by_layer=WIDTHS, where="Sec. 3", iwae=BURDAS_WIDTHS),
@@ -72,14 +76,21 @@ class StochasticLayer(SpecModel):
     """Hidden widths of the generative mapping down out of z_i, where they differ from `mlp`."""
     mlp_top_down: Annotated[
         Widths | None,
-        Column("widths_top_down", "hidden widths of the top-down mappings", lowest_layer=2),
+        Column(
+            "widths_top_down",
+            "hidden widths of the top-down mappings",
+            lowest_layer=2,
+            of_one="hidden widths of the top-down mapping",
+        ),
         DRAWN,
         SameAs("mlp_down"),
         Paper(by_layer=WIDTHS, where="Sec. 3"),
     ] = None
     """Hidden widths of the inference mapping t_{i-1} out of z_i, where they differ from those of the generative
     mapping. Only `ladder` and `top_down` have this mapping, and only out of z_2 and above."""
-    flow: Annotated[Flow, Column("layer_flows", "flows of single layers"), Paper(None, NO_FLOW, iwae=None)] = None
+    flow: Annotated[
+        Flow, Column("layer_flows", "flows of single layers", of_one="flow"), Paper(None, NO_FLOW, iwae=None)
+    ] = None
     """The normalizing flow of this layer of q, where it is not that of all layers: see `model.flow`. `none`: this layer
     has none. Null: as `model.flow` says."""
 

@@ -4,6 +4,7 @@ import io
 import math
 
 import pytest
+import yaml
 from rich.console import Console
 
 import analysis
@@ -155,7 +156,7 @@ def uneven(results):
     digits = results.data(levels=17, training_maximum=16)
 
     def outcome(item):
-        observation = str(item.spec.model.observation_name) + str(item.labels["model.observation"])
+        observation = str(item.spec.model.observation_name) + str(item.labels.get("model.observation"))
         own = 10 * len(observation) + 3 * (item.labels["variant"] == "normalized")
         return results.result(item, -400.0 + own + 0.1 * item.seed**2 * len(observation) / 9, data=digits)
 
@@ -198,8 +199,19 @@ def test_the_terminal_has_the_bits_that_the_answer_is_in(results, spec):
 def test_no_line_joins_means_of_different_x(results, spec):
     results.grid(uneven(results), spec=over_observations(spec), with_curves=False)
     figure = log_likelihood(analysis.load(results.root))
-    joined = [line.get_xdata() for line in figure.axes[0].lines if line.get_linestyle() == "-"]
-    assert sorted(len(x) for x in joined) == [1, 1, 3, 3]
+    assert not joined(figure)
+    names = "".join(
+        f"      o {place}: {{model.observation: {own}}}\n" for place, own in enumerate(yaml.safe_load(f"[{MIXED}]"))
+    )
+    named = over_observations(spec).replace(f"    model.observation: [{MIXED}]\n", f"    observed:\n{names}")
+    results.grid(uneven(results), spec=named, with_curves=False)
+    figure = log_likelihood(analysis.load(results.root))
+    assert sorted(map(len, joined(figure))) == [1, 1, 3, 3]
+
+
+def joined(figure):
+    """Where the lines between means are."""
+    return [line.get_xdata() for line in figure.axes[0].lines if line.get_linestyle() == "-"]
 
 
 def test_labels_that_would_overprint_are_slanted(results, spec):

@@ -207,6 +207,69 @@ def test_where_no_axis_names_a_place_that_is_the_other_way_round_its_variants_do
     assert _against(main, [main, named]) == ", but -0.20 at lr 1e-3"
 
 
+RATES = "report: {contrasts: {training.optimizer.adam.lr: [0.001, 0.0003]}}\n"
+
+
+def test_a_named_contrast_of_several_places_is_an_average_and_says_where_it_is_the_other_way_round(results):
+    """And it stands there once: not as a main effect of the same two levels, nor in the count of effects."""
+    values = -90 + 0.01 * NOISE
+    values[:, 1] -= 2
+    values[1, 1, 0] += 5
+    results.grid(
+        lambda member: results.result(member, float(values[tuple(map(int, place(member)))])),
+        spec=SPEC + RATES,
+        with_curves=False,
+    )
+    (answer,) = answers(analysis.load(results.root))
+    table = all_effects(analysis.load(results.root))
+    assert answer.tested == table["p"].notna().sum() - 1
+    assert not ((answer.effects["kind"] == "main") & (answer.effects["effect"] == RATE)).any()
+    (said,) = (text for text in sentences(answer) if "these hold" in text)
+    first = said.partition(": ")[2].partition(";")[0]
+    difference = values[:, 1] - values[:, 0]
+    name = "training.optimizer.adam.lr: 1e-3 → 3e-4"
+    assert first.startswith(f"{name}, {difference.mean():+.2f} [")
+    assert " nats on average (p" in first
+    assert first.endswith(f", but {difference[1, 0].mean():+.2f} at VAE+BN, z_1 units 4")
+    assert "learning rate: 1e-3" not in said
+
+
+def test_a_main_effect_is_told_once_where_a_contrast_of_variants_is_the_same(results):
+    values = -90 + 0.01 * NOISE
+    values[1] += 2
+    results.grid(
+        lambda member: results.result(member, float(values[tuple(map(int, place(member)))])),
+        spec=SPEC + "report: {contrasts: {mine: [VAE+BN, VAE]}}\n",
+        with_curves=False,
+    )
+    (answer,) = answers(analysis.load(results.root))
+    assert dict(answer.named_factors) == {"model.batch_norm": "mine"}
+    assert answer.tested == all_effects(analysis.load(results.root))["p"].notna().sum() - 1
+    (said,) = (text for text in sentences(answer) if "these hold" in text)
+    assert "these hold: mine: VAE+BN → VAE, -2.0" in said
+    assert " nats on average (p" in said
+    assert BATCH_NORM + ": " not in said
+
+
+def test_a_named_contrast_of_variants_says_where_it_is_the_other_way_round(results):
+    """They may differ in anything, so that no simple effect is between them."""
+    values = -90 + 0.01 * NOISE
+    values[1] -= 2
+    values[1, 0, 1] += 5
+    spec = SPEC.replace("VAE+BN: {model.batch_norm: true}", "other: {model.batch_norm: true, objective.warm_up: 2}")
+    results.grid(
+        lambda member: results.result(member, float(values[tuple(map(int, place(member)))])),
+        spec=spec + "report: {contrasts: {mine: [VAE, other]}}\n",
+        with_curves=False,
+    )
+    (answer,) = answers(analysis.load(results.root))
+    (said,) = (text for text in sentences(answer) if "these hold" in text)
+    first = said.partition(": ")[2].partition(";")[0]
+    difference = values[1] - values[0]
+    assert first.startswith(f"mine: VAE → other, {difference.mean():+.2f} [")
+    assert first.endswith(f", but {difference[0, 1].mean():+.2f} at lr 1e-3, z_1 units 6")
+
+
 def test_the_best_cell_stands_with_those_that_cannot_be_told_from_it(question):
     (answer,) = answers(analysis.load(question.root))
     means = VALUES.mean(axis=-1)

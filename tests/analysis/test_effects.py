@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import analysis
-from analysis import tables
+from analysis import figures, tables
 from analysis.columns import FACTORS
+from analysis.figures.descriptions import caption
 from analysis.figures.drawing import render
 from analysis.statistics import holm, paired_effects
 from hvae_spec.spec.choices.inference import INFERENCES, Ladder
@@ -280,3 +281,61 @@ def test_text_of_an_effect(results):
     assert f"${row['mean']:+.2f}$" in latex
     assert r"warm $\to$ ladder" in latex
     assert latex.isascii()
+
+
+GRID_OF_FLOWS = """name: flows
+data: {dataset: digits}
+model:
+  layers: [{units: 8, mlp: [16]}, {units: 4, mlp: [8]}]
+training: {epochs: 2, batch_size: 20}
+grid:
+  variants: {VAE: {}}
+  axes: {objective.warm_up: [0, 2], FLOWS}
+  seeds: [0, 1]
+"""
+FLOW = "model.flow: [none, planar]"
+PRIOR = "model.prior: [{vamp: 5}, {mixture: 5}]"
+
+
+def of_flows(results, axis, is_counted):
+    """A grid over an axis beside warm-up, with a number of active units where that is known."""
+
+    def outcome(member):
+        known = {} if is_counted(member.spec.model) else {"active_units": None, "active_units_per_layer": [None, None]}
+        return results.result(member, -80.0 - member.seed * 0.5 - member.spec.objective.warm_up, **known)
+
+    results.grid(outcome, spec=GRID_OF_FLOWS.replace("FLOWS", axis), with_curves=False)
+    return analysis.load(results.root)
+
+
+def test_effects_on_counts_that_some_cells_do_not_have_are_left_out_with_the_reason(results):
+    frames = of_flows(results, FLOW, lambda model: model.flow is None)
+    found = tables.paired_effects(frames)
+    units = [table for table in found.tables if "active units" in table.quantity]
+    assert units
+    for table in units:
+        assert not [cell for (_, column), cell in table.cells.items() if "/2" in cell.text() and column != "places"]
+        said = " ".join(table.footnotes)
+        assert "Where one side has such a layer there is no effect on the number of active units." in said
+    rows = found.tidy[(found.tidy["quantity"] == "active_units") & (found.tidy["factor"] == "model.flow")]
+    assert (rows["n"] == 0).all()
+    assert (rows["unmeasured"] == rows["planned"] * rows["all_places"]).all()
+    (group,) = (group.frames for group in frames.groups())
+    assert len(figures.paired_effects(group).axes) == 2
+    said = caption(figures.paired_effects, "paired_effects", group)
+    assert "Where one side has such a layer there is no effect on the number of active units." in said
+    assert "Left on the test log-likelihood, right on the number of active units." in said
+
+
+def test_effects_on_counts_that_no_cell_has_are_no_subject(results):
+    frames = of_flows(results, PRIOR, lambda model: False)
+    quantities = {table.quantity for table in tables.paired_effects(frames).tables}
+    assert quantities == {
+        "Main effects and interactions on the test log-likelihood (nats per image)",
+        "Simple effects on the test log-likelihood (nats per image)",
+    }
+    (group,) = (group.frames for group in frames.groups())
+    (axes,) = figures.paired_effects(group).axes
+    assert axes.get_xlabel() == "log-likelihood (nats)"
+    said = caption(figures.paired_effects, "paired_effects", group)
+    assert "active units" not in said

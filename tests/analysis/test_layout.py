@@ -2,12 +2,14 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 import analysis
 from analysis import figures, tables
+from analysis.figures.descriptions import caption
 from analysis.figures.drawing import render
-from analysis.layout import Layout, layout
+from analysis.layout import Layout, is_ordered, layout
 
 HEAD = """
 name: small
@@ -123,3 +125,43 @@ def test_the_places_that_are_chosen(results, grid, report, places):
     results.plan(f"{HEAD}grid: {{{grid}}}\nreport: {{layout: {{{report}}}}}\n")
     found = layout(analysis.load(results.root))
     assert (found.x, found.color, found.facets) == places
+
+
+@pytest.mark.parametrize(
+    ("levels", "ordered"),
+    [
+        ([0.001, 0.0003], True),
+        ([1, 2, 4], True),
+        ([False, True], True),
+        (["mlp 512", "mlp 256"], True),
+        (["adam lr 1e-3", "adam lr 3e-4"], True),
+        (["64-32", "128-64"], True),
+        (["standard_normal", "vamp 500", "mixture 50"], False),
+        (["narrow", "wide"], False),
+        (["none", 5, 10], False),
+    ],
+)
+def test_a_line_joins_what_has_an_order(levels, ordered):
+    assert is_ordered(pd.DataFrame({"a": pd.Series(levels, dtype=object)}), "a") is ordered
+
+
+@pytest.mark.parametrize(("axis", "lines", "word"), [("[1, 2, 4]", 1, "a line"), ("[tanh, relu, elu]", 0, "a color")])
+def test_levels_without_an_order_are_not_joined(results, axis, lines, word):
+    path = "model.nonlinearity" if "tanh" in axis else "objective.iw_samples"
+    spec = HEAD + f"grid:\n  axes: {{{path}: {axis}}}\n  variants: {{VAE: {{}}}}\n  seeds: [0, 1]\n"
+    results.grid(lambda member: results.result(member, -80.0 - member.seed), spec=spec, with_curves=False)
+    (group,) = (group.frames for group in analysis.load(results.root).groups())
+    (axes,) = figures.log_likelihood(group).axes
+    assert len([line for line in axes.lines if line.get_linestyle() == "-"]) == lines
+    assert f", {word} per " in caption(figures.log_likelihood, "log_likelihood", group)
+
+
+def test_the_caption_of_learning_curves_names_cells_in_the_order_of_the_legend(results):
+    spec = HEAD + f"grid:\n  axes: {{{LR}: [1.0e-3, 3.0e-4, 1.0e-4]}}\n  variants: {{VAE: {{}}}}\n  seeds: [0]\n"
+    results.grid(spec=spec)
+    (group,) = (group.frames for group in analysis.load(results.root).groups())
+    legend = [text.get_text() for text in figures.learning_curves(group).legends[0].get_texts()]
+    said = caption(figures.learning_curves, "learning_curves", group)
+    order = ["lr 1e-4", "lr 3e-4", "lr 1e-3"]
+    assert [text.partition(" (")[0] for text in legend[:3]] == order
+    assert [said.index(f"{name} ") for name in order] == sorted(said.index(f"{name} ") for name in order)

@@ -17,7 +17,7 @@ from hvae_spec.evaluate import member as evaluation
 from hvae_spec.evaluate.probe import Labeled, chosen, features, fit, probe
 from hvae_spec.nn.hierarchy import units_first
 from hvae_spec.nn.random import Streams
-from hvae_spec.probing import GRID, SAMPLES
+from hvae_spec.probing import DRAWS, GRID, PER_UNIT, SAMPLES
 from hvae_spec.reading import reads
 from hvae_spec.records.layout import Results
 from hvae_spec.spec.cost import evaluation_parts
@@ -57,6 +57,45 @@ def test_features_are_the_means_of_every_conditional_over_samples_of_what_it_dep
         means = [q.mean.expand(-1, -1, SAMPLES, -1) for q in model.inference(encoding, latents)]
     for own, mean in zip(found, means, strict=True):
         np.testing.assert_allclose(own, mean[0].mean(1).T.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+def test_the_mean_of_a_layer_with_a_flow_is_as_sharp_as_those_in_closed_form(inference):
+    """It is that of so many draws that what they add is far below what 10 samples of z_i would."""
+    spec = member(2, model__inference=inference, model__batch_norm=False, model__flow="planar")
+    model = compiler.initialized([spec], 64)
+    with torch.no_grad():
+        for head in (up.flow.head for up in model.inference.up):
+            head.weight.normal_(generator=torch.Generator().manual_seed(0)).mul_(4)
+    x = torch.rand(8, 64, generator=torch.Generator().manual_seed(1)).round()
+    found = features(model, x, Streams([3]).begin("probe of the train set"))
+    noise = Streams([3]).begin("probe of the train set").noise(SAMPLES, 8, model.units)
+    many = Streams([4]).begin("encoding")
+    with torch.no_grad():
+        draws = model.inference.sample(model.inference.encode(units_first(x[None])), noise)
+        for own, draw, units in zip(found, draws, model.units, strict=True):
+            samples = torch.cat([draw.posterior.sample(many.normal(units, SAMPLES, 8)) for _ in range(1000)])
+            mean, sd = samples.mean((0, 2)).T, samples.std((0, 2)).T
+            error = (torch.from_numpy(own) - mean) / sd
+            # 1,000 draws leave 0.032; one for each of the samples would leave 0.32.
+            assert 0.02 < float(error.square().mean().sqrt()) < 0.045
+            gaussian = (draw.posterior.base.mean.expand_as(draw.z)[0].mean(1).T - mean) / sd
+            assert float(gaussian.square().mean().sqrt()) > 0.1
+
+
+def test_layers_without_a_flow_have_the_same_features_whatever_the_flow_of_others():
+    """Draws of a flow come after the noise of the samples, which so is that of a model without any."""
+    above = {"model__layers": [{"units": 5, "mlp": [12, 10]}, {"units": 4, "mlp": [9, 8], "flow": "planar"}]}
+    x = torch.rand(6, 64, generator=torch.Generator().manual_seed(1)).round()
+    known = [
+        features(
+            compiler.initialized([member(2, model__inference="vae", model__batch_norm=False, **fields)], 64),
+            x,
+            Streams([3]).begin("probe of the train set"),
+        )[0]
+        for fields in ({}, above)
+    ]
+    np.testing.assert_array_equal(*known)
 
 
 def test_a_probe_reads_off_a_layer_what_it_holds_and_no_more():
@@ -129,6 +168,20 @@ def test_multiply_adds_of_a_probe():
     fits = 80 * images * 10 * (4 * (5 + 4 + 3) + 3 * 600)
     parts = evaluation_parts(spec, image_counts(spec.data))
     assert parts["probe"] == (320 + 24) * (first + 10 * above) + fits
+
+
+@pytest.mark.parametrize(
+    ("flow", "head", "moves"),
+    [("planar", 10 * (2 * 4 + 1), 0), ({"iaf": {"steps": 2, "mlp": [6]}}, 2 * 6, 2 * (4 * 6 + 6 * 8))],
+)
+def test_draws_of_layers_with_a_flow_are_in_the_cost_of_their_probe(flow, head, moves):
+    layers = [{"units": 5, "mlp": [12, 10]}, {"units": 4, "mlp": [9, 8], "flow": flow}]
+    fields = {"model__inference": "vae", "model__batch_norm": False, "evaluation__probe": {"labels": [100]}}
+    with_flow, plain = (member(2, **fields, **more) for more in ({"model__layers": layers}, {}))
+    counts = image_counts(plain.data)
+    more = evaluation_parts(with_flow, counts)["probe"] - evaluation_parts(plain, counts)["probe"]
+    # Its head and its moves once per sample as the layer itself, and the moves once more for every draw.
+    assert more == (100 + 24) * SAMPLES * (8 * head + moves + DRAWS * (moves + 4 * PER_UNIT))
 
 
 @pytest.mark.parametrize("fields", [{"copies": 3}, {"copies": 3, "train_images": 2000}])

@@ -468,3 +468,13 @@ def test_one_weight_for_all_layers_is_one_number_also_in_a_first_phase():
             for form in ("4", "[4, 4.0]")
         )
         assert one == two
+
+
+def test_a_probe_of_a_layer_with_a_flow_is_another_evaluation_than_the_first_version_made():
+    flow, probe = {"model__flow": "planar"}, {"evaluation__probe": {"labels": [100]}}
+    both = member(2, **flow, **probe).digests
+    assert both.training == member(2, **flow).digests.training
+    assert both.evaluation[:16] != "50fafea248928991"
+    # Neither alone is another one.
+    assert member(2, **flow).digests.evaluation[:16] == "2d8d45efd398c5f2"
+    assert member(2, **probe).digests.evaluation[:16] == "eca4b644955c3538"

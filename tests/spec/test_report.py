@@ -67,6 +67,11 @@ def test_a_field_in_two_forms_may_be_named_by_either(tmp_path):
             "the grid has no cell whose model.batch_norm is 1",
             "expected one of false, true",
         ),
+        (
+            "{reference: {model.norm: {batch: {heads: false}}}}",
+            "the grid has no cell whose model.norm is {batch: {heads: false}}",
+            "expected one of none, batch",
+        ),
         ("{reference: {width: narrow}}", "'width' is not a field of the spec", "expected one of data, model"),
     ],
 )

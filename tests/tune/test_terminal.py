@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import math
 import os
 import pty
 import re
@@ -19,7 +20,7 @@ from hvae_spec.pack_job import Progress
 from tests.tune.planned import GRID, plan_of
 from tests.tune.screen import Screen
 from tune.execute.signals import Interruption
-from tune.show.display import Display
+from tune.show.display import Display, describe
 from tune.show.names import label, member_names
 
 LIVE = """
@@ -175,3 +176,11 @@ def test_where_there_is_no_terminal_the_bounds_stand_in_a_line(display, monkeypa
     variant = job.members[0].labels["variant"]
     expected = ", ".join(f"{variant} seed {m} {-20 - m}.00" for m in range(3))
     assert f"training bounds: {expected}" in " ".join(said.split())
+
+
+def test_the_progress_of_an_evaluation_has_no_numbers_of_training(display):
+    job = display.plan.jobs[0]
+    training = describe(progress(job, epoch=7))
+    assert training == "epoch 7/4000, beta 0.25, 1.00, training bound -20.00, 3.00 ms/step, 50%"
+    later = progress(job, epoch=4000, phase="evaluating", betas=(), train_bound=math.nan, ms_per_step=math.nan)
+    assert describe(later) == "epoch 4000/4000 evaluating, 50%"

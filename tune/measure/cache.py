@@ -17,10 +17,9 @@ from hvae_spec.data.cache import user_cache
 from hvae_spec.data.counts import image_counts
 from hvae_spec.records import provenance
 from hvae_spec.records.files import write_json
-from hvae_spec.spec.choice import ChoiceSection
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import NoStepCost, paths_stating, without
-from hvae_spec.spec.labels import level_text
+from hvae_spec.spec.labels import beside_inference
 from hvae_spec.spec.model import SKIP_LABELS
 
 SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
@@ -82,12 +81,8 @@ def shape_name(member: MemberSpec) -> str:
     """
     model = member.model
     shared = "+shared" if model.shares_top_down else ""
-    steps = f"+{model.sweeps} steps" if model.sweeps > 1 else ""
-    inference = model.inference_model.short + shared + steps + SKIP_LABELS[model.effective_skip]
-    chosen = (flow.model_dump(mode="json") if isinstance(flow, ChoiceSection) else flow for flow in model.flows)
-    flows = "".join(dict.fromkeys(f"+{level_text(flow)}" for flow in chosen if flow is not None))
-    of_a = model.auxiliary_label
-    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{flows}{of_a}{model.prior_label}"
+    inference = model.inference_model.short + shared + SKIP_LABELS[model.effective_skip]
+    return f"{member.data.name} L{model.depth} {inference}{model.normalization.label}{beside_inference(model)}"
 
 
 def step_shape(member: MemberSpec) -> dict[str, Any]:

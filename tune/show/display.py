@@ -20,6 +20,8 @@ from tune.plan.planner import Plan
 from tune.plan.schedule import makespan
 from tune.show.names import cut, label, member_names
 
+NOTHING = "-"
+"""Stands for a number that there is none of."""
 HEADINGS = ("pack", "epoch", "beta", "training bound", "ms/step", "done")
 """Columns of the live view."""
 PLAIN_SECONDS = 15.0
@@ -296,7 +298,7 @@ def columns(progress: Progress | None) -> tuple[str, ...]:
     epoch = f"{progress.epoch}/{progress.epochs}" + (" evaluating" if progress.phase == "evaluating" else "")
     return (
         epoch,
-        ", ".join(format(beta, ".2f") for beta in progress.betas) or "-",
+        ", ".join(format(beta, ".2f") for beta in progress.betas) or NOTHING,
         number(progress.train_bound, ".2f"),
         number(progress.ms_per_step, ".2f"),
         f"{progress.done:.0%}",
@@ -308,12 +310,14 @@ def describe(progress: Progress | None) -> str:
     epoch, beta, train_bound, speed, done = columns(progress)
     if progress is None:
         return epoch
-    return f"epoch {epoch}, beta {beta}, training bound {train_bound}, {speed} ms/step, {done}"
+    told = {"beta": beta, "training bound": train_bound}
+    known = [f"{name} {text}" for name, text in told.items() if text != NOTHING]
+    return ", ".join([f"epoch {epoch}", *known, *([f"{speed} ms/step"] if speed != NOTHING else []), done])
 
 
 def number(value: float, form: str) -> str:
     """A number, or a dash for none."""
-    return "-" if math.isnan(value) else format(value, form)
+    return NOTHING if math.isnan(value) else format(value, form)
 
 
 def clock_time(seconds: float) -> str:

@@ -170,3 +170,25 @@ def mappings_of(
             name, settings = name_and_settings(flow)
             for own in FLOWS[name].mappings(mapping.widths[-2], width, settings):
                 yield own.called(f"flow_{place}{'.' * bool(own.name)}{own.name}", per_sample=mapping.per_sample)
+
+
+def moved_units(
+    chosen: Sequence[str | ChoiceSection | None], units: Sequence[int], into: Sequence[Mapping]
+) -> tuple[int, int]:
+    """The units of all layers that have a flow, and the multiply-adds of moving one sample of them, when what the flows
+    take from d is known.
+
+    Args:
+        chosen: see `mappings_of`.
+        units: see `mappings_of`.
+        into: see `mappings_of`.
+
+    """
+    moved = macs = 0
+    for flow, width, mapping in zip(chosen, units, into, strict=False):
+        if flow is not None:
+            name, settings = name_and_settings(flow)
+            moved += width
+            own = FLOWS[name].mappings(mapping.widths[-2], width, settings)
+            macs += sum(each.macs for each in own if each.per_sample)
+    return moved, macs

@@ -111,7 +111,7 @@ class Normalization:
         if self.heads:
             return (
                 f"{self.norm.words} of every hidden layer and of the heads of the latents, before the softplus; never "
-                "of the heads of p(x|z_1)."
+                "of the heads of x."
             )
         return f"{self.norm.words} of every hidden layer; never of the heads."
 
