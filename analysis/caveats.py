@@ -58,6 +58,9 @@ def left_out(frames: "Frames") -> "pd.Series[bool]":
     return is_open & members["dataset"].isin(list(frames.absent))
 
 
+NO_UNIT_KL = (
+    "Where q or p of a layer does not factorize over its units, these have no KL of their own, but the layer has."
+)
 OF_THIS_TABLE = " of this table"
 """What tells a table's own count of members that were left out from that of the whole folder."""
 

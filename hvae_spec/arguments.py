@@ -2,9 +2,7 @@
 
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from hvae_spec.errors import UserError, shorten
 from hvae_spec.spec.base import SpecModel
@@ -55,7 +53,7 @@ def settings(section: Section, **given: Any) -> Section:
 
 def _plain(value: Any) -> Any:
     """A scalar of NumPy or PyTorch as a number of Python."""
-    return value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _refusal(name: str, value: Any, expected: str) -> UserError:

@@ -10,7 +10,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.caveats import best_by, different_x
+from analysis.caveats import NO_UNIT_KL, best_by, different_x
 from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
 from analysis.figures.curves import is_another_objective
@@ -23,7 +23,6 @@ from analysis.frames import Frames
 from analysis.layout import DEPTH, Panels, at_one_depth, in_order, is_ordered, known, layout, split, varied
 from analysis.statistics import cells, mean_over_seeds
 from analysis.statistics.over_seeds import what_errors_rest_on
-from analysis.tables.footnotes import NO_UNIT_KL
 
 NAMED = 8
 """Places without a panel that a caption names, at most; the others are counted."""

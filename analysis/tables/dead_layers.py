@@ -2,10 +2,11 @@
 
 import pandas as pd
 
+from analysis.caveats import NO_UNIT_KL
 from analysis.frames import Frames
 from analysis.statistics import layer_activity
 from analysis.tables.building import AtDepth, by_depth, variants_present
-from analysis.tables.footnotes import NO_UNIT_KL, grid_footnotes
+from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet
 from hvae_spec.records.layout import ACTIVE
 

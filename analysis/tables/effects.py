@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.caveats import different_x
+from analysis.caveats import NO_UNIT_KL, different_x
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
 from analysis.statistics.effects import effect_text, is_pooled, is_unmeasured
-from analysis.tables.footnotes import NO_UNIT_KL, grid_footnotes
+from analysis.tables.footnotes import grid_footnotes
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
 from hvae_spec.spec.labels import GRID
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.caveats import OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical, unit_text
+from analysis.caveats import NO_UNIT_KL, OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical, unit_text
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.table import ABSENT
@@ -14,9 +14,6 @@ CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over
 BY_VARIANCE = (
     f"By variance: a unit is active if the variance over test images of its mean E_q[z_u|x] is above {ACTIVE_VARIANCE} "
     "(Burda et al., 2016)."
-)
-NO_UNIT_KL = (
-    "Where q or p of a layer does not factorize over its units, these have no KL of their own, but the layer has."
 )
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
 
