@@ -119,6 +119,7 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
         "Above on": lambda frames: not _has_axes(frames) and _has_both(frames),
         "What each factor adds": _has_axes,
         "Left on": lambda frames: _has_axes(frames) and _has_both(frames),
+        "Of models with classes": lambda frames: bool(frames.members["test_error"].notna().any()),
     },
 }
 """Sentences of captions, by how they begin, that a figure has only where it shows what they are of."""

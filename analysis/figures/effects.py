@@ -51,10 +51,10 @@ SIGNIFICANT = 0.05
 def paired_effects(frames: Frames) -> Figure | None:
     """What each setting adds in which two variants differ alone, by depth: mean difference over pairs of one seed.
 
-    Above on the test log-likelihood, below on the number of active units and, of models with classes, on the test
-    error; each panel has a scale of its own. What each factor adds, where there are further axes: main effects,
-    interactions, named contrasts and the simple effects at every place, as in the table; left on the test
-    log-likelihood, right of it on the other quantities. Bars are the 95%
+    Above on the test log-likelihood, below on the number of active units. What each factor adds, where there are
+    further axes: main effects, interactions, named contrasts and the simple effects at every place, as in the table.
+    Left on the test log-likelihood, right on the number of active units. Of models with classes a further panel is on
+    the test error. Each panel has a scale of its own. Bars are the 95%
     confidence interval by Student's t, not adjusted for the number of effects; a single pair, or pairs that are all
     alike, have none. Filled markers: p < 0.05 by Holm's correction over all effects of the same kind.
     """
