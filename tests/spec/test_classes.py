@@ -171,6 +171,14 @@ def test_images_of_ones_own_need_the_number_of_their_classes(tmp_path):
     assert "a single class, which says nothing of an image" in str(problem)
 
 
+def test_a_search_has_no_bound_of_q_of_y_alone_to_rank_by():
+    search = "search: {space: {training.optimizer.adam.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2}\n"
+    validated = ("digits", "digits, validation: 50")
+    (problem,) = problems(spec(validated, more=f"{search}objective: {{classification: only}}\n"))
+    assert "a search ranks by the bound of validation images" in str(problem)
+    assert problems(spec(validated, more=f"{search}objective: {{classification: 2}}\n")) == []
+
+
 def test_what_classes_do_not_read_is_no_part_of_a_digest():
     plain, other = member(), member(objective__classification=0.5)
     assert plain.digests == other.digests

@@ -169,7 +169,9 @@ class Forecaster:
             final = members * 2 * evaluation_macs(member, counts) / flops
             return Forecast(training, curve, final, START_UP, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
-        bound = members * evaluated_images(member, counts) * member.evaluation.iw_samples / measured.samples_per_second
+        # Where q(y|x) alone is trained there are no bounds.
+        samples = 0 if member.classifies_alone else member.evaluation.iw_samples
+        bound = members * evaluated_images(member, counts) * samples / measured.samples_per_second
         curve = bound * _curve_share(member, counts)
         final = bound + members * further_samples(member, counts) / measured.samples_per_second
         overhead = START_UP + (measured.compile_seconds if compiled else 0.0)

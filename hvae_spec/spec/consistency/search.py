@@ -18,6 +18,10 @@ def search_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     if not experiment.data.validation:
         message = "a search ranks by validation images, and there are none"
         yield Inconsistency(("search",), message, "data.validation: the last so many training images", stops=True)
+    if experiment.model.classes is not None and experiment.objective.classifies_alone:
+        message = "a search ranks by the bound of validation images, and where q(y|x) alone is trained there is none"
+        reads = ("objective.classification", "model.classes", "search")
+        yield Inconsistency(("objective", "classification"), message, "a number, or no search", reads)
     if TRIAL in experiment.grid.axes:
         message = f"{TRIAL} is the name of the points of the search"
         yield Inconsistency(("grid", "axes", TRIAL), message, "another name", stops=True)
