@@ -144,10 +144,12 @@ def best_by(members: pd.DataFrame, quantity: str = "test_log_likelihood") -> tup
 
     Args:
         members: one row per member, as `Frames.members`.
-        quantity: a column of which more is better.
+        quantity: a column: a bound, say, or `test_error`, of which less is better.
 
     """
-    return ("bits_per_dim", -1) if is_of_x(quantity) and different_x(members) else (quantity, 1)
+    if is_of_x(quantity) and different_x(members):
+        return "bits_per_dim", -1
+    return quantity, -1 if quantity == "test_error" else 1
 
 
 def different_x(members: pd.DataFrame) -> tuple[str, ...]:

@@ -65,8 +65,8 @@ factors that vary (report.layout of the spec says where, or analysis.layout choo
 the best cell. Of a folder with several grids (specs/paper.yaml), tables/ holds the paper's tables and the verdicts from
 all of them, grids/NAME/ the tables and figures of each, and report.html everything. So do several folders, whose grids
 stand side by side, each member once; --out says where."""
-MAIN = ("test_log_likelihood", "search")
-"""The tables that are printed of every grid: it has one of them."""
+MAIN = ("test_error", "test_log_likelihood", "search")
+"""The tables that are printed of every grid that has them."""
 FAILURE = "report_failure.txt"
 """The traceback of a report that could not be written, in the results folder."""
 

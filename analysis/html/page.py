@@ -232,10 +232,10 @@ def _document(frames: Frames, summary: str, chapters: Sequence[Chapter]) -> str:
 def _chapter(part: Part, name: str = "") -> Chapter:
     """What there is to say of a grid; `name` is its own where the page has several."""
     before = f"{name}-" if name else ""
-    main_tables, main_figures = MAIN if part.frames.search is None else SEARCH
+    opening = MAIN if part.frames.search is None else SEARCH
     tables = {table_set.name: table_set for table_set in part.table_sets}
-    main = _table_items([tables.pop(main_tables)], before) if main_tables in tables else ()
-    shown = _figure_items((item for item in part.drawings if item.name == main_figures), before)
+    main = _table_items([tables.pop(name) for name in opening.tables if name in tables], before)
+    shown = _figure_items((item for item in part.drawings if item.name in opening.figures), before)
     pairs = tuple(_pairs(main, shown))
     if part.frames.search is None:
         result = Result(question(part.frames), answer(part.frames), pairs)
@@ -258,7 +258,7 @@ def _pairs(tables: Sequence[TableItem], figures: Sequence[FigureItem]) -> Iterat
 
 def _subjects(part: Part, before: str) -> Iterator[Section]:
     """Every subject of which there is a table or a figure."""
-    named = {name for subject in SUBJECTS for name in (*subject.tables, *subject.figures)} | {*MAIN, *SEARCH}
+    named = {name for subject in (MAIN, SEARCH, *SUBJECTS) for name in (*subject.tables, *subject.figures)}
     tables = tuple(item.name for item in part.table_sets if item.name not in named)
     figures = tuple(dict.fromkeys(item.name for item in part.drawings if item.name not in named))
     for subject in (*SUBJECTS, replace(FURTHER, tables=tables, figures=figures)):

@@ -2,12 +2,6 @@
 
 from dataclasses import dataclass
 
-MAIN = ("test_log_likelihood", "log_likelihood")
-"""The table set and the figure that a report opens with."""
-
-SEARCH = ("search", "search")
-"""The same of a search."""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -22,6 +16,10 @@ class Subject:
     """Names of figures, in their order on the page."""
 
 
+MAIN = Subject("main", "Result", ("test_error", "test_log_likelihood"), ("log_likelihood",))
+"""What a report opens with; test errors are of models with classes alone."""
+SEARCH = Subject("main", "Result", ("search",), ("search",))
+"""The same of a search."""
 SUBJECTS = (
     Subject("effects", "Effects", ("paired_effects", "ranking", "detectable_effects", "seeds"), ("paired_effects",)),
     Subject(
@@ -33,7 +31,7 @@ SUBJECTS = (
     Subject(
         "likelihood",
         "Log-likelihood and bounds",
-        ("test_error", "bits_per_dim", "bound_by_samples", "ais", "refine"),
+        ("bits_per_dim", "bound_by_samples", "ais", "refine"),
         ("learning_curves", "bound_by_samples"),
     ),
     Subject(

@@ -101,7 +101,7 @@ def answers(frames: Frames, quantity: str = "test_log_likelihood") -> list[Answe
 
     Args:
         frames: a grid, whatever its state.
-        quantity: a column of `Frames.members` that is better the greater it is.
+        quantity: a column of `Frames.members` by which cells compare (`analysis.caveats.best_by`).
 
     """
     table = all_effects(frames, quantity)

@@ -12,9 +12,12 @@ from analysis.statistics.contrasts import CONFIDENCE
 from analysis.statistics.effects import effect_text
 from analysis.tables.effects import decimals_of, value_text
 
-QUANTITY = "test log-likelihood"
-UNITS = {"bits_per_dim": (3, "bits per dimension")}
+QUANTITIES = {"test_error": "test error", "test_log_likelihood": "test log-likelihood"}
+"""What an answer is about, in its order; test errors are of models with classes alone."""
+UNITS = {"bits_per_dim": (3, " bits per dimension"), "test_error": (2, "%")}
 """Most decimals and the unit of what the best cells are found by, if it is no log-likelihood."""
+EFFECT_UNITS = {"test_error": "percentage points"}
+"""The unit of effects, if they are none on a log-likelihood."""
 BEST, EFFECTS = 3, 4
 """How many cells beside the best and how many effects are named; the others are counted."""
 
@@ -33,20 +36,34 @@ def question(frames: Frames) -> str:
     depth = ["depth"] if any(design.varies_in_depth for design in found) else []
     factors = [*depth, *names]
     datasets = listed(dict.fromkeys(str(design.place["dataset"]) for design in found))
+    about = [QUANTITIES[quantity] for quantity in _quantities(frames)]
+    asked, (do, are) = " and the ".join(about), ("does", "is") if len(about) == 1 else ("do", "are")
     return (
-        f"How does the {QUANTITY} on {datasets} depend on {listed(factors)}?"
+        f"How {do} the {asked} on {datasets} depend on {listed(factors)}?"
         if factors
-        else (f"What is the {QUANTITY} on {datasets}?")
+        else (f"What {are} the {asked} on {datasets}?")
     )
 
 
 def answer(frames: Frames) -> tuple[str, ...]:
-    """The answer on each data set: the best cells with their intervals, the effects that hold, and what diverged or is
-    missing.
+    """The answer on each data set, and of models with classes by the test error first: the best cells with their
+    intervals, the effects that hold, and what diverged or is missing.
     """
-    found = answers(frames)
-    several = len(found) > 1
-    return tuple((f"{_where(one)}: " if several else "") + " ".join(sentences(one)) for one in found)
+    about = _quantities(frames)
+    found = [one for several in zip(*(answers(frames, quantity) for quantity in about), strict=True) for one in several]
+    return tuple(_place(one, len(about) > 1, len(found) > len(about)) + " ".join(sentences(one)) for one in found)
+
+
+def _quantities(frames: Frames) -> list[str]:
+    """What there is to be said of."""
+    return [name for name in QUANTITIES if name != "test_error" or frames.members[name].notna().any()]
+
+
+def _place(one: Answer, several_quantities: bool, several_places: bool) -> str:
+    """What an answer begins with: `mnist, test error: `, as far as there are others."""
+    parts = [_where(one)] * several_places + [QUANTITIES[one.quantity]] * several_quantities
+    text = ", ".join(parts)
+    return f"{text[0].upper() if not several_places else text[0]}{text[1:]}: " if parts else ""
 
 
 def listed(words: Iterable[str]) -> str:
@@ -69,7 +86,7 @@ def sentences(one: Answer) -> tuple[str, ...]:
     """The answer on one data set.
 
     Args:
-        one: of `analysis.statistics.answers`, on the test log-likelihood.
+        one: of `analysis.statistics.answers`, on one of `QUANTITIES`.
 
     """
     return tuple(_sentences(one))
@@ -83,7 +100,8 @@ def _sentences(one: Answer) -> Iterator[str]:
     if one.best:
         yield from _best(one)
     yield _effects(one)
-    yield from _lost(one)
+    if one.quantity != "test_error":  # said beside the log-likelihood
+        yield from _lost(one)
 
 
 def _best(one: Answer) -> Iterator[str]:
@@ -91,10 +109,12 @@ def _best(one: Answer) -> Iterator[str]:
     if one.cells == 1:
         yield f"{best.words}: {_value(best, one)}."
         return
+    what = "them" if one.unlike else "one"
     if one.compared == 1 < one.cells:
-        yield f"The one cell that has them: {best.words}, with {_value(best, one)}."
+        yield f"The one cell that has {what}: {best.words}, with {_value(best, one)}."
     else:
-        among = f"{one.compared} cells{' that have them' * bool(one.unlike)}"
+        some = f" that have {what}" * (bool(one.unlike) or one.compared < one.cells)
+        among = f"{one.compared} cells{some}"
         yield f"Best of {among}: {best.words}, with {_value(best, one)}."
     by_reason: dict[str, list[str]] = {}
     for cell in others:
@@ -114,10 +134,10 @@ def _why_not_told_apart(cell: BestCell) -> str:
 
 def _value(cell: BestCell, one: Answer) -> str:
     """`-82.14 [-82.60, -81.68] nats (3 seeds)`."""
-    most, unit = UNITS.get(one.best_by, (2, "nats"))
+    most, unit = UNITS.get(one.best_by, (2, " nats"))
     decimals = decimals_of(cell.low, cell.high, most)
     interval = "" if np.isnan(cell.low) else f" [{cell.low:.{decimals}f}, {cell.high:.{decimals}f}]"
-    return f"{cell.mean:.{decimals}f}{interval} {unit} ({cell.n} seed{'s' * (cell.n != 1)})"
+    return f"{cell.mean:.{decimals}f}{interval}{unit} ({cell.n} seed{'s' * (cell.n != 1)})"
 
 
 def _effects(one: Answer) -> str:
@@ -155,7 +175,8 @@ def _effect(row: dict[Any, Any], against: str) -> str:
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
     place = f" at {row['place']}" if row["kind"] == "simple" and not pd.isna(row["place"]) and row["place"] else ""
     pooled = " on average" if row["kind"] != "simple" and row["all_places"] > 1 else ""
-    return f"{effect_text(row)}{place}, {value_text(row)} nats{pooled} ({p}){against}"
+    unit = EFFECT_UNITS.get(row["quantity"], "nats")
+    return f"{effect_text(row)}{place}, {value_text(row)} {unit}{pooled} ({p}){against}"
 
 
 def _against(row: dict[Any, Any], rows: Sequence[dict[Any, Any]]) -> str:

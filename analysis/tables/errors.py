@@ -7,7 +7,7 @@ from analysis.frames import Frames
 from analysis.layout import known, layout
 from analysis.statistics import over_seeds
 from analysis.tables.building import mean_table, placed
-from analysis.tables.footnotes import MEANS, grid_footnotes
+from analysis.tables.footnotes import CLASSIFIED_ALONE, MEANS, grid_footnotes
 from analysis.tables.table import TableSet
 
 
@@ -37,6 +37,5 @@ def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
     ]
     alone = own[own["test_log_likelihood"].isna()]
     if len(alone):
-        names = ", ".join(dict.fromkeys(alone["variant"].astype(str)))
-        footnotes.append(f"{names}: q(y|x) alone was trained, on the labeled images alone, so that there is no bound.")
+        footnotes.append(CLASSIFIED_ALONE)
     return tuple(footnotes)

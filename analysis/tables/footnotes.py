@@ -17,6 +17,9 @@ BY_VARIANCE = (
 )
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
 
+CLASSIFIED_ALONE = "Of members without a log-likelihood q(y|x) alone was trained, on the labeled images alone."
+"""What a table says beside such members."""
+
 
 def unknown_units(layers: pd.DataFrame, members: pd.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
     """Why a table of active units has no number of some layers, if it lacks any.
@@ -48,6 +51,8 @@ def bound_footnotes(frames: Frames) -> tuple[str, ...]:
     errors = finished["test_log_likelihood_mc_se"].dropna()
     if len(errors):
         footnotes.append(f"Monte Carlo error of a member's bound: at most {unit_text(errors.max(), '.2g', 'nat')}.")
+    if (finished["test_log_likelihood"].isna() & finished["test_error"].notna()).any():
+        footnotes.append(CLASSIFIED_ALONE)
     return tuple(footnotes)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 import analysis
 from analysis import tables
 from analysis.tables import MeanCell, PlainCell
+from analysis.tables.answer import answer, question
 
 SEEDS = {0: -80.0, 1: -81.0, 2: -82.0}
 """Mean -81, standard error 1/sqrt(3) = 0.577."""
@@ -369,7 +370,19 @@ def test_test_errors_in_a_table_and_as_effects(results, small_spec):
     assert shown == {"VAE+BN+WU": "13.00 ± 0.58 (3)", "Prob. ladder+BN+WU": "6.00 ± 0.58 (3)"}
     said = " ".join(table.footnotes)
     assert "of a member's error, over test images: at most 3.25." in said
-    assert "Prob. ladder+BN+WU: q(y|x) alone was trained, on the labeled images alone" in said
+    assert "Of members without a log-likelihood q(y|x) alone was trained, on the labeled images alone." in said
+    (bounds,) = tables.log_likelihood(frames).tables
+    assert (
+        "Of members without a log-likelihood q(y|x) alone was trained, on the labeled images alone." in bounds.footnotes
+    )
+    asked, (of_errors, of_bounds) = question(frames), answer(frames)
+    assert asked.startswith("How do the test error and the test log-likelihood on digits depend on ")
+    assert of_errors == (
+        "Test error: Best of 2 cells: Prob. ladder+BN+WU, with 6.0 [3.5, 8.5]% (3 seeds). Not told apart from it, as "
+        "every seed differs by the same, which leaves no spread to test against: VAE+BN+WU. No effect is tested: 1 is "
+        "the same in every seed, which leaves no spread to test against."
+    )
+    assert of_bounds.startswith("Test log-likelihood: The one cell that has one: VAE+BN+WU, with -")
     effects = tables.paired_effects(frames)
     rows = effects.tidy[(effects.tidy["quantity"] == "test_error") & (effects.tidy["kind"] == "simple")]
     assert rows["mean"].tolist() == [-7.0]
