@@ -45,6 +45,8 @@ NAMES = {
 """What the paper's factors are called, in the order in which they come to a model."""
 LAYERS: Path = ("model", "layers")
 """The one list of sections whose fields are fields over all layers: the depth cuts it."""
+SET = "set"
+"""The level of a section that may be null, where it is not."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,15 @@ class Design:
         factor = next((item for item in self.factors if item.name == name), None)
         if factor is not None:
             found = [next(iter(_meant(wish, factor.levels)), ...) for wish in wished]
-            return [(pair.reference, pair.other) for pair in self.between(name, *found)] if ... not in found else []
+            if ... in found:
+                return []
+            pairs = [(pair.reference, pair.other) for pair in self.between(name, *found)]
+            # A level of a choice is its name alone, and one of a section that it is there: cells may differ in more.
+            return [
+                pair
+                for pair in pairs
+                if all(_is_set(self.cells[cell], name, wish) for cell, wish in zip(pair, wished, strict=True))
+            ]
         places: list[dict[str, int]] = [{}, {}]
         for index, cell in enumerate(self.cells):
             variant = str(cell.labels["variant"])
@@ -313,7 +323,7 @@ def _flat(tree: Mapping[str, Any], above: Path = ()) -> Iterator[tuple[str, Any]
         if path == LAYERS:
             yield from ((f"{name}.{own}", [layer[own] for layer in value]) for own in value[0])
         elif isinstance(value, dict) and value:
-            yield name, next(iter(value)) if path in choices_with_settings(MemberSpec) else "set"
+            yield name, next(iter(value)) if path in choices_with_settings(MemberSpec) else SET
             yield from _flat(value, path)
         else:
             yield name, value
@@ -457,6 +467,8 @@ def _meant(wish: Any, levels: Sequence[Any]) -> list[Any]:
 
 def is_level(wish: Any, level: Any) -> bool:
     """Whether a level is the one that a spec names; of a choice the name is enough."""
+    if isinstance(wish, dict) and level == SET:
+        return True
     if isinstance(wish, dict) and len(wish) == 1 and isinstance(level, str):
         wish = next(iter(wish))
     return _text(reader.plain_level(wish)) == _text(reader.plain_level(level)) or (
@@ -464,6 +476,21 @@ def is_level(wish: Any, level: Any) -> bool:
         and not isinstance(level, bool | dict | list)
         and (wish == level or str(wish) == str(level))
     )
+
+
+def _is_set(cell: Cell, name: str, wish: Any) -> bool:
+    """Whether a field of a cell has all that a level states of it; true of a level that is a name or a number."""
+    if not isinstance(wish, dict) or cell.tree is None or any(name == long for _, long, _ in _forms()):
+        return True
+    return _states(at(cell.tree, name), wish)
+
+
+def _states(value: Any, wish: Any) -> bool:
+    """Whether a value of a spec has all that is stated of it."""
+    if isinstance(wish, dict) and isinstance(value, dict):
+        return all(key in value and _states(value[key], own) for key, own in wish.items())
+    # A choice with its default settings may be kept by its name.
+    return (isinstance(wish, dict) and [value] == list(wish)) or is_level(wish, value)
 
 
 def _nested(cells: Sequence[Cell], pairs: Mapping[str, Sequence[Pair]]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 import analysis
@@ -240,6 +241,23 @@ def test_a_norm_is_one_factor_in_whichever_form_it_is_given():
         ("batch", "batch heads off"),
         ("batch", "layer"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("axis", "few", "many"),
+    [
+        ("model.auxiliary", "{units: 3}", "{units: 5, mlp: [7]}"),
+        ("model.flow", "{planar: 2}", "{iaf: {steps: 2, mlp: [320]}}"),
+        ("model.flow", "{planar: 2}", "{planar: 4}"),
+    ],
+)
+def test_a_contrast_with_a_level_that_has_settings_is_between_cells_that_have_them(axis, few, many):
+    grid = f"{{variants: {{VAE: {{}}, few: {{{axis}: {few}}}, many: {{{axis}: {many}}}}}}}"
+    nothing = "null" if axis == "model.auxiliary" else "none"
+    frames = of(grid, f"{{contrasts: {{{axis}: [{nothing}, {many}]}}}}")
+    assert [step[-2:] for step in steps(frames, "named")] == [("VAE", "many")]
+    frames = of(grid, f"{{contrasts: {{{axis}: [{nothing}, {few}]}}}}")
+    assert [step[-2:] for step in steps(frames, "named")] == [("VAE", "few")]
 
 
 def test_batch_normalization_alone_is_called_as_ever_unless_the_report_asks_for_the_norm():
