@@ -61,6 +61,11 @@ def left_out(frames: "Frames") -> "pd.Series[bool]":
 NO_UNIT_KL = (
     "Where q or p of a layer does not factorize over its units, these have no KL of their own, but the layer has."
 )
+CLASSIFIED_ALONE = (
+    "Of members without a log-likelihood q(y|x) alone was trained, on the labeled images alone: they have a test error "
+    "and nothing else."
+)
+"""What is said beside such members."""
 OF_THIS_TABLE = " of this table"
 """What tells a table's own count of members that were left out from that of the whole folder."""
 
@@ -195,3 +200,34 @@ def unit_text(value: float, form: str, unit: str) -> str:
     """
     text = format(value, form)
     return f"{text} {unit}{'s' * (text != '1')}"
+
+
+def is_classified_alone(members: pd.DataFrame) -> "pd.Series[bool]":
+    """Of which members q(y|x) alone was trained, so that they have a test error and nothing else.
+
+    Args:
+        members: one row per member, as `Frames.members`.
+
+    """
+    is_done = members["status"] == "finished"
+    return is_done & members["test_log_likelihood"].isna() & members["test_error"].notna()
+
+
+def why_unmeasured(members: pd.DataFrame, quantity: str) -> tuple[str, ...]:
+    """Why finished members do not have a quantity, and that there is no effect on it between them and others; but for
+    those of `CLASSIFIED_ALONE`, which is said of them anyway.
+
+    Args:
+        members: one row per member, as `Frames.members`.
+        quantity: one of its columns that effects are on.
+
+    """
+    lacking = members[(members["status"] == "finished") & members[quantity].isna()]
+    alone = is_classified_alone(lacking)
+    of_error = (members["status"] == "finished") & members["test_error"].isna()
+    said = []
+    if quantity == "test_error" and of_error.any():
+        said.append("Members without classes have no test error.")
+    if quantity == "active_units" and not alone.all():
+        said.append(f"{NO_UNIT_KL} Where one side has such a layer there is no effect on the number of active units.")
+    return tuple(said)

@@ -105,13 +105,13 @@ class Model:
     def summary(self) -> str:
         """The factorization of p and q, and every mapping with its widths and number of parameters."""
         spec, depth = self.spec, self.spec.model.depth
-        latents, of_q = ("x, z", "q(z|x) ") if spec.model.classes is None else ("x, y, z", "q(y, z|x) ")
+        p, q = equations.joint(spec.model)
         units = ", ".join(f"z_{place}: {layer.units}" for place, layer in enumerate(spec.model.layers, start=1))
         lines = [
             f"{self._label}, {depth} stochastic layer{'s' if depth > 1 else ''} ({units}), x: {self.pixels} "
             f"({words(spec.model.observation)})",
-            f"  p({latents}) = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
-            f"  {of_q} = {equations.inference(spec.model)}",
+            f"  {p} = {equations.generative(spec.model)},  {equations.prior(spec.model)}",
+            f"  {q:<{len(p)}} = {equations.inference(spec.model)}",
             *(f"  {line}" for line in equations.auxiliary_variable(spec.model)),
             *(f"  {line}" for line in equations.mapping(spec.model)),
             *(f"  {line}" for line in equations.iteration(spec.model)),
@@ -271,6 +271,7 @@ class Model:
             UserError: numbers that `evaluation.ais` would not take, or images that are none of the model.
 
         """
+        self._check_no_classes("ais")
         own = settings(self.spec.evaluation.ais or AisSpec(), chains=chains, steps=steps)
         seed = self._seed(seed)
         x = self._images(self.test_images()[: own.images] if images is None else images)
@@ -320,6 +321,7 @@ class Model:
             UserError: numbers that `evaluation.refine` would not take, or images that are none of the model.
 
         """
+        self._check_no_classes("refine")
         if self.spec.model.auxiliary is not None:
             raise UserError("with an auxiliary variable what inference knows is of a sample: refine has nothing to fit")
         own = settings(self.spec.evaluation.refine or RefineSpec(), steps=steps, lr=lr)
@@ -368,6 +370,7 @@ class Model:
         """
         mc_samples, iw_samples = number("mc_samples", mc_samples, Count), number("iw_samples", iw_samples, Count)
         beta = number("beta", beta, NonNegative)
+        self._check_bound()
         x = self._images(images)
         if not self.module.training:
             self._check_statistics()
@@ -458,6 +461,19 @@ class Model:
         record_statistics(self.module, batches, self.spec.seed, self.epoch, self.spec.evaluation.batch_norm_statistics)
         self._measured_weights = self._weights()
 
+    def _check_bound(self) -> None:
+        """Make sure that there is more than q(y|x)."""
+        if self.spec.classifies_alone:
+            raise UserError(
+                "q(y|x) alone is trained of this model (objective.classification: only), so that it has nothing but "
+                "model.classify"
+            )
+
+    def _check_no_classes(self, method: str) -> None:
+        """Make sure that all latents are numbers, which `method` moves."""
+        if self.module.classes:
+            raise UserError(f"{method} moves numbers and no classes, and this model has classes")
+
     def _seed(self, seed: int | None) -> int:
         """The seed that is given, else the spec's."""
         return self.spec.seed if seed is None else int(number("seed", seed, Seed))
@@ -483,11 +499,8 @@ class Model:
             UserError: there are none, or q(y|x) alone was trained, and something else is asked for.
 
         """
-        if self.spec.classifies_alone and not to_classify:
-            raise UserError(
-                "q(y|x) alone is trained of this model (objective.classification: only), so that it has nothing but "
-                "model.classify"
-            )
+        if not to_classify:
+            self._check_bound()
         self._check_statistics()
         was_training = self.module.training
         self.module.eval()

@@ -1,10 +1,14 @@
 """Models with classes from a spec to a record and back: test errors, resumption, and one model in Python."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import hvae_spec.evaluate.member
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.evaluate.classify import Classified
@@ -52,8 +56,9 @@ def test_a_record_has_the_test_error_and_of_the_baseline_nothing_else(tmp_path, 
         assert result.validation_log_likelihood is None
         assert not any("validation_log_likelihood" in row for row in rows)
         assert not record.units
-        with pytest.raises(UserError, match=r"q\(y\|x\) alone is trained of this model"):
-            model.sample(2)
+        for method in (lambda: model.sample(2), lambda: model.bound(model.test_images())):
+            with pytest.raises(UserError, match=r"q\(y\|x\) alone is trained of this model"):
+                method()
     else:
         again = model.evaluate(model.test_images())
         assert float(again.log_likelihood.mean()) == result.test_log_likelihood
@@ -107,6 +112,26 @@ def test_a_model_in_python(inference, depth, skip):
     (-bound.mean()).backward()
     assert model.module.classifier.linear.weight.grad.abs().sum() > 0
     assert "q(y|x)" in model.summary()
+
+
+def test_what_moves_numbers_is_refused_with_classes():
+    model = Model(member(1, model__classes={"mlp": [4]}, data__labeled=20, model__norm="none", model__batch_norm=None))
+    for method in (model.ais, model.refine):
+        with pytest.raises(UserError, match="moves numbers and no classes, and this model has classes"):
+            method(model.test_images()[:2])
+
+
+def test_a_diverged_member_has_no_test_error(tmp_path, monkeypatch):
+    def evaluated(*arguments, **named):
+        found = evaluate(*arguments, **named)
+        return replace(found, log_likelihood=found.log_likelihood * math.nan)
+
+    evaluate = hvae_spec.evaluate.member.evaluate
+    monkeypatch.setattr(hvae_spec.evaluate.member, "evaluate", evaluated)
+    run_pack(job(tmp_path, [member(2, objective__classification=0.1, **{**SETTINGS, "evaluation__every": None})]))
+    (record,) = Results(tmp_path).records
+    result = result_of(record)
+    assert (result.status, result.classification) == ("diverged", None)
 
 
 def test_a_reconstruction_is_of_the_likeliest_class():

@@ -10,7 +10,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.caveats import NO_UNIT_KL, best_by, different_x
+from analysis.caveats import CLASSIFIED_ALONE, best_by, different_x, is_classified_alone, why_unmeasured
 from analysis.columns import FACTORS
 from analysis.figures.by_factors import has_published
 from analysis.figures.curves import is_another_objective
@@ -79,7 +79,8 @@ def caption(figure: Callable[[Frames], Figure | None], name: str, frames: Frames
     lacks = [start for start, is_there in _ON_CONDITION.get(name, {}).items() if not is_there(frames)]
     kept = [sentence for sentence in sentences if not sentence.startswith(tuple(lacks))]
     errors = what_errors_rest_on(frames.stages) if any(SPREAD.search(sentence) for sentence in kept) else ()
-    return " ".join(filter(None, (shown(name, frames), *kept, *errors)))
+    alone = (CLASSIFIED_ALONE,) if is_classified_alone(frames.members).any() else ()
+    return " ".join(filter(None, (shown(name, frames), *alone, *kept, *errors)))
 
 
 def _diverged(frames: Frames) -> bool:
@@ -91,8 +92,13 @@ def _has_axes(frames: Frames) -> bool:
 
 
 def _has_both(frames: Frames) -> bool:
-    """Whether there are effects on both quantities, as far as there are effects."""
-    return not _lacks_counts(frames) or len(quantities_of(of_one_data_set(frames).as_variants(FACTORS))) > 1
+    """Whether there are effects on the bound and on active units, as far as there are effects."""
+    return not _lacks_counts(frames) or {"test_log_likelihood", "active_units"} <= set(_drawn(frames))
+
+
+def _drawn(frames: Frames) -> dict[str, bool]:
+    """The quantities that the figure of effects shows; see `quantities_of`."""
+    return quantities_of(of_one_data_set(frames).as_variants(FACTORS))
 
 
 def _lacks_counts(frames: Frames) -> bool:
@@ -119,7 +125,7 @@ _ON_CONDITION: dict[str, dict[str, Callable[[Frames], bool]]] = {
         "Above on": lambda frames: not _has_axes(frames) and _has_both(frames),
         "What each factor adds": _has_axes,
         "Left on": lambda frames: _has_axes(frames) and _has_both(frames),
-        "Of models with classes": lambda frames: bool(frames.members["test_error"].notna().any()),
+        "Of models with classes": lambda frames: "test_error" in _drawn(frames),
     },
 }
 """Sentences of captions, by how they begin, that a figure has only where it shows what they are of."""
@@ -195,7 +201,7 @@ def _paired_effects(frames: Frames) -> str:
         left_out = [f"{count} {kind}" for kind, count in listed(frames)[1].items()]
         said += [f"Left out here: {' and '.join(left_out)}; the table paired_effects has them."] if left_out else []
     if _lacks_counts(frames) and quantities_of(of_one_data_set(frames)).get("active_units"):
-        said.append(f"{NO_UNIT_KL} Where one side has such a layer there is no effect on the number of active units.")
+        said += why_unmeasured(frames.members, "active_units")
     return " ".join(said)
 
 

@@ -162,7 +162,7 @@ def _by_depth(frames: Frames) -> Figure | None:
                 _frame(axes, depths, MIN_RANGES[quantity])
                 if own.empty:
                     axes.text(
-                        0.5, 0.6, "no count", ha="center", transform=axes.transAxes, fontsize="small", color="0.3"
+                        0.5, 0.6, "no number", ha="center", transform=axes.transAxes, fontsize="small", color="0.3"
                     )
         for name, axes in zip(names, grid[0], strict=True):
             axes.set_title(name, fontsize="medium")

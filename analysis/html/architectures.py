@@ -68,7 +68,8 @@ class Architecture:
     def equations(self) -> tuple[str, ...]:
         """The factorizations of p and q, and how their parameters come about."""
         model = self.member.model
-        factors = f"p(x, z) = {equations.generative(model)}", f"q(z|x) = {equations.inference(model)}"
+        p, q = equations.joint(model)
+        factors = f"{p} = {equations.generative(model)}", f"{q} = {equations.inference(model)}"
         return (*factors, *equations.equations(model))
 
     @property

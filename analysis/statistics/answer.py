@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.caveats import best_by, different_x, is_of_x
 from analysis.frames import Frames
 from analysis.statistics.contrasts import CONFIDENCE, Outcomes, holm, paired_t
-from analysis.statistics.effects import all_effects, named_at_places
+from analysis.statistics.effects import all_effects, is_unmeasured, named_at_places
 from analysis.statistics.factors import Design, Factor, designs, text_of_level
 from hvae_spec.records.result import DONE
 
@@ -76,7 +76,7 @@ class Answer:
     alike: int
     """Effects without one as all seeds differ by the same: there is no spread to test against."""
     few: int
-    """Effects without one as fewer than two seeds have finished on both sides."""
+    """Effects without one as fewer than two seeds have finished on both sides, of members that have the quantity."""
     effects: pd.DataFrame
     """The rows of `all_effects` that hold: named contrasts, main effects, interactions, and then simple effects."""
     named_factors: Mapping[str, str]
@@ -136,7 +136,7 @@ def _answer(design: Design, table: pd.DataFrame, quantity: str) -> Answer:
         best=best,
         tested=int(own["p"].notna().sum()),
         alike=int((is_open & (own["sd"] == 0)).sum()),
-        few=int((is_open & own["sd"].isna()).sum()),
+        few=int((is_open & own["sd"].isna() & ~is_unmeasured(own)).sum()),
         effects=own[own["p_holm"] < 1 - CONFIDENCE],
         named_factors=named_factors,
         at_places=at_places[at_places["p_holm"] < 1 - CONFIDENCE],

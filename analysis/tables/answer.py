@@ -166,7 +166,8 @@ def _why_untested(one: Answer) -> str:
     return (
         f"that takes {few}"
         if one.few
-        else "no two cells differ in one setting alone" + " and have one x" * bool(one.unlike)
+        else f"no two cells{' that have one' * (one.compared < one.cells)} differ in one setting alone"
+        + " and have one x" * bool(one.unlike)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.caveats import NO_UNIT_KL, different_x
+from analysis.caveats import different_x, why_unmeasured
 from analysis.columns import FACTORS
 from analysis.frames import Frames
 from analysis.statistics import effects
@@ -44,7 +44,11 @@ def paired_effects(frames: Frames) -> TableSet:
             every = group.rows(table)
             own = every[~is_unmeasured(every)]
             unlike = different_x(group.frames.members) if quantity == "test_log_likelihood" else ()
-            footnotes = (*unlike, *_unmeasured_footnotes(every), *grid_footnotes(frames, group.frames))
+            footnotes = (
+                *unlike,
+                *_unmeasured_footnotes(every, group.frames.members, quantity),
+                *grid_footnotes(frames, group.frames),
+            )
             simple, pooled = own[own["kind"] == "simple"], own[own["kind"] != "simple"]
             if not own["planned"].any():
                 continue
@@ -57,11 +61,9 @@ def paired_effects(frames: Frames) -> TableSet:
     return TableSet("paired_effects", tuple(tables), pd.concat(found.values(), ignore_index=True))
 
 
-def _unmeasured_footnotes(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Why effects are left out, or have fewer pairs, of which one side has no number of active units."""
-    if not rows["unmeasured"].any():
-        return ()
-    return (f"{NO_UNIT_KL} Where one side has such a layer there is no effect on the number of active units.",)
+def _unmeasured_footnotes(rows: pd.DataFrame, members: pd.DataFrame, quantity: str) -> tuple[str, ...]:
+    """Why effects are left out, or have fewer pairs, of which one side does not have the quantity."""
+    return why_unmeasured(members, quantity) if rows["unmeasured"].any() else ()
 
 
 def by_effect(

@@ -7,7 +7,7 @@ from analysis.frames import Frames
 from analysis.layout import known, layout
 from analysis.statistics import over_seeds
 from analysis.tables.building import mean_table, placed
-from analysis.tables.footnotes import CLASSIFIED_ALONE, MEANS, grid_footnotes
+from analysis.tables.footnotes import MEANS, grid_footnotes
 from analysis.tables.table import TableSet
 
 
@@ -35,7 +35,4 @@ def _footnotes(members: pd.DataFrame) -> tuple[str, ...]:
         f"The share of {counts_text(own['test_images'])} test images whose likeliest class by q(y|x) is not theirs. "
         f"Half of Wilson's 95% interval of a member's error, over test images: at most {half:.2f}.",
     ]
-    alone = own[own["test_log_likelihood"].isna()]
-    if len(alone):
-        footnotes.append(CLASSIFIED_ALONE)
     return tuple(footnotes)

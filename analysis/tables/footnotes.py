@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.caveats import NO_UNIT_KL, OF_THIS_TABLE, absences, counts_text, limits, mixed, not_canonical, unit_text
+from analysis.caveats import (
+    CLASSIFIED_ALONE,
+    NO_UNIT_KL,
+    OF_THIS_TABLE,
+    absences,
+    counts_text,
+    is_classified_alone,
+    limits,
+    mixed,
+    not_canonical,
+    unit_text,
+)
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.table import ABSENT
@@ -17,9 +28,6 @@ BY_VARIANCE = (
 )
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
 
-CLASSIFIED_ALONE = "Of members without a log-likelihood q(y|x) alone was trained, on the labeled images alone."
-"""What a table says beside such members."""
-
 
 def unknown_units(layers: pd.DataFrame, members: pd.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
     """Why a table of active units has no number of some layers, if it lacks any.
@@ -30,6 +38,7 @@ def unknown_units(layers: pd.DataFrame, members: pd.DataFrame, by: Sequence[str]
         by: columns that make a cell.
 
     """
+    members = members[~is_classified_alone(members)]
     depths = members[list(dict.fromkeys((*by, "depth")))].drop_duplicates()["depth"]
     if len(layers) == (depths + 1).sum():
         return ()
@@ -51,8 +60,6 @@ def bound_footnotes(frames: Frames) -> tuple[str, ...]:
     errors = finished["test_log_likelihood_mc_se"].dropna()
     if len(errors):
         footnotes.append(f"Monte Carlo error of a member's bound: at most {unit_text(errors.max(), '.2g', 'nat')}.")
-    if (finished["test_log_likelihood"].isna() & finished["test_error"].notna()).any():
-        footnotes.append(CLASSIFIED_ALONE)
     return tuple(footnotes)
 
 
@@ -77,6 +84,8 @@ def grid_footnotes(frames: Frames, group: Frames, *, has_errors: bool = True) ->
 
     """
     footnotes = [*data_footnotes(group), *(what_errors_rest_on(frames.stages) if has_errors else ())]
+    if is_classified_alone(group.members).any():
+        footnotes.append(CLASSIFIED_ALONE)
     status = group.members["status"]
     if status.isin(["diverged", "failed"]).any():
         footnotes.append("Diverged and failed members are excluded from the means.")

@@ -175,6 +175,7 @@ class MemberEvaluation:
             # The last update, or what the test set meets, may be what breaks a member.
             quantity = "test log-likelihood" if is_named else "log q(y|x) of test images"
             divergence = Divergence(epoch=training.epochs, step=training.steps or 0, quantity=quantity)
+            common["classification"] = None
             result = EvaluationResult(status="diverged", divergence=divergence, arrays_sha256=statistics, **common)
         else:
             validation = self._on_validation(model, training.epochs)

@@ -81,9 +81,15 @@ class DrawnClasses:
 
     @classmethod
     def of_levels(cls, log_q: Tensor, uniform: Tensor) -> "DrawnClasses":
-        """Those that uniform noise on [0, 1) [M, S, B] draws from log q(y|x) [M, C, B]."""
-        reached = log_q.exp().cumsum(1)[:, :-1, None]
-        return cls((uniform.unsqueeze(1) >= reached).sum(1), log_q.shape[1])
+        """Those that uniform noise on [0, 1) [M, S, B] draws from log q(y|x) [M, C, B].
+
+        The noise is multiples of 2^-24, of which each stands for the middle of its interval, and sums of probabilities
+        are in float64 and end at 1: else a class of nearly no probability would come out too often, and its weight
+        1/q(y|x) is large.
+        """
+        sums = log_q.double().exp().cumsum(1)
+        reached = (sums[:, :-1] / sums[:, -1:]).unsqueeze(2)
+        return cls((uniform.double().unsqueeze(1) + 2**-25 >= reached).sum(1), log_q.shape[1])
 
     @classmethod
     def likeliest(cls, log_q: Tensor, samples: int) -> "DrawnClasses":

@@ -109,7 +109,7 @@ class Streams:
         self.begun = purpose, epoch
         for seed, generator in zip(self.seeds, self.generators, strict=True):
             generator.manual_seed(stream_seed(seed, purpose, epoch))
-        self._begun, self._auxiliary = (purpose, epoch), None
+        self._auxiliary = None
         return self
 
     @property

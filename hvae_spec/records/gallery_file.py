@@ -57,8 +57,9 @@ def load_gallery(folder: str | Path) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(content)
     except FileNotFoundError:
         raise RecordError(
-            f"{path}: no gallery; the member has not finished, or diverged, or its record is of an earlier version "
-            "(0.2 or before; load it with that version)"
+            f"{path}: no gallery; the member has not finished, or diverged, or has q(y|x) alone "
+            "(objective.classification: only), or its record is of an earlier version (0.2 or before; load it with "
+            "that version)"
         ) from None
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         damage = RecordError(f"{path}: not a gallery that can be read ({error}); {EvaluationRecord(path.parent).again}")

@@ -40,6 +40,11 @@ def image(model: ModelSpec) -> str:
     return f"E[x|{joined(1, model.depth, 1, skip=model.generative_skips)}]"
 
 
+def joint(model: ModelSpec) -> tuple[str, str]:
+    """What `generative` and `inference` are the factors of: `p(x, z)` and `q(z|x)`, with classes of y too."""
+    return ("p(x, z)", "q(z|x)") if model.classes is None else ("p(x, y, z)", "q(y, z|x)")
+
+
 def inference(model: ModelSpec) -> str:
     """`q(z_1|x) q(z_2|z_1)`, in the order of sampling; the ladder's `q(z_2|x) q(z_1|z_2, x)`. With an auxiliary
     variable `∫ q(a|x) q(z_1|x, a) q(z_2|z_1) da`. With classes q(y|x) comes first, and q(z_2|...) takes y.
@@ -80,12 +85,13 @@ def equations(model: ModelSpec) -> tuple[str, ...]:
     clipped = f", its means clipped to [{model.mean_clip:g}, 1 - {model.mean_clip:g}]"
     clipped = clipped if model.mean_clip and observation.x is X.BINARY else ""
     above = "z_{i+1}…z_L" if model.generative_skips else "z_{i+1}"
+    v = "y" if model.classes is None else "v"  # y is the class
     of_q = model.inference_model.equations(model.depth, shared=model.shares_top_down, softplus=floor)
     if model.auxiliary is not None:
         of_q = (*map(auxiliary.with_a, of_q), *auxiliary_variable(model))
     conditionals = (f"p(z_i|{above}) = N(μ_i({above}), σ²_i({above}))",) if model.depth > 1 else ()
     return (
-        f"d(y) = MLP(y),  μ(y) = Linear(d(y)),  σ²(y) = softplus(Linear(d(y))){floor}",
+        f"d({v}) = MLP({v}),  μ({v}) = Linear(d({v})),  σ²({v}) = softplus(Linear(d({v}))){floor}",
         *_normalization(model),
         *_hidden_layers(model, floor),
         *((ORDER,) if model.generative_skips else ()),

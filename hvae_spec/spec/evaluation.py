@@ -133,8 +133,9 @@ class EvaluationSpec(SpecModel):
         AuthorsCode("the whole training set, before every evaluation", "whole_set"),
     ] = "whole_set"
     """Batch-norm statistics, recomputed before every evaluation: from one pass of the whole training set as a single
-    batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST), or as the average over training
-    batches (where a moving average would settle)."""
+    batch (the authors' way; it takes 0.8 GiB for the paper's largest model on MNIST, and with `model.classes`, where
+    every image passes with every class, ten times as much), or as the average over training batches (where a moving
+    average would settle)."""
     ais: Annotated[
         AisSpec | None, Affects("evaluation"), NoBearing("it measures a bound's distance, and changes no bound")
     ] = None

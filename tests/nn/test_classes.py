@@ -318,6 +318,14 @@ def test_classes_are_drawn_from_their_probabilities():
     assert torch.equal(drawn.log_density(log_q)[0, 99:101, 0], log_q[0, :2, 0])
 
 
+def test_a_class_of_no_probability_is_never_drawn():
+    # The least and the greatest number that a stream gives, where the first and the last class have none to speak of.
+    uniform = torch.tensor([0.0, 1 - 2**-24])[None, :, None]
+    p = torch.tensor([[1e-18, 0.3, 0.7 - 2**-20, 1e-18]]).unsqueeze(2)
+    drawn = DrawnClasses.of_levels(p.log(), uniform)
+    assert drawn.index.flatten().tolist() == [1, 2]
+
+
 def test_weights_of_labeled_images_are_one_hot():
     marginal = Marginal(0.5, 0.1)
     log_q = torch.tensor([[[0.25, 0.5], [0.75, 0.5]]]).log()

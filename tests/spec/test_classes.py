@@ -128,7 +128,7 @@ PAIRS = [
         [("100", "1420")],
         "",
         "32}",
-        "a batch of 32 images is larger than the training set (17 images)",
+        "a batch of 32 images is larger than the 17 images without a label",
         [("100", "1400")],
         "",
     ),

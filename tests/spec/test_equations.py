@@ -203,3 +203,12 @@ def test_flows_have_their_equation_once_with_the_layers_that_have_it():
     assert "MADE_k(z, Linear(d))" in iaf
     assert ";  z_1, z_3: " in iaf
     assert ";  z_2: " in own
+
+
+def test_what_the_factors_are_of():
+    spec = model(2)
+    assert equations.joint(spec) == ("p(x, z)", "q(z|x)")
+    assert equations.equations(spec)[0].startswith("d(y) = MLP(y)")
+    of_classes = model(2, classes={"mlp": [3]})
+    assert equations.joint(of_classes) == ("p(x, y, z)", "q(y, z|x)")
+    assert equations.equations(of_classes)[0].startswith("d(v) = MLP(v)")  # y is the class

@@ -109,6 +109,16 @@ def test_a_plan_knows_no_more_than_the_first_stage_before_anything_has_run(spec,
     assert not (tmp_path / "none").exists()
 
 
+def test_a_folder_with_results_of_other_axes_is_planned_as_a_new_one(tmp_path, run, capsys):
+    root, other = tmp_path / "results", tmp_path / "other.yaml"
+    other.write_text(SPEC.replace("  seeds: {from: 3,", "  axes: {training.batch_size: [16, 32]}\n  seeds: {from: 3,"))
+    options = ["--serial", "--device", "cpu", "--cpus", "1", "--results", str(root)]
+    assert tune_run.main([str(other), *options]) == 12  # members
+    capsys.readouterr()
+    assert run(root, "--plan") == 0
+    assert "to run" in capsys.readouterr().out
+
+
 def test_grid_json_names_the_stages(tmp_path):
     plan = plan_of(SPEC, tmp_path)
     plan.prepare()

@@ -52,5 +52,6 @@ def _with_seeds(grid: GridReading, blocks: "list[Block]") -> GridReading:
 def _seeds(cell: Cell, blocks: "list[Block]") -> int:
     """How many seeds a cell has: those of its block, as far as they are known."""
     labels = cell.members[0].labels
-    own = next(block for block in blocks if all(labels[key] == value for key, value in block.place.items()))
-    return len(cell.seeds) if own.seeds is None else own.seeds
+    # A folder may hold a grid of other axes, of which this cell has no block.
+    found = [block for block in blocks if all(labels.get(key, ...) == value for key, value in block.place.items())]
+    return len(cell.seeds) if not found or found[0].seeds is None else found[0].seeds

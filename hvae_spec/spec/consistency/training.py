@@ -54,12 +54,21 @@ def training_problems(member: MemberSpec, train: int) -> Iterator[Inconsistency]
                 "data.validation",
             ),
         )
+    is_labeled = isinstance(member.data.labeled, int)
     if training.last_batch == "drop" and batch_size > train:
         yield Inconsistency(
             ("training", "batch_size"),
-            f"a batch of {batch_size} images is larger than the training set ({train} images)",
-            f"a batch_size of at most {train}",
-            ("training.batch_size", "training.last_batch", "data.dataset", "data.train_images", "data.validation"),
+            f"a batch of {batch_size} images is larger than "
+            + (f"the {train} images without a label" if is_labeled else f"the training set ({train} images)"),
+            f"a batch_size of at most {train}" + ", or a smaller data.labeled" * is_labeled,
+            (
+                "training.batch_size",
+                "training.last_batch",
+                "data.dataset",
+                "data.train_images",
+                "data.validation",
+                *(("data.labeled",) if is_labeled else ()),
+            ),
         )
 
 
