@@ -298,8 +298,8 @@ def test_a_damaged_file_of_a_record_is_named_with_what_fixes_it(results, finishe
     assert message.endswith(f"; delete {folder} to have the member trained again")
 
 
-def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results):
-    planned = results.plan()
+def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results, small_spec):
+    planned = results.plan(small_spec)
     for member in planned:
         results.record(member, results.result(member))
     path = results.evaluation_of(planned[0]).folder / "result.json"
@@ -316,8 +316,8 @@ def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results):
     assert report.main([str(results.root)]) == 1
 
 
-def test_a_record_whose_place_in_the_grid_is_unknown_is_missed(results):
-    planned = results.plan()
+def test_a_record_whose_place_in_the_grid_is_unknown_is_missed(results, small_spec):
+    planned = results.plan(small_spec)
     for member in planned:
         results.record(member, results.result(member))
     for path in (results.root / "grid.json", results.root / "members" / "index.json"):
@@ -329,9 +329,9 @@ def test_a_record_whose_place_in_the_grid_is_unknown_is_missed(results):
 
 
 def test_the_command_that_repeats_a_report_names_the_results_and_the_other_folder(
-    results, tmp_path, monkeypatch, capsys
+    results, small_spec, tmp_path, monkeypatch, capsys
 ):
-    for member in results.plan():
+    for member in results.plan(small_spec):
         results.record(member, results.result(member))
     monkeypatch.setattr(report, "summary", lambda frames: 1 / 0)
     assert report.main([str(results.root), "--out", str(tmp_path / "other")]) == 1

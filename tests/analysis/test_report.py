@@ -203,11 +203,11 @@ AMBIENT = {
 """Settings that a user may have made, of which a report must know nothing; with LaTeX it could not be drawn here."""
 
 
-def test_a_report_neither_depends_on_a_user_s_settings_of_plots_nor_changes_them(results, tmp_path):
+def test_a_report_neither_depends_on_a_user_s_settings_of_plots_nor_changes_them(results, small_spec, tmp_path):
     import matplotlib as mpl
     import seaborn as sns
 
-    results.grid()
+    results.grid(spec=small_spec)
     report.write(results.root, tmp_path / "plain")
     with mpl.rc_context():
         sns.set_theme("poster", "dark", "pastel", font="serif")
@@ -229,8 +229,8 @@ def test_a_report_neither_depends_on_a_user_s_settings_of_plots_nor_changes_them
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc"},
     ],
 )
-def test_a_report_is_written_in_any_environment(results, tmp_path, environment):
-    results.grid()
+def test_a_report_is_written_in_any_environment(results, small_spec, tmp_path, environment):
+    results.grid(spec=small_spec)
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: no such font\n")
     code = (
         "import analysis.report as r; r.check()\n"
@@ -262,8 +262,8 @@ def test_a_report_that_cannot_be_drawn_is_one_line_before_anything_runs(monkeypa
         report.check()
 
 
-def test_whatever_a_report_raises_is_one_line_with_what_writes_it_again(results, monkeypatch, capsys):
-    results.grid()
+def test_whatever_a_report_raises_is_one_line_with_what_writes_it_again(results, small_spec, monkeypatch, capsys):
+    results.grid(spec=small_spec)
 
     def broken(frames):
         raise ZeroDivisionError("in a\nfigure")
