@@ -41,6 +41,7 @@ FIELDS = {
     "evaluation.memory_gib": 1.0,
     "objective.beta": 4.0,
     "objective.elbo_share": 0.1,
+    "objective.classification": 0.1,
 }
 """Every field whose numbers end up in float32, and a value that does."""
 IN_NO_SECTION = ("objective.free_bits.nats", "evaluation.refine.lr")
