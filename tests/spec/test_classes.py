@@ -125,6 +125,14 @@ PAIRS = [
         "",
     ),
     (
+        [("100", "100, labeled_batch: 1"), ("  classes", "  batch_norm: true\n  classes")],
+        "objective: {classification: only}\n",
+        "1}",
+        "batch normalization needs more than one image",
+        [("100", "all, labeled_batch: 1"), ("  classes", "  batch_norm: true\n  classes")],
+        "objective: {classification: only}\n",
+    ),
+    (
         [("100", "1420")],
         "",
         "32}",
@@ -177,6 +185,41 @@ def test_a_search_has_no_bound_of_q_of_y_alone_to_rank_by():
     (problem,) = problems(spec(validated, more=f"{search}objective: {{classification: only}}\n"))
     assert "a search ranks by the bound of validation images" in str(problem)
     assert problems(spec(validated, more=f"{search}objective: {{classification: 2}}\n")) == []
+
+
+SEARCH = "search: {space: {training.optimizer.adam.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2}\n"
+VARIANTS = "grid: {variants: {m2: {}, alone: {objective.classification: only}}}\n"
+SPACE = "search: {space: {objective.classification: {choice: [0.1, only]}}, trials: 2}\n"
+
+
+@pytest.mark.parametrize(("more", "good"), [(SEARCH + VARIANTS, SEARCH), (SPACE, SPACE.replace("only", "1.0"))])
+def test_a_search_ranks_no_cell_of_q_of_y_alone(more, good):
+    validated = ("digits", "digits, validation: 50")
+    text = spec(validated, more=more)
+    (problem,) = problems(text)
+    assert "a search ranks by the bound of validation images" in str(problem)
+    assert problem.place.line == place_of(text, "only")[0]
+    assert problems(spec(validated, more=good)) == []
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_q_of_y_is_alone_in_both_phases_or_in_neither(is_first):
+    edits = ("100", "100, labeled_batch: 1"), ("  classes", "  batch_norm: true\n  classes")
+    first, main = "first_phase: {epochs: 2, classification: only}", "objective: {classification: only}\n"
+
+    def both(*, in_first, in_main):
+        phase = first if in_first else "first_phase: {epochs: 2}"
+        training = ("batch_size: 32", f"batch_size: 32,\n  {phase}")
+        return spec(training, *edits[: 0 if in_first and in_main else 2], more=main if in_main else "")
+
+    text = both(in_first=is_first, in_main=not is_first)
+    batch, problem = sorted(problems(text), key=lambda one: one.place.line)
+    assert "batch normalization needs more than one image" in str(batch)
+    where = ("objective", "training.first_phase")[:: -1 if is_first else 1]
+    assert f"only q(y|x) is trained in {where[0]}, and not in {where[1]}" in str(problem)
+    assert (problem.place.line, problem.place.column) == place_of(text, "only")
+    assert problems(both(in_first=True, in_main=True)) == []
+    assert len(problems(both(in_first=False, in_main=False))) == 0
 
 
 def test_what_classes_do_not_read_is_no_part_of_a_digest():
