@@ -79,6 +79,18 @@ def test_a_pack_that_goes_on_from_a_checkpoint_is_the_same_bit_for_bit(tmp_path,
         assert torch.equal(value, resumed.optimizer.state()[name])
 
 
+def test_q_of_y_alone_is_the_same_whatever_is_said_of_a_bound():
+    alone = {**SETTINGS, "objective__classification": "only", "model__batch_norm": True}
+    bound = {"beta": 2.0, "warm_up": 2, "iw_samples": 3, "mc_samples": 2, "elbo_share": 0.5, "sample_ramp": True}
+    one, other = member(2, **alone), member(2, **alone | {f"objective__{name}": value for name, value in bound.items()})
+    assert one.digests == other.digests
+    trainers = [Trainer([spec], load_dataset(spec.data)) for spec in (one, other)]
+    for _ in range(2):
+        rows = [trainer.train_epoch()[0] for trainer in trainers]
+        assert rows[0]["train_log_classes"] == rows[1]["train_log_classes"]
+    assert torch.equal(trainers[0].optimizer.rows, trainers[1].optimizer.rows)
+
+
 def test_wilsons_interval_is_that_of_the_textbooks():
     low, high = Classified(5, 100).interval
     assert (low, high) == (pytest.approx(2.154, abs=1e-3), pytest.approx(11.175, abs=1e-3))

@@ -582,6 +582,18 @@ def test_a_term_is_refused_beside_classes_of_which_it_would_be_a_mean(tmp_path):
     (problem,) = faults(write(tmp_path, data=data, model=model, **first))
     assert problem.place.line == read_line(tmp_path / "spec.yaml", "term: shrink")
     load(write(tmp_path, data=data, model=model))
+    parts = PARTS + EVERY_GRADIENT
+    load(write(tmp_path, parts=parts, objective={"estimator": "every"}))
+    (problem,) = faults(write(tmp_path, parts=parts, data=data, model=model, objective={"estimator": "every"}))
+    assert problem.message.startswith("the estimator every, which is derived for a bound without a sum over y")
+
+
+EVERY_GRADIENT = """
+
+@extend.estimator("every", "all of it", is_path=False)
+def every(model, x, noise, weigh, beta, iw_samples):
+    raise NotImplementedError
+"""
 
 
 def test_a_base_names_its_own_extensions(tmp_path):

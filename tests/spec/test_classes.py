@@ -15,6 +15,7 @@ from hvae_spec.spec.cost import (
     training_macs,
 )
 from hvae_spec.spec.equations import equations, generative, inference, objective
+from hvae_spec.training.schedules import disagreement
 from tests.members import member
 from tests.spec.small_spec import place_of, problems
 
@@ -233,6 +234,56 @@ def test_what_classes_do_not_read_is_no_part_of_a_digest():
     assert one.digests != member(**labeled, objective__classification=0.5).digests
     some = {**labeled, "data__labeled": 20}
     assert member(**some).digests != member(**some, data__labeled_batch=7).digests
+
+
+BESIDE_ALONE = [
+    {"objective__beta": 2.0, "objective__warm_up": 2},
+    {"objective__iw_samples": 3, "objective__mc_samples": 2, "objective__sample_ramp": True},
+    {"objective__iw_samples": 3, "objective__elbo_share": 0.5},
+    {"evaluation__iw_samples": 77},
+    {"evaluation__redraws": {"draws": 3, "images": 5}},
+    {"evaluation__every": 1, "evaluation__curve_iw_samples": 5, "evaluation__curve_images": 9},
+]
+
+
+@pytest.mark.parametrize("settings", BESIDE_ALONE, ids=str)
+def test_what_q_of_y_alone_does_not_read_is_no_part_of_its_digests(settings):
+    labeled = {"model__classes": {"mlp": [6]}, "data__labeled": 20}
+    alone = {**labeled, "objective__classification": "only"}
+    one, other = member(2, **alone), member(2, **alone, **settings)
+    assert one.digests == other.digests
+    assert disagreement(one, other, 3) is None
+    if "evaluation__every" not in settings:
+        assert member(2, **labeled).digests.evaluation != member(2, **labeled, **settings).digests.evaluation
+
+
+def test_what_q_of_y_alone_reads_is_part_of_its_digests():
+    alone = {"model__classes": {"mlp": [6]}, "data__labeled": 20, "objective__classification": "only"}
+    one = member(2, **alone)
+    for settings in ({"data__labeled_batch": 7}, {"training__batch_size": 16}, {"training__clip_norm": 1.0}):
+        assert one.digests.training != member(2, **alone, **settings).digests.training
+    norm = member(2, **alone, evaluation__batch_norm_statistics="batch_average")
+    assert one.digests.training == norm.digests.training
+    assert one.digests.evaluation != norm.digests.evaluation
+    faster = member(2, **alone, training__optimizer={"adam": {"lr": 0.5}})
+    assert disagreement(one, faster, 3) == (1, "training.optimizer")
+
+
+def test_of_a_first_phase_q_of_y_alone_reads_no_bound_either():
+    alone = {"model__classes": {"mlp": [6]}, "data__labeled": 20, "objective__classification": "only"}
+    phases = [{"epochs": 2, "classification": "only", **more} for more in ({}, {"beta": 2.0, "iw_samples": 5})]
+    one, other = (member(2, **alone, training__first_phase=phase) for phase in phases)
+    assert one.digests == other.digests
+    assert one.first_phase.digests == other.first_phase.digests == member(2, **alone, training__epochs=2).digests
+
+
+def test_an_axis_that_a_variant_does_not_read_is_one_line():
+    grid = "grid: {variants: {m2: {}, alone: {objective.classification: only}}, axes: {objective.iw_samples: [1, 5]}"
+    (problem,) = problems(spec(more=grid + "}\n"))
+    words = "levels 1 and 5 of objective.iw_samples resolve to the same model with variant 'alone' at depth 2"
+    assert words in str(problem)
+    excluded = ", exclude: [{variant: alone, objective.iw_samples: 5}]}\n"
+    assert problems(spec(more=grid + excluded)) == []
 
 
 def test_costs_count_classes_and_the_images_that_a_step_adds():
