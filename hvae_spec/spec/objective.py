@@ -1,7 +1,7 @@
 """What is maximized: the bound and its warm-up (Eqs. 10-12 and 22)."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, Strict, TypeAdapter
 
@@ -69,7 +69,7 @@ Beta = Annotated[
         TypeAdapter(NonNegative),
     ),
 ]
-ONLY = "only"
+ONLY: Final = "only"
 Classification = Annotated[
     NonNegative | Literal["only"], Either((str,), TypeAdapter(Literal["only"]), TypeAdapter(NonNegative))
 ]
