@@ -84,6 +84,18 @@ def test_a_pack_that_goes_on_from_a_checkpoint_is_the_same_bit_for_bit(tmp_path,
         assert torch.equal(value, resumed.optimizer.state()[name])
 
 
+def test_q_of_y_alone_is_the_same_whatever_is_said_of_a_bound():
+    alone = {**SETTINGS, "objective__classification": "only", "model__batch_norm": True}
+    bound = {"beta": 2.0, "warm_up": 2, "iw_samples": 3, "mc_samples": 2, "elbo_share": 0.5, "sample_ramp": True}
+    one, other = member(2, **alone), member(2, **alone | {f"objective__{name}": value for name, value in bound.items()})
+    assert one.digests == other.digests
+    trainers = [Trainer([spec], load_dataset(spec.data)) for spec in (one, other)]
+    for _ in range(2):
+        rows = [trainer.train_epoch()[0] for trainer in trainers]
+        assert rows[0]["train_log_classes"] == rows[1]["train_log_classes"]
+    assert torch.equal(trainers[0].optimizer.rows, trainers[1].optimizer.rows)
+
+
 def test_wilsons_interval_is_that_of_the_textbooks():
     low, high = Classified(5, 100).interval
     assert (low, high) == (pytest.approx(2.154, abs=1e-3), pytest.approx(11.175, abs=1e-3))
@@ -169,3 +181,44 @@ def test_the_classes_of_ones_own_images_are_counted_before_anything_runs(tmp_pat
     said = capsys.readouterr().err
     assert "o: its training images are of 3 classes, and the model is one of 4" in said
     assert "Traceback" not in said
+
+
+OF_CLASS_0 = (
+    "50 labeled images are 5 of each of 10 classes, and of class 0 there are 4 among the training images in use"
+)
+
+
+@pytest.mark.parametrize("more", [[], ["--plan"]])
+def test_too_few_images_of_a_class_are_found_before_anything_runs(tmp_path, capsys, more):
+    spec = {
+        "name": "few",
+        "data": {"dataset": "digits", "labeled": 50, "labeled_batch": 10, "test_images": 10},
+        "model": {"layers": [{"units": 2, "mlp": [3]}], "classes": {"mlp": [3]}},
+        "training": {"epochs": 1, "batch_size": 8},
+        "grid": {"axes": {"data.train_images": [70, 60]}},
+    }
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(spec))
+    results = tmp_path / "results"
+    assert main([str(tmp_path / "few.yaml"), *more, "--results", str(results)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"digits: {OF_CLASS_0}" in said
+    assert "expected in data.labeled at most 40" in said
+    assert not list(results.glob("members/*"))
+
+
+def test_too_few_of_ones_own_images_in_use_are_found_before_anything_runs(tmp_path, capsys):
+    images, labels = np.zeros((60, 4), dtype=np.uint8), np.repeat(np.arange(3), 20)
+    np.savez(tmp_path / "o.npz", train=images, test=images, train_labels=labels, test_labels=labels)
+    own = {"name": "o", "file": str(tmp_path / "o.npz"), "range": [0, 1]}
+    spec = {
+        "name": "own",
+        "data": {"dataset": "own", "own": own, "labeled": 6, "train_images": 41},
+        "model": {"layers": [{"units": 2, "mlp": [3]}], "classes": {"mlp": [3], "count": 3}},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec))
+    arguments = [str(tmp_path / "own.yaml"), "--plan", "--results", str(tmp_path / "results")]
+    assert main(arguments) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of class 2 there are 1 among the training images in use" in said
+    assert main([*arguments, "--set", "data.train_images=42"]) == 0

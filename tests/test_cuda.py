@@ -92,6 +92,38 @@ def test_an_auxiliary_variable_is_part_of_the_graph(inference):
     assert graph.graph.graph is not None
 
 
+@pytest.mark.parametrize("inference", ["vae", "ladder"])
+@pytest.mark.parametrize("classification", [0.5, "only"])
+def test_labels_are_part_of_the_graph(inference, classification):
+    labels = {"model__classes": {"mlp": [6]}, "data__labeled": 20, "data__labeled_batch": 10}
+    more = {"objective__classification": classification, "objective__iw_samples": 2}
+    specs = [member(seed=seed, model__inference=inference, **labels, **more) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
+    eager.graph = None
+    for _ in range(2):
+        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
+            if classification != "only":
+                assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+            assert row["train_log_classes"] == pytest.approx(expected["train_log_classes"], rel=1e-2)
+            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
+    assert graph.graph.graph is not None
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_several_sweeps_are_part_of_the_graph_with_statistics_of_each(norm):
+    steps = {"model__inference_steps": 2, "model__norm": norm, "model__batch_norm": None}
+    specs = [member(seed=seed, **steps) for seed in (0, 1)]
+    dataset = load_dataset(specs[0].data)
+    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
+    eager.graph = None
+    for _ in range(2):
+        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
+            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
+    assert graph.graph.graph is not None
+
+
 @pytest.mark.parametrize(
     "chosen", [{"adam": {}}, {"adamw": {"weight_decay": 0.5}}, {"sgd": {"weight_decay": 0.5}}], ids=str
 )

@@ -281,6 +281,11 @@ def every_part(folder):
     return write(folder, grid={"variants": {"plain": {}, **CHOSEN}})
 
 
+def read_line(path, text):
+    """The number of the line that holds a text."""
+    return next(number for number, line in enumerate(path.read_text().splitlines(), start=1) if text in line)
+
+
 def faults(path):
     with pytest.raises(SpecError) as caught:
         load(path)
@@ -565,6 +570,30 @@ def test_a_term_is_refused_beside_weights_that_are_derived_without_it(tmp_path):
     (problem,) = faults(write(tmp_path, objective=objective))
     assert problem.message.startswith("the estimator dreg with 3 importance samples and a term of an extension")
     load(write(tmp_path, objective={**objective, "iw_samples": 1}))
+
+
+def test_a_term_is_refused_beside_classes_of_which_it_would_be_a_mean(tmp_path):
+    data, model = {**SPEC["data"], "labeled": "all"}, {**SPEC["model"], "classes": {"mlp": [4]}}
+    phases = {"objective": {"term": "shrink"}, "training": {**SPEC["training"], "first_phase": {"epochs": 1}}}
+    (problem,) = faults(write(tmp_path, data=data, model=model, **phases))
+    assert problem.message.startswith("a term of an extension, which would be added for every class")
+    assert problem.place.line == read_line(tmp_path / "spec.yaml", "term: shrink")
+    first = {"training": {**SPEC["training"], "first_phase": {"epochs": 1, "term": "shrink"}}}
+    (problem,) = faults(write(tmp_path, data=data, model=model, **first))
+    assert problem.place.line == read_line(tmp_path / "spec.yaml", "term: shrink")
+    load(write(tmp_path, data=data, model=model))
+    parts = PARTS + EVERY_GRADIENT
+    load(write(tmp_path, parts=parts, objective={"estimator": "every"}))
+    (problem,) = faults(write(tmp_path, parts=parts, data=data, model=model, objective={"estimator": "every"}))
+    assert problem.message.startswith("the estimator every, which is derived for a bound without a sum over y")
+
+
+EVERY_GRADIENT = """
+
+@extend.estimator("every", "all of it", is_path=False)
+def every(model, x, noise, weigh, beta, iw_samples):
+    raise NotImplementedError
+"""
 
 
 def test_a_base_names_its_own_extensions(tmp_path):

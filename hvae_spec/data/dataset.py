@@ -169,17 +169,31 @@ def load_dataset(spec: DataSpec) -> Dataset:
 
     """
     raw = own_images(spec.own) if spec.is_own else LOADERS[spec.dataset]()
-    available = ImageCounts(raw.train.shape[1], len(raw.train), len(raw.test))
     train_sha256, test_sha256 = _sha256(raw.train, raw.train_labels), _sha256(raw.test, raw.test_labels)
     dataset = Dataset(
         name=spec.name,
         train_sha256=train_sha256,
         test_sha256=test_sha256,
+        distinct=len(raw.train),
+        every_class=tuple(np.unique(raw.train_labels).tolist()),
+        **vars(raw),
+    )
+    return in_use(dataset, spec)
+
+
+def in_use(dataset: Dataset, spec: DataSpec) -> Dataset:
+    """What a spec uses of a whole data set, and how.
+
+    Raises:
+        DataError: there are not as many images as the spec asks for.
+
+    """
+    available = dataset.counts
+    dataset = replace(
+        dataset,
         distinct=spec.distinct(spec.limit(available).train, available),
         grey_divisor=spec.grey_divisor,
         rescaled_by=spec.rescaled_by,
-        every_class=tuple(np.unique(raw.train_labels).tolist()),
-        **vars(raw),
     )
     dataset = _with_validation(dataset, spec)
     if spec.copies > 1:

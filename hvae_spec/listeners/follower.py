@@ -81,7 +81,7 @@ class Follower:
             point = {name: _number(value) for name, value in _items(row) if _is_of_curve(name)}
             if epoch > self.epochs:
                 break
-            if point and epoch > max(units, default=0) and not is_last:
+            if _has_units(row) and epoch > max(units, default=0) and not is_last:
                 break  # units.jsonl is written after epochs.jsonl
             self.told = epoch
             lr = schedule(self.member.spec, epoch).lr
@@ -126,6 +126,11 @@ def _items(row: EpochRow) -> list[tuple[str, Any]]:
 def _is_of_curve(name: str) -> bool:
     """Whether a value of an epoch is one of its point of the test curve."""
     return name.startswith(("test_", "validation_")) or name == "active_units"
+
+
+def _has_units(row: EpochRow) -> bool:
+    """Whether a point of the curve has KL of units beside it: where q(y|x) alone is trained, it is an error alone."""
+    return "test_elbo" in row or "validation_elbo" in row
 
 
 def _epoch_values(row: EpochRow) -> dict[str, float]:

@@ -18,6 +18,7 @@ from hvae_spec.spec.consistency import (
     grid_problems,
     may_follow_from,
     member_problems,
+    ranking_problems,
     same_model,
 )
 from hvae_spec.spec.experiment import BESIDE_MEMBERS, Experiment, Grid
@@ -63,9 +64,10 @@ def check(
             crossed.add(told)
         try:
             cell = grids.resolve(experiment, item)
+            within_cell = (*member_problems(cell.member, count_images), *ranking_problems(experiment, cell.member))
             found += [
                 _located(inconsistency, tree, item, which)
-                for inconsistency in member_problems(cell.member, count_images)
+                for inconsistency in within_cell
                 if not may_follow_from(inconsistency, faulty)
             ]
             if cell.member.training.first_phase is not None:

@@ -36,7 +36,7 @@ from hvae_spec.spec.fields import (
     short_forms,
 )
 from hvae_spec.spec.model import SKIP_LABELS, ModelSpec, effective_skip
-from hvae_spec.spec.objective import ObjectiveSpec
+from hvae_spec.spec.objective import OF_BOUND, ObjectiveSpec
 from hvae_spec.spec.parts import Parts, choices, parts_in_use, read_without_code, those_in_use
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.search import SearchSpec
@@ -454,6 +454,10 @@ def _drop_idle(member: MemberSpec, content: dict[str, Any]) -> None:
     no_classes: list[Loc] = [("objective", "classification"), ("training", "first_phase", "classification")]
     idle += no_classes * (model.classes is None)
     idle += [("model", "classes", "count")] * (member.classes == DATASETS[member.data.dataset].classes)
+    if member.classifies_alone:
+        # Then in the first phase, too.
+        idle += [(*phase, name) for phase in (("objective",), ("training", "first_phase")) for name in OF_BOUND]
+        idle += [("evaluation", name) for name in ("iw_samples", "curve_iw_samples", "curve_images")]
     idle += [("data", "labeled_batch")] * (not member.data.adds_labeled)
     first = member.training.first_phase
     idle += [("training", "first_phase", "elbo_share")] if first is not None and first.iw_samples == 1 else []

@@ -1,7 +1,7 @@
 """What is maximized: the bound and its warm-up (Eqs. 10-12 and 22)."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, Strict, TypeAdapter
 
@@ -69,7 +69,7 @@ Beta = Annotated[
         TypeAdapter(NonNegative),
     ),
 ]
-ONLY = "only"
+ONLY: Final = "only"
 Classification = Annotated[
     NonNegative | Literal["only"], Either((str,), TypeAdapter(Literal["only"]), TypeAdapter(NonNegative))
 ]
@@ -154,6 +154,11 @@ class ObjectiveSpec(SpecModel):
     """Epoch e uses min(M, e) and min(K, e) samples, as the authors' code does."""
 
     @property
+    def read(self) -> "ObjectiveSpec":
+        """The objective as far as a step reads it: where q(y|x) alone is trained, nothing of a bound."""
+        return ObjectiveSpec(classification=ONLY) if self.classifies_alone else self
+
+    @property
     def classifies_alone(self) -> bool:
         """Whether q(y|x) alone is trained, if there is one."""
         return self.classification == ONLY
@@ -177,3 +182,7 @@ class ObjectiveSpec(SpecModel):
             return self.warm_up if self.warm_up != 1 else 2
         last = (self.warm_up.cycles - 1) * self.warm_up.length
         return last + max(2, math.ceil(self.warm_up.rising))
+
+
+OF_BOUND = tuple(name for name in ObjectiveSpec.model_fields if name != "classification")
+"""The fields of a bound, of which none is read where q(y|x) alone is trained."""

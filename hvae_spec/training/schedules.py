@@ -188,7 +188,7 @@ def disagreement(first: MemberSpec, second: MemberSpec, epochs: int) -> tuple[in
     they agree.
     """
     # Thousands of members of a grid differ in none of these sections, and are compared once.
-    parted = _parting(first.objective, first.training, second.objective, second.training, epochs)
+    parted = _parting(first.objective.read, first.training, second.objective.read, second.training, epochs)
     if parted is None:
         return None
     epoch, value = parted

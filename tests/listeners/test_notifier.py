@@ -196,6 +196,23 @@ def test_epochs_that_are_trained_again_after_a_crash_are_not_told_twice(tmp_path
     assert tell(6, 2) == WHOLE[:9]
 
 
+def test_points_of_a_curve_that_are_errors_alone_are_told_at_once(tmp_path):
+    text = TINY.replace("16}", "16, labeled: 20}").replace("norm: true", "norm: true, classes: {mlp: [4]}")
+    text = text.replace("warm_up: 2", "classification: only")
+    run_pack(job := tiny_job(tmp_path, text))
+    member = job.members[0]
+    record, noted = job.record(member), Noted()
+    lines = (record.folder / "epochs.jsonl").read_bytes().splitlines(keepends=True)
+    other = Record(tmp_path / "other" / record.folder.name)
+    other.folder.mkdir(parents=True)
+    follower = Follower(member, other)
+    noted.start(follower.info)
+    (other.folder / "epochs.jsonl").write_bytes(b"".join(lines[:4]))
+    follower.tell(noted)
+    assert noted.outline(member.folder) == WHOLE[:6]
+    assert noted.said[member.folder][4] == ("evaluation", 3, {"test_error": record.epochs[2]["test_error"]}, [])
+
+
 def test_rows_that_cannot_be_read_are_passed_over(tmp_path):
     run_pack(job := tiny_job(tmp_path))
     path = job.record(job.members[0]).folder / "epochs.jsonl"

@@ -15,6 +15,7 @@ from hvae_spec.spec.cost import (
     training_macs,
 )
 from hvae_spec.spec.equations import equations, generative, inference, objective
+from hvae_spec.training.schedules import disagreement
 from tests.members import member
 from tests.spec.small_spec import place_of, problems
 
@@ -125,6 +126,14 @@ PAIRS = [
         "",
     ),
     (
+        [("100", "100, labeled_batch: 1"), ("  classes", "  batch_norm: true\n  classes")],
+        "objective: {classification: only}\n",
+        "1}",
+        "batch normalization needs more than one image",
+        [("100", "all, labeled_batch: 1"), ("  classes", "  batch_norm: true\n  classes")],
+        "objective: {classification: only}\n",
+    ),
+    (
         [("100", "1420")],
         "",
         "32}",
@@ -179,6 +188,41 @@ def test_a_search_has_no_bound_of_q_of_y_alone_to_rank_by():
     assert problems(spec(validated, more=f"{search}objective: {{classification: 2}}\n")) == []
 
 
+SEARCH = "search: {space: {training.optimizer.adam.lr: {loguniform: [1e-4, 1e-2]}}, trials: 2}\n"
+VARIANTS = "grid: {variants: {m2: {}, alone: {objective.classification: only}}}\n"
+SPACE = "search: {space: {objective.classification: {choice: [0.1, only]}}, trials: 2}\n"
+
+
+@pytest.mark.parametrize(("more", "good"), [(SEARCH + VARIANTS, SEARCH), (SPACE, SPACE.replace("only", "1.0"))])
+def test_a_search_ranks_no_cell_of_q_of_y_alone(more, good):
+    validated = ("digits", "digits, validation: 50")
+    text = spec(validated, more=more)
+    (problem,) = problems(text)
+    assert "a search ranks by the bound of validation images" in str(problem)
+    assert problem.place.line == place_of(text, "only")[0]
+    assert problems(spec(validated, more=good)) == []
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_q_of_y_is_alone_in_both_phases_or_in_neither(is_first):
+    edits = ("100", "100, labeled_batch: 1"), ("  classes", "  batch_norm: true\n  classes")
+    first, main = "first_phase: {epochs: 2, classification: only}", "objective: {classification: only}\n"
+
+    def both(*, in_first, in_main):
+        phase = first if in_first else "first_phase: {epochs: 2}"
+        training = ("batch_size: 32", f"batch_size: 32,\n  {phase}")
+        return spec(training, *edits[: 0 if in_first and in_main else 2], more=main if in_main else "")
+
+    text = both(in_first=is_first, in_main=not is_first)
+    batch, problem = sorted(problems(text), key=lambda one: one.place.line)
+    assert "batch normalization needs more than one image" in str(batch)
+    where = ("objective", "training.first_phase")[:: -1 if is_first else 1]
+    assert f"only q(y|x) is trained in {where[0]}, and not in {where[1]}" in str(problem)
+    assert (problem.place.line, problem.place.column) == place_of(text, "only")
+    assert problems(both(in_first=True, in_main=True)) == []
+    assert len(problems(both(in_first=False, in_main=False))) == 0
+
+
 def test_what_classes_do_not_read_is_no_part_of_a_digest():
     plain, other = member(), member(objective__classification=0.5)
     assert plain.digests == other.digests
@@ -190,6 +234,56 @@ def test_what_classes_do_not_read_is_no_part_of_a_digest():
     assert one.digests != member(**labeled, objective__classification=0.5).digests
     some = {**labeled, "data__labeled": 20}
     assert member(**some).digests != member(**some, data__labeled_batch=7).digests
+
+
+BESIDE_ALONE = [
+    {"objective__beta": 2.0, "objective__warm_up": 2},
+    {"objective__iw_samples": 3, "objective__mc_samples": 2, "objective__sample_ramp": True},
+    {"objective__iw_samples": 3, "objective__elbo_share": 0.5},
+    {"evaluation__iw_samples": 77},
+    {"evaluation__redraws": {"draws": 3, "images": 5}},
+    {"evaluation__every": 1, "evaluation__curve_iw_samples": 5, "evaluation__curve_images": 9},
+]
+
+
+@pytest.mark.parametrize("settings", BESIDE_ALONE, ids=str)
+def test_what_q_of_y_alone_does_not_read_is_no_part_of_its_digests(settings):
+    labeled = {"model__classes": {"mlp": [6]}, "data__labeled": 20}
+    alone = {**labeled, "objective__classification": "only"}
+    one, other = member(2, **alone), member(2, **alone, **settings)
+    assert one.digests == other.digests
+    assert disagreement(one, other, 3) is None
+    if "evaluation__every" not in settings:
+        assert member(2, **labeled).digests.evaluation != member(2, **labeled, **settings).digests.evaluation
+
+
+def test_what_q_of_y_alone_reads_is_part_of_its_digests():
+    alone = {"model__classes": {"mlp": [6]}, "data__labeled": 20, "objective__classification": "only"}
+    one = member(2, **alone)
+    for settings in ({"data__labeled_batch": 7}, {"training__batch_size": 16}, {"training__clip_norm": 1.0}):
+        assert one.digests.training != member(2, **alone, **settings).digests.training
+    norm = member(2, **alone, evaluation__batch_norm_statistics="batch_average")
+    assert one.digests.training == norm.digests.training
+    assert one.digests.evaluation != norm.digests.evaluation
+    faster = member(2, **alone, training__optimizer={"adam": {"lr": 0.5}})
+    assert disagreement(one, faster, 3) == (1, "training.optimizer")
+
+
+def test_of_a_first_phase_q_of_y_alone_reads_no_bound_either():
+    alone = {"model__classes": {"mlp": [6]}, "data__labeled": 20, "objective__classification": "only"}
+    phases = [{"epochs": 2, "classification": "only", **more} for more in ({}, {"beta": 2.0, "iw_samples": 5})]
+    one, other = (member(2, **alone, training__first_phase=phase) for phase in phases)
+    assert one.digests == other.digests
+    assert one.first_phase.digests == other.first_phase.digests == member(2, **alone, training__epochs=2).digests
+
+
+def test_an_axis_that_a_variant_does_not_read_is_one_line():
+    grid = "grid: {variants: {m2: {}, alone: {objective.classification: only}}, axes: {objective.iw_samples: [1, 5]}"
+    (problem,) = problems(spec(more=grid + "}\n"))
+    words = "levels 1 and 5 of objective.iw_samples resolve to the same model with variant 'alone' at depth 2"
+    assert words in str(problem)
+    excluded = ", exclude: [{variant: alone, objective.iw_samples: 5}]}\n"
+    assert problems(spec(more=grid + excluded)) == []
 
 
 def test_costs_count_classes_and_the_images_that_a_step_adds():

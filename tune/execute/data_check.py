@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hvae_spec.data.counts import check_headers
-from hvae_spec.data.dataset import Dataset, load_dataset
+from hvae_spec.data.dataset import Dataset, in_use, load_dataset
 from hvae_spec.data.missing import missing, missing_files
 from hvae_spec.data.own import in_both
 from hvae_spec.errors import DataError, RecordError, harmless
@@ -57,15 +57,17 @@ def check_left_out(plan: Plan) -> None:
 
 def found_images(plan: Plan) -> list[str]:
     """What was found where a plan's images of the user's own are, in lines, a heading and indented ones for each data
-    set. They are read as a whole; of published data sets that are here, the headers.
+    set. They are read as a whole, and so are published ones that are here and of which some images have labels; of
+    others the headers.
 
     Raises:
         DataError: images are missing or damaged, or not what the spec says of them.
 
     """
     lines = []
+    with_labels = {cell.member.data.dataset for cell in plan.reading.cells if cell.member.data.adds_labeled}
     for data in {_key(cell.member.data): cell.member.data for cell in plan.reading.cells}.values():
-        if data.is_own:
+        if data.is_own or (data.dataset in with_labels and not missing_files(data.dataset)):
             dataset = _load(data)
             _check_uses(plan, {_key(data): dataset})
             lines += _found(dataset)
@@ -75,8 +77,8 @@ def found_images(plan: Plan) -> list[str]:
 
 
 def _load(data: DataSpec) -> Dataset:
-    """The images that a spec names; those of the user's own are all read, however many it uses."""
-    return load_dataset(DataSpec(dataset=data.dataset, own=data.own) if data.is_own else data)
+    """The images that a spec names, all of them, however many it uses."""
+    return load_dataset(DataSpec(dataset=data.dataset, own=data.own))
 
 
 def _found(dataset: Dataset) -> list[str]:
@@ -130,17 +132,18 @@ def _check_uses(plan: Plan, loaded: Mapping[str, Dataset]) -> None:
         DataError: they are not.
 
     """
-    for cell in plan.reading.cells:
-        dataset = loaded.get(_key(cell.member.data))
+    members = (cell.member for cell in plan.reading.cells)
+    uses = {repr((one.data, one.model.observation_name, one.evaluation.probe, one.classes)): one for one in members}
+    for member in uses.values():
+        dataset = loaded.get(_key(member.data))
         if dataset is not None:
-            dataset.drawing(cell.member.model.observation_name)
-            probe = cell.member.evaluation.probe
+            dataset = in_use(dataset, member.data)
+            dataset.drawing(member.model.observation_name)
+            probe, labeled = member.evaluation.probe, member.data.labeled
             if probe is not None:
                 dataset.check_probe(probe.counts(dataset.distinct))
-            labeled = cell.member.data.labeled
-            if cell.member.classes and labeled is not None:
-                # Published images may be those in use in another cell: each pack looks at its own.
-                dataset.check_labels(labeled if cell.member.data.is_own else "all", cell.member.classes)
+            if member.classes and labeled is not None:
+                dataset.check_labels(labeled, member.classes)
 
 
 def _load_all(needed: dict[str, DataSpec]) -> dict[str, Dataset]:

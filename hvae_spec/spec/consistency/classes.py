@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from hvae_spec.spec.base import Loc
 from hvae_spec.spec.choices.dataset import DATASETS
-from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.prior import name_and_settings
 from hvae_spec.spec.consistency.inconsistency import Inconsistency
@@ -13,6 +12,8 @@ from hvae_spec.spec.objective import ObjectiveSpec
 
 CLASSES, LABELED = ("model", "classes"), ("data", "labeled")
 READS = ("model.classes", "data.labeled")
+WHOLE_GRADIENT = ObjectiveSpec.model_fields["estimator"].default
+"""The estimator that the sum over classes has."""
 IMAGES = ("data.dataset", "data.own", "data.train_images", "data.validation")
 
 
@@ -45,6 +46,7 @@ def class_problems(member: MemberSpec) -> Iterator[Inconsistency]:
         )
     yield from _count_problems(member)
     yield from _beside_classes(member)
+    yield from _alone_problems(member)
 
 
 def labeled_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
@@ -109,7 +111,6 @@ def _count_problems(member: MemberSpec) -> Iterator[Inconsistency]:
 def _beside_classes(member: MemberSpec) -> Iterator[Inconsistency]:
     """What a model with classes cannot have."""
     model, data, evaluation = member.model, member.data, member.evaluation
-    alone = member.classifies_alone
 
     def refused(path: Loc, what: str, remedy: str, *others: str) -> Inconsistency:
         return Inconsistency(path, f"{what} beside model.classes", remedy, ("model.classes", _dotted(*path), *others))
@@ -128,13 +129,15 @@ def _beside_classes(member: MemberSpec) -> Iterator[Inconsistency]:
         what = "an auxiliary variable, of which r(a|x, z) would have to take y,"
         yield refused(("model", "auxiliary"), what, "auxiliary: null, or classes: null")
     for path, objective in _sections(member):
-        if ESTIMATORS[objective.estimator].is_path:
-            plain = " or ".join(name for name in ESTIMATORS if not ESTIMATORS[name].is_path)
+        if objective.estimator != WHOLE_GRADIENT:
             what = f"the estimator {objective.estimator}, which is derived for a bound without a sum over y,"
-            yield refused((*path, "estimator"), what, f"estimator: {plain}, or classes: null")
+            yield refused((*path, "estimator"), what, f"estimator: {WHOLE_GRADIENT}, or classes: null")
         if objective.free_bits is not None:
             what = "free bits, whose floor is one of a KL without a sum over y,"
             yield refused((*path, "free_bits"), what, "free_bits: null, or classes: null")
+        if objective.term is not None:
+            what = "a term of an extension, which would be added for every class, with equal weights,"
+            yield refused((*path, "term"), what, "term: null, or classes: null")
     if data.copies > 1:
         what = "copies of training images, of which one would have a label and another none,"
         yield refused(("data", "copies"), what, "copies: 1, or classes: null")
@@ -145,6 +148,22 @@ def _beside_classes(member: MemberSpec) -> Iterator[Inconsistency]:
     ):
         if asked is not None:
             yield refused(("evaluation", key), words, f"{key}: null, or classes: null")
+
+
+def _alone_problems(member: MemberSpec) -> Iterator[Inconsistency]:
+    """What q(y|x) alone, in the training or in its first phase, cannot be trained with."""
+    model, data, sections = member.model, member.data, _sections(member)
+    alone = [path for path, objective in sections if objective.classifies_alone]
+    if len(alone) == 1 < len(sections):
+        (path,), (other,) = alone, [path for path, _ in sections if path not in alone]
+        where = ("objective", "training.first_phase")
+        yield Inconsistency(
+            (*path, "classification"),
+            f"only q(y|x) is trained in {_dotted(*path)}, and not in {_dotted(*other)}: one phase trains weights that "
+            "the other leaves as they are",
+            "only in both phases, or in neither",
+            ("model.classes", *(f"{one}.classification" for one in where)),
+        )
     if alone and member.training.early_stopping is not None:
         yield Inconsistency(
             ("training", "early_stopping"),
@@ -152,7 +171,7 @@ def _beside_classes(member: MemberSpec) -> Iterator[Inconsistency]:
             "early_stopping: null, or a number for objective.classification",
             ("training.early_stopping", "objective.classification", "model.classes"),
         )
-    if alone and model.normalization.of_batch and data.labeled_batch == 1:
+    if alone and model.normalization.of_batch and data.adds_labeled and data.labeled_batch == 1:
         yield Inconsistency(
             ("data", "labeled_batch"),
             "batch normalization needs more than one image in a batch",

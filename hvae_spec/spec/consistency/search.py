@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hvae_spec.spec.consistency.inconsistency import Inconsistency
-from hvae_spec.spec.experiment import Experiment
+from hvae_spec.spec.experiment import Experiment, MemberSpec
 from hvae_spec.spec.grid import TRIAL
 
 
@@ -18,10 +18,6 @@ def search_problems(experiment: Experiment) -> Iterator[Inconsistency]:
     if not experiment.data.validation:
         message = "a search ranks by validation images, and there are none"
         yield Inconsistency(("search",), message, "data.validation: the last so many training images", stops=True)
-    if experiment.model.classes is not None and experiment.objective.classifies_alone:
-        message = "a search ranks by the bound of validation images, and where q(y|x) alone is trained there is none"
-        reads = ("objective.classification", "model.classes", "search")
-        yield Inconsistency(("objective", "classification"), message, "a number, or no search", reads)
     if TRIAL in experiment.grid.axes:
         message = f"{TRIAL} is the name of the points of the search"
         yield Inconsistency(("grid", "axes", TRIAL), message, "another name", stops=True)
@@ -38,3 +34,11 @@ def search_problems(experiment: Experiment) -> Iterator[Inconsistency]:
         message = f"the first rung of {search.halving.first} epochs is the whole training"
         remedy = f"fewer than training.epochs = {experiment.training.epochs}, or halving: null"
         yield Inconsistency(("search", "halving", "from"), message, remedy, ("training.epochs",))
+
+
+def ranking_problems(experiment: Experiment, member: MemberSpec) -> Iterator[Inconsistency]:
+    """A point of a search, in one of the grid's cells, that has nothing to be ranked by."""
+    if experiment.search is not None and member.classifies_alone:
+        message = "a search ranks by the bound of validation images, and where q(y|x) alone is trained there is none"
+        reads = ("objective.classification", "model.classes", "search")
+        yield Inconsistency(("objective", "classification"), message, "a number, or no search", reads)
