@@ -68,8 +68,15 @@ class Marginal:
 
 
 def mean_log_classes(log_q: Tensor, labels: Tensor) -> Tensor:
-    """The mean of log q(y|x) over labeled images, [M], of log q(y|x) [M, C, labeled] and their classes [M, labeled]."""
-    return log_q.gather(1, labels.unsqueeze(1)).mean((1, 2))
+    """The mean of log q(y|x) over the labeled images of a batch, [M].
+
+    Args:
+        log_q: log q(y|x), [M, C, B].
+        labels: classes of the last images, [M, labeled].
+
+    """
+    of_labeled = log_q[:, :, log_q.shape[2] - labels.shape[1] :]
+    return of_labeled.gather(1, labels.unsqueeze(1)).mean((1, 2))
 
 
 def classification(model: Hierarchy, x: Tensor, labels: Tensor) -> Tensor:

@@ -121,8 +121,7 @@ class Objective:
             trace = model(x, noise)
             value = self.bound(trace, weigh(trace), beta, iw_samples, labels, self.elbo_share)
             if labels is not None:
-                of_labeled = _log_classes(trace)[:, :, -labels.shape[1] :]
-                value = value + self.marginal.classification * mean_log_classes(of_labeled, labels)
+                value = value + self.marginal.classification * mean_log_classes(_log_classes(trace), labels)
             return trace, value
         trace, log_w, value = ESTIMATORS[self.estimator](model, x, noise, weigh, beta, iw_samples)
         value = value.mean(1)

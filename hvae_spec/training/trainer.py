@@ -348,9 +348,7 @@ def watched(
         value_beta_1 = objective.bound(trace, log_weight(trace), 1.0, iw_samples, labels)
         seen = [*kls, objective.average(trace.log_likelihood, trace, labels), value, value_beta_1]
         if trace.log_classes is not None:
-            known = 0 if labels is None else labels.shape[1]
-            of_labeled = trace.log_classes[:, :, trace.log_classes.shape[2] - known :]
-            seen.append(torch.zeros_like(value) if labels is None else mean_log_classes(of_labeled, labels))
+            seen.append(torch.zeros_like(value) if labels is None else mean_log_classes(trace.log_classes, labels))
         return value, torch.stack(seen, dim=1)
 
 

@@ -7,6 +7,7 @@ from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.prior import name_and_settings
 from hvae_spec.spec.consistency.inconsistency import Inconsistency
+from hvae_spec.spec.consistency.phases import objectives
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.objective import ObjectiveSpec
 
@@ -28,7 +29,7 @@ def class_problems(member: MemberSpec) -> Iterator[Inconsistency]:
                 "model.classes: {mlp: [64]}, or labeled: null",
                 READS,
             )
-        for path, objective in _sections(member):
+        for path, objective in objectives(member):
             if objective.classifies_alone:
                 yield Inconsistency(
                     (*path, "classification"),
@@ -69,12 +70,6 @@ def labeled_problems(member: MemberSpec, there: int) -> Iterator[Inconsistency]:
             f"a multiple of {classes}, {more} say, or all",
             (*READS, *IMAGES),
         )
-
-
-def _sections(member: MemberSpec) -> list[tuple[Loc, ObjectiveSpec]]:
-    first = member.training.first_phase
-    sections: list[tuple[Loc, ObjectiveSpec]] = [(("objective",), member.objective)]
-    return sections + ([] if first is None else [(("training", "first_phase"), first)])
 
 
 def _dotted(*path: str | int) -> str:
@@ -128,7 +123,7 @@ def _beside_classes(member: MemberSpec) -> Iterator[Inconsistency]:
     if model.auxiliary is not None:
         what = "an auxiliary variable, of which r(a|x, z) would have to take y,"
         yield refused(("model", "auxiliary"), what, "auxiliary: null, or classes: null")
-    for path, objective in _sections(member):
+    for path, objective in objectives(member):
         if objective.estimator != WHOLE_GRADIENT:
             what = f"the estimator {objective.estimator}, which is derived for a bound without a sum over y,"
             yield refused((*path, "estimator"), what, f"estimator: {WHOLE_GRADIENT}, or classes: null")
@@ -152,7 +147,7 @@ def _beside_classes(member: MemberSpec) -> Iterator[Inconsistency]:
 
 def _alone_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     """What q(y|x) alone, in the training or in its first phase, cannot be trained with."""
-    model, data, sections = member.model, member.data, _sections(member)
+    model, data, sections = member.model, member.data, objectives(member)
     alone = [path for path, objective in sections if objective.classifies_alone]
     if len(alone) == 1 < len(sections):
         (path,), (other,) = alone, [path for path, _ in sections if path not in alone]

@@ -11,9 +11,9 @@ from hvae_spec.spec.choices.inference import INFERENCES
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.choices.prior import name_and_settings
 from hvae_spec.spec.consistency.inconsistency import Inconsistency
+from hvae_spec.spec.consistency.phases import objectives
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.model import ModelSpec
-from hvae_spec.spec.objective import ObjectiveSpec
 
 
 def observation_problems(member: MemberSpec) -> Iterator[Inconsistency]:
@@ -134,7 +134,7 @@ def auxiliary_problems(member: MemberSpec) -> Iterator[Inconsistency]:
             "widths of 2 or more, another model.norm",
             "model.norm",
         )
-    for section, objective in _objectives(member):
+    for section, objective in objectives(member):
         path = ".".join(map(str, section))
         if ESTIMATORS[objective.estimator].is_path:
             plain = " or ".join(name for name in ESTIMATORS if not ESTIMATORS[name].is_path)
@@ -154,13 +154,6 @@ def auxiliary_problems(member: MemberSpec) -> Iterator[Inconsistency]:
             )
 
 
-def _objectives(member: MemberSpec) -> list[tuple[Loc, ObjectiveSpec]]:
-    """What is maximized in every phase, and the section that says it."""
-    first = member.training.first_phase
-    own: tuple[Loc, ObjectiveSpec] = ("objective",), member.objective
-    return [own] if first is None else [own, (("training", "first_phase"), first)]
-
-
 def flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
     """What needs log q of a sample whatever it came from, where a layer of q has a flow."""
     flowed = [place for place, flow in enumerate(member.model.flows, start=1) if flow is not None]
@@ -175,7 +168,7 @@ def flow_problems(member: MemberSpec) -> Iterator[Inconsistency]:
             f"inference: {others}, or model.flow: none",
             ("model.inference", *flows),
         )
-    for section, objective in _objectives(member):
+    for section, objective in objectives(member):
         path = ".".join(map(str, section))
         if ESTIMATORS[objective.estimator].is_path:
             plain = " or ".join(name for name in ESTIMATORS if not ESTIMATORS[name].is_path)
