@@ -51,18 +51,23 @@ def test_the_bound_is_that_of_the_cpu_within_monte_carlo_error():
     assert abs(on_cpu.log_likelihood.mean() - on_device.log_likelihood.mean()) < 5 * error
 
 
+def rows_of_graph_and_of_steps(specs):
+    """The rows of the members in two epochs, of a replayed graph and of the steps that it stands for."""
+    dataset = load_dataset(specs[0].data)
+    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
+    eager.graph = None
+    epochs = [(graph.train_epoch(), eager.train_epoch()) for _ in range(2)]
+    assert graph.graph.graph is not None
+    return [pair for rows in epochs for pair in zip(*rows, strict=True)]
+
+
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("inference", INFERENCES)
 def test_a_replayed_graph_trains_as_the_steps_it_stands_for(inference, clip):
     specs = [member(seed=seed, model__inference=inference, training__clip_norm=clip) for seed in (0, 1)]
-    dataset = load_dataset(specs[0].data)
-    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
-    eager.graph = None
-    for _ in range(2):
-        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
-            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
-            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
-    assert graph.graph.graph is not None
+    for row, expected in rows_of_graph_and_of_steps(specs):
+        assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+        assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
 
 
 @pytest.mark.parametrize("prior", [{"vamp": 6}, {"mixture": 4}, {"realnvp": {"blocks": 2}}], ids=str)
@@ -82,14 +87,9 @@ def test_learned_priors_are_part_of_the_graph_and_start_as_on_the_cpu(prior):
 def test_an_auxiliary_variable_is_part_of_the_graph(inference):
     more = {"model__auxiliary": {"units": 6, "mlp": [7]}, "objective__iw_samples": 2}
     specs = [member(seed=seed, model__inference=inference, **more) for seed in (0, 1)]
-    dataset = load_dataset(specs[0].data)
-    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
-    eager.graph = None
-    for _ in range(2):
-        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
-            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
-            assert row["auxiliary_nats"] == pytest.approx(expected["auxiliary_nats"], rel=1e-2, abs=1e-2)
-    assert graph.graph.graph is not None
+    for row, expected in rows_of_graph_and_of_steps(specs):
+        assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+        assert row["auxiliary_nats"] == pytest.approx(expected["auxiliary_nats"], rel=1e-2, abs=1e-2)
 
 
 @pytest.mark.parametrize("inference", ["vae", "ladder"])
@@ -98,30 +98,20 @@ def test_labels_are_part_of_the_graph(inference, classification):
     labels = {"model__classes": {"mlp": [6]}, "data__labeled": 20, "data__labeled_batch": 10}
     more = {"objective__classification": classification, "objective__iw_samples": 2}
     specs = [member(seed=seed, model__inference=inference, **labels, **more) for seed in (0, 1)]
-    dataset = load_dataset(specs[0].data)
-    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
-    eager.graph = None
-    for _ in range(2):
-        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
-            if classification != "only":
-                assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
-            assert row["train_log_classes"] == pytest.approx(expected["train_log_classes"], rel=1e-2)
-            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
-    assert graph.graph.graph is not None
+    for row, expected in rows_of_graph_and_of_steps(specs):
+        if classification != "only":
+            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+        assert row["train_log_classes"] == pytest.approx(expected["train_log_classes"], rel=1e-2)
+        assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_several_sweeps_are_part_of_the_graph_with_statistics_of_each(norm):
     steps = {"model__inference_steps": 2, "model__norm": norm, "model__batch_norm": None}
     specs = [member(seed=seed, **steps) for seed in (0, 1)]
-    dataset = load_dataset(specs[0].data)
-    graph, eager = Trainer(specs, dataset, "cuda"), Trainer(specs, dataset, "cuda")
-    eager.graph = None
-    for _ in range(2):
-        for row, expected in zip(graph.train_epoch(), eager.train_epoch(), strict=True):
-            assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
-            assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
-    assert graph.graph.graph is not None
+    for row, expected in rows_of_graph_and_of_steps(specs):
+        assert row["train_bound"] == pytest.approx(expected["train_bound"], rel=1e-3)
+        assert row["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-2)
 
 
 @pytest.mark.parametrize(
