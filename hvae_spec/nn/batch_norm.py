@@ -67,7 +67,8 @@ class BatchNorm(Swept, Statistics):
         if self.training and self.uncounted:
             return self._normalize_apart(x)
         # To PyTorch, the units of all members are channels of one signal: [1, M * U, S * B].
-        channels = x.flatten(2).flatten(0, 1).unsqueeze(0)
+        members, units, samples, images = x.shape
+        channels = x.reshape(1, members * units, samples * images)
         scale, shift = self.weight.flatten(), self.bias.flatten()
         statistics = self.statistics
         if self.training:
@@ -89,7 +90,7 @@ class BatchNorm(Swept, Statistics):
         variance, mean = torch.var_mean(counted, dim=(2, 3), correction=0, keepdim=True)
         if self.statistics.batches_recorded is not None:
             self.statistics.record(mean.detach(), variance.detach())
-        channels = counted.flatten(2).flatten(0, 1).unsqueeze(0)
+        channels = counted.reshape(1, -1, counted.shape[2] * images)
         scale, shift = self.weight.flatten(), self.bias.flatten()
         y = F.batch_norm(channels, None, None, scale, shift, training=True, eps=self.eps)
         normalized = (others - mean) * (variance + self.eps).rsqrt()

@@ -20,6 +20,8 @@ def bound(log_w: Tensor, iw_samples: int = 1) -> Tensor:
     Returns: [M, B].
 
     """
+    if iw_samples == 1:  # the logarithm of one weight
+        return log_w.mean(dim=1)
     weights = log_w.unflatten(1, (-1, iw_samples))
     return (weights.logsumexp(dim=2) - math.log(iw_samples)).mean(dim=1)
 

@@ -34,12 +34,13 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[M, inputs, S, B] -> [M, outputs, S, B]."""
-        y = torch.bmm(self.matrix, x.flatten(2))
+        members, inputs, samples, images = x.shape
+        y = torch.bmm(self.matrix, x.reshape(members, inputs, samples * images))
         if self.bias is not None:
             # Apart from the product and in place: `baddbmm` would first write the bias into all of its result. And
             # `torch.compile` fuses a sum with what follows.
             y = y.add_(self.bias)
-        return y.unflatten(2, x.shape[2:])
+        return y.view(members, -1, samples, images)
 
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""
