@@ -144,6 +144,16 @@ def test_importing_hvae_spec_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_a_worker_imports_neither_what_compiles_nor_scikit_learn():
+    code = (
+        "import sys, tune.execute.splitting; from hvae_spec.data.digits import digits; digits();"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'sympy', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'ray'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_no_module_asserts_on_input_or_loads_pickles():
     for path in MODULES:
         tree = ast.parse(path.read_text())
