@@ -144,9 +144,13 @@ def test_importing_hvae_spec_is_light():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_worker_imports_neither_what_compiles_nor_scikit_learn():
+def test_training_imports_neither_what_compiles_nor_scikit_learn(tmp_path):
+    text = (
+        "{name: a, data: {dataset: digits, train_images: 64, test_images: 8}, model: {layers: [{units: 2, mlp: [4]}]}, "
+    )
+    text += "training: {epochs: 2, batch_size: 32}, evaluation: {iw_samples: 1, every: 1}}"
     code = (
-        "import sys, tune.execute.splitting; from hvae_spec.data.digits import digits; digits();"
+        f"import sys, hvae_spec; hvae_spec.train({text!r}, results={str(tmp_path)!r}, progress=False);"
         "heavy = {'torch._dynamo', 'torch._inductor', 'sympy', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'ray'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
