@@ -144,6 +144,20 @@ def test_importing_hvae_spec_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_training_imports_neither_what_compiles_nor_scikit_learn(tmp_path):
+    text = (
+        "{name: a, data: {dataset: digits, train_images: 64, test_images: 8}, model: {layers: [{units: 2, mlp: [4]}]}, "
+    )
+    text += "training: {epochs: 2, batch_size: 32}, evaluation: {iw_samples: 1, every: 1}}"
+    code = (
+        f"import sys, hvae_spec; hvae_spec.train({text!r}, results={str(tmp_path)!r}, progress=False);"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'sympy', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'ray'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_no_module_asserts_on_input_or_loads_pickles():
     for path in MODULES:
         tree = ast.parse(path.read_text())

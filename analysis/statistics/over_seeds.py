@@ -96,20 +96,21 @@ def by_layer(members: pd.DataFrame, by: Sequence[str], quantity: str) -> pd.Data
         quantity there.
 
     """
+    own = list(dict.fromkeys([*by, "status", "data_canonical", *({"stage"} & set(members))]))
     parts = []
     for depth, group in members.groupby("depth", sort=False):
         layers = [f"{quantity}_{layer}" for layer in range(1, int(str(depth)) + 1)]
         # The KL of a hierarchy is the sum of its layers'.
         total = group[quantity] if quantity in group else group[layers].sum(axis=1, skipna=False)
-        rows = {name.rsplit("_", 1)[-1]: name for name in layers}
+        values = {name.rsplit("_", 1)[-1]: group[name] for name in layers}
         if quantity == "kl" and AUXILIARY in group and group[AUXILIARY].notna().any():
-            rows["a"] = AUXILIARY
+            values["a"] = group[AUXILIARY]
             total = total + group[AUXILIARY].fillna(0.0)
-        with_total = group.assign(total=total)
-        for layer, column in {**rows, "total": "total"}.items():
-            table = cells(with_total, by, column)
-            table.insert(len(by), "layer", layer)
-            parts.append(table[(table["n"] > 0) | (table["finished"] == 0)])
+        long = pd.concat(
+            [group[own].assign(layer=layer, value=value) for layer, value in {**values, "total": total}.items()]
+        )
+        table = cells(long, [*by, "layer"], "value")
+        parts.append(table[(table["n"] > 0) | (table["finished"] == 0)])
     return pd.concat(parts, ignore_index=True)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
-from hvae_spec.backend.compile import fusing
+from hvae_spec.backend.compile import NotCompiledError, fusing
 from hvae_spec.nn.classes import DrawnClasses
 from hvae_spec.nn.distribution import Distribution
 from hvae_spec.nn.flow import Posterior
@@ -62,7 +61,7 @@ def compiled_weigh() -> Weigh:
         try:
             with fusing():
                 return fused[0](*given)
-        except TorchDynamoException as error:
+        except NotCompiledError as error:
             warnings.warn(f"torch.compile failed, evaluation goes on without it: {error}", stacklevel=2)
             fused[0] = weigh
             return weigh(*given)

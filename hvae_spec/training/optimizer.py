@@ -17,6 +17,7 @@ from torch import Tensor
 from hvae_spec.registry import Registry
 from hvae_spec.spec.choices.optimizer import SGD, Adam, AdamW
 from hvae_spec.spec.training import TrainingSpec
+from hvae_spec.training.adam import FusedAdam
 from hvae_spec.training.schedules import learning_rate
 
 OPTIMIZER = "optimizer"
@@ -34,25 +35,27 @@ OUTSIDE_GROUPS = {"clip_norm", "clip_value"}
 """Training settings in which the members of one parameter group may differ."""
 Groups = list[dict[str, Any]]
 """Parameter groups as `torch.optim` takes them: tensors under `params`, options beside them."""
-OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer in torch")
+
+Optimizer = FusedAdam | torch.optim.Optimizer
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer in torch")
 """Functions that make an optimizer: of the rows [P] of members by groups of equal settings, and of these settings, one
 per group. Its state must consist of tensors by name for every row, and its groups may have the options `L2` and
 `SHRINKAGE`."""
 
 
 @OPTIMIZERS.register("adam")
-def adam(groups: Sequence[Sequence[Tensor]], settings: Sequence[Adam]) -> torch.optim.Optimizer:
+def adam(groups: Sequence[Sequence[Tensor]], settings: Sequence[Adam]) -> FusedAdam:
     """PyTorch's fused Adam."""
-    return _adam(groups, [{"lr": one.lr, "betas": (one.beta1, one.beta2), "eps": one.eps} for one in settings])
+    return FusedAdam(_of(groups, [{"lr": one.lr, "betas": (one.beta1, one.beta2), "eps": one.eps} for one in settings]))
 
 
 @OPTIMIZERS.register("adamw")
-def adamw(groups: Sequence[Sequence[Tensor]], settings: Sequence[AdamW]) -> torch.optim.Optimizer:
+def adamw(groups: Sequence[Sequence[Tensor]], settings: Sequence[AdamW]) -> FusedAdam:
     """PyTorch's fused Adam, before whose steps the matrices shrink."""
     options: Groups = [
         {"lr": one.lr, "betas": (one.beta1, one.beta2), "eps": one.eps, SHRINKAGE: one.weight_decay} for one in settings
     ]
-    return _adam(groups, options)
+    return FusedAdam(_of(groups, options))
 
 
 @OPTIMIZERS.register("sgd")
@@ -62,11 +65,6 @@ def sgd(groups: Sequence[Sequence[Tensor]], settings: Sequence[SGD]) -> torch.op
         {"lr": one.lr, "momentum": one.momentum, "nesterov": one.nesterov, L2: one.weight_decay} for one in settings
     ]
     return torch.optim.SGD(_of(groups, options), fused=True)
-
-
-def _adam(groups: Sequence[Sequence[Tensor]], options: Groups) -> torch.optim.Optimizer:
-    # Capturable: on a CUDA device a step may become part of a graph.
-    return torch.optim.Adam(_of(groups, options), fused=True, capturable=groups[0][0].is_cuda)
 
 
 def _of(groups: Sequence[Sequence[Tensor]], options: Groups) -> Groups:

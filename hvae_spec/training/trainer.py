@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from hvae_spec import compiler
-from hvae_spec.backend.compile import fusing
+from hvae_spec.backend.compile import NotCompiledError, fusing
 from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.backend.gpu import in_one_kernel
 from hvae_spec.data.dataset import Dataset
@@ -278,7 +277,7 @@ class Trainer:
                 samples = self.specs[0].objective.iw_samples
                 value, _ = compiled(self.objective, self.model.train(), x, noise, beta, samples, labels)
                 torch.autograd.grad(-value.sum(), self.parameters)
-        except TorchDynamoException as error:
+        except NotCompiledError as error:
             warnings.warn(f"torch.compile failed, training goes on without it: {error}", stacklevel=2)
             return None
         return compiled

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
 
 import analysis
 from analysis import figures
+from analysis.figures import drawing
 from analysis.figures.layers import STATUS_PREFERENCE
 from hvae_spec.records.result import STATUSES
 
@@ -507,3 +509,16 @@ def test_trained_members_that_are_not_evaluated_have_curves_and_no_final_point(r
     assert final_points(figure) == {}
     assert "VAE+BN+WU (n = 3, trained)" in legend(figure)
     assert not [text for text in legend(figure) if text.startswith("final")]
+
+
+def test_every_file_of_a_figure_is_drawn_once_and_its_layout_made_once(monkeypatch):
+    drawn = []
+    draw = Figure.draw
+
+    def counted(figure, renderer):
+        drawn.append(type(renderer).__name__)
+        draw(figure, renderer)
+
+    monkeypatch.setattr(Figure, "draw", counted)
+    drawing.check()
+    assert drawn == ["RendererAgg", "RendererAgg", "MixedModeRenderer", "MixedModeRenderer"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from sklearn.datasets import load_digits
 
 from hvae_spec.data.batches import DRAWN_TOGETHER, Batches, draw_once
 from hvae_spec.data.counts import available_counts, image_counts
@@ -39,6 +40,14 @@ def test_digits(digits):
     assert np.array_equal(limited.train, digits.train[:50])
     assert np.array_equal(limited.test_labels, digits.test_labels[:9])
     assert (limited.train_sha256, limited.test_sha256) == (digits.train_sha256, digits.test_sha256)
+
+
+def test_digits_are_those_that_scikit_learn_loads(digits):
+    images, classes = load_digits(return_X_y=True)
+    assert np.array_equal(np.concatenate([images[1:5], images[6:10]]), digits.train[:8])
+    assert np.array_equal(images[::5], digits.test)
+    assert np.array_equal(classes[::5], digits.test_labels)
+    assert (digits.train.dtype, digits.test_labels.dtype) == (np.uint8, np.int64)
 
 
 def test_binarization_has_the_gray_values_as_probabilities():

@@ -8,6 +8,7 @@ from hvae_spec import compiler
 from hvae_spec.nn.batch_norm import BatchNorm
 from hvae_spec.nn.linear import Linear, are_matrices
 from hvae_spec.spec.choices import optimizer as descriptions
+from hvae_spec.training.adam import FusedAdam
 from hvae_spec.training.optimizer import PackOptimizer, optimizer_of, state_of, state_with
 from tests.members import member
 
@@ -224,3 +225,31 @@ def test_an_optimizer_keeps_as_many_numbers_as_its_description_says(name):
         sum(size for size in numbers if size > 1)
         == descriptions.OPTIMIZERS[name].numbers_per_parameter * pack.rows.numel()
     )
+
+
+def test_fused_adam_is_that_of_pytorch_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(1000, generator=generator) for _ in range(3)]
+    others = [row.clone() for row in rows]
+    rates = torch.tensor(3e-3, dtype=torch.float64), torch.tensor(1e-3, dtype=torch.float64)
+
+    def groups(tensors):
+        first = {"params": tensors[:2], "lr": rates[0], "betas": (0.8, 0.99), "eps": 1e-6}
+        return [first, {"params": tensors[2:], "lr": rates[1], "betas": (0.9, 0.999), "eps": 1e-8}]
+
+    ours, theirs = FusedAdam(groups(rows)), torch.optim.Adam(groups(others), fused=True)
+    for step in range(6):
+        if step == 3:
+            again = FusedAdam(groups(rows))
+            again.load_state_dict(ours.state_dict())
+            ours = again
+        for place, (row, other) in enumerate(zip(rows, others, strict=True)):
+            # The second is frozen from the third step on, and the third one until then.
+            is_frozen = (place == 1 and step > 1) or (place == 2 and step < 2)
+            row.grad = other.grad = None if is_frozen else torch.randn(1000, generator=generator)
+        ours.step()
+        theirs.step()
+        assert all(map(torch.equal, rows, others))
+    for row, other in zip(rows, others, strict=True):
+        assert ours.state[row].keys() == theirs.state[other].keys()
+        assert all(torch.equal(ours.state[row][name], value) for name, value in theirs.state[other].items())

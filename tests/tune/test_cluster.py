@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,28 @@ def test_every_start_in_a_process_has_the_same_random_token(monkeypatch, tmp_pat
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
     assert tokens[0] == tokens[1] != other
     assert all(re.fullmatch("[0-9a-f]{64}", token) for token in (*tokens, other))
+
+
+def test_an_autoscaler_which_does_not_end_when_asked_is_not_waited_for(tmp_path):
+    path = tmp_path / "ray/autoscaler/_private/monitor.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("import time; time.sleep(60)")
+    other = path.with_name("other.py")
+    other.write_text(path.read_text())
+    autoscaler, child = (subprocess.Popen([sys.executable, script]) for script in (path, other))
+    seen = []
+
+    class Ray:
+        def shutdown(self):
+            seen.extend([autoscaler.wait(timeout=30), child.poll()])
+
+    try:
+        cluster._shut_down(Ray())
+    finally:
+        autoscaler.kill()
+        child.kill()
+        child.wait()
+    assert seen == [-signal.SIGKILL, None]
 
 
 TUNED = """

@@ -44,6 +44,7 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_prestart_worker_first_driver": "0",
 }
 CHUNK = 512
 """About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
@@ -57,6 +58,8 @@ fails.
 """
 NO_LINES = re.compile(r"\s*Last 0 lines of error files:$")
 """Announces, in a message of Ray's, lines that do not follow."""
+AUTOSCALER = re.compile(r"\bray/autoscaler/.*monitor\.py$")
+"""A process of a local Ray that has nothing to do there, and takes a second to end when asked."""
 GOES_ON = "The same command goes on from the last checkpoints."
 WAITS_FOR = "Ray to start, or to end its workers"
 """What an interruption waits for."""
@@ -123,9 +126,18 @@ def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> It
     try:
         with _messages_in(log), _watched(ray.get_runtime_context().gcs_address):
             yield ray
-            ray.shutdown()
+            _shut_down(ray)
     finally:
-        ray.shutdown()
+        _shut_down(ray)
+
+
+def _shut_down(ray: Any) -> None:
+    """End a local Ray, or leave a cluster."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(AUTOSCALER.search(word) for word in child.cmdline()):
+                child.kill()
+    ray.shutdown()
 
 
 @contextmanager
