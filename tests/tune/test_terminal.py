@@ -89,8 +89,8 @@ def test_keys_and_ctrl_c_leave_nothing_of_the_live_view_behind(tmp_path):
     screen = Screen()
     screen.write(seen.decode())
     first, stopped, *rest = screen.shown
-    assert re.fullmatch(r"\[0:00:\d\d\] starting Ray \.\.\.", first)
-    assert re.fullmatch(r"\[0:00:\d\d\] stopped at \d+% of the grid, 0 of \d packs", stopped)
+    assert re.fullmatch(r"\[0:0\d:\d\d\] starting Ray \.\.\.", first)
+    assert re.fullmatch(r"\[0:0\d:\d\d\] stopped at \d+% of the grid, 0 of \d packs", stopped)
     assert rest == ["", "Interrupted (SIGINT). Go on."]
     assert b"Waiting for Ray to end its workers." in seen
     assert b"Ctrl-C once more leaves at once; what is written is safe." in seen
