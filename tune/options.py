@@ -15,7 +15,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.spec.suggest import closest
 from hvae_spec.spec.yaml import inline
 from tune.cli import add_device, positive_integer, spec_parser
-from tune.plan.planner import COMPILING, Compiling
+from tune.plan.ways import COMPILING, Compiling
 
 EPILOG = """\
 examples:
@@ -231,7 +231,8 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
         "--compile",
         choices=COMPILING,
         default="auto",
-        help="compile training steps with torch.compile: auto is where it pays, in long training (default: auto)",
+        help="compile training steps with torch.compile: auto is where that is faster by measurement, which "
+        "long packs make before their first epoch (default: auto)",
     )
     parser.add_argument(
         "--measure",

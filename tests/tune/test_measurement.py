@@ -10,7 +10,14 @@ from hvae_spec.spec.cost import mappings, parameters
 from tests.members import member
 from tune.measure import cache as measurement_cache
 from tune.measure import timing
-from tune.measure.cache import ShapeMeasurement, StepTime, load_measurement, measure, save_measurement, shape_name
+from tune.measure.cache import (
+    ShapeMeasurement,
+    StepTime,
+    load_measurement,
+    measure_beside,
+    save_measurement,
+    shape_name,
+)
 from tune.plan.forecast import _nominal_bytes
 from tune.plan.planner import shape
 
@@ -177,7 +184,7 @@ def test_measuring_leaves_threads_and_precision_as_they_were():
 
 def test_a_small_member_is_measured():
     spec = member(2, evaluation__iw_samples=500)
-    measured = measure(spec, device="cpu", threads=1, sizes=(1, 3), seconds=0.1)
+    measured, *_ = measure_beside(spec, device="cpu", threads=1, sizes=(1, 3), seconds=0.1)
     assert measured.name == "digits L2 ladder+BN"
     assert [step.members for step in measured.steps] == [1, 3]
     # A step of 32 small images takes more than a tenth of a millisecond and less than a second on any machine.
