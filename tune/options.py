@@ -237,6 +237,7 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="first measure, for seconds each (a minute where compiled), the shapes not yet measured on this machine: "
-        "pack sizes, the time left, and with --plan a forecast of times and memory rest on it",
+        help="first measure, for seconds each (a minute or two for each size of pack that may be compiled), the shapes "
+        "not yet measured on this machine: pack sizes, the time left, and with --plan a forecast of times and memory "
+        "rest on it",
     )

@@ -20,11 +20,13 @@ from tests.members import member
 from tune.execute import splitting, trial
 from tune.execute.splitting import fits, split
 from tune.execute.trial import choose_steps
+from tune.measure import comparison
 from tune.measure.cache import cache_path
 from tune.measure.comparison import StepComparison, load_comparison, save_comparisons
 from tune.plan.packs import as_begun, pack_id
 
 STEPS = 1000
+COMPILE = torch.compile
 SMALL = {"training__epochs": 3, "data__train_images": 96, "data__test_images": 8}
 
 
@@ -112,6 +114,18 @@ def test_training_after_a_trial_is_bit_for_bit_that_without_one(tmp_path, overri
     before = torch.get_rng_state()
     choose_steps(job, tried, STEPS, Turns(10.0, [9.0, 9.0] if is_faster else [12.0, 12.0]))
     assert torch.equal(torch.get_rng_state(), before)
+    assert tried.is_to_compile == is_faster
+    assert_same(tried, trainer_of(job, compiled=is_faster))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_so_it_is_with_what_pytorch_compiles(tmp_path, monkeypatch, is_faster):
+    monkeypatch.setattr(torch, "compile", COMPILE)
+    job = job_of(tmp_path)
+    tried = trainer_of(job)
+    choose_steps(job, tried, STEPS, Turns(10.0, [9.0, 9.0] if is_faster else [12.0, 12.0]))
     assert tried.is_to_compile == is_faster
     assert_same(tried, trainer_of(job, compiled=is_faster))
 
@@ -212,13 +226,12 @@ def test_where_nothing_compiles_nothing_is_tried(tmp_path, monkeypatch):
     ids=str,
 )
 def test_what_is_kept_and_is_no_comparison_is_as_none(tmp_path, monkeypatch, damage):
-    from tune.measure import comparison
-
     spec, found = member(), StepComparison(2, 2.0, 1.0, 3.0)
-    monkeypatch.setattr(comparison, "kept", lambda key: damage)
-    assert load_comparison(spec, "cpu", 1, 2) is None
-    save_comparisons(spec, "cpu", 1, [found])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "kept", lambda key: damage)
+        assert load_comparison(spec, "cpu", 1, 2) is None
+        save_comparisons(spec, "cpu", 1, [found])
+    assert load_comparison(spec, "cpu", 1, 2) == found
 
 
 def test_comparisons_of_several_sizes_are_kept_side_by_side():

@@ -265,7 +265,7 @@ def _print_forecast(plan: Plan, console: Console) -> None:
     names = shapes(plan.reading.cells)
 
     def name(job: PackJob) -> str:
-        return _name(job, names) + ", compiled" * job.compiled + ", tried compiled" * job.tries_compiling
+        return _name(job, names) + ", compiled" * job.compiled + ", tried" * job.tries_compiling
 
     for shape, group in groupby(sorted(plan.jobs, key=name), key=name):
         table.add_row(shape, *_forecast_row(plan, list(group)))
