@@ -17,13 +17,16 @@ from hvae_spec.records.layout import Results
 from hvae_spec.spec.grid import Member
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
+from tune import run as tune_run
 from tune.execute import splitting, trial
 from tune.execute.splitting import fits, split
 from tune.execute.trial import choose_steps
 from tune.measure import comparison
 from tune.measure.cache import cache_path
 from tune.measure.comparison import StepComparison, load_comparison, save_comparisons
+from tune.plan import devices, forecast
 from tune.plan.packs import as_begun, pack_id
+from tune.show import summary
 
 STEPS = 1000
 COMPILE = torch.compile
@@ -340,3 +343,43 @@ def test_a_trial_in_a_training_that_goes_on_from_a_shorter_one_changes_nothing(t
     for job in (tried, plain):
         assert fits(job, lambda progress: None)
     assert weights(tried) == weights(plain)
+
+
+SPEC = """
+name: tried
+data: {dataset: digits, train_images: 64, test_images: 8}
+model: {layers: [{units: 2, mlp: [4]}]}
+training: {epochs: 2, batch_size: 32}
+evaluation: {iw_samples: 2}
+grid: {seeds: [0, 1, 2]}
+"""
+
+
+def test_a_grid_tries_a_shape_once_says_what_was_found_and_says_it_again_at_its_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+    monkeypatch.setattr(forecast, "WORTH_TRYING", 0.0)
+    monkeypatch.setattr(tune_run, "check_report", lambda: None)
+    monkeypatch.setattr(summary, "_write_report", lambda results, console: True)
+    turns = Turns(1e4, [1.26e4, 1.26e4])
+    times_are(monkeypatch, turns)
+    path = tmp_path / "tried.yaml"
+    path.write_text(SPEC)
+    command = [str(path), "--serial", "--device", "cpu", "--cpus", "1", "--pack-size", "1"]
+
+    assert tune_run.main([*command, "--results", str(tmp_path / "out"), "--plan"]) == 0
+    name = "digits L1 VAE x 1"
+    tried = f"Tried before the first epoch, and compiled where that is faster: {name}."
+    assert tried in capsys.readouterr().out
+    assert tune_run.main([*command, "--results", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = f"the compiled step of {name} takes 1.26 times as long: training goes on without"
+    first, last = (place for place, line in enumerate(lines) if words in line)
+    assert lines[first].endswith(f"] {words}")
+    assert lines[last] == f"Measured: {words}."
+    assert last == len(lines) - 2
+    # Of three packs of the shape, the first has measured for all.
+    assert len(turns.asked) == 2
+    # Another grid knows.
+    assert tune_run.main([*command, "--results", str(tmp_path / "other"), "--plan"]) == 0
+    slower = f"Not compiled, as the compiled step was measured to be no faster: {name} (1.26 times as long)."
+    assert slower in capsys.readouterr().out

@@ -317,7 +317,7 @@ def check_report() -> None:
     analysis_report.check()
 
 
-def report(plan: Plan, console: Console, found: Iterable[str] = ()) -> int:
+def report(plan: Plan, console: Console, compared: Iterable[str] = ()) -> int:
     """Print the final table, what was written, and what packs found of compiled steps. Returns the exit code: judged by
     the records alone, but for a report that could not be written, which is said in one line.
     """
@@ -345,7 +345,7 @@ def report(plan: Plan, console: Console, found: Iterable[str] = ()) -> int:
         )
         if count
     ]
-    for words in found:
+    for words in compared:
         console.print(f"Measured: {words}.", soft_wrap=True, highlight=False, markup=False)
     console.print(", ".join(parts) + ".")
     for line in dict.fromkeys(need.absent for need in plan.left_out):
