@@ -333,6 +333,24 @@ def test_what_is_compiled_and_what_is_tried(tmp_path, monkeypatch):
     assert ways(2010, here=False) == tried
 
 
+@pytest.mark.parametrize(
+    ("epochs", "compiled", "expected"),
+    [
+        (10, {1: 6.0, 2: 5.0, 3: 4.0}, (2, False)),
+        (2000, {1: 6.0, 2: 5.0, 3: 4.0}, (3, True)),
+        (2000, {1: 12.0, 2: 9.0, 3: 8.0}, (2, False)),
+    ],
+    ids=["too short to compile", "compiled", "slower compiled"],
+)
+def test_packs_have_the_best_size_of_the_way_they_are_made(tmp_path, monkeypatch, epochs, compiled, expected):
+    """Of six members, plain steps are the cheapest in packs of two, and compiled ones in packs of three."""
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+    forecaster = Measured(measurement({1: 10.0, 2: 7.0, 3: 7.5}), measurement(compiled, compiling=30.0))
+    text = GRID.replace("epochs: 4,", f"epochs: {epochs},").replace("[1, 2]", "[1]")
+    plan = plan_of(text, tmp_path, cores=1, forecaster=forecaster)
+    assert {(len(job.members), job.compiled) for job in plan.jobs if "BN" in job.name} == {expected}
+
+
 def test_a_plan_says_what_is_compiled_what_is_slower_and_what_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "can_compile", lambda kind: True)
     names = "digits L1 VAE x 3", "digits L1 VAE+BN x 3"

@@ -24,7 +24,7 @@ from tune.measure.comparison import StepComparison
 from tune.plan import devices
 from tune.plan.changes import changes, members_that
 from tune.plan.devices import Machine
-from tune.plan.forecast import TRIAL_SECONDS, Forecaster
+from tune.plan.forecast import TRIAL_SECONDS, Forecast, Forecaster
 from tune.plan.grid_file import foretold_contrasts, grid_file
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
@@ -214,14 +214,15 @@ def make_plan(
     def size_of(member: MemberSpec) -> int:
         if packing.pack_size:
             return packing.pack_size
-        usual = forecaster.best_size(member, threads, False, share) or _usual_size(member, on_gpu=gpus > 0)
-        is_compiled = ways.of(member, usual, threads) == "compiled"
-        return forecaster.best_size(member, threads, is_compiled, share) or usual
+        # The best of plain packs and that of compiled ones, as far as these are measured.
+        sizes = [size for way in (False, True) if (size := forecaster.best_size(member, threads, way, share))]
+        usual = _usual_size(member, on_gpu=gpus > 0)
+        return min(sizes, key=lambda size: forecast_of(member, size).ms_per_member_step, default=usual)
 
-    def seconds_of(member: MemberSpec, members: int) -> float:
+    def forecast_of(member: MemberSpec, members: int) -> Forecast:
         way = ways.of(member, members, threads)
-        seconds = forecaster.pack(member, members, threads, compiled=way == "compiled").seconds
-        return seconds + TRIAL_SECONDS * (way == "trial")
+        found = forecaster.pack(member, members, threads, compiled=way == "compiled")
+        return replace(found, overhead=found.overhead + TRIAL_SECONDS) if way == "trial" else found
 
     shapes: dict[str, str] = {}
     for cell in reading.cells:
@@ -233,7 +234,13 @@ def make_plan(
     begun_jobs = [ways.decided(job) if job.tries_compiling else job for job in begun.jobs]
     # Packs that share a GPU share its speed: cutting them smaller helps no more than there are GPUs.
     begun_seconds = [forecaster.of(job).seconds for job in begun_jobs]
-    groups = group(fresh, size_of, seconds_of, workers=min(gpus or workers, workers), begun=begun_seconds)
+    groups = group(
+        fresh,
+        size_of,
+        lambda member, members: forecast_of(member, members).seconds,
+        workers=min(gpus or workers, workers),
+        begun=begun_seconds,
+    )
     jobs = list(begun_jobs)
     for members in groups:
         own = [missing[member.digests.evaluation] for member in members]
