@@ -157,8 +157,8 @@ def test_what_is_measured_to_be_faster_is_chosen_said_and_kept(tmp_path, seconds
     said = choose_steps(job, trainer, STEPS, turns)
     assert said == f"the compiled step of digits L3 ladder+BN x 2 {words}"
     assert (trainer.compiled is not None) == choice
-    # The plain steps alone, for a moment; then both for 30 seconds, as a hundredth of the training is more than that.
-    assert turns.asked == [([False], 0.5), ([False, True], 30.0)]
+    # The plain steps alone, for a moment; then both for 60 seconds, as a hundredth of the training is more than that.
+    assert turns.asked == [([False], 0.5), ([False, True], 60.0)]
     found = load_comparison(job.members[0].spec, "cpu", 1, 2)
     assert (found.plain_ms, found.compiled_ms) == (5000.0, pytest.approx(1e3 * sum(seconds) / 4))
     # The next pack of this shape and size knows.

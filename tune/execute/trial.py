@@ -16,7 +16,7 @@ from tune.plan.devices import can_compile
 
 FIRST_SECONDS = 0.5
 """Time for the plain steps alone, which may be too fast to go on."""
-LEAST_SECONDS, MOST_SECONDS, SHARE = 5.0, 30.0, 0.01
+LEAST_SECONDS, MOST_SECONDS, SHARE = 5.0, 60.0, 0.01
 """Time for the steps of both ways, and its share of training in between: what is chosen stays for all of it."""
 ROUNDS = 9
 """Least number of turns."""
