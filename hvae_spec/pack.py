@@ -7,7 +7,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, cast
 
@@ -57,12 +57,22 @@ CHECKPOINT_SHARE = 0.05
 REPORT_SECONDS = 0.3
 """Shortest time between reports of progress."""
 GOES_BACK = "the pack goes on from the one before, if there is one"
+ChooseSteps = Callable[[Trainer, int], str]
+"""Decides whether a trainer, which is to make so many steps, makes compiled ones (`Trainer.use`). Returns what was
+found, in words. Training goes on as if nothing had been tried."""
 LOCK_SECONDS = 180.0
 """How long to wait for another process that still works on the pack (a worker whose driver was killed lingers)."""
 
 
-def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> None:
+def run_pack(
+    job: PackJob, report: ReportProgress = lambda progress: None, choose: ChooseSteps = lambda trainer, steps: ""
+) -> None:
     """Bring every member of a pack to its result, from wherever an earlier run left it.
+
+    Args:
+        job: the pack.
+        report: is told of progress.
+        choose: decides before the first epoch whether steps are compiled, where the pack leaves that open.
 
     Raises:
         UserError: its data are missing, or its checkpoint is of other members or of another version.
@@ -77,7 +87,7 @@ def run_pack(job: PackJob, report: ReportProgress = lambda progress: None) -> No
             considerate(job.threads),
             filelock.FileLock(pack.lock, timeout=LOCK_SECONDS),
         ):
-            PackRun(job, report).run()
+            PackRun(job, report, choose).run()
         # All members have their results: nothing of the pack is needed any more.
         shutil.rmtree(pack.folder, ignore_errors=True)
     except filelock.Timeout:
@@ -121,12 +131,17 @@ def denormals_flushed() -> Iterator[None]:
 class PackRun:
     """One run of a pack, from its checkpoint or from the start to its results."""
 
-    def __init__(self, job: PackJob, report: ReportProgress = lambda progress: None) -> None:
+    def __init__(
+        self,
+        job: PackJob,
+        report: ReportProgress = lambda progress: None,
+        choose: ChooseSteps = lambda trainer, steps: "",
+    ) -> None:
         code = [folder.root for folder in job.folders]
         specs = with_code([member.spec for member in job.members], code)
         members = tuple(replace(member, spec=spec) for member, spec in zip(job.members, specs, strict=True))
         job = replace(job, members=members)
-        self.job, self.report = job, report
+        self.job, self.report, self.choose = job, report, choose
         self.specs = [member.spec for member in job.members]
         self.records = [job.record(member) for member in job.members]
         self.first = self.specs[0]
@@ -139,6 +154,8 @@ class PackRun:
         """The shorter trainings that the members go on from, one per member; none if they started anew."""
         self.notes: list[str] = []
         """What was found damaged and is done without."""
+        self.found = ""
+        """What was found of the compiled step, in words."""
         self.seconds = {"training": 0.0, "curve": 0.0}
         self.saved_at, self.save_seconds, self.reported_at = time.monotonic(), 0.0, 0.0
         self.began, self.first_epoch = provenance.now(), 1
@@ -179,6 +196,8 @@ class PackRun:
                 self.records[m].begin(self.specs[m], anew=True)
             trainer = self.new_trainer()
             self.curve_spec = self.begun_spec(begun)
+            if self.job.tries_compiling:
+                self.choose_steps(trainer)
             if self.job.extends:
                 self.extend(trainer)
             elif self.first.training.first_phase is not None:
@@ -206,6 +225,14 @@ class PackRun:
         """The members at the very start."""
         with self.timed("training"):
             return Trainer(self.specs, self.dataset, self.device, compiled=self.job.compiled)
+
+    def choose_steps(self, trainer: Trainer) -> None:
+        """Decide whether steps are compiled, and say what was found."""
+        epochs = self.first.training.epochs - self.job.start_epoch
+        with self.timed("training"):
+            self.found = self.choose(trainer, epochs * trainer.batches.steps)
+        self.job = replace(self.job, compiled=trainer.is_to_compile, tries_compiling=False)
+        self.progress("training", trainer)
 
     def start(self, trainer: Trainer) -> None:
         """Start from the weights of the members' first phases."""
@@ -263,6 +290,11 @@ class PackRun:
         else:
             return None
         self.seconds, self.segments, self.extended = dict(header.seconds), header.segments, header.extended
+        compiled = header.segments[-1].compiled if header.segments else self.job.compiled
+        if compiled != self.job.compiled:
+            # Whatever was planned since, a pack goes on as it began.
+            trainer.use(trainer.compile() if compiled else None)
+        self.job = replace(self.job, compiled=compiled, tries_compiling=False)
         self.curve_spec = self.begun_spec(begun)
         for m in begun:
             record, divergence = self.records[m], trainer.divergences[m]
@@ -545,6 +577,7 @@ class PackRun:
                 () if trainer is None else tuple(self.diverged_in_words(trainer)),
                 tuple(self.notes),
                 () if trainer is None else tuple(self.stopped_in_words(trainer)),
+                self.found,
                 tuple(self.last_bound(m) if m in alive else math.nan for m in range(len(self.specs))),
             )
         )

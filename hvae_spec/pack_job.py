@@ -28,7 +28,9 @@ class PackJob:
     device: str = "auto"
     threads: int = 1
     compiled: bool = False
-    """Whether the training step is compiled by `torch.compile`. Decided once, when the pack is planned."""
+    """Whether the training step is compiled by `torch.compile`. A pack that has begun stays as it is."""
+    tries_compiling: bool = False
+    """Whether this is yet to be decided, by measuring the step both ways before the first epoch."""
     command: tuple[str, ...] = ()
     """The command line that this is part of, for the records."""
     source: Source | None = None
@@ -149,6 +151,8 @@ class Progress:
     """What was found damaged and is done without, in words."""
     stopped: tuple[str, ...] = ()
     """What was stopped early so far, in words."""
+    found: str = ""
+    """What was found of the compiled step before the first epoch, in words."""
     member_bounds: tuple[float, ...] = ()
     """The training bound of each member, in the order of the pack; NaN where there is none, or it has diverged."""
 

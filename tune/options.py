@@ -15,7 +15,7 @@ from hvae_spec.errors import UserError
 from hvae_spec.spec.suggest import closest
 from hvae_spec.spec.yaml import inline
 from tune.cli import add_device, positive_integer, spec_parser
-from tune.plan.planner import COMPILING, Compiling
+from tune.plan.ways import COMPILING, Compiling
 
 EPILOG = """\
 examples:
@@ -231,11 +231,13 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
         "--compile",
         choices=COMPILING,
         default="auto",
-        help="compile training steps with torch.compile: auto is where it pays, in long training (default: auto)",
+        help="compile training steps with torch.compile: auto is where that is faster by measurement, which "
+        "long packs make before their first epoch (default: auto)",
     )
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="first measure, for seconds each (a minute where compiled), the shapes not yet measured on this machine: "
-        "pack sizes, the time left, and with --plan a forecast of times and memory rest on it",
+        help="first measure, for seconds each (a minute or two for each size of pack that may be compiled), the shapes "
+        "not yet measured on this machine: pack sizes, the time left, and with --plan a forecast of times and memory "
+        "rest on it",
     )

@@ -197,7 +197,7 @@ def run_reading(reading: Reading, options: RunOptions, console: Console, interru
             words = f"Curves and images as they come: tensorboard --logdir {shlex.quote(str(folder))}"
             console.print(words, soft_wrap=True)
             _write_done(plan, folder, console)
-        _run(plan, options, machine, console, interruption, notifiers)
+        compared = _run(plan, options, machine, console, interruption, notifiers)
         while plan.awaits_records:
             further = _plan(options, machine, Results(results.root), reading, console)
             print_seeds(further, console)
@@ -206,8 +206,8 @@ def run_reading(reading: Reading, options: RunOptions, console: Console, interru
                 break
             plan = further
             plan.prepare()
-            _run(plan, options, machine, console, interruption, notifiers)
-        code = report(plan, console)
+            compared |= _run(plan, options, machine, console, interruption, notifiers)
+        code = report(plan, console, compared)
         if (lost := fault()) is not None:
             sys.stderr.write(f"standard output: {lost.strerror}, so that some of it is lost; the run is complete\n")
         return code
@@ -300,7 +300,7 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
         options.keep_optimizer == "yes",
         tuple(source.resolve() for source in options.records),
     )
-    packing = Packing(options.pack_size, options.serial, options.compile)
+    packing = Packing(options.pack_size, options.serial, options.compile, here=options.address is None)
 
     absent = absent_data(reading.cells) if options.skip_missing_data else {}
 
@@ -310,7 +310,7 @@ def _plan(options: RunOptions, machine: Machine, results: Results, reading: Read
         )
 
     plan = plan_now()
-    # How long a shape takes decides what of it is compiled, and that what else is to be measured.
+    # How long a shape takes decides how large its packs are and which may be compiled, and that what else is measured.
     while options.measure and (missing := forecaster.unmeasured(plan.jobs)):
         measure_all(missing, forecaster, reading.cells, console)
         plan = plan_now()
@@ -359,12 +359,13 @@ def _run(
     console: Console,
     interruption: Interruption,
     notifiers: Sequence[Notifier],
-) -> None:
+) -> dict[str, None]:
+    """Run a plan. Returns what packs found of compiled steps, in words."""
     from tune.show.display import Display
 
     if not plan.jobs:
         console.print("Nothing is left to run.")
-        return
+        return {}
     members = sum(need.what in ("training", "evaluation") for need in plan.needs)
     done = plan.counts["finished"] + plan.counts["diverged"]
     already = f" ({done} are done already)" if done else ""
@@ -395,6 +396,7 @@ def _run(
                     packs_per_gpu=machine.packs_per_gpu,
                     address=options.address,
                 )
+    return display.found
 
 
 if __name__ == "__main__":

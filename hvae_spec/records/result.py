@@ -497,6 +497,8 @@ class PackFile(FileModel):
     format: Format = FORMAT
     threads: Whole
     compiled: Flag
+    tries_compiling: Flag = False
+    """Whether it is yet to be decided, before the first epoch, if steps are compiled."""
     members: list[PackMemberState]
     extends: list[Text] = []
     """Folders of the records that the members' training goes on from, in their order; empty if it starts from
@@ -511,6 +513,7 @@ class PlannedPack(FileModel):
     kind: Literal["train", "evaluate"]
     threads: Whole
     compiled: Flag
+    tries_compiling: Flag = False
     members: list[Text]
     """Evaluation digests."""
 

@@ -97,7 +97,11 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         self.optimizer = PackOptimizer([spec.training for spec in specs], self.parameters, are_matrices(self.model))
         # What trains q(y|x) alone is small.
-        self.compiled = self.compile() if self.is_to_compile and not self.classifies_alone else None
+        self.use(self.compile() if self.is_to_compile and not self.classifies_alone else None)
+
+    def use(self, compiled: Watched | None) -> None:
+        """Make steps with a compiled objective from now on, which `compile` has made, or with the plain one."""
+        self.compiled, self.is_to_compile = compiled, compiled is not None
         self.graph = CudaGraph(self.update) if self.device.type == "cuda" else None
 
     def cut(self, members: list[int]) -> None:

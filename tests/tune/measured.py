@@ -1,6 +1,7 @@
 """Measurements that nobody made."""
 
 from tune.measure.cache import ShapeMeasurement, StepTime
+from tune.measure.comparison import StepComparison
 from tune.plan.forecast import Forecaster
 
 
@@ -19,3 +20,9 @@ class Measured(Forecaster):
 
     def measurement(self, member, threads, compiled):
         return self.compiled if compiled else self.eager
+
+    def comparison(self, member, threads, members):
+        if self.compiled is None:
+            return None
+        times = (measured.at(members) for measured in (self.eager, self.compiled))
+        return StepComparison(members, *times, self.compiled.compile_seconds)

@@ -126,3 +126,15 @@ def test_nothing_is_slow_where_nothing_is_measured(tmp_path, clock_hand):
     for epoch in range(1, 4):
         display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=1e6))
     assert "as long as measured" not in told(display)
+
+
+def test_what_packs_found_of_compiled_steps_is_said_once(tmp_path, clock_hand):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    words = "the compiled step of mnist L5 VAE x 8 takes 1.26 times as long: training goes on without"
+    for job in plan.jobs[:2]:
+        display.started(job.pack_id)
+        for done in (0.0, 0.5):
+            display.progressed(replace(progress(job, done), found=words))
+    assert told(display).count(words) == 1
+    assert list(display.found) == [words]

@@ -16,7 +16,8 @@ from hvae_spec.spec.grid import Member
 from tests.members import member
 from tests.tune.measured import Measured, measurement
 from tune.measure.cache import save_measurement
-from tune.plan.forecast import NOMINAL_FLOPS, START_UP, Forecaster, Measurable
+from tune.measure.comparison import StepComparison, save_comparisons
+from tune.plan.forecast import NOMINAL_FLOPS, START_UP, TRIAL_SECONDS, Forecaster, Measurable
 
 SPEC = {"training__epochs": 10, "evaluation__every": 4, "evaluation__curve_iw_samples": 7}
 
@@ -136,12 +137,81 @@ def test_a_measurement_that_is_kept_is_found_for_this_many_threads_only():
     assert forecaster.pack(member(), 1, 1, compiled=False).ms_per_member_step == 8.0
 
 
-def test_compiling_is_worth_its_price_in_long_training_only():
+def test_what_is_not_known_of_compiled_steps_is_tried_in_long_training_only():
     forecaster = Measured(measurement({1: 10.0}))
     # 10 steps of 10 ms per epoch.
-    assert not forecaster.is_worth_compiling(member(training__epochs=5900), 1, 1)
-    assert forecaster.is_worth_compiling(member(training__epochs=6100), 1, 1)
-    assert forecaster.is_worth_compiling(member(training__epochs=1600), 4, 1)
+    assert forecaster.way(member(training__epochs=5900), 1, 1) == "plain"
+    assert forecaster.way(member(training__epochs=6100), 1, 1) == "trial"
+    assert forecaster.way(member(training__epochs=1600), 4, 1) == "trial"
+    assert forecaster.way(member(training__epochs=6100), 1, 1, start_epoch=200) == "plain"
     # Each of two packs takes 1.13 times as long.
-    assert not forecaster.is_worth_compiling(member(training__epochs=5300), 1, 1, sharing=2)
-    assert forecaster.is_worth_compiling(member(training__epochs=5400), 1, 1, sharing=2)
+    assert forecaster.way(member(training__epochs=5300), 1, 1, sharing=2) == "plain"
+    assert forecaster.way(member(training__epochs=5400), 1, 1, sharing=2) == "trial"
+
+
+def test_what_is_known_to_be_faster_is_compiled_where_it_saves_more_than_compiling_takes():
+    # A pack of two saves 10 steps x 2 members x 3 ms per epoch, and compiling takes 48 s: 800 epochs.
+    forecaster = Measured(measurement({2: 10.0}), measurement({2: 7.0}, compiling=48.0))
+    assert forecaster.way(member(training__epochs=799), 2, 1) == "plain"
+    assert forecaster.way(member(training__epochs=801), 2, 1) == "compiled"
+    assert forecaster.way(member(training__epochs=1600), 2, 1, start_epoch=799) == "compiled"
+    assert forecaster.way(member(training__epochs=1600), 2, 1, start_epoch=801) == "plain"
+    # On another machine it may not be.
+    assert forecaster.way(member(training__epochs=4000), 2, 1, here=False) == "trial"
+    # The forecast has the same numbers.
+    plain, compiled = (forecaster.pack(member(training__epochs=800), 2, 1, compiled=way) for way in (False, True))
+    assert plain.seconds - compiled.seconds == pytest.approx(0)
+    assert (plain.ms_per_member_step, compiled.ms_per_member_step) == (10.0, 7.0)
+
+
+@pytest.mark.parametrize("ms", [12.6, 10.0, 9.6])
+def test_what_is_no_faster_or_hardly_is_not_compiled_however_long_training_is(ms):
+    forecaster = Measured(measurement({1: 10.0}), measurement({1: ms}))
+    assert forecaster.way(member(training__epochs=10**6), 1, 1) == "plain"
+
+
+def test_where_a_classifier_alone_is_trained_nothing_is_compiled():
+    labels = {"data__labeled": "all", "model__classes": {"mlp": [6]}, "objective__classification": "only"}
+    spec = member(training__epochs=10**6, **labels)
+    assert spec.classifies_alone
+    assert Measured(measurement({1: 10.0}), measurement({1: 5.0})).way(spec, 1, 1) == "plain"
+
+
+def test_what_a_pack_has_found_is_known_to_forecasts_of_its_size_alone(tmp_path):
+    found = StepComparison(4, 8.0, 6.0, 31.0)
+    save_comparisons(member(), "cpu", 2, [found])
+    forecaster = Forecaster("cpu")
+    assert forecaster.comparison(member(seed=3, training__epochs=9), 2, 4) == found
+    assert forecaster.comparison(member(), 2, 3) is None
+    assert forecaster.comparison(member(), 1, 4) is None
+    compiled, plain = (forecaster.pack(member(), 4, 2, compiled=way) for way in (True, False))
+    assert (compiled.ms_per_member_step, plain.ms_per_member_step) == (6.0, 8.0)
+    assert (compiled.overhead, plain.overhead) == (START_UP + 31, START_UP)
+
+
+def test_a_pack_that_tries_compiling_takes_that_longer(tmp_path):
+    one = Member(member(), member().digests, {"dataset": "digits", "depth": 3, "variant": "V", "seed": 0}, "m")
+    jobs = [PackJob(f"{tries}", (one,), tmp_path, tries_compiling=tries) for tries in (False, True)]
+    plain, tried = map(Measured(measurement({1: 10.0})).of, jobs)
+    assert tried.overhead - plain.overhead == TRIAL_SECONDS
+    assert tried.training == plain.training
+
+
+def test_what_is_to_be_measured_is_plain_first_and_then_packs_of_their_sizes_both_ways_once(tmp_path):
+    def job(members, **how):
+        specs = [member(seed=seed) for seed in range(members)]
+        labels = {"dataset": "digits", "depth": 3, "variant": "V"}
+        all_of_it = tuple(Member(spec, spec.digests, {**labels, "seed": spec.seed}, str(spec.seed)) for spec in specs)
+        return PackJob(f"{members} {how}", all_of_it, tmp_path, **how)
+
+    jobs = [job(4, tries_compiling=True), job(3, tries_compiling=True), job(2), job(1, kind="evaluate", compiled=True)]
+    forecaster = Forecaster("cpu")
+    (plain,) = forecaster.unmeasured(jobs)
+    assert (plain.compiled, plain.sizes) == (False, None)
+    forecaster.learn(plain, measurement({1: 8.0}))
+    (compiled,) = forecaster.unmeasured(jobs)
+    assert (compiled.compiled, compiled.sizes) == (True, (3, 4))
+    # A size that was left out, for its memory, is not measured again.
+    forecaster.learn(compiled, measurement({3: 7.0}), [StepComparison(3, 8.0, 7.0, 5.0)])
+    assert forecaster.unmeasured(jobs) == []
+    assert forecaster.comparison(member(), 1, 3).times == 7 / 8

@@ -10,7 +10,16 @@ from hvae_spec.spec.cost import mappings, parameters
 from tests.members import member
 from tune.measure import cache as measurement_cache
 from tune.measure import timing
-from tune.measure.cache import ShapeMeasurement, StepTime, load_measurement, measure, save_measurement, shape_name
+from tune.measure.cache import (
+    NOT_COMPILED,
+    ShapeMeasurement,
+    StepTime,
+    load_measurement,
+    measure_beside,
+    save_measurement,
+    shape_name,
+)
+from tune.measure.comparison import comparisons
 from tune.plan.forecast import _nominal_bytes
 from tune.plan.planner import shape
 
@@ -177,7 +186,7 @@ def test_measuring_leaves_threads_and_precision_as_they_were():
 
 def test_a_small_member_is_measured():
     spec = member(2, evaluation__iw_samples=500)
-    measured = measure(spec, device="cpu", threads=1, sizes=(1, 3), seconds=0.1)
+    measured, *_ = measure_beside(spec, device="cpu", threads=1, sizes=(1, 3), seconds=0.1)
     assert measured.name == "digits L2 ladder+BN"
     assert [step.members for step in measured.steps] == [1, 3]
     # A step of 32 small images takes more than a tenth of a millisecond and less than a second on any machine.
@@ -253,3 +262,26 @@ def test_sizes_that_do_not_fit_are_left_out(monkeypatch):
 
 def test_sizes_that_take_too_long_are_left_out():
     assert [pack.members for pack in timing.packs(member(), (1, 2, 4), "cpu", 1e-9)] == [1]
+
+
+def test_compiled_packs_of_every_size_are_measured_beside_the_same_ones_without(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    shape, beside, _ = measure_beside(
+        member(2, evaluation__iw_samples=50), device="cpu", threads=1, sizes=(1, 3), seconds=0.01, compiled=True
+    )
+    found = comparisons(shape, beside)
+    assert [each.members for each in found] == [1, 3]
+    for each, step in zip(found, shape.steps, strict=True):
+        assert each.compiled_ms == step.ms_per_member_step
+        assert each.plain_ms == 1e3 * beside[each.members][NOT_COMPILED] / each.members
+        assert each.compile_seconds == shape.compile_seconds > 0
+    # Packs that are not compiled are compared with nothing.
+    assert comparisons(shape, {1: {}, 3: {}}) == []
+
+
+def test_sizes_of_an_earlier_measurement_stay():
+    earlier, later = shape_of((2, 5.0), (8, 4.0)), replace(shape_of((4, 3.0), (8, 2.0)), samples_per_second=7e4)
+    joined = later.joined(earlier)
+    assert [(step.members, step.ms_per_member_step) for step in joined.steps] == [(2, 5.0), (4, 3.0), (8, 2.0)]
+    assert joined.samples_per_second == 7e4
+    assert later.joined(None) == later

@@ -2,6 +2,7 @@ import io
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -297,26 +298,76 @@ def test_workers_end_at_about_the_same_time(tmp_path, workers, seeds):
     assert sorted(packed) == sorted(m.digests.training for m in plan.reading.members)
 
 
-def test_what_is_compiled(tmp_path, monkeypatch):
-    """Ten steps per epoch of 3 x 10 ms for a pack of three: 600 seconds are 2,000 epochs."""
+def plan_of_threes(epochs, root, compiled=None, **options):
+    """Packs of three of one depth, with ten steps per epoch of 3 x 10 ms: 600 seconds are 2,000 epochs."""
+    text = GRID.replace("epochs: 4,", f"epochs: {epochs},").replace("128", "143").replace("[1, 2]", "[1]")
+    forecaster = Measured(measurement({1: 10.0}), compiled)
+    return plan_of(text, root, cores=1, pack_size=3, forecaster=forecaster, **options)
+
+
+def test_what_is_compiled_and_what_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "can_compile", lambda kind: True)
 
-    def compiled(epochs, **options):
-        text = GRID.replace("epochs: 4,", f"epochs: {epochs},").replace("128", "143").replace("[1, 2]", "[1]")
-        forecaster = Measured(measurement({1: 10.0}), measurement({1: 5.0}, compiling=40.0))
-        plan = plan_of(text, tmp_path, cores=1, pack_size=3, forecaster=forecaster, **options)
-        return {job.compiled for job in plan.jobs}
+    def ways(*arguments, **options):
+        plan = plan_of_threes(*arguments[:1], tmp_path, *arguments[1:], **options)
+        return {(job.compiled, job.tries_compiling) for job in plan.jobs}
 
-    assert compiled(1990) == {False}
-    assert compiled(2010) == {True}
-    assert compiled(2010, compiling="never") == {False}
+    plain, compiled, tried = {(False, False)}, {(True, False)}, {(False, True)}
+    assert ways(1990) == plain
+    assert ways(2010) == tried
+    assert ways(2010, compiling="never") == plain
     # Two packs that share a GPU take 1.13 times as long.
-    assert compiled(1800, gpus=2, packs_per_gpu=1) == {False}
-    assert compiled(1750, gpus=1, packs_per_gpu=2) == {False}
-    assert compiled(1800, gpus=1, packs_per_gpu=2) == {True}
-    assert compiled(4, compiling="always") == {True}
+    assert ways(1800, gpus=2, packs_per_gpu=1) == plain
+    assert ways(1750, gpus=1, packs_per_gpu=2) == plain
+    assert ways(1800, gpus=1, packs_per_gpu=2) == tried
+    assert ways(4, compiling="always") == compiled
+    # An epoch saves 10 steps x 3 members x 5 ms.
+    faster = measurement({1: 5.0}, compiling=40.0)
+    assert ways(260, faster) == plain
+    assert ways(270, faster) == compiled
+    assert ways(2010, faster, here=False) == tried
+    assert ways(10**6, measurement({1: 12.6})) == plain
     monkeypatch.setattr(devices, "can_compile", lambda kind: False)
-    assert compiled(2010) == {False}
+    assert ways(2010) == plain
+    # Others may have a compiler.
+    assert ways(2010, here=False) == tried
+
+
+@pytest.mark.parametrize(
+    ("epochs", "compiled", "expected"),
+    [
+        (10, {1: 6.0, 2: 5.0, 3: 4.0}, (2, False)),
+        (2000, {1: 6.0, 2: 5.0, 3: 4.0}, (3, True)),
+        (2000, {1: 12.0, 2: 9.0, 3: 8.0}, (2, False)),
+    ],
+    ids=["too short to compile", "compiled", "slower compiled"],
+)
+def test_packs_have_the_best_size_of_the_way_they_are_made(tmp_path, monkeypatch, epochs, compiled, expected):
+    """Of six members, plain steps are the cheapest in packs of two, and compiled ones in packs of three."""
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+    forecaster = Measured(measurement({1: 10.0, 2: 7.0, 3: 7.5}), measurement(compiled, compiling=30.0))
+    text = GRID.replace("epochs: 4,", f"epochs: {epochs},").replace("[1, 2]", "[1]")
+    plan = plan_of(text, tmp_path, cores=1, forecaster=forecaster)
+    assert {(len(job.members), job.compiled) for job in plan.jobs if "BN" in job.name} == {expected}
+
+
+def test_a_plan_says_what_is_compiled_what_is_slower_and_what_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+    names = "digits L1 VAE x 3", "digits L1 VAE+BN x 3"
+    tried = "Tried before the first epoch, and compiled where that is faster: "
+    slower = "Not compiled, as the compiled step was measured to be no faster: "
+    shown_of = {
+        None: tried + ", ".join(names),
+        5.0: "Compiled: " + ", ".join(names),
+        12.6: slower + ", ".join(f"{name} (1.26 times as long)" for name in names),
+    }
+    for ms, line in shown_of.items():
+        text = shown(plan_of_threes(2010, tmp_path, None if ms is None else measurement({1: ms})))
+        assert [one for one in text.splitlines() if " x 3" in one and ": " in one] == [f"{line}."]
+        assert (" VAE, tried " in text) == (ms is None)
+    # Where nobody asked for it, nothing is said of it.
+    for options in ({"compiling": "never"}, {"here": False}):
+        assert slower not in shown(plan_of_threes(2010, tmp_path, measurement({1: 12.6}), **options))
 
 
 def test_a_pack_keeps_whether_it_is_compiled(tmp_path, monkeypatch):
@@ -326,6 +377,27 @@ def test_a_pack_keeps_whether_it_is_compiled(tmp_path, monkeypatch):
     again = {other.pack_id: other.compiled for other in plan_of(GRID, tmp_path, compiling="never").jobs}
     assert again[job.pack_id]
     assert set(again.values()) == {True, False}
+
+
+def test_a_pack_that_has_not_found_out_whether_to_compile_is_planned_as_is_asked_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "can_compile", lambda kind: True)
+    first = plan_of_threes(2010, tmp_path)
+    for job in first.jobs:
+        assert job.tries_compiling
+        write_pack(job)
+
+    def ways(**options):
+        plan = plan_of_threes(2010, tmp_path, **options)
+        assert {job.pack_id for job in plan.jobs} == {job.pack_id for job in first.jobs}
+        return {(job.compiled, job.tries_compiling) for job in plan.jobs}
+
+    assert ways() == {(False, True)}
+    assert ways(compiling="never") == {(False, False)}
+    assert ways(compiled=measurement({1: 5.0})) == {(True, False)}
+    # Once found out, it stays.
+    for job in first.jobs:
+        write_pack(replace(job, compiled=True, tries_compiling=False))
+    assert ways(compiling="never") == ways(compiled=measurement({1: 12.6})) == {(True, False)}
 
 
 def shown(plan):

@@ -39,7 +39,7 @@ def spec(tmp_path):
 def run(spec, tmp_path, monkeypatch):
     """Run the grid into a folder, without a report."""
     monkeypatch.setattr(tune_run, "check_report", lambda: None)
-    monkeypatch.setattr(tune_run, "report", lambda plan, console: len(plan.needs))
+    monkeypatch.setattr(tune_run, "report", lambda plan, console, compared: len(plan.needs))
     options = [str(spec), "--serial", "--device", "cpu", "--cpus", "1"]
     return lambda root, *more: tune_run.main([*options, "--results", str(root), *more])
 

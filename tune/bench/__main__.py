@@ -31,6 +31,7 @@ from tune.measure.cache import (
     measure_beside,
     save_measurement,
 )
+from tune.measure.comparison import comparisons, save_comparisons
 from tune.plan.devices import can_compile, cores
 from tune.plan.shapes import shapes
 
@@ -205,6 +206,7 @@ def shape_rows(
     rows = []
     for is_compiled, asked, each, beside, _ in measured:
         save_measurement(member, device, threads, is_compiled, each)
+        save_comparisons(member, device, threads, comparisons(each, beside))
         left_out = sorted(set(asked) - {step.members for step in each.steps})
         if left_out:
             note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")

@@ -13,7 +13,9 @@ from hvae_spec.pack import run_pack
 from hvae_spec.pack_job import PackJob, ReportProgress
 from hvae_spec.records.layout import Results
 from hvae_spec.training.checkpoint import DamagedCheckpointError, cut_checkpoint
-from tune.plan.packs import pack_id, write_pack
+from hvae_spec.training.trainer import Trainer
+from tune.execute.trial import choose_steps
+from tune.plan.packs import as_begun, pack_id, write_pack
 
 ALONE = (
     "out of memory with a single member, so it cannot be split: fewer packs on a GPU (--packs-per-gpu), a smaller "
@@ -29,10 +31,18 @@ def fits(job: PackJob, report: ReportProgress) -> bool:
         Exception: what `run_pack` raises.
 
     """
+    job = as_begun(job)
     if job.kind == "train":
         write_pack(job)
+
+    def choose(trainer: Trainer, steps: int) -> str:
+        found = choose_steps(job, trainer, steps)
+        # From here on the pack goes on in this way, whatever becomes of the measurements.
+        write_pack(replace(job, compiled=trainer.is_to_compile, tries_compiling=False))
+        return found
+
     try:
-        run_pack(job, report)
+        run_pack(job, report, choose)
         is_enough = True
     except torch.OutOfMemoryError:
         is_enough = False
@@ -53,6 +63,7 @@ def split(job: PackJob) -> list[PackJob]:
         UserError: its checkpoint is of other members or of another version.
 
     """
+    job = as_begun(job)
     middle = (len(job.members) + 1) // 2
     parts = (job.members[:middle], job.members[middle:])
     extends = (job.extends[:middle], job.extends[middle:])

@@ -8,7 +8,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ SIZES = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 """Members of the packs that are measured."""
 SECONDS = 3.0
 """Time for a shape, its set-up apart."""
+NOT_COMPILED = "not compiled"
+"""What steps are called that are not compiled, beside those that are."""
 NEARLY_BEST = 1.03
 """A smaller pack is as good as the fastest if its member-step takes no more than this times the fastest's."""
 
@@ -56,6 +58,11 @@ class ShapeMeasurement:
     """Shuffling and drawing the batches of an epoch: what an epoch takes beyond its steps."""
     compile_seconds: float = 0.0
     """What a pack pays before its first fast step, for being compiled."""
+
+    def joined(self, earlier: "ShapeMeasurement | None") -> "ShapeMeasurement":
+        """This measurement, and the sizes of an earlier one that are not in it."""
+        steps = {step.members: step for step in (*(() if earlier is None else earlier.steps), *self.steps)}
+        return replace(self, steps=tuple(steps[members] for members in sorted(steps)))
 
     def best(self) -> StepTime:
         """The smallest pack that is about as fast per member-step as any."""
@@ -117,9 +124,8 @@ def cache_path() -> Path | None:
 
 def load_measurement(member: MemberSpec, device: str, threads: int, compiled: bool) -> ShapeMeasurement | None:
     """What has been measured of a member's shape on this machine, with this version; None if nothing has."""
-    content = _read_cache().get(_key(member, device, threads, compiled))
     try:
-        return _parse(content)
+        return _parse(kept(machine_key(member, device, threads, compiled)))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -128,16 +134,30 @@ def save_measurement(
     member: MemberSpec, device: str, threads: int, compiled: bool, measurement: ShapeMeasurement
 ) -> None:
     """Keep a measurement. Where nothing can be written, it is not kept."""
-    content = _read_cache() | {_key(member, device, threads, compiled): asdict(measurement)}
+    keep(machine_key(member, device, threads, compiled), asdict(measurement))
+
+
+def machine_key(member: MemberSpec, device: str, threads: int, what: bool | str) -> str:
+    """What is kept of a member's shape on this machine, with this version, by: whether a measurement is of compiled
+    steps, or the name of what else is kept.
+    """
+    versions = provenance.versions()
+    machine = [device_name(device), threads, versions["torch"], versions["hvae_spec"], what]
+    return json.dumps({"machine": machine, **step_shape(member)}, sort_keys=True)
+
+
+def kept(key: str) -> Any:
+    """What was kept by this key; None if nothing was."""
+    return _read_cache().get(key)
+
+
+def keep(key: str, value: Any) -> None:
+    """Keep a value in place of what was kept by this key, of two that are kept at a time the last. Where nothing can be
+    written, it is not kept.
+    """
     if (path := cache_path()) is not None:
         with contextlib.suppress(OSError):
-            write_json(path, content)
-
-
-def _key(member: MemberSpec, device: str, threads: int, compiled: bool) -> str:
-    versions = provenance.versions()
-    machine = [device_name(device), threads, versions["torch"], versions["hvae_spec"], compiled]
-    return json.dumps({"machine": machine, **step_shape(member)}, sort_keys=True)
+            write_json(path, _read_cache() | {key: value})
 
 
 def _read_cache() -> dict[str, Any]:
@@ -164,32 +184,6 @@ def _parse(content: Any) -> ShapeMeasurement:
     return measurement
 
 
-def measure(
-    member: MemberSpec,
-    *,
-    device: str,
-    threads: int,
-    sizes: Sequence[int] | None = None,
-    seconds: float = SECONDS,
-    compiled: bool = False,
-) -> ShapeMeasurement:
-    """Measure a member's shape on images of noise.
-
-    Sizes take turns, so that a change in the machine's speed meets all alike; every time is a median. Sizes that would
-    not fit into memory, or whose steps are so long that the others' time would go to them, are left out.
-
-    Args:
-        member: any member of the shape.
-        device: `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of the process.
-        sizes: packs to measure, ascending; the first is always measured. None: the usual ones of the device.
-        seconds: time to spend, set-up apart.
-        compiled: whether packs are compiled.
-
-    """
-    return measure_beside(member, device=device, threads=threads, sizes=sizes, seconds=seconds, compiled=compiled)[0]
-
-
 def measure_beside(
     member: MemberSpec,
     *,
@@ -201,8 +195,26 @@ def measure_beside(
     steps: Mapping[str, Callable[[], object]] | None = None,
     evaluations: Mapping[str, Callable[[], object]] | None = None,
 ) -> tuple[ShapeMeasurement, dict[int, dict[str, float]], dict[str, float]]:
-    """`measure`, and in turn with it, steps and evaluations of other programs. Also returns their median seconds by
-    name: of steps, beside a pack of each size; of evaluations.
+    """Measure a member's shape on images of noise, and in turn with it, steps and evaluations of other programs.
+
+    Sizes take turns, so that a change in the machine's speed meets all alike; every time is a median. Sizes that would
+    not fit into memory, or whose steps are so long that the others' time would go to them, are left out.
+
+    Args:
+        member: any member of the shape.
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of the process.
+        sizes: packs to measure, ascending; the first is always measured. None: the usual ones of the device.
+        seconds: time to spend, set-up apart.
+        compiled: whether packs are compiled.
+        steps: steps of other programs, by name.
+        evaluations: evaluations of other programs, by name.
+
+    Returns:
+        The measurement; median seconds of the others' steps by name, beside a pack of each size; and those of their
+        evaluations. Beside compiled steps are those of the same pack without, `NOT_COMPILED`, where there is memory for
+        both.
+
     """
     from hvae_spec.backend.memory import keep_freed_memory
     from tune.measure import timing
@@ -217,10 +229,13 @@ def measure_beside(
         # Packs take turns, but for compiled ones: to compile one makes PyTorch forget the others.
         for group in ([pack] for pack in packs) if compiled else [list(packs)]:
             calls: dict[Any, Callable[[], object]] = {pack.members: pack.step for pack in group}
+            others = dict(steps or {})
+            if compiled and (same := timing.pack_if_it_fits(member, group[0].members, device)) is not None:
+                others[NOT_COMPILED] = same.step
             share = 0.7 * seconds / (len(sizes) if compiled else 1)
-            times = timing.interleaved({**calls, **(steps or {})}, share, device)
+            times = timing.interleaved({**calls, **others}, share, device)
             for pack in group:
-                beside[pack.members] = {name: times[name] for name in steps or {}}
+                beside[pack.members] = {name: times[name] for name in others}
                 measured.append(StepTime(pack.members, 1e3 * times[pack.members] / pack.members, pack.bytes))
                 compile_seconds = max(compile_seconds, pack.ready_seconds if compiled else 0.0)
             epoch_seconds = epoch_seconds or group[0].epoch_seconds() / group[0].members

@@ -29,6 +29,8 @@ Name = TypeVar("Name", bound=Hashable)
 BLOCK_SECONDS = 0.05
 ROUNDS = 3
 """Least number of turns."""
+BATCHES = 4
+"""Different batches that steps take in turn."""
 WARM_UP = {"cpu": 2, "cuda": 5}
 """Steps until a pack runs at its speed: on a CUDA device, until it is a graph that is replayed."""
 EVALUATED = {"cpu": 80_000, "cuda": 2_560_000}
@@ -72,7 +74,7 @@ def interleaved(
     block: float = BLOCK_SECONDS,
     typical: Callable[[Sequence[float]], float] = median,
 ) -> dict[Name, float]:
-    """Seconds of each call, the median of many. They take turns for `seconds`, and `ROUNDS` times at the least.
+    """Seconds of each call, the median of many, taken in turn (`turns`).
 
     Args:
         calls: what to time, by name.
@@ -82,6 +84,27 @@ def interleaved(
         typical: what to take of a call's times.
 
     """
+    return {name: typical(values) for name, values in turns(calls, seconds, device, block=block).items()}
+
+
+def turns(
+    calls: Mapping[Name, Call],
+    seconds: float,
+    device: str,
+    *,
+    block: float = BLOCK_SECONDS,
+    rounds: int = ROUNDS,
+) -> dict[Name, list[float]]:
+    """Seconds of each call in every turn. They take turns for `seconds`, and `rounds` times at the least.
+
+    Args:
+        calls: what to time, by name.
+        seconds: for how long.
+        device: where the calls work.
+        block: short calls are timed several at a time, for about so many seconds.
+        rounds: the least number of turns.
+
+    """
     lengths: dict[Name, int] = {}
     for name, call in calls.items():
         timed(call, 1, device)
@@ -89,12 +112,12 @@ def interleaved(
     times: dict[Name, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     turn = 0
-    while turn < ROUNDS or time.perf_counter() < end:
+    while turn < rounds or time.perf_counter() < end:
         turn += 1
         for name, call in calls.items():
             call()  # the one before has left its own in the caches
             times[name].append(timed(call, lengths[name], device) / lengths[name])
-    return {name: typical(values) for name, values in times.items()}
+    return times
 
 
 def timed(call: Call, count: int, device: str) -> float:
@@ -136,33 +159,43 @@ def dataset(member: MemberSpec, most: int | None = None) -> Dataset:
     return noise_images(member.data.name, levels, counts, max(1, member.classes))
 
 
-class Pack:
-    """A pack in training, a step of which can be called again and again."""
+class Steps:
+    """A pack in training, a step of which can be called again and again: on full batches, with as many samples as at
+    its end.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.trainer.model.train()
+        self.beta = torch.ones_like(self.trainer.beta(1))
+        self.samples = self.trainer.samples(10**9)
+        self.trainer.streams.begin("training", 1)
+        epoch = self.trainer.batches.labeled_epoch(self.trainer.streams)
+        drawn = [(x.clone(), labels) for x, labels in islice(epoch, BATCHES)]
+        full = [(x, labels) for x, labels in drawn if x.shape[1] == self.trainer.batches.full]
+        self.batches = cycle(full or drawn)
+
+    def step(self) -> None:
+        """One optimization step."""
+        x, labels = next(self.batches)
+        self.trainer.step(x, self.beta, *self.samples, labels)
+
+
+class Pack(Steps):
+    """A pack of members of one shape, on images of noise."""
 
     def __init__(self, member: MemberSpec, members: int, device: str, *, compiled: bool = False) -> None:
         start, base = time.perf_counter(), _peak(device)
         specs = [member.model_copy(update={"seed": seed}) for seed in range(members)]
         more = {"compiled": True} if compiled else {}
         self.members, self.device = members, device
-        self.trainer = Trainer(specs, dataset(member), device, **more)
-        self.trainer.model.train()
-        self.beta = torch.ones_like(self.trainer.beta(1))
-        self.samples = self.trainer.samples(10**9)
-        self.trainer.streams.begin("training", 1)
-        whole = max(1, image_counts(member.data).train // member.training.batch_size)
-        epoch = self.trainer.batches.labeled_epoch(self.trainer.streams)
-        self.batches = cycle([(x.clone(), labels) for x, labels in islice(epoch, min(4, whole))])
+        super().__init__(Trainer(specs, dataset(member), device, **more))
         self.bytes = 0
         timed(self.step, WARM_UP[device.partition(":")[0]], device)
         self.ready_seconds = time.perf_counter() - start
         self.step_seconds = min(timed(self.step, 1, device) for _ in range(2))
         if device != "cpu":
             self.bytes = torch.cuda.max_memory_allocated(device) - base
-
-    def step(self) -> None:
-        """One optimization step."""
-        x, labels = next(self.batches)
-        self.trainer.step(x, self.beta, *self.samples, labels)
 
     def epoch_seconds(self) -> float:
         """Seconds to draw all batches of an epoch: the second time, when memory has been found."""
@@ -205,6 +238,14 @@ def packs(
         if device == "cpu":
             pack.bytes, taken = count, taken + count
         yield pack
+
+
+def pack_if_it_fits(member: MemberSpec, members: int, device: str) -> Pack | None:
+    """A pack that is not compiled; None where a CUDA device has not enough memory for it."""
+    try:
+        return Pack(member, members, device)
+    except torch.cuda.OutOfMemoryError:
+        return None
 
 
 def cpu_bytes(member: MemberSpec) -> tuple[int, int]:

@@ -5,7 +5,7 @@ has been made. Neither torch nor Ray here.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hvae_spec.data.counts import image_counts
 from hvae_spec.pack_job import PackJob
@@ -26,6 +26,7 @@ from hvae_spec.spec.cost import (
 )
 from hvae_spec.spec.experiment import MemberSpec
 from tune.measure.cache import ShapeMeasurement, load_measurement, step_shape
+from tune.measure.comparison import WORTH_TRYING, StepComparison, load_comparison
 from tune.plan import devices
 from tune.plan.grouping import shape
 
@@ -41,8 +42,10 @@ NOMINAL_FLOPS = {"cpu": 50e9, "cuda": 20e12}
 """Floating-point operations a second of a core, and of a GPU, where nothing is measured."""
 NOMINAL_OVERHEAD = {"cpu": 0.8e-3, "cuda": 0.2e-3}
 """Seconds that each mapping adds to a pack's step, however many members share it, where nothing is measured."""
-COMPILE_WORTH = 600.0
-"""Seconds of training without compilation from which compiling, which takes up to a minute or two, pays clearly."""
+TRIAL_SECONDS = 60.0
+"""What a pack takes to compile its step and to measure it both ways, where that is not known."""
+Way = Literal["plain", "compiled", "trial"]
+"""How the steps of a pack are made; `trial`: the faster way, which the pack finds out."""
 CROWDING = 0.13
 """How much longer, as a share, a pack takes for every other one on its GPU: fourteen took 2.7 times as long as one."""
 COEFFICIENTS = 7
@@ -55,6 +58,8 @@ class Measurable(NamedTuple):
     member: MemberSpec
     threads: int
     compiled: bool
+    sizes: tuple[int, ...] | None = None
+    """Members of the packs to measure; None: the usual ones."""
 
     @property
     def key(self) -> str:
@@ -104,6 +109,9 @@ class Forecaster:
     def __init__(self, device: str, flops: float | None = None, ms_per_member_step: float | None = None) -> None:
         self.device, self.flops, self.ms_per_member_step = device, flops or NOMINAL_FLOPS[device], ms_per_member_step
         self.measurements: dict[str, ShapeMeasurement | None] = {}
+        self.comparisons: dict[tuple[str, int], StepComparison | None] = {}
+        self.asked: set[tuple[str, int]] = set()
+        """Sizes that were to be measured compiled. One that takes too much memory or time is not."""
         self.forecasts: dict[tuple[str, int, int, bool], Forecast] = {}
         self.packs: dict[str, Forecast] = {}
 
@@ -111,25 +119,52 @@ class Forecaster:
         """The measurement of a member's shape on this machine, if there is one."""
         key = Measurable(member, threads, compiled).key
         if key not in self.measurements:
-            is_here = self.device == "cpu" or devices.gpus("cuda") > 0
+            is_here = self._is_here
             self.measurements[key] = load_measurement(member, self.device, threads, compiled) if is_here else None
         return self.measurements[key]
 
+    def comparison(self, member: MemberSpec, threads: int, members: int) -> StepComparison | None:
+        """How the compiled step of so many members of a shape compares with the plain one on this machine, if that is
+        known.
+        """
+        key = Measurable(member, threads, compiled=True).key, members
+        if key not in self.comparisons:
+            is_here = self._is_here
+            self.comparisons[key] = load_comparison(member, self.device, threads, members) if is_here else None
+        return self.comparisons[key]
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether this machine has such a device."""
+        return self.device == "cpu" or devices.gpus("cuda") > 0
+
     def unmeasured(self, jobs: Iterable[PackJob]) -> list[Measurable]:
         """What is to be measured next for these packs, less what has been: their shapes not compiled, which shows how
-        large packs should be and whether they should be compiled; then their shapes compiled, where they are.
+        large packs should be and whether compiling may pay; then, where it may, packs of their sizes both ways.
         """
-        found: dict[bool, dict[str, Measurable]] = {False: {}, True: {}}
+        plain: dict[str, Measurable] = {}
+        compiled: dict[str, Measurable] = {}
         for job in jobs:
-            for compiled in {False, job.compiled}:
-                what = Measurable(job.members[0].spec, job.threads, compiled)
-                if self.measurement(*what) is None:
-                    found[compiled].setdefault(what.key, what)
-        return list((found[False] or found[True]).values())
+            spec, threads, members = job.members[0].spec, job.threads, len(job.members)
+            what = Measurable(spec, threads, compiled=False)
+            if self.measurement(spec, threads, compiled=False) is None:
+                plain.setdefault(what.key, what)
+            may_be = job.compiled or job.tries_compiling
+            what = what._replace(compiled=True)
+            if not may_be or job.kind != "train" or (what.key, members) in self.asked:
+                continue
+            if self.comparison(spec, threads, members) is None:
+                sizes = compiled[what.key].sizes or () if what.key in compiled else ()
+                compiled[what.key] = what._replace(sizes=tuple(sorted({*sizes, members})))
+        return list((plain or compiled).values())
 
-    def learn(self, what: Measurable, measurement: ShapeMeasurement) -> None:
-        """Use a measurement from now on."""
+    def learn(
+        self, what: Measurable, measurement: ShapeMeasurement, comparisons: Iterable[StepComparison] = ()
+    ) -> None:
+        """Use what was measured from now on."""
         self.measurements[what.key] = measurement
+        self.asked |= {(what.key, members) for members in what.sizes or ()}
+        self.comparisons |= {(what.key, found.members): found for found in comparisons}
         self.forecasts.clear()
         self.packs.clear()
 
@@ -140,7 +175,12 @@ class Forecaster:
             whole = self.pack(spec, len(job.members), job.threads, job.compiled)
             epochs = spec.training.epochs
             share = 0.0 if job.kind == "evaluate" else (epochs - job.start_epoch) / epochs
-            self.packs[job.pack_id] = replace(whole, training=share * whole.training, curve=share * whole.curve)
+            self.packs[job.pack_id] = replace(
+                whole,
+                training=share * whole.training,
+                curve=share * whole.curve,
+                overhead=whole.overhead + TRIAL_SECONDS * job.tries_compiling,
+            )
         return self.packs[job.pack_id]
 
     def pack(self, member: MemberSpec, members: int, threads: int, compiled: bool) -> Forecast:
@@ -155,32 +195,64 @@ class Forecaster:
         flops = self.flops * (threads if self.device == "cpu" else 1)
         counts = image_counts(member.data)
         epochs, steps = member.training.epochs, steps_per_epoch(member, counts.train)
+        compared = self.comparison(member, threads, members)
         if self.ms_per_member_step is not None:
             ms = self.ms_per_member_step
+        elif compared is not None:
+            ms = compared.ms(compiled=compiled)
         elif measured is not None:
             ms = measured.at(members)
         else:
             shared = NOMINAL_OVERHEAD[self.device] * sum(1 for _ in mappings(member, counts.pixels)) / members
             ms = 1e3 * (shared + 2 * training_macs(member, counts) / (epochs * max(1, steps)) / flops)
         training = epochs * steps * members * ms / 1e3
+        known = compared or measured
+        overhead = START_UP + (known.compile_seconds if compiled and known is not None else 0.0)
         if measured is None:
             bound = members * 2 * bound_macs(member, counts) / flops
             curve = bound * _curve_share(member, counts)
             final = members * 2 * evaluation_macs(member, counts) / flops
-            return Forecast(training, curve, final, START_UP, ms, _nominal_bytes(member, counts, members), False)
+            return Forecast(training, curve, final, overhead, ms, _nominal_bytes(member, counts, members), False)
         training += epochs * members * measured.epoch_seconds_per_member
         # Where q(y|x) alone is trained there are no bounds.
         samples = 0 if member.classifies_alone else member.evaluation.iw_samples
         bound = members * evaluated_images(member, counts) * samples / measured.samples_per_second
         curve = bound * _curve_share(member, counts)
         final = bound + members * further_samples(member, counts) / measured.samples_per_second
-        overhead = START_UP + (measured.compile_seconds if compiled else 0.0)
         return Forecast(training, curve, final, overhead, ms, _bytes(measured, members), True)
 
-    def is_worth_compiling(self, member: MemberSpec, members: int, threads: int, sharing: int = 1) -> bool:
-        """Whether a pack trains for so long that compiling its step pays, where up to so many packs share its GPU."""
-        alone = self.pack(member, members, threads, compiled=False).training
-        return alone * (1 + CROWDING * (sharing - 1)) > COMPILE_WORTH
+    def way(
+        self,
+        member: MemberSpec,
+        members: int,
+        threads: int,
+        *,
+        start_epoch: int = 0,
+        sharing: int = 1,
+        here: bool = True,
+    ) -> Way:
+        """How the steps of a pack are best made: compiled where by measurement that saves more than it takes; by trial
+        where it has not been measured, and training is long enough to pay for finding out.
+
+        Args:
+            member: one of its members.
+            members: how many it has.
+            threads: its threads.
+            start_epoch: the epoch that it goes on from.
+            sharing: up to so many packs share its GPU.
+            here: whether it runs on this machine. What was measured here says nothing of others.
+
+        """
+        if member.classifies_alone:  # what is trained then is not compiled
+            return "plain"
+        epochs = member.training.epochs
+        left = (epochs - start_epoch) / epochs
+        found = self.comparison(member, threads, members) if here else None
+        if found is None:
+            alone = left * self.pack(member, members, threads, compiled=False).training
+            return "trial" if alone * (1 + CROWDING * (sharing - 1)) > WORTH_TRYING else "plain"
+        steps = (epochs - start_epoch) * steps_per_epoch(member, image_counts(member.data).train)
+        return "compiled" if found.pays(steps) else "plain"
 
     def best_size(self, member: MemberSpec, threads: int, compiled: bool, memory: float | None) -> int | None:
         """How many members a pack should have, by measurement: as many as make a member-step cheapest, of those that

@@ -33,6 +33,7 @@ class RunInfo:
         *,
         threads: int,
         compiled: bool,
+        tries_compiling: bool = False,
         kind: Kind = "train",
         extends: Sequence[Path] = (),
         start_epoch: int = 0,
@@ -46,6 +47,7 @@ class RunInfo:
             self.device,
             threads,
             compiled,
+            tries_compiling,
             self.command,
             self.source,
             tuple(path.resolve() for path in extends),
@@ -68,8 +70,25 @@ def write_pack(job: PackJob) -> None:
         for member in job.members
     ]
     extends = [str(path.relative_to(job.results) if path.is_relative_to(job.results) else path) for path in job.extends]
-    content = PackFile(threads=job.threads, compiled=job.compiled, members=members, extends=extends)
+    content = PackFile(
+        threads=job.threads,
+        compiled=job.compiled,
+        tries_compiling=job.tries_compiling,
+        members=members,
+        extends=extends,
+    )
     Results(job.results).pack(job.pack_id).write(content)
+
+
+def as_begun(job: PackJob) -> PackJob:
+    """A pack as its pack.json has it, where whether it is compiled was decided after it was planned."""
+    try:
+        content = Results(job.results).pack(job.pack_id).content if job.tries_compiling else None
+    except RecordError:
+        content = None
+    if content is None or content.tries_compiling:
+        return job
+    return replace(job, compiled=content.compiled, tries_compiling=False)
 
 
 def planned_file(jobs: Iterable[PackJob]) -> PlannedFile:
@@ -81,6 +100,7 @@ def planned_file(jobs: Iterable[PackJob]) -> PlannedFile:
                 kind=job.kind,
                 threads=job.threads,
                 compiled=job.compiled,
+                tries_compiling=job.tries_compiling,
                 members=[member.digests.evaluation for member in job.members],
             )
             for job in jobs
@@ -190,6 +210,7 @@ def _planned_packs(planned: PlannedFile | None, missing: Mapping[str, Need], run
             [need.member for need in needs],
             threads=pack.threads,
             compiled=pack.compiled,
+            tries_compiling=pack.tries_compiling,
             kind=pack.kind,
             extends=[need.extends for need in needs if need.extends is not None],
             start_epoch=needs[0].start_epoch,
@@ -230,6 +251,7 @@ def _read_pack(folder: PackFolder, results: Results, by_training: Mapping[str, M
         members,
         threads=content.threads,
         compiled=content.compiled,
+        tries_compiling=content.tries_compiling,
         extends=extends,
         start_epoch=0 if training is None else training.epochs,
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from hvae_spec.backend.memory import EVALUATION_SHARE
 from hvae_spec.data.counts import image_pixels
@@ -20,16 +20,18 @@ from hvae_spec.records.result import GridFile, IndexedRecord, Status
 from hvae_spec.spec.cost import images_of_step, mappings, samples_in_training
 from hvae_spec.spec.experiment import EVALUATION_VERSION, MemberSpec
 from hvae_spec.spec.load import Reading
+from tune.measure.comparison import StepComparison
 from tune.plan import devices
 from tune.plan.changes import changes, members_that
 from tune.plan.devices import Machine
-from tune.plan.forecast import Forecaster
+from tune.plan.forecast import TRIAL_SECONDS, Forecast, Forecaster
 from tune.plan.grid_file import foretold_contrasts, grid_file
 from tune.plan.grouping import group, shape
 from tune.plan.needs import Ledger, Need, inherited_divergence
 from tune.plan.packs import RunInfo, begun_packs, planned_file
 from tune.plan.search import Rung, searched
 from tune.plan.stages import staged
+from tune.plan.ways import Compiling, Ways
 
 if TYPE_CHECKING:
     from analysis.statistics import Block
@@ -38,9 +40,6 @@ STEP_PRODUCTS = 4e9
 """Multiply-adds of a pack's step beyond which more members no longer make a member-step cheaper on a CPU: the paper's
 five-layer model gains up to four members, the small models of the quickstart up to the limit below. For shapes of which
 nothing is measured."""
-Compiling = Literal["auto", "always", "never"]
-COMPILING: tuple[Compiling, ...] = get_args(Compiling)
-"""Whether training steps are compiled; `auto` is where it pays."""
 LARGEST_CPU_PACK = 16
 LARGEST_GPU_PACK = 32
 
@@ -54,6 +53,8 @@ class Packing:
     serial: bool = False
     """One pack at a time, with all cores."""
     compiling: Compiling = "auto"
+    here: bool = True
+    """Whether packs run on this machine. On others, each finds out for itself what was measured there."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Plan:
     """The contrasts that were planned before the first result, by the name of the grid."""
     rungs: Mapping[str, list[Rung]]
     """The rungs that are reached, by the name of a grid that is a search."""
+    slower: Mapping[str, StepComparison]
+    """What was measured of packs that are not compiled as that would make them no faster, by their ids."""
 
     @property
     def awaits_records(self) -> bool:
@@ -201,25 +204,25 @@ def make_plan(
     workers = max(1, min(slots, len(missing) + len(begun.jobs)))
     threads = max(1, machine.cores // workers)
     sharing = -(-workers // gpus) if gpus else 1
-    compiling = packing.compiling if devices.can_compile(forecaster.device) else "never"
+    can_compile = not packing.here or devices.can_compile(forecaster.device)
+    ways = Ways(forecaster, packing.compiling if can_compile else "never", sharing, packing.here)
     # What is left of a pack's share of the memory for training, once it evaluates. (A few large packs on a GPU that has
     # room for many might take more.)
     memory = machine.memory
     share = memory and memory * max(1, gpus) / workers - (EVALUATION_SHARE * memory if gpus else 0)
 
-    def is_compiled(member: MemberSpec, members: int) -> bool:
-        return compiling == "always" or (
-            compiling == "auto" and forecaster.is_worth_compiling(member, members, threads, sharing)
-        )
-
     def size_of(member: MemberSpec) -> int:
         if packing.pack_size:
             return packing.pack_size
+        # The best of plain packs and that of compiled ones, as far as these are measured.
+        sizes = [size for way in (False, True) if (size := forecaster.best_size(member, threads, way, share))]
         usual = _usual_size(member, on_gpu=gpus > 0)
-        return forecaster.best_size(member, threads, is_compiled(member, usual), share) or usual
+        return min(sizes, key=lambda size: forecast_of(member, size).ms_per_member_step, default=usual)
 
-    def seconds_of(member: MemberSpec, members: int) -> float:
-        return forecaster.pack(member, members, threads, is_compiled(member, members)).seconds
+    def forecast_of(member: MemberSpec, members: int) -> Forecast:
+        way = ways.of(member, members, threads)
+        found = forecaster.pack(member, members, threads, compiled=way == "compiled")
+        return replace(found, overhead=found.overhead + TRIAL_SECONDS) if way == "trial" else found
 
     shapes: dict[str, str] = {}
     for cell in reading.cells:
@@ -227,22 +230,29 @@ def make_plan(
     fresh = [
         (f"{need.what} from {need.start_epoch}: {shapes[digest]}", need.member) for digest, need in missing.items()
     ]
+    # What is begun stays as it is, once it is decided.
+    begun_jobs = [ways.decided(job) if job.tries_compiling else job for job in begun.jobs]
     # Packs that share a GPU share its speed: cutting them smaller helps no more than there are GPUs.
-    begun_seconds = [forecaster.of(job).seconds for job in begun.jobs]
-    groups = group(fresh, size_of, seconds_of, workers=min(gpus or workers, workers), begun=begun_seconds)
-    jobs = list(begun.jobs)
+    begun_seconds = [forecaster.of(job).seconds for job in begun_jobs]
+    groups = group(
+        fresh,
+        size_of,
+        lambda member, members: forecast_of(member, members).seconds,
+        workers=min(gpus or workers, workers),
+        begun=begun_seconds,
+    )
+    jobs = list(begun_jobs)
     for members in groups:
         own = [missing[member.digests.evaluation] for member in members]
-        jobs.append(
-            run.job(
-                members,
-                threads=threads,
-                compiled=is_compiled(members[0].spec, len(members)),
-                kind="train" if own[0].what == "training" else "evaluate",
-                extends=[need.extends for need in own if need.extends is not None],
-                start_epoch=own[0].start_epoch,
-            )
+        job = run.job(
+            members,
+            threads=threads,
+            compiled=False,
+            kind="train" if own[0].what == "training" else "evaluate",
+            extends=[need.extends for need in own if need.extends is not None],
+            start_epoch=own[0].start_epoch,
         )
+        jobs.append(ways.decided(job))
     jobs.sort(key=lambda job: -forecaster.of(job).seconds)
     try:
         before, notes = results.grid, []
@@ -270,6 +280,7 @@ def make_plan(
         blocks,
         _foretold(reading, needs, before),
         rungs,
+        ways.slower(jobs),
     )
 
 

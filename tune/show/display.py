@@ -120,6 +120,8 @@ class Display:
         self.start = self.told = time.monotonic()
         self.said: set[str] = set()
         """What packs reported in words: each is printed once."""
+        self.found: dict[str, None] = {}
+        """What packs found of compiled steps, in words."""
         self.live: Live | None = None
         self.terminal = ExitStack()
 
@@ -166,6 +168,9 @@ class Display:
             if words not in self.said:
                 self.said.add(words)
                 self.line(words, "yellow")
+        if progress.found and progress.found not in self.found:
+            self.found[progress.found] = None
+            self.line(progress.found)
         if (times := state.slowness()) is not None:
             speed = f"{progress.ms_per_step:.3g} ms a step, {times:.1f} times as long as measured on this machine"
             self.line(f"{label(state.job)}: {speed}; does other work want its cores?", "yellow")

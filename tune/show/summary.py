@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, islice
 
 from rich.console import Console
@@ -21,7 +21,7 @@ from tune.measure.cache import shape_name
 from tune.plan.forecast import NOMINAL, UPPER_BOUND
 from tune.plan.planner import Plan
 from tune.plan.schedule import simulate
-from tune.plan.shapes import key_of, shapes
+from tune.plan.shapes import Shape, key_of, shapes
 from tune.show.display import clock_time
 
 CELLS, PACKS, MEMBERS = 100, 20, 20
@@ -45,6 +45,7 @@ def print_plan(plan: Plan, console: Console, found: Sequence[str] = ()) -> None:
     print_faults(plan.faults, console)
     if plan.jobs:
         _print_packs(plan, console)
+        _print_compiling(plan, console)
         _print_forecast(plan, console)
     console.print(to_do(plan) + ".", soft_wrap=True, highlight=False)
     console.print(f"Results: {plan.results.root}", soft_wrap=True, highlight=False)
@@ -215,10 +216,42 @@ def _print_packs(plan: Plan, console: Console) -> None:
     for job in plan.jobs[:PACKS]:
         seeds = f" (seed{'s' * (len(job.members) > 1)} {', '.join(map(str, job.seeds))})" if names[job.name] > 1 else ""
         state = "goes on from its checkpoint" if job.pack_id in plan.begun else "new"
-        compiled = "yes" if job.compiled else ""
+        compiled = "yes" if job.compiled else "tried" if job.tries_compiling else ""
         table.add_row(job.name + seeds, str(len(job.members)), str(job.threads), compiled, state)
     console.print(table)
     _more(len(plan.jobs), PACKS, "packs", console)
+
+
+def _print_compiling(plan: Plan, console: Console) -> None:
+    """Which shapes have compiled steps, which have not as these are no faster, and which will be tried."""
+    names = shapes(plan.reading.cells)
+    compiled: dict[str, None] = {}
+    slower: dict[str, None] = {}
+    tried: dict[str, None] = {}
+    for job in plan.jobs:
+        name = f"{_name(job, names)} x {len(job.members)}"
+        if job.compiled:
+            compiled[name] = None
+        elif job.tries_compiling:
+            tried[name] = None
+        elif job.pack_id in plan.slower:
+            slower[f"{name} ({plan.slower[job.pack_id].times:.2f} times as long)"] = None
+    for words, found in (
+        ("Compiled", compiled),
+        ("Not compiled, as the compiled step was measured to be no faster", slower),
+        ("Tried before the first epoch, and compiled where that is faster", tried),
+    ):
+        if found:
+            more = f" and {len(found) - MEMBERS} more" * (len(found) > MEMBERS)
+            line = f"{words}: {', '.join(islice(found, MEMBERS))}{more}."
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _name(job: PackJob, names: Mapping[str, Shape]) -> str:
+    """What a pack's shape is called."""
+    member = job.members[0].spec
+    shape = names.get(key_of(member))
+    return shape.name if shape else shape_name(member)
 
 
 def _print_forecast(plan: Plan, console: Console) -> None:
@@ -232,9 +265,7 @@ def _print_forecast(plan: Plan, console: Console) -> None:
     names = shapes(plan.reading.cells)
 
     def name(job: PackJob) -> str:
-        member = job.members[0].spec
-        shape = names.get(key_of(member))
-        return (shape.name if shape else shape_name(member)) + (", compiled" if job.compiled else "")
+        return _name(job, names) + ", compiled" * job.compiled + ", tried" * job.tries_compiling
 
     for shape, group in groupby(sorted(plan.jobs, key=name), key=name):
         table.add_row(shape, *_forecast_row(plan, list(group)))
@@ -286,9 +317,9 @@ def check_report() -> None:
     analysis_report.check()
 
 
-def report(plan: Plan, console: Console) -> int:
-    """Print the final table and what was written. Returns the exit code: judged by the records alone, but for a report
-    that could not be written, which is said in one line.
+def report(plan: Plan, console: Console, compared: Iterable[str] = ()) -> int:
+    """Print the final table, what was written, and what packs found of compiled steps. Returns the exit code: judged by
+    the records alone, but for a report that could not be written, which is said in one line.
     """
     results = Results(plan.results.root)
     members = plan.reading.members
@@ -314,6 +345,8 @@ def report(plan: Plan, console: Console) -> int:
         )
         if count
     ]
+    for words in compared:
+        console.print(f"Measured: {words}.", soft_wrap=True, highlight=False, markup=False)
     console.print(", ".join(parts) + ".")
     for line in dict.fromkeys(need.absent for need in plan.left_out):
         console.print(f"Left out: {line}", soft_wrap=True, highlight=False)
