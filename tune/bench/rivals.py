@@ -112,11 +112,13 @@ def jax_lacks(member: MemberSpec) -> list[str]:
 
 
 def jax_environment(threads: int) -> dict[str, str]:
-    """XLA reads these when it is imported. With `NPROC` its pools have so many threads, and the thread that waits for
-    them works too; without `multi_thread_eigen` it works alone.
+    """What JAX and XLA read when they are imported. `NPROC` is the size of XLA's pools. One thread does all by itself:
+    without a pool, and without another one that computes a step while it prepares the next.
     """
-    flags = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
-    return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "NPROC": str(threads)}
+    found = {"JAX_PLATFORMS": "cpu", "NPROC": str(threads)}
+    if threads > 1:
+        return found
+    return {**found, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
 
 
 def check_torch(device: str) -> None:
@@ -203,10 +205,9 @@ class Competition:
     def pack(self, name: str, members: int) -> Pack | None:
         """The step of so many members, compiled the first time; None if that failed."""
         if (name, members) not in self.ready:
-            pack = Pack(self.running[name], members)
-            self.ready[name, members] = pack
+            self.ready[name, members] = Pack(self.running[name], members)
             try:
-                pack()
+                self.running[name].seconds(members, 1)
             except FailedError as reason:
                 self.ready[name, members] = None
                 self.leave_out(name, members, reason)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any, Self, cast
 
+from hvae_spec.errors import MachineError
 from tune.measure.remote import Remote
 
 Block = Callable[[int], float]
@@ -109,8 +110,11 @@ class Pack(Remote):
         self.turns, self.members = turns, members
 
     def seconds(self, count: int) -> float:
-        """See `tune.measure.remote.Remote`."""
-        return self.turns.seconds(self.members, count)
+        """See `tune.measure.remote.Remote`. Raises MachineError: it could once, and cannot any more."""
+        try:
+            return self.turns.seconds(self.members, count)
+        except FailedError as failure:
+            raise MachineError(f"{self.turns.command[-1]} failed while it was measured: {failure}") from None
 
 
 def serve(start: Callable[[Any], Make]) -> None:
