@@ -6,6 +6,7 @@ several members are `jax.vmap` of it. Optax's Adam sees all parameters as one ve
 step of a small model faster and leaves that of a large one as it is.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -246,6 +247,8 @@ def program(settings: Settings, members: int) -> Callable[[], Array]:
 def start(order: Any) -> Make:
     """See `tune.bench.turns.serve`; the settings are those of `Settings` by name."""
     jax.config.update("jax_default_matmul_precision", "highest")
+    # Else the next step is prepared in one thread while another computes this one.
+    jax.config.update("jax_cpu_enable_async_dispatch", os.environ.get("NPROC") != "1")
     settings = Settings(**order)
 
     def make(members: int) -> Block:

@@ -112,13 +112,9 @@ def jax_lacks(member: MemberSpec) -> list[str]:
 
 
 def jax_environment(threads: int) -> dict[str, str]:
-    """What JAX and XLA read when they are imported. `NPROC` is the size of XLA's pools. One thread does all by itself:
-    without a pool, and without another one that computes a step while it prepares the next.
-    """
-    found = {"JAX_PLATFORMS": "cpu", "NPROC": str(threads)}
-    if threads > 1:
-        return found
-    return {**found, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+    """What XLA reads when it is imported. `NPROC` is the size of its pools; one thread computes without any."""
+    flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"} if threads == 1 else {}
+    return {"JAX_PLATFORMS": "cpu", "NPROC": str(threads), **flags}
 
 
 def check_torch(device: str) -> None:
