@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from tune.cli import (
 from tune.execute.signals import Interruption
 from tune.measure.cache import (
     SIZES,
+    Others,
     ShapeMeasurement,
     device_name,
     measure_beside,
@@ -64,6 +66,7 @@ class BenchOptions:
     seconds: float
     shapes: str
     compile: str
+    rivals: bool
     no_ray: bool
 
 
@@ -112,6 +115,11 @@ def parse(arguments: Sequence[str] | None, prog: str) -> BenchOptions:
         default="largest",
         help="which shapes to measure with compiled steps too, a minute for each size (default: the costliest)",
     )
+    parser.add_argument(
+        "--rivals",
+        action="store_true",
+        help="beside them the plain loop compiled, with fused Adam, and JAX where it is installed; minutes to compile",
+    )
     parser.add_argument("--no-ray", action="store_true", help="leave out the cost of Ray")
     return BenchOptions(**vars(parser.parse_args(arguments)))
 
@@ -126,6 +134,7 @@ def bench(options: BenchOptions) -> dict[str, Any]:
     check_device(options.device)
     reading = read(options.spec, options.overrides, options.profile)
     from hvae_spec.compiler import pick_device
+    from tune.bench import rivals
     from tune.bench.floor import Floor, step_matmuls
 
     device = str(pick_device(options.device))
@@ -144,17 +153,19 @@ def bench(options: BenchOptions) -> dict[str, Any]:
             "device": device,
             "device_name": device_name(device),
             "threads": threads,
-            "versions": provenance.versions(),
+            "versions": provenance.versions() | (rivals.versions() if options.rivals else {}),
             "precision": ", ".join(precisions),
         },
         **{part: [] for part in ("shapes", "evaluation", "epoch_setup", "numerics")},
+        **({"rivals": [], "rivals_left_out": []} if options.rivals else {}),
     }
     floor = Floor(device, threads, options.seconds / PRODUCTS)
     for place, (name, member) in enumerate(shapes, start=1):
         note(f"[{place}/{len(shapes)}] {name}")
         settings: dict[str, Any] = {"device": device, "threads": threads, "floor": floor, "compiled": name in compiled}
-        for part, rows in shape_rows(name, member, options, **settings).items():
-            found[part] += rows
+        rows = shape_rows(name, member, options, **settings)
+        for part in rows.keys() & found.keys():
+            found[part] += rows[part]
     note("start-up")
     found["startup"], failures = startup(options.spec, options.overrides, options.profile, with_ray=not options.no_ray)
     for failure in failures:
@@ -185,25 +196,32 @@ def shape_rows(
 ) -> dict[str, list[dict[str, Any]]]:
     """What is measured of one shape, by the part of the report that it belongs to."""
     from tune.bench import comparison
+    from tune.bench.rivals import Competition
     from tune.measure import timing
 
-    settings: dict[str, Any] = {"device": device, "threads": threads}
+    settings: dict[str, Any] = {"device": device, "threads": threads, "seconds": options.seconds}
     kind = device.partition(":")[0]
     sizes = tuple(sorted(set(options.members or SIZES[kind])))
-    settings |= {"sizes": sizes, "seconds": options.seconds}
-    settings["steps"] = {"plain": comparison.step(member, device)}
-    settings["evaluations"] = {"plain": comparison.evaluation(member, device)}
+    plain = comparison.step(member, device)
+    evaluations = {"plain": comparison.evaluation(member, device)}
     # The best rate of products is the better one of before and after.
     floors = [(floor.step_ms(member), floor.samples_per_second(member))]
-    measured = [(False, sizes, *measure_beside(member, **settings))]
-    if compiled:
-        note("  compiled: up to a minute for each size")
-        settings["sizes"] = tuple(size for size in sizes if size in COMPILED[kind]) or sizes[:1]
-        measured.append((True, settings["sizes"], *measure_beside(member, **settings, compiled=True)))
+    rivals = Competition(member, device, threads, note)
+    with rivals if options.rivals else nullcontext():
+        if rivals.running:
+            note("  rivals: up to a minute to compile each, and each size of JAX")
+        settings["others"] = Others(
+            lambda members: {"plain": plain, **rivals.steps(members)}, evaluations, awake=bool(rivals.running)
+        )
+        measured = [(False, sizes, *measure_beside(member, sizes=sizes, **settings))]
+        if compiled:
+            note("  compiled: up to a minute for each size")
+            some = tuple(size for size in sizes if size in COMPILED[kind]) or sizes[:1]
+            measured.append((True, some, *measure_beside(member, sizes=some, compiled=True, **settings)))
     floor.forget()
     floors.append((floor.step_ms(member), floor.samples_per_second(member)))
     floor_ms, floor_rate = min(ms for ms, _ in floors), max(rate for _, rate in floors)
-    rows = []
+    rows, against = list[dict[str, Any]](), list[dict[str, Any]]()
     for is_compiled, asked, each, beside, _ in measured:
         save_measurement(member, device, threads, is_compiled, each)
         save_comparisons(member, device, threads, comparisons(each, beside))
@@ -211,6 +229,7 @@ def shape_rows(
         if left_out:
             note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")
         rows += step_rows(name, each, beside, is_compiled, floor_ms)
+        against += rival_rows(name, each, beside, is_compiled)
     images, samples = timing.evaluation_size(member, device)
     ours, theirs = comparison.rounding(member, device)
     return {
@@ -235,6 +254,8 @@ def shape_rows(
             }
         ],
         "numerics": [{"name": name, "median_error_nats": ours, "plain_median_error_nats": theirs}],
+        "rivals": against,
+        "rivals_left_out": [{"name": name, **row} for row in rivals.left_out],
     }
 
 
@@ -255,6 +276,32 @@ def step_rows(
         }
         for step in shape.steps
     ]
+
+
+def rival_rows(
+    name: str, shape: ShapeMeasurement, beside: dict[int, dict[str, float]], compiled: bool
+) -> list[dict[str, Any]]:
+    """One row per pack size and rival beside it."""
+    from tune.bench.rivals import RIVALS
+
+    rows = []
+    for step in shape.steps:
+        for rival in [name for name in beside[step.members] if name in RIVALS]:
+            members = step.members if RIVALS[rival].packs else 1
+            theirs = 1e3 * beside[step.members][rival] / members
+            rows.append(
+                {
+                    "name": name,
+                    "rival": rival,
+                    "members": step.members,
+                    "rival_members": members,
+                    "compiled": compiled,
+                    "ms_per_member_step": step.ms_per_member_step,
+                    "rival_ms_per_member_step": theirs,
+                    "ours_over_rival": step.ms_per_member_step / theirs,
+                }
+            )
+    return rows
 
 
 if __name__ == "__main__":

@@ -322,7 +322,8 @@ class LadderHVAE(PlainHVAE):
 
     def encode(self, x: Tensor) -> list[Encoded]:
         """The evidence of all layers, in the last sweep; those before it pass means in the place of samples."""
-        first, means = self.up[0](x), list[Tensor]()
+        first = self.up[0](x)
+        means: list[Tensor] = []  # `list[Tensor]()` would part a compiled model in two
         for up, down in self.earlier:
             found = self.evidence(first, up, means)
             means = [found[-1][0]]

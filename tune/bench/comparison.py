@@ -88,18 +88,28 @@ def _check(known: Container[str], name: str, kind: str) -> None:
 
 def step(member: MemberSpec, device: str) -> timing.Call:
     """A step of plain training, as a call."""
-    model = plain_model(member).to(device)
-    chosen, objective = member.training.optimizer, member.objective
+    model, objective = plain_model(member).to(device), member.objective
     if objective.term is not None:
         raise UserError("the plain program has no added term of an extension: compare without objective.term")
     for term in TERMS:
         _check(baseline.TERMS, term, "term of the objective")
-    kind = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")
-    optimizer, average = kind(parameter_groups(model), **_options(chosen.settings)), _average(model, member)
-    images = min(member.training.batch_size, image_counts(member.data).train)
-    x = torch.rand(images, image_pixels(member.data), device=device).round()
+    adam, x, average = optimizer(model, member), batch(member, device), weights_average(model, member)
     samples = {"mc_samples": objective.mc_samples, "iw_samples": objective.iw_samples}
-    return lambda: plain_step(model, optimizer, x, **samples, average=average)
+    return lambda: plain_step(model, adam, x, **samples, average=average)
+
+
+def optimizer(model: PlainHVAE, member: MemberSpec, *, fused: bool = False) -> torch.optim.Optimizer:
+    """The member's optimizer of a plain model's parameters, fused into one operation if that is asked for."""
+    chosen = member.training.optimizer
+    kind = _plain(baseline.OPTIMIZERS, chosen.choice, "optimizer")
+    made: torch.optim.Optimizer = kind(parameter_groups(model), **_options(chosen.settings), fused=fused or None)
+    return made
+
+
+def batch(member: MemberSpec, device: str) -> torch.Tensor:
+    """A batch of noise, [B, D]."""
+    images = min(member.training.batch_size, image_counts(member.data).train)
+    return torch.rand(images, image_pixels(member.data), device=device).round()
 
 
 def _options(settings: OptimizerSettings) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def _options(settings: OptimizerSettings) -> dict[str, Any]:
     return {**options, "betas": betas} if betas else options
 
 
-def _average(model: PlainHVAE, member: MemberSpec) -> AveragedModel | None:
+def weights_average(model: PlainHVAE, member: MemberSpec) -> AveragedModel | None:
     """The plain average of a model's weights; None where the member has none."""
     ema = member.training.ema
     if ema is None:

@@ -27,6 +27,8 @@ def print_tables(found: dict[str, Any], console: Console) -> None:
         numbers = (f"{plain:.3g}", f"{floor:.3g}", f"{plain / best:.2f}", f"{best / floor:.2f}")
         table.add_row(f"{name}{', compiled' if compiled else ''}", *cells, *numbers)
     console.print(table)
+    if found.get("rivals"):
+        console.print(rival_table(found["rivals"], sizes))
     table = Table(title="Evaluation, set-up of an epoch, and rounding of log weights (median, nats)")
     for heading in ("shape", "K", "samples/s", "/ plain", "/ floor", "epoch", "plain", "rounding", "plain's"):
         table.add_column(heading, justify="left" if heading == "shape" else "right")
@@ -44,3 +46,19 @@ def print_tables(found: dict[str, Any], console: Console) -> None:
     for name, seconds in found["startup"].items():
         what = name.removesuffix("_seconds").replace("_", " ")
         console.print(f"{what}: {'failed' if seconds is None else f'{seconds:.2f} s'}", highlight=False)
+
+
+def rival_table(rows: list[dict[str, Any]], sizes: list[int]) -> Table:
+    """Rivals beside packs of all sizes, compiled or not."""
+    from tune.bench.rivals import RIVALS
+
+    table = Table(title="Rivals: ms per member-step, beside a pack of so many members, and in brackets ours / theirs")
+    for heading in ("shape", "rival", *map(str, sizes), "best / best"):
+        table.add_column(heading, justify="left" if heading in ("shape", "rival") else "right")
+    for name, compiled, rival in dict.fromkeys((row["name"], row["compiled"], row["rival"]) for row in rows):
+        own = [row for row in rows if (row["name"], row["compiled"], row["rival"]) == (name, compiled, rival)]
+        cells = {r["members"]: f"{r['rival_ms_per_member_step']:.3g} ({r['ours_over_rival']:.2f})" for r in own}
+        best, their_best = (min(row[key] for row in own) for key in ("ms_per_member_step", "rival_ms_per_member_step"))
+        shape = f"{name}{', compiled' if compiled else ''}"
+        table.add_row(shape, RIVALS[rival].words, *(cells.get(m, "") for m in sizes), f"{best / their_best:.2f}")
+    return table

@@ -8,7 +8,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,18 @@ def _parse(content: Any) -> ShapeMeasurement:
     return measurement
 
 
+@dataclass(frozen=True)
+class Others:
+    """Other programs that are timed in turn with packs."""
+
+    steps: Callable[[int], Mapping[str, Callable[[], object]]] = lambda members: {}
+    """Steps beside a pack of so many members, by name. One that is there beside several is timed once."""
+    evaluations: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+    """Evaluations, by name."""
+    awake: bool = False
+    """Whether they have threads of their own in other processes (see `tune.measure.timing.settings`)."""
+
+
 def measure_beside(
     member: MemberSpec,
     *,
@@ -192,8 +204,7 @@ def measure_beside(
     sizes: Sequence[int] | None = None,
     seconds: float = SECONDS,
     compiled: bool = False,
-    steps: Mapping[str, Callable[[], object]] | None = None,
-    evaluations: Mapping[str, Callable[[], object]] | None = None,
+    others: Others = Others(),
 ) -> tuple[ShapeMeasurement, dict[int, dict[str, float]], dict[str, float]]:
     """Measure a member's shape on images of noise, and in turn with it, steps and evaluations of other programs.
 
@@ -207,8 +218,7 @@ def measure_beside(
         sizes: packs to measure, ascending; the first is always measured. None: the usual ones of the device.
         seconds: time to spend, set-up apart.
         compiled: whether packs are compiled.
-        steps: steps of other programs, by name.
-        evaluations: evaluations of other programs, by name.
+        others: the other programs.
 
     Returns:
         The measurement; median seconds of the others' steps by name, beside a pack of each size; and those of their
@@ -221,25 +231,26 @@ def measure_beside(
 
     keep_freed_memory()  # as a pack does
     sizes = sizes or SIZES[device.partition(":")[0]]
-    with timing.settings(threads, member.training.matmul_precision):
+    with timing.settings(threads, member.training.matmul_precision, awake=others.awake):
         packs = timing.packs(member, sizes, device, seconds, compiled=compiled)
         measured: list[StepTime] = []
         beside: dict[int, dict[str, float]] = {}
         compile_seconds = epoch_seconds = 0.0
         # Packs take turns, but for compiled ones: to compile one makes PyTorch forget the others.
         for group in ([pack] for pack in packs) if compiled else [list(packs)]:
-            calls: dict[Any, Callable[[], object]] = {pack.members: pack.step for pack in group}
-            others = dict(steps or {})
+            steps = {pack.members: dict(others.steps(pack.members)) for pack in group}
             if compiled and (same := timing.pack_if_it_fits(member, group[0].members, device)) is not None:
-                others[NOT_COMPILED] = same.step
+                steps[group[0].members][NOT_COMPILED] = same.step
+            calls: dict[Any, Callable[[], object]] = {pack.members: pack.step for pack in group}
+            calls |= {call: call for named in steps.values() for call in named.values()}
             share = 0.7 * seconds / (len(sizes) if compiled else 1)
-            times = timing.interleaved({**calls, **others}, share, device)
+            times = timing.interleaved(calls, share, device)
             for pack in group:
-                beside[pack.members] = {name: times[name] for name in others}
+                beside[pack.members] = {name: times[call] for name, call in steps[pack.members].items()}
                 measured.append(StepTime(pack.members, 1e3 * times[pack.members] / pack.members, pack.bytes))
                 compile_seconds = max(compile_seconds, pack.ready_seconds if compiled else 0.0)
             epoch_seconds = epoch_seconds or group[0].epoch_seconds() / group[0].members
-        evaluation = {"ours": timing.evaluation(member, device, compiled=compiled), **(evaluations or {})}
+        evaluation = {"ours": timing.evaluation(member, device, compiled=compiled), **others.evaluations}
         evaluation_times = timing.interleaved(evaluation, 0.3 * seconds, device)
     images, samples = timing.evaluation_size(member, device)
     rate = images * samples / evaluation_times.pop("ours")

@@ -4,7 +4,7 @@ and evaluation concerns `Pack` and `evaluation` here, and no other part of the b
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from itertools import cycle, islice
 from statistics import median
@@ -22,6 +22,7 @@ from hvae_spec.evaluate.evaluation import evaluate, record_statistics
 from hvae_spec.spec.choices.dataset import DATASETS, ImageCounts
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.training.trainer import Trainer
+from tune.measure.remote import Remote
 
 Call = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
@@ -50,15 +51,27 @@ def cuda_name(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
-@contextmanager
-def settings(threads: int, precision: str) -> Iterator[None]:
-    """Threads and how they wait, precision of products and denormal numbers as in a pack's worker, in this context."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+def set_up(threads: int, precision: str) -> None:
+    """Threads, precision of products and denormal numbers as in a pack's worker, from now on."""
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def settings(threads: int, precision: str, *, awake: bool = False) -> Iterator[None]:
+    """All of `set_up`, and how threads wait, as in a pack's worker, in this context.
+
+    Args:
+        threads: CPU threads.
+        precision: of products, as `torch.set_float32_matmul_precision` has it.
+        awake: whether threads wait awake whatever else runs, because that is other programs in their turns.
+
+    """
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    set_up(threads, precision)
     try:
-        with considerate(threads):
+        with nullcontext() if awake else considerate(threads):
             yield
     finally:
         torch.set_flush_denormal(False)
@@ -122,6 +135,8 @@ def turns(
 
 def timed(call: Call, count: int, device: str) -> float:
     """Seconds that some calls take together."""
+    if isinstance(call, Remote):
+        return call.seconds(count)
     synchronize(device)
     start = time.perf_counter()
     for _ in range(count):
