@@ -157,6 +157,34 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="store_true",
         help="print the resolved spec of a grid or of a member's folder, and stop",
     )
+    _add_what_runs(parser)
+    parser.add_argument(
+        "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
+    )
+    add_device(parser)
+    _add_folders(parser)
+    parser.add_argument(
+        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
+    )
+    parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
+    _add_packing(parser)
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="first measure, for seconds each (a minute where compiled), the shapes not yet measured on this machine: "
+        "pack sizes, the time left, and with --plan a forecast of times and memory rest on it",
+    )
+    return parser
+
+
+def add_options_of_members(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run that say what its members are, and not where it runs: those that a job takes, too."""
+    _add_what_runs(parser)
+    _add_folders(parser)
+    _add_packing(parser)
+
+
+def _add_what_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain",
         action="store_true",
@@ -190,10 +218,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="have an instance of a class of yours, a hvae_spec.Listener in a Python file, told of every member as it "
         "runs; the file is run (repeatable)",
     )
-    parser.add_argument(
-        "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
-    )
-    add_device(parser)
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=path_argument, metavar="DIR", help="results folder (default: results/<name>)")
     parser.add_argument(
         "--records",
@@ -205,12 +232,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "and fine-tuned members may find their first phase there; of a member's folder, look there for what its "
         "training started from (repeatable)",
     )
-    parser.add_argument(
-        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
-    )
-    parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
-    _add_packing(parser)
-    return parser
 
 
 def _add_packing(parser: argparse.ArgumentParser) -> None:
@@ -232,10 +253,4 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
         choices=COMPILING,
         default="auto",
         help="compile training steps with torch.compile: auto is where it pays, in long training (default: auto)",
-    )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="first measure, for seconds each (a minute where compiled), the shapes not yet measured on this machine: "
-        "pack sizes, the time left, and with --plan a forecast of times and memory rest on it",
     )

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -126,6 +126,46 @@ def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> It
             ray.shutdown()
     finally:
         ray.shutdown()
+
+
+class JoinedNode(NamedTuple):
+    """A node of a cluster that is alive."""
+
+    name: str
+    cores: int
+
+
+def joined_nodes(address: str, count: int, seconds: float) -> list[JoinedNode]:
+    """The nodes of a cluster, once there are so many, or after a time.
+
+    Args:
+        address: where its control service is, or will be.
+        count: how many nodes to wait for.
+        seconds: how long to wait at most.
+
+    Raises:
+        UserError: there is no cluster after that time.
+
+    """
+    until = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as scratch:
+        while True:
+            try:
+                with ray_running(0, 0, address, Path(scratch)) as ray:
+                    while len(found := _alive(ray)) < count and time.monotonic() < until:
+                        time.sleep(WATCH_SECONDS)
+                    return [
+                        JoinedNode(node["NodeManagerHostname"], int(node["Resources"].get("CPU", 0))) for node in found
+                    ]
+            except UserError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(WATCH_SECONDS)
+
+
+def _alive(ray: Any) -> list[dict[str, Any]]:
+    """What Ray says of its nodes that are alive."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
