@@ -389,10 +389,9 @@ def _run(
                     jobs,
                     listener,
                     interruption,
-                    cores=machine.cores,
-                    gpus=machine.gpus,
+                    machine=machine,
                     workers=plan.workers,
-                    packs_per_gpu=machine.packs_per_gpu,
+                    say=display.line,
                     address=options.address,
                 )
 

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from hvae_spec.command import path_argument, run_command
 from hvae_spec.errors import MachineError, UserError
@@ -86,7 +89,10 @@ def run_node(address: str, results: Path) -> int:
 
         def end(number: int, frame: object) -> None:
             told.append(number)
-            ray.terminate()
+            # Ray itself would wait for workers to be drained, and the run that they worked for is over.
+            for process in reversed(psutil.Process().children(recursive=True)):
+                with suppress(psutil.Error):
+                    process.kill()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)

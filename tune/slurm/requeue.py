@@ -156,11 +156,14 @@ def _time(path: Path) -> int:
 
 
 def _is_gain(path: Path) -> bool:
-    kinds = {TRAINING: TrainingResult, RESULT: EvaluationResult}
-    if path.name not in kinds:
-        return True
+    found: TrainingResult | EvaluationResult | None
     try:
-        found = read_file(path, kinds[path.name], "")
+        if path.name == TRAINING:
+            found = read_file(path, TrainingResult, "")
+        elif path.name == RESULT:
+            found = read_file(path, EvaluationResult, "")
+        else:
+            return True
     except UserError:
         return False
     return found is not None and found.status != "failed"
