@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hvae_spec.data.cache import search_folders
 from hvae_spec.data.dataset import load_dataset
+from hvae_spec.data.own import find_own
 from hvae_spec.errors import UserError, refusal
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.extensions import with_code
@@ -47,8 +48,8 @@ class Findings:
     """Why the node cannot write there; empty if it can."""
     digests: Mapping[str, Digests | str]
     """Of every data set by its name, or why it cannot be read."""
-    searched: str
-    """Where data are looked for."""
+    searched: Mapping[str, str]
+    """Where each of them is looked for."""
 
 
 def requirements(jobs: Sequence[PackJob], shared: Path, variables: Mapping[str, str]) -> Requirements:
@@ -70,13 +71,13 @@ def look(needed: Requirements, reply: str) -> Findings:
     Data sets are loaded, so that files which are missing are downloaded here if that can be done.
     """
     os.environ.update(needed.variables)
-    searched = " and ".join(map(str, search_folders())) or "no folder at all"
     if not needed.shared.is_dir():
-        return Findings(False, "", {}, searched)
+        return Findings(False, "", {}, {})
     try:
         (needed.shared / reply).touch()
     except OSError as error:
-        return Findings(True, refusal(needed.shared, error), {}, searched)
+        return Findings(True, refusal(needed.shared, error), {}, {})
+    searched = {spec.data.name: _searched(spec.data) for spec in needed.specs}
     return Findings(True, "", digests(needed), searched)
 
 
@@ -114,10 +115,21 @@ def fault(found: Findings, needed: Requirements, expected: Mapping[str, Digests 
         if digest != expected[name]:
             theirs, ours = (pair[digest[0] == expected[name][0]][:12] for pair in (digest, expected[name]))
             return (
-                f"{name}: its images, looked for in {found.searched}, are not those of the run (SHA-256 {theirs}..., "
-                f"not {ours}...); put the same files there, or name a folder that all nodes share in HVAE_DATA_DIR"
+                f"{name}: its images, looked for in {found.searched[name]}, are not those of the run (SHA-256 "
+                f"{theirs}..., not {ours}...); put the same files there, or name a folder that all nodes share in "
+                "HVAE_DATA_DIR"
             )
     return ""
+
+
+def _searched(data: DataSpec) -> str:
+    """Where a data set is looked for on this node."""
+    if data.own is None:
+        return " and ".join(map(str, search_folders())) or "no folder at all"
+    try:
+        return str(find_own(data.own.file))
+    except UserError:
+        return data.own.file
 
 
 def unseen(results: Path) -> str:
