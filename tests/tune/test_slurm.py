@@ -52,7 +52,7 @@ def test_the_script_says_what_was_asked_for_and_what_it_rests_on(spec, capsys):
     text = printed(capsys, spec, *asked, "--account", "me", "--sbatch=--mem=64G", "--setup", "module load cuda")
     options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
     assert options == [
-        *("--job-name=hvae-tiny", "--output=hvae-tiny-%j.log", "--nodes=1-3", "--ntasks-per-node=1"),
+        *("--job-name=hvae-tiny", "--output=hvae-tiny-%j.log", "--nodes=1-3"),
         *("--cpus-per-task=4", "--gpus-per-node=2", "--time=1-12:00:00", "--partition=gpu", "--account=me"),
         *("--mem=64G", "--signal=B:TERM@120", "--requeue", "--open-mode=append", "--no-kill"),
     ]
@@ -71,6 +71,16 @@ def test_without_options_the_forecast_decides_and_no_gpu_is_used(spec, capsys):
     assert "#SBATCH --time=0:15:00\n" in text
     assert "gpus" not in text
     assert "options=(\n    --device=cpu\n)\n" in text
+
+
+def test_data_that_are_missing_are_named_before_the_job_waits_for_its_turn(spec, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HVAE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert hvae.main(["slurm", str(spec), "--set", "data={dataset: mnist}"]) == 0
+    out, err = capsys.readouterr()
+    assert f"\nexport HVAE_DATA_DIR={tmp_path}\n" in out
+    assert err.startswith("Missing: 2 members need files of mnist: train-images")
+    assert len(err.splitlines()) == 1
 
 
 def bash(text, *arguments, **options):

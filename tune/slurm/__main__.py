@@ -18,6 +18,7 @@ from hvae_spec.records.layout import Results
 from hvae_spec.records.lock import check_is_folder
 from hvae_spec.spec.load import Reading
 from tune.cli import positive_integer, spec_parser
+from tune.execute.data_check import missing_lines
 from tune.execute.phases import check_sources
 from tune.options import add_options_of_members
 from tune.plan.devices import Machine
@@ -163,7 +164,14 @@ def job_script(options: argparse.Namespace, command: str, usual: argparse.Namesp
     check_is_folder(results)
     check_sources(options.records)
     gpus = options.gpus_per_node or 0
-    proposal = propose(lambda nodes: _plan(options, reading, results, nodes), options.nodes, options.time)
+
+    def plan_on(nodes: int) -> Plan:
+        return _plan(options, reading, results, nodes)
+
+    # Nodes that compute often have no way to the internet.
+    for line in missing_lines(plan_on(1)):
+        sys.stderr.write(f"{line}\n")
+    proposal = propose(plan_on, options.nodes, options.time)
     named = [f"--{flag}={value}" for flag in ("partition", "account") if (value := getattr(options, flag)) is not None]
     return JobScript(
         name=reading.name,
