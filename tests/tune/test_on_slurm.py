@@ -107,11 +107,10 @@ def test_a_grid_is_cut_drained_and_cancelled_and_ends_with_the_records_of_a_seri
     said("scontrol", "update", f"NodeName={names[1]}", "State=resume")
 
     job = Job(script)
-    restarted = []
 
     def is_over():
-        if job.state == "PENDING" and "is requeued" in job.text and not restarted:
-            restarted.append(said("scontrol", "update", f"JobId={job.number}", "StartTime=now"))
+        if "Reason=BeginTime" in job.shown:
+            said("scontrol", "update", f"JobId={job.number}", "StartTime=now")
         return job.state not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
 
     job.wait("the end", is_over)

@@ -17,7 +17,9 @@ import pytest
 
 from hvae_spec.errors import UserError
 from tune import hvae, run
-from tune.slurm import allocation, proposal, requeue, script
+from tune.execute import cluster
+from tune.execute.signals import Interrupted
+from tune.slurm import allocation, job, proposal, requeue, script
 from tune.slurm.requeue import Ending
 
 TINY = """
@@ -166,13 +168,13 @@ def test_times_are_those_of_slurm(text, seconds, again):
 
 def plan_of(hours, *, measured, cores, members=1):
     """A plan of one-thread packs that take so many hours each."""
-    job = SimpleNamespace(
+    pack = SimpleNamespace(
         threads=1,
         members=[SimpleNamespace(spec=SimpleNamespace(training=SimpleNamespace(early_stopping=None)))] * members,
     )
     forecast = SimpleNamespace(seconds=3600 * hours[0], measured=measured)
     return SimpleNamespace(
-        jobs=[job] * len(hours),
+        jobs=[pack] * len(hours),
         workers=min(cores, len(hours)),
         machine=SimpleNamespace(cores=cores, gpus=0, packs_per_gpu=1),
         forecaster=SimpleNamespace(of=lambda job: forecast),
@@ -254,8 +256,8 @@ def test_jobs_on_one_host_have_ports_of_their_own_and_none_that_is_taken(monkeyp
     executable(commands / "scontrol", "#!/bin/sh\necho NodeName=n1 Arch=x86_64 NodeAddr=127.0.0.1 NodeHostName=n1\n")
     monkeypatch.setenv("SLURMD_NODENAME", "n1")
     found = []
-    for job in ("7", "8"):
-        monkeypatch.setenv("SLURM_JOB_ID", job)
+    for number in ("7", "8"):
+        monkeypatch.setenv("SLURM_JOB_ID", number)
         found.append(allocation.address())
     assert found == ["127.0.0.1:20070", "127.0.0.1:20080"]
     with socket.socket() as taken:
@@ -401,7 +403,7 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     (folder / "job.sh").write_text(text)
     numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}
     environment = {**os.environ, **numbers, "RAY_ADDRESS": "somebody:6379", "RAY_AUTH_TOKEN": "theirs"}
-    job = subprocess.Popen(["bash", folder / "job.sh"], env=environment, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(["bash", folder / "job.sh"], env=environment, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 30
     while not begun.exists() and time.monotonic() < until:
         time.sleep(0.02)
@@ -409,10 +411,10 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     assert len(token.read_text()) == 64
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
-    job.send_signal(signal.SIGTERM)
-    assert job.wait(30) == 143
-    assert job.stderr.read() == "running\n"
-    job.stderr.close()
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == 143
+    assert running.stderr.read() == "running\n"
+    running.stderr.close()
     lines = [line for line in log.read_text().splitlines() if "secrets" not in line]
     results = folder / "results/tiny"
     options = f"--results={results} --address=127.0.0.1:20050 --cpus=8 --device=cpu --set=training.epochs=3 -- {spec}"
@@ -430,11 +432,45 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
 
 
 def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch, tmp_path):
-    from tune.slurm.job import run_node
-
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "nowhere" / "token"))
     with pytest.raises(
         UserError, match="/out: node n7 does not see this folder, so nothing is trained there; choose one"
     ):
-        run_node("127.0.0.1:1", Path("/out"))
+        job.run_node("127.0.0.1:1", Path("/out"))
+
+
+@pytest.mark.parametrize(
+    ("joined", "line"),
+    [
+        (["n1", "n2"], "2 of 2 nodes have joined, with 16 cores: n1, n2.\n"),
+        (
+            ["n1"],
+            "1 of 2 nodes have joined, with 8 cores: n1. The run goes on without the others; why they are not there is "
+            "said above.\n",
+        ),
+    ],
+)
+def test_nodes_that_do_not_join_are_counted(monkeypatch, capsys, joined, line):
+    found = [cluster.JoinedNode(name, 8) for name in joined]
+    monkeypatch.setattr(cluster, "joined_nodes", lambda *_: found)
+    assert job.main(["wait", "127.0.0.1:1", "2"]) == 0
+    assert capsys.readouterr().out == line
+
+
+def test_a_job_that_is_told_to_end_while_nodes_are_waited_for_ends_as_an_interrupted_run(monkeypatch):
+    def interrupted(*_):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(cluster, "joined_nodes", interrupted)
+    assert job.main(["wait", "127.0.0.1:1", "2"]) == 143
+
+
+def test_a_ray_that_does_not_start_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(job, "JOIN_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "WATCH_SECONDS", 0.01)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        assert job.main(["wait", f"127.0.0.1:{port}", "2"]) == 2
+    assert f"--address 127.0.0.1:{port}: no Ray cluster can be joined there" in capsys.readouterr().err

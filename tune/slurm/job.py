@@ -15,6 +15,7 @@ import psutil
 from hvae_spec.command import path_argument, run_command
 from hvae_spec.errors import MachineError, UserError
 from tune.execute.session import session_folder
+from tune.execute.signals import Interrupted
 from tune.slurm import allocation, requeue
 
 JOIN_SECONDS = 180.0
@@ -117,14 +118,15 @@ def wait(address: str, nodes: int) -> int:
     """Wait until all nodes have joined, or those that have can begin without the others. Returns the exit code.
 
     Raises:
-        MachineError: none has.
+        UserError: none has.
 
     """
     from tune.execute.cluster import joined_nodes
 
-    found = joined_nodes(address, nodes, JOIN_SECONDS)
-    if not found:
-        raise MachineError(f"{address}: Ray has not started within {JOIN_SECONDS:.0f} seconds")
+    try:
+        found = joined_nodes(address, nodes, JOIN_SECONDS)
+    except Interrupted as told:
+        return 128 + told.number
     cores = sum(node.cores for node in found)
     missing = (
         "" if len(found) >= nodes else " The run goes on without the others; why they are not there is said above."
