@@ -118,7 +118,7 @@ def wait(address: str, nodes: int) -> int:
     """Wait until all nodes have joined, or those that have can begin without the others. Returns the exit code.
 
     Raises:
-        UserError: none has.
+        MachineError: none has.
 
     """
     from tune.execute.cluster import joined_nodes
@@ -127,6 +127,8 @@ def wait(address: str, nodes: int) -> int:
         found = joined_nodes(address, nodes, JOIN_SECONDS)
     except Interrupted as told:
         return 128 + told.number
+    except UserError as error:
+        raise MachineError(f"Ray has not started within {JOIN_SECONDS:.0f} seconds ({error})") from None
     cores = sum(node.cores for node in found)
     missing = (
         "" if len(found) >= nodes else " The run goes on without the others; why they are not there is said above."
