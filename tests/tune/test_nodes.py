@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, UserError
 from hvae_spec.reading import reads
 from tune.execute import cluster, nodes
+from tune.execute.outcomes import Outcomes
 from tune.plan.devices import Machine
 from tune.plan.packs import RunInfo
 
@@ -162,3 +163,27 @@ def test_nothing_runs_on_a_node_that_lacks_something_and_all_that_lack_it_are_in
     assert resources.bundles == [{"CPU": 1.0}]
     selected = resources._kwargs.get("bundle_label_selector")
     assert selected == ([{"ray.io/node-id": f"!in({blind * 56})"}] if blind else None)
+
+
+def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says_why(needed, tmp_path, monkeypatch):
+    from ray import tune as ray_tune
+
+    told, listened = [], []
+    monkeypatch.setattr(ray_tune, "report", told.append)
+    members = reads(SPEC.format(file=tmp_path / "images.npz"), "a.yaml").members
+    job = RunInfo(tmp_path / "elsewhere", "cpu").job(members, threads=1, compiled=False)
+    jobs = {job.pack_id: job}
+    with pytest.raises(MachineError) as refused:
+        cluster._run_trial({"pack": job.pack_id}, jobs, ("a", 1), {}, tmp_path / "elsewhere" / ".ray-x")
+    why = str(refused.value)
+    assert told == [{"refused": why}]
+    assert f"{tmp_path}/elsewhere: this folder, which the run writes to, is not seen there; choose" in why
+    assert not (tmp_path / "elsewhere").exists()
+
+    listener = SimpleNamespace(failed=lambda pack, reason, *, final: listened.append((reason, final)))
+    outcomes = Outcomes(jobs, listener)
+    callback = cluster._callback(outcomes, None, [])
+    trial = SimpleNamespace(config={"pack": job.pack_id})
+    callback.on_trial_result(0, [], trial, told[0])
+    callback.on_trial_recover(0, [], trial)
+    assert listened == [(why, False)]

@@ -324,15 +324,16 @@ def test_how_far_a_grid_is_in_words(half_done, tmp_path):
 
 
 def ended(monkeypatch, commands, results, code, state="RUNNING", restarts=0, scontrol="exit 0"):
-    """The line at the end of a job, and what scontrol was told."""
+    """The last line of a job, and what scontrol was told."""
     log = commands / "log"
     log.unlink(missing_ok=True)
     executable(commands / "squeue", f"#!/bin/sh\necho {state}\n")
     executable(commands / "scontrol", f'#!/bin/sh\necho "$@" >>{shlex.quote(str(log))}\n{scontrol}\n')
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
-    line = requeue.end(results, code, 3)
-    return line, log.read_text().splitlines()
+    lines = []
+    requeue.end(results, code, 3, lines.append)
+    return lines[-1], log.read_text().splitlines()
 
 
 def test_a_job_is_requeued_until_two_in_a_row_gained_nothing(monkeypatch, commands, half_done):

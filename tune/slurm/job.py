@@ -53,8 +53,14 @@ def _dispatch(options: argparse.Namespace) -> int:
         return run_node(options.address, options.results)
     if options.command == "wait":
         return wait(options.address, options.nodes)
-    sys.stdout.write(f"{requeue.end(options.results, options.code, options.max_requeues)}\n")
+    requeue.end(options.results, options.code, options.max_requeues, _say)
     return 0
+
+
+def _say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def run_node(address: str, results: Path) -> int:
@@ -134,7 +140,7 @@ def wait(address: str, nodes: int) -> int:
         "" if len(found) >= nodes else " The run goes on without the others; why they are not there is said above."
     )
     names = ", ".join(node.name for node in found)
-    sys.stdout.write(f"{len(found)} of {nodes} nodes have joined, with {cores} cores: {names}.{missing}\n")
+    _say(f"{len(found)} of {nodes} nodes have joined, with {cores} cores: {names}.{missing}")
     return 0
 
 

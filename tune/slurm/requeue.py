@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,14 +91,15 @@ class Ending:
         return ""
 
 
-def end(results: Path, code: int, most: int) -> str:
-    """Put this job back into the queue, unless the grid is finished or it would gain nothing. Returns a line that says
-    how far the grid is and what becomes of the job; it is the job's comment too, which `squeue --Format=comment` shows.
+def end(results: Path, code: int, most: int, say: Callable[[str], None]) -> None:
+    """Put this job back into the queue, unless the grid is finished or it would gain nothing.
 
     Args:
         results: the results folder.
         code: the exit code of the job's run.
         most: how often the job may be put back.
+        say: told how far the grid is and what becomes of the job, in a line, before this script may be killed. The
+            line is the job's comment, too, which `squeue --Format=comment` shows.
 
     """
     job = os.environ["SLURM_JOB_ID"]
@@ -118,16 +119,13 @@ def end(results: Path, code: int, most: int) -> str:
     hindrance = "" if ending.is_over else ending.hindrance
     if ending.is_over or hindrance:
         shutil.rmtree(shared, ignore_errors=True)
-        return _comment(
-            job, f"{far}. " + (f"Job {job} is not requeued: {hindrance}." if hindrance else "It has ended.")
-        )
+        what = f"Job {job} is not requeued: {hindrance}." if hindrance else "It has ended."
+        _comment(job, f"{far}. {what}", say)
+        return
     (shared / IDLE).write_text(str(0 if ending.gained else idle + 1))
-    count = f"{ending.requeues + 1} of at most {most}"
-    line = _comment(job, f"{far}. Job {job} is requeued ({count}).")
-    refused = _scontrol("requeue", job)
-    return (
-        line if not refused else _comment(job, f"{far}. Job {job} could not be requeued ({refused}): submit it again.")
-    )
+    _comment(job, f"{far}. Job {job} is requeued ({ending.requeues + 1} of at most {most}).", say)
+    if refused := _scontrol("requeue", job):
+        _comment(job, f"{far}. Job {job} could not be requeued ({refused}): submit it again.", say)
 
 
 def gained_since(results: Path, mark: Path) -> bool:
@@ -214,10 +212,10 @@ def _state(job: str) -> str:
     return done.stdout.strip() or "RUNNING"
 
 
-def _comment(job: str, line: str) -> str:
-    """Make a line the comment of a job, where users may. Returns it."""
+def _comment(job: str, line: str, say: Callable[[str], None]) -> None:
+    """Say a line, and make it the comment of a job, where users may."""
+    say(line)
     _scontrol("update", f"JobId={job}", f"Comment={line}")
-    return line
 
 
 def _scontrol(*arguments: str) -> str:
