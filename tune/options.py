@@ -48,6 +48,7 @@ class RunOptions:
     records: Sequence[Path]
     address: str | None
     cpus: int | None
+    nodes: int
     pack_size: int | None
     packs_per_gpu: int | None
     compile: Compiling
@@ -75,8 +76,8 @@ def not_of_a_record(options: RunOptions) -> list[str]:
 
 
 OF_A_CALL = (
-    *("serial", "device", "records", "address", "cpus", "pack_size", "packs_per_gpu", "compile", "measure", "retrain"),
-    *("skip_missing_data", "keep_optimizer", "tensorboard", "listener"),
+    *("serial", "device", "records", "address", "cpus", "nodes", "pack_size", "packs_per_gpu", "compile", "measure"),
+    *("retrain", "skip_missing_data", "keep_optimizer", "tensorboard", "listener"),
 )
 """Options that a call from Python takes by these names, beside the spec, the overrides, the profile and the folder."""
 
@@ -167,6 +168,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
     )
     parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
+    parser.add_argument(
+        "--nodes",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="nodes of a cluster over which these cores are spread evenly; a pack gets no more than are on one "
+        "(default: 1)",
+    )
     _add_packing(parser)
     parser.add_argument(
         "--measure",

@@ -418,10 +418,10 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     running.stderr.close()
     lines = [line for line in log.read_text().splitlines() if "secrets" not in line]
     results = folder / "results/tiny"
-    options = f"--results={results} --address=127.0.0.1:20050 --cpus=8 --device=cpu --set=training.epochs=3 -- {spec}"
+    options = f"--results={results} --address=127.0.0.1:20050 --cpus=8 --nodes=2 --device=cpu --set=training.epochs=3"
     assert lines[0] == "-P -m tune.slurm.job address"
     assert sorted(lines[1:4]) == [
-        f"-P -m tune.run {options}",
+        f"-P -m tune.run {options} -- {spec}",
         "-P -m tune.slurm.job wait 127.0.0.1:20050 2",
         f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 --wait=0 "
         f"{folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",

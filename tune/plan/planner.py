@@ -199,7 +199,7 @@ def make_plan(
             missing.pop(member.digests.evaluation, None)
     slots = 1 if packing.serial else max(1, gpus * machine.packs_per_gpu or machine.cores)
     workers = max(1, min(slots, len(missing) + len(begun.jobs)))
-    threads = max(1, machine.cores // workers)
+    threads = machine.threads(workers)
     sharing = -(-workers // gpus) if gpus else 1
     compiling = packing.compiling if devices.can_compile(forecaster.device) else "never"
     # What is left of a pack's share of the memory for training, once it evaluates. (A few large packs on a GPU that has

@@ -200,7 +200,7 @@ def _absolute(path: Path) -> Path:
 def _plan(options: argparse.Namespace, reading: Reading, results: Path, nodes: int) -> Plan:
     """The plan on so many nodes."""
     gpus = nodes * (options.gpus_per_node or 0)
-    machine = Machine(nodes * options.cpus_per_task, gpus, options.packs_per_gpu or 1)
+    machine = Machine(nodes * options.cpus_per_task, gpus, options.packs_per_gpu or 1, nodes=nodes)
     ledger = Ledger(Results(results), [Results(source) for source in options.records])
     run = RunInfo(results, machine.kind)
     return make_plan(
