@@ -142,9 +142,10 @@ def test_nothing_runs_on_a_node_that_lacks_something_and_all_that_lack_it_are_in
     job = RunInfo(tmp_path / "out", "cpu").job(members, threads=1, compiled=False)
 
     def run():
-        cluster.run_on_ray(
-            [job], None, Interruption(), machine=Machine(4), workers=1, say=said.append, address="somewhere"
-        )
+        with Interruption() as interruption:  # which gives the signals back
+            cluster.run_on_ray(
+                [job], None, interruption, machine=Machine(4), workers=1, say=said.append, address="somewhere"
+            )
 
     why = (
         "Nothing is trained on node {0} (10.0.0.1): "
