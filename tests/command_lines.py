@@ -6,6 +6,7 @@ from unittest import mock
 
 COMMANDS = {
     "tune.run": "tune.run",
+    "tune.slurm": "tune.slurm.__main__",
     "tune.bench": "tune.bench.__main__",
     "tune.simulation": "tune.simulation",
     "analysis.report": "analysis.report",

@@ -21,6 +21,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "run": Command("tune.run", "train and evaluate a grid, or what is left of it, and write its report"),
     "plan": Command("tune.run", "check a spec and print what would run (run --plan)", ("--plan",)),
+    "slurm": Command("tune.slurm.__main__", "print the script of a SLURM job for a grid, or submit it"),
     "report": Command("analysis.report", "write tables, figures and a page from results folders"),
     "bench": Command("tune.bench.__main__", "measure how fast this machine trains and evaluates a spec"),
     "simulate": Command("tune.simulation", "forecast how long a grid takes on several numbers of workers"),

@@ -48,6 +48,7 @@ class RunOptions:
     records: Sequence[Path]
     address: str | None
     cpus: int | None
+    nodes: int
     pack_size: int | None
     packs_per_gpu: int | None
     compile: Compiling
@@ -75,8 +76,8 @@ def not_of_a_record(options: RunOptions) -> list[str]:
 
 
 OF_A_CALL = (
-    *("serial", "device", "records", "address", "cpus", "pack_size", "packs_per_gpu", "compile", "measure", "retrain"),
-    *("skip_missing_data", "keep_optimizer", "tensorboard", "listener"),
+    *("serial", "device", "records", "address", "cpus", "nodes", "pack_size", "packs_per_gpu", "compile", "measure"),
+    *("retrain", "skip_missing_data", "keep_optimizer", "tensorboard", "listener"),
 )
 """Options that a call from Python takes by these names, beside the spec, the overrides, the profile and the folder."""
 
@@ -157,6 +158,43 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="store_true",
         help="print the resolved spec of a grid or of a member's folder, and stop",
     )
+    _add_what_runs(parser)
+    parser.add_argument(
+        "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
+    )
+    add_device(parser)
+    _add_folders(parser)
+    parser.add_argument(
+        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
+    )
+    parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
+    parser.add_argument(
+        "--nodes",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="nodes of a cluster over which these cores are spread evenly; a pack gets no more than are on one "
+        "(default: 1)",
+    )
+    _add_packing(parser)
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="first measure, for seconds each (a minute or two for each size of pack that may be compiled), the shapes "
+        "not yet measured on this machine: pack sizes, the time left, and with --plan a forecast of times and memory "
+        "rest on it",
+    )
+    return parser
+
+
+def add_options_of_members(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run that say what its members are, and not where it runs: those that a job takes, too."""
+    _add_what_runs(parser)
+    _add_folders(parser)
+    _add_packing(parser)
+
+
+def _add_what_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain",
         action="store_true",
@@ -190,10 +228,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="have an instance of a class of yours, a hvae_spec.Listener in a Python file, told of every member as it "
         "runs; the file is run (repeatable)",
     )
-    parser.add_argument(
-        "--serial", action="store_true", help="run without Ray, one pack after another, in this process"
-    )
-    add_device(parser)
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=path_argument, metavar="DIR", help="results folder (default: results/<name>)")
     parser.add_argument(
         "--records",
@@ -205,12 +242,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "and fine-tuned members may find their first phase there; of a member's folder, look there for what its "
         "training started from (repeatable)",
     )
-    parser.add_argument(
-        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
-    )
-    parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
-    _add_packing(parser)
-    return parser
 
 
 def _add_packing(parser: argparse.ArgumentParser) -> None:
@@ -233,11 +264,4 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="compile training steps with torch.compile: auto is where that is faster by measurement, which "
         "long packs make before their first epoch (default: auto)",
-    )
-    parser.add_argument(
-        "--measure",
-        action="store_true",
-        help="first measure, for seconds each (a minute or two for each size of pack that may be compiled), the shapes "
-        "not yet measured on this machine: pack sizes, the time left, and with --plan a forecast of times and memory "
-        "rest on it",
     )

@@ -283,7 +283,7 @@ def _machine(options: RunOptions) -> Machine:
         raise UserError(f"--compile always: torch.compile needs {needed}, which is not there")
     shared = 1 if options.address else devices.packs_per_gpu(gpus, cores)
     memory = None if options.address else devices.memory(kind)
-    return Machine(cores, gpus, options.packs_per_gpu or shared, memory)
+    return Machine(cores, gpus, options.packs_per_gpu or shared, memory, options.nodes)
 
 
 def _plan(options: RunOptions, machine: Machine, results: Results, reading: Reading, console: Console) -> Plan:
@@ -390,10 +390,9 @@ def _run(
                     jobs,
                     listener,
                     interruption,
-                    cores=machine.cores,
-                    gpus=machine.gpus,
+                    machine=machine,
                     workers=plan.workers,
-                    packs_per_gpu=machine.packs_per_gpu,
+                    say=display.line,
                     address=options.address,
                 )
     return display.found

@@ -1,13 +1,24 @@
-"""Who works in a results folder: one run at a time."""
+"""Who works in a results folder: one run at a time.
+
+A file lock keeps others out for as long as its process lives, on one machine and on network file systems with locks.
+On those without (NFS mounted with `nolock` or `local_lock`, Lustre without `flock`) each machine has locks of its own.
+So who holds the lock says in `.holder.json` who it is, and writes the time of that file anew every so often. One that
+another machine has left there is watched before it is taken over: by changes of its time, as clocks may differ.
+"""
 
 import json
 import os
 import shutil
+import signal
 import socket
+import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.records.files import remove_unfinished, write_json
@@ -17,6 +28,13 @@ FIRST = (".lock", "source")
 """What a run makes in a results folder before it has checked that it can begin."""
 BEGUN = ("grid.json", "members")
 """What is in a results folder in which a run has begun anything: one of these."""
+
+HOLDER = ".holder.json"
+BEAT_SECONDS, SILENT_SECONDS = 20.0, 90.0
+"""How often a run gives a sign of life, and after what time without one it is dead. A network file system may show a
+change of a file a minute late."""
+WATCH_SECONDS = 2.0
+"""How often a sign of life is looked for."""
 
 
 def check_is_folder(root: Path) -> None:
@@ -47,7 +65,7 @@ def locked(root: Path) -> Iterator[None]:
 
     Raises:
         UserError: another run is at work there.
-        MachineError: the folder cannot be written.
+        MachineError: the folder cannot be written, or its file system has no locks.
 
     """
     import filelock
@@ -59,24 +77,106 @@ def locked(root: Path) -> Iterator[None]:
         lock = filelock.FileLock(root / ".lock", timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(
-            f"{root}: another run is at work in this folder{_holder(root)}; wait for it, or stop it"
-        ) from None
+        raise UserError(f"{root}: another run is at work in this folder{_holder(root)}{_remedy(root)}") from None
+    except NotImplementedError:
+        raise _unusable(root, OSError("its file system has no locks")) from None
     except OSError as error:
         raise _unusable(root, error) from None
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     try:
-        write_json(root / ".holder.json", holder)
+        _check_silent(root)
+    except BaseException:
+        lock.release()
+        raise
+    since = datetime.now().isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "boot": _boot()}
+    try:
+        write_json(root / HOLDER, holder)
         for scratch in (*root.glob(".ray-*"), *root.glob(".adopted-*")):
             shutil.rmtree(scratch, ignore_errors=True)
         remove_unfinished(root, FOLDERS)
-        yield
+        with _signs_of_life(root / HOLDER):
+            yield
     finally:
         with suppress(OSError):
-            (root / ".holder.json").unlink(missing_ok=True)
+            if _read(root) == holder:
+                (root / HOLDER).unlink()
             if not any((root / name).exists() for name in BEGUN):
                 _remove(entries, folders)
         lock.release()
+
+
+def _check_silent(root: Path) -> None:
+    """Make sure that a run of another machine, which has left its name in a folder, has not done so because it is still
+    at work there: locks do not reach every machine. One of this machine would have the lock.
+
+    Raises:
+        UserError: it gives signs of life.
+
+    """
+    left = _read(root)
+    # One of an earlier version gives no sign of life.
+    if "boot" not in left or left["boot"] == _boot() or left.get("host") == socket.gethostname():
+        return
+    sys.stderr.write(
+        f"{root}: a run has left its name there{_holder(root)}; waiting up to {SILENT_SECONDS:.0f} seconds for a sign "
+        "of life from it\n"
+    )
+    first, until = _time(root), time.monotonic() + SILENT_SECONDS
+    while (now := _time(root)) is not None and time.monotonic() < until:
+        if now != first:
+            raise UserError(
+                f"{root}: another run is at work in this folder{_holder(root)}, whose lock does not reach this machine "
+                "(a network file system without locks); wait for it, or stop it"
+            )
+        time.sleep(WATCH_SECONDS)
+
+
+@contextmanager
+def _signs_of_life(holder: Path) -> Iterator[None]:
+    """Within this context, the time of a file shows that this process lives. Where another run has taken the folder
+    over, as it took this one for dead (it was suspended, say), this one is interrupted.
+    """
+    ours, is_over = _content(holder), threading.Event()
+
+    def beat() -> None:
+        while not is_over.wait(BEAT_SECONDS):
+            try:
+                if _content(holder) != ours:
+                    sys.stderr.write(f"{holder.parent}: another run has taken this folder over; this one ends\n")
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+                os.utime(holder)
+            except OSError:
+                continue  # the disk is away, and may come back
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _time(root: Path) -> int | None:
+    """The time of the holder's file, as the file server has it; None if there is none."""
+    try:
+        with (root / HOLDER).open("rb") as stream:  # opened, as a network file system asks its server then
+            return os.fstat(stream.fileno()).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _boot() -> str:
+    """What is different after each start of a machine, and on every machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
 
 
 def _remove(entries: Iterable[Path], folders: Iterable[Path]) -> None:
@@ -95,9 +195,31 @@ def _remove(entries: Iterable[Path], folders: Iterable[Path]) -> None:
         folder.rmdir()
 
 
-def _holder(root: Path) -> str:
+def _read(root: Path) -> dict[str, Any]:
+    """What the holder of a folder's lock has said of itself; empty if there is nothing that can be read."""
     try:
-        holder = json.loads((root / ".holder.json").read_text())
-        return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError):
+        holder = json.loads((root / HOLDER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _holder(root: Path) -> str:
+    holder = _read(root)
+    if not {"pid", "host", "since"} <= holder.keys():
         return ""
+    return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+
+
+def _remedy(root: Path) -> str:
+    """What is to be done about a lock that another run has. That of a machine which went down may stay with the file
+    server for a while.
+    """
+    written, holder = _time(root), _read(root)
+    silent = 0.0 if written is None or "boot" not in holder else time.time() - written / 1e9
+    if silent < SILENT_SECONDS or holder["boot"] == _boot():
+        return "; wait for it, or stop it"
+    return (
+        f", without a sign of life for {silent / 60:.0f} minutes; if {holder.get('host')} is down, its lock ends when "
+        f"the file server notices, or when you remove {root / '.lock'}"
+    )

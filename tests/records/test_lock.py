@@ -1,8 +1,15 @@
-"""What a run leaves in a results folder that it was refused in."""
+"""Who works in a results folder, and what a run leaves in one that it was refused in."""
 
+import json
+import os
+import socket
+import time
+
+import filelock
 import pytest
 
-from hvae_spec.errors import UserError
+from hvae_spec.errors import MachineError, UserError
+from hvae_spec.records import lock
 from hvae_spec.records.lock import locked
 
 
@@ -39,3 +46,98 @@ def test_where_a_run_has_begun_all_stays(tmp_path, begun):
     (tmp_path / begun).mkdir()
     refused(tmp_path, "source/one.diff")
     assert {path.name for path in tmp_path.iterdir()} == {begun, ".lock", "source"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Signs of life in a tenth of a second."""
+    for name, seconds in (("BEAT_SECONDS", 0.05), ("WATCH_SECONDS", 0.02), ("SILENT_SECONDS", 0.4)):
+        monkeypatch.setattr(lock, name, seconds)
+
+
+ELSEWHERE = {"pid": 4711, "host": "elsewhere", "since": "yesterday", "boot": "another"}
+
+
+def left_by(root, holder):
+    """What a run that did not end orderly has left."""
+    root.mkdir()
+    (root / "members").mkdir()
+    (root / lock.HOLDER).write_text(json.dumps(holder))
+
+
+def test_a_run_of_another_machine_that_gives_no_sign_of_life_is_taken_over(tmp_path, quick, capsys):
+    left_by(tmp_path / "out", ELSEWHERE)
+    began = time.monotonic()
+    with locked(tmp_path / "out"):
+        assert time.monotonic() - began >= 0.4
+        assert json.loads((tmp_path / "out" / lock.HOLDER).read_text())["pid"] == os.getpid()
+    said = capsys.readouterr().err
+    assert "a run has left its name there (process 4711 on elsewhere, since yesterday); waiting" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_run_of_another_machine_that_lives_is_not_even_where_locks_do_not_reach_it(tmp_path, quick):
+    root = tmp_path / "out"
+    left_by(root, ELSEWHERE)
+    with (
+        lock._signs_of_life(root / lock.HOLDER),
+        pytest.raises(UserError, match=r"process 4711 on elsewhere, since yesterday\), whose lock does not reach"),
+        locked(root),
+    ):
+        pass
+    assert json.loads((root / lock.HOLDER).read_text()) == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {**ELSEWHERE, "boot": lock._boot()},  # this machine: its lock would not have been given
+        {**ELSEWHERE, "host": socket.gethostname()},  # this machine, before it was started again
+        {key: ELSEWHERE[key] for key in ("pid", "host", "since")},  # an earlier version
+        ["damaged"],
+    ],
+)
+def test_nobody_waits_where_the_lock_alone_decides(tmp_path, monkeypatch, holder):
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 1000)
+    left_by(tmp_path / "out", holder)
+    with locked(tmp_path / "out"):
+        pass
+    assert not (tmp_path / "out" / lock.HOLDER).exists()
+
+
+def test_a_run_that_was_taken_over_is_interrupted_and_leaves_the_other_one_alone(tmp_path, quick, capsys):
+    root = tmp_path / "out"
+    root.mkdir()
+    (root / "members").mkdir()
+
+    def run():
+        with locked(root):
+            (root / lock.HOLDER).write_text(json.dumps(ELSEWHERE))
+            time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert json.loads((root / lock.HOLDER).read_text()) == ELSEWHERE
+    assert "another run has taken this folder over; this one ends" in capsys.readouterr().err
+
+
+def test_a_lock_that_a_dead_machine_has_left_with_the_file_server_is_explained(tmp_path):
+    root = tmp_path / "out"
+    left_by(root, ELSEWHERE)
+    os.utime(root / lock.HOLDER, (time.time() - 600,) * 2)
+    with filelock.FileLock(root / ".lock"), pytest.raises(UserError) as refused, locked(root):
+        pass
+    assert str(refused.value) == (
+        f"{root}: another run is at work in this folder (process 4711 on elsewhere, since yesterday), without a sign "
+        f"of life for 10 minutes; if elsewhere is down, its lock ends when the file server notices, or when you remove "
+        f"{root / '.lock'}"
+    )
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def acquire(self):
+        raise NotImplementedError
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with pytest.raises(MachineError, match="its file system has no locks"), locked(tmp_path):
+        pass

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tune.plan import devices
+from tune.plan.devices import Machine
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,19 @@ def test_packs_share_a_gpu_where_their_kernels_run_side_by_side(tmp_path, monkey
     for content in (str(2**22 + 1), "none", ""):
         daemon.write_text(content)  # it has ended, or this is no daemon's
         assert devices.packs_per_gpu(gpus=1, cores=16) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "nodes", "workers", "threads"),
+    [
+        (8, 1, 3, 2),
+        (8, 1, 20, 1),
+        (16, 2, 16, 1),
+        (16, 2, 3, 4),  # two of them on one node
+        (32, 4, 5, 4),
+        (16, 2, 1, 8),  # no more than a node has
+        (2, 4, 1, 1),
+    ],
+)
+def test_packs_share_the_cores_of_their_node(cores, nodes, workers, threads):
+    assert Machine(cores, nodes=nodes).threads(workers) == threads

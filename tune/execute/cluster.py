@@ -15,22 +15,24 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.pack_job import PackJob, Progress
 from hvae_spec.records.files import write_atomically
+from tune.execute import nodes
 from tune.execute.outcomes import ATTEMPTS, Markers, Outcomes, disk_fault
 from tune.execute.pack_listener import PackListener
 from tune.execute.session import session_folder
 from tune.execute.signals import Interrupted, Interruption, leave
+from tune.plan.devices import Machine
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -61,6 +63,10 @@ NO_LINES = re.compile(r"\s*Last 0 lines of error files:$")
 AUTOSCALER = re.compile(r"\bray/autoscaler/.*monitor\.py$")
 """A process of a local Ray that has nothing to do there, and takes a second to end when asked."""
 GOES_ON = "The same command goes on from the last checkpoints."
+NODE_LABEL = "ray.io/node-id"
+"""By what Ray knows a node, where it is said on which ones a trial may run."""
+ANSWER_SECONDS = 600.0
+"""How long a node may take to say what it has. It may have to download a data set."""
 WAITS_FOR = "Ray to start, or to end its workers"
 """What an interruption waits for."""
 
@@ -138,6 +144,46 @@ def _shut_down(ray: Any) -> None:
             if any(AUTOSCALER.search(word) for word in child.cmdline()):
                 child.kill()
     ray.shutdown()
+
+
+class JoinedNode(NamedTuple):
+    """A node of a cluster that is alive."""
+
+    name: str
+    cores: int
+
+
+def joined_nodes(address: str, count: int, seconds: float) -> list[JoinedNode]:
+    """The nodes of a cluster, once there are so many, or after a time.
+
+    Args:
+        address: where its control service is, or will be.
+        count: how many nodes to wait for.
+        seconds: how long to wait at most.
+
+    Raises:
+        UserError: there is no cluster after that time.
+
+    """
+    until = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as scratch:
+        while True:
+            try:
+                with ray_running(0, 0, address, Path(scratch)) as ray:
+                    while len(found := _alive(ray)) < count and time.monotonic() < until:
+                        time.sleep(WATCH_SECONDS)
+                    return [
+                        JoinedNode(node["NodeManagerHostname"], int(node["Resources"].get("CPU", 0))) for node in found
+                    ]
+            except UserError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(WATCH_SECONDS)
+
+
+def _alive(ray: Any) -> list[dict[str, Any]]:
+    """What Ray says of its nodes that are alive."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
@@ -238,10 +284,9 @@ def run_on_ray(
     listener: PackListener,
     interruption: Interruption,
     *,
-    cores: int,
-    gpus: int,
+    machine: Machine,
     workers: int,
-    packs_per_gpu: int = 1,
+    say: Callable[[str], None],
     address: str | None = None,
 ) -> None:
     """Run packs as Ray Tune trials, the first ones first, several at a time. Packs that run out of memory give way to
@@ -251,11 +296,13 @@ def run_on_ray(
         jobs: packs, the costliest first.
         listener: informed of everything that happens.
         interruption: says when to stop.
-        cores: CPU cores that a local Ray may use.
-        gpus: CUDA devices that a local Ray may use.
+        machine: what a local Ray may use, and how many packs share a GPU.
         workers: packs that run at a time, as far as that is known.
-        packs_per_gpu: packs that share a CUDA device.
+        say: told of nodes on which nothing is trained, in a line each.
         address: an existing cluster to use instead.
+
+    Raises:
+        UserError: nothing can be trained on any node of the cluster.
 
     """
     folder = session_folder() if address is None else _shared_folder(jobs[0].results)
@@ -263,21 +310,36 @@ def run_on_ray(
         interruption.deferred(WAITS_FOR),
         folder as scratch,
         _with_home(scratch),
-        ray_running(cores, gpus, address, scratch) as ray,
+        ray_running(machine.cores, machine.gpus, address, scratch) as ray,
     ):
         interruption.arm()  # Ray has put handlers of its own in place
+        unfit = {} if address is None else _unfit_nodes(ray, jobs, scratch)
+        fit = [node for node in _alive(ray) if node["NodeID"] not in unfit]
+        if not fit:
+            raise UserError("\n".join(unfit.values()))
+        for line in unfit.values():
+            say(line)
+        gpus: float = machine.gpus
         if address is not None:
-            _check_shared_storage(ray, jobs[0].results)
-            gpus = 0 if jobs[0].device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
+            gpus = 0 if jobs[0].device == "cpu" else sum(node["Resources"].get("GPU", 0) for node in fit)
         # A pack that began with more threads than any machine now has cores keeps them, for the sake of its bits.
-        most = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+        most = max(int(node["Resources"].get("CPU", 1)) for node in fit)
         in_order = sorted(jobs, key=lambda job: -job.threads)
         for threads, group in groupby(in_order, key=lambda job: job.threads):
-            resources = {"cpu": max(1, min(threads, most)), "gpu": 1 / packs_per_gpu if gpus else 0}
+            bundle = {"CPU": max(1, min(threads, most)), **({"GPU": 1 / machine.packs_per_gpu} if gpus else {})}
             left = list(group)
             while left:
                 chunk, left = next_chunk(left, workers)
-                left = _run_trials(chunk, listener, interruption, resources, scratch) + left
+                left = _run_trials(chunk, listener, interruption, _resources(bundle, unfit), scratch) + left
+
+
+def _resources(bundle: dict[str, float], unfit: Iterable[str]) -> Any:
+    """What a trial takes of a node, and which nodes it may not be on, by Ray's ids."""
+    from ray.tune import PlacementGroupFactory
+
+    if not unfit:
+        return PlacementGroupFactory([bundle])
+    return PlacementGroupFactory([bundle], bundle_label_selector=[{NODE_LABEL: f"!in({','.join(unfit)})"}])
 
 
 def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[PackJob]]:
@@ -300,7 +362,7 @@ def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[P
 
 
 def _run_trials(
-    jobs: list[PackJob], listener: PackListener, interruption: Interruption, resources: dict[str, float], scratch: Path
+    jobs: list[PackJob], listener: PackListener, interruption: Interruption, resources: Any, scratch: Path
 ) -> list[PackJob]:
     """Run packs. Returns those that are to run in the place of packs that ran out of memory."""
     from ray import tune as ray_tune
@@ -309,7 +371,10 @@ def _run_trials(
     driver = (socket.gethostname(), os.getpid())
     packs = Outcomes(by_id, listener)
     trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(_run_trial, jobs=by_id, driver=driver, variables=_variables()), resources
+        ray_tune.with_parameters(
+            _run_trial, jobs=by_id, driver=driver, variables=_variables(), scratch=scratch.resolve()
+        ),
+        resources,
     )
     faults: list[MachineError] = []
     tuner = ray_tune.Tuner(
@@ -371,7 +436,7 @@ def _variables() -> dict[str, str]:
 
 
 def _run_trial(
-    config: dict[str, Any], jobs: dict[str, PackJob], driver: tuple[str, int], variables: dict[str, str]
+    config: dict[str, Any], jobs: dict[str, PackJob], driver: tuple[str, int], variables: dict[str, str], scratch: Path
 ) -> None:
     """One trial: a pack, in a worker."""
     from ray import tune as ray_tune
@@ -380,6 +445,10 @@ def _run_trial(
 
     os.environ.update(variables)
     job = jobs[config["pack"]]
+    if not scratch.is_dir():  # a node that has joined since the others were looked at
+        why = f"node {socket.gethostname()}: {nodes.unseen(job.results)}"
+        ray_tune.report({"refused": why})
+        raise MachineError(why)
     markers = Markers(job)
 
     def report(progress: Progress) -> None:
@@ -448,6 +517,8 @@ def _callback(packs: Outcomes, interruption: Interruption, faults: list[MachineE
         ) -> None:
             if "fault" in result:
                 faults.append(MachineError(result["fault"]))
+            if "refused" in result:
+                self.packs.refused[trial.config["pack"]] = result["refused"]
             if "progress" in result:
                 self.packs.listener.progressed(Progress(**result["progress"]))
 
@@ -471,29 +542,27 @@ def _callback(packs: Outcomes, interruption: Interruption, faults: list[MachineE
     return Tell(packs, interruption)
 
 
-def _check_shared_storage(ray: Any, results: Path) -> None:
-    """Make sure that every node of a cluster sees the results folder.
-
-    Raises:
-        UserError: a node does not.
-
+def _unfit_nodes(ray: Any, jobs: Sequence[PackJob], shared: Path) -> dict[str, str]:
+    """Nodes of a cluster on which these packs cannot be trained, by Ray's ids, each with the reason in one line: those
+    that do not see the results folder, or have not the images.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    marker = results.resolve() / f".marker-{os.getpid()}"
-    marker.write_text("every node must see this file")
-
-    def sees() -> bool:
-        return marker.exists()
-
-    try:
-        for node in ray.nodes():
-            if node["Alive"]:
-                here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                if not ray.get(ray.remote(num_cpus=0)(sees).options(scheduling_strategy=here).remote()):
-                    raise UserError(
-                        f"{results}: node {node['NodeManagerAddress']} of the cluster does not see this folder; "
-                        "choose one on storage that all nodes share, with --results"
-                    )
-    finally:
-        marker.unlink(missing_ok=True)
+    needed = nodes.requirements(jobs, shared.resolve(), _variables())
+    expected = nodes.digests(needed)
+    ask = ray.remote(num_cpus=0, max_retries=0)(nodes.look)
+    asked = {}
+    for node in _alive(ray):
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked[node["NodeID"]] = node, ask.options(scheduling_strategy=here).remote(needed, node["NodeID"])
+    ray.wait([answer for _, answer in asked.values()], num_returns=len(asked), timeout=ANSWER_SECONDS)
+    unfit = {}
+    for name, (node, answer) in asked.items():
+        try:
+            why = nodes.fault(ray.get(answer, timeout=0.1), needed, expected, name)
+        except Exception as error:  # it has gone, or hangs
+            why = f"it does not answer ({_first_line(error)})"
+        if why:
+            where = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            unfit[name] = f"Nothing is trained on node {where}: {why}"
+    return unfit

@@ -86,6 +86,8 @@ class Outcomes:
         self.seen: set[str] = set()
         self.halves: list[PackJob] = []
         """What is to run in the place of packs that ran out of memory."""
+        self.refused: dict[str, str] = {}
+        """Why a worker did not begin a pack, by its id, where it could not write that down."""
 
     def started(self, pack_id: str) -> None:
         """A worker takes up a pack, for the first time or again."""
@@ -95,12 +97,14 @@ class Outcomes:
 
     def raised(self, pack_id: str) -> None:
         """A pack raised or its worker died, and it will be tried again."""
-        reason = Markers(self.jobs[pack_id]).traceback.strip().splitlines()[-1]
-        self.listener.failed(pack_id, reason, final=False)
+        self.listener.failed(pack_id, self._why(pack_id).strip().splitlines()[-1], final=False)
 
     def given_up(self, pack_id: str) -> None:
         """A pack raised, or its worker died, for the last time."""
-        self._fail(self.jobs[pack_id], Markers(self.jobs[pack_id]).traceback)
+        self._fail(self.jobs[pack_id], self._why(pack_id))
+
+    def _why(self, pack_id: str) -> str:
+        return self.refused.pop(pack_id, "") or Markers(self.jobs[pack_id]).traceback
 
     def returned(self, pack_id: str) -> None:
         """A pack's worker is done with it."""

@@ -30,6 +30,12 @@ class Machine:
     """Packs that share one of them."""
     memory: float | None = None
     """Bytes that all packs which run at a time may take on one device; None: not known."""
+    nodes: int = 1
+    """Nodes of a cluster over which the cores are spread evenly. A pack is on one of them."""
+
+    def threads(self, workers: int) -> int:
+        """Cores that each of so many packs has, where all run at a time."""
+        return max(1, self.cores // self.nodes // -(-workers // self.nodes))
 
     @property
     def kind(self) -> str:

@@ -202,7 +202,7 @@ def make_plan(
             missing.pop(member.digests.evaluation, None)
     slots = 1 if packing.serial else max(1, gpus * machine.packs_per_gpu or machine.cores)
     workers = max(1, min(slots, len(missing) + len(begun.jobs)))
-    threads = max(1, machine.cores // workers)
+    threads = machine.threads(workers)
     sharing = -(-workers // gpus) if gpus else 1
     can_compile = not packing.here or devices.can_compile(forecaster.device)
     ways = Ways(forecaster, packing.compiling if can_compile else "never", sharing, packing.here)

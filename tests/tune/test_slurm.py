@@ -1,0 +1,477 @@
+"""The script of a SLURM job: its text, what it does with signals, and when a job goes back into the queue."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+
+from hvae_spec.errors import UserError
+from tune import hvae, run
+from tune.execute import cluster
+from tune.execute.signals import Interrupted
+from tune.slurm import allocation, job, proposal, requeue, script
+from tune.slurm.requeue import Ending
+
+TINY = """
+name: tiny
+data: {dataset: digits, train_images: 64, test_images: 10}
+model: {layers: [{units: 2, mlp: [4]}]}
+training: {epochs: 2, batch_size: 64}
+evaluation: {iw_samples: 2}
+grid: {seeds: [0, 1]}
+"""
+NASTY = "a 'b' \"c\" $(touch pwned) `touch pwned` ${HOME} \\ ; touch pwned & # x"
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HVAE_DATA_DIR", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "tiny.yaml"
+
+
+def printed(capsys, *arguments, code=0):
+    """What `hvae slurm` prints."""
+    assert hvae.main(["slurm", *map(str, arguments)]) == code
+    out, err = capsys.readouterr()
+    return err if code else out
+
+
+def test_the_script_says_what_was_asked_for_and_what_it_rests_on(spec, capsys):
+    asked = ["--nodes", "1-3", "--cpus-per-task", 4, "--gpus-per-node", 2, "--time", "1-12", "--partition", "gpu"]
+    text = printed(capsys, spec, *asked, "--account", "me", "--sbatch=--mem=64G", "--setup", "module load cuda")
+    options = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert options == [
+        *("--job-name=hvae-tiny", "--output=hvae-tiny-%j.log", "--nodes=1-3"),
+        *("--cpus-per-task=4", "--gpus-per-node=2", "--time=1-12:00:00", "--partition=gpu", "--account=me"),
+        *("--mem=64G", "--signal=B:TERM@120", "--requeue", "--open-mode=append", "--no-kill"),
+    ]
+    assert text.startswith("#!/bin/bash\n")
+    assert f"# The grid of tiny, written by: hvae slurm {spec} --nodes 1-3" in text
+    assert "# forecast: 0.0 GPU-hours, nominal (hvae plan SPEC --measure measures it).\n" in text
+    assert "\nmodule load cuda\n" in text
+    assert text.index('unset "${!RAY_@}"') < text.index("\nmodule load cuda") < text.index("\nsrun ")
+    assert '"${job[@]}" end "$results" "$code" --max-requeues=50' in text
+
+
+def test_without_options_the_forecast_decides_and_no_gpu_is_used(spec, capsys):
+    text = printed(capsys, spec)
+    assert "#SBATCH --nodes=1\n" in text
+    assert "#SBATCH --cpus-per-task=8\n" in text
+    assert "#SBATCH --time=0:15:00\n" in text
+    assert "gpus" not in text
+    assert "options=(\n    --device=cpu\n)\n" in text
+
+
+def test_data_that_are_missing_are_named_before_the_job_waits_for_its_turn(spec, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HVAE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert hvae.main(["slurm", str(spec), "--set", "data={dataset: mnist}"]) == 0
+    out, err = capsys.readouterr()
+    assert f"\nexport HVAE_DATA_DIR={tmp_path}\n" in out
+    assert err.startswith("Missing: 2 members need files of mnist: train-images")
+    assert len(err.splitlines()) == 1
+
+
+def bash(text, *arguments, **options):
+    return subprocess.run(
+        ["bash", "-c", text, "bash", *arguments], capture_output=True, text=True, check=True, timeout=60, **options
+    )
+
+
+def test_nothing_that_a_user_names_runs_as_code(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / NASTY.replace("/", "")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HVAE_DATA_DIR", NASTY)
+    path = folder / f"{NASTY}.yaml"
+    path.write_text(TINY)
+    variant = f"grid.variants={{{json.dumps(NASTY)}: {{}}}}"
+    listener = f"{NASTY}.py:Mine"
+    given = ["--set", variant, "--results", NASTY, "--listener", listener, "--pack-size", "1"]
+    text = printed(capsys, path.name, *given)
+    bash('bash -n <<<"$1"', text)
+    begin, end = text.index('unset "${!RAY_@}"'), text.index("job=(")
+    show = 'printf "%s\\0" "$HVAE_DATA_DIR" "$PWD" "$spec" "$results" "${options[@]}"'
+    found = bash(text[begin:end] + show, cwd=tmp_path).stdout.split("\0")[:-1]
+    assert found == [
+        *(NASTY, str(folder), str(path), str(folder / NASTY)),
+        *("--device=cpu", f"--set={variant}", f"--listener={listener}", "--pack-size=1"),
+    ]
+    assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "training.epochs=3\n"], "has a line break"),
+        (["--setup", "module load\ncuda"], "has a line break"),
+        (["--results", "a\nb"], "has a line break"),
+        (["--partition", "a b"], "--partition 'a b': expected letters"),
+        (["--partition", "$(id)"], "expected letters"),
+        (["--account", 'a"'], "expected letters"),
+        (["--sbatch=--comment=a#b"], "expected letters"),
+        (["--sbatch", "mem=4G"], "expected an option of sbatch, such as --sbatch=--mem=64G"),
+        (["--records", "nowhere"], "not a results folder"),
+        (["--set", "training.epoch=3"], "training.epoch"),
+    ],
+)
+def test_what_a_script_cannot_hold_is_refused(spec, capsys, arguments, words):
+    assert words in printed(capsys, spec, *arguments, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nodes", "0"], "expected a number of nodes"),
+        (["--nodes", "4-2"], "expected a number of nodes"),
+        (["--time", "soon"], "expected a time as SLURM writes it"),
+        (["--time", "0:04:59"], "expected 0:05:00 or more"),
+        (["--max-requeues", "0"], "greater than 0"),
+        (["--address", "auto"], "unrecognized arguments"),
+    ],
+)
+def test_bad_options_are_named(spec, capsys, arguments, words):
+    with pytest.raises(SystemExit) as stopped:
+        hvae.main(["slurm", str(spec), *arguments])
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "again"),
+    [
+        ("90", 5400, "1:30:00"),
+        ("90:30", 5430, "1:30:30"),
+        ("2:00:00", 7200, "2:00:00"),
+        ("1-12", 129600, "1-12:00:00"),
+        ("1-12:30", 131400, "1-12:30:00"),
+        ("1-2:03:04", 93784, "1-02:03:04"),
+    ],
+)
+def test_times_are_those_of_slurm(text, seconds, again):
+    assert script.seconds_of(text) == seconds
+    assert script.clock(seconds) == again
+
+
+def plan_of(hours, *, measured, cores, members=1):
+    """A plan of one-thread packs that take so many hours each."""
+    pack = SimpleNamespace(
+        threads=1,
+        members=[SimpleNamespace(spec=SimpleNamespace(training=SimpleNamespace(early_stopping=None)))] * members,
+    )
+    forecast = SimpleNamespace(seconds=3600 * hours[0], measured=measured)
+    return SimpleNamespace(
+        jobs=[pack] * len(hours),
+        workers=min(cores, len(hours)),
+        machine=SimpleNamespace(cores=cores, gpus=0, packs_per_gpu=1),
+        forecaster=SimpleNamespace(of=lambda job: forecast),
+        awaits_records=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("packs", "hours", "measured", "expected"),
+    [
+        (8, 1.25, True, ("1", 7200, "10.0 core-hours, measured.")),
+        (8, 1.25, False, ("1", 4 * 3600, "10.0 core-hours, nominal (hvae plan SPEC --measure measures it).")),
+        (64, 10, True, ("8", 18 * 3600, "640.0 core-hours, measured.")),  # no more nodes than have something to do
+        (128, 2, True, ("4", 18 * 3600, "256.0 core-hours, measured.")),
+        (2, 100, True, ("1", 24 * 3600, "200.0 core-hours, measured.")),  # and then it is requeued
+    ],
+)
+def test_nodes_and_time_come_from_the_forecast(packs, hours, measured, expected):
+    found = proposal.propose(lambda count: plan_of([hours] * packs, measured=measured, cores=8 * count), None, None)
+    assert (found.nodes, found.seconds, found.forecast) == expected
+    own = proposal.propose(lambda count: plan_of([hours] * packs, measured=measured, cores=8 * count), "2-4", 999)
+    assert (own.nodes, own.seconds) == ("2-4", 999)
+
+
+def executable(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A folder that is first where commands are looked for."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def test_submit_prints_the_number_of_the_job(spec, commands, capsys):
+    executable(
+        commands / "sbatch", f"#!/bin/sh\necho \"$@\" >{spec.parent}/args; cat >{spec.parent}/got; echo '17;cluster'\n"
+    )
+    script_text = printed(capsys, spec)
+    assert printed(capsys, spec, "--submit") == "Submitted job 17.\n"
+    assert (spec.parent / "args").read_text() == "--parsable\n"
+    got = (spec.parent / "got").read_text()
+    assert got.splitlines()[2:] == script_text.splitlines()[2:]
+
+
+def test_a_job_that_slurm_refuses_is_bad_input_and_a_missing_sbatch_is_the_machines(
+    spec, commands, capsys, monkeypatch
+):
+    executable(commands / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid partition specified: x' >&2; exit 1\n")
+    assert "sbatch refuses the job: sbatch: error: invalid partition" in printed(capsys, spec, "--submit", code=2)
+    monkeypatch.setenv("PATH", str(spec.parent))
+    assert "sbatch: no such command here" in printed(capsys, spec, "--submit", code=1)
+
+
+def test_a_node_has_what_the_allocation_has_of_it(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SLURM")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(allocation.devices, "cores", lambda: 64)
+    monkeypatch.setattr(allocation.devices, "gpus", lambda device: 8)
+    monkeypatch.setattr(allocation.psutil, "virtual_memory", lambda: SimpleNamespace(total=512 * 2**30))
+    monkeypatch.setattr(allocation.cgroup, "memory_limit", lambda: 256.0 * 2**30)
+    assert (allocation.cores(), allocation.gpus(), allocation.memory()) == (64, 0, 256 * 2**30)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "2048")
+    assert (allocation.cores(), allocation.gpus(), allocation.memory()) == (4, 2, 8 * 2**30)
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1024")
+    assert allocation.memory() == 2**30
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # all of the node
+    assert allocation.memory() == 8 * 2**30
+    assert [allocation.store(gib * 2**30) // 2**20 for gib in (0.5, 8, 100)] == [100, 819, 2048]
+
+
+def test_jobs_on_one_host_have_ports_of_their_own_and_none_that_is_taken(monkeypatch, commands):
+    executable(commands / "scontrol", "#!/bin/sh\necho NodeName=n1 Arch=x86_64 NodeAddr=127.0.0.1 NodeHostName=n1\n")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    found = []
+    for number in ("7", "8"):
+        monkeypatch.setenv("SLURM_JOB_ID", number)
+        found.append(allocation.address())
+    assert found == ["127.0.0.1:20070", "127.0.0.1:20080"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 20080))
+        assert allocation.address() == "127.0.0.1:20081"
+
+
+INTERRUPTED = {
+    "code": 143,
+    "is_running": True,
+    "unfinished": True,
+    "gained": True,
+    "idle": 0,
+    "requeues": 0,
+    "most": 50,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"gained": False}, ""),
+        ({"gained": True, "idle": 1}, ""),
+        ({"gained": False, "idle": 1}, "2 jobs in a row have ended without a new checkpoint or result"),
+        ({"requeues": 49}, ""),
+        ({"requeues": 50}, "it was requeued 50 times already (--max-requeues)"),
+        ({"code": 2}, "the input is bad"),
+        ({"code": 1}, ""),  # a disk or Ray; members are left
+        ({"code": 1, "unfinished": False}, "members failed"),
+        ({"code": 137}, ""),  # it did not end in time, and was killed
+        ({"is_running": False}, "the job was cancelled or preempted"),
+    ],
+)
+def test_when_a_job_goes_back_into_the_queue(changes, why):
+    ending = Ending(**{**INTERRUPTED, **changes})
+    assert not ending.is_over
+    assert ending.hindrance.startswith(why)
+    assert bool(ending.hindrance) == bool(why)
+
+
+def test_a_grid_is_over_when_all_have_finished_or_diverged():
+    assert [code for code in range(256) if Ending(**{**INTERRUPTED, "code": code}).is_over] == [0, 3]
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory):
+    """A results folder of two members, of which one is finished, another has begun."""
+    folder = tmp_path_factory.mktemp("half")
+    (folder / "tiny.yaml").write_text(TINY)
+    with mock.patch.object(run, "report", return_value=0), mock.patch.object(run, "check_report"):
+        options = ["--serial", "--pack-size", "1", "--results", str(folder / "out")]
+        assert run.main([str(folder / "tiny.yaml"), *options]) == 0
+    _, second = sorted(path for path in (folder / "out" / "members").iterdir() if path.is_dir())
+    (second / "training.json").unlink()
+    for path in second.glob("evaluations/*/result.json"):
+        path.unlink()
+    return folder / "out"
+
+
+def test_how_far_a_grid_is_in_words(half_done, tmp_path):
+    assert str(requeue.progress_of(half_done)) == "1 of 2 members done, 1 in training (epoch 2)"
+    assert requeue.progress_of(tmp_path) is None
+
+
+def ended(monkeypatch, commands, results, code, state="RUNNING", restarts=0, scontrol="exit 0"):
+    """The last line of a job, and what scontrol was told."""
+    log = commands / "log"
+    log.unlink(missing_ok=True)
+    executable(commands / "squeue", f"#!/bin/sh\necho {state}\n")
+    executable(commands / "scontrol", f'#!/bin/sh\necho "$@" >>{shlex.quote(str(log))}\n{scontrol}\n')
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    lines = []
+    requeue.end(results, code, 3, lines.append)
+    return lines[-1], log.read_text().splitlines()
+
+
+def test_a_job_is_requeued_until_two_in_a_row_gained_nothing(monkeypatch, commands, half_done):
+    shared = half_done / ".slurm-5"
+    shared.mkdir()
+    token = shared / requeue.TOKEN
+    far = "1 of 2 members done, 1 in training (epoch 2)."
+    token.touch()
+    os.utime(token, (0, 0))  # all has been written since
+    line, told = ended(monkeypatch, commands, half_done, 143)
+    assert line == f"{far} Job 5 is requeued (1 of at most 3)."
+    assert told == [f"update JobId=5 Comment={line}", "requeue 5"]
+    os.utime(token, (time.time() + 60,) * 2)  # nothing has
+    line, told = ended(monkeypatch, commands, half_done, 143, restarts=1)
+    assert line == f"{far} Job 5 is requeued (2 of at most 3)."
+    line, told = ended(monkeypatch, commands, half_done, 143, restarts=2)
+    assert line.startswith(
+        f"{far} Job 5 is not requeued: 2 jobs in a row have ended without a new checkpoint or result"
+    )
+    assert told == [f"update JobId=5 Comment={line}"]
+    assert not shared.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "words"),
+    [
+        (0, "RUNNING", "It has ended."),
+        (2, "RUNNING", "Job 5 is not requeued: the input is bad"),
+        (143, "COMPLETING", "Job 5 is not requeued: the job was cancelled or preempted"),
+    ],
+)
+def test_a_job_that_is_not_requeued_leaves_no_token(monkeypatch, commands, half_done, code, state, words):
+    (half_done / ".slurm-5").mkdir()
+    line, told = ended(monkeypatch, commands, half_done, code, state)
+    assert words in line
+    assert len(told) == 1
+    assert not (half_done / ".slurm-5").exists()
+
+
+def test_a_cluster_that_requeues_nothing_is_named(monkeypatch, commands, half_done):
+    (half_done / ".slurm-5").mkdir()
+    line, _ = ended(
+        monkeypatch, commands, half_done, 143, scontrol="[ $1 = update ] || { echo 'not allowed' >&2; exit 1; }"
+    )
+    assert line.endswith("Job 5 could not be requeued (not allowed): submit it again.")
+
+
+PYTHON = """#!/bin/bash
+# Stands for Python in a job: the run ends with 143 when it is told to, and everything else at once.
+echo "$@" >>{log}
+case "$*" in
+*secrets*) exec {python} "$@" ;;
+*" address") echo 127.0.0.1:20050 ;;
+*tune.run*) trap 'exit 143' TERM; echo running >&2; touch {begun}; while :; do sleep 0.05; done ;;
+esac
+"""
+
+
+def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, commands, capsys):
+    folder = spec.parent
+    log, begun = folder / "log", folder / "begun"
+    executable(folder / "python", PYTHON.format(log=log, python=sys.executable, begun=begun))
+    executable(commands / "srun", f'#!/bin/sh\necho srun "$@" >>{log}\n')
+    executable(commands / "scancel", f'#!/bin/sh\necho scancel "$@" >>{log}\n')
+    text = printed(capsys, spec, "--set", "training.epochs=3").replace(
+        f"python={sys.executable}", f"python={folder}/python"
+    )
+    (folder / "job.sh").write_text(text)
+    numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}
+    environment = {**os.environ, **numbers, "RAY_ADDRESS": "somebody:6379", "RAY_AUTH_TOKEN": "theirs"}
+    running = subprocess.Popen(["bash", folder / "job.sh"], env=environment, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    while not begun.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    token = folder / "results/tiny/.slurm-5/token"
+    assert len(token.read_text()) == 64
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == 143
+    assert running.stderr.read() == "running\n"
+    running.stderr.close()
+    lines = [line for line in log.read_text().splitlines() if "secrets" not in line]
+    results = folder / "results/tiny"
+    options = f"--results={results} --address=127.0.0.1:20050 --cpus=8 --nodes=2 --device=cpu --set=training.epochs=3"
+    assert lines[0] == "-P -m tune.slurm.job address"
+    assert sorted(lines[1:4]) == [
+        f"-P -m tune.run {options} -- {spec}",
+        "-P -m tune.slurm.job wait 127.0.0.1:20050 2",
+        f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 --wait=0 "
+        f"{folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",
+    ]
+    assert lines[4:] == [
+        "scancel --quiet --signal=TERM 5",
+        f"-P -m tune.slurm.job end {results} 143 --max-requeues=50",
+    ]
+
+
+def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "nowhere" / "token"))
+    with pytest.raises(
+        UserError, match="/out: node n7 does not see this folder, so nothing is trained there; choose one"
+    ):
+        job.run_node("127.0.0.1:1", Path("/out"))
+
+
+@pytest.mark.parametrize(
+    ("joined", "line"),
+    [
+        (["n1", "n2"], "2 of 2 nodes have joined, with 16 cores: n1, n2.\n"),
+        (
+            ["n1"],
+            "1 of 2 nodes have joined, with 8 cores: n1. The run goes on without the others; why they are not there is "
+            "said above.\n",
+        ),
+    ],
+)
+def test_nodes_that_do_not_join_are_counted(monkeypatch, capsys, joined, line):
+    found = [cluster.JoinedNode(name, 8) for name in joined]
+    monkeypatch.setattr(cluster, "joined_nodes", lambda *_: found)
+    assert job.main(["wait", "127.0.0.1:1", "2"]) == 0
+    assert capsys.readouterr().out == line
+
+
+def test_a_job_that_is_told_to_end_while_nodes_are_waited_for_ends_as_an_interrupted_run(monkeypatch):
+    def interrupted(*_):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(cluster, "joined_nodes", interrupted)
+    assert job.main(["wait", "127.0.0.1:1", "2"]) == 143
+
+
+def test_a_ray_that_does_not_start_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(job, "JOIN_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "WATCH_SECONDS", 0.01)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        assert job.main(["wait", f"127.0.0.1:{port}", "2"]) == 1
+    assert f"Ray has not started within 0 seconds (--address 127.0.0.1:{port}: no Ray" in capsys.readouterr().err
