@@ -206,7 +206,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "training started from (repeatable)",
     )
     parser.add_argument(
-        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
+        "--address",
+        metavar="A",
+        help="run on an existing Ray cluster (`auto` finds one on this machine; default: a job that was submitted to a "
+        "cluster runs there, everything else on a Ray of its own)",
     )
     parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
     _add_packing(parser)
