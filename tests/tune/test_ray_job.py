@@ -1,9 +1,22 @@
 """A run that is a job of a Ray cluster: which Ray it joins, and what it refuses."""
 
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
 import pytest
 
 from hvae_spec.errors import UserError
-from tests.tune.test_run import SPEC
+from tests.faults.grids import SERIAL
+from tests.faults.grids import SPEC as GRID
+from tests.tune.test_run import SPEC, checkpoints, command, contents, tune_run, wait_for
 from tune import run
 from tune.execute import cluster, ray_job
 
@@ -84,3 +97,86 @@ def test_results_in_the_copy_of_a_jobs_working_folder_are_refused(tmp_path, monk
     monkeypatch.delenv(ray_job.MARK)  # a user's own folder may have any name
     assert run.main(["tiny.yaml"]) == 2
     assert addresses == ["10.0.0.1:6379", None]
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+RAY = str(Path(sys.executable).with_name("ray"))
+PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
+         "ray-client-server-port", "node-manager-port", "object-manager-port", "metrics-export-port")  # fmt: skip
+
+
+@pytest.fixture
+def submitted():
+    """Starts `ray job ...` at a head of its own, which asks for a token and listens on the loopback interface."""
+    pytest.importorskip("aiohttp_cors", reason="needs the extra `cluster`")
+    folder = tempfile.mkdtemp(prefix="rj", dir="/tmp")  # a short path, as those of sockets are limited
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "NO_COLOR": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+    env["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{ports['dashboard-port']}"
+    options = ["--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--num-cpus=2"]
+    options += [f"--temp-dir={folder}", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
+    options += [f"--{name}={port}" for name, port in ports.items()]
+
+    def job(*arguments):
+        done = subprocess.Popen([RAY, "job", *map(str, arguments)], env=env, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        started.append(done)
+        return done
+
+    with open(f"{folder}/head.log", "w") as log:
+        head = subprocess.Popen([RAY, "start", *options], env=env, stdout=log, stderr=log, start_new_session=True)
+    started = [head]
+    try:
+        wait_for(lambda: job("list").wait() == 0)
+        yield job
+    finally:
+        processes = [
+            one for parent in started if parent.poll() is None for one in psutil.Process(parent.pid).children(True)
+        ]
+        for one in (*processes, *started):
+            one.kill()
+        psutil.wait_procs(processes)
+        for one in started:
+            one.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_job_is_stopped_and_goes_on_and_bad_input_is_shown(tmp_path, submitted):
+    spec, root = tmp_path / "grid.yaml", tmp_path / "out"
+    spec.write_text(GRID.replace("epochs: 60", "epochs: 150"))
+    assert tune_run(spec, *SERIAL, "--results", tmp_path / "serial").returncode == 0
+    run_it = command(spec, "--results", root, "--cpus", "2", "--device", "cpu", "--pack-size", "1")
+
+    first = submitted("submit", "--submission-id", "first", "--", *run_it)
+    wait_for(lambda: len(checkpoints(root)) == 2)
+    assert submitted("stop", "first").wait() == 0
+    said, _ = first.communicate()
+    assert first.returncode == 0  # also of a job that is stopped
+    assert re.search(r"joining the Ray cluster at 127\.0\.0\.1:\d+ \.\.\.", said)
+    assert "Interrupted (SIGTERM). The same command goes on from the last checkpoints." in said
+    left = {path.name for path in root.iterdir()}
+    assert left & {".holder.json", "report.html"} == set()
+    assert not [name for name in left if name.startswith(".ray-")]
+
+    second = submitted("submit", "--", *run_it)
+    said, _ = second.communicate()
+    assert second.returncode == 0
+    assert "6 of 6 members finished." in said
+    assert contents(root) == contents(tmp_path / "serial")
+
+    spec.write_text("name: [")
+    third = submitted("submit", "--", *run_it)
+    said, _ = third.communicate()
+    assert third.returncode == 1  # Ray's own, for every failure
+    assert "failed with exit code 2" in said
+    assert "not readable as YAML" in said
