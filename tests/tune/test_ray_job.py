@@ -113,8 +113,10 @@ PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-age
 
 
 @pytest.fixture
-def submitted():
-    """Starts `ray job ...` at a head of its own, which asks for a token and listens on the loopback interface."""
+def submitted(tmp_path):
+    """Starts `ray job ...` at a head of its own, which asks for a token and listens on the loopback interface; gives
+    the process, and the file that has its output.
+    """
     pytest.importorskip("aiohttp_cors", reason="needs the extra `cluster`")
     folder = tempfile.mkdtemp(prefix="rj", dir="/tmp")  # a short path, as those of sockets are limited
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
@@ -126,57 +128,59 @@ def submitted():
     options += [f"--temp-dir={folder}", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
     options += [f"--{name}={port}" for name, port in ports.items()]
 
-    def job(*arguments):
-        done = subprocess.Popen([RAY, "job", *map(str, arguments)], env=env, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True)  # fmt: skip
-        started.append(done)
-        return done
+    started, logs = [], tmp_path / "logs"
+    logs.mkdir()
 
-    with open(f"{folder}/head.log", "w") as log:
-        head = subprocess.Popen([RAY, "start", *options], env=env, stdout=log, stderr=log, start_new_session=True)
-    started = [head]
+    def start(*arguments):
+        log = logs / f"{len(started)}.log"
+        with log.open("w") as stream:
+            started.append(
+                subprocess.Popen([RAY, *arguments], env=env, stdout=stream, stderr=stream, start_new_session=True)
+            )
+        return started[-1], log
+
+    def job(*arguments):
+        return start("job", *map(str, arguments))
+
+    start("start", *options)
     try:
-        wait_for(lambda: job("list").wait() == 0)
+        wait_for(lambda: job("list")[0].wait() == 0)
         yield job
     finally:
-        processes = [
-            one for parent in started if parent.poll() is None for one in psutil.Process(parent.pid).children(True)
-        ]
-        for one in (*processes, *started):
+        processes = [psutil.Process(one.pid) for one in started if one.poll() is None]
+        processes += [child for one in processes for child in one.children(recursive=True)]
+        for one in processes:
             one.kill()
         psutil.wait_procs(processes)
         for one in started:
-            one.communicate()
+            one.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
 def test_a_job_is_stopped_and_goes_on_and_bad_input_is_shown(tmp_path, submitted):
     spec, root = tmp_path / "grid.yaml", tmp_path / "out"
-    spec.write_text(GRID.replace("epochs: 60", "epochs: 150"))
+    spec.write_text(GRID.replace("epochs: 60", "epochs: 100").replace("seeds: [0, 1]", "seeds: [0]"))
     assert tune_run(spec, *SERIAL, "--results", tmp_path / "serial").returncode == 0
     run_it = command(spec, "--results", root, "--cpus", "2", "--device", "cpu", "--pack-size", "1")
 
-    first = submitted("submit", "--submission-id", "first", "--", *run_it)
-    wait_for(lambda: len(checkpoints(root)) == 2)
-    assert submitted("stop", "first").wait() == 0
-    said, _ = first.communicate()
-    assert first.returncode == 0  # also of a job that is stopped
-    assert re.search(r"joining the Ray cluster at 127\.0\.0\.1:\d+ \.\.\.", said)
-    assert "Interrupted (SIGTERM). The same command goes on from the last checkpoints." in said
+    first, said = submitted("submit", "--submission-id", "first", "--", *run_it)
+    wait_for(lambda: checkpoints(root), seconds=300)
+    assert submitted("stop", "first")[0].wait() == 0
+    assert first.wait() == 0  # also of a job that is stopped
+    assert re.search(r"joining the Ray cluster at 127\.0\.0\.1:\d+ \.\.\.", said.read_text())
+    assert "Interrupted (SIGTERM). The same command goes on from the last checkpoints." in said.read_text()
     left = {path.name for path in root.iterdir()}
     assert left & {".holder.json", "report.html"} == set()
     assert not [name for name in left if name.startswith(".ray-")]
 
-    second = submitted("submit", "--", *run_it)
-    said, _ = second.communicate()
-    assert second.returncode == 0
-    assert "6 of 6 members finished." in said
+    second, said = submitted("submit", "--", *run_it)
+    assert second.wait() == 0
+    assert "3 of 3 members finished." in said.read_text()
     assert contents(root) == contents(tmp_path / "serial")
 
     spec.write_text("name: [")
-    third = submitted("submit", "--", *run_it)
-    said, _ = third.communicate()
-    assert third.returncode == 1  # Ray's own, for every failure
-    assert "failed with exit code 2" in said
-    assert "not readable as YAML" in said
+    third, said = submitted("submit", "--", *run_it)
+    assert third.wait() == 1  # Ray's own, for every failure
+    assert "failed with exit code 2" in said.read_text()
+    assert "not readable as YAML" in said.read_text()
