@@ -165,7 +165,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add_device(parser)
     _add_folders(parser)
     parser.add_argument(
-        "--address", metavar="A", help="run on an existing Ray cluster (`auto` finds one on this machine)"
+        "--address",
+        metavar="A",
+        help="run on an existing Ray cluster (`auto` finds one on this machine; default: a job that was submitted to a "
+        "cluster runs there, everything else on a Ray of its own)",
     )
     parser.add_argument("--cpus", type=positive_integer, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument(

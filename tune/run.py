@@ -30,6 +30,7 @@ from hvae_spec.spec.yaml import dump
 from tune.cli import check_device, console, run_interruptible
 from tune.execute.pack_listener import MembersOfPacks
 from tune.execute.phases import check_first_phases, check_sources, rounds
+from tune.execute.ray_job import check_is_kept, cluster_of_job
 from tune.execute.signals import Interrupted, Interruption, hangups_ignored
 from tune.listener_option import listener_of
 from tune.options import RunOptions, not_of_a_record, parse, parse_call
@@ -172,7 +173,8 @@ def run_reading(reading: Reading, options: RunOptions, console: Console, interru
     """
     results = Results(_results(reading, options))
     check_is_folder(results.root)
-    options = _with_device(options)
+    check_is_kept(results.root)
+    options = _with_device(_with_cluster(options))
     machine = _machine(options)
     check_sources(options.records)
     from tune.execute.data_check import check_data, check_left_out, found_images, missing_lines
@@ -247,6 +249,13 @@ def _print(spec: dict[str, Any]) -> int:
     """Print a spec as YAML that can be read again. Returns the exit code."""
     sys.stdout.write(dump(spec))
     return code_of_output()
+
+
+def _with_cluster(options: RunOptions) -> RunOptions:
+    """The options with the address of the cluster whose job this is, if it is one and they have none."""
+    if options.address or options.serial:
+        return options
+    return replace(options, address=cluster_of_job())
 
 
 def _with_device(options: RunOptions) -> RunOptions:
