@@ -133,6 +133,10 @@ class PackRun:
         self.pack = Results(job.results).pack(job.pack_id)
         self.curves: list[list[EpochRow]] = [[] for _ in self.specs]
         self.units: list[list[UnitsRow]] = [[] for _ in self.specs]
+        self.begun: list[int] = []
+        """Indices of the members that are trained: those that were not done."""
+        self.units_written: dict[int, int] = {}
+        """How many rows of `units` this run has written, by the member's index."""
         self.segments: list[Segment] = []
         """Of earlier runs of this pack; this one's is made when it is written."""
         self.extended: list[TrainingResult] = []
@@ -170,7 +174,7 @@ class PackRun:
         if self.job.kind == "evaluate":
             missing = next(record for record in self.records if not _is_done(record))
             raise RecordError(f"{missing.folder}: not trained, so it cannot be evaluated; run the same command again")
-        begun = [m for m, record in enumerate(self.records) if not _is_done(record)]
+        self.begun = begun = [m for m, record in enumerate(self.records) if not _is_done(record)]
         trainer = self.resumed(begun) if self.job.has_checkpoint else None
         if trainer is None:
             for path in self.pack.checkpoints:
@@ -374,13 +378,13 @@ class PackRun:
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""
         start = time.monotonic()
-        digests: list[CurveDigests | None] = []
-        for record, curve, units in zip(self.records, self.curves, self.units, strict=True):
-            if _is_done(record):
-                digests.append(None)
-            else:
-                record.write_curves(curve, units)
-                digests.append(digests_of_rows(curve, units))
+        digests: list[CurveDigests | None] = [None] * len(self.records)
+        for m in self.begun:
+            curve, units = self.curves[m], self.units[m]
+            is_new = self.units_written.get(m) != len(units)
+            self.records[m].write_curves(curve, units if is_new else None)
+            self.units_written[m] = len(units)
+            digests[m] = digests_of_rows(curve, units)
         segments, seconds = self.all_segments(trainer), self.seconds
         self.pack.keep_previous()
         save_checkpoint(self.pack.checkpoint, trainer, self.job.trainings, seconds, segments, self.extended, digests)

@@ -1,6 +1,9 @@
 """The life of a pack: what it leaves behind, and that interruptions change nothing."""
 
 import json
+import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +32,7 @@ from hvae_spec.records.result import Source
 from hvae_spec.spec.cost import UNIT_SAMPLES, parameters
 from hvae_spec.spec.grid import Member
 from tests.evaluate.test_evaluation import OfLayer
+from tests.faults.operations import CHANGES, Operations, watched
 from tests.listeners.noted import Noted
 from tests.members import member
 
@@ -125,6 +129,68 @@ def test_a_record_is_complete_and_consistent(tmp_path):
             last["train_reconstruction"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
         )
     assert not (tmp_path / "packs" / "pack").exists()
+
+
+class Requests(Operations):
+    """What a shared disk is asked for, each with the name of the file or folder: opening for reading, too, and looking
+    whether something is there.
+    """
+
+    def audit(self, event, arguments):
+        if event == "open":
+            if self._is_below(arguments[0]):
+                self.happen(f"open {Path(arguments[0]).name}")
+        elif event in CHANGES and self._is_below(arguments[0]):
+            self.happen(f"{event} {Path(arguments[0]).name}")
+
+    def happen(self, what):
+        if not what.startswith("after"):
+            kind, _, path = what.partition(" ")
+            super().happen(f"{kind} {TEMPORARY_END.sub('', Path(path).name)}")
+
+
+TEMPORARY_END = re.compile(r"\.[0-9a-f]{8}\.tmp$")
+
+
+def test_a_checkpoint_makes_few_requests_of_a_shared_disk(tmp_path, monkeypatch):
+    """Of every member its curves, with the unit KLs only where there are new ones, and one flush of the folder's names;
+    of the pack one file more. Nothing is looked for before it is written.
+    """
+    requests, per_save = Requests(tmp_path), []
+    stat, save = os.stat, packs.PackRun.save
+
+    def seen(path, *arguments, **options):
+        if requests._is_below(path):
+            requests.happen(f"stat {path}")
+        return stat(path, *arguments, **options)
+
+    def counted(run, trainer):
+        before = len(requests.names)
+        save(run, trainer)
+        per_save.append(requests.names[before:])
+
+    monkeypatch.setattr(packs.PackRun, "save", counted)
+    work = job(tmp_path, specs(training__epochs=4))
+    with watched(requests):
+        monkeypatch.setattr(os, "stat", seen)
+        run_pack(work)
+        monkeypatch.setattr(os, "stat", stat)
+
+    def written(name):
+        return [f"open .{name}", f"fsync .{name}", f"os.rename .{name}"]
+
+    def flushed(folder):
+        return [f"open {folder}", f"fsync {folder}"]
+
+    def saved(*names):
+        members = [[*(row for name in names for row in written(name)), *flushed(one.folder)] for one in work.members]
+        checkpoint = ["os.rename checkpoint.safetensors", *written("checkpoint.safetensors"), *flushed("pack")]
+        return [*members[0], *members[1], *checkpoint]
+
+    # A first checkpoint writes everything, and finds no folder of its own missing; points are in epochs 2 and 4.
+    without, of_point = saved("epochs.jsonl"), saved("epochs.jsonl", "units.jsonl")
+    assert per_save == [of_point, of_point, without, of_point]
+    assert (len(without), len(of_point)) == (2 * 5 + 6, 2 * 8 + 6)
 
 
 def test_a_curve_has_a_point_in_the_last_epoch_where_it_is_due(tmp_path):
