@@ -42,6 +42,9 @@ class PackJob:
     """Whether the optimizer's state stays in the records, so that a longer training can go on from them."""
     sources: tuple[Path, ...] = ()
     """Further results folders in which the first phases of fine-tuned members may be."""
+    at_a_time: int = 1
+    """How many packs of the run work at a time, as far as that is known: they share a disk and the process that drives
+    them."""
 
     @property
     def trainings(self) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -411,6 +412,39 @@ def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path,
     assert not diverged.weights.exists()
     json.loads((diverged.folder / "training.json").read_text(), parse_constant=pytest.fail)
     assert any("diverged in epoch 3" in words for progress in told for words in progress.diverged)
+
+
+@pytest.mark.parametrize(
+    ("at_a_time", "saves", "reports"),
+    [
+        (32, [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+        (128, [4, 6], [1, 2, 4, 6]),
+    ],
+)
+def test_of_many_packs_at_a_time_each_checkpoints_and_reports_less_often(
+    tmp_path, monkeypatch, at_a_time, saves, reports
+):
+    """An epoch takes a second here. What has diverged, in epoch 2, is told at once."""
+    sick(monkeypatch, at_epoch=2, seed=1)
+    now, saved, told = [0.0], [], []
+    train, save = packs.Trainer.train_epoch, packs.PackRun.save
+    monkeypatch.setattr(packs, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0]))
+    monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 1.0)
+    monkeypatch.setattr(packs, "REPORT_SECONDS", 0.5)
+
+    def timed(trainer):
+        now[0] += 1.0
+        return train(trainer)
+
+    def noted(run, trainer):
+        saved.append(trainer.epoch)
+        save(run, trainer)
+
+    monkeypatch.setattr(packs.Trainer, "train_epoch", timed)
+    monkeypatch.setattr(packs.PackRun, "save", noted)
+    run_pack(job(tmp_path, specs(training__epochs=6, evaluation__every=None), at_a_time=at_a_time), told.append)
+    assert saved == saves
+    assert [progress.epoch for progress in told if progress.phase == "training"] == reports
 
 
 def test_a_pack_whose_members_all_diverged_ends_early(tmp_path, monkeypatch):

@@ -112,10 +112,12 @@ def remove_unfinished(root: Path, folders: Iterable[str]) -> None:
         folders: those in it that are looked into, with all that is below; in `root` itself only files are.
 
     """
-    below = (path for name in folders for path in (root / name).rglob(".*.tmp"))
-    for path in (*root.glob(".*.tmp"), *below):
+    walks = (os.walk(root / name) for name in folders)  # one look at each folder, of which there may be many
+    below = ((folder, name) for walk in walks for folder, _, names in walk for name in names)
+    found = [Path(folder, name) for folder, name in below if TEMPORARY.fullmatch(name)]
+    for path in (*(path for path in root.glob(".*.tmp") if TEMPORARY.fullmatch(path.name)), *found):
         with contextlib.suppress(OSError):
-            if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink():
                 path.unlink()
 
 

@@ -213,9 +213,11 @@ class Record:
     def status(self, evaluation: str) -> Status:
         """The status of the member whose evaluation has this digest."""
         try:
-            training, result = self.outcome(evaluation)
+            return self._status_of(*self.outcome(evaluation))
         except RecordError:
             return "damaged"
+
+    def _status_of(self, training: TrainingResult | None, result: EvaluationResult | None) -> Status:
         if training is None:
             return "running" if (self.folder / EPOCHS).exists() else "pending"
         if training.status != "trained":
@@ -226,13 +228,21 @@ class Record:
         """What is wrong with the files that say what a member is and what became of it, and what fixes it; empty if
         nothing is. Unlike `status` this looks at spec.yaml, too.
         """
+        return self.status_and_damage(evaluation)[1]
+
+    def status_and_damage(self, evaluation: str) -> tuple[Status, str]:
+        """What `status` and `damage` give, with one look at each file."""
         try:
-            training, _ = self.outcome(evaluation)
-            if training is not None and training.status != "failed":
-                self._check_spec()
+            training, result = self.outcome(evaluation)
         except RecordError as error:
-            return str(error)
-        return ""
+            return "damaged", str(error)
+        status = self._status_of(training, result)
+        if training is not None and training.status != "failed":
+            try:
+                self._check_spec()
+            except RecordError as error:
+                return status, str(error)
+        return status, ""
 
     def outcome(self, evaluation: str) -> tuple[TrainingResult | None, EvaluationResult | None]:
         """What became of the training, and of the evaluation with this digest, each None while it is not done.
