@@ -208,7 +208,7 @@ class PackRun:
                 self.point_of_curve(trainer)
                 self.stop_early(trainer)
             self.progress("training", trainer)
-            due = max(CHECKPOINT_SECONDS * self.crowd, self.save_seconds / CHECKPOINT_SHARE)
+            due = self.crowd * max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
             if trainer.epoch == epochs or time.monotonic() - self.saved_at >= due:
                 self.save(trainer)
         for m in range(len(self.specs)):

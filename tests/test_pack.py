@@ -415,33 +415,36 @@ def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("at_a_time", "saves", "reports"),
+    ("at_a_time", "cost", "saves", "reports"),
     [
-        (32, [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
-        (128, [4, 6], [1, 2, 4, 6]),
+        (32, 0.125, [1, 4, 6], [1, 2, 3, 4, 5, 6]),
+        (64, 0.125, [2, 6], [1, 2, 3, 4, 5, 6]),
+        (128, 0.0, [4, 6], [1, 2, 4, 6]),
     ],
 )
 def test_of_many_packs_at_a_time_each_checkpoints_and_reports_less_often(
-    tmp_path, monkeypatch, at_a_time, saves, reports
+    tmp_path, monkeypatch, at_a_time, cost, saves, reports
 ):
-    """An epoch takes a second here. What has diverged, in epoch 2, is told at once."""
+    """An epoch takes a second here, and a checkpoint `cost`. What has diverged, in epoch 2, is told at once."""
     sick(monkeypatch, at_epoch=2, seed=1)
     now, saved, told = [0.0], [], []
-    train, save = packs.Trainer.train_epoch, packs.PackRun.save
+    train, save = packs.Trainer.train_epoch, packs.save_checkpoint
     monkeypatch.setattr(packs, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0]))
     monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 1.0)
+    monkeypatch.setattr(packs, "CHECKPOINT_SHARE", 0.05)
     monkeypatch.setattr(packs, "REPORT_SECONDS", 0.5)
 
     def timed(trainer):
         now[0] += 1.0
         return train(trainer)
 
-    def noted(run, trainer):
+    def noted(path, trainer, *arguments):
         saved.append(trainer.epoch)
-        save(run, trainer)
+        now[0] += cost
+        save(path, trainer, *arguments)
 
     monkeypatch.setattr(packs.Trainer, "train_epoch", timed)
-    monkeypatch.setattr(packs.PackRun, "save", noted)
+    monkeypatch.setattr(packs, "save_checkpoint", noted)
     run_pack(job(tmp_path, specs(training__epochs=6, evaluation__every=None), at_a_time=at_a_time), told.append)
     assert saved == saves
     assert [progress.epoch for progress in told if progress.phase == "training"] == reports
