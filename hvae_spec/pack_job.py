@@ -1,7 +1,7 @@
 """A pack as it is handed to a worker, and how far along it says it is. No torch here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,9 @@ class PackJob:
     """Whether the optimizer's state stays in the records, so that a longer training can go on from them."""
     sources: tuple[Path, ...] = ()
     """Further results folders in which the first phases of fine-tuned members may be."""
+    at_a_time: int = field(default=1, compare=False)
+    """How many packs of the run work at a time, as far as that is known: they share a disk and the process that drives
+    them. The pack is the same whatever it is."""
 
     @property
     def trainings(self) -> list[str]:

@@ -1,6 +1,10 @@
 """The life of a pack: what it leaves behind, and that interruptions change nothing."""
 
 import json
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +33,7 @@ from hvae_spec.records.result import Source
 from hvae_spec.spec.cost import UNIT_SAMPLES, parameters
 from hvae_spec.spec.grid import Member
 from tests.evaluate.test_evaluation import OfLayer
+from tests.faults.operations import CHANGES, Operations, watched
 from tests.listeners.noted import Noted
 from tests.members import member
 
@@ -125,6 +130,68 @@ def test_a_record_is_complete_and_consistent(tmp_path):
             last["train_reconstruction"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
         )
     assert not (tmp_path / "packs" / "pack").exists()
+
+
+class Requests(Operations):
+    """What a shared disk is asked for, each with the name of the file or folder: opening for reading, too, and looking
+    whether something is there.
+    """
+
+    def audit(self, event, arguments):
+        if event == "open":
+            if self._is_below(arguments[0]):
+                self.happen(f"open {Path(arguments[0]).name}")
+        elif event in CHANGES and self._is_below(arguments[0]):
+            self.happen(f"{event} {Path(arguments[0]).name}")
+
+    def happen(self, what):
+        if not what.startswith("after"):
+            kind, _, path = what.partition(" ")
+            super().happen(f"{kind} {TEMPORARY_END.sub('', Path(path).name)}")
+
+
+TEMPORARY_END = re.compile(r"\.[0-9a-f]{8}\.tmp$")
+
+
+def test_a_checkpoint_makes_few_requests_of_a_shared_disk(tmp_path, monkeypatch):
+    """Of every member its curves, with the unit KLs only where there are new ones, and one flush of the folder's names;
+    of the pack one file more. Nothing is looked for before it is written.
+    """
+    requests, per_save = Requests(tmp_path), []
+    stat, save = os.stat, packs.PackRun.save
+
+    def seen(path, *arguments, **options):
+        if requests._is_below(path):
+            requests.happen(f"stat {path}")
+        return stat(path, *arguments, **options)
+
+    def counted(run, trainer):
+        before = len(requests.names)
+        save(run, trainer)
+        per_save.append(requests.names[before:])
+
+    monkeypatch.setattr(packs.PackRun, "save", counted)
+    work = job(tmp_path, specs(training__epochs=4))
+    with watched(requests):
+        monkeypatch.setattr(os, "stat", seen)
+        run_pack(work)
+        monkeypatch.setattr(os, "stat", stat)
+
+    def written(name):
+        return [f"open .{name}", f"fsync .{name}", f"os.rename .{name}"]
+
+    def flushed(folder):
+        return [f"open {folder}", f"fsync {folder}"]
+
+    def saved(*names):
+        members = [[*(row for name in names for row in written(name)), *flushed(one.folder)] for one in work.members]
+        checkpoint = ["os.rename checkpoint.safetensors", *written("checkpoint.safetensors"), *flushed("pack")]
+        return [*members[0], *members[1], *checkpoint]
+
+    # A first checkpoint writes everything, and finds no folder of its own missing; points are in epochs 2 and 4.
+    without, of_point = saved("epochs.jsonl"), saved("epochs.jsonl", "units.jsonl")
+    assert per_save == [of_point, of_point, without, of_point]
+    assert (len(without), len(of_point)) == (2 * 5 + 6, 2 * 8 + 6)
 
 
 def test_a_curve_has_a_point_in_the_last_epoch_where_it_is_due(tmp_path):
@@ -345,6 +412,42 @@ def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path,
     assert not diverged.weights.exists()
     json.loads((diverged.folder / "training.json").read_text(), parse_constant=pytest.fail)
     assert any("diverged in epoch 3" in words for progress in told for words in progress.diverged)
+
+
+@pytest.mark.parametrize(
+    ("at_a_time", "cost", "saves", "reports"),
+    [
+        (32, 0.125, [1, 4, 6], [1, 2, 3, 4, 5, 6]),
+        (64, 0.125, [2, 6], [1, 2, 3, 4, 5, 6]),
+        (128, 0.0, [4, 6], [1, 2, 4, 6]),
+    ],
+)
+def test_of_many_packs_at_a_time_each_checkpoints_and_reports_less_often(
+    tmp_path, monkeypatch, at_a_time, cost, saves, reports
+):
+    """An epoch takes a second here, and a checkpoint `cost`. What has diverged, in epoch 2, is told at once."""
+    sick(monkeypatch, at_epoch=2, seed=1)
+    now, saved, told = [0.0], [], []
+    train, save = packs.Trainer.train_epoch, packs.save_checkpoint
+    monkeypatch.setattr(packs, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0]))
+    monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 1.0)
+    monkeypatch.setattr(packs, "CHECKPOINT_SHARE", 0.05)
+    monkeypatch.setattr(packs, "REPORT_SECONDS", 0.5)
+
+    def timed(trainer):
+        now[0] += 1.0
+        return train(trainer)
+
+    def noted(path, trainer, *arguments):
+        saved.append(trainer.epoch)
+        now[0] += cost
+        save(path, trainer, *arguments)
+
+    monkeypatch.setattr(packs.Trainer, "train_epoch", timed)
+    monkeypatch.setattr(packs, "save_checkpoint", noted)
+    run_pack(job(tmp_path, specs(training__epochs=6, evaluation__every=None), at_a_time=at_a_time), told.append)
+    assert saved == saves
+    assert [progress.epoch for progress in told if progress.phase == "training"] == reports
 
 
 def test_a_pack_whose_members_all_diverged_ends_early(tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.spec.grid import Member
 
 POLL_SECONDS = 0.5
-"""Time between looks at the records."""
+"""Shortest time between looks at the records."""
+LOOKS_PER_SECOND = 100
+"""At how many members, at most: a look is four requests of a disk that may be shared."""
 END_SECONDS = 30.0
 """How long the end of a run waits for what a listener has not been told yet."""
 INTERRUPTED_SECONDS = 5.0
@@ -69,12 +71,14 @@ class Notifier:
             self.say(f"The listener {self.name} is still at work, and is not waited for any longer.")
 
     def _run(self) -> None:
+        due = time.monotonic() + POLL_SECONDS
         try:
             while not self.is_over:
                 with suppress(queue.Empty):
-                    self.changes.get(timeout=POLL_SECONDS)()
-                    continue
-                self._poll()
+                    self.changes.get(timeout=max(0.0, due - time.monotonic()))()
+                if time.monotonic() >= due and not self.is_over:
+                    self._poll()
+                    due = time.monotonic() + max(POLL_SECONDS, len(self.followers) / LOOKS_PER_SECOND)
         except BaseException as error:  # also what would end a process: it is the listener's, and not the run's
             self.say(
                 f"The listener {self.name} raised {in_words(error)}; it is told nothing more, and the run goes on."

@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """Names of files that are being written. No reader takes them for anything."""
@@ -22,22 +22,56 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         OSError: the disk is full or not writable; it names the file, whose old content stands.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_in_order(path.parent, {path.name: content})
+
+
+def write_in_order(folder: Path, contents: Mapping[str, bytes | str]) -> None:
+    """Write files of one folder, each as `write_atomically` does, the first one first. Which files the folder has is
+    flushed to disk once, after the last.
+
+    Args:
+        folder: made if it is not there.
+        contents: what is written, by the file's name.
+
+    Raises:
+        OSError: the disk is full or not writable; it names the file. Those before it are written.
+
+    """
+    path = folder
+    try:
+        for name, content in contents.items():
+            path = folder / name
+            _replace(path, content.encode() if isinstance(content, str) else content)
+        # The renames themselves must outlive a power cut, or a result could vanish whose checkpoint is gone already.
+        _flush_names(folder)
+    except OSError as error:
+        error.filename = str(path)  # a full disk is reported without a name, and a temporary one says nothing
+        raise
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file to a temporary name, flush it and rename it."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+        with _opened(temporary) as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-        # The rename itself must outlive a power cut, or a result could vanish whose checkpoint is gone already.
-        _flush_names(path.parent)
-    except BaseException as error:
-        if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk is reported without a name, and the temporary one says nothing
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A new file. Its folder is made if it is not there, and not looked for before: on a shared disk that is a request
+    for every write.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return path.open("wb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 def copy_folder(source: Path, target: Path, temporary: Path) -> None:
@@ -64,11 +98,9 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(finite(content), indent=2) + "\n")
 
 
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Write one JSON object per line, atomically. Returns the file's content."""
-    content = "".join(json.dumps(finite(row)) + "\n" for row in rows).encode()
-    write_atomically(path, content)
-    return content
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The content of a file with one JSON object per line."""
+    return "".join(json.dumps(finite(row)) + "\n" for row in rows).encode()
 
 
 def remove_unfinished(root: Path, folders: Iterable[str]) -> None:
@@ -80,10 +112,12 @@ def remove_unfinished(root: Path, folders: Iterable[str]) -> None:
         folders: those in it that are looked into, with all that is below; in `root` itself only files are.
 
     """
-    below = (path for name in folders for path in (root / name).rglob(".*.tmp"))
-    for path in (*root.glob(".*.tmp"), *below):
+    walks = (os.walk(root / name) for name in folders)  # one look at each folder, of which there may be many
+    below = ((folder, name) for walk in walks for folder, _, names in walk for name in names)
+    found = [Path(folder, name) for folder, name in below if TEMPORARY.fullmatch(name)]
+    for path in (*(path for path in root.glob(".*.tmp") if TEMPORARY.fullmatch(path.name)), *found):
         with contextlib.suppress(OSError):
-            if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink():
                 path.unlink()
 
 

@@ -34,6 +34,7 @@ The models of the JSON files are in `hvae_spec.records.result`.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.arrays import check_whole
 from hvae_spec.records.curves import CHANGED, Checkpointed, Curves, digest_of, read_curves
-from hvae_spec.records.files import copy_folder, sha256_of, write_atomically, write_json_lines
+from hvae_spec.records.files import copy_folder, json_lines, sha256_of, write_atomically, write_in_order
 from hvae_spec.records.result import (
     DONE,
     EpochRow,
@@ -71,6 +72,8 @@ SHORT = 12
 FOLDERS = ("members", "packs", "source", "extensions", "data", "tables", "figures")
 """Folders of a results folder in which runs and reports write."""
 SPEC, EPOCHS, UNITS = "spec.yaml", "epochs.jsonl", "units.jsonl"
+DIGESTS_OF = {EPOCHS: "epochs_sha256", UNITS: "units_sha256"}
+"""What a training's result calls the digests of these files."""
 TRAINING, RESULT, FAILURE = "training.json", "result.json", "failure.txt"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 STATISTICS, TEST, GALLERY = "statistics.safetensors", "test.safetensors", "gallery.safetensors"
@@ -210,9 +213,11 @@ class Record:
     def status(self, evaluation: str) -> Status:
         """The status of the member whose evaluation has this digest."""
         try:
-            training, result = self.outcome(evaluation)
+            return self._status_of(*self.outcome(evaluation))
         except RecordError:
             return "damaged"
+
+    def _status_of(self, training: TrainingResult | None, result: EvaluationResult | None) -> Status:
         if training is None:
             return "running" if (self.folder / EPOCHS).exists() else "pending"
         if training.status != "trained":
@@ -223,13 +228,21 @@ class Record:
         """What is wrong with the files that say what a member is and what became of it, and what fixes it; empty if
         nothing is. Unlike `status` this looks at spec.yaml, too.
         """
+        return self.status_and_damage(evaluation)[1]
+
+    def status_and_damage(self, evaluation: str) -> tuple[Status, str]:
+        """What `status` and `damage` give, with one look at each file."""
         try:
-            training, _ = self.outcome(evaluation)
-            if training is not None and training.status != "failed":
-                self._check_spec()
+            training, result = self.outcome(evaluation)
         except RecordError as error:
-            return str(error)
-        return ""
+            return "damaged", str(error)
+        status = self._status_of(training, result)
+        if training is not None and training.status != "failed":
+            try:
+                self._check_spec()
+            except RecordError as error:
+                return status, str(error)
+        return status, ""
 
     def outcome(self, evaluation: str) -> tuple[TrainingResult | None, EvaluationResult | None]:
         """What became of the training, and of the evaluation with this digest, each None while it is not done.
@@ -371,14 +384,22 @@ class Record:
         except RecordError:
             return False
 
-    def write_curves(self, epochs: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-        """Replace the learning curves and unit KLs. Returns the digests of the files, by the names that the training's
-        result has for them.
+    def write_curves(
+        self, epochs: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]] | None
+    ) -> dict[str, str]:
+        """Replace the learning curves and unit KLs. Returns the digests of the files that are written, by the names
+        that the training's result has for them.
+
+        Args:
+            epochs: the learning curves.
+            units: the unit KLs; None: their file stays as it is.
+
         """
-        return {
-            "epochs_sha256": digest_of(write_json_lines(self.folder / EPOCHS, epochs)),
-            "units_sha256": digest_of(write_json_lines(self.folder / UNITS, units)),
-        }
+        contents = {EPOCHS: json_lines(epochs)}
+        if units is not None:
+            contents[UNITS] = json_lines(units)
+        write_in_order(self.folder, contents)
+        return {DIGESTS_OF[name]: digest_of(content) for name, content in contents.items()}
 
     def finish(self, result: TrainingResult) -> None:
         """Write the outcome of the training, which makes it complete."""
@@ -533,7 +554,7 @@ class PackFolder:
 
     def keep_previous(self) -> None:
         """Keep the latest checkpoint as the previous one, before a new one is written."""
-        if self.checkpoint.exists():
+        with suppress(FileNotFoundError):
             os.replace(self.checkpoint, self.previous)
 
     def forget(self) -> None:

@@ -171,6 +171,55 @@ def test_members_that_a_run_leaves_unfinished_are_interrupted_and_told_of_whole_
     assert [again.outline(name) for name in again.said] == [WHOLE, WHOLE]
 
 
+class Still:
+    """Follows a member of which there is nothing to tell."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def tell(self, listener, *, is_over=False):
+        self.looks += 1
+        return False
+
+
+def test_many_members_at_work_are_looked_at_less_often(monkeypatch):
+    """All of them together no more often than a shared disk bears: one such look at 200 members is due in 2 seconds."""
+    monkeypatch.setattr(notifier, "POLL_SECONDS", 0.01)
+    followers = [Still() for _ in range(200)]
+    start, one = time.monotonic(), notifier.Notifier(Listener(), pytest.fail)
+    one.changes.put(lambda: one.followers.update({str(m): still for m, still in enumerate(followers)}))
+    while not followers[-1].looks:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    one.close()
+    one.wait(10)
+    seconds = time.monotonic() - start
+    assert notifier.LOOKS_PER_SECOND == 100
+    # And once at the end.
+    assert 400 <= sum(still.looks for still in followers) <= 400 + 100 * seconds
+
+
+def test_members_are_looked_at_while_others_begin_and_end_all_the_time(monkeypatch):
+    monkeypatch.setattr(notifier, "POLL_SECONDS", 0.01)
+    one, still = notifier.Notifier(Listener(), pytest.fail), Still()
+    one.changes.put(lambda: one.followers.update(still=still))
+
+    def more():
+        """Another change as soon as one is made."""
+        if not still.looks:
+            one.changes.put(more)
+
+    one.changes.put(more)
+    until = time.monotonic() + 10
+    while not still.looks and time.monotonic() < until:
+        time.sleep(0.01)
+    looks = still.looks
+    still.looks = 1  # ends the changes
+    one.close()
+    one.wait(10)
+    assert looks
+
+
 def test_epochs_that_are_trained_again_after_a_crash_are_not_told_twice(tmp_path):
     run_pack(job := tiny_job(tmp_path))
     member = job.members[0]

@@ -13,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvae_spec.errors import MachineError
+from tests.tune.planned import GRID, finish, plan_of
 from tests.tune.test_run import SPEC, spoiled, statuses
-from tune.execute import cluster
+from tune.execute import cluster, outcomes
 from tune.execute.cluster import next_chunk
+from tune.execute.outcomes import Markers, Outcomes
 from tune.execute.signals import Interrupted
+from tune.execute.splitting import ALONE
 from tune.plan.schedule import simulate
 
 
@@ -32,6 +35,55 @@ def test_chunks_hold_every_pack_once_and_whole_rows(count, workers):
     assert len(chunks) == -(-count // (workers * -(-cluster.CHUNK // workers)))
     # Only one chunk has a row that does not fill the workers.
     assert sum(len(chunk) % workers > 0 for chunk in chunks) <= 1
+
+
+class Heard:
+    """Hears what becomes of packs."""
+
+    def __init__(self):
+        self.said = []
+
+    def ended(self, pack_id):
+        self.said.append(("ended", pack_id))
+
+    def failed(self, pack_id, reason, *, final):
+        self.said.append(("failed", pack_id, reason, final))
+
+
+@pytest.mark.parametrize("seen_at", [0, 4, 1000])
+def test_results_that_are_seen_late_are_waited_for(tmp_path, monkeypatch, seen_at):
+    """As over NFS, where a file that was looked for before it was there may be missed for a minute."""
+    job, heard, slept = plan_of(GRID, tmp_path).jobs[0], Heard(), []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == seen_at:
+            for member in job.members:
+                finish(tmp_path, member)
+
+    monkeypatch.setattr(outcomes.time, "sleep", sleep)
+    if not seen_at:
+        for member in job.members:
+            finish(tmp_path, member)
+    Outcomes({job.pack_id: job}, heard).returned(job.pack_id)
+    if seen_at < 1000:
+        assert heard.said == [("ended", job.pack_id)]
+        assert len(slept) == seen_at
+        assert all(job.status(member) == "finished" for member in job.members)
+    else:
+        assert [said[0] for said in heard.said] == ["failed"]
+        assert sum(slept) > 60
+        assert all(job.status(member) == "failed" for member in job.members)
+
+
+def test_a_pack_out_of_memory_is_not_waited_for(tmp_path, monkeypatch):
+    job, heard = next(job for job in plan_of(GRID, tmp_path, pack_size=1).jobs), Heard()
+    monkeypatch.setattr(outcomes.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    marker = Markers(job).out_of_memory
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    Outcomes({job.pack_id: job}, heard).returned(job.pack_id)
+    assert heard.said == [("failed", job.pack_id, ALONE, True)]
 
 
 @pytest.mark.parametrize("workers", [2, 8, 64])

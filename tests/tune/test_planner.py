@@ -2,7 +2,9 @@ import io
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -35,6 +37,24 @@ def test_members_of_one_shape_share_a_pack_and_others_do_not(tmp_path):
         assert len({shape(each.spec) for each in job.members}) == 1
     # Warm-up differs within a pack, inference style, batch norm and depth never do.
     assert sorted(len(job.members) for job in plan.jobs) == [3, 3, 3, 6, 6]
+
+
+def test_packs_know_how_many_are_at_work_at_a_time(tmp_path):
+    plan = plan_of(GRID, tmp_path, cores=3)
+    assert plan.workers == 3
+    assert {job.at_a_time for job in plan.jobs} == {3}
+
+
+def test_a_plan_reads_each_file_of_a_finished_record_once(tmp_path, monkeypatch):
+    plan, read = plan_of(GRID, tmp_path), []
+    for job in plan.jobs:
+        finish_all(plan, job)
+    plan.prepare()
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    assert plan_of(GRID, tmp_path).jobs == []
+    names = Counter(path.name for path in read if path.parent.name != "members")
+    assert names == {"training.json": 21, "result.json": 21, "spec.yaml": 21, "grid.json": 1, "planned.json": 1}
 
 
 def test_shape_ignores_what_a_pack_applies_member_by_member():

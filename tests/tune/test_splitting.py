@@ -17,7 +17,7 @@ from hvae_spec.training.checkpoint import cut_checkpoint, load_checkpoint
 from hvae_spec.training.optimizer import OPTIMIZER
 from hvae_spec.training.trainer import Trainer
 from tests.members import member
-from tune.execute import splitting
+from tune.execute import outcomes, splitting
 from tune.execute.outcomes import Markers, Outcomes
 from tune.execute.serial import run_serially
 from tune.execute.splitting import split
@@ -237,7 +237,8 @@ def test_a_crash_while_splitting_loses_no_member_and_no_epoch(tmp_path, monkeypa
     assert fatal >= 4
 
 
-def test_a_driver_splits_what_a_worker_says_ran_out_of_memory(tmp_path):
+def test_a_driver_splits_what_a_worker_says_ran_out_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(outcomes, "PAUSES", (0.0,))
     one, alone = job(tmp_path), job(tmp_path, seeds=(9,))
     told = Told()
     judge = Outcomes({one.pack_id: one, alone.pack_id: alone}, told)

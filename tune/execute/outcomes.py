@@ -1,6 +1,9 @@
 """Packs that do not come to their end: what workers leave of them, how often they are tried, what is recorded."""
 
+import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from hvae_spec.errors import DISK_FAULTS, MachineError, UserError, refusal
 from hvae_spec.pack_job import PackJob
@@ -11,6 +14,11 @@ from tune.execute.pack_listener import PackListener
 
 ATTEMPTS = 3
 """How often a pack is tried before it is recorded as failed. Each attempt goes on from the last checkpoint."""
+
+
+PAUSES = (0.0, 0.1, 1.0, 5.0, 15.0, 40.0)
+"""Seconds between looks at results that a worker says it has written, and that are not seen here. Over NFS a machine
+that has looked for a file before it was there may miss it for up to a minute."""
 
 
 def disk_fault(error: BaseException) -> MachineError | None:
@@ -53,6 +61,32 @@ def record_failure(job: PackJob, traceback: str) -> None:
             finished_at=time,
         )
         record.fail(result, traceback)
+
+
+def _is_done(job: PackJob) -> bool:
+    """Whether a pack that its worker has left is done. If it neither is nor says why not, its files may have been
+    written on another machine, and are waited for.
+    """
+    for pause in PAUSES:
+        if job.is_done:
+            return True
+        if Markers(job).out_of_memory.exists():
+            return False
+        time.sleep(pause)
+        _look_anew(job)
+    return job.is_done
+
+
+def _look_anew(job: PackJob) -> None:
+    """Have NFS ask its server what the folders of a pack's results hold, which it does where a folder is opened."""
+    folders = [job.results / "members", Results(job.results).pack(job.pack_id).folder]
+    for member in job.members:
+        record = job.record(member)
+        evaluation = record.evaluation(member.digests.evaluation).folder
+        folders += [record.folder, evaluation.parent, evaluation]
+    for folder in folders:
+        with suppress(OSError):
+            os.scandir(folder).close()
 
 
 class Markers:
@@ -109,7 +143,7 @@ class Outcomes:
     def returned(self, pack_id: str) -> None:
         """A pack's worker is done with it."""
         job = self.jobs[pack_id]
-        if job.is_done:
+        if _is_done(job):
             self.listener.ended(pack_id)
         elif Markers(job).out_of_memory.exists():
             self._split(job)

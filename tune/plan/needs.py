@@ -122,9 +122,9 @@ class Ledger:
             return Need(member, "pending", "training", retired=record)
         if record is not None:
             member = replace(member, folder=record.folder.name)
-            status = record.status(digests.evaluation)
+            status, damage = record.status_and_damage(digests.evaluation)
             if status in DONE or status == "damaged":
-                return Need(member, status, "nothing", damage=record.damage(digests.evaluation))
+                return Need(member, status, "nothing", damage=damage)
             if record.is_trained:
                 return Need(member, status, "evaluation")
         else:

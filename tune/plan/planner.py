@@ -254,6 +254,7 @@ def make_plan(
         )
         jobs.append(ways.decided(job))
     jobs.sort(key=lambda job: -forecaster.of(job).seconds)
+    jobs = [replace(job, at_a_time=workers) for job in jobs]
     try:
         before, notes = results.grid, []
     except RecordError as error:  # it is about to be written anew

@@ -368,7 +368,7 @@ def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
     """
     evaluation = member.digests.evaluation
     try:
-        status, damage = record.status(evaluation), record.damage(evaluation)
+        status, damage = record.status_and_damage(evaluation)
         found = [damage] if damage else record.damaged_arrays(evaluation)
         if damage:
             return "damaged", found
