@@ -224,6 +224,7 @@ def test_where_nothing_compiles_nothing_is_tried(tmp_path, monkeypatch):
         {"2": None},
         {"2": {"plain_ms": 0.0, "compiled_ms": 1.0, "compile_seconds": 1.0}},
         {"2": {"plain_ms": 1.0, "compiled_ms": "x", "compile_seconds": 1.0}},
+        {"2": {"plain_ms": 1.0, "compiled_ms": 10**400, "compile_seconds": 1.0}},
         [],
     ],
     ids=str,
