@@ -16,7 +16,7 @@ from tune.plan.devices import can_compile
 
 FIRST_SECONDS = 0.5
 """Time for the plain steps alone, which may be too fast to go on."""
-LEAST_SECONDS, MOST_SECONDS, SHARE = 5.0, 60.0, 0.01
+MOST_SECONDS, SHARE = 60.0, 0.01
 """Time for the steps of both ways, and its share of training in between: what is chosen stays for all of it."""
 ROUNDS = 9
 """Least number of turns."""
@@ -113,7 +113,7 @@ def compare_steps(trainer: Trainer, steps: int, take_turns: Turns) -> StepCompar
             trainer.compiled, trainer.graph = way
             calls.step()
 
-        seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SHARE * training))
+        seconds = min(MOST_SECONDS, SHARE * training)
         found = take_turns({False: partial(step, eager), True: partial(step, fused)}, seconds, device)
         trainer.use(fused[0])
     except torch.OutOfMemoryError:
