@@ -6,6 +6,7 @@ from statistics import median
 
 import torch
 
+from hvae_spec.backend.compile import NotCompiledError
 from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.pack_job import PackJob
 from hvae_spec.training.trainer import Trainer, Watched
@@ -69,10 +70,6 @@ def in_words(name: str, found: StepComparison, *, is_compiled: bool) -> str:
     if not is_compiled and found.times < 1:
         why = ", too few steps to pay for compiling" if found.is_faster else ", too little to tell from noise"
     return f"the compiled step of {name} takes {found.times:.2f} times as long{why}: training goes on {way}"
-
-
-class NotCompiledError(Exception):
-    """A step could not be compiled, or there was no memory for that."""
 
 
 def compile_step(trainer: Trainer) -> None:
