@@ -55,15 +55,19 @@ def weigh(
 @functools.cache
 def compiled_weigh() -> Weigh:
     """`weigh` with its operations fused; `weigh` itself from the first call on where compiling fails."""
-    fused: list[Weigh] = [torch.compile(weigh, dynamic=False)]
+    fused: Weigh | None = None
 
     def call(*given: Any) -> Weighed:
+        nonlocal fused
+        if fused is weigh:
+            return weigh(*given)
         try:
             with fusing():
-                return fused[0](*given)
+                fused = fused or torch.compile(weigh, dynamic=False)
+                return fused(*given)
         except NotCompiledError as error:
             warnings.warn(f"torch.compile failed, evaluation goes on without it: {error}", stacklevel=2)
-            fused[0] = weigh
+            fused = weigh
             return weigh(*given)
 
     return call

@@ -40,7 +40,7 @@ class Linear(nn.Module):
             # Apart from the product and in place: `baddbmm` would first write the bias into all of its result. And
             # `torch.compile` fuses a sum with what follows.
             y = y.add_(self.bias)
-        return y.view(members, -1, samples, images)
+        return y.view(members, y.shape[1], samples, images)
 
     def extra_repr(self) -> str:
         """Shape, for `print(model)`."""

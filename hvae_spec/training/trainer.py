@@ -268,8 +268,6 @@ class Trainer:
 
     def compile(self) -> Watched | None:
         """The objective with its operations fused, forward and backward; None where that fails."""
-        torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
-        compiled: Watched = torch.compile(watched, dynamic=False)
         members = len(self.in_step)
         x = torch.zeros(members, self.batches.full, self.model.pixels, device=self.device)
         known = self.batches.labels_per_step
@@ -278,6 +276,8 @@ class Trainer:
         beta = self.beta(1)
         try:
             with fusing():
+                torch.compiler.reset()  # what was compiled for another pack would count against PyTorch's limit
+                compiled: Watched = torch.compile(watched, dynamic=False)
                 samples = self.specs[0].objective.iw_samples
                 value, _ = compiled(self.objective, self.model.train(), x, noise, beta, samples, labels)
                 torch.autograd.grad(-value.sum(), self.parameters)

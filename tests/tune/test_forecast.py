@@ -18,6 +18,7 @@ from tests.tune.measured import Measured, measurement
 from tune.measure.cache import save_measurement
 from tune.measure.comparison import StepComparison, save_comparisons
 from tune.plan.forecast import NOMINAL_FLOPS, START_UP, TRIAL_SECONDS, Forecaster, Measurable
+from tune.plan.ways import Ways
 
 SPEC = {"training__epochs": 10, "evaluation__every": 4, "evaluation__curve_iw_samples": 7}
 
@@ -175,6 +176,16 @@ def test_where_a_classifier_alone_is_trained_nothing_is_compiled():
     spec = member(training__epochs=10**6, **labels)
     assert spec.classifies_alone
     assert Measured(measurement({1: 10.0}), measurement({1: 5.0})).way(spec, 1, 1) == "plain"
+
+
+def test_packs_that_evaluate_are_compiled_by_what_was_measured_where_they_run(tmp_path):
+    spec = member()
+    one = Member(spec, spec.digests, {"dataset": "digits", "depth": 3, "variant": "V", "seed": 0}, "m")
+    job = PackJob("evaluates", (one,), tmp_path, kind="evaluate")
+    for ms, here, expected in ((5.0, True, True), (9.9, True, False), (5.0, False, False)):
+        forecaster = Measured(measurement({1: 10.0}), measurement({1: ms}))
+        assert Ways(forecaster, "auto", here=here).decided(job).compiled == expected
+    assert Ways(forecaster, "always", here=False).decided(job).compiled
 
 
 def test_what_a_pack_has_found_is_known_to_forecasts_of_its_size_alone(tmp_path):

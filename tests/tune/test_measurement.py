@@ -144,7 +144,9 @@ def test_a_damaged_file_is_as_none_and_is_written_anew(cache, damage):
         ("steps", [{"members": 1}]),
         ("steps", [{"members": 1, "ms_per_member_step": 0.0, "bytes": 1}]),
         ("steps", [{"members": members, "ms_per_member_step": 1.0, "bytes": 1} for members in (2, 1)]),
+        ("steps", [{"members": float("inf"), "ms_per_member_step": 1.0, "bytes": 1}]),
         ("samples_per_second", None),
+        ("samples_per_second", 10**400),
         ("epoch_seconds_per_member", "long"),
     ],
 )

@@ -285,6 +285,7 @@ def test_rivals_are_reported(counting, tmp_path, monkeypatch, capsys):
         assert (row["name"], row["compiled"]) == ("digits L3 ladder+BN", False)
     left_out = {(row["rival"], row["members"]): row["reason"] for row in found["rivals_left_out"]}
     assert left_out == {("none", None): "it lacks all", ("many", 7): "MemoryError"}
+    assert not (tmp_path / "measurements.json").exists()  # beside rivals threads wait otherwise than in a run
     assert "Counting left out: it lacks all" in err
     assert "Counting, 7 members at once left out: MemoryError" in err
     bench.print_tables(found, bench.console())

@@ -72,6 +72,7 @@ def compiled(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiling)
     monkeypatch.setattr(trial, "can_compile", lambda kind: True)
+    monkeypatch.setattr(trial, "LEAST_STEPS", 0)  # the few steps of a test stand for many
     return made
 
 
@@ -179,6 +180,15 @@ def test_training_that_turns_out_short_compiles_nothing(tmp_path, compiled):
     assert_same(trainer, trainer_of(job))
 
 
+def test_few_steps_are_not_tried_however_slow_they_are(tmp_path, monkeypatch, compiled):
+    monkeypatch.setattr(trial, "LEAST_STEPS", 100)
+    job = job_of(tmp_path)
+    for steps, tries in ((99, 0), (100, 1)):
+        trainer = trainer_of(job)
+        choose_steps(job, trainer, steps, Turns(100.0, [50.0, 50.0]))
+        assert (trainer.is_to_compile, len(compiled)) == (bool(tries), tries)
+
+
 def test_what_is_known_to_be_faster_is_compiled_only_if_steps_left_pay_for_it(tmp_path):
     job = job_of(tmp_path)
     # A step of two saves 6 s, and compiling takes 60.
@@ -224,6 +234,7 @@ def test_where_nothing_compiles_nothing_is_tried(tmp_path, monkeypatch):
         {"2": None},
         {"2": {"plain_ms": 0.0, "compiled_ms": 1.0, "compile_seconds": 1.0}},
         {"2": {"plain_ms": 1.0, "compiled_ms": "x", "compile_seconds": 1.0}},
+        {"2": {"plain_ms": 1.0, "compiled_ms": 10**400, "compile_seconds": 1.0}},
         [],
     ],
     ids=str,

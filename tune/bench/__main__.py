@@ -44,9 +44,9 @@ PRODUCTS = 30
 """A shape of product is measured for this fraction of the time for a shape of model."""
 EPILOG = """\
 Every distinct shape of the grid is measured once, on images of noise: packs of several sizes, the plain loop and the
-floor (the matrix products alone), in turn, in one process; every time is a median. What is measured is kept, and plans
-of later runs are made with it, where their packs have as many threads (--cpus 1
-where every core has a pack). Nothing is downloaded. Let nothing else run meanwhile.
+floor (the matrix products alone), in turn, in one process, and rivals in processes of their own; every time is a
+median. What is measured without rivals is kept, and plans of later runs are made with it, where their packs have as
+many threads (--cpus 1 where every core has a pack). Nothing is downloaded. Let nothing else run meanwhile.
 
 exit codes: 0 measured; 1 the system failed; 2 bad input; 130, 143 interrupted.
 """
@@ -223,8 +223,10 @@ def shape_rows(
     floor_ms, floor_rate = min(ms for ms, _ in floors), max(rate for _, rate in floors)
     rows, against = list[dict[str, Any]](), list[dict[str, Any]]()
     for is_compiled, asked, each, beside, _ in measured:
-        save_measurement(member, device, threads, is_compiled, each)
-        save_comparisons(member, device, threads, comparisons(each, beside))
+        # Beside rivals our threads wait awake, which those of a run do only where nothing else wants their cores.
+        if not rivals.running:
+            save_measurement(member, device, threads, is_compiled, each)
+            save_comparisons(member, device, threads, comparisons(each, beside))
         left_out = sorted(set(asked) - {step.members for step in each.steps})
         if left_out:
             note(f"  packs of {', '.join(map(str, left_out))} left out: they take too much memory or time")

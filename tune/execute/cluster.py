@@ -132,14 +132,14 @@ def ray_running(cores: int, gpus: int, address: str | None, scratch: Path) -> It
     try:
         with _messages_in(log), _watched(ray.get_runtime_context().gcs_address):
             yield ray
-            _shut_down(ray)
+            _shut_down(ray, is_local=address is None)
     finally:
-        _shut_down(ray)
+        _shut_down(ray, is_local=address is None)
 
 
-def _shut_down(ray: Any) -> None:
+def _shut_down(ray: Any, *, is_local: bool) -> None:
     """End a local Ray, or leave a cluster."""
-    for child in psutil.Process().children():
+    for child in psutil.Process().children() if is_local else ():
         with suppress(psutil.Error):
             if any(AUTOSCALER.search(word) for word in child.cmdline()):
                 child.kill()

@@ -6,6 +6,7 @@ from statistics import median
 
 import torch
 
+from hvae_spec.backend.compile import NotCompiledError
 from hvae_spec.backend.cuda_graph import CudaGraph
 from hvae_spec.pack_job import PackJob
 from hvae_spec.training.trainer import Trainer, Watched
@@ -16,8 +17,10 @@ from tune.plan.devices import can_compile
 
 FIRST_SECONDS = 0.5
 """Time for the plain steps alone, which may be too fast to go on."""
-LEAST_SECONDS, MOST_SECONDS, SHARE = 5.0, 60.0, 0.01
+MOST_SECONDS, SHARE = 60.0, 0.01
 """Time for the steps of both ways, and its share of training in between: what is chosen stays for all of it."""
+LEAST_STEPS = 1500
+"""Steps from which it pays to find out: a trial makes 64 or more."""
 ROUNDS = 9
 """Least number of turns."""
 Way = tuple[Watched | None, CudaGraph | None]
@@ -71,10 +74,6 @@ def in_words(name: str, found: StepComparison, *, is_compiled: bool) -> str:
     return f"the compiled step of {name} takes {found.times:.2f} times as long{why}: training goes on {way}"
 
 
-class NotCompiledError(Exception):
-    """A step could not be compiled, or there was no memory for that."""
-
-
 def compile_step(trainer: Trainer) -> None:
     """Have a trainer make compiled steps. Raises NotCompiledError."""
     trainer.use(trainer.compile())
@@ -84,12 +83,16 @@ def compile_step(trainer: Trainer) -> None:
 
 def compare_steps(trainer: Trainer, steps: int, take_turns: Turns) -> StepComparison | None:
     """Compile a trainer's step, and measure it beside the plain one. The trainer is as before, and goes on with
-    compiled steps. None if its plain steps are so few and fast that this does not pay; then nothing is compiled.
+    compiled steps. None if its steps are so few, or so few and fast, that this does not pay; then nothing is
+    compiled.
 
     Raises:
         NotCompiledError: it does not compile.
 
     """
+    if steps < LEAST_STEPS:
+        trainer.use(None)
+        return None
     members, device = len(trainer.in_step), str(trainer.device)
     before = {name: value.clone() for name, value in trainer.optimizer.state().items()}
     try:
@@ -113,7 +116,7 @@ def compare_steps(trainer: Trainer, steps: int, take_turns: Turns) -> StepCompar
             trainer.compiled, trainer.graph = way
             calls.step()
 
-        seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SHARE * training))
+        seconds = min(MOST_SECONDS, SHARE * training)
         found = take_turns({False: partial(step, eager), True: partial(step, fused)}, seconds, device)
         trainer.use(fused[0])
     except torch.OutOfMemoryError:

@@ -126,7 +126,7 @@ def load_measurement(member: MemberSpec, device: str, threads: int, compiled: bo
     """What has been measured of a member's shape on this machine, with this version; None if nothing has."""
     try:
         return _parse(kept(machine_key(member, device, threads, compiled)))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -170,7 +170,7 @@ def _read_cache() -> dict[str, Any]:
 
 
 def _parse(content: Any) -> ShapeMeasurement:
-    """A measurement from JSON. Raises KeyError, TypeError or ValueError: it is none."""
+    """A measurement from JSON. Raises KeyError, TypeError, ValueError or OverflowError: it is none."""
     steps = tuple(
         StepTime(int(step["members"]), float(step["ms_per_member_step"]), int(step["bytes"]))
         for step in content["steps"]

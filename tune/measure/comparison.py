@@ -70,7 +70,7 @@ def load_comparison(member: MemberSpec, device: str, threads: int, members: int)
     content = kept(machine_key(member, device, threads, COMPARISON))
     try:
         return _parse(content[str(members)], members)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -85,7 +85,7 @@ def save_comparisons(member: MemberSpec, device: str, threads: int, found: Itera
 
 
 def _parse(content: Any, members: int) -> StepComparison:
-    """A comparison from JSON. Raises KeyError, TypeError or ValueError: it is none."""
+    """A comparison from JSON. Raises KeyError, TypeError, ValueError or OverflowError: it is none."""
     names = ("plain_ms", "compiled_ms", "compile_seconds")
     found = StepComparison(members, *(float(content[name]) for name in names))
     if not (

@@ -39,7 +39,7 @@ class Ways:
         way = self.of(member, members, job.threads, job.start_epoch)
         if job.kind == "evaluate" and self.compiling == "auto":
             # Evaluations are compiled where steps are, and have no steps to try that with.
-            known = self.forecaster.comparison(member, job.threads, members)
+            known = self.forecaster.comparison(member, job.threads, members) if self.here else None
             way = "compiled" if known is not None and known.is_faster else "plain"
         return replace(job, compiled=way == "compiled", tries_compiling=way == "trial")
 
