@@ -5,6 +5,7 @@ shipped ones. Examples of a finished grid stand between `<!-- skip: start if(not
 `<!-- skip: end -->`, and run where `results/quickstart` is. `scratch` is an empty folder.
 """
 
+import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parent
 
 # Sphinx's own, whose packages are those of the extra `docs`; and extensions, which specs run.
 collect_ignore_glob = ["docs/*.py", "docs/extensions/*.py", "docs/examples/*.py"]
+if not importlib.util.find_spec("jax"):  # of the extra `jax`
+    collect_ignore_glob.append("tune/bench/rival_jax.py")
 
 
 def read_spec(example: Example) -> None:

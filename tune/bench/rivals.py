@@ -57,6 +57,12 @@ def torch_settings(member: MemberSpec, device: str, threads: int) -> dict[str, A
     return {"member": member.model_dump(mode="json"), "device": device, "threads": threads}
 
 
+JAX_INFERENCES = {"vae": False, "ladder": True}
+"""Inference models that the program in JAX has, and which of them is its ladder."""
+JAX_NORMS, JAX_NONLINEARITIES = ("none", "batch"), ("leaky_relu",)
+"""Normalizations and nonlinearities that it has."""
+
+
 def jax_settings(member: MemberSpec, device: str = "cpu", threads: int = 1) -> dict[str, Any]:
     """What `tune.bench.rival_jax` takes.
 
@@ -75,7 +81,7 @@ def jax_settings(member: MemberSpec, device: str = "cpu", threads: int = 1) -> d
         "down": [layer.down for layer in model.layers],
         "top_down": [layer.top_down for layer in model.layers],
         "pixels": image_pixels(member.data),
-        "is_ladder": model.effective_inference == "ladder",
+        "is_ladder": JAX_INFERENCES[model.effective_inference],
         "batch_norm": model.normalization.of_batch,
         "normalizes_heads": model.normalization.heads,
         "slope": parameters["slope"],
@@ -101,9 +107,9 @@ def jax_lacks(member: MemberSpec) -> list[str]:
         if name not in taken
     ]
     of_values = {
-        "model.inference": model.effective_inference in ("vae", "ladder"),
-        "model.norm": model.normalization.name in ("none", "batch"),
-        "model.nonlinearity": name_and_parameters(model.nonlinearity)[0] == "leaky_relu",
+        "model.inference": model.effective_inference in JAX_INFERENCES,
+        "model.norm": model.normalization.name in JAX_NORMS,
+        "model.nonlinearity": name_and_parameters(model.nonlinearity)[0] in JAX_NONLINEARITIES,
         "model.layers.flow": all(flow is None for flow in model.flows) or "model.flow" in lacking,
         "objective.beta": isinstance(member.objective.layer_weights, float),
         "training.optimizer": type(member.training.optimizer.settings) is Adam,
