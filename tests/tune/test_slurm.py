@@ -394,6 +394,8 @@ esac
 
 def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, commands, capsys):
     folder = spec.parent
+    (folder / "secrets.py").write_text("raise SystemExit(1)")  # a module of the user's own
+    (folder / "results/tiny/.slurm-5").mkdir(parents=True, mode=0o755)  # as where the disk has its own idea of modes
     log, begun = folder / "log", folder / "begun"
     executable(folder / "python", PYTHON.format(log=log, python=sys.executable, begun=begun))
     executable(commands / "srun", f'#!/bin/sh\necho srun "$@" >>{log}\n')
@@ -423,8 +425,8 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     assert sorted(lines[1:4]) == [
         f"-P -m tune.run {options} -- {spec}",
         "-P -m tune.slurm.job wait 127.0.0.1:20050 2",
-        f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 --wait=0 "
-        f"{folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",
+        "srun --export=ALL --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 "
+        f"--wait=0 {folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",
     ]
     assert lines[4:] == [
         "scancel --quiet --signal=TERM 5",
