@@ -285,7 +285,7 @@ INTERRUPTED = {
         ({"gained": False, "idle": 1}, "2 jobs in a row have ended without a new checkpoint or result"),
         ({"requeues": 49}, ""),
         ({"requeues": 50}, "it was requeued 50 times already (--max-requeues)"),
-        ({"code": 2}, "the input is bad"),
+        ({"code": 2}, "its run was refused, as said above"),
         ({"code": 1}, ""),  # a disk or Ray; members are left
         ({"code": 1, "unfinished": False}, "members failed"),
         ({"code": 137}, ""),  # it did not end in time, and was killed
@@ -361,7 +361,7 @@ def test_a_job_is_requeued_until_two_in_a_row_gained_nothing(monkeypatch, comman
     ("code", "state", "words"),
     [
         (0, "RUNNING", "It has ended."),
-        (2, "RUNNING", "Job 5 is not requeued: the input is bad"),
+        (2, "RUNNING", "Job 5 is not requeued: its run was refused"),
         (143, "COMPLETING", "Job 5 is not requeued: the job was cancelled or preempted"),
     ],
 )

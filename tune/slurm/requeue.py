@@ -12,8 +12,8 @@ from hvae_spec.errors import RecordError, UserError
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
 from hvae_spec.records.result import DONE, EvaluationResult, TrainingResult, read_file
 
-FINISHED, BAD_INPUT, SOME_DIVERGED = 0, 2, 3
-"""Exit codes of a run: all members finished; bad input; some diverged and none failed."""
+FINISHED, REFUSED, SOME_DIVERGED = 0, 2, 3
+"""Exit codes of a run: all members finished; bad input, or another run in the folder; some diverged and none failed."""
 FRUITLESS = 2
 """After how many jobs in a row that gained nothing the next would gain nothing either."""
 IDLE = "idle"
@@ -76,8 +76,8 @@ class Ending:
         again = "the same script goes on from the last checkpoints when it is submitted again"
         if not self.is_running:
             return f"the job was cancelled or preempted; {again}"
-        if self.code == BAD_INPUT:
-            return "the input is bad, as said above, and would be again"
+        if self.code == REFUSED:
+            return "its run was refused, as said above; submit the script again when that is put right"
         if self.code == 1 and not self.unfinished:
             return "members failed, as said above, or the report did; submit the script again to try them again"
         if not self.gained and self.idle + 1 >= FRUITLESS:
