@@ -373,6 +373,13 @@ def test_a_job_that_is_not_requeued_leaves_no_token(monkeypatch, commands, half_
     assert not (half_done / ".slurm-5").exists()
 
 
+def test_a_job_whose_folder_somebody_has_removed_says_so_and_is_not_requeued(monkeypatch, commands, tmp_path):
+    line, told = ended(monkeypatch, commands, tmp_path / "gone", 130)
+    why = f"{tmp_path}/gone/.slurm-5/idle: No such file or directory"
+    assert line == f"nothing has been planned. Job 5 is not requeued ({why}): submit it again."
+    assert told == [f"update JobId=5 Comment={line}"]
+
+
 def test_a_cluster_that_requeues_nothing_is_named(monkeypatch, commands, half_done):
     (half_done / ".slurm-5").mkdir()
     line, _ = ended(

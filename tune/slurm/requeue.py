@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvae_spec.errors import RecordError, UserError
+from hvae_spec.errors import RecordError, UserError, refusal
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
 from hvae_spec.records.result import DONE, EvaluationResult, TrainingResult, read_file
 
@@ -122,7 +122,11 @@ def end(results: Path, code: int, most: int, say: Callable[[str], None]) -> None
         what = f"Job {job} is not requeued: {hindrance}." if hindrance else "It has ended."
         _comment(job, f"{far}. {what}", say)
         return
-    (shared / IDLE).write_text(str(0 if ending.gained else idle + 1))
+    try:
+        (shared / IDLE).write_text(str(0 if ending.gained else idle + 1))
+    except OSError as error:  # the disk is full, or somebody has removed the folder
+        _comment(job, f"{far}. Job {job} is not requeued ({refusal(shared, error)}): submit it again.", say)
+        return
     _comment(job, f"{far}. Job {job} is requeued ({ending.requeues + 1} of at most {most}).", say)
     if refused := _scontrol("requeue", job):
         _comment(job, f"{far}. Job {job} could not be requeued ({refused}): submit it again.", say)
