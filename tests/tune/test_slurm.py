@@ -441,6 +441,20 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     ]
 
 
+def test_a_job_whose_nodes_never_start_does_not_hold_them_until_its_time_is_up(spec, commands, capsys):
+    folder = spec.parent
+    executable(folder / "python", '#!/bin/sh\ncase "$*" in *" wait "*) exit 1 ;; *) echo "$@" >>log ;; esac\n')
+    executable(commands / "srun", "#!/bin/bash\ntrap 'exit 1' TERM\nfor i in {1..300}; do sleep 0.05; done\n")
+    executable(commands / "scancel", "#!/bin/sh\n")
+    text = printed(capsys, spec).replace(f"python={sys.executable}", f"python={folder}/python")
+    assert text.count("sleep 60;") == 1
+    numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}
+    job_ = ["timeout", "--kill-after=1", "10", "bash", "-c", text.replace("sleep 60;", "sleep 0.1;")]
+    assert subprocess.run(job_, env={**os.environ, **numbers}, check=False).returncode == 1
+    last = (folder / "log").read_text().splitlines()[-1]
+    assert last == f"-P -m tune.slurm.job end {folder}/results/tiny 1 --max-requeues=50"
+
+
 def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "nowhere" / "token"))
