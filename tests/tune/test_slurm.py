@@ -75,6 +75,16 @@ def test_without_options_the_forecast_decides_and_no_gpu_is_used(spec, capsys):
     assert "options=(\n    --device=cpu\n)\n" in text
 
 
+def test_a_type_of_gpu_is_named_beside_their_number(spec, capsys):
+    text = printed(
+        capsys, spec, "--gpus-per-node", 2, "--sbatch=--gpus-per-node=a100:2", "--sbatch=--gres=scratch:gpus"
+    )
+    assert "#SBATCH --gpus-per-node=2\n" in text
+    assert text.index("#SBATCH --gpus-per-node=2\n") < text.index("#SBATCH --gpus-per-node=a100:2\n")
+    assert "    --device=cuda\n" in text
+    assert "#SBATCH --gres=scratch:gpus\n" in printed(capsys, spec, "--sbatch=--gres=scratch:gpus")
+
+
 def test_data_that_are_missing_are_named_before_the_job_waits_for_its_turn(spec, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HVAE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -124,6 +134,9 @@ def test_nothing_that_a_user_names_runs_as_code(tmp_path, monkeypatch, capsys):
         (["--account", 'a"'], "expected letters"),
         (["--sbatch=--comment=a#b"], "expected letters"),
         (["--sbatch", "mem=4G"], "expected an option of sbatch, such as --sbatch=--mem=64G"),
+        (["--sbatch=--gres=gpu:a100:2"], "the run would not use these GPUs; say with --gpus-per-node how many"),
+        (["--sbatch=--gpus-per-node=a100:2"], "the run would not use these GPUs"),
+        (["--sbatch=-G2"], "the run would not use these GPUs"),
         (["--records", "nowhere"], "not a results folder"),
         (["--set", "training.epoch=3"], "training.epoch"),
     ],
@@ -137,6 +150,8 @@ def test_what_a_script_cannot_hold_is_refused(spec, capsys, arguments, words):
     [
         (["--nodes", "0"], "expected a number of nodes"),
         (["--nodes", "4-2"], "expected a number of nodes"),
+        (["--nodes", "1\u0662"], "expected a number of nodes"),
+        (["--time", "9\u0662"], "expected a time as SLURM writes it"),
         (["--time", "soon"], "expected a time as SLURM writes it"),
         (["--time", "0:04:59"], "expected 0:05:00 or more"),
         (["--max-requeues", "0"], "greater than 0"),
