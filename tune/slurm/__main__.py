@@ -136,8 +136,8 @@ def _time(text: str) -> int:
         ) from None
     if seconds < SHORTEST:
         raise argparse.ArgumentTypeError(
-            f"expected {clock(SHORTEST)} or more, not {text!r}: two minutes before the end the run is told to write "
-            "its checkpoints, and its start takes a minute"
+            f"expected {clock(SHORTEST)} or more, not {text!r}: two minutes before the end the run is told to end, "
+            "and its start takes a minute"
         )
     return seconds
 
