@@ -134,7 +134,8 @@ def _check_silent(root: Path) -> None:
 @contextmanager
 def _signs_of_life(holder: Path) -> Iterator[None]:
     """Within this context, the time of a file shows that this process lives. Where another run has taken the folder
-    over, as it took this one for dead (it was suspended, say), this one is interrupted.
+    over, as it took this one for dead (it was suspended, say), this one is interrupted. So it is where the file is
+    gone: the other one has ended already, or somebody has removed the folder, and a new one would not be locked.
     """
     ours, is_over = _content(holder), threading.Event()
 
@@ -142,7 +143,9 @@ def _signs_of_life(holder: Path) -> Iterator[None]:
         while not is_over.wait(BEAT_SECONDS):
             try:
                 if _content(holder) != ours:
-                    sys.stderr.write(f"{holder.parent}: another run has taken this folder over; this one ends\n")
+                    sys.stderr.write(
+                        f"{holder.parent}: another run has taken this folder over, or it was removed; this one ends\n"
+                    )
                     os.kill(os.getpid(), signal.SIGINT)
                     return
                 os.utime(holder)
@@ -158,8 +161,12 @@ def _signs_of_life(holder: Path) -> Iterator[None]:
         thread.join()
 
 
-def _content(path: Path) -> bytes:
-    return path.read_bytes()
+def _content(path: Path) -> bytes | None:
+    """What is in a file; None if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _time(root: Path) -> int | None:

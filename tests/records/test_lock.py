@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import time
 
@@ -118,7 +119,20 @@ def test_a_run_that_was_taken_over_is_interrupted_and_leaves_the_other_one_alone
     with pytest.raises(KeyboardInterrupt):
         run()
     assert json.loads((root / lock.HOLDER).read_text()) == ELSEWHERE
-    assert "another run has taken this folder over; this one ends" in capsys.readouterr().err
+    assert "another run has taken this folder over, or it was removed; this one ends" in capsys.readouterr().err
+
+
+def test_a_run_whose_folder_is_removed_is_interrupted_as_another_one_could_begin_there(tmp_path, quick):
+    root = tmp_path / "out"
+
+    def run():
+        with locked(root):
+            shutil.rmtree(root)
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not root.exists()
 
 
 def test_a_lock_that_a_dead_machine_has_left_with_the_file_server_is_explained(tmp_path):

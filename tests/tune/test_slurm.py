@@ -75,6 +75,16 @@ def test_without_options_the_forecast_decides_and_no_gpu_is_used(spec, capsys):
     assert "options=(\n    --device=cpu\n)\n" in text
 
 
+def test_a_type_of_gpu_is_named_beside_their_number(spec, capsys):
+    text = printed(
+        capsys, spec, "--gpus-per-node", 2, "--sbatch=--gpus-per-node=a100:2", "--sbatch=--gres=scratch:gpus"
+    )
+    assert "#SBATCH --gpus-per-node=2\n" in text
+    assert text.index("#SBATCH --gpus-per-node=2\n") < text.index("#SBATCH --gpus-per-node=a100:2\n")
+    assert "    --device=cuda\n" in text
+    assert "#SBATCH --gres=scratch:gpus\n" in printed(capsys, spec, "--sbatch=--gres=scratch:gpus")
+
+
 def test_data_that_are_missing_are_named_before_the_job_waits_for_its_turn(spec, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HVAE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -124,6 +134,9 @@ def test_nothing_that_a_user_names_runs_as_code(tmp_path, monkeypatch, capsys):
         (["--account", 'a"'], "expected letters"),
         (["--sbatch=--comment=a#b"], "expected letters"),
         (["--sbatch", "mem=4G"], "expected an option of sbatch, such as --sbatch=--mem=64G"),
+        (["--sbatch=--gres=gpu:a100:2"], "the run would not use these GPUs; say with --gpus-per-node how many"),
+        (["--sbatch=--gpus-per-node=a100:2"], "the run would not use these GPUs"),
+        (["--sbatch=-G2"], "the run would not use these GPUs"),
         (["--records", "nowhere"], "not a results folder"),
         (["--set", "training.epoch=3"], "training.epoch"),
     ],
@@ -137,6 +150,8 @@ def test_what_a_script_cannot_hold_is_refused(spec, capsys, arguments, words):
     [
         (["--nodes", "0"], "expected a number of nodes"),
         (["--nodes", "4-2"], "expected a number of nodes"),
+        (["--nodes", "1\u0662"], "expected a number of nodes"),
+        (["--time", "9\u0662"], "expected a time as SLURM writes it"),
         (["--time", "soon"], "expected a time as SLURM writes it"),
         (["--time", "0:04:59"], "expected 0:05:00 or more"),
         (["--max-requeues", "0"], "greater than 0"),
@@ -285,7 +300,7 @@ INTERRUPTED = {
         ({"gained": False, "idle": 1}, "2 jobs in a row have ended without a new checkpoint or result"),
         ({"requeues": 49}, ""),
         ({"requeues": 50}, "it was requeued 50 times already (--max-requeues)"),
-        ({"code": 2}, "the input is bad"),
+        ({"code": 2}, "its run was refused, as said above"),
         ({"code": 1}, ""),  # a disk or Ray; members are left
         ({"code": 1, "unfinished": False}, "members failed"),
         ({"code": 137}, ""),  # it did not end in time, and was killed
@@ -361,7 +376,7 @@ def test_a_job_is_requeued_until_two_in_a_row_gained_nothing(monkeypatch, comman
     ("code", "state", "words"),
     [
         (0, "RUNNING", "It has ended."),
-        (2, "RUNNING", "Job 5 is not requeued: the input is bad"),
+        (2, "RUNNING", "Job 5 is not requeued: its run was refused"),
         (143, "COMPLETING", "Job 5 is not requeued: the job was cancelled or preempted"),
     ],
 )
@@ -371,6 +386,13 @@ def test_a_job_that_is_not_requeued_leaves_no_token(monkeypatch, commands, half_
     assert words in line
     assert len(told) == 1
     assert not (half_done / ".slurm-5").exists()
+
+
+def test_a_job_whose_folder_somebody_has_removed_says_so_and_is_not_requeued(monkeypatch, commands, tmp_path):
+    line, told = ended(monkeypatch, commands, tmp_path / "gone", 130)
+    why = f"{tmp_path}/gone/.slurm-5/idle: No such file or directory"
+    assert line == f"nothing has been planned. Job 5 is not requeued ({why}): submit it again."
+    assert told == [f"update JobId=5 Comment={line}"]
 
 
 def test_a_cluster_that_requeues_nothing_is_named(monkeypatch, commands, half_done):
@@ -394,6 +416,8 @@ esac
 
 def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, commands, capsys):
     folder = spec.parent
+    (folder / "secrets.py").write_text("raise SystemExit(1)")  # a module of the user's own
+    (folder / "results/tiny/.slurm-5").mkdir(parents=True, mode=0o755)  # as where the disk has its own idea of modes
     log, begun = folder / "log", folder / "begun"
     executable(folder / "python", PYTHON.format(log=log, python=sys.executable, begun=begun))
     executable(commands / "srun", f'#!/bin/sh\necho srun "$@" >>{log}\n')
@@ -423,13 +447,27 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     assert sorted(lines[1:4]) == [
         f"-P -m tune.run {options} -- {spec}",
         "-P -m tune.slurm.job wait 127.0.0.1:20050 2",
-        f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 --wait=0 "
-        f"{folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",
+        "srun --export=ALL --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 "
+        f"--wait=0 {folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",
     ]
     assert lines[4:] == [
         "scancel --quiet --signal=TERM 5",
         f"-P -m tune.slurm.job end {results} 143 --max-requeues=50",
     ]
+
+
+def test_a_job_whose_nodes_never_start_does_not_hold_them_until_its_time_is_up(spec, commands, capsys):
+    folder = spec.parent
+    executable(folder / "python", '#!/bin/sh\ncase "$*" in *" wait "*) exit 1 ;; *) echo "$@" >>log ;; esac\n')
+    executable(commands / "srun", "#!/bin/bash\ntrap 'exit 1' TERM\nfor i in {1..300}; do sleep 0.05; done\n")
+    executable(commands / "scancel", "#!/bin/sh\n")
+    text = printed(capsys, spec).replace(f"python={sys.executable}", f"python={folder}/python")
+    assert text.count("sleep 60;") == 1
+    numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}
+    job_ = ["timeout", "--kill-after=1", "10", "bash", "-c", text.replace("sleep 60;", "sleep 0.1;")]
+    assert subprocess.run(job_, env={**os.environ, **numbers}, check=False).returncode == 1
+    last = (folder / "log").read_text().splitlines()[-1]
+    assert last == f"-P -m tune.slurm.job end {folder}/results/tiny 1 --max-requeues=50"
 
 
 def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch, tmp_path):

@@ -43,6 +43,8 @@ exit codes: 0 the script was printed or submitted; 1 the machine failed; 2 bad i
 """
 KEPT = ("HVAE_DATA_DIR", "RAY_TMPDIR")
 """Variables of the environment that mean the same in the job."""
+ASKS_FOR_GPUS = re.compile(r"--gpus|-G|--gres=(.*[,/])?gpu\b")
+"""Options of sbatch that ask for GPUs in other words."""
 WITH_PATHS = ("results", "records")
 """Options that the run gets with whole paths."""
 
@@ -117,7 +119,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
 
 
 def _nodes(text: str) -> str:
-    match = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
+    match = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text, re.ASCII)
     if match is None or int(match[1]) > int(match[2] or match[1]):
         raise argparse.ArgumentTypeError(
             f"expected a number of nodes, or the fewest and the most as in 1-4, not {text!r}"
@@ -134,8 +136,8 @@ def _time(text: str) -> int:
         ) from None
     if seconds < SHORTEST:
         raise argparse.ArgumentTypeError(
-            f"expected {clock(SHORTEST)} or more, not {text!r}: two minutes before the end the run is told to write "
-            "its checkpoints, and its start takes a minute"
+            f"expected {clock(SHORTEST)} or more, not {text!r}: two minutes before the end the run is told to end, "
+            "and its start takes a minute"
         )
     return seconds
 
@@ -159,6 +161,10 @@ def job_script(options: argparse.Namespace, command: str, usual: argparse.Namesp
         check_option(option, "--sbatch")
         if not option.startswith("-"):
             raise UserError(f"--sbatch {option}: expected an option of sbatch, such as --sbatch=--mem=64G")
+        if not options.gpus_per_node and ASKS_FOR_GPUS.match(option):
+            raise UserError(
+                f"--sbatch {option}: the run would not use these GPUs; say with --gpus-per-node how many each node has"
+            )
     reading = read(options.spec, options.overrides, options.profile)
     results = _absolute(options.results or Path("results") / reading.name)
     check_is_folder(results)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvae_spec.errors import RecordError, UserError
+from hvae_spec.errors import RecordError, UserError, refusal
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
 from hvae_spec.records.result import DONE, EvaluationResult, TrainingResult, read_file
 
-FINISHED, BAD_INPUT, SOME_DIVERGED = 0, 2, 3
-"""Exit codes of a run: all members finished; bad input; some diverged and none failed."""
+FINISHED, REFUSED, SOME_DIVERGED = 0, 2, 3
+"""Exit codes of a run: all members finished; bad input, or another run in the folder; some diverged and none failed."""
 FRUITLESS = 2
 """After how many jobs in a row that gained nothing the next would gain nothing either."""
 IDLE = "idle"
@@ -76,8 +76,8 @@ class Ending:
         again = "the same script goes on from the last checkpoints when it is submitted again"
         if not self.is_running:
             return f"the job was cancelled or preempted; {again}"
-        if self.code == BAD_INPUT:
-            return "the input is bad, as said above, and would be again"
+        if self.code == REFUSED:
+            return "its run was refused, as said above; submit the script again when that is put right"
         if self.code == 1 and not self.unfinished:
             return "members failed, as said above, or the report did; submit the script again to try them again"
         if not self.gained and self.idle + 1 >= FRUITLESS:
@@ -122,7 +122,11 @@ def end(results: Path, code: int, most: int, say: Callable[[str], None]) -> None
         what = f"Job {job} is not requeued: {hindrance}." if hindrance else "It has ended."
         _comment(job, f"{far}. {what}", say)
         return
-    (shared / IDLE).write_text(str(0 if ending.gained else idle + 1))
+    try:
+        (shared / IDLE).write_text(str(0 if ending.gained else idle + 1))
+    except OSError as error:  # the disk is full, or somebody has removed the folder
+        _comment(job, f"{far}. Job {job} is not requeued ({refusal(shared, error)}): submit it again.", say)
+        return
     _comment(job, f"{far}. Job {job} is requeued ({ending.requeues + 1} of at most {most}).", say)
     if refused := _scontrol("requeue", job):
         _comment(job, f"{far}. Job {job} could not be requeued ({refused}): submit it again.", say)

@@ -18,7 +18,7 @@ SHORTEST = 300
 """Seconds that a job must have at least: the notice, the start of Ray, and some training."""
 PLAIN = re.compile(r"[A-Za-z0-9_.@:,+=/%&|*()\[\]!^-]+")
 """What options of SLURM may consist of. Its own reader of `#SBATCH` lines knows quotes, escapes and comments."""
-TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d\d?))?(?::(?P<third>\d\d?))?")
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d\d?))?(?::(?P<third>\d\d?))?", re.ASCII)
 
 
 @dataclass(frozen=True)
