@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from tune.bench.turns import Block, Make, serve
+from tune.bench.turns import WARM_UP, Block, Make, serve
 
 Parameters = dict[str, Any]
 """Of a linear map: `weight` [inputs, outputs], and `bias`, or `scale` and `shift` where batch normalization follows. Of
@@ -26,8 +26,6 @@ a mapping: those of its hidden layers, `mlp`, and of its `head`. Of a model: the
 data on, those down into it in p, `prior`, and in the ladder's q, `down`, and the `decoder`."""
 Gaussian = tuple[Array, Array]
 """Mean and variance, [S, B, U]; S is 1 where there are no samples yet."""
-WARM_UP = 3
-"""Steps until a compiled program runs at its speed."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,11 @@ from torch import Tensor
 from hvae_spec.spec.experiment import MemberSpec
 from tune.bench import comparison
 from tune.bench.baseline import PlainHVAE, bound
-from tune.bench.turns import Block, Make, serve
+from tune.bench.turns import WARM_UP, Block, Make, serve
 from tune.measure.timing import Call, set_up, timed
 
 Objective = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
 """Of a batch x [B, D], the weight of the KL part and noise of every layer, [S * B, U_i]: what is minimized."""
-WARM_UP = 3
-"""Steps until a compiled program runs at its speed."""
 
 
 def objective(model: PlainHVAE, member: MemberSpec, backend: str = "inductor") -> Objective:

@@ -18,6 +18,8 @@ Block = Callable[[int], float]
 """Does so many steps, and returns the seconds that they took together."""
 Make = Callable[[int], Block]
 """Makes the program that trains so many members at once, ready to run at its speed."""
+WARM_UP = 3
+"""Steps until a compiled program runs at its speed."""
 SETTLED = 0.05
 """Seconds after which threads that have worked have fallen asleep."""
 ENDING = 10.0
