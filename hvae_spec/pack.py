@@ -27,7 +27,7 @@ from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import MemberEvaluation, data_state, total
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
-from hvae_spec.pack_job import PackJob, Progress, ReportProgress
+from hvae_spec.pack_job import PackJob, Progress, ReportProgress, StoppedError
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.curves import Checkpointed, digests_of_rows
@@ -69,7 +69,10 @@ LOCK_SECONDS = 180.0
 
 
 def run_pack(
-    job: PackJob, report: ReportProgress = lambda progress: None, choose: ChooseSteps = lambda trainer, steps: ""
+    job: PackJob,
+    report: ReportProgress = lambda progress: None,
+    choose: ChooseSteps = lambda trainer, steps: "",
+    is_ending: Callable[[], bool] = lambda: False,
 ) -> None:
     """Bring every member of a pack to its result, from wherever an earlier run left it.
 
@@ -77,9 +80,11 @@ def run_pack(
         job: the pack.
         report: is told of progress.
         choose: decides before the first epoch whether steps are compiled, where the pack leaves that open.
+        is_ending: asked after every epoch whether the pack is to write a checkpoint and stop.
 
     Raises:
         UserError: its data are missing, or its checkpoint is of other members or of another version.
+        StoppedError: it has stopped before the end of its training.
 
     """
     pack = Results(job.results).pack(job.pack_id)
@@ -91,7 +96,7 @@ def run_pack(
             considerate(job.threads),
             filelock.FileLock(pack.lock, timeout=LOCK_SECONDS),
         ):
-            PackRun(job, report, choose).run()
+            PackRun(job, report, choose, is_ending).run()
         # All members have their results: nothing of the pack is needed any more.
         shutil.rmtree(pack.folder, ignore_errors=True)
     except filelock.Timeout:
@@ -140,12 +145,13 @@ class PackRun:
         job: PackJob,
         report: ReportProgress = lambda progress: None,
         choose: ChooseSteps = lambda trainer, steps: "",
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         code = [folder.root for folder in job.folders]
         specs = with_code([member.spec for member in job.members], code)
         members = tuple(replace(member, spec=spec) for member, spec in zip(job.members, specs, strict=True))
         job = replace(job, members=members)
-        self.job, self.report, self.choose = job, report, choose
+        self.job, self.report, self.choose, self.is_ending = job, report, choose, is_ending
         self.specs = [member.spec for member in job.members]
         self.records = [job.record(member) for member in job.members]
         self.first = self.specs[0]
@@ -227,9 +233,7 @@ class PackRun:
                 self.point_of_curve(trainer)
                 self.stop_early(trainer)
             self.progress("training", trainer)
-            due = self.crowd * max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
-            if trainer.epoch == epochs or time.monotonic() - self.saved_at >= due:
-                self.save(trainer)
+            self.checkpoint(trainer)
         for m in range(len(self.specs)):
             self.record_training(trainer, m)
 
@@ -414,6 +418,16 @@ class PackRun:
             row["validation_error"] = error
         else:
             row["test_error"] = error
+
+    def checkpoint(self, trainer: Trainer) -> None:
+        """Write a checkpoint at the end of an epoch, if one is due. Raises StoppedError after it if the run ends."""
+        is_last = trainer.epoch == self.first.training.epochs
+        stops = not is_last and self.is_ending()
+        due = self.crowd * max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
+        if is_last or stops or time.monotonic() - self.saved_at >= due:
+            self.save(trainer)
+        if stops:
+            raise StoppedError
 
     def save(self, trainer: Trainer) -> None:
         """Write the curves, then the checkpoint that they lead up to."""

@@ -161,3 +161,7 @@ class Progress:
 
 
 ReportProgress = Callable[[Progress], None]
+
+
+class StoppedError(Exception):
+    """A pack has written a checkpoint and stops, as the run that it is part of ends."""

@@ -26,7 +26,7 @@ from hvae_spec.evaluate import probe
 from hvae_spec.listeners.follower import Follower
 from hvae_spec.nn.inference import INFERENCES, Draw, Ladder
 from hvae_spec.pack import run_pack
-from hvae_spec.pack_job import PackJob
+from hvae_spec.pack_job import PackJob, StoppedError
 from hvae_spec.records.arrays import load_arrays
 from hvae_spec.records.layout import ACTIVE, Record, Results
 from hvae_spec.records.result import Source
@@ -468,6 +468,26 @@ def killed_in_epoch(parts, epoch):
     with pytest.raises(Killed):
         run_pack(parts, die)
     return Results(parts.results).pack(parts.pack_id)
+
+
+def test_a_pack_whose_run_ends_writes_a_checkpoint_and_goes_on_from_it_bit_for_bit(tmp_path, monkeypatch):
+    """None would be due before the end of training. After its last epoch a pack stops no more."""
+    monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 1e9)
+    parts, asked = job(tmp_path / "parts", specs()), []
+
+    def stop_after(epoch):
+        asked.clear()
+        return lambda: asked.append(epoch) or len(asked) == epoch
+
+    with pytest.raises(StoppedError):
+        run_pack(parts, is_ending=stop_after(3))
+    with safe_open(Results(parts.results).pack("pack").checkpoint, "pt") as file:
+        assert json.loads(file.metadata()["pack"])["epoch"] == 3
+    assert all(parts.status(one) == "running" for one in parts.members)
+    run_pack(parts, is_ending=stop_after(3))
+    assert len(asked) == 1
+    run_pack(job(tmp_path / "whole", specs()))
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 def test_a_foreign_checkpoint_is_named(tmp_path):

@@ -14,7 +14,7 @@ from hvae_spec.command import path_argument
 from hvae_spec.errors import UserError
 from hvae_spec.spec.suggest import closest
 from hvae_spec.spec.yaml import inline
-from tune.cli import add_device, positive_integer, spec_parser
+from tune.cli import add_device, positive_integer, spec_parser, whole_number
 from tune.plan.ways import COMPILING, Compiling
 
 EPILOG = """\
@@ -53,6 +53,7 @@ class RunOptions:
     packs_per_gpu: int | None
     compile: Compiling
     measure: bool
+    grace: int
     print_spec: bool
     retrain: bool
     skip_missing_data: bool
@@ -77,6 +78,7 @@ def not_of_a_record(options: RunOptions) -> list[str]:
 
 OF_A_CALL = (
     *("serial", "device", "records", "address", "cpus", "nodes", "pack_size", "packs_per_gpu", "compile", "measure"),
+    "grace",
     *("retrain", "skip_missing_data", "keep_optimizer", "tensorboard", "listener"),
 )
 """Options that a call from Python takes by these names, beside the spec, the overrides, the profile and the folder."""
@@ -186,6 +188,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="first measure, for seconds each (a minute or two for each size of pack that may be compiled), the shapes "
         "not yet measured on this machine: pack sizes, the time left, and with --plan a forecast of times and memory "
         "rest on it",
+    )
+    parser.add_argument(
+        "--grace",
+        type=whole_number,
+        default=5,
+        metavar="SECONDS",
+        help="how long packs that train may take to end their epochs and write checkpoints when SIGTERM comes, as from "
+        "a scheduler; with 0, and after Ctrl-C, what they have trained since their last checkpoints is repeated "
+        "(default: 5; --serial ends at once)",
     )
     return parser
 

@@ -391,7 +391,7 @@ def _run(
 
                 run_serially(jobs, listener)
             else:
-                from tune.execute.cluster import run_on_ray
+                from tune.execute.trials import run_on_ray
 
                 where = f"joining the Ray cluster at {options.address}" if options.address else "starting Ray"
                 display.line(f"{where} ...")
@@ -401,6 +401,7 @@ def _run(
                     interruption,
                     machine=machine,
                     workers=plan.workers,
+                    grace=options.grace,
                     say=display.line,
                     address=options.address,
                 )

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hvae_spec.errors import MachineError
 from tests.tune.planned import GRID, finish, plan_of
 from tests.tune.test_run import SPEC, spoiled, statuses
-from tune.execute import cluster, outcomes
-from tune.execute.cluster import next_chunk
+from tune.execute import cluster, outcomes, trials
 from tune.execute.outcomes import Markers, Outcomes
 from tune.execute.signals import Interrupted
 from tune.execute.splitting import ALONE
+from tune.execute.trials import next_chunk
 from tune.plan.schedule import simulate
 
 
@@ -30,10 +30,10 @@ def test_chunks_hold_every_pack_once_and_whole_rows(count, workers):
     while left:
         chunk, left = next_chunk(left, workers)
         assert chunk == sorted(chunk)  # the longest first
-        assert len(chunk) <= cluster.CHUNK + workers
+        assert len(chunk) <= trials.CHUNK + workers
         chunks.append(chunk)
     assert sorted(pack for chunk in chunks for pack in chunk) == list(range(count))
-    assert len(chunks) == -(-count // (workers * -(-cluster.CHUNK // workers)))
+    assert len(chunks) == -(-count // (workers * -(-trials.CHUNK // workers)))
     # Only one chunk has a row that does not fill the workers.
     assert sum(len(chunk) % workers > 0 for chunk in chunks) <= 1
 
@@ -120,7 +120,7 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 """
 IN_CHUNKS_OF_TWO = (
-    "import sys, tune.execute.cluster, tune.run; tune.execute.cluster.CHUNK = 2; sys.exit(tune.run.main(sys.argv[1:]))"
+    "import sys, tune.execute.trials, tune.run; tune.execute.trials.CHUNK = 2; sys.exit(tune.run.main(sys.argv[1:]))"
 )
 
 
@@ -249,13 +249,13 @@ def test_a_user_without_a_home_has_one_while_ray_runs(monkeypatch, tmp_path):
     def getpwuid(uid):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
-    with cluster._with_home(tmp_path):
+    with cluster.with_home(tmp_path):
         assert Path.home() != tmp_path
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", getpwuid)
     with pytest.raises(RuntimeError):
         Path.home()
-    with cluster._with_home(tmp_path):
+    with cluster.with_home(tmp_path):
         assert Path.home() == tmp_path
     assert "HOME" not in os.environ
 
@@ -265,10 +265,14 @@ import socket, sys, time
 from pathlib import Path
 from hvae_spec.command import run_command
 from tune.execute import cluster
-cluster.WATCH_SECONDS, cluster.DEAD_SECONDS = 0.05, 0.3
+from tune.execute.signals import Interruption
+cluster.WATCH_SECONDS, cluster.DEAD_SECONDS, cluster.ENDING_SECONDS = 0.05, *map(float, sys.argv[3:])
+interruption = Interruption()
+interruption.number = int(sys.argv[2]) or None
 def run():
     server = socket.create_server(("127.0.0.1", 0))
-    with cluster._messages_in(Path(sys.argv[1])), cluster._watched("127.0.0.1:%d" % server.getsockname()[1]):
+    service = cluster.ControlService("127.0.0.1:%d" % server.getsockname()[1])
+    with cluster._messages_in(Path(sys.argv[1])), cluster._watched(service, interruption):
         time.sleep(0.6)
         print("alive", flush=True)
         server.close()
@@ -278,15 +282,20 @@ sys.exit(run_command(run))
 """
 
 
-def test_a_control_service_that_dies_ends_the_run_with_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "seconds", "code", "words"),
+    [(0, ("0.3", "60"), 1, ""), (signal.SIGTERM, ("60", "0.3"), 143, "Interrupted (SIGTERM). ")],
+)
+def test_a_control_service_that_dies_ends_the_run_with_one_line(tmp_path, number, seconds, code, words):
+    """Sooner where the run has been told to end, as the service may have been, too."""
     done = subprocess.run(
-        [sys.executable, "-c", DEAD_SERVICE, str(tmp_path / "log")],
+        [sys.executable, "-c", DEAD_SERVICE, str(tmp_path / "log"), str(int(number)), *seconds],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == code
     assert done.stdout == "alive\n"
     assert re.fullmatch(
-        r"Ray's control service \(GCS\) at 127\.0\.0\.1:\d+ cannot be reached any more\. The same command goes on from "
-        r"the last checkpoints\.\n",
+        re.escape(words) + r"Ray's control service \(GCS\) at 127\.0\.0\.1:\d+ cannot be reached any more\. The same "
+        r"command goes on from the last checkpoints\.\n",
         done.stderr,
     )

@@ -1,5 +1,6 @@
 """What a node of a cluster must have before anything is trained on it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ import pytest
 
 from hvae_spec.errors import MachineError, UserError
 from hvae_spec.reading import reads
-from tune.execute import cluster, nodes
+from tune.execute import nodes, trials
 from tune.execute.outcomes import Outcomes
+from tune.execute.signals import Interruption
 from tune.plan.devices import Machine
 from tune.plan.packs import RunInfo
 
@@ -36,7 +38,7 @@ def needed(tmp_path):
     run = RunInfo(tmp_path / "out", "cpu")
     shared = tmp_path / "out" / ".ray-x"
     shared.mkdir(parents=True)
-    return nodes.requirements([run.job([member], threads=1, compiled=False) for member in members], shared, {})
+    return nodes.requirements([run.job([member], threads=1, compiled=False) for member in members], shared)
 
 
 def test_a_node_that_has_everything_is_fit(needed):
@@ -124,27 +126,24 @@ class Cluster:
     def get(self, answer, timeout):
         return answer
 
+    def get_runtime_context(self):
+        return SimpleNamespace(gcs_address="10.0.0.1:6379")
+
 
 @pytest.mark.parametrize("blind", ["", "b", "ab"])
 def test_nothing_runs_on_a_node_that_lacks_something_and_all_that_lack_it_are_input_that_is_bad(
     needed, tmp_path, monkeypatch, blind
 ):
-    from contextlib import nullcontext
-
-    from tune.execute.signals import Interruption
-
     said, ran = [], []
-    monkeypatch.setattr(cluster, "ray_running", lambda *_: nullcontext(Cluster(blind)))
-    monkeypatch.setattr(
-        cluster, "_run_trials", lambda jobs, listener, interruption, resources, scratch: ran.append(resources) or []
-    )
+    monkeypatch.setattr(trials, "ray_running", lambda *_: nullcontext(Cluster(blind)))
+    monkeypatch.setattr(trials, "_run_trials", lambda jobs, run, resources: ran.append(resources) or [])
     members = reads(SPEC.format(file=tmp_path / "images.npz"), "a.yaml").members
     job = RunInfo(tmp_path / "out", "cpu").job(members, threads=1, compiled=False)
 
     def run():
         with Interruption() as interruption:  # which gives the signals back
-            cluster.run_on_ray(
-                [job], None, interruption, machine=Machine(4), workers=1, say=said.append, address="somewhere"
+            trials.run_on_ray(
+                [job], None, interruption, machine=Machine(4), workers=1, grace=0, say=said.append, address="somewhere"
             )
 
     why = (
@@ -175,7 +174,7 @@ def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says
     job = RunInfo(tmp_path / "elsewhere", "cpu").job(members, threads=1, compiled=False)
     jobs = {job.pack_id: job}
     with pytest.raises(MachineError) as refused:
-        cluster._run_trial({"pack": job.pack_id}, jobs, ("a", 1), {}, tmp_path / "elsewhere" / ".ray-x")
+        trials._run_trial({"pack": job.pack_id}, jobs, ("a", 1), {}, tmp_path / "elsewhere" / ".ray-x")
     why = str(refused.value)
     assert told == [{"refused": why}]
     assert f"{tmp_path}/elsewhere: this folder, which the run writes to, is not seen there; choose" in why
@@ -183,7 +182,8 @@ def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says
 
     listener = SimpleNamespace(failed=lambda pack, reason, *, final: listened.append((reason, final)))
     outcomes = Outcomes(jobs, listener)
-    callback = cluster._callback(outcomes, None, [])
+    run = trials._Run(listener, Interruption(), None, tmp_path, 0, pytest.fail)
+    callback = trials._callback(outcomes, run, [])
     trial = SimpleNamespace(config={"pack": job.pack_id})
     callback.on_trial_result(0, [], trial, told[0])
     callback.on_trial_recover(0, [], trial)

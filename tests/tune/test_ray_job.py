@@ -18,7 +18,7 @@ from tests.faults.grids import SERIAL
 from tests.faults.grids import SPEC as GRID
 from tests.tune.test_run import SPEC, checkpoints, command, contents, tune_run, wait_for
 from tune import run
-from tune.execute import cluster, ray_job
+from tune.execute import ray_job, trials
 
 JOB = {ray_job.MARK: '{"runtime_env": {}, "metadata": {}}', "RAY_ADDRESS": "10.0.0.1:6379"}
 
@@ -38,7 +38,7 @@ def addresses(monkeypatch):
 
     for name in JOB:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cluster, "run_on_ray", run_on_ray)
+    monkeypatch.setattr(trials, "run_on_ray", run_on_ray)
     return found
 
 

@@ -1,9 +1,10 @@
 """What every node of a cluster must have before anything is trained there: the results folder, and the images."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hvae_spec.data.cache import search_folders
 from hvae_spec.data.dataset import load_dataset
@@ -13,6 +14,7 @@ from hvae_spec.pack_job import PackJob
 from hvae_spec.records.extensions import with_code
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.experiment import MemberSpec
+from tune.execute.cluster import first_line
 
 SHARE = "choose a folder on storage that all nodes share, with --results"
 Digests = tuple[str, str]
@@ -52,17 +54,44 @@ class Findings:
     """Where each of them is looked for."""
 
 
-def requirements(jobs: Sequence[PackJob], shared: Path, variables: Mapping[str, str]) -> Requirements:
+def requirements(jobs: Sequence[PackJob], shared: Path) -> Requirements:
     """What these packs need of a node.
 
     Args:
         jobs: the packs.
         shared: a new folder in the results folder.
-        variables: what is to be known of the driver's environment.
 
     """
     specs = {repr(_whole(job.members[0].spec.data)): job.members[0].spec for job in jobs}
-    return Requirements(shared, tuple(specs.values()), tuple(folder.root for folder in jobs[0].folders), variables)
+    folders = tuple(folder.root for folder in jobs[0].folders)
+    return Requirements(shared, tuple(specs.values()), folders, driver_variables())
+
+
+def driver_variables() -> dict[str, str]:
+    """What a worker must know of the driver's environment."""
+    named = os.environ.get("HVAE_DATA_DIR")
+    return {"HVAE_DATA_DIR": os.path.abspath(os.path.expanduser(named))} if named else {}
+
+
+def unfit_nodes(needed: Requirements, answers: Iterable[tuple[dict[str, Any], Any]]) -> dict[str, str]:
+    """Nodes of a cluster on which nothing can be trained, by Ray's ids, each with the reason in one line.
+
+    Args:
+        needed: what they must have.
+        answers: of each node what Ray says of it, and its `look`, or an error in its place.
+
+    """
+    expected, unfit = digests(needed), {}
+    for node, answer in answers:
+        name = node["NodeID"]
+        if isinstance(answer, Exception):
+            why = f"it does not answer ({first_line(answer)})"
+        else:
+            why = fault(answer, needed, expected, name)
+        if why:
+            where = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            unfit[name] = f"Nothing is trained on node {where}: {why}"
+    return unfit
 
 
 def look(needed: Requirements, reply: str) -> Findings:

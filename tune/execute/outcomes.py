@@ -122,6 +122,8 @@ class Outcomes:
         """What is to run in the place of packs that ran out of memory."""
         self.refused: dict[str, str] = {}
         """Why a worker did not begin a pack, by its id, where it could not write that down."""
+        self.stopped: set[str] = set()
+        """Packs that have stopped before their end, as the run ends."""
 
     def started(self, pack_id: str) -> None:
         """A worker takes up a pack, for the first time or again."""
@@ -143,6 +145,8 @@ class Outcomes:
     def returned(self, pack_id: str) -> None:
         """A pack's worker is done with it."""
         job = self.jobs[pack_id]
+        if pack_id in self.stopped:
+            return
         if _is_done(job):
             self.listener.ended(pack_id)
         elif Markers(job).out_of_memory.exists():

@@ -4,6 +4,7 @@ from where the pack was.
 
 import gc
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -24,8 +25,13 @@ ALONE = (
 """Why a pack of one member failed."""
 
 
-def fits(job: PackJob, report: ReportProgress) -> bool:
+def fits(job: PackJob, report: ReportProgress, is_ending: Callable[[], bool] = lambda: False) -> bool:
     """Run a pack, its pack.json written first. False if the device's memory was not enough.
+
+    Args:
+        job: the pack.
+        report: is told of progress.
+        is_ending: what `run_pack` asks whether the pack is to stop.
 
     Raises:
         Exception: what `run_pack` raises.
@@ -42,7 +48,7 @@ def fits(job: PackJob, report: ReportProgress) -> bool:
         return found
 
     try:
-        run_pack(job, report, choose)
+        run_pack(job, report, choose, is_ending)
         is_enough = True
     except torch.OutOfMemoryError:
         is_enough = False

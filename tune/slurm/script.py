@@ -12,8 +12,10 @@ from hvae_spec.errors import UserError, harmless
 
 NOTICE = 120
 """Seconds before the end of its time at which SLURM tells a job's script."""
-GRACE = 75
-"""Seconds of these that a run may take to end before it is killed; the rest is for the requeueing."""
+PACKS, GRACE = 60, 75
+"""Seconds of these that packs may take to write checkpoints, and that the run may take to end before it is killed; the
+rest is for the requeueing.
+"""
 SHORTEST = 300
 """Seconds that a job must have at least: the notice, the start of Ray, and some training."""
 PLAIN = re.compile(r"[A-Za-z0-9_.@:,+=/%&|*()\[\]!^-]+")
@@ -79,6 +81,7 @@ class JobScript:
             time=clock(self.seconds),
             sbatch=self.sbatch,
             notice=NOTICE,
+            packs=PACKS,
             grace=GRACE,
             setup=self.setup,
             variables={name: shlex.quote(value) for name, value in self.variables.items()},

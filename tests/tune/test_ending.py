@@ -1,0 +1,174 @@
+"""What becomes of packs that train when a run on Ray is told to end."""
+
+import re
+import signal
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+import safetensors
+
+from hvae_spec.pack_job import Progress
+from tests.tune.planned import GRID, plan_of
+from tests.tune.test_run import LONG, checkpoints, command, contents, spoiled, tune_run, wait_for
+from tune.execute import ending, trials
+from tune.execute.ending import IsEnding
+from tune.execute.outcomes import Outcomes
+from tune.execute.signals import Interrupted, Interruption
+
+
+def test_a_worker_asks_now_and_then_until_the_answer_is_yes(monkeypatch):
+    now, asked = [0.0], []
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ending, "knows_word", lambda word: asked.append(word) or len(asked) == 2)
+    is_ending, answers = IsEnding("end"), []
+    for now[0] in (0.0, 0.3, 0.6, 0.7, 2.0):
+        answers.append(is_ending())
+    assert answers == [False, False, True, True, True]
+    assert asked == ["end", "end"]
+
+
+class Service:
+    """Ray's control service."""
+
+    answers = True
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Three packs on Ray, as its callbacks see them, and what was said, left as a word, and heard of packs."""
+    now, words, said, heard = [0.0], [], [], []
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ending, "leave_word", words.append)
+    monkeypatch.setattr(trials, "local_raylets", list)
+    jobs = {job.pack_id: job for job in plan_of(GRID, tmp_path, pack_size=1).jobs[:3]}
+    listener = SimpleNamespace(
+        progressed=lambda progress: None,
+        ended=lambda pack: heard.append((pack, "ended")),
+        failed=lambda pack, reason, *, final: heard.append((pack, "failed")),
+    )
+    service, interruption = Service(), Interruption()
+    about = trials._Run(listener, interruption, service, tmp_path, 60, said.append)
+    outcomes = Outcomes(jobs, listener)
+    tell = trials._callback(outcomes, about, [])
+    trial = [SimpleNamespace(config={"pack": pack}) for pack in jobs]
+
+    def progressed(index, epoch, phase="training"):
+        progress = Progress(list(jobs)[index], phase, epoch, 5, (1.0,), -1.0, 1.0, 0.1)
+        tell.on_trial_result(0, [], trial[index], {"progress": vars(progress)})
+
+    def told(number=signal.SIGTERM):
+        interruption.number = number
+
+    return SimpleNamespace(
+        **{name: value for name, value in locals().items() if name not in ("tmp_path", "monkeypatch")},
+        step=lambda: tell.on_step_begin(0, []),
+    )
+
+
+def test_packs_that_train_are_waited_for_until_they_have_stopped(run):
+    run.progressed(0, 2)
+    run.progressed(1, 4, "evaluating")  # a point of its curve
+    run.progressed(2, 5, "evaluating")  # finally
+    run.step()
+    run.told()
+    run.step()
+    assert len(run.words) == 1
+    assert run.said == ["told to end: 2 packs at work may take 60 s to write checkpoints ..."]
+    assert "packs to write checkpoints" in run.interruption.notice
+    run.tell.on_trial_result(0, [], run.trial[0], {"stopped": True})
+    run.tell.on_trial_complete(0, [], run.trial[0])
+    run.step()
+    run.progressed(1, 5)  # it has come to its end meanwhile
+    with pytest.raises(Interrupted):
+        run.step()
+    assert len(run.words) == len(run.said) == 1
+    assert not run.heard  # one that has stopped has neither ended nor failed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_need_not_be_waited_for_is_not(run, number):
+    """Ctrl-C, and packs of which none trains."""
+    if number == signal.SIGINT:
+        run.progressed(0, 2)
+    run.told(number)
+    with pytest.raises(Interrupted):
+        run.step()
+    assert not run.words
+    assert not run.said
+
+
+@pytest.mark.parametrize("why", ["late", "service", "lost"])
+def test_packs_that_cannot_stop_in_time_are_not_waited_for(run, why):
+    run.progressed(0, 2)
+    run.told()
+    run.step()
+    run.now[0] = 59.0
+    run.step()
+    if why == "late":
+        run.now[0] = 60.0
+    elif why == "service":
+        run.service.answers = False
+    else:  # its node was told to end, too, which says nothing of the pack
+        run.tell.on_trial_recover(0, [], run.trial[0])
+        run.tell.on_trial_error(0, [], run.trial[0])
+    with pytest.raises(Interrupted):
+        run.step()
+    assert not run.heard
+
+
+RARELY = """
+import importlib.util, os, pathlib, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "hvae_spec.pack":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def execute_and_change(module):
+            execute(module)
+            module.CHECKPOINT_SECONDS = 1e9
+            train_epoch = module.Trainer.train_epoch
+            def noted(self):
+                rows = train_epoch(self)
+                if self.epoch == 3:
+                    (pathlib.Path(__file__).parent / f"trains-{os.getpid()}").touch()
+                return rows
+            module.Trainer.train_epoch = noted
+        spec.loader.exec_module = execute_and_change
+        return spec
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_on_sigterm_packs_write_checkpoints_from_which_they_go_on_with_the_same_bits(tmp_path):
+    """Without the signal, none would be written before the end of training."""
+    spec, root = tmp_path / "long.yaml", tmp_path / "out"
+    spec.write_text(LONG)
+    options = ("--cpus", 2, "--set", "grid.seeds=[0]")
+    run = subprocess.Popen(
+        command(spec, "--results", root, *options, "--grace", 60),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=spoiled(tmp_path, RARELY),
+    )
+    wait_for(lambda: len(list(tmp_path.glob("trains-*"))) >= 2 or run.poll() is not None)
+    assert run.poll() is None, run.communicate()
+    assert not checkpoints(root)
+    run.send_signal(signal.SIGTERM)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 143, out + err
+    assert "Traceback" not in out + err
+    assert "packs at work may take 60 s to write checkpoints ..." in out
+    assert len(checkpoints(root)) == 2
+    for path in checkpoints(root):
+        with safetensors.safe_open(path, "pt") as file:
+            assert int(re.search(r'"epoch":(\d+)', file.metadata()["pack"])[1]) >= 3
+    again = tune_run(spec, "--results", root, *options)
+    assert again.returncode == 0, again.stdout + again.stderr
+    subprocess.run(
+        command(spec, "--serial", "--results", tmp_path / "serial", *options), check=True, stdout=subprocess.DEVNULL
+    )
+    assert contents(root) == contents(tmp_path / "serial")

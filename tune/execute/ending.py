@@ -1,0 +1,50 @@
+"""How a run on Ray ends when SIGTERM comes: packs that train have some seconds to write checkpoints and stop."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from tune.execute.cluster import knows_word, leave_word
+
+ASK_SECONDS = 0.5
+"""Shortest time between looks at whether the run ends."""
+
+
+class Ending:
+    """The driver's side: asks packs to stop, and knows how long to wait for them.
+
+    Args:
+        word: by which workers know of it, as `IsEnding` has it.
+        packs: those that train.
+        seconds: how long they are waited for.
+        is_alive: whether they still can be.
+
+    """
+
+    def __init__(self, word: str, packs: Iterable[str], seconds: float, is_alive: Callable[[], bool]) -> None:
+        self.left, self.until, self.is_alive = set(packs), time.monotonic() + seconds, is_alive
+        if self.left:
+            leave_word(word)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no pack is waited for any more."""
+        return not self.left or time.monotonic() >= self.until or not self.is_alive()
+
+
+class IsEnding:
+    """A worker's side: whether the run that it works for ends.
+
+    Args:
+        word: that the driver leaves.
+
+    """
+
+    def __init__(self, word: str) -> None:
+        self.word, self.asked, self.answer = word, -ASK_SECONDS, False
+
+    def __call__(self) -> bool:
+        """Ask, unless that was done a moment ago."""
+        now = time.monotonic()
+        if not self.answer and now - self.asked >= ASK_SECONDS:
+            self.asked, self.answer = now, knows_word(self.word)
+        return self.answer
