@@ -113,15 +113,20 @@ def _check_silent(root: Path) -> None:
         UserError: it gives signs of life.
 
     """
-    left = _read(root)
+    left, first = _read(root), _time(root)
     # One of an earlier version gives no sign of life.
-    if "boot" not in left or left["boot"] == _boot() or left.get("host") == socket.gethostname():
+    if "boot" not in left or left["boot"] == _boot():
+        return
+    # One of this name is mostly this machine before it was started again, and its clock can be believed. Of two
+    # machines of one name, the other one's run has given a sign of life just now.
+    is_old = first is not None and time.time() - first / 1e9 > SILENT_SECONDS
+    if left.get("host") == socket.gethostname() and is_old:
         return
     sys.stderr.write(
         f"{root}: a run has left its name there{_holder(root)}; waiting up to {SILENT_SECONDS:.0f} seconds for a sign "
         "of life from it\n"
     )
-    first, until = _time(root), time.monotonic() + SILENT_SECONDS
+    until = time.monotonic() + SILENT_SECONDS
     while (now := _time(root)) is not None and time.monotonic() < until:
         if now != first:
             raise UserError(

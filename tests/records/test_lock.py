@@ -77,16 +77,18 @@ def test_a_run_of_another_machine_that_gives_no_sign_of_life_is_taken_over(tmp_p
     assert len(said.splitlines()) == 1
 
 
-def test_a_run_of_another_machine_that_lives_is_not_even_where_locks_do_not_reach_it(tmp_path, quick):
-    root = tmp_path / "out"
-    left_by(root, ELSEWHERE)
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+def test_a_run_of_another_machine_that_lives_is_not_even_where_locks_do_not_reach_it(tmp_path, quick, host):
+    """Two machines may have the same name."""
+    root, holder = tmp_path / "out", {**ELSEWHERE, "host": host}
+    left_by(root, holder)
     with (
         lock._signs_of_life(root / lock.HOLDER),
-        pytest.raises(UserError, match=r"process 4711 on elsewhere, since yesterday\), whose lock does not reach"),
+        pytest.raises(UserError, match=rf"process 4711 on {host}, since yesterday\), whose lock does not reach"),
         locked(root),
     ):
         pass
-    assert json.loads((root / lock.HOLDER).read_text()) == ELSEWHERE
+    assert json.loads((root / lock.HOLDER).read_text()) == holder
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,8 @@ def test_a_run_of_another_machine_that_lives_is_not_even_where_locks_do_not_reac
 def test_nobody_waits_where_the_lock_alone_decides(tmp_path, monkeypatch, holder):
     monkeypatch.setattr(lock, "SILENT_SECONDS", 1000)
     left_by(tmp_path / "out", holder)
+    long_ago = time.time() - 1001
+    os.utime(tmp_path / "out" / lock.HOLDER, (long_ago, long_ago))
     with locked(tmp_path / "out"):
         pass
     assert not (tmp_path / "out" / lock.HOLDER).exists()
