@@ -344,8 +344,8 @@ def knows_word(word: str) -> bool:
 
 
 def forget_word(word: str) -> None:
-    """Take a word back, if Ray still answers."""
+    """Take a word back."""
     from ray.experimental.internal_kv import _internal_kv_del
 
-    with suppress(Exception):
+    with suppress(Exception):  # Ray has ended a moment ago
         _internal_kv_del(word)

@@ -22,7 +22,7 @@ class Ending:
 
     def __init__(self, word: str, packs: Iterable[str], seconds: float, is_alive: Callable[[], bool]) -> None:
         self.left, self.until, self.is_alive = set(packs), time.monotonic() + seconds, is_alive
-        if self.left:
+        if not self.is_over:  # what ends this run may have ended Ray, too, with which nothing can be left
             leave_word(word)
 
     @property

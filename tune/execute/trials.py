@@ -86,7 +86,7 @@ def run_on_ray(
         folder as scratch,
         with_home(scratch),
         ray_running(machine.cores, machine.gpus, address, scratch, interruption) as ray,
-        _word_left_behind(scratch),
+        _word_left_behind(scratch, service_of(ray)),
     ):
         interruption.arm()  # Ray has put handlers of its own in place
         unfit: dict[str, str] = {}
@@ -353,12 +353,13 @@ def _word(scratch: Path) -> str:
 
 
 @contextmanager
-def _word_left_behind(scratch: Path) -> Iterator[None]:
-    """After this context, a cluster knows no word of this run any more."""
+def _word_left_behind(scratch: Path, service: ControlService) -> Iterator[None]:
+    """After this context, a cluster that is still there knows no word of this run any more."""
     try:
         yield
     finally:
-        forget_word(_word(scratch.resolve()))
+        if service.answers:
+            forget_word(_word(scratch.resolve()))
 
 
 @contextmanager
