@@ -156,6 +156,8 @@ def test_what_a_script_cannot_hold_is_refused(spec, capsys, arguments, words):
         (["--time", "0:04:59"], "expected 0:05:00 or more"),
         (["--max-requeues", "0"], "greater than 0"),
         (["--address", "auto"], "unrecognized arguments"),
+        (["--cpus", "4"], "unrecognized arguments: --cpus 4"),  # of tune.run, and not short for --cpus-per-task
+        (["--max", "4"], "unrecognized arguments: --max 4"),
     ],
 )
 def test_bad_options_are_named(spec, capsys, arguments, words):

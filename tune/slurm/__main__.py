@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvae_spec.command import run_command
+from hvae_spec.command import CommandParser, run_command
 from hvae_spec.errors import MachineError, UserError, harmless
 from hvae_spec.output import code_of_output
 from hvae_spec.reading import read
@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str] | None, prog: str) -> int:
         prog, "Print the script of a SLURM job that trains and evaluates a grid, or submit it.", EPILOG
     )
     _add_job(parser)
-    add_options_of_members(members := argparse.ArgumentParser(add_help=False))
+    add_options_of_members(members := CommandParser(add_help=False))
     add_options_of_members(parser)
     options = parser.parse_args(arguments)
     words = sys.argv[1:] if arguments is None else list(arguments)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.errors import MachineError, UserError
 from tune.execute.session import session_folder
 from tune.execute.signals import Interrupted
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.slu
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="What the script of `hvae slurm` calls inside its job.")
+    parser = CommandParser(prog=prog, description="What the script of `hvae slurm` calls inside its job.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("address", help="print where Ray's control service is to listen on this node")
     node = commands.add_parser("node", help="run a raylet on this node until it is told to end")
