@@ -65,6 +65,13 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """The value of a flag that takes a whole number, 0 or greater."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or greater, not {text!r}")
+    return int(text)
+
+
 def positive_integers(text: str) -> tuple[int, ...]:
     """The values of a flag that takes whole numbers greater than 0, separated by commas."""
     return tuple(positive_integer(part.strip()) for part in text.split(","))

@@ -5,21 +5,20 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hvae_spec.errors import RecordError, UserError, refusal
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
 from hvae_spec.records.result import DONE, EvaluationResult, TrainingResult, read_file
+from tune.slurm.job_folder import IDLE, TOKEN, job_folder
+from tune.slurm.squeue import JobState, state_of
 
 FINISHED, REFUSED, SOME_DIVERGED = 0, 2, 3
 """Exit codes of a run: all members finished; bad input, or another run in the folder; some diverged and none failed."""
 FRUITLESS = 2
 """After how many jobs in a row that gained nothing the next would gain nothing either."""
-IDLE = "idle"
-"""The file in the job's folder that counts them."""
-TOKEN = "token"
-"""The file in the job's folder that each start of the job writes anew."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Ending:
     """The run's exit code."""
     is_running: bool
     """Whether SLURM still has the job as running: it is being cancelled or preempted otherwise."""
+    is_requeued: bool
+    """Whether SLURM itself has put the job back into the queue: it is preempted, or has lost its first node."""
     unfinished: bool
     """Whether members are left that have not come to an end."""
     gained: bool
@@ -87,7 +88,8 @@ class Ending:
                 "must fit into one job"
             )
         if self.requeues >= self.most:
-            return f"it was requeued {self.requeues} times already (--max-requeues); {again}"
+            often = f"it was requeued {self.requeues} times already" if self.most else "it is never to be"
+            return f"{often} (--max-requeues); {again}"
         return ""
 
 
@@ -103,19 +105,28 @@ def end(results: Path, code: int, most: int, say: Callable[[str], None]) -> None
 
     """
     job = os.environ["SLURM_JOB_ID"]
-    shared = results / f".slurm-{job}"
+    shared = job_folder(results, job)
     idle = _count(shared / IDLE)
     progress = progress_of(results)
+    requeues = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    now = state_of(job) or JobState("RUNNING", requeues)
     ending = Ending(
         code,
-        _state(job) == "RUNNING",
+        now.state == "RUNNING",
+        now.restarts > requeues,
         progress is None or progress.ended < progress.members,
         gained_since(results, shared / TOKEN),
         idle,
-        int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        requeues,
         most,
     )
     far = str(progress) if progress else "nothing has been planned"
+    if ending.is_requeued:
+        # It was given no time to gain anything, so that this one does not count.
+        with suppress(OSError):
+            (shared / IDLE).write_text(str(0 if ending.gained else idle))
+        _comment(job, f"{far}. SLURM itself has put job {job} back into the queue.", say)
+        return
     hindrance = "" if ending.is_over else ending.hindrance
     if ending.is_over or hindrance:
         shutil.rmtree(shared, ignore_errors=True)
@@ -204,16 +215,6 @@ def _count(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _state(job: str) -> str:
-    """What SLURM says of the state of a job; RUNNING where it says nothing."""
-    try:
-        command = ["squeue", "--noheader", f"--jobs={job}", "--Format=state:20"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return "RUNNING"
-    return done.stdout.strip() or "RUNNING"
 
 
 def _comment(job: str, line: str, say: Callable[[str], None]) -> None:
