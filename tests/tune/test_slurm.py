@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from unittest import mock
 import pytest
 
 from hvae_spec.errors import UserError
+from hvae_spec.records.layout import Record
 from tune import hvae, run
 from tune.execute import cluster
 from tune.execute.signals import Interrupted
@@ -358,6 +360,39 @@ def half_done(tmp_path_factory):
 def test_how_far_a_grid_is_in_words(half_done, tmp_path):
     assert str(requeue.progress_of(half_done)) == "1 of 2 members done, 1 in training (epoch 2)"
     assert requeue.progress_of(tmp_path) is None
+
+
+def test_members_are_looked_at_several_at_a_time(half_done, monkeypatch):
+    """Over a network file system, 10,000 of them one after another would take minutes, which a job does not have."""
+    both, status = threading.Barrier(2), Record.status
+
+    def met(record, evaluation):
+        both.wait(30)
+        return status(record, evaluation)
+
+    monkeypatch.setattr(Record, "status", met)
+    assert requeue.progress_of(half_done).members == 2
+    read_file = requeue.read_file
+
+    def met_again(*arguments):
+        both.wait(30)
+        return read_file(*arguments)
+
+    (failed := half_done / "members" / "z-0" / "training.json").parent.mkdir()
+    failed.write_text("{}")
+    monkeypatch.setattr(requeue, "read_file", met_again)
+    for pack in half_done.glob("packs/*/*.safetensors"):
+        pack.unlink()
+    (half_done / "mark").touch()
+    os.utime(half_done / "mark", (0, 0))
+    assert requeue.gained_since(half_done, half_done / "mark")
+    shutil.rmtree(failed.parent)
+
+
+def test_no_file_is_opened_for_members_that_have_not_begun(half_done, tmp_path, monkeypatch):
+    shutil.copy(half_done / "grid.json", tmp_path)
+    monkeypatch.setattr(Record, "status", lambda *_: pytest.fail("looked at"))
+    assert str(requeue.progress_of(tmp_path)) == "0 of 2 members done"
 
 
 def ended(monkeypatch, commands, results, code, state="RUNNING", restarts=0, scontrol="exit 0", counted=None):

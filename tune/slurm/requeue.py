@@ -4,14 +4,16 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hvae_spec.errors import RecordError, UserError, refusal
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
-from hvae_spec.records.result import DONE, EvaluationResult, TrainingResult, read_file
+from hvae_spec.records.result import DONE, EvaluationResult, PlannedMember, Status, TrainingResult, read_file
 from tune.slurm.job_folder import IDLE, TOKEN, job_folder
 from tune.slurm.squeue import JobState, state_of
 
@@ -19,6 +21,10 @@ FINISHED, REFUSED, SOME_DIVERGED = 0, 2, 3
 """Exit codes of a run: all members finished; bad input, or another run in the folder; some diverged and none failed."""
 FRUITLESS = 2
 """After how many jobs in a row that gained nothing the next would gain nothing either."""
+AT_A_TIME = 16
+"""How many members' files are asked for at a time."""
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -151,14 +157,16 @@ def gained_since(results: Path, mark: Path) -> bool:
         since = mark.stat().st_mtime_ns
     except OSError:
         return True
-    return any(_time(path) > since and _is_gain(path) for path in _written(results))
+    folder = Results(results)
+    checkpoints = (path for pack in folder.packs for path in (pack.checkpoint, pack.previous))
+    if any(_time(path) > since for path in checkpoints):
+        return True
 
+    def has_gained(record: Path) -> bool:
+        written = (record / TRAINING, *record.glob(f"evaluations/*/{RESULT}"))
+        return any(_time(path) > since and _is_gain(path) for path in written)
 
-def _written(results: Path) -> Iterator[Path]:
-    for folder in Results(results).packs:
-        yield from folder.checkpoints
-    yield from (results / "members").glob(f"*/{TRAINING}")
-    yield from (results / "members").glob(f"*/evaluations/*/{RESULT}")
+    return any(_of_each(has_gained, folder.folders))
 
 
 def _time(path: Path) -> int:
@@ -169,14 +177,9 @@ def _time(path: Path) -> int:
 
 
 def _is_gain(path: Path) -> bool:
-    found: TrainingResult | EvaluationResult | None
+    kind: type[TrainingResult] | type[EvaluationResult] = TrainingResult if path.name == TRAINING else EvaluationResult
     try:
-        if path.name == TRAINING:
-            found = read_file(path, TrainingResult, "")
-        elif path.name == RESULT:
-            found = read_file(path, EvaluationResult, "")
-        else:
-            return True
+        found = read_file(path, kind, "")
     except UserError:
         return False
     return found is not None and found.status != "failed"
@@ -191,16 +194,25 @@ def progress_of(results: Path) -> Progress | None:
         return None
     if grid is None:
         return None
-    counts = Counter[str]()
-    epochs = []
-    for member in grid.members:
-        record = folder.record(member.training, member.folder)
+
+    def look(member: PlannedMember) -> tuple[Status, int]:
+        record = folder.find(member.training)
+        if record is None:
+            return "pending", 0
         status = record.status(member.digest)
-        counts[status] += 1
-        if status == "running":
-            epochs.append(_lines(record.folder / EPOCHS))
+        return status, _lines(record.folder / EPOCHS) if status == "running" else 0
+
+    found = _of_each(look, grid.members)
+    counts = Counter(status for status, _ in found)
+    epochs = tuple(lines for status, lines in found if status == "running")
     unhappy = counts["failed"] + counts["damaged"]
-    return Progress(len(grid.members), sum(counts[one] for one in DONE) + unhappy, unhappy, tuple(epochs))
+    return Progress(len(grid.members), sum(counts[one] for one in DONE) + unhappy, unhappy, epochs)
+
+
+def _of_each(ask: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
+    """What is asked of each item, of several at a time: a network file system takes a while to answer."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(ask, items))
 
 
 def _lines(path: Path) -> int:
