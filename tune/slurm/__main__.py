@@ -167,7 +167,7 @@ def job_script(options: argparse.Namespace, command: str, usual: argparse.Namesp
             raise UserError(
                 f"--sbatch {option}: the run would not use these GPUs; say with --gpus-per-node how many each node has"
             )
-    check_can_be_read_again(Path(options.spec))
+    check_can_be_read_again(options.spec)
     reading = read(options.spec, options.overrides, options.profile)
     results = _absolute(options.results or Path("results") / reading.name)
     check_is_folder(results)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from hvae_spec.errors import UserError
 from hvae_spec.reading import read
@@ -12,14 +12,15 @@ from hvae_spec.spec.load import Reading
 from tune.options import parse
 
 
-def check_can_be_read_again(spec: Path) -> None:
+def check_can_be_read_again(spec: str) -> None:
     """Refuse a spec that is no file and can be read once only, as each start of a job reads it.
 
     Raises:
         UserError: it is a pipe or a terminal.
 
     """
-    if spec.exists() and not (spec.is_file() or spec.is_dir()):
+    # Whatever else is wrong with it is said where it is read.
+    if os.path.exists(spec) and not (os.path.isfile(spec) or os.path.isdir(spec)):
         raise UserError(
             f"{spec}: not a file, and a job reads its spec whenever it starts; write the spec to a file that every "
             "node sees"
