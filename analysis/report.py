@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.errors import MachineError, UserError, refusal, shorten
 from hvae_spec.records.files import write_atomically
 
@@ -379,9 +379,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m analysis
     """The command. Returns 0; 1 if a record is damaged, without which the report is written; or the exit code of an
     error with one message on stderr.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     help_results = "results folder of a grid, e.g. results/mnist_grid; of several, the grids stand side by side"
     parser.add_argument("results", type=path_argument, nargs="+", metavar="RESULTS", help=help_results)
     help_out = "folder for tables/, figures/ and report.html (default: the results folder, if it is one alone)"

@@ -1,6 +1,5 @@
 """`python -m hvae_spec.check FILE`: whether the parts of an extension keep what the built-in ones promise."""
 
-import argparse
 import copy
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from rich.text import Text
 from torch import Tensor
 
 from hvae_spec import compiler, extensions
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.data.counts import image_counts
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import UserError
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
     """The command. Returns its exit code: 1 if a part breaks a promise, 2 if the file does not run."""
 
     def show() -> int:
-        parser = argparse.ArgumentParser(
+        parser = CommandParser(
             prog=prog, description="Try the parts of an extension on tiny models: do they keep what built-in parts do?"
         )
         parser.add_argument("file", type=path_argument, metavar="FILE", help="a Python file (it runs)")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.output import unbreakable
@@ -14,6 +15,15 @@ from hvae_spec.output import unbreakable
 PACKAGES = ("hvae_spec", "tune", "analysis")
 INTERRUPTED = 130
 """Exit code after Ctrl-C, 128 + SIGINT."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of a command's options, each of which is known by its whole name alone. Python's own takes `--cpus` for
+    `--cpus-per-task` where a command has no `--cpus`, which means something else.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
 
 def run_command(run: Callable[[], int]) -> int:

@@ -1,13 +1,12 @@
 """`python -m hvae_spec.json_schema` prints the JSON Schema of a spec file, for editors."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from hvae_spec import extensions
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.output import code_of_output
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grids import GridsFile
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
     """The command. Returns its exit code."""
 
     def show() -> int:
-        parser = argparse.ArgumentParser(prog=prog, description="Print the JSON Schema of a spec file.")
+        parser = CommandParser(prog=prog, description="Print the JSON Schema of a spec file.")
         parser.add_argument(
             "--extensions",
             type=path_argument,

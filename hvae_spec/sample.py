@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.errors import UserError
 from hvae_spec.spec.base import LARGEST_SEED
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spe
 
 def parse(arguments: Sequence[str] | None, prog: str) -> SampleOptions:
     """The options that a command line gives."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog, description="Draw the mean of p(x|z) for samples z of a trained model's prior, as one gray PNG file."
     )
     parser.add_argument("record", type=path_argument, metavar="RECORD", help="the folder of a member, or of Model.save")

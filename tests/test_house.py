@@ -138,6 +138,13 @@ def test_only_the_compiler_and_its_users_know_both_pydantic_models_and_torch():
     }
 
 
+def test_every_command_takes_an_option_by_its_whole_name_alone():
+    """An abbreviation of one option may be the name of another one, of another command."""
+    for path in MODULES:
+        calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert not {"argparse.ArgumentParser", "ArgumentParser"} & set(calls), f"{path}: expected CommandParser"
+
+
 def test_importing_hvae_spec_is_light():
     code = "import sys, hvae_spec; print(sorted({'torch', 'ray', 'numpy', 'pydantic', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.errors import UserError
 from tune.execute.signals import Interrupted, Interruption
 
 
 def spec_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     """A parser with what every command reads: SPEC, `--set` (as `overrides`) and `--profile`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("spec", type=_path_as_text, metavar="SPEC", help="the YAML file")
@@ -66,9 +66,9 @@ def positive_integer(text: str) -> int:
 
 
 def whole_number(text: str) -> int:
-    """The value of a flag that takes a whole number, which may be 0."""
+    """The value of a flag that takes a whole number, 0 or greater."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or greater, not {text!r}")
     return int(text)
 
 

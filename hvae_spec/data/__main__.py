@@ -1,12 +1,11 @@
 """`python -m hvae_spec.data` lists the data sets; `python -m hvae_spec.data fetch NAME` downloads one."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvae_spec.command import run_command
+from hvae_spec.command import CommandParser, run_command
 from hvae_spec.data.cache import find, locate, search_folders
 from hvae_spec.data.canonical import is_canonical
 from hvae_spec.data.counts import check_headers, image_counts
@@ -33,7 +32,7 @@ class Listing:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m hvae_spec.data") -> int:
     """The command. Returns its exit code."""
-    parser = argparse.ArgumentParser(prog=prog, description="List the data sets, or fetch one.")
+    parser = CommandParser(prog=prog, description="List the data sets, or fetch one.")
     commands = parser.add_subparsers(dest="command", metavar="{list,fetch}")
     commands.add_parser("list", help="list the data sets (the default)")
     fetching = commands.add_parser("fetch", help="download a data set")

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +19,11 @@ from unittest import mock
 import pytest
 
 from hvae_spec.errors import UserError
+from hvae_spec.records.layout import Record
 from tune import hvae, run
 from tune.execute import cluster
 from tune.execute.signals import Interrupted
-from tune.slurm import allocation, job, proposal, requeue, script
+from tune.slurm import allocation, job, job_folder, proposal, requeue, script
 from tune.slurm.requeue import Ending
 
 TINY = """
@@ -154,8 +158,10 @@ def test_what_a_script_cannot_hold_is_refused(spec, capsys, arguments, words):
         (["--time", "9\u0662"], "expected a time as SLURM writes it"),
         (["--time", "soon"], "expected a time as SLURM writes it"),
         (["--time", "0:04:59"], "expected 0:05:00 or more"),
-        (["--max-requeues", "0"], "greater than 0"),
+        (["--max-requeues", "-1"], "expected a whole number, 0 or greater"),
         (["--address", "auto"], "unrecognized arguments"),
+        (["--cpus", "4"], "unrecognized arguments: --cpus 4"),  # of tune.run, and not short for --cpus-per-task
+        (["--max", "4"], "unrecognized arguments: --max 4"),
     ],
 )
 def test_bad_options_are_named(spec, capsys, arguments, words):
@@ -228,6 +234,22 @@ def commands(tmp_path, monkeypatch):
     return folder
 
 
+def test_a_job_that_is_never_to_be_requeued_is_not_by_slurm_either(spec, capsys):
+    text = printed(capsys, spec, "--max-requeues", 0)
+    assert "#SBATCH --no-requeue\n" in text
+    assert "#SBATCH --requeue" not in text
+    assert "--max-requeues=0\n" in text
+
+
+def test_a_spec_that_can_be_read_once_only_is_refused(spec, capsys):
+    reading, writing = os.pipe()
+    os.write(writing, TINY.encode())
+    os.close(writing)
+    said = printed(capsys, f"/dev/fd/{reading}", code=2)
+    assert said.startswith(f"/dev/fd/{reading}: not a file, and a job reads its spec whenever it starts")
+    os.close(reading)
+
+
 def test_submit_prints_the_number_of_the_job(spec, commands, capsys):
     executable(
         commands / "sbatch", f"#!/bin/sh\necho \"$@\" >{spec.parent}/args; cat >{spec.parent}/got; echo '17;cluster'\n"
@@ -283,6 +305,7 @@ def test_jobs_on_one_host_have_ports_of_their_own_and_none_that_is_taken(monkeyp
 INTERRUPTED = {
     "code": 143,
     "is_running": True,
+    "is_requeued": False,
     "unfinished": True,
     "gained": True,
     "idle": 0,
@@ -300,6 +323,7 @@ INTERRUPTED = {
         ({"gained": False, "idle": 1}, "2 jobs in a row have ended without a new checkpoint or result"),
         ({"requeues": 49}, ""),
         ({"requeues": 50}, "it was requeued 50 times already (--max-requeues)"),
+        ({"most": 0}, "it is never to be (--max-requeues)"),
         ({"code": 2}, "its run was refused, as said above"),
         ({"code": 1}, ""),  # a disk or Ray; members are left
         ({"code": 1, "unfinished": False}, "members failed"),
@@ -338,11 +362,46 @@ def test_how_far_a_grid_is_in_words(half_done, tmp_path):
     assert requeue.progress_of(tmp_path) is None
 
 
-def ended(monkeypatch, commands, results, code, state="RUNNING", restarts=0, scontrol="exit 0"):
-    """The last line of a job, and what scontrol was told."""
+def test_members_are_looked_at_several_at_a_time(half_done, monkeypatch):
+    """Over a network file system, 10,000 of them one after another would take minutes, which a job does not have."""
+    both, status = threading.Barrier(2), Record.status
+
+    def met(record, evaluation):
+        both.wait(30)
+        return status(record, evaluation)
+
+    monkeypatch.setattr(Record, "status", met)
+    assert requeue.progress_of(half_done).members == 2
+    read_file = requeue.read_file
+
+    def met_again(*arguments):
+        both.wait(30)
+        return read_file(*arguments)
+
+    (failed := half_done / "members" / "z-0" / "training.json").parent.mkdir()
+    failed.write_text("{}")
+    monkeypatch.setattr(requeue, "read_file", met_again)
+    for pack in half_done.glob("packs/*/*.safetensors"):
+        pack.unlink()
+    (half_done / "mark").touch()
+    os.utime(half_done / "mark", (0, 0))
+    assert requeue.gained_since(half_done, half_done / "mark")
+    shutil.rmtree(failed.parent)
+
+
+def test_no_file_is_opened_for_members_that_have_not_begun(half_done, tmp_path, monkeypatch):
+    shutil.copy(half_done / "grid.json", tmp_path)
+    monkeypatch.setattr(Record, "status", lambda *_: pytest.fail("looked at"))
+    assert str(requeue.progress_of(tmp_path)) == "0 of 2 members done"
+
+
+def ended(monkeypatch, commands, results, code, state="RUNNING", restarts=0, scontrol="exit 0", counted=None):
+    """The last line of a job, and what scontrol was told. SLURM has counted as many restarts as the job has had, or
+    others.
+    """
     log = commands / "log"
     log.unlink(missing_ok=True)
-    executable(commands / "squeue", f"#!/bin/sh\necho {state}\n")
+    executable(commands / "squeue", f"#!/bin/sh\necho {state} {restarts if counted is None else counted}\n")
     executable(commands / "scontrol", f'#!/bin/sh\necho "$@" >>{shlex.quote(str(log))}\n{scontrol}\n')
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
@@ -354,7 +413,7 @@ def ended(monkeypatch, commands, results, code, state="RUNNING", restarts=0, sco
 def test_a_job_is_requeued_until_two_in_a_row_gained_nothing(monkeypatch, commands, half_done):
     shared = half_done / ".slurm-5"
     shared.mkdir()
-    token = shared / requeue.TOKEN
+    token = shared / job_folder.TOKEN
     far = "1 of 2 members done, 1 in training (epoch 2)."
     token.touch()
     os.utime(token, (0, 0))  # all has been written since
@@ -388,6 +447,54 @@ def test_a_job_that_is_not_requeued_leaves_no_token(monkeypatch, commands, half_
     assert not (half_done / ".slurm-5").exists()
 
 
+@pytest.mark.parametrize(("gained", "idle"), [(True, "0"), (False, "1")])
+@pytest.mark.parametrize("state", ["COMPLETING", "PENDING", "RUNNING"])
+def test_a_job_that_slurm_itself_has_requeued_says_so_and_goes_on(
+    monkeypatch, commands, half_done, state, gained, idle
+):
+    """It is preempted, or its first node is lost: then this script may go on beside the job's next start."""
+    shared = half_done / ".slurm-5"
+    shared.mkdir()
+    (shared / job_folder.IDLE).write_text("1")
+    (shared / job_folder.TOKEN).touch()
+    os.utime(shared / job_folder.TOKEN, (0 if gained else time.time() + 60,) * 2)
+    line, told = ended(monkeypatch, commands, half_done, 143, state, restarts=1, counted=2)
+    far = "1 of 2 members done, 1 in training (epoch 2)."
+    assert line == f"{far} SLURM itself has put job 5 back into the queue."
+    assert told == [f"update JobId=5 Comment={line}"]
+    assert (shared / job_folder.IDLE).read_text() == idle
+    assert (shared / job_folder.TOKEN).exists()
+    shutil.rmtree(shared)
+
+
+def test_folders_of_jobs_that_were_killed_are_removed_by_the_next_job(monkeypatch, commands, tmp_path):
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c1")
+    clusters = {"5": "c1", "6": "c1", "7": "c1", "8": "c2", "9": None, "x": "c1"}
+
+    def left():
+        return {path.name.removeprefix(".slurm-") for path in tmp_path.glob(".slurm-*")}
+
+    for number, name in clusters.items():
+        (tmp_path / f".slurm-{number}").mkdir()
+        if name is not None:
+            (tmp_path / f".slurm-{number}" / job_folder.CLUSTER).write_text(name)
+    executable(commands / "squeue", "#!/bin/sh\necho 6; exit 1\n")
+    monkeypatch.setenv("SLURM_JOB_ID", "6")
+    job_folder.remove_abandoned(tmp_path)
+    assert left() == clusters.keys()  # SLURM does not answer
+    executable(commands / "squeue", "#!/bin/sh\necho 7\n")
+    job_folder.remove_abandoned(tmp_path)
+    assert left() == clusters.keys()  # it answers for another cluster
+    asked = f"--noheader --user={os.getuid()} --Format=jobid:20"
+    executable(commands / "squeue", f'#!/bin/sh\n[ "$*" = "{asked}" ] && echo 6\n')
+    monkeypatch.setattr(job_folder.os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    job_folder.remove_abandoned(tmp_path)
+    assert left() == clusters.keys()  # another user's
+    monkeypatch.setattr(job_folder.os, "getuid", lambda: os.stat(tmp_path).st_uid)
+    job_folder.remove_abandoned(tmp_path)
+    assert left() == {"6", "8", "9", "x"}
+
+
 def test_a_job_whose_folder_somebody_has_removed_says_so_and_is_not_requeued(monkeypatch, commands, tmp_path):
     line, told = ended(monkeypatch, commands, tmp_path / "gone", 130)
     why = f"{tmp_path}/gone/.slurm-5/idle: No such file or directory"
@@ -408,7 +515,7 @@ PYTHON = """#!/bin/bash
 echo "$@" >>{log}
 case "$*" in
 *secrets*) exec {python} "$@" ;;
-*" address") echo 127.0.0.1:20050 ;;
+*" begin "*) echo 127.0.0.1:20050 ;;
 *tune.run*) trap 'exit 143' TERM; echo running >&2; touch {begun}; while :; do sleep 0.05; done ;;
 esac
 """
@@ -420,13 +527,16 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     (folder / "results/tiny/.slurm-5").mkdir(parents=True, mode=0o755)  # as where the disk has its own idea of modes
     log, begun = folder / "log", folder / "begun"
     executable(folder / "python", PYTHON.format(log=log, python=sys.executable, begun=begun))
-    executable(commands / "srun", f'#!/bin/sh\necho srun "$@" >>{log}\n')
-    executable(commands / "scancel", f'#!/bin/sh\necho scancel "$@" >>{log}\n')
+    gone = folder / "gone"
+    wait_until_told = f"while [ ! -e {gone} ]; do sleep 0.05; done"
+    executable(commands / "srun", f'#!/bin/sh\necho srun "$@" >>{log}\n{wait_until_told}\n')
+    # It goes on long after that, as where SLURM has requeued the job.
+    executable(commands / "scancel", f'#!/bin/sh\necho scancel "$@" >>{log}; touch {gone}; exec sleep 60\n')
     text = printed(capsys, spec, "--set", "training.epochs=3").replace(
         f"python={sys.executable}", f"python={folder}/python"
     )
     (folder / "job.sh").write_text(text)
-    numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}
+    numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4", "SLURM_CLUSTER_NAME": "c1"}
     environment = {**os.environ, **numbers, "RAY_ADDRESS": "somebody:6379", "RAY_AUTH_TOKEN": "theirs"}
     running = subprocess.Popen(["bash", folder / "job.sh"], env=environment, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 30
@@ -436,6 +546,7 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     assert len(token.read_text()) == 64
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    assert (token.parent / job_folder.CLUSTER).read_text() == "c1"
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 143
     assert running.stderr.read() == "running\n"
@@ -443,10 +554,13 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     lines = [line for line in log.read_text().splitlines() if "secrets" not in line]
     results = folder / "results/tiny"
     options = f"--results={results} --address=127.0.0.1:20050 --cpus=8 --nodes=2 --device=cpu --set=training.epochs=3"
-    assert lines[0] == "-P -m tune.slurm.job address"
-    assert sorted(lines[1:4]) == [
+    begin, *started = lines[:4]
+    assert re.fullmatch(
+        f"-P -m tune.slurm.job begin {results} [0-9a-f]{{12}} --device=cpu --set=training.epochs=3 -- {spec}", begin
+    )
+    assert sorted(re.sub("20050 2 [0-9]+$", "20050 2 PID", line) for line in started) == [
         f"-P -m tune.run {options} -- {spec}",
-        "-P -m tune.slurm.job wait 127.0.0.1:20050 2",
+        "-P -m tune.slurm.job wait 127.0.0.1:20050 2 PID",
         "srun --export=ALL --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=4 --no-kill --kill-on-bad-exit=0 "
         f"--wait=0 {folder}/python -P -m tune.slurm.job node 127.0.0.1:20050 {results}",
     ]
@@ -470,6 +584,17 @@ def test_a_job_whose_nodes_never_start_does_not_hold_them_until_its_time_is_up(s
     assert last == f"-P -m tune.slurm.job end {folder}/results/tiny 1 --max-requeues=50"
 
 
+def test_a_job_that_is_refused_as_it_begins_starts_no_node_and_says_so(spec, commands, capsys):
+    folder = spec.parent
+    executable(folder / "python", '#!/bin/sh\ncase "$*" in *" begin "*) exit 2 ;; *) echo "$@" >>log ;; esac\n')
+    executable(commands / "srun", "#!/bin/sh\necho srun >>log\n")
+    text = printed(capsys, spec).replace(f"python={sys.executable}", f"python={folder}/python")
+    numbers = {"SLURM_JOB_ID": "5", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "4"}
+    assert subprocess.run(["bash", "-c", text], env={**os.environ, **numbers}, check=False).returncode == 2
+    lines = [line for line in (folder / "log").read_text().splitlines() if "secrets" not in line]
+    assert lines == [f"-P -m tune.slurm.job end {folder}/results/tiny 2 --max-requeues=50"]
+
+
 def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "nowhere" / "token"))
@@ -477,6 +602,13 @@ def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch,
         UserError, match="/out: node n7 does not see this folder, so nothing is trained there; choose one"
     ):
         job.run_node("127.0.0.1:1", Path("/out"))
+
+
+@pytest.fixture
+def address():
+    """Where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
@@ -490,26 +622,62 @@ def test_a_node_that_does_not_see_the_results_folder_starts_nothing(monkeypatch,
         ),
     ],
 )
-def test_nodes_that_do_not_join_are_counted(monkeypatch, capsys, joined, line):
+def test_nodes_that_do_not_join_are_counted(monkeypatch, capsys, address, joined, line):
     found = [cluster.JoinedNode(name, 8) for name in joined]
     monkeypatch.setattr(cluster, "joined_nodes", lambda *_: found)
-    assert job.main(["wait", "127.0.0.1:1", "2"]) == 0
+    assert job.main(["wait", address, "2", str(os.getpid())]) == 0
     assert capsys.readouterr().out == line
 
 
-def test_a_job_that_is_told_to_end_while_nodes_are_waited_for_ends_as_an_interrupted_run(monkeypatch):
+def test_a_job_that_is_told_to_end_while_nodes_are_waited_for_ends_as_an_interrupted_run(monkeypatch, address):
     def interrupted(*_):
         raise Interrupted(signal.SIGTERM)
 
     monkeypatch.setattr(cluster, "joined_nodes", interrupted)
-    assert job.main(["wait", "127.0.0.1:1", "2"]) == 143
+    assert job.main(["wait", address, "2", str(os.getpid())]) == 143
 
 
-def test_a_ray_that_does_not_start_is_said(monkeypatch, capsys):
+@pytest.fixture
+def closed():
+    """Where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_a_ray_that_does_not_start_is_said(monkeypatch, capsys, closed):
     monkeypatch.setattr(job, "JOIN_SECONDS", 0.0)
     monkeypatch.setattr(cluster, "WATCH_SECONDS", 0.01)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-        assert job.main(["wait", f"127.0.0.1:{port}", "2"]) == 1
-    assert f"Ray has not started within 0 seconds (--address 127.0.0.1:{port}: no Ray" in capsys.readouterr().err
+    assert job.main(["wait", closed, "2", str(os.getpid())]) == 1
+    assert f"Ray has not started within 0 seconds (--address {closed}: no Ray" in capsys.readouterr().err
+
+
+def test_nodes_whose_steps_have_all_ended_are_not_waited_for(monkeypatch, capsys, closed):
+    monkeypatch.setattr(job, "LOOK_SECONDS", 0.01)
+    with subprocess.Popen(["sleep", "0.2"]) as srun:  # as a zombie, too, it has ended
+        assert job.main(["wait", closed, "2", str(srun.pid)]) == 1
+    assert capsys.readouterr().err == "Ray has not started on any node; why is said above\n"
+    assert job.main(["wait", closed, "2", str(srun.pid)]) == 1
+
+
+def test_a_job_runs_the_grid_that_it_was_submitted_for(spec, capsys, monkeypatch):
+    monkeypatch.setattr(allocation, "address", lambda: "127.0.0.1:20050")
+    text = printed(capsys, spec, "--set", "grid.depth=[1]")
+    grid = re.search(r"^grid=([0-9a-f]{12})$", text, re.MULTILINE)[1]
+
+    def started(*arguments, grid=grid):
+        code = job.main(["begin", str(spec.parent), grid, "--device=cpu", *arguments, "--", str(spec)])
+        return code, capsys.readouterr()
+
+    same = "--set=grid.depth=[1]"
+    spec.write_text(f"# what is read alike\n{TINY}report: {{question: Why}}\n")
+    assert started(same) == (0, ("127.0.0.1:20050\n", ""))
+    for changed in ("seeds: [0, 1, 2]", "seeds: [0]", "seeds: {from: 2, half_width: 1.0, at_most: 4}"):
+        spec.write_text(TINY.replace("seeds: [0, 1]", changed))
+        code, (out, err) = started(same)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"{spec}: its grid is not the one that this job's script was written for")
+        assert started(same, grid="") == (0, ("127.0.0.1:20050\n", ""))
+    spec.write_text(TINY)
+    assert started(same)[0] == 0
+    assert started(same, "--set=training.epochs=3")[0] == 2

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvae_spec.command import run_command
+from hvae_spec.command import CommandParser, run_command
 from hvae_spec.errors import MachineError, UserError, harmless
 from hvae_spec.output import code_of_output
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.records.lock import check_is_folder
 from hvae_spec.spec.load import Reading
-from tune.cli import positive_integer, spec_parser
+from tune.cli import positive_integer, spec_parser, whole_number
 from tune.execute.data_check import missing_lines
 from tune.execute.phases import check_sources
 from tune.options import add_options_of_members
@@ -27,6 +27,7 @@ from tune.plan.packs import RunInfo
 from tune.plan.planner import Packing, Plan, make_plan
 from tune.slurm.proposal import CPUS, propose
 from tune.slurm.script import SHORTEST, JobScript, check_option, clock, seconds_of
+from tune.slurm.submission import check_can_be_read_again, grid_digest
 
 EPILOG = f"""\
 examples:
@@ -59,7 +60,7 @@ def _run(arguments: Sequence[str] | None, prog: str) -> int:
         prog, "Print the script of a SLURM job that trains and evaluates a grid, or submit it.", EPILOG
     )
     _add_job(parser)
-    add_options_of_members(members := argparse.ArgumentParser(add_help=False))
+    add_options_of_members(members := CommandParser(add_help=False))
     add_options_of_members(parser)
     options = parser.parse_args(arguments)
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -111,10 +112,11 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-requeues",
-        type=positive_integer,
+        type=whole_number,
         default=50,
         metavar="N",
-        help="how often a job whose time is up goes back into the queue (default: 50)",
+        help="how often a job whose time is up goes back into the queue; 0: never, also after the loss of a node "
+        "(default: 50)",
     )
 
 
@@ -165,6 +167,7 @@ def job_script(options: argparse.Namespace, command: str, usual: argparse.Namesp
             raise UserError(
                 f"--sbatch {option}: the run would not use these GPUs; say with --gpus-per-node how many each node has"
             )
+    check_can_be_read_again(options.spec)
     reading = read(options.spec, options.overrides, options.profile)
     results = _absolute(options.results or Path("results") / reading.name)
     check_is_folder(results)
@@ -194,6 +197,7 @@ def job_script(options: argparse.Namespace, command: str, usual: argparse.Namesp
         python=_absolute(Path(sys.executable)),
         spec=_absolute(Path(options.spec)),
         results=results,
+        grid=grid_digest(reading),
         options=[f"--device={'cuda' if gpus else 'cpu'}", *_of_run(options, usual)],
         max_requeues=options.max_requeues,
     )

@@ -4,22 +4,28 @@ import argparse
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import psutil
 
-from hvae_spec.command import path_argument, run_command
+from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.errors import MachineError, UserError
 from tune.execute.session import session_folder
 from tune.execute.signals import Interrupted
 from tune.slurm import allocation, requeue
+from tune.slurm.job_folder import remove_abandoned
+from tune.slurm.submission import check_unchanged
 
 JOIN_SECONDS = 180.0
 """How long nodes are waited for. A run goes on without those that have not joined."""
+LOOK_SECONDS = 1.0
+"""How often Ray is looked for before it listens."""
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.slurm.job") -> int:
@@ -29,15 +35,19 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m tune.slu
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="What the script of `hvae slurm` calls inside its job.")
+    parser = CommandParser(prog=prog, description="What the script of `hvae slurm` calls inside its job.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("address", help="print where Ray's control service is to listen on this node")
+    begin = commands.add_parser("begin", help="print where Ray's control service is to listen on this node")
+    begin.add_argument("results", type=path_argument, metavar="DIR")
+    begin.add_argument("grid", metavar="DIGEST", help="of the grid that the script was written for; empty: any")
+    begin.add_argument("run", nargs=argparse.REMAINDER, metavar="...", help="options of the run, and the spec")
     node = commands.add_parser("node", help="run a raylet on this node until it is told to end")
     node.add_argument("address", metavar="ADDRESS")
     node.add_argument("results", type=path_argument, metavar="DIR")
     wait = commands.add_parser("wait", help="wait until nodes have joined")
     wait.add_argument("address", metavar="ADDRESS")
     wait.add_argument("nodes", type=int, metavar="N")
+    wait.add_argument("srun", type=int, metavar="PID", help="process whose end says that no node will join any more")
     end = commands.add_parser("end", help="say how far the grid is, and put the job back into the queue")
     end.add_argument("results", type=path_argument, metavar="DIR")
     end.add_argument("code", type=int, metavar="CODE", help="exit code of the run")
@@ -46,13 +56,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    if options.command == "address":
-        sys.stdout.write(f"{allocation.address()}\n")
-        return 0
+    if options.command == "begin":
+        return begin(options.results, options.grid, options.run)
     if options.command == "node":
         return run_node(options.address, options.results)
     if options.command == "wait":
-        return wait(options.address, options.nodes)
+        return wait(options.address, options.nodes, options.srun)
     requeue.end(options.results, options.code, options.max_requeues, _say)
     return 0
 
@@ -61,6 +70,26 @@ def _say(line: str) -> None:
     """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def begin(results: Path, grid: str, arguments: Sequence[str]) -> int:
+    """Print where Ray's control service is to listen on this node, for a job that may go on. Returns the exit code.
+
+    Args:
+        results: the results folder.
+        grid: the digest of the grid that the job's script was written for; empty: any grid.
+        arguments: those of the run.
+
+    Raises:
+        UserError: the spec is not valid, or its grid is another one.
+        MachineError: there is no address.
+
+    """
+    with redirect_stdout(sys.stderr):  # an extension may print, and the script reads what is printed here
+        check_unchanged(arguments, grid)
+    remove_abandoned(results)
+    sys.stdout.write(f"{allocation.address()}\n")
+    return 0
 
 
 def run_node(address: str, results: Path) -> int:
@@ -120,17 +149,27 @@ def _place(address: str) -> list[str]:
     return [*head, f"--ray-client-server-port={int(port) + 1}"] if importlib.util.find_spec("grpc") else head
 
 
-def wait(address: str, nodes: int) -> int:
+def wait(address: str, nodes: int, srun: int) -> int:
     """Wait until all nodes have joined, or those that have can begin without the others. Returns the exit code.
 
+    Args:
+        address: where Ray's control service will listen.
+        nodes: how many are waited for.
+        srun: the process that starts them, on all nodes at once.
+
     Raises:
-        MachineError: none has.
+        MachineError: none has, and the time is up or none will.
 
     """
     from tune.execute.cluster import joined_nodes
 
+    until = time.monotonic() + JOIN_SECONDS
+    while not _listens(address) and time.monotonic() < until:
+        if not _runs(srun):
+            raise MachineError("Ray has not started on any node; why is said above")
+        time.sleep(LOOK_SECONDS)
     try:
-        found = joined_nodes(address, nodes, JOIN_SECONDS)
+        found = joined_nodes(address, nodes, until - time.monotonic())
     except Interrupted as told:
         return 128 + told.number
     except UserError as error:
@@ -142,6 +181,24 @@ def wait(address: str, nodes: int) -> int:
     names = ", ".join(node.name for node in found)
     _say(f"{len(found)} of {nodes} nodes have joined, with {cores} cores: {names}.{missing}")
     return 0
+
+
+def _listens(address: str) -> bool:
+    """Whether anybody listens at an address."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _runs(process: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _node() -> str:

@@ -4,22 +4,27 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hvae_spec.errors import RecordError, UserError, refusal
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
-from hvae_spec.records.result import DONE, EvaluationResult, TrainingResult, read_file
+from hvae_spec.records.result import DONE, EvaluationResult, PlannedMember, Status, TrainingResult, read_file
+from tune.slurm.job_folder import IDLE, TOKEN, job_folder
+from tune.slurm.squeue import JobState, state_of
 
 FINISHED, REFUSED, SOME_DIVERGED = 0, 2, 3
 """Exit codes of a run: all members finished; bad input, or another run in the folder; some diverged and none failed."""
 FRUITLESS = 2
 """After how many jobs in a row that gained nothing the next would gain nothing either."""
-IDLE = "idle"
-"""The file in the job's folder that counts them."""
-TOKEN = "token"
-"""The file in the job's folder that each start of the job writes anew."""
+AT_A_TIME = 16
+"""How many members' files are asked for at a time."""
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Ending:
     """The run's exit code."""
     is_running: bool
     """Whether SLURM still has the job as running: it is being cancelled or preempted otherwise."""
+    is_requeued: bool
+    """Whether SLURM itself has put the job back into the queue: it is preempted, or has lost its first node."""
     unfinished: bool
     """Whether members are left that have not come to an end."""
     gained: bool
@@ -87,7 +94,8 @@ class Ending:
                 "must fit into one job"
             )
         if self.requeues >= self.most:
-            return f"it was requeued {self.requeues} times already (--max-requeues); {again}"
+            often = f"it was requeued {self.requeues} times already" if self.most else "it is never to be"
+            return f"{often} (--max-requeues); {again}"
         return ""
 
 
@@ -103,19 +111,28 @@ def end(results: Path, code: int, most: int, say: Callable[[str], None]) -> None
 
     """
     job = os.environ["SLURM_JOB_ID"]
-    shared = results / f".slurm-{job}"
+    shared = job_folder(results, job)
     idle = _count(shared / IDLE)
     progress = progress_of(results)
+    requeues = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    now = state_of(job) or JobState("RUNNING", requeues)
     ending = Ending(
         code,
-        _state(job) == "RUNNING",
+        now.state == "RUNNING",
+        now.restarts > requeues,
         progress is None or progress.ended < progress.members,
         gained_since(results, shared / TOKEN),
         idle,
-        int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        requeues,
         most,
     )
     far = str(progress) if progress else "nothing has been planned"
+    if ending.is_requeued:
+        # It was given no time to gain anything, so that this one does not count.
+        with suppress(OSError):
+            (shared / IDLE).write_text(str(0 if ending.gained else idle))
+        _comment(job, f"{far}. SLURM itself has put job {job} back into the queue.", say)
+        return
     hindrance = "" if ending.is_over else ending.hindrance
     if ending.is_over or hindrance:
         shutil.rmtree(shared, ignore_errors=True)
@@ -140,14 +157,16 @@ def gained_since(results: Path, mark: Path) -> bool:
         since = mark.stat().st_mtime_ns
     except OSError:
         return True
-    return any(_time(path) > since and _is_gain(path) for path in _written(results))
+    folder = Results(results)
+    checkpoints = (path for pack in folder.packs for path in (pack.checkpoint, pack.previous))
+    if any(_time(path) > since for path in checkpoints):
+        return True
 
+    def has_gained(record: Path) -> bool:
+        written = (record / TRAINING, *record.glob(f"evaluations/*/{RESULT}"))
+        return any(_time(path) > since and _is_gain(path) for path in written)
 
-def _written(results: Path) -> Iterator[Path]:
-    for folder in Results(results).packs:
-        yield from folder.checkpoints
-    yield from (results / "members").glob(f"*/{TRAINING}")
-    yield from (results / "members").glob(f"*/evaluations/*/{RESULT}")
+    return any(_of_each(has_gained, folder.folders))
 
 
 def _time(path: Path) -> int:
@@ -158,14 +177,9 @@ def _time(path: Path) -> int:
 
 
 def _is_gain(path: Path) -> bool:
-    found: TrainingResult | EvaluationResult | None
+    kind: type[TrainingResult] | type[EvaluationResult] = TrainingResult if path.name == TRAINING else EvaluationResult
     try:
-        if path.name == TRAINING:
-            found = read_file(path, TrainingResult, "")
-        elif path.name == RESULT:
-            found = read_file(path, EvaluationResult, "")
-        else:
-            return True
+        found = read_file(path, kind, "")
     except UserError:
         return False
     return found is not None and found.status != "failed"
@@ -180,16 +194,25 @@ def progress_of(results: Path) -> Progress | None:
         return None
     if grid is None:
         return None
-    counts = Counter[str]()
-    epochs = []
-    for member in grid.members:
-        record = folder.record(member.training, member.folder)
+
+    def look(member: PlannedMember) -> tuple[Status, int]:
+        record = folder.find(member.training)
+        if record is None:
+            return "pending", 0
         status = record.status(member.digest)
-        counts[status] += 1
-        if status == "running":
-            epochs.append(_lines(record.folder / EPOCHS))
+        return status, _lines(record.folder / EPOCHS) if status == "running" else 0
+
+    found = _of_each(look, grid.members)
+    counts = Counter(status for status, _ in found)
+    epochs = tuple(lines for status, lines in found if status == "running")
     unhappy = counts["failed"] + counts["damaged"]
-    return Progress(len(grid.members), sum(counts[one] for one in DONE) + unhappy, unhappy, tuple(epochs))
+    return Progress(len(grid.members), sum(counts[one] for one in DONE) + unhappy, unhappy, epochs)
+
+
+def _of_each(ask: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
+    """What is asked of each item, of several at a time: a network file system takes a while to answer."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(ask, items))
 
 
 def _lines(path: Path) -> int:
@@ -204,16 +227,6 @@ def _count(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _state(job: str) -> str:
-    """What SLURM says of the state of a job; RUNNING where it says nothing."""
-    try:
-        command = ["squeue", "--noheader", f"--jobs={job}", "--Format=state:20"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return "RUNNING"
-    return done.stdout.strip() or "RUNNING"
 
 
 def _comment(job: str, line: str, say: Callable[[str], None]) -> None:

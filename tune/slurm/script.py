@@ -48,6 +48,8 @@ class JobScript:
     python: Path
     spec: Path
     results: Path
+    grid: str
+    """Its digest."""
     options: Sequence[str]
     """Those of the run, a word each."""
     max_requeues: int
@@ -89,6 +91,7 @@ class JobScript:
             python=shlex.quote(str(self.python)),
             spec=shlex.quote(str(self.spec)),
             results=shlex.quote(str(self.results)),
+            grid=self.grid,
             options=[shlex.quote(option) for option in self.options],
             max_requeues=self.max_requeues,
         )
