@@ -39,18 +39,20 @@ def run(tmp_path, monkeypatch):
     """Three packs on Ray, as its callbacks see them, and what was said, left as a word, and heard of packs."""
     now, words, said, heard = [0.0], [], [], []
     monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(trials, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(ending, "leave_word", words.append)
     monkeypatch.setattr(trials, "local_raylets", list)
     jobs = {job.pack_id: job for job in plan_of(GRID, tmp_path, pack_size=1).jobs[:3]}
     listener = SimpleNamespace(
         progressed=lambda progress: None,
+        started=lambda pack: None,
         ended=lambda pack: heard.append((pack, "ended")),
         failed=lambda pack, reason, *, final: heard.append((pack, "failed")),
     )
     service, interruption = Service(), Interruption()
-    about = trials._Run(listener, interruption, service, tmp_path, 60, said.append)
+    about = trials._Run(listener, interruption, service, tmp_path, 60, said.append, lambda: {"CPU": 3.0, "memory": 9.0})
     outcomes = Outcomes(jobs, listener)
-    tell = trials._callback(outcomes, about, [])
+    tell = trials._callback(outcomes, about, {"CPU": 4, "GPU": 0.5}, [])
     trial = [SimpleNamespace(config={"pack": pack}) for pack in jobs]
 
     def progressed(index, epoch, phase="training"):
@@ -84,6 +86,22 @@ def test_packs_that_train_are_waited_for_until_they_have_stopped(run):
         run.step()
     assert len(run.words) == len(run.said) == 1
     assert not run.heard  # one that has stopped has neither ended nor failed
+
+
+def test_what_packs_wait_for_is_said_once_if_none_begins(run):
+    for run.now[0] in (0.0, 29.0, 31.0, 99.0):
+        run.step()
+    assert run.said == [
+        "no pack has begun yet: each needs 4 cores and 0.5 GPUs of one node, and 3 cores and 0 GPUs of the whole "
+        "cluster are neither taken nor reserved"
+    ]
+
+
+def test_nothing_is_said_of_packs_that_have_begun(run):
+    run.tell.on_trial_start(0, [], run.trial[0])
+    run.now[0] = 99.0
+    run.step()
+    assert not run.said
 
 
 @pytest.mark.parametrize("why", ["ctrl-c", "no pack trains", "ray has ended, too"])

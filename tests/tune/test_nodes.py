@@ -126,6 +126,9 @@ class Cluster:
     def get(self, answer, timeout):
         return answer
 
+    def available_resources(self):
+        return {}
+
     def get_runtime_context(self):
         return SimpleNamespace(gcs_address="10.0.0.1:6379")
 
@@ -136,7 +139,8 @@ def test_nothing_runs_on_a_node_that_lacks_something_and_all_that_lack_it_are_in
 ):
     said, ran = [], []
     monkeypatch.setattr(trials, "ray_running", lambda *_: nullcontext(Cluster(blind)))
-    monkeypatch.setattr(trials, "_run_trials", lambda jobs, run, resources: ran.append(resources) or [])
+    placed = trials._placement
+    monkeypatch.setattr(trials, "_run_trials", lambda jobs, run, needs, unfit: ran.append(placed(needs, unfit)) or [])
     members = reads(SPEC.format(file=tmp_path / "images.npz"), "a.yaml").members
     job = RunInfo(tmp_path / "out", "cpu").job(members, threads=1, compiled=False)
 
@@ -182,8 +186,8 @@ def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says
 
     listener = SimpleNamespace(failed=lambda pack, reason, *, final: listened.append((reason, final)))
     outcomes = Outcomes(jobs, listener)
-    run = trials._Run(listener, Interruption(), None, tmp_path, 0, pytest.fail)
-    callback = trials._callback(outcomes, run, [])
+    run = trials._Run(listener, Interruption(), None, tmp_path, 0, pytest.fail, dict)
+    callback = trials._callback(outcomes, run, {"CPU": 1}, [])
     trial = SimpleNamespace(config={"pack": job.pack_id})
     callback.on_trial_result(0, [], trial, told[0])
     callback.on_trial_recover(0, [], trial)

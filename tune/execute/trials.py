@@ -9,8 +9,9 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
@@ -43,12 +44,16 @@ from tune.execute.session import session_folder
 from tune.execute.signals import Interruption
 from tune.plan.devices import Machine
 
+Resources = Mapping[str, float]
+"""Amounts by Ray's names: CPU, GPU."""
 CHUNK = 512
 """About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
 NODE_LABEL = "ray.io/node-id"
 """By what Ray knows a node, where it is said on which ones a trial may run."""
 WAITS_FOR = "Ray to start, or to end its workers"
 """What an interruption waits for."""
+PATIENCE = 30.0
+"""Seconds without a pack that begins, after which is said what packs need and what is free."""
 
 
 def run_on_ray(
@@ -103,14 +108,14 @@ def run_on_ray(
             gpus = 0 if jobs[0].device == "cpu" else sum(node["Resources"].get("GPU", 0) for node in fit)
         # A pack that began with more threads than any machine now has cores keeps them, for the sake of its bits.
         most = max(int(node["Resources"].get("CPU", 1)) for node in fit)
-        run = _Run(listener, interruption, service_of(ray), scratch.resolve(), grace, say)
+        run = _Run(listener, interruption, service_of(ray), scratch.resolve(), grace, say, ray.available_resources)
         in_order = sorted(jobs, key=lambda job: -job.threads)
         for threads, group in groupby(in_order, key=lambda job: job.threads):
-            bundle = {"CPU": max(1, min(threads, most)), **({"GPU": 1 / machine.packs_per_gpu} if gpus else {})}
+            needs = {"CPU": max(1, min(threads, most)), **({"GPU": 1 / machine.packs_per_gpu} if gpus else {})}
             left = list(group)
             while left:
                 chunk, left = next_chunk(left, workers)
-                left = _run_trials(chunk, run, _resources(bundle, unfit)) + left
+                left = _run_trials(chunk, run, needs, unfit) + left
 
 
 class _Run(NamedTuple):
@@ -123,15 +128,17 @@ class _Run(NamedTuple):
     """A folder that all of them see, if they can be trained."""
     grace: int
     say: Callable[[str], None]
+    free: Callable[[], Resources]
+    """What of a cluster nobody has taken."""
 
 
-def _resources(bundle: dict[str, float], unfit: Iterable[str]) -> Any:
+def _placement(needs: Resources, unfit: Iterable[str]) -> Any:
     """What a trial takes of a node, and which nodes it may not be on, by Ray's ids."""
     from ray.tune import PlacementGroupFactory
 
     if not unfit:
-        return PlacementGroupFactory([bundle])
-    return PlacementGroupFactory([bundle], bundle_label_selector=[{NODE_LABEL: f"!in({','.join(unfit)})"}])
+        return PlacementGroupFactory([dict(needs)])
+    return PlacementGroupFactory([dict(needs)], bundle_label_selector=[{NODE_LABEL: f"!in({','.join(unfit)})"}])
 
 
 def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[PackJob]]:
@@ -153,8 +160,10 @@ def next_chunk(jobs: list[PackJob], workers: int) -> tuple[list[PackJob], list[P
     return now, later
 
 
-def _run_trials(jobs: list[PackJob], run: _Run, resources: Any) -> list[PackJob]:
-    """Run packs. Returns those that are to run in the place of packs that ran out of memory."""
+def _run_trials(jobs: list[PackJob], run: _Run, needs: Resources, unfit: Iterable[str]) -> list[PackJob]:
+    """Run packs, each with what it needs of a node that is not unfit. Returns those that are to run in the place of
+    packs that ran out of memory.
+    """
     from ray import tune as ray_tune
 
     by_id = {job.pack_id: job for job in jobs}
@@ -164,7 +173,7 @@ def _run_trials(jobs: list[PackJob], run: _Run, resources: Any) -> list[PackJob]
         ray_tune.with_parameters(
             _run_trial, jobs=by_id, driver=driver, variables=nodes.driver_variables(), scratch=run.scratch
         ),
-        resources,
+        _placement(needs, unfit),
     )
     faults: list[MachineError] = []
     tuner = ray_tune.Tuner(
@@ -177,7 +186,7 @@ def _run_trials(jobs: list[PackJob], run: _Run, resources: Any) -> list[PackJob]
             name="trials",
             storage_path=str(run.scratch),
             failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS - 1),
-            callbacks=[_callback(packs, run, faults)],
+            callbacks=[_callback(packs, run, needs, faults)],
             verbose=0,
             progress_reporter=ray_tune.CLIReporter(),  # that of notebooks clears what else a cell has printed
         ),
@@ -246,25 +255,28 @@ def _leave_if_orphaned(driver: tuple[str, int]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _callback(packs: Outcomes, run: _Run, faults: list[MachineError]) -> Any:
+def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[MachineError]) -> Any:
     """A Tune callback that reports what becomes of packs. Its methods run in Tune's loop: quick, and never raising but
     to end it.
 
     Args:
         packs: is told what becomes of them.
         run: says when to stop.
+        needs: what each of them needs of a node.
         faults: gets what ends the run.
 
     """
     from ray.tune import Callback
 
     class Tell(Callback):
-        def __init__(self, packs: Outcomes, run: _Run, faults: list[MachineError]) -> None:
-            self.packs, self.run, self.faults = packs, run, faults
+        def __init__(self, packs: Outcomes, run: _Run, needs: Resources, faults: list[MachineError]) -> None:
+            self.packs, self.run, self.needs, self.faults = packs, run, needs, faults
             self.raylets = local_raylets()
             self.training = set[str]()
             """Packs that have trained an epoch in this run, and have more to come."""
             self.ending: Ending | None = None
+            self.since: float | None = time.monotonic()
+            """When packs were submitted; None once one has begun, or what they wait for was said."""
 
         def __getstate__(self) -> dict[str, Any]:
             # Tune pickles its callbacks for a restore that is never made, and a terminal cannot be pickled.
@@ -279,6 +291,9 @@ def _callback(packs: Outcomes, run: _Run, faults: list[MachineError]) -> Any:
             elif not self.has_raylets():
                 self.faults.append(RayDiedError(f"Ray has died on this machine. {GOES_ON}"))
                 raise self.faults[0]
+            elif self.since is not None and time.monotonic() - self.since > PATIENCE:
+                self.since = None
+                self.run.say(f"no pack has begun yet: {in_words(self.needs, self.run.free())}")
 
         def has_raylets(self) -> bool:
             return all(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.raylets)
@@ -300,6 +315,7 @@ def _callback(packs: Outcomes, run: _Run, faults: list[MachineError]) -> Any:
                 self.run.interruption.check()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.since = None
             self.packs.started(trial.config["pack"])
 
         def on_trial_result(
@@ -344,7 +360,16 @@ def _callback(packs: Outcomes, run: _Run, faults: list[MachineError]) -> Any:
             except OSError as error:
                 self.faults.append(disk_fault(error) or MachineError(refusal("a file", error)))
 
-    return Tell(packs, run, faults)
+    return Tell(packs, run, needs, faults)
+
+
+def in_words(needs: Resources, free: Resources) -> str:
+    """What a pack needs of a node, and what of the cluster nobody has taken."""
+    units = {"CPU": "cores", "GPU": "GPUs"}
+    wanted, there = (
+        " and ".join(f"{amounts.get(name, 0):.3g} {units[name]}" for name in needs) for amounts in (needs, free)
+    )
+    return f"each needs {wanted} of one node, and {there} of the whole cluster are neither taken nor reserved"
 
 
 def _word(scratch: Path) -> str:
