@@ -138,3 +138,26 @@ def test_what_packs_found_of_compiled_steps_is_said_once(tmp_path, clock_hand):
             display.progressed(replace(progress(job, done), found=words))
     assert told(display).count(words) == 1
     assert list(display.found) == [words]
+
+
+def test_plain_lines_say_that_a_pack_tries_compilation_until_it_reports(tmp_path, clock_hand):
+    text = GRID.replace("epochs: 4,", "epochs: 6000,")
+    plan = plan_of(text, tmp_path, pack_size=1, forecaster=Measured(measurement({1: 50.0})))
+    display = display_of(plan)
+    first, second = plan.jobs[:2]
+    assert first.tries_compiling
+    display.started(first.pack_id)
+    words = "trying compilation: measuring whether compiled steps are faster, a minute or two"
+    assert f"{first.name}: started, {words}" in told(display)
+    display.started(second.pack_id)
+    clock_hand[0] += 20
+    display.progressed(progress(first, 0.1))
+    assert f"  {second.name}: trying compilation\n" in told(display)
+    assert f"  {first.name}: epoch 1/4" in told(display)
+
+
+def test_a_pack_whose_way_is_decided_starts_without_more_words(tmp_path):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    display.started(plan.jobs[0].pack_id)
+    assert told(display).endswith(f"{plan.jobs[0].name}: started\n")
