@@ -10,6 +10,7 @@ from hvae_spec.pack_job import Progress
 from tests.tune.measured import Measured, measurement
 from tests.tune.planned import GRID, plan_of
 from tune.execute.splitting import split
+from tune.measure.comparison import StepComparison, save_comparisons
 from tune.show import display as displays
 from tune.show.display import Clock, Display, PackState
 
@@ -116,6 +117,17 @@ def test_a_pack_that_is_several_times_slower_than_measured_is_told_once(tmp_path
     for epoch in (3, 3, 4, 5):
         display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=45.0))
     assert told(display).count("45 ms a step, 4.5 times as long as measured on this machine") == 1
+
+
+def test_a_pack_is_slow_beside_what_one_has_found_of_compiled_steps(tmp_path, clock_hand):
+    job = plan_of(GRID, tmp_path).jobs[0]
+    found = StepComparison(len(job.members), 10.0, 12.0, 30.0)
+    save_comparisons(job.members[0].spec, "cpu", job.threads, [found])
+    display = display_of(plan_of(GRID, tmp_path))
+    display.started(job.pack_id)
+    for epoch in range(1, 4):
+        display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=45.0))
+    assert "45 ms a step, 4.5 times as long as measured on this machine" in told(display)
 
 
 def test_nothing_is_slow_where_nothing_is_measured(tmp_path, clock_hand):

@@ -50,14 +50,14 @@ class PackState:
     """Fraction done when this run took the pack up."""
     first_seen: float = 0.0
     measured_ms: float | None = None
-    """Per member-step, if its shape was measured on this machine."""
+    """Per member-step, if its steps were measured on this machine."""
     slow_epochs: set[int] = field(default_factory=set)
     """In which the steps took several times as long."""
 
     @classmethod
     def of(cls, job: PackJob, forecast: Forecast) -> "PackState":
         """A pack that waits, with what was forecast of it."""
-        return cls(job, forecast.seconds, measured_ms=forecast.ms_per_member_step if forecast.measured else None)
+        return cls(job, forecast.seconds, measured_ms=forecast.ms_per_member_step if forecast.measured_steps else None)
 
     def slowness(self) -> float | None:
         """How many times as long as measured its steps take, once, when they have for `SLOW_EPOCHS` epochs; else
