@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
-from analysis.reader import Contents, Entry
+from analysis.reader import Contents, Entry, Origin
 from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import (
     STATUSES,
@@ -142,6 +142,8 @@ class Frames:
     """The results folder; of several folders side by side, that of each of the `grids`."""
     search: SearchSettings | None = None
     """If the grid is a search and no ablation: what its points are, by the value of the factor `trial`."""
+    origins: Mapping[str, Origin] = field(default_factory=dict, repr=False)
+    """What members were made with, by `digest`; of those whose records can be read."""
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -295,6 +297,7 @@ def _frames(contents: Contents) -> Frames:
         {entry.digest: entry.spec for entry in entries if entry.spec},
         contents.folder,
         contents.search,
+        {entry.digest: entry.origin for entry in entries if entry.status != "damaged"},
     )
 
 

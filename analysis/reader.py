@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import MachineError, RecordError, as_machine_error
 from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
-from hvae_spec.records.layout import EvaluationRecord, Record, Results
+from hvae_spec.records.layout import EvaluationRecord, Record, Results, State
 from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
@@ -18,6 +18,7 @@ from hvae_spec.records.result import (
     PlannedGrid,
     PlannedMember,
     SearchSettings,
+    Segment,
     Status,
     TrainingResult,
     UnitsRow,
@@ -28,6 +29,16 @@ from hvae_spec.spec.grid import set_path
 from hvae_spec.spec.labels import GRID, LABELS, level_text
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a member was made with, and when it was done."""
+
+    segments: tuple[Segment, ...]
+    """Of its training, and that of its evaluation."""
+    finished_at: str | None
+    """ISO 8601; None while it is not."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,16 @@ class Entry:
         if self.evaluation is not None:
             found |= {name: value for name, value in self.evaluation if value is not None}
         return found
+
+    @property
+    def origin(self) -> Origin:
+        """What the member was made with, as far as it is."""
+        training, evaluation = self.training, self.evaluation
+        measured = () if evaluation is None or evaluation.segment is None else (evaluation.segment,)
+        ended = training if evaluation is None and training is not None and training.status != "trained" else evaluation
+        return Origin(
+            (*(() if training is None else training.segments), *measured), None if ended is None else ended.finished_at
+        )
 
 
 @dataclass(frozen=True)
@@ -239,12 +260,16 @@ def _entry(
     planned: bool,
     fault: str = "",
 ) -> Entry:
-    fault = _damage(record, member.digest) or fault
-    trained, result = (None, None) if fault else record.outcome(member.digest)
+    try:
+        state = record.state(member.digest)
+    except MachineError as error:  # it costs no other record
+        state = State("damaged", str(error))
+    fault = state.damage or fault
+    trained, result = (None, None) if fault else (state.training, state.result)
     if not fault and trained is None and record.has_spec:
         fault = _fault_of_spec(record)
     limit = spec["training"]["epochs"] if spec else None
-    curves = Curves([], []) if fault else record.curves(limit)
+    curves = Curves([], []) if fault else record.curves_of(trained, limit)
     paths = {".".join(path) for path in paths_affecting(MemberSpec, "evaluation")}
     for path in paths & member.measured.keys() if spec else ():
         # The record's spec is that of the member that was trained; this one may be measured in another way.
@@ -273,14 +298,6 @@ def _entry(
         curves.lost,
         (fault,) if fault else tuple(record.in_full(fault) for fault in curves.faults),
     )
-
-
-def _damage(record: Record, evaluation: str) -> str:
-    """`Record.damage`, of which what the system does not let be read is a part, so that it costs no other record."""
-    try:
-        return record.damage(evaluation)
-    except MachineError as error:
-        return str(error)
 
 
 def _fault_of_spec(record: Record) -> str:

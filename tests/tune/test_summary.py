@@ -19,7 +19,7 @@ def test_a_member_that_cannot_be_read_is_damaged_and_stops_nothing(tmp_path, mon
     record = Record(tmp_path / "members" / member.folder)
     assert _checked(record, member)[0] == "trained"
 
-    def fail(self, evaluation):
+    def fail(self, training, result):
         raise MachineError(f"{self.weights}: cannot be read (Input/output error)")
 
     monkeypatch.setattr(Record, "damaged_arrays", fail)

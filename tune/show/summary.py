@@ -375,13 +375,13 @@ def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
     """
     evaluation = member.digests.evaluation
     try:
-        status, damage = record.status_and_damage(evaluation)
-        found = [damage] if damage else record.damaged_arrays(evaluation)
-        if damage:
-            return "damaged", found
-        curves = record.curves(member.spec.training.epochs)
+        state = record.state(evaluation)
+        if state.damage:
+            return "damaged", [state.damage]
+        found = record.damaged_arrays(state.training, state.result)
+        curves = record.curves_of(state.training, member.spec.training.epochs)
         faults = [record.in_full(fault) for fault in curves.faults]
-        return "damaged" if found else status, found + faults
+        return "damaged" if found else state.status, found + faults
     except UserError as error:
         return "damaged", [str(error)]
 
