@@ -166,6 +166,10 @@ class Frames:
 
     def select(self, mask: "pd.Series[bool]") -> "Frames":
         """The members for which `mask` (one entry per row of `.members`) is true, with their rows of the others."""
+        if mask.all():  # as almost everywhere in a report: nothing to look for
+            every = (self.members, self.epochs, self.units, self.bounds)
+            members, epochs, units, bounds = (frame.copy() for frame in every)
+            return replace(self, members=members, epochs=epochs, units=units, bounds=bounds, grids=())
         members = self.members[mask]
         epochs, units, bounds = (
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
