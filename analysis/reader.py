@@ -26,7 +26,7 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
-from hvae_spec.spec.labels import GRID, LABELS, level_text
+from hvae_spec.spec.labels import GRID, LABELS, beside_inference, level_text
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
 
@@ -144,14 +144,16 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
         shorts = {training[:12] for training in known}
+        unplanned: list[tuple[Entry, str]] = []
         for record in others:
             if record.folder.name.rsplit("-", 1)[-1] in shorts:
                 continue
             try:
                 if record.has_spec:
-                    entries.append(_unplanned(record, planned=not planned))
+                    unplanned.append(_unplanned(record, planned=not planned))
             except (RecordError, MachineError, OSError) as error:  # its place in the grid is not known
                 faults.append(str(error))
+        entries += [entry for entry, _ in unplanned] if planned else _told_apart(unplanned)
     except OSError as error:
         raise as_machine_error(root, error) or RecordError(f"{root}: cannot be read ({error})") from None
     if faults and not entries:
@@ -208,8 +210,25 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
     return _entry(record, evaluation, member, tree, planned=True)
 
 
-def _unplanned(record: Record, planned: bool) -> Entry:
-    """A record that no grid names, with its latest evaluation. Labels are those of its result, else of its spec."""
+def _told_apart(unplanned: Sequence[tuple[Entry, str]]) -> list[Entry]:
+    """Records without a grid. Where models of several have the same labels, variants that are named after what they use
+    have flows, priors and whatever else names of models have in their names, too.
+    """
+    alike: dict[tuple[Any, ...], set[str]] = {}
+    for entry, name in unplanned:
+        alike.setdefault(tuple(entry.labels.items()), set()).add(name)
+    if all(len(names) == 1 for names in alike.values()):
+        return [entry for entry, _ in unplanned]
+    return [
+        replace(entry, labels={**entry.labels, "variant": name}) if name.startswith(entry.labels["variant"]) else entry
+        for entry, name in unplanned
+    ]
+
+
+def _unplanned(record: Record, planned: bool) -> tuple[Entry, str]:
+    """A record that no grid names, with its latest evaluation, and its model's name in full. Labels are those of its
+    result, else of its spec.
+    """
     spec = record.spec
     digests = spec.digests
     evaluation = (record.evaluations or [record.evaluation(digests.evaluation)])[-1]
@@ -226,7 +245,8 @@ def _unplanned(record: Record, planned: bool) -> Entry:
         labels=labels,
         measured={} if result is None else _measured(result),
     )
-    return _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
+    entry = _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
+    return entry, spec.label + beside_inference(spec.model)
 
 
 def _measured(result: EvaluationResult) -> dict[str, Any]:
