@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
-from analysis.reader import Contents, Entry
+from analysis.reader import Contents, Entry, Origin
 from hvae_spec.records.layout import ACTIVE
 from hvae_spec.records.result import (
     STATUSES,
@@ -142,6 +142,8 @@ class Frames:
     """The results folder; of several folders side by side, that of each of the `grids`."""
     search: SearchSettings | None = None
     """If the grid is a search and no ablation: what its points are, by the value of the factor `trial`."""
+    origins: Mapping[str, Origin] = field(default_factory=dict, repr=False)
+    """What members were made with, by `digest`; of those whose records can be read."""
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -164,6 +166,10 @@ class Frames:
 
     def select(self, mask: "pd.Series[bool]") -> "Frames":
         """The members for which `mask` (one entry per row of `.members`) is true, with their rows of the others."""
+        if mask.all():  # as almost everywhere in a report: nothing to look for
+            every = (self.members, self.epochs, self.units, self.bounds)
+            members, epochs, units, bounds = (frame.copy() for frame in every)
+            return replace(self, members=members, epochs=epochs, units=units, bounds=bounds, grids=())
         members = self.members[mask]
         epochs, units, bounds = (
             frame[frame["digest"].isin(members["digest"])] for frame in (self.epochs, self.units, self.bounds)
@@ -295,6 +301,7 @@ def _frames(contents: Contents) -> Frames:
         {entry.digest: entry.spec for entry in entries if entry.spec},
         contents.folder,
         contents.search,
+        {entry.digest: entry.origin for entry in entries if entry.status != "damaged"},
     )
 
 

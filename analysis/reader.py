@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hvae_spec.errors import MachineError, RecordError, as_machine_error
 from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
-from hvae_spec.records.layout import EvaluationRecord, Record, Results
+from hvae_spec.records.layout import EvaluationRecord, Record, Results, State
 from hvae_spec.records.result import (
     EpochRow,
     EvaluationResult,
@@ -18,6 +18,7 @@ from hvae_spec.records.result import (
     PlannedGrid,
     PlannedMember,
     SearchSettings,
+    Segment,
     Status,
     TrainingResult,
     UnitsRow,
@@ -25,9 +26,19 @@ from hvae_spec.records.result import (
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path
-from hvae_spec.spec.labels import GRID, LABELS, level_text
+from hvae_spec.spec.labels import GRID, LABELS, beside_inference, level_text
 from hvae_spec.spec.report import ReportSpec
 from hvae_spec.spec.seeds import StagedSeeds
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a member was made with, and when it was done."""
+
+    segments: tuple[Segment, ...]
+    """Of its training, and that of its evaluation."""
+    finished_at: str | None
+    """ISO 8601; None while it is not."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,16 @@ class Entry:
         if self.evaluation is not None:
             found |= {name: value for name, value in self.evaluation if value is not None}
         return found
+
+    @property
+    def origin(self) -> Origin:
+        """What the member was made with, as far as it is."""
+        training, evaluation = self.training, self.evaluation
+        measured = () if evaluation is None or evaluation.segment is None else (evaluation.segment,)
+        ended = training if evaluation is None and training is not None and training.status != "trained" else evaluation
+        return Origin(
+            (*(() if training is None else training.segments), *measured), None if ended is None else ended.finished_at
+        )
 
 
 @dataclass(frozen=True)
@@ -123,14 +144,16 @@ def read(path: str | Path, grid: GridFile | None = None, specs: Mapping[str, dic
         known = {member.training for member in planned}
         others = [Record(folder) for folder in results.folders]
         shorts = {training[:12] for training in known}
+        unplanned: list[tuple[Entry, str]] = []
         for record in others:
             if record.folder.name.rsplit("-", 1)[-1] in shorts:
                 continue
             try:
                 if record.has_spec:
-                    entries.append(_unplanned(record, planned=not planned))
+                    unplanned.append(_unplanned(record, planned=not planned))
             except (RecordError, MachineError, OSError) as error:  # its place in the grid is not known
                 faults.append(str(error))
+        entries += [entry for entry, _ in unplanned] if planned else _told_apart(unplanned)
     except OSError as error:
         raise as_machine_error(root, error) or RecordError(f"{root}: cannot be read ({error})") from None
     if faults and not entries:
@@ -187,8 +210,25 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
     return _entry(record, evaluation, member, tree, planned=True)
 
 
-def _unplanned(record: Record, planned: bool) -> Entry:
-    """A record that no grid names, with its latest evaluation. Labels are those of its result, else of its spec."""
+def _told_apart(unplanned: Sequence[tuple[Entry, str]]) -> list[Entry]:
+    """Records without a grid. Where models of several have the same labels, variants that are named after what they use
+    have flows, priors and whatever else names of models have in their names, too.
+    """
+    alike: dict[tuple[Any, ...], set[str]] = {}
+    for entry, name in unplanned:
+        alike.setdefault(tuple(entry.labels.items()), set()).add(name)
+    if all(len(names) == 1 for names in alike.values()):
+        return [entry for entry, _ in unplanned]
+    return [
+        replace(entry, labels={**entry.labels, "variant": name}) if name.startswith(entry.labels["variant"]) else entry
+        for entry, name in unplanned
+    ]
+
+
+def _unplanned(record: Record, planned: bool) -> tuple[Entry, str]:
+    """A record that no grid names, with its latest evaluation, and its model's name in full. Labels are those of its
+    result, else of its spec.
+    """
     spec = record.spec
     digests = spec.digests
     evaluation = (record.evaluations or [record.evaluation(digests.evaluation)])[-1]
@@ -205,7 +245,8 @@ def _unplanned(record: Record, planned: bool) -> Entry:
         labels=labels,
         measured={} if result is None else _measured(result),
     )
-    return _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
+    entry = _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
+    return entry, spec.label + beside_inference(spec.model)
 
 
 def _measured(result: EvaluationResult) -> dict[str, Any]:
@@ -239,12 +280,16 @@ def _entry(
     planned: bool,
     fault: str = "",
 ) -> Entry:
-    fault = _damage(record, member.digest) or fault
-    trained, result = (None, None) if fault else record.outcome(member.digest)
+    try:
+        state = record.state(member.digest)
+    except MachineError as error:  # it costs no other record
+        state = State("damaged", str(error))
+    fault = state.damage or fault
+    trained, result = (None, None) if fault else (state.training, state.result)
     if not fault and trained is None and record.has_spec:
         fault = _fault_of_spec(record)
     limit = spec["training"]["epochs"] if spec else None
-    curves = Curves([], []) if fault else record.curves(limit)
+    curves = Curves([], []) if fault else record.curves_of(trained, limit)
     paths = {".".join(path) for path in paths_affecting(MemberSpec, "evaluation")}
     for path in paths & member.measured.keys() if spec else ():
         # The record's spec is that of the member that was trained; this one may be measured in another way.
@@ -273,14 +318,6 @@ def _entry(
         curves.lost,
         (fault,) if fault else tuple(record.in_full(fault) for fault in curves.faults),
     )
-
-
-def _damage(record: Record, evaluation: str) -> str:
-    """`Record.damage`, of which what the system does not let be read is a part, so that it costs no other record."""
-    try:
-        return record.damage(evaluation)
-    except MachineError as error:
-        return str(error)
 
 
 def _fault_of_spec(record: Record) -> str:

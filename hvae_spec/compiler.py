@@ -31,8 +31,6 @@ from hvae_spec.nn.prior import PRIORS
 from hvae_spec.nn.random import Streams
 from hvae_spec.records.provenance import processor
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings
-from hvae_spec.spec.choices import prior as priors
-from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 from hvae_spec.spec.experiment import MemberSpec
@@ -79,7 +77,7 @@ def hierarchy(member: MemberSpec, pixels: int, members: int = 1) -> Hierarchy:
 
 def flow(chosen: str | ChoiceSection | None) -> MakeFlow | None:
     """What makes a chosen flow; None if it is none."""
-    name, settings = ("none", {}) if chosen is None else flow_name_and_settings(chosen)
+    name, settings = ("none", {}) if chosen is None else name_and_settings(chosen)
     make = FLOWS[name]
     return None if make is None else partial(make, **settings)
 
@@ -98,7 +96,7 @@ def likelihood(member: MemberSpec) -> MakeLikelihood:
 
 def prior(spec: ModelSpec) -> MakePrior:
     """What makes p(z_L)."""
-    name, _ = priors.name_and_settings(spec.prior)
+    name, _ = name_and_settings(spec.prior)
     return partial(PRIORS[name], **spec.prior_model.arguments(spec.prior_settings))
 
 

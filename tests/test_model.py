@@ -306,7 +306,7 @@ def test_a_saved_model_is_loaded_with_the_same_numbers_and_says_what_it_is(tmp_p
     assert segment.command == list(sys.argv)
     assert segment.versions["torch"] == torch.__version__
     assert (segment.device, segment.threads) == ("cpu", torch.get_num_threads())
-    assert record.damaged_arrays(record.spec.digests.evaluation) == []
+    assert record.damaged_arrays(*record.outcome(record.spec.digests.evaluation)) == []
     # Trained on, it is another one, and says where it came from.
     with torch.no_grad():
         next(again.module.parameters()).add_(0.1)
@@ -335,7 +335,8 @@ def test_damage_to_a_saved_model_is_found(tmp_path):
         (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         with pytest.raises(RecordError, match=rf"{name}: damaged .*; no run can make it again"):
             load_record(folder)
-        assert [name in fault for fault in Record(folder).damaged_arrays("")] == [True]
+        record = Record(folder)
+        assert [name in fault for fault in record.damaged_arrays(record.training, None)] == [True]
         (folder / name).write_bytes(content)
     load_record(folder)
 

@@ -12,9 +12,10 @@ import yaml
 from analysis.caveats import left_out
 from analysis.columns import setting_fields
 from analysis.frames import Frames
+from analysis.reader import Origin
 from analysis.tables.table import ABSENT
-from hvae_spec.records.layout import EvaluationRecord, Record
-from hvae_spec.records.result import Segment, TrainingResult
+from hvae_spec.records.layout import Record
+from hvae_spec.records.result import Segment
 from hvae_spec.registry import kept_until_a_choice_joins
 from hvae_spec.spec.fields import NotInReport, SpecField
 from hvae_spec.spec.labels import level_text
@@ -111,19 +112,11 @@ def specs(frames: Frames) -> Iterator[tuple[str, str]]:
 
 
 def commands(frames: Frames) -> Rows:
-    """The command lines that trained and evaluated the planned members, and how many members each had a part in.
-
-    Raises:
-        UserError: a record is damaged.
-
-    """
-    folders = _whole(frames)[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
+    """The command lines that trained and evaluated the planned members, and how many members each had a part in."""
     counts = Counter(
         command
-        for folder, evaluation in folders
-        for command in dict.fromkeys(
-            shlex.join(segment.command) for segment in _segments(folder, evaluation) if segment.command
-        )
+        for origin in _origins(frames)
+        for command in dict.fromkeys(shlex.join(segment.command) for segment in origin.segments if segment.command)
     )
     return [(command, f"{count:,}") for command, count in counts.most_common()]
 
@@ -161,28 +154,17 @@ def data(frames: Frames) -> Rows:
 def machines(frames: Frames) -> Rows:
     """Machines, versions and source revisions, and of how many of the planned members each combination has trained some
     epochs or made the evaluation. A member that two of them had a part in counts in both.
-
-    Raises:
-        UserError: a record is damaged.
-
     """
-    folders = _whole(frames)[["folder", "evaluation_folder"]].itertuples(index=False, name=None)
     counts = Counter(
-        origin
-        for folder, evaluation in folders
-        for origin in dict.fromkeys(map(_origin, _segments(folder, evaluation)))
+        machine for origin in _origins(frames) for machine in dict.fromkeys(map(_machine, origin.segments))
     )
-    rows = [(*origin, f"{count:,}") for origin, count in counts.most_common()]
+    rows = [(*machine, f"{count:,}") for machine, count in counts.most_common()]
     return [("machine", "device", "versions", "source revision", "members"), *rows]
 
 
 def finished_between(frames: Frames) -> tuple[str, str] | None:
     """When the first and the last planned member was done, ISO 8601; None if none is."""
-    folders = _whole(frames)["evaluation_folder"]
-    results = [EvaluationRecord(Path(folder)).result for folder in folders]
-    done = [*(result.finished_at for result in results if result is not None)]
-    done += [training.finished_at for training in _trainings(frames) if training.status != "trained"]
-    times = sorted(time for time in done if time is not None)
+    times = sorted(origin.finished_at for origin in _origins(frames) if origin.finished_at is not None)
     return (times[0], times[-1]) if times else None
 
 
@@ -192,19 +174,12 @@ def _whole(frames: Frames) -> pd.DataFrame:
     return members[members["status"] != "damaged"]
 
 
-def _trainings(frames: Frames) -> list[TrainingResult]:
-    found = (Record(Path(folder)).training for folder in _whole(frames)["folder"])
-    return [training for training in found if training is not None]
+def _origins(frames: Frames) -> list[Origin]:
+    """What the planned members were made with."""
+    return [frames.origins[digest] for digest in _whole(frames)["digest"]]
 
 
-def _segments(folder: str, evaluation_folder: str) -> list[Segment]:
-    """What a member was made with: the segments of its training, and that of its evaluation."""
-    training, evaluation = Record(Path(folder)).training, EvaluationRecord(Path(evaluation_folder)).result
-    measured = None if evaluation is None else evaluation.segment
-    return [*([] if training is None else training.segments), *([] if measured is None else [measured])]
-
-
-def _origin(segment: Segment) -> tuple[str, str, str, str]:
+def _machine(segment: Segment) -> tuple[str, str, str, str]:
     names = dict.fromkeys(name for name in (segment.device_name, segment.device) if name)
     source = segment.source
     commit = "unknown" if source is None else source.commit[:12]

@@ -78,7 +78,7 @@ def bits_per_dim(frames: Frames) -> TableSet:
     has none.
     """
     tables = []
-    best = list(_best(frames, "bits_per_dim"))
+    best = list(_best(frames, "bits_per_dim")) if frames.planned.members["bits_per_dim"].notna().any() else []
     for group in frames.groups():
         places, members = layout(group.frames), known(group.frames.members, frames.factors)
         if members["bits_per_dim"].notna().any():

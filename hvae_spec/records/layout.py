@@ -138,6 +138,20 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
+class State:
+    """What the files of a record say of a member, with one look at each."""
+
+    status: Status
+    damage: str = ""
+    """What is wrong with the files that say what a member is and what became of it, and what fixes it; empty if nothing
+    is. Unlike `status` this is also of spec.yaml."""
+    training: TrainingResult | None = None
+    """What became of the training; None while it is not done, or where that is damaged."""
+    result: EvaluationResult | None = None
+    """What became of the evaluation, likewise."""
+
+
+@dataclass(frozen=True)
 class Record:
     """The record of one training and of its evaluations, in its folder."""
 
@@ -224,25 +238,21 @@ class Record:
             return training.status
         return "trained" if result is None else result.status
 
-    def damage(self, evaluation: str) -> str:
-        """What is wrong with the files that say what a member is and what became of it, and what fixes it; empty if
-        nothing is. Unlike `status` this looks at spec.yaml, too.
+    def state(self, evaluation: str) -> State:
+        """What the files say of the member whose evaluation has this digest. Raises MachineError if the system does not
+        let one be read.
         """
-        return self.status_and_damage(evaluation)[1]
-
-    def status_and_damage(self, evaluation: str) -> tuple[Status, str]:
-        """What `status` and `damage` give, with one look at each file."""
         try:
             training, result = self.outcome(evaluation)
         except RecordError as error:
-            return "damaged", str(error)
-        status = self._status_of(training, result)
+            return State("damaged", str(error))
+        damage = ""
         if training is not None and training.status != "failed":
             try:
                 self._check_spec()
             except RecordError as error:
-                return status, str(error)
-        return status, ""
+                damage = str(error)
+        return State(self._status_of(training, result), damage, training, result)
 
     def outcome(self, evaluation: str) -> tuple[TrainingResult | None, EvaluationResult | None]:
         """What became of the training, and of the evaluation with this digest, each None while it is not done.
@@ -276,16 +286,15 @@ class Record:
         if head != SPEC_HEAD + sha256_of(text).encode():
             _ = self.spec  # one of which nothing but the layout was changed is still the same
 
-    def damaged_arrays(self, evaluation: str) -> list[str]:
+    def damaged_arrays(self, training: TrainingResult | None, result: EvaluationResult | None) -> list[str]:
         """What is wrong with the arrays of a finished member, and what fixes it. Reads all of them. The optimizer's
         state may be missing: it can be deleted to save room.
 
-        Raises:
-            RecordError: a result is damaged.
+        Args:
+            training: what became of its training.
+            result: what became of its evaluation.
 
         """
-        training, result = self.outcome(evaluation)
-        again = self.evaluation(evaluation)
         arrays: list[tuple[Path, str | None, str]] = []
         if training is not None and training.status == "trained":
             arrays.append((self.weights, training.weights_sha256, self.lost))
@@ -293,6 +302,7 @@ class Record:
             if self.optimizer.exists():
                 arrays.append((self.optimizer, training.optimizer_sha256, NO_LONGER))
         if result is not None:
+            again = self.evaluation(result.digest)
             arrays += [(again.folder / name, sha256, again.again) for name, sha256 in result.arrays_sha256.items()]
         found = []
         for path, sha256, remedy in arrays:
@@ -333,7 +343,17 @@ class Record:
             MachineError: the system does not let a file be read that the training, as it goes on, would replace.
 
         """
-        training = self.training
+        return self.curves_of(self.training, limit, checkpoint, only_whole=only_whole)
+
+    def curves_of(
+        self,
+        training: TrainingResult | None,
+        limit: int | None = None,
+        checkpoint: Checkpointed | None = None,
+        *,
+        only_whole: bool = False,
+    ) -> Curves:
+        """What `curves` gives, where it is known what became of the training. Raises MachineError likewise."""
         return read_curves(
             self.folder / EPOCHS, self.folder / UNITS, training, limit, checkpoint, only_whole=only_whole
         )

@@ -16,6 +16,8 @@ class ChoiceSection(SpecModel):
     """A choice with its settings: a section of one key, which is the choice's name."""
 
     _recorded: ClassVar[RecordedName | None] = None
+    alone: ClassVar[str] = "value"
+    """What the settings are called where they are a single value and no section of their own."""
 
     @property
     def choice(self) -> str:
@@ -29,10 +31,13 @@ class ChoiceSection(SpecModel):
 
 
 def name_and_settings(chosen: str | ChoiceSection) -> tuple[str, dict[str, Any]]:
-    """A choice's name and its settings by name: `("gaussian", {"variance": 0.1})`, `("bernoulli", {})`."""
+    """A choice's name and its settings by name: `("gaussian", {"variance": 0.1})`, `("planar", {"steps": 10})`,
+    `("bernoulli", {})`.
+    """
     if isinstance(chosen, str):
         return chosen, {}
-    return chosen.choice, chosen.settings.model_dump()
+    settings = chosen.settings
+    return chosen.choice, settings.model_dump() if isinstance(settings, BaseModel) else {chosen.alone: settings}
 
 
 def words(chosen: str | ChoiceSection) -> str:

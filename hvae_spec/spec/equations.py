@@ -9,7 +9,6 @@ from hvae_spec.spec import auxiliary
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings, words
 from hvae_spec.spec.choices.estimator import ESTIMATORS
 from hvae_spec.spec.choices.flow import FLOWS
-from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.mapping import MAPPINGS
 from hvae_spec.spec.choices.observation import X, described
 from hvae_spec.spec.choices.term import ADDED_TERMS, TERMS
@@ -132,7 +131,7 @@ def flows(model: ModelSpec) -> tuple[str, ...]:
     for place, flow in enumerate(every):
         if flow is None or flow in every[:place]:
             continue
-        name, settings = flow_name_and_settings(flow)
+        name, settings = name_and_settings(flow)
         of = [f"z_{layer}" for layer, other in enumerate(every, start=1) if other == flow]
         which = "every z_i" if len(of) == model.depth > 1 else ", ".join(of)
         lines.append(

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from hvae_spec.spec.auxiliary import AuxiliarySpec
 from hvae_spec.spec.base import Count, Flag, InFloat64, NonNegative, Positive, Real, SpecModel
-from hvae_spec.spec.choice import ChoiceSection, Named, OneOf
+from hvae_spec.spec.choice import ChoiceSection, Named, OneOf, name_and_settings
 from hvae_spec.spec.choices.flow import FLOWS, without_absent
 from hvae_spec.spec.choices.inference import INFERENCES, InferenceModel
 from hvae_spec.spec.choices.initialization import INITIALIZATIONS
@@ -14,7 +14,7 @@ from hvae_spec.spec.choices.mapping import MAPPINGS
 from hvae_spec.spec.choices.nonlinearity import NONLINEARITIES, LeakyReLU
 from hvae_spec.spec.choices.norm import NORMS, Normalization, is_absent, normalization
 from hvae_spec.spec.choices.observation import OBSERVATIONS, is_binary, name_of
-from hvae_spec.spec.choices.prior import PRIORS, PriorModel, name_and_settings
+from hvae_spec.spec.choices.prior import PRIORS, PriorModel
 from hvae_spec.spec.fields import (
     AuthorsCode,
     Column,
@@ -324,12 +324,12 @@ class ModelSpec(SpecInForms):
     @property
     def prior_settings(self) -> Any:
         """What stands under the name of p(z_L); None if it has no settings."""
-        return name_and_settings(self.prior)[1]
+        return None if isinstance(self.prior, str) else self.prior.settings
 
     @property
     def prior_label(self) -> str:
         """What the names of shapes have of p(z_L): `+vamp 500`, `+realnvp`; nothing of N(0, I)."""
-        name, settings = name_and_settings(self.prior)
+        name, settings = name_and_settings(self.prior)[0], self.prior_settings
         if self.has_standard_normal_prior:
             return ""
         return f"+{name} {settings}" if isinstance(settings, int) else f"+{name}"

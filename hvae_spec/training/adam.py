@@ -1,5 +1,7 @@
-"""PyTorch's fused Adam without `torch.optim`, whose optimizers import PyTorch's compiler when they are made: that takes
-as long as all else that a worker does before its first step, and a step of a small model's costs three times as much.
+"""PyTorch's fused Adam without `torch.optim.Adam`, which imports PyTorch's compiler when it is made: 1.0 s of CPU time
+for every worker (PyTorch 2.13), as long as all else that it does before its first step. A step of 20,000 numbers takes
+twice as long there, 41 instead of 21 microseconds; one of 15 million takes 19.6 ms, and 19.2 here. This calls
+`torch._fused_adam_`, which is private: a test that both agree bit for bit shows if PyTorch changes it.
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ from hvae_spec.records import layout
 from hvae_spec.records.index import indexed, write_index
 from hvae_spec.records.layout import Results
 from hvae_spec.records.result import EvaluationResult
+from tests.analysis.conftest import SPEC
 
 
 def of(planned, depth=None, variant=None, seed=None):
@@ -250,6 +251,29 @@ def test_without_a_grid_the_records_tell_their_own_labels(results):
     labels = members[["dataset", "depth", "variant", "seed", "status", "planned"]].astype(object)
     assert list(labels.loc[ladder.digests.evaluation]) == ["digits", 3, "Prob. ladder+BN+WU", 2, "running", True]
     assert list(labels.loc[plain.digests.evaluation]) == ["digits", 2, "plain", 1, "finished", True]
+
+
+def test_without_a_grid_models_that_differ_in_flows_or_the_prior_alone_are_told_apart(results):
+    nameless = SPEC.split("grid:")[0] + "grid: {depth: [2], seeds: [0, 1]}\n"
+    bounds = {"prior: {vamp: 5}": -81.0, "": -80.0, "flow: {planar: 4}": -82.0}
+    for part, bound in bounds.items():
+        results.grid(
+            lambda member, bound=bound: results.result(member, bound),
+            spec=nameless.replace("model:\n", f"model:\n  {part}\n"),
+            with_curves=False,
+        )
+        (results.root / "grid.json").unlink()
+        if part.startswith("prior"):  # it is alone, and named as ever
+            assert list(analysis.load(results.root).members["variant"].unique()) == ["Prob. ladder+BN+WU"]
+    frames = analysis.load(results.root)
+    means = frames.members.groupby("variant", observed=True)["test_log_likelihood"].agg(["mean", "count"])
+    assert means.T.to_dict("list") == {
+        "Prob. ladder+BN+WU": [-80.0, 2.0],
+        "Prob. ladder+BN+WU+planar 4": [-82.0, 2.0],
+        "Prob. ladder+BN+WU+vamp 5": [-81.0, 2.0],
+    }
+    (table,) = tables.log_likelihood(frames).tables
+    assert not any("cannot be distinguished" in note for note in table.footnotes)
 
 
 def test_further_axes_are_columns_and_make_groups(results, spec):

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from analysis import report
 from analysis.figures import FIGURES as FIGURE_NAMES
 from analysis.tables import log_likelihood
 from hvae_spec.errors import MachineError, UserError
+from hvae_spec.records import layout
+from hvae_spec.records.result import read_file
+from tune.show.summary import _checked
 
 
 def tables_of(*quantities):
@@ -69,6 +73,23 @@ def test_the_command_writes_and_names_every_file(results):
         assert head
     members = pd.read_csv(results.root / "tables" / "members.csv")
     assert members["test_log_likelihood"].tolist() == [-80.0] * 33
+
+
+def test_a_report_and_the_end_of_a_run_read_each_result_once(results, without_figures, monkeypatch):
+    grid = results.grid()
+    read = Counter()
+
+    def counted(path, *arguments):
+        read[path.relative_to(results.root)] += path.name in ("training.json", "result.json")
+        return read_file(path, *arguments)
+
+    monkeypatch.setattr(layout, "read_file", counted)
+    report.write(results.root)
+    assert sum(read.values()) == len(+read) == 2 * len(grid)
+    read.clear()
+    for member in grid:
+        assert _checked(results.record_of(member), member) == ("finished", [])
+    assert sum(read.values()) == len(+read) == 2 * len(grid)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "."])

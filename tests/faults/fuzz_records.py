@@ -100,7 +100,8 @@ def read(root: Path) -> tuple[str, str]:
     if faults:  # else tables are made of the same frames as ever
         texts += [table_set.tidy.to_csv() for table_set in _table_sets(frames)]
     for row in frames.members.query("status == 'finished'").to_dict("records"):
-        faults += Record(Path(row["folder"])).damaged_arrays(row["digest"])
+        record = Record(Path(row["folder"]))
+        faults += record.damaged_arrays(*record.outcome(row["digest"]))
         for load in (hvae_spec.load_record, hvae_spec.load_gallery):
             try:
                 load(row["folder"])

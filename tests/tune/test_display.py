@@ -10,6 +10,7 @@ from hvae_spec.pack_job import Progress
 from tests.tune.measured import Measured, measurement
 from tests.tune.planned import GRID, plan_of
 from tune.execute.splitting import split
+from tune.measure.comparison import StepComparison, save_comparisons
 from tune.show import display as displays
 from tune.show.display import Clock, Display, PackState
 
@@ -118,6 +119,17 @@ def test_a_pack_that_is_several_times_slower_than_measured_is_told_once(tmp_path
     assert told(display).count("45 ms a step, 4.5 times as long as measured on this machine") == 1
 
 
+def test_a_pack_is_slow_beside_what_one_has_found_of_compiled_steps(tmp_path, clock_hand):
+    job = plan_of(GRID, tmp_path).jobs[0]
+    found = StepComparison(len(job.members), 10.0, 12.0, 30.0)
+    save_comparisons(job.members[0].spec, "cpu", job.threads, [found])
+    display = display_of(plan_of(GRID, tmp_path))
+    display.started(job.pack_id)
+    for epoch in range(1, 4):
+        display.progressed(replace(progress(job, 0.1), epoch=epoch, ms_per_step=45.0))
+    assert "45 ms a step, 4.5 times as long as measured on this machine" in told(display)
+
+
 def test_nothing_is_slow_where_nothing_is_measured(tmp_path, clock_hand):
     plan = plan_of(GRID, tmp_path)
     display = display_of(plan)
@@ -138,3 +150,26 @@ def test_what_packs_found_of_compiled_steps_is_said_once(tmp_path, clock_hand):
             display.progressed(replace(progress(job, done), found=words))
     assert told(display).count(words) == 1
     assert list(display.found) == [words]
+
+
+def test_plain_lines_say_that_a_pack_tries_compilation_until_it_reports(tmp_path, clock_hand):
+    text = GRID.replace("epochs: 4,", "epochs: 6000,")
+    plan = plan_of(text, tmp_path, pack_size=1, forecaster=Measured(measurement({1: 50.0})))
+    display = display_of(plan)
+    first, second = plan.jobs[:2]
+    assert first.tries_compiling
+    display.started(first.pack_id)
+    words = "trying compilation: measuring whether compiled steps are faster, a minute or two"
+    assert f"{first.name}: started, {words}" in told(display)
+    display.started(second.pack_id)
+    clock_hand[0] += 20
+    display.progressed(progress(first, 0.1))
+    assert f"  {second.name}: trying compilation\n" in told(display)
+    assert f"  {first.name}: epoch 1/4" in told(display)
+
+
+def test_a_pack_whose_way_is_decided_starts_without_more_words(tmp_path):
+    plan = plan_of(GRID, tmp_path)
+    display = display_of(plan)
+    display.started(plan.jobs[0].pack_id)
+    assert told(display).endswith(f"{plan.jobs[0].name}: started\n")

@@ -36,7 +36,8 @@ def test_a_measured_pack_takes_what_its_parts_take():
     assert nominal[1] / nominal[0] == pytest.approx(redrawn.evaluation / forecast.evaluation)
     assert forecast.overhead == START_UP
     assert forecast.seconds == forecast.training + forecast.evaluation + forecast.overhead
-    assert (forecast.bytes, forecast.measured, forecast.ms_per_member_step) == (8 * 2**30, True, 5.0)
+    assert (forecast.bytes, forecast.ms_per_member_step) == (8 * 2**30, 5.0)
+    assert (forecast.measured, forecast.measured_steps) == (True, True)
     assert Measured(found).pack(spec, 4, 1, compiled=True).overhead == START_UP + 30
     assert Measured(found).pack(spec, 8, 1, compiled=False).bytes == 16 * 2**30
 
@@ -198,6 +199,11 @@ def test_what_a_pack_has_found_is_known_to_forecasts_of_its_size_alone(tmp_path)
     compiled, plain = (forecaster.pack(member(), 4, 2, compiled=way) for way in (True, False))
     assert (compiled.ms_per_member_step, plain.ms_per_member_step) == (6.0, 8.0)
     assert (compiled.overhead, plain.overhead) == (START_UP + 31, START_UP)
+    # It says nothing of evaluation and memory, and nothing of packs of another size.
+    assert [(one.measured_steps, one.measured) for one in (compiled, plain)] == [(True, False)] * 2
+    assert not forecaster.pack(member(), 3, 2, compiled=False).measured_steps
+    given = Forecaster("cpu", ms_per_member_step=2.0).pack(member(), 4, 2, compiled=False)
+    assert (given.ms_per_member_step, given.measured_steps) == (2.0, False)
 
 
 def test_a_pack_that_tries_compiling_takes_that_longer(tmp_path):

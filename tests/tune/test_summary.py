@@ -8,6 +8,8 @@ from rich.console import Console
 from hvae_spec.errors import MachineError
 from hvae_spec.records.layout import Record
 from tests.tune.planned import GRID, plan_of, train
+from tune.measure.comparison import StepComparison, save_comparisons
+from tune.plan.forecast import NOMINAL
 from tune.show.summary import _checked, print_plan
 
 
@@ -17,7 +19,7 @@ def test_a_member_that_cannot_be_read_is_damaged_and_stops_nothing(tmp_path, mon
     record = Record(tmp_path / "members" / member.folder)
     assert _checked(record, member)[0] == "trained"
 
-    def fail(self, evaluation):
+    def fail(self, training, result):
         raise MachineError(f"{self.weights}: cannot be read (Input/output error)")
 
     monkeypatch.setattr(Record, "damaged_arrays", fail)
@@ -66,6 +68,25 @@ def test_a_forecast_has_a_row_for_every_shape_named_by_what_differs(tmp_path):
     assert list(rows) == ["K 5", "plain / faster", "stl"]
     assert rows["K 5"] > rows["stl"] > rows["plain / faster"]
     assert re.search(r"plain / faster\)\W+nominal\W+4\b", forecast)
+
+
+def test_a_forecast_says_that_steps_are_measured_where_a_pack_has_found_out_of_compiled_ones(tmp_path):
+    text = GRID.split("grid:")[0] + "grid: {seeds: [0, 1, 2]}\n"
+    (job,) = plan_of(text, tmp_path, cores=1).jobs
+    spec = job.members[0].spec
+
+    def row():
+        console = Console(width=200, file=io.StringIO())
+        print_plan(plan_of(text, tmp_path, cores=1), console)
+        forecast = console.file.getvalue().partition("Forecast")[2]
+        assert NOMINAL in forecast  # evaluation and memory are
+        return [cell.strip() for cell in re.search(r"digits L2 ladder.*", forecast)[0].split("│")]
+
+    save_comparisons(spec, "cpu", job.threads, [StepComparison(2, 7.0, 8.0, 30.0)])
+    assert row()[1] == "nominal"
+    save_comparisons(spec, "cpu", job.threads, [StepComparison(3, 7.25, 8.0, 30.0)])
+    _, speed, _, _, _, ms, *_ = row()
+    assert (speed, ms) == ("steps measured", "7.25")
 
 
 def test_packs_of_one_name_are_told_apart_by_their_seeds(tmp_path):

@@ -14,10 +14,8 @@ from hvae_spec.errors import UserError
 from hvae_spec.nn.objective import log_weight
 from hvae_spec.nn.random import Streams
 from hvae_spec.spec.choice import ChoiceSection, name_and_settings
-from hvae_spec.spec.choices.flow import name_and_settings as flow_name_and_settings
 from hvae_spec.spec.choices.nonlinearity import name_and_parameters
 from hvae_spec.spec.choices.optimizer import OptimizerSettings
-from hvae_spec.spec.choices.prior import name_and_settings as prior_name_and_settings
 from hvae_spec.spec.choices.term import TERMS
 from hvae_spec.spec.experiment import MemberSpec
 from tune.bench import baseline, baseline_flows, baseline_observations, baseline_priors
@@ -40,7 +38,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
     _check(baseline.MAPPINGS, name_and_settings(model.mapping)[0], "mapping")
     _check(baseline.NONLINEARITIES, name, "nonlinearity")
     _check(baseline.NORMS, model.normalization.name, "normalization")
-    prior, _ = prior_name_and_settings(model.prior)
+    prior, _ = name_and_settings(model.prior)
     _check(baseline_priors.PRIORS, prior, "prior")
     return kind(
         [layer.units for layer in model.layers],
@@ -65,7 +63,7 @@ def plain_model(member: MemberSpec) -> PlainHVAE:
 
 def _flow(chosen: str | ChoiceSection) -> Callable[..., nn.Module]:
     """What makes a chosen flow."""
-    name, settings = flow_name_and_settings(chosen)
+    name, settings = name_and_settings(chosen)
     return partial(_plain(baseline_flows.FLOWS, name, "normalizing flow"), **settings)
 
 

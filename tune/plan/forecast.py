@@ -83,7 +83,10 @@ class Forecast:
     bytes: int
     """Largest amount of memory."""
     measured: bool
-    """Whether this comes from a measurement."""
+    """Whether all of this comes from measurements."""
+    measured_steps: bool
+    """Whether the speed of training does. What a pack finds out of compiled steps says nothing of evaluation and
+    memory."""
 
     @property
     def evaluation(self) -> float:
@@ -212,14 +215,17 @@ class Forecaster:
             bound = members * 2 * bound_macs(member, counts) / flops
             curve = bound * _curve_share(member, counts)
             final = members * 2 * evaluation_macs(member, counts) / flops
-            return Forecast(training, curve, final, overhead, ms, _nominal_bytes(member, counts, members), False)
+            memory = _nominal_bytes(member, counts, members)
+            steps_alone = compared is not None and self.ms_per_member_step is None
+            return Forecast(training, curve, final, overhead, ms, memory, measured=False, measured_steps=steps_alone)
         training += epochs * members * measured.epoch_seconds_per_member
         # Where q(y|x) alone is trained there are no bounds.
         samples = 0 if member.classifies_alone else member.evaluation.iw_samples
         bound = members * evaluated_images(member, counts) * samples / measured.samples_per_second
         curve = bound * _curve_share(member, counts)
         final = bound + members * further_samples(member, counts) / measured.samples_per_second
-        return Forecast(training, curve, final, overhead, ms, _bytes(measured, members), True)
+        memory = _bytes(measured, members)
+        return Forecast(training, curve, final, overhead, ms, memory, measured=True, measured_steps=True)
 
     def way(
         self,

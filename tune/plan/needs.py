@@ -122,10 +122,11 @@ class Ledger:
             return Need(member, "pending", "training", retired=record)
         if record is not None:
             member = replace(member, folder=record.folder.name)
-            status, damage = record.status_and_damage(digests.evaluation)
+            state = record.state(digests.evaluation)
+            status = state.status
             if status in DONE or status == "damaged":
-                return Need(member, status, "nothing", damage=damage)
-            if record.is_trained:
+                return Need(member, status, "nothing", damage=state.damage)
+            if state.training is not None and state.training.status == "trained":
                 return Need(member, status, "evaluation")
         else:
             status = "pending"
@@ -142,14 +143,15 @@ class Ledger:
             record = source.find(training)
             if record is None:
                 continue
-            damage = record.damage(evaluation)
-            try:
-                found, _ = record.outcome(evaluation)
+            state = record.state(evaluation)
+            damage, found = state.damage, state.training
+            if state.status != "damaged":
                 if found is None or found.status != "trained":
                     continue
-                check_whole(record.weights, found.weights_sha256, record.lost)
-            except RecordError as error:
-                damage = str(error)
+                try:
+                    check_whole(record.weights, found.weights_sha256, record.lost)
+                except RecordError as error:
+                    damage = str(error)
             if not damage:
                 return record
             self.faults[f"{damage} (it is not taken)"] = None

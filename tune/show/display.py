@@ -30,6 +30,10 @@ SLOW = 3.0
 """How many times as long as measured a pack's steps take before that is told."""
 SLOW_EPOCHS = 2
 """For how many epochs: the first of a run also warms up."""
+TRYING = "trying compilation"
+"""What a pack does before its first epoch that is to find out whether its steps are compiled."""
+TRIAL = "measuring whether compiled steps are faster, a minute or two"
+"""What that is, in words."""
 
 
 @dataclass
@@ -46,14 +50,14 @@ class PackState:
     """Fraction done when this run took the pack up."""
     first_seen: float = 0.0
     measured_ms: float | None = None
-    """Per member-step, if its shape was measured on this machine."""
+    """Per member-step, if its steps were measured on this machine."""
     slow_epochs: set[int] = field(default_factory=set)
     """In which the steps took several times as long."""
 
     @classmethod
     def of(cls, job: PackJob, forecast: Forecast) -> "PackState":
         """A pack that waits, with what was forecast of it."""
-        return cls(job, forecast.seconds, measured_ms=forecast.ms_per_member_step if forecast.measured else None)
+        return cls(job, forecast.seconds, measured_ms=forecast.ms_per_member_step if forecast.measured_steps else None)
 
     def slowness(self) -> float | None:
         """How many times as long as measured its steps take, once, when they have for `SLOW_EPOCHS` epochs; else
@@ -66,6 +70,11 @@ class PackState:
             return None
         self.slow_epochs.add(self.progress.epoch)
         return times if len(self.slow_epochs) == SLOW_EPOCHS else None
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether it starts by measuring its compiled step, of which it reports when that is done."""
+        return self.status == "running" and self.progress is None and self.job.tries_compiling
 
     @property
     def done(self) -> float:
@@ -155,7 +164,7 @@ class Display:
         state = self.states[pack_id]
         state.status = "running"
         if self.live is None:
-            self.line(f"{label(state.job)}: started")
+            self.line(f"{label(state.job)}: started" + f", {TRYING}: {TRIAL}" * state.is_trying)
 
     def progressed(self, progress: Progress) -> None:
         """A pack reports."""
@@ -178,7 +187,7 @@ class Display:
             self.told = now
             self.line(self.overall())
             for other in self.running():
-                self.line(f"  {label(other.job)}: {describe(other.progress)}")
+                self.line(f"  {label(other.job)}: {describe(other)}")
             if len(self.running()) == 1 and (rows := member_rows(self.running()[0])):
                 self.line(f"  training bounds: {', '.join(f'{row.name} {row.bound}' for row in rows)}")
 
@@ -248,7 +257,7 @@ class Display:
         head.add_row(bar, Text(words, no_wrap=True, overflow="ellipsis"))
         notes = self._notes()
         running = self.running()
-        values = [columns(state.progress) for state in running]
+        values = [columns(state) for state in running]
         taken = [max(map(len, column)) for column in zip(HEADINGS[1:], *values, strict=True)]
         space = width - sum(taken) - 2 * len(taken)
         rows = [(label(state.job, space), *row) for state, row in zip(running, values, strict=True)]
@@ -269,6 +278,7 @@ class Display:
         failed = sum(state.status == "failed" for state in self.states.values())
         notice = "" if self.interruption is None else self.interruption.notice
         said = [
+            (f"{TRYING}: {TRIAL}" if any(state.is_trying for state in self.running()) else "", ""),
             (f"{failed} packs failed" if failed else "", "red"),
             *((words, "yellow") for words in sentences(notice)),
         ]
@@ -296,10 +306,11 @@ def member_rows(state: PackState) -> list[MemberRow]:
     return [MemberRow(name, number(bound, ".2f")) for name, bound in zip(member_names(state.job), bounds, strict=True)]
 
 
-def columns(progress: Progress | None) -> tuple[str, ...]:
-    """A pack's row in the live view."""
+def columns(state: PackState) -> tuple[str, ...]:
+    """A pack's row in the live view, without its name."""
+    progress = state.progress
     if progress is None:
-        return ("starting", "", "", "", "")
+        return (TRYING if state.is_trying else "starting", "", "", "", "")
     epoch = f"{progress.epoch}/{progress.epochs}" + (" evaluating" if progress.phase == "evaluating" else "")
     return (
         epoch,
@@ -310,10 +321,10 @@ def columns(progress: Progress | None) -> tuple[str, ...]:
     )
 
 
-def describe(progress: Progress | None) -> str:
+def describe(state: PackState) -> str:
     """A pack's progress in words."""
-    epoch, beta, train_bound, speed, done = columns(progress)
-    if progress is None:
+    epoch, beta, train_bound, speed, done = columns(state)
+    if state.progress is None:
         return epoch
     told = {"beta": beta, "training bound": train_bound}
     known = [f"{name} {text}" for name, text in told.items() if text != NOTHING]

@@ -18,7 +18,7 @@ from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member
 from hvae_spec.spec.labels import headings, level_text
 from tune.measure.cache import shape_name
-from tune.plan.forecast import NOMINAL, UPPER_BOUND
+from tune.plan.forecast import NOMINAL, UPPER_BOUND, Forecast
 from tune.plan.planner import Plan
 from tune.plan.schedule import simulate
 from tune.plan.shapes import Shape, key_of, shapes
@@ -294,7 +294,7 @@ def _forecast_row(plan: Plan, jobs: Sequence[PackJob]) -> tuple[str, ...]:
     members = sum(len(job.members) for job in jobs)
     steps = sum(forecast.ms_per_member_step * len(job.members) for job, forecast in zip(jobs, forecasts, strict=True))
     return (
-        "measured" if all(forecast.measured for forecast in forecasts) else "nominal",
+        _speed(forecasts),
         str(members),
         str(len(jobs)),
         str(max(len(job.members) for job in jobs)),
@@ -303,6 +303,13 @@ def _forecast_row(plan: Plan, jobs: Sequence[PackJob]) -> tuple[str, ...]:
         clock_time(sum(forecast.evaluation for forecast in forecasts)),
         gibibytes(max(forecast.bytes for forecast in forecasts)),
     )
+
+
+def _speed(forecasts: Sequence[Forecast]) -> str:
+    """What the forecasts of the packs of one shape rest on."""
+    if all(forecast.measured for forecast in forecasts):
+        return "measured"
+    return "steps measured" if all(forecast.measured_steps for forecast in forecasts) else "nominal"
 
 
 def gibibytes(count: float) -> str:
@@ -368,13 +375,13 @@ def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
     """
     evaluation = member.digests.evaluation
     try:
-        status, damage = record.status_and_damage(evaluation)
-        found = [damage] if damage else record.damaged_arrays(evaluation)
-        if damage:
-            return "damaged", found
-        curves = record.curves(member.spec.training.epochs)
+        state = record.state(evaluation)
+        if state.damage:
+            return "damaged", [state.damage]
+        found = record.damaged_arrays(state.training, state.result)
+        curves = record.curves_of(state.training, member.spec.training.epochs)
         faults = [record.in_full(fault) for fault in curves.faults]
-        return "damaged" if found else status, found + faults
+        return "damaged" if found else state.status, found + faults
     except UserError as error:
         return "damaged", [str(error)]
 

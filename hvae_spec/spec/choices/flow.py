@@ -3,13 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, ClassVar
 
 from hvae_spec.registry import Registry
 from hvae_spec.spec.base import Count, SpecModel
-from hvae_spec.spec.choice import ChoiceSection
+from hvae_spec.spec.choice import ChoiceSection, name_and_settings
 from hvae_spec.spec.mapping import Mapping
 
 
@@ -69,6 +67,7 @@ class NoFlow(FlowModel):
 class PlanarSection(ChoiceSection):
     """A planar flow, by name."""
 
+    alone: ClassVar[str] = "steps"
     planar: Count
     """Steps of the flow; a plain `planar` has 10."""
 
@@ -139,14 +138,6 @@ FLOWS: Registry[FlowModel] = Registry("flow")
 FLOWS.add("none", NoFlow())
 FLOWS.add("planar", Planar())
 FLOWS.add("iaf", Iaf())
-
-
-def name_and_settings(chosen: str | ChoiceSection) -> tuple[str, dict[str, Any]]:
-    """A chosen flow's name and its settings: `("planar", {"steps": 10})`, `("iaf", {"steps": 2, "mlp": (320,)})`."""
-    if isinstance(chosen, str):
-        return chosen, {}
-    settings = chosen.settings
-    return chosen.choice, settings.model_dump() if isinstance(settings, BaseModel) else {"steps": settings}
 
 
 def without_absent(chosen: str | ChoiceSection | None) -> str | ChoiceSection | None:

@@ -210,8 +210,3 @@ PRIORS.add("standard_normal", StandardNormal())
 PRIORS.add("vamp", Vamp())
 PRIORS.add("mixture", Mixture())
 PRIORS.add("realnvp", RealNVP())
-
-
-def name_and_settings(chosen: str | ChoiceSection) -> tuple[str, Any]:
-    """A chosen prior's name and its settings: `("vamp", 500)`, `("standard_normal", None)`."""
-    return (chosen, None) if isinstance(chosen, str) else (chosen.choice, chosen.settings)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from hvae_spec.spec.base import Loc
+from hvae_spec.spec.choice import name_and_settings
 from hvae_spec.spec.choices.dataset import DATASETS
 from hvae_spec.spec.choices.inference import INFERENCES
-from hvae_spec.spec.choices.prior import name_and_settings
 from hvae_spec.spec.consistency.inconsistency import Inconsistency
 from hvae_spec.spec.consistency.phases import objectives
 from hvae_spec.spec.experiment import MemberSpec
