@@ -18,6 +18,19 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module")
+def no_report():
+    """Tables and figures are the subject of other tests, and would be most of the time of those that run a grid."""
+    from rich.table import Table
+
+    from analysis import report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "check", lambda: None)
+        patch.setattr(report, "write", lambda root: report.Report(Table(), (), "", ()))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _same_random_state():
     """What a test draws without a seed of its own does not depend on the tests that ran before it in its process."""

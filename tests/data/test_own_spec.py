@@ -142,6 +142,7 @@ def test_the_digest_goes_by_the_published_sizes_not_by_what_is_here(folder, data
     assert read(folder / "a.yaml", ["data={dataset: omniglot}", overrides[1]]).members[0].digests == published
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_run_on_own_images_records_what_they_were(folder, tmp_path):
     from hvae_spec.model import load_record
     from tune.run import main
@@ -170,6 +171,7 @@ def test_images_of_the_same_name_elsewhere_are_not_taken_for_those_of_a_spec(fol
     assert compiled(member).test_images().shape == (4, 12)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_intensities_have_no_gray_levels_to_model(folder, tmp_path, capsys):
     from tune.run import main
 
