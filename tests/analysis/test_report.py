@@ -212,10 +212,11 @@ def test_the_same_records_give_the_same_files_whatever_settings_of_plots_a_user_
 @pytest.mark.parametrize(
     "environment",
     [
-        {"MPLBACKEND": "nonsense"},
-        {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "DISPLAY": ""},
-        {"MPLCONFIGDIR": "/proc/none", "PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc"},
+        {"MPLBACKEND": "nonsense", "MPLCONFIGDIR": "/proc/none", "PYTHONIOENCODING": "ascii"},
+        {
+            **{"MPLBACKEND": "module://matplotlib_inline.backend_inline", "DISPLAY": ""},
+            **{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc"},
+        },
     ],
 )
 def test_a_report_is_written_in_any_environment(results, small_spec, tmp_path, environment):
