@@ -17,7 +17,7 @@ from tests.tune.planned import labeled
 from tests.tune.test_run import contents
 from tune.run import main
 
-pytestmark = pytest.mark.usefixtures("no_report")
+pytestmark = pytest.mark.usefixtures("no_report_in_this_file")
 SPEC = """
 name: again
 data: {dataset: digits, train_images: 128, test_images: 10}

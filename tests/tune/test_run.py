@@ -156,7 +156,7 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
     assert not list(ray_root.glob(".ray-*"))
     # A seed more: only the new members run.
     before = contents(ray_root)
-    more = run_alone(spec, "--results", ray_root, "--cpus", 2, "--set", "grid.seeds=[0,1,2]")
+    more = run_alone(spec, "--results", ray_root, "--cpus", 1, "--set", "grid.seeds=[0,1,2]")
     assert more.returncode == 0, more.stdout + more.stderr
     assert "Running 3 members" in more.stdout
     after = contents(ray_root)
