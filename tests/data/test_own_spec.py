@@ -81,6 +81,7 @@ def test_the_range_of_image_files_may_be_left_out(images):
         read(images / "b.yaml", [f"data.own.file={images}/images/a.npy"])
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_plan_and_a_run_say_what_was_found(images, tmp_path, capsys):
     from tune.run import main
 
