@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from rich.table import Table
 from safetensors.numpy import load_file
 
 import analysis
-from analysis import report
 from hvae_spec import compiler, sample
 from hvae_spec.data.batches import draw_once
 from hvae_spec.data.counts import image_counts
@@ -467,8 +465,8 @@ def test_a_prior_without_settings_is_no_standard_normal_in_names_and_titles(join
 
 
 @pytest.mark.parametrize("kind", JOINING)
-def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "write", lambda root: report.Report(Table(), (), "", ()))
+@pytest.mark.usefixtures("no_report")
+def test_a_choice_that_joins_is_trained_evaluated_and_read(kind, join, tmp_path):
     assert set(JOINING) == set(PAIRS)
     before, schema = member().digests, json_schema()  # and what is kept for them
     entries, settings = JOINING[kind]

@@ -10,6 +10,7 @@ import torch
 
 import analysis
 import hvae_spec
+from hvae_spec import annealing
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import MachineError, RecordError, UserError
 from hvae_spec.model import Model, load_record
@@ -133,7 +134,8 @@ def test_a_loop_of_ones_own_learns_and_statistics_of_other_weights_are_refused()
     assert not model.module.training
 
 
-def test_a_models_own_test_images_are_taken_where_they_are_lighter_than_the_training_maximum(tmp_path):
+def test_a_models_own_test_images_are_taken_where_they_are_lighter_than_the_training_maximum(tmp_path, monkeypatch):
+    monkeypatch.setattr(annealing, "PRELIMINARY_STEPS", 5)
     images = np.arange(50 * 25, dtype=np.uint8).reshape(50, 25)
     np.savez(tmp_path / "own.npz", train=images % 101, test=images)
     own = {"name": "own", "file": str(tmp_path / "own.npz"), "range": [0, 255]}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,22 @@ def result_of(record):
     return evaluation.result
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Gives the results folder of a pack that nothing has interrupted. It is made once, and only to be read."""
+    folders = {}
+
+    def folder(members):
+        digests = tuple(spec.digests.evaluation for spec in members)
+        if digests not in folders:
+            made = tmp_path_factory.mktemp("finished")
+            run_pack(job(made, members))
+            folders[digests] = made
+        return folders[digests]
+
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _checkpoint_every_epoch(monkeypatch):
     monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 0.0)
@@ -95,9 +112,9 @@ class Killed(BaseException):
     """Stands for a process that dies."""
 
 
-def test_a_record_is_complete_and_consistent(tmp_path):
-    run_pack(job(tmp_path, specs()))
-    records = Results(tmp_path).records
+def test_a_record_is_complete_and_consistent(finished):
+    root = finished(specs())
+    records = Results(root).records
     assert len(records) == 2
     for record in records:
         training, result, digests = record.training, result_of(record), record.spec.digests
@@ -129,7 +146,7 @@ def test_a_record_is_complete_and_consistent(tmp_path):
         assert last["train_bound"] == pytest.approx(
             last["train_reconstruction"] - last["beta"] * sum(last["kl_per_layer"]), abs=1e-3
         )
-    assert not (tmp_path / "packs" / "pack").exists()
+    assert not (root / "packs" / "pack").exists()
 
 
 class Requests(Operations):
@@ -255,9 +272,8 @@ def test_a_result_says_with_what_it_was_made(tmp_path):
         assert record.training.pack.trainings == [spec.digests.training for spec in specs()]
 
 
-def test_a_record_reloads_as_the_model_that_was_evaluated(tmp_path):
-    run_pack(job(tmp_path, specs()))
-    record = Results(tmp_path).records[0]
+def test_a_record_reloads_as_the_model_that_was_evaluated(finished):
+    record = Results(finished(specs())).records[0]
     model = hvae_spec.load_record(record.folder)
     evaluation = model.evaluate(model.test_images())
     per_image = load_file(record.evaluations[0].folder / "test.safetensors")
@@ -290,8 +306,8 @@ def test_a_record_gives_the_numbers_of_its_latest_evaluation_again(tmp_path, nor
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "statistics.safetensors"])
-def test_damaged_arrays_are_named(tmp_path, file):
-    run_pack(job(tmp_path, specs()))
+def test_damaged_arrays_are_named(tmp_path, file, finished):
+    shutil.copytree(finished(specs()), tmp_path, dirs_exist_ok=True)
     record = Results(tmp_path).records[0]
     (path,) = record.folder.rglob(file)
     content = bytearray(path.read_bytes())
@@ -304,12 +320,11 @@ def test_damaged_arrays_are_named(tmp_path, file):
 @pytest.mark.parametrize(
     "dies_at", [("training", 1), ("training", 3), ("training", 5), ("evaluating", 2), ("evaluating", 5)]
 )
-def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, dies_at):
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, dies_at, finished):
     # The first and the last are one group of Adam, the other one is another.
     shape = {"evaluation__every": 2, "training__epochs": 5}
     mixed = [*specs(), member(seed=2, **shape)]
     mixed[1] = member(seed=1, training__optimizer__adam__lr=5e-3, training__clip_norm=0.5, **shape)
-    run_pack(job(tmp_path / "whole", mixed))
 
     def die(progress):
         if (progress.phase, progress.epoch) == dies_at:
@@ -320,14 +335,13 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, dies_at):
         run_pack(parts, die)
     assert (tmp_path / "parts" / "packs" / "pack" / "checkpoint.safetensors").exists() or dies_at[1] <= 2
     run_pack(parts)
-    whole, again = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    whole, again = contents(finished(mixed)), contents(tmp_path / "parts")
     assert whole.keys() == again.keys()
     for key, value in whole.items():
         assert again[key] == value, key
 
 
-def test_a_run_that_is_killed_again_and_again_gets_there(tmp_path):
-    run_pack(job(tmp_path / "whole", specs()))
+def test_a_run_that_is_killed_again_and_again_gets_there(tmp_path, finished):
     parts = job(tmp_path / "parts", specs())
     for runs in range(1, 20):  # noqa: B007
         reports = []
@@ -343,7 +357,7 @@ def test_a_run_that_is_killed_again_and_again_gets_there(tmp_path):
             continue
         break
     assert runs > 2
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "parts") == contents(finished(specs()))
 
 
 def test_a_finished_member_is_never_touched_again(tmp_path):
@@ -392,12 +406,12 @@ def sick(monkeypatch, at_epoch, seed=1):
     monkeypatch.setattr(Trainer, "train_epoch", spoil)
 
 
-def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path, monkeypatch):
-    run_pack(job(tmp_path / "healthy", specs()))
+def test_a_diverged_member_is_recorded_and_the_others_finish_unchanged(tmp_path, monkeypatch, finished):
+    healthy = contents(finished(specs()))
     sick(monkeypatch, at_epoch=3)
     told = []
     run_pack(job(tmp_path / "sick", specs()), told.append)
-    healthy, other = contents(tmp_path / "healthy"), contents(tmp_path / "sick")
+    other = contents(tmp_path / "sick")
     good = [key for key in healthy if key[0].startswith("m0-")]
     assert len(good) == 9
     for key in good:
@@ -516,7 +530,7 @@ def flipped(content):
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[: len(content) // 2], flipped])
-def test_a_damaged_checkpoint_costs_one_interval(tmp_path, damage):
+def test_a_damaged_checkpoint_costs_one_interval(tmp_path, damage, finished):
     """The one before it is whole; the result is that of an undisturbed run bit for bit."""
     parts, said = job(tmp_path / "parts", specs()), []
     pack = killed_in_epoch(parts, 5)
@@ -527,15 +541,14 @@ def test_a_damaged_checkpoint_costs_one_interval(tmp_path, damage):
     (note,) = said[-1].notes
     assert note.startswith(f"{pack.checkpoint}: a damaged checkpoint (")
     assert note.endswith("; the pack goes on from the one before, if there is one")
-    run_pack(job(tmp_path / "whole", specs()))
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "parts") == contents(finished(specs()))
     assert [(one.first_epoch, one.last_epoch) for one in Results(tmp_path / "parts").records[0].training.segments] == [
         (1, 3),
         (4, 5),
     ]
 
 
-def test_a_pack_whose_checkpoints_are_both_damaged_starts_over(tmp_path):
+def test_a_pack_whose_checkpoints_are_both_damaged_starts_over(tmp_path, finished):
     parts, said = job(tmp_path / "parts", specs()), []
     pack = killed_in_epoch(parts, 4)
     for path in pack.checkpoints:
@@ -544,23 +557,21 @@ def test_a_pack_whose_checkpoints_are_both_damaged_starts_over(tmp_path):
     assert said[0].epoch == 1
     assert [note.partition(":")[0] for note in said[-1].notes] == [str(pack.checkpoint), str(pack.previous)]
     assert said[-1].notes[1].endswith("; the pack starts over")
-    run_pack(job(tmp_path / "whole", specs()))
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "parts") == contents(finished(specs()))
 
 
-def test_a_damaged_spec_of_a_running_member_is_written_again(tmp_path):
+def test_a_damaged_spec_of_a_running_member_is_written_again(tmp_path, finished):
     parts = job(tmp_path / "parts", specs())
     killed_in_epoch(parts, 4)
     first, second = (parts.record(one).folder / "spec.yaml" for one in parts.members)
     first.write_text("{")
     second.unlink()
     run_pack(parts)
-    run_pack(job(tmp_path / "whole", specs()))
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "parts") == contents(finished(specs()))
     assert [record.spec for record in Results(tmp_path / "parts").records] == specs()
 
 
-def test_lost_rows_of_a_running_member_are_a_gap_in_its_record(tmp_path):
+def test_lost_rows_of_a_running_member_are_a_gap_in_its_record(tmp_path, finished):
     """They cost themselves: neither its other rows, nor its weights, nor the other members."""
     parts, said = job(tmp_path / "parts", specs()), []
     killed_in_epoch(parts, 5)
@@ -569,8 +580,7 @@ def test_lost_rows_of_a_running_member_are_a_gap_in_its_record(tmp_path):
     path.write_text("\n".join([lines[0], lines[1][:40], *lines[3:]]) + "\n")
     run_pack(parts, said.append)
     assert said[-1].notes == (f"{path}:2: not a JSON object", f"{path}: epochs 2 to 3 are missing")
-    run_pack(job(tmp_path / "whole", specs()))
-    again, whole = contents(tmp_path / "parts"), contents(tmp_path / "whole")
+    again, whole = contents(tmp_path / "parts"), contents(finished(specs()))
     name = path.parent.name
     assert again.pop((name, "epochs")) == [row for row in whole.pop((name, "epochs")) if row["epoch"] not in (2, 3)]
     for content in (again, whole):
@@ -647,7 +657,7 @@ def test_a_checkpoint_of_another_type_of_numbers_is_damaged(tmp_path):
     assert parts.is_done
 
 
-def test_a_damaged_record_in_a_pack_is_left_alone_and_the_others_finish(tmp_path):
+def test_a_damaged_record_in_a_pack_is_left_alone_and_the_others_finish(tmp_path, finished):
     parts = job(tmp_path / "parts", specs())
     killed_in_epoch(parts, 4)
     damaged = parts.record(parts.members[0])
@@ -655,8 +665,7 @@ def test_a_damaged_record_in_a_pack_is_left_alone_and_the_others_finish(tmp_path
     run_pack(parts)
     assert parts.is_done
     assert [parts.status(one) for one in parts.members] == ["damaged", "finished"]
-    run_pack(job(tmp_path / "whole", specs()))
-    again, whole = contents_of(parts.record(parts.members[1])), contents(tmp_path / "whole")
+    again, whole = contents_of(parts.record(parts.members[1])), contents(finished(specs()))
     assert all(whole[key] == value for key, value in again.items())
 
 
@@ -931,9 +940,9 @@ def test_a_layer_that_does_not_factorize_has_one_kl_from_training_to_the_report(
     assert told == (0, 4, 3)
 
 
-def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch):
+def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tmp_path, monkeypatch, finished):
     """They may have been recorded in another precision than float32."""
-    run_pack(job(tmp_path, specs()))
+    shutil.copytree(finished(specs()), tmp_path, dirs_exist_ok=True)
     for record in Results(tmp_path).records:
         record.evaluations[0].finish(result_of(record).model_copy(update={"estimator": 1}))
     recorded = []
@@ -950,8 +959,8 @@ def test_statistics_of_an_earlier_version_of_the_estimators_are_recorded_anew(tm
     assert recorded == [0, 1]
 
 
-def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch):
-    run_pack(job(tmp_path, specs()))
+def test_statistics_are_reused_where_method_and_data_agree(tmp_path, monkeypatch, finished):
+    shutil.copytree(finished(specs()), tmp_path, dirs_exist_ok=True)
     calls = []
     monkeypatch.setattr(member_evaluation, "record_statistics", lambda *arguments: calls.append(arguments[-1]))
     run_pack(job(tmp_path, specs(evaluation__iw_samples=7), kind="evaluate"))
@@ -974,14 +983,15 @@ STAGES = {"stages": [{"epochs": 1, "lr": 2e-3}, {"epochs": 1, "lr": 1e-3}, {"epo
 @pytest.mark.parametrize(
     ("epochs", "overrides"), [(2, {}), (3, {}), (2, DECAY), (3, DECAY), (3, {"training__schedule": STAGES})]
 )
-def test_a_longer_training_from_a_shorter_one_is_the_uninterrupted_one_bit_for_bit(tmp_path, epochs, overrides):
+def test_a_longer_training_from_a_shorter_one_is_the_uninterrupted_one_bit_for_bit(
+    tmp_path, epochs, overrides, finished
+):
     short, whole = specs(training__epochs=epochs, **overrides), specs(**overrides)
     run_pack(job(tmp_path / "parts", short))
     before = contents(tmp_path / "parts")
     sources = tuple(job(tmp_path / "parts", short).record(grid_member(spec)).folder for spec in short)
     run_pack(job(tmp_path / "parts", whole, extends=sources, start_epoch=epochs))
-    run_pack(job(tmp_path / "whole", whole))
-    parts, expected = contents(tmp_path / "parts"), contents(tmp_path / "whole")
+    parts, expected = contents(tmp_path / "parts"), contents(finished(whole))
     assert before.items() <= parts.items()  # the shorter one stays as it was
     for key, value in expected.items():
         if key[1] == "training":
@@ -993,7 +1003,7 @@ def test_a_longer_training_from_a_shorter_one_is_the_uninterrupted_one_bit_for_b
     assert [(one.first_epoch, one.last_epoch) for one in record.training.segments] == [(1, epochs), (epochs + 1, 5)]
 
 
-def test_an_interrupted_extension_goes_on_bit_for_bit(tmp_path):
+def test_an_interrupted_extension_goes_on_bit_for_bit(tmp_path, finished):
     short, whole = specs(training__epochs=2), specs()
     run_pack(job(tmp_path / "parts", short))
     sources = tuple(job(tmp_path / "parts", short).record(grid_member(spec)).folder for spec in short)
@@ -1006,12 +1016,11 @@ def test_an_interrupted_extension_goes_on_bit_for_bit(tmp_path):
     with pytest.raises(Killed):
         run_pack(longer, die)
     run_pack(longer)
-    run_pack(job(tmp_path / "whole", whole))
-    parts, expected = contents(tmp_path / "parts"), contents(tmp_path / "whole")
+    parts, expected = contents(tmp_path / "parts"), contents(finished(whole))
     assert all(parts[key] == value for key, value in expected.items() if key[1] != "training")
 
 
-def test_curves_that_were_changed_are_not_carried_into_a_longer_training(tmp_path):
+def test_curves_that_were_changed_are_not_carried_into_a_longer_training(tmp_path, finished):
     short, said = job(tmp_path, specs(training__epochs=2)), []
     run_pack(short)
     changed, beyond = (short.record(one).folder for one in short.members)
@@ -1028,8 +1037,7 @@ def test_curves_that_were_changed_are_not_carried_into_a_longer_training(tmp_pat
         f"{beyond / 'epochs.jsonl'}: {doubt}",
         f"{beyond / 'epochs.jsonl'}: epochs 1 to 2 are missing",
     )
-    run_pack(job(tmp_path / "whole", specs()))
-    expected = contents(tmp_path / "whole")
+    expected = contents(finished(specs()))
     for one in longer.members:
         record = longer.record(one)
         again = [{k: v for k, v in row.items() if k not in TIMES} for row in record.epochs]

@@ -194,11 +194,12 @@ def differences(members: pd.DataFrame, variant: str, quantity: str = "test_log_l
         members = members[members["status"] == "finished"]
     found = [Difference("not the distributor's data files", "data")] if not_canonical(members) else []
     left_open = []
+    cell = _Cell(members)
     for item in setting_fields().values():
-        if _has_no_bearing(item, quantity) or _is_idle(item, members):
+        if _has_no_bearing(item, quantity) or _is_idle(item, cell):
             continue
-        wanted, is_open = _wanted(item, members, variant)
-        ours = _ours(item, members)
+        wanted, is_open = _wanted(item, cell, variant)
+        ours = _ours(item, cell)
         if wanted is ANY or all(value == wanted for value in ours):
             continue
         text = f"{item.words} {' and '.join(map(_shown, ours))}"
@@ -207,7 +208,7 @@ def differences(members: pd.DataFrame, variant: str, quantity: str = "test_log_l
         else:
             paper = item.fact(Paper)
             hinders: Hindrance | None = "settings" if paper is None else paper.hinders
-            admitted = _admitted(paper, members, variant)
+            admitted = _admitted(paper, cell, variant)
             if admitted is not None and all(value in (wanted, *admitted) for value in ours):
                 hinders = None
             implied = "" if admitted is None else IMPLIED
@@ -217,14 +218,37 @@ def differences(members: pd.DataFrame, variant: str, quantity: str = "test_log_l
         found.append(Difference(f"settings that {whose}: {', '.join(left_open)}", None))
     if variant == IWAE:
         found.append(Difference(f"not as in Burda et al.'s code, where {', '.join(IN_BURDAS_CODE)}", None))
-    elif others := tuple(unlike_authors_code(members, quantity)):
+    elif others := tuple(_unlike_authors_code(cell, quantity)):
         found.append(Difference(f"where the paper is silent, the authors' code has: {', '.join(others)}", None))
-    elif members["background"].notna().any():
+    elif any(cell.is_known):
         found.append(Difference(f"not as in the authors' code, where {', '.join(IN_THE_AUTHORS_CODE)}", None))
     return tuple(found)
 
 
-def unlike_authors_code(members: pd.DataFrame, quantity: str) -> Iterator[str]:
+class _Cell:
+    """One cell's members, with what is asked of them for every field worked out once."""
+
+    def __init__(self, members: pd.DataFrame) -> None:
+        self.members = members
+        self.dataset, self.depth = str(members["dataset"].iloc[0]), int(members["depth"].iloc[0])
+        self.is_tuned = bool(is_fine_tuned(members).any())
+        self.is_known: list[bool] = members["background"].notna().tolist()
+        names = members[["dataset", "observation"]].dropna().drop_duplicates()
+        pairs = zip(names["dataset"].map(str), names["observation"].map(chosen_name), strict=True)
+        self.datasets_and_observations = [pair for pair in pairs if pair[0] in DATASETS]
+
+    def column(self, name: str) -> list[Any]:
+        """The entries of a column, with None where nothing is known; of one that is not there, all are None."""
+        if name not in self.members:
+            return [None] * len(self.members)
+        return [None if pd.isna(value) else value for value in self.members[name].tolist()]
+
+    def known(self, name: str) -> list[Any]:
+        """The same of the members whose settings are known."""
+        return [value for value, is_known in zip(self.column(name), self.is_known, strict=True) if is_known]
+
+
+def _unlike_authors_code(cell: _Cell, quantity: str) -> Iterator[str]:
     """What the authors' code sets where the paper is silent and the members of one cell have something else: `clip
     norm 4`. Where there is none of it, what still differs from that code is what no field can say.
     """
@@ -232,10 +256,10 @@ def unlike_authors_code(members: pd.DataFrame, quantity: str) -> Iterator[str]:
         code = item.fact(AuthorsCode)
         if code is None or code.value is OPEN or not is_left_open(item):
             continue
-        if _has_no_bearing(item, quantity) or _is_idle(item, members):
+        if _has_no_bearing(item, quantity) or _is_idle(item, cell):
             continue
         theirs = expected(code.value, item)
-        if any(value != theirs for value in _ours(item, members)):
+        if any(value != theirs for value in _ours(item, cell)):
             yield f"{item.words} {_shown(theirs)}"
 
 
@@ -270,56 +294,52 @@ def _has_no_bearing(item: SpecField, quantity: str) -> bool:
     return item.path in paths_affecting(MemberSpec, "nothing")
 
 
-def _is_idle(item: SpecField, members: pd.DataFrame) -> bool:
+def _is_idle(item: SpecField, cell: _Cell) -> bool:
     """Whether the field makes no difference to one cell's members."""
     other, read, where = item.fact(IdleBeside), item.fact(ReadIf), item.fact(IdleWhere)
     # The columns are none of a first phase's.
     is_own = where is not None and item.fact(BeforeFineTuning) is None
-    if where and is_own and _are_all(members, where.values):
+    if where and is_own and _are_all(cell, where.values):
         return True
-    if other is not None and not is_fine_tuned(members).any():
-        beside = members[other.column].dropna()
-        if any(map(other.condition, beside.unique())):
+    if other is not None and not cell.is_tuned:
+        beside = {value for value in cell.column(other.column) if value is not None}
+        if any(map(other.condition, beside)):
             return True
-    if any(fact(info, OneOf) for info in item.infos[:-1]) and members[item.column].isna().all():
+    if any(fact(info, OneOf) for info in item.infos[:-1]) and not any(
+        value is not None for value in cell.column(item.column)
+    ):
         # A setting of another choice than the members', which has a column of its own.
         return True
-    if read is None:
-        return False
-    names = members[["dataset", "observation"]].dropna().drop_duplicates()
-    pairs = zip(names["dataset"].map(str), names["observation"].map(chosen_name), strict=True)
-    return not any(read.condition(*pair) for pair in pairs if pair[0] in DATASETS)
+    return read is not None and not any(read.condition(*pair) for pair in cell.datasets_and_observations)
 
 
-def _are_all(members: pd.DataFrame, values: Mapping[str, Any]) -> bool:
+def _are_all(cell: _Cell, values: Mapping[str, Any]) -> bool:
     """Whether all columns have the values that `IdleWhere` asks for."""
-    columns = members.reindex(columns=list(values))
     return all(
         wanted(value) if callable(wanted) else value == wanted
         for name, wanted in values.items()
-        for value in columns[name]
+        for value in cell.column(name)
     )
 
 
-def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, bool]:
+def _wanted(item: SpecField, cell: _Cell, variant: str) -> tuple[Any, bool]:
     """What a field's column holds for the published number, `ANY` if that is found by it or the paper does not say; and
     whether that is the default, as the paper leaves the field open.
     """
-    dataset, depth = str(members["dataset"].iloc[0]), int(members["depth"].iloc[0])
-    is_tuned = bool(is_fine_tuned(members).any())
+    is_tuned = cell.is_tuned
     is_first_phase = item.fact(BeforeFineTuning) is not None
     if is_first_phase and not is_tuned:
         return None, True
     default = item.own_default if is_first_phase else default_value(item)
     if item.is_in_list and default is not None:
-        default = [default] * depth
+        default = [default] * cell.depth
     default = expected(default, item)
     paper, factor = item.fact(Paper), item.fact(Factor)
     is_tuned &= not is_first_phase
-    burdas = OPEN if variant != IWAE or paper is None else paper.iwae_by_dataset.get(dataset, paper.iwae)
+    burdas = OPEN if variant != IWAE or paper is None else paper.iwae_by_dataset.get(cell.dataset, paper.iwae)
     if burdas is not OPEN:
         return expected(burdas, item), False
-    setting = OPEN if paper is None else paper.setting(dataset, depth, fine_tuned=is_tuned)
+    setting = OPEN if paper is None else paper.setting(cell.dataset, cell.depth, fine_tuned=is_tuned)
     if paper is None or (setting is OPEN and not paper.is_varied):
         return default, True
     if paper.is_answered(fine_tuned=is_tuned) or (variant == IWAE and item.path[0] in PAPERS_OWN):
@@ -328,23 +348,21 @@ def _wanted(item: SpecField, members: pd.DataFrame, variant: str) -> tuple[Any, 
     return expected(setting, item) if has_factor else default, False
 
 
-def _admitted(paper: Paper | None, members: pd.DataFrame, variant: str) -> tuple[Any, ...] | None:
+def _admitted(paper: Paper | None, cell: _Cell, variant: str) -> tuple[Any, ...] | None:
     """The other values that the paper may mean where the authors' code implies its value; None if the paper states it,
     or leaves it open.
     """
-    return None if paper is None or variant == IWAE else paper.implied.get(str(members["dataset"].iloc[0]))
+    return None if paper is None or variant == IWAE else paper.implied.get(cell.dataset)
 
 
-def _ours(item: SpecField, members: pd.DataFrame) -> list[Any]:
+def _ours(item: SpecField, cell: _Cell) -> list[Any]:
     """The different values of a field among the members of which it is known; null is None."""
     measured = item.fact(Measured)
-    if measured is not None:
-        return list(dict.fromkeys(members[measured.column].dropna()))
-    column = members.loc[members["background"].notna(), item.column]
-    if item.fact(SameAs) is not None:
-        # Null is as the other field, which is compared by itself.
-        column = column.dropna()
-    return list(dict.fromkeys(None if pd.isna(value) else value for value in column))
+    found = cell.known(item.column) if measured is None else cell.column(measured.column)
+    if measured is not None or item.fact(SameAs) is not None:
+        # Null is not known yet, or as the other field, which is compared by itself.
+        found = [value for value in found if value is not None]
+    return list(dict.fromkeys(found))
 
 
 def _shown(value: Any) -> str:

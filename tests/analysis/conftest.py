@@ -283,6 +283,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Writer:
 
 
 @pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, for tests of what else is in them: drawing takes seconds."""
+    monkeypatch.setattr("analysis.figures.drawing.render", lambda frames: iter(()))
+
+
+@pytest.fixture
 def spec() -> str:
     return SPEC
 

@@ -9,7 +9,6 @@ from rich.console import Console
 
 import analysis
 from analysis import report as analysis_report
-from analysis.figures import drawing
 from analysis.paper import across_grids, replication
 from analysis.tables import log_likelihood
 from hvae_spec.reading import read
@@ -80,10 +79,10 @@ def test_every_table_of_the_paper_is_there_once(paper):
     assert cell.mean == member["test_log_likelihood"]
 
 
-def test_verdicts_of_all_grids_stand_first_each_with_its_grid(paper, monkeypatch):
+@pytest.mark.usefixtures("without_figures")
+def test_verdicts_of_all_grids_stand_first_each_with_its_grid(paper):
     listed = ", ".join(str(SPECS / f"{name}.yaml") for name in ("mnist_finetune", "mnist_grid"))
     frames = paper(f"name: all\ngrids: [{listed}]\n")
-    monkeypatch.setattr(drawing, "FIGURES", {})
     report = analysis_report.write(frames.folder)
     every, of_the_grid = (
         pd.read_csv(folder / "tables" / "verdicts.csv")

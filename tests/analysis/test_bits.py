@@ -185,6 +185,7 @@ def test_effects_of_log_likelihoods_are_within_one_x(results, spec):
     assert "bernoulli" in set(active["reference"])
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_terminal_has_the_bits_that_the_answer_is_in(results, spec):
     results.grid(uneven(results), spec=over_observations(spec), with_curves=False)
     written = report.write(results.root)

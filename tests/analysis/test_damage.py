@@ -12,6 +12,7 @@ import yaml
 import analysis
 import hvae_spec
 from analysis import report
+from analysis.figures import drawing
 from analysis.figures.curves import learning_curves
 from analysis.reader import read
 from hvae_spec.errors import RecordError, UserError
@@ -260,7 +261,8 @@ def test_curves_that_were_changed_are_named(results, finished):
         path.write_text(whole)
 
 
-def test_a_curve_with_a_gap_is_drawn_with_one_and_the_report_says_so(results, finished):
+def test_a_curve_with_a_gap_is_drawn_with_one_and_the_report_says_so(results, finished, monkeypatch):
+    monkeypatch.setattr(drawing, "FIGURES", {"learning_curves": learning_curves})
     path = results.record_of(finished).folder / "epochs.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], *lines[5:]]) + "\n")
@@ -298,6 +300,7 @@ def test_a_damaged_file_of_a_record_is_named_with_what_fixes_it(results, finishe
     assert message.endswith(f"; delete {folder} to have the member trained again")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results, small_spec):
     planned = results.plan(small_spec)
     for member in planned:
@@ -316,6 +319,7 @@ def test_the_others_of_a_grid_with_a_damaged_record_are_reported(results, small_
     assert report.main([str(results.root)]) == 1
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_record_whose_place_in_the_grid_is_unknown_is_missed(results, small_spec):
     planned = results.plan(small_spec)
     for member in planned:
@@ -328,6 +332,7 @@ def test_a_record_whose_place_in_the_grid_is_unknown_is_missed(results, small_sp
     assert len(written.faults) == 1
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_command_that_repeats_a_report_names_the_results_and_the_other_folder(
     results, small_spec, tmp_path, monkeypatch, capsys
 ):

@@ -10,8 +10,8 @@ from scipy import stats
 import analysis
 from analysis import figures, tables
 from analysis.columns import FACTORS
+from analysis.figures import FIGURES, drawing
 from analysis.figures.descriptions import caption
-from analysis.figures.drawing import render
 from analysis.statistics import holm, paired_effects
 from hvae_spec.spec.choices.inference import INFERENCES, Ladder
 
@@ -257,11 +257,12 @@ def test_factors_that_are_axes_have_effects_and_ranks_too(results):
     assert [ranking.cells["2, 64", name].text()[0] for name in names] == ["4", "3", "2", "1"]
 
 
-def test_figures_of_factors_that_are_axes(results):
+def test_figures_of_factors_that_are_axes(results, monkeypatch):
+    monkeypatch.setattr(drawing, "FIGURES", {"paired_effects": FIGURES["paired_effects"]})
     results.grid(spec=AXES, with_curves=False)
     frames = analysis.load(results.root)
-    (drawing,) = (drawing for drawing in render(frames) if drawing.name == "paired_effects")
-    assert (drawing.stem, drawing.group) == ("paired_effects", "digits")
+    (drawn,) = drawing.render(frames)
+    assert (drawn.stem, drawn.group) == ("paired_effects", "digits")
     variants = frames.as_variants(FACTORS)
     assert variants.factors == ("batch_size",)
     assert [list(frame["variant"].cat.categories) for frame in (variants.members, variants.bounds)] == 2 * [

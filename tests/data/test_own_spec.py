@@ -81,6 +81,7 @@ def test_the_range_of_image_files_may_be_left_out(images):
         read(images / "b.yaml", [f"data.own.file={images}/images/a.npy"])
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_plan_and_a_run_say_what_was_found(images, tmp_path, capsys):
     from tune.run import main
 
@@ -142,6 +143,7 @@ def test_the_digest_goes_by_the_published_sizes_not_by_what_is_here(folder, data
     assert read(folder / "a.yaml", ["data={dataset: omniglot}", overrides[1]]).members[0].digests == published
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_run_on_own_images_records_what_they_were(folder, tmp_path):
     from hvae_spec.model import load_record
     from tune.run import main
@@ -170,6 +172,7 @@ def test_images_of_the_same_name_elsewhere_are_not_taken_for_those_of_a_spec(fol
     assert compiled(member).test_images().shape == (4, 12)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_intensities_have_no_gray_levels_to_model(folder, tmp_path, capsys):
     from tune.run import main
 

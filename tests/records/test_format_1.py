@@ -94,6 +94,7 @@ def test_a_frozen_model_gives_its_numbers_again():
     assert record.spec.digests.training == record.training.digest
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_frozen_grid_goes_on_from_its_checkpoint(results, tmp_path, capsys):
     spec = tmp_path / "frozen.yaml"
     spec.write_text(SPEC)

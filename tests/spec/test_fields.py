@@ -6,6 +6,7 @@ the field's declaration exempts it. A new field needs no entry here unless no ot
 """
 
 import copy
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -181,8 +182,9 @@ def guesses(value):
     return [2, 0.5, True, [3], "other"]
 
 
+@cache
 def with_other_value(item: SpecField) -> tuple[dict, dict]:
-    """The tree of a member in which a field is read, and the same with another value of the field."""
+    """The tree of a member in which a field is read, and the same with another value of the field; only to be read."""
     tree, path = base(item), index(item.dotted)
     now = columns.at(tree, path)
     row = ROWS.get(item.dotted)

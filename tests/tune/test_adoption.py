@@ -10,13 +10,15 @@ from hvae_spec.records.layout import Results
 from tests.tune.planned import labeled, train
 from tests.tune.test_phases import SPEC, by_label, run, spec  # noqa: F401  (a fixture)
 
+pytestmark = pytest.mark.usefixtures("no_report_in_this_file")
+
 
 class Killed(BaseException):
     """Stands for a process that dies."""
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(tmp_path_factory, no_report_in_this_file):
     """The results of a grid of first phases."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "base.yaml").write_text(SPEC.replace("    tuned: {}\n", "").replace("name: phases", "name: base"))

@@ -7,10 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
-from analysis import report
 from hvae_spec import pack
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Record, Results
@@ -19,6 +17,7 @@ from tests.tune.planned import labeled
 from tests.tune.test_run import contents
 from tune.run import main
 
+pytestmark = pytest.mark.usefixtures("no_report_in_this_file")
 SPEC = """
 name: again
 data: {dataset: digits, train_images: 128, test_images: 10}
@@ -30,14 +29,6 @@ grid:
   variants: {Ladder: {}, Gentle: {training.optimizer.adam.lr: 1.0e-4}}
   seeds: [0, 1]
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_report():
-    """Tables and figures are the subject of other tests, and would be most of the time of these."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write", lambda root: report.Report(Table(), (), "", ()))
-        yield
 
 
 @pytest.fixture(scope="module")

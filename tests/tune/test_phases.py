@@ -15,6 +15,7 @@ from tune.plan.packs import RunInfo
 from tune.plan.planner import make_plan
 from tune.run import main
 
+pytestmark = pytest.mark.usefixtures("no_report_in_this_file")
 SPEC = """
 name: phases
 data: {dataset: digits, train_images: 128, test_images: 10}

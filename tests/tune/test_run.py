@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from hvae_spec.records.layout import Results
+from tune.run import main
 
 SPEC = """
 name: tiny
@@ -43,14 +45,38 @@ def spec(tmp_path):
     return path
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "tune.run", *map(str, arguments)]
+WITHOUT_REPORT = """
+import sys, rich.table, analysis.report as report, tune.run
+report.check = lambda: None
+report.write = lambda root: report.Report(rich.table.Table(), (), "", ())
+sys.exit(tune.run.main(sys.argv[1:]))
+"""
+ONE_FIGURE = """
+import sys, analysis.report as report, tune.run
+report.check()
+import analysis.figures.drawing as drawing
+drawing.FIGURES = {"log_likelihood": drawing.FIGURES["log_likelihood"]}
+sys.exit(tune.run.main(sys.argv[1:]))
+"""
 
 
-def tune_run(*arguments, **options):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300, **options)
+def command(*arguments, program=None):
+    """The command, or a program that stands for it."""
+    start = ["-m", "tune.run"] if program is None else ["-c", program]
+    return [sys.executable, *start, *map(str, arguments)]
+
+
+def tune_run(*arguments, program=None, **options):
+    done = subprocess.run(
+        command(*arguments, program=program), capture_output=True, text=True, check=False, timeout=300, **options
+    )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr + done.stdout
     return done
+
+
+def run_alone(*arguments, **options):
+    """Run a grid without its report, which would be most of the time where the records are the subject."""
+    return tune_run(*arguments, program=WITHOUT_REPORT, **options)
 
 
 def contents(root):
@@ -105,7 +131,7 @@ def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
     # Once more: nothing is left to do, and nothing is touched.
     before = contents(root)
     assert {name for _, name in before} >= {"training", "epochs", "units", "weights.safetensors"}
-    again = tune_run(spec, "--serial", "--results", root)
+    again = run_alone(spec, "--serial", "--results", root)
     assert again.returncode == 0
     assert "Nothing is left to run." in again.stdout
     assert contents(root) == before
@@ -113,7 +139,7 @@ def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
 
 def test_default_results_folder_is_named_after_the_spec(spec, tmp_path):
     options = ("--set", "training.epochs=2", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]")
-    done = tune_run(spec, "--serial", *options, cwd=tmp_path)
+    done = run_alone(spec, "--serial", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "tiny" / "grid.json").exists()
 
@@ -125,12 +151,12 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
     assert "6 of 6 members finished." in done.stdout
     assert done.stderr == ""
     assert re.search(r"\[0:0\d:\d\d\] digits L2 Ladder x 2: finished", done.stdout)
-    tune_run(spec, "--serial", "--results", serial_root, "--cpus", 1, "--pack-size", 2)
+    run_alone(spec, "--serial", "--results", serial_root, "--cpus", 1, "--pack-size", 2)
     assert contents(ray_root) == contents(serial_root)
     assert not list(ray_root.glob(".ray-*"))
     # A seed more: only the new members run.
     before = contents(ray_root)
-    more = tune_run(spec, "--results", ray_root, "--cpus", 2, "--set", "grid.seeds=[0,1,2]")
+    more = run_alone(spec, "--results", ray_root, "--cpus", 1, "--set", "grid.seeds=[0,1,2]")
     assert more.returncode == 0, more.stdout + more.stderr
     assert "Running 3 members" in more.stdout
     after = contents(ray_root)
@@ -147,12 +173,14 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
         "terminate",
     ],
 )
-def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupted):
+def test_a_local_ray_listens_on_loopback_only_and_killed_runs_go_on_and_end_with_the_same_bits(
+    tmp_path, how, uninterrupted
+):
     spec = tmp_path / "long.yaml"
     spec.write_text(LONG)
     root = tmp_path / "out"
     run = subprocess.Popen(
-        command(spec, "--results", root, "--cpus", 2),
+        command(spec, "--results", root, "--cpus", 2, program=WITHOUT_REPORT),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -160,6 +188,9 @@ def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupt
     )
     wait_for(lambda: len(checkpoints(root)) >= 2 or run.poll() is not None)
     assert run.poll() is None, run.communicate()
+    listening = listening_addresses(psutil.Process(run.pid))
+    assert listening
+    assert listening <= {"127.0.0.1", "::1"}
     if how == "worker":
         workers = [
             child
@@ -182,7 +213,7 @@ def test_killed_runs_go_on_and_end_with_the_same_bits(tmp_path, how, uninterrupt
             assert run.returncode == 128 + number
             assert "Interrupted" in err
             assert "Traceback" not in out + err
-        again = tune_run(spec, "--results", root, "--cpus", 2)
+        again = run_alone(spec, "--results", root, "--cpus", 2)
         assert again.returncode == 0, again.stdout + again.stderr
     assert contents(root) == uninterrupted
 
@@ -232,11 +263,21 @@ def test_a_training_that_goes_on_whose_driver_is_killed_and_that_is_evaluated_ag
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
+    """What a run that nothing interrupts leaves, without Ray: a run on Ray equals it bit for bit."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "long.yaml").write_text(LONG)
-    done = tune_run(folder / "long.yaml", "--results", folder / "out", "--cpus", 2)
+    done = run_alone(folder / "long.yaml", "--serial", "--results", folder / "out", "--cpus", 1)
     assert done.returncode == 0
     return contents(folder / "out")
+
+
+def listening_addresses(process):
+    """The addresses at which a process and its children listen; one that has just ended does not."""
+    found = []
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found += [at for at in one.net_connections(kind="inet") if at.status == psutil.CONN_LISTEN]
+    return {at.laddr.ip.removeprefix("::ffff:") for at in found}
 
 
 def test_a_second_run_in_the_same_folder_is_refused(spec, tmp_path):
@@ -284,7 +325,7 @@ sys.meta_path.insert(0, Finder())
 def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_path, mode):
     root = tmp_path / "out"
     done = subprocess.run(
-        command(spec, "--results", root, *mode),
+        command(spec, "--results", root, *mode, program=ONE_FIGURE),
         capture_output=True, text=True, check=False, timeout=300, env=spoiled(tmp_path, RAISE),
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
@@ -298,7 +339,7 @@ def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_p
             assert "Traceback" in (record.folder / "failure.txt").read_text()
             assert str(record.folder) in done.stdout
     # With the fault gone, the same command finishes the rest.
-    again = tune_run(spec, "--results", root, *mode)
+    again = run_alone(spec, "--results", root, *mode)
     assert again.returncode == 0, again.stdout
     assert "Running 2 members" in again.stdout
     assert "6 of 6 members finished." in again.stdout
@@ -307,7 +348,7 @@ def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_p
 
 def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path):
     options = ["--set", "training.optimizer.adam.lr=1e30", "--set", "grid.depth=[2]"]
-    done = tune_run(spec, "--serial", "--results", tmp_path / "out", *options)
+    done = run_alone(spec, "--serial", "--results", tmp_path / "out", *options)
     assert done.returncode == 3
     assert "diverged in epoch" in done.stdout
     assert "0 of 4 members finished, 4 diverged." in done.stdout
@@ -333,14 +374,32 @@ def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path):
         ([], "the following arguments are required: SPEC"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_code_2(spec, tmp_path, arguments, words):
+def test_bad_input_is_one_message_and_exit_code_2(spec, tmp_path, arguments, words, capsys):
     given = [argument.format(spec=spec) for argument in arguments]
     if "--results" not in given:
         given += ["--results", str(tmp_path / "out")] if given else []
-    done = tune_run(*given, "--serial") if given else tune_run()
+    code, said = ended([*given, "--serial"] if given else [], capsys)
+    assert code == 2
+    assert words in said
+    assert not (tmp_path / "out" / "members").exists()
+
+
+def ended(arguments, capsys):
+    """The exit code of the command in this process, and what it said on standard error."""
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(["nowhere.yaml"], "no such file"), ([], "the following arguments are required: SPEC")]
+)
+def test_a_process_ends_as_its_command_does(arguments, words, tmp_path):
+    done = tune_run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
-    assert not (tmp_path / "out" / "members").exists()
 
 
 def test_an_unreachable_cluster_is_one_message(spec, tmp_path):
@@ -358,28 +417,6 @@ def test_missing_data_is_one_message_before_anything_runs(spec, tmp_path):
     assert str(tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz") in done.stderr
     assert "https://" in done.stderr
     assert not (tmp_path / "out" / "members").exists()
-
-
-def test_a_local_ray_listens_on_loopback_only(tmp_path):
-    spec = tmp_path / "long.yaml"
-    spec.write_text(LONG.replace("epochs: 250", "epochs: 5000"))
-    run = subprocess.Popen(
-        command(spec, "--results", tmp_path / "out", "--cpus", 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(lambda: checkpoints(tmp_path / "out"))
-        processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-        listening = [
-            connection.laddr.ip
-            for process in processes
-            for connection in process.net_connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        assert listening
-        assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
-    finally:
-        run.send_signal(signal.SIGINT)
-        run.wait(60)
 
 
 def test_measuring_comes_before_planning_and_is_done_once(spec, tmp_path):
@@ -463,7 +500,7 @@ os.replace = full
 def test_a_disk_that_refuses_ends_the_run_with_the_file_and_a_remedy(spec, tmp_path, name, error, remedy, options):
     root = tmp_path / "out"
     arguments = (spec, *options, "--results", root, "--set", "grid.depth=[1]")
-    done = tune_run(*arguments, env=spoiled(tmp_path, FULL_DISK.format(name=name, error=error)))
+    done = run_alone(*arguments, env=spoiled(tmp_path, FULL_DISK.format(name=name, error=error)))
     assert done.returncode == 1
     assert re.fullmatch(
         rf"{root}/\S*{name}: {os.strerror(getattr(errno, error))}; {remedy}, and run the same command again\n",
@@ -471,7 +508,7 @@ def test_a_disk_that_refuses_ends_the_run_with_the_file_and_a_remedy(spec, tmp_p
     )
     assert not list(root.rglob("failure.txt"))
     assert not list(root.rglob("*.tmp"))
-    again = tune_run(*arguments)
+    again = run_alone(*arguments)
     assert again.returncode == 0, again.stderr
     assert statuses(root) == ["finished"] * 2
 
@@ -480,7 +517,7 @@ def test_a_run_needs_no_home_and_no_cache(spec, tmp_path):
     env = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "USER", "LOGNAME")}
     options = ("--serial", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]", "--results")
     for name, home in (("root", "/proc"), ("none", "~")):
-        done = tune_run(spec, *options, tmp_path / name, env={**env, "HOME": home})
+        done = tune_run(spec, *options, tmp_path / name, env={**env, "HOME": home}, program=ONE_FIGURE)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
     assert not (tmp_path / "~").exists()
