@@ -56,10 +56,6 @@ CHECKPOINT_SHARE = 0.05
 """Largest share of the time that writing checkpoints may take."""
 REPORT_SECONDS = 0.3
 """Shortest time between reports of progress, but for news in words."""
-CROWD = 32
-"""Of more packs at a time, each reports and checkpoints less often, so that the process that drives all of them and the
-disk that they share have no more to do: a report takes the former 1.6 ms, while the pack waits.
-"""
 GOES_BACK = "the pack goes on from the one before, if there is one"
 ChooseSteps = Callable[[Trainer, int], str]
 """Decides whether a trainer, which is to make so many steps, makes compiled ones (`Trainer.use`). Returns what was
@@ -80,11 +76,12 @@ def run_pack(
         job: the pack.
         report: is told of progress.
         choose: decides before the first epoch whether steps are compiled, where the pack leaves that open.
-        is_ending: asked after every epoch whether the pack is to write a checkpoint and stop.
+        is_ending: asked after every epoch whether the pack is to write a checkpoint and stop, or if it was the last
+            one, to stop when the training is recorded.
 
     Raises:
         UserError: its data are missing, or its checkpoint is of other members or of another version.
-        StoppedError: it has stopped before the end of its training.
+        StoppedError: it has stopped before its final evaluation.
 
     """
     pack = Results(job.results).pack(job.pack_id)
@@ -172,8 +169,6 @@ class PackRun:
         """What was found of the compiled step, in words."""
         self.seconds = {"training": 0.0, "curve": 0.0}
         self.saved_at, self.save_seconds, self.reported_at = time.monotonic(), 0.0, 0.0
-        self.crowd = max(1.0, job.at_a_time / CROWD)
-        """How many times as long the times between checkpoints and between reports are as for a pack alone."""
         self.said: set[str] = set()
         """What was reported in words."""
         self.began, self.first_epoch = provenance.now(), 1
@@ -198,6 +193,8 @@ class PackRun:
             return
         if any(not _is_done(record) for record in self.records):
             self.train()
+            if self.is_ending():
+                raise StoppedError  # nothing is lost: the final evaluation has not begun
         self.evaluate_members()
 
     def train(self) -> None:
@@ -423,7 +420,7 @@ class PackRun:
         """Write a checkpoint at the end of an epoch, if one is due. Raises StoppedError after it if the run ends."""
         is_last = trainer.epoch == self.first.training.epochs
         stops = not is_last and self.is_ending()
-        due = self.crowd * max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
+        due = self.job.crowd * max(CHECKPOINT_SECONDS, self.save_seconds / CHECKPOINT_SHARE)
         if is_last or stops or time.monotonic() - self.saved_at >= due:
             self.save(trainer)
         if stops:
@@ -585,7 +582,7 @@ class PackRun:
         diverged = () if trainer is None else tuple(self.diverged_in_words(trainer))
         stopped = () if trainer is None else tuple(self.stopped_in_words(trainer))
         words = {*diverged, *stopped, *self.notes, self.found} - {""}
-        if self.reported_at and now - self.reported_at < REPORT_SECONDS * self.crowd and words <= self.said:
+        if self.reported_at and now - self.reported_at < REPORT_SECONDS * self.job.crowd and words <= self.said:
             return
         self.reported_at = now
         self.said |= words
@@ -608,6 +605,7 @@ class PackRun:
                 tuple(self.notes),
                 stopped,
                 self.found,
+                trainer is None,
                 tuple(self.last_bound(m) if m in alive else math.nan for m in range(len(self.specs))),
             )
         )

@@ -485,7 +485,7 @@ def killed_in_epoch(parts, epoch):
 
 
 def test_a_pack_whose_run_ends_writes_a_checkpoint_and_goes_on_from_it_bit_for_bit(tmp_path, monkeypatch):
-    """None would be due before the end of training. After its last epoch a pack stops no more."""
+    """None would be due before the end of training."""
     monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 1e9)
     parts, asked = job(tmp_path / "parts", specs()), []
 
@@ -499,9 +499,18 @@ def test_a_pack_whose_run_ends_writes_a_checkpoint_and_goes_on_from_it_bit_for_b
         assert json.loads(file.metadata()["pack"])["epoch"] == 3
     assert all(parts.status(one) == "running" for one in parts.members)
     run_pack(parts, is_ending=stop_after(3))
-    assert len(asked) == 1
+    assert len(asked) == 2  # after epoch 4, and before the final evaluation
     run_pack(job(tmp_path / "whole", specs()))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_pack_whose_run_ends_with_its_last_epoch_records_what_it_has_trained_and_stops(tmp_path):
+    parts = job(tmp_path, specs())
+    with pytest.raises(StoppedError):
+        run_pack(parts, is_ending=lambda: all(len(one.epochs) == 5 for one in Results(tmp_path).records))
+    assert all(parts.status(one) == "trained" for one in parts.members)
+    run_pack(parts)
+    assert all(parts.status(one) == "finished" for one in parts.members)
 
 
 def test_a_foreign_checkpoint_is_named(tmp_path):

@@ -12,6 +12,9 @@ from hvae_spec.command import CommandParser, path_argument, run_command
 from hvae_spec.errors import UserError
 from tune.execute.signals import Interrupted, Interruption
 
+DAY = 86400
+"""Seconds."""
+
 
 def spec_parser(prog: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     """A parser with what every command reads: SPEC, `--set` (as `overrides`) and `--profile`."""
@@ -70,6 +73,14 @@ def whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, 0 or greater, not {text!r}")
     return int(text)
+
+
+def grace_seconds(text: str) -> int:
+    """The value of `--grace`, of a day at most."""
+    seconds = whole_number(text)
+    if seconds > DAY:
+        raise argparse.ArgumentTypeError(f"expected at most {DAY} seconds, a day, not {text}")
+    return seconds
 
 
 def positive_integers(text: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from hvae_spec.command import path_argument
 from hvae_spec.errors import UserError
 from hvae_spec.spec.suggest import closest
 from hvae_spec.spec.yaml import inline
-from tune.cli import add_device, positive_integer, spec_parser, whole_number
+from tune.cli import add_device, grace_seconds, positive_integer, spec_parser
 from tune.plan.ways import COMPILING, Compiling
 
 EPILOG = """\
@@ -191,12 +191,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--grace",
-        type=whole_number,
-        default=5,
+        type=grace_seconds,
+        default=2,
         metavar="SECONDS",
         help="how long packs that train may take to end their epochs and write checkpoints when SIGTERM comes, as from "
         "a scheduler; with 0, and after Ctrl-C, what they have trained since their last checkpoints is repeated "
-        "(default: 5; --serial ends at once)",
+        "(default: 2; --serial ends at once)",
     )
     return parser
 

@@ -24,7 +24,8 @@ from hvae_spec.errors import MachineError, UserError, refusal
 from hvae_spec.records.files import remove_unfinished, write_json
 from hvae_spec.records.layout import FOLDERS
 
-FIRST = (".lock", "source")
+LOCK = ".lock"
+FIRST = (LOCK, "source")
 """What a run makes in a results folder before it has checked that it can begin."""
 BEGUN = ("grid.json", "members")
 """What is in a results folder in which a run has begun anything: one of these."""
@@ -74,7 +75,7 @@ def locked(root: Path) -> Iterator[None]:
         folders = [folder for folder in (root, *root.parents) if not folder.exists()]
         entries = [root / name for name in FIRST if not (root / name).exists()]
         root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / ".lock", timeout=0)
+        lock = filelock.FileLock(root / LOCK, timeout=0)
         lock.acquire()
     except filelock.Timeout:
         raise UserError(f"{root}: another run is at work in this folder{_holder(root)}{_remedy(root)}") from None
@@ -117,9 +118,10 @@ def _check_silent(root: Path) -> None:
     # One of an earlier version gives no sign of life.
     if "boot" not in left or left["boot"] == _boot():
         return
-    # One of this name is mostly this machine before it was started again, and its clock can be believed. Of two
-    # machines of one name, the other one's run has given a sign of life just now.
-    is_old = first is not None and time.time() - first / 1e9 > SILENT_SECONDS
+    # One of this name is mostly this machine before it was started again. Of two machines of one name, the other one's
+    # run has given a sign of life just now, by the clock of the disk.
+    os.utime(root / LOCK)
+    is_old = first is not None and (root / LOCK).stat().st_mtime_ns - first > SILENT_SECONDS * 1e9
     if left.get("host") == socket.gethostname() and is_old:
         return
     sys.stderr.write(
@@ -233,5 +235,5 @@ def _remedy(root: Path) -> str:
         return "; wait for it, or stop it"
     return (
         f", without a sign of life for {silent / 60:.0f} minutes; if {holder.get('host')} is down, its lock ends when "
-        f"the file server notices, or when you remove {root / '.lock'}"
+        f"the file server notices, or when you remove {root / LOCK}"
     )

@@ -289,7 +289,7 @@ def test_evaluation_agrees_with_ours_within_monte_carlo_error(inference, steps):
     spec = spec_of(inference, False, "batch", "bernoulli", 3, steps=steps, training__optimizer__adam__lr=5e-3)
     dataset = load_dataset(spec.data)
     trainer = Trainer([spec], dataset)
-    for _ in range(20):
+    for _ in range(40):  # with half of them importance weights have such tails that the error depends on the processor
         trainer.train_epoch()
     model, plain = trainer.model, plain_model(spec)
     record_statistics(model, trainer.batches, 0, 0, "whole_set")

@@ -17,12 +17,13 @@ from tune.execute.outcomes import Outcomes
 from tune.execute.signals import Interrupted, Interruption
 
 
-def test_a_worker_asks_now_and_then_until_the_answer_is_yes(monkeypatch):
+@pytest.mark.parametrize("crowd", [1.0, 8.0])
+def test_a_worker_asks_now_and_then_until_the_answer_is_yes(monkeypatch, crowd):
     now, asked = [0.0], []
     monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(ending, "knows_word", lambda word: asked.append(word) or len(asked) == 2)
-    is_ending, answers = IsEnding("end"), []
-    for now[0] in (0.0, 0.3, 0.6, 0.7, 2.0):
+    is_ending, answers = IsEnding("end", crowd), []
+    for now[0] in (0.0, 0.3 * crowd, 0.6 * crowd, 0.7 * crowd, 2.0 * crowd):
         answers.append(is_ending())
     assert answers == [False, False, True, True, True]
     assert asked == ["end", "end"]
@@ -45,18 +46,22 @@ def run(tmp_path, monkeypatch):
     jobs = {job.pack_id: job for job in plan_of(GRID, tmp_path, pack_size=1).jobs[:3]}
     listener = SimpleNamespace(
         progressed=lambda progress: None,
-        started=lambda pack: None,
+        started=lambda pack: heard.append((pack, "started")),
         ended=lambda pack: heard.append((pack, "ended")),
         failed=lambda pack, reason, *, final: heard.append((pack, "failed")),
     )
     service, interruption = Service(), Interruption()
-    about = trials._Run(listener, interruption, service, tmp_path, 60, said.append, lambda: {"CPU": 3.0, "memory": 9.0})
+    about = trials._Run(listener, interruption, service, tmp_path, 60, said.append, lambda: {"CPU": 1.0}, now[0])
     outcomes = Outcomes(jobs, listener)
     tell = trials._callback(outcomes, about, {"CPU": 4, "GPU": 0.5}, [])
     trial = [SimpleNamespace(config={"pack": pack}) for pack in jobs]
 
-    def progressed(index, epoch, phase="training"):
-        progress = Progress(list(jobs)[index], phase, epoch, 5, (1.0,), -1.0, 1.0, 0.1)
+    def started(index):
+        tell.on_trial_start(0, [], trial[index])
+        heard.clear()
+
+    def progressed(index, epoch, phase="training", **more):
+        progress = Progress(list(jobs)[index], phase, epoch, 5, (1.0,), -1.0, 1.0, 0.1, **more)
         tell.on_trial_result(0, [], trial[index], {"progress": vars(progress)})
 
     def told(number=signal.SIGTERM):
@@ -69,9 +74,10 @@ def run(tmp_path, monkeypatch):
 
 
 def test_packs_that_train_are_waited_for_until_they_have_stopped(run):
-    run.progressed(0, 2)
-    run.progressed(1, 4, "evaluating")  # a point of its curve
-    run.progressed(2, 5, "evaluating")  # finally
+    for index in range(3):
+        run.started(index)
+    run.progressed(1, 5, "evaluating")  # a point of its curve
+    run.progressed(2, 5, "evaluating", is_trained=True)
     run.step()
     run.told()
     run.step()
@@ -81,20 +87,29 @@ def test_packs_that_train_are_waited_for_until_they_have_stopped(run):
     run.tell.on_trial_result(0, [], run.trial[0], {"stopped": True})
     run.tell.on_trial_complete(0, [], run.trial[0])
     run.step()
-    run.progressed(1, 5)  # it has come to its end meanwhile
+    run.tell.on_trial_start(0, [], run.trial[2])  # its worker is free for another pack, which nobody is told of
+    run.progressed(1, 5)  # the last epoch, which is not yet recorded
+    run.step()
+    run.progressed(1, 5, "evaluating", is_trained=True)
     with pytest.raises(Interrupted):
         run.step()
     assert len(run.words) == len(run.said) == 1
     assert not run.heard  # one that has stopped has neither ended nor failed
+    assert "Ray to start, or to end its workers" in run.interruption.notice
 
 
-def test_what_packs_wait_for_is_said_once_if_none_begins(run):
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_what_packs_wait_for_is_said_once_if_none_begins(run, is_ours):
+    """On a Ray of its own, where nobody else has taken anything, a run waits for a slow start alone."""
+    if is_ours:
+        run.about.free = None
     for run.now[0] in (0.0, 29.0, 31.0, 99.0):
         run.step()
-    assert run.said == [
-        "no pack has begun yet: each needs 4 cores and 0.5 GPUs of one node, and 3 cores and 0 GPUs of the whole "
+    words = (
+        "no pack has begun yet: each needs 4 cores and 0.5 GPUs of one node, and 1 core and 0 GPUs of the whole "
         "cluster are neither taken nor reserved"
-    ]
+    )
+    assert run.said == ([] if is_ours else [words])
 
 
 def test_nothing_is_said_of_packs_that_have_begun(run):
@@ -108,18 +123,19 @@ def test_nothing_is_said_of_packs_that_have_begun(run):
 def test_what_need_not_be_waited_for_is_not(run, why):
     """No word is left, either: that would take a minute where Ray's control service is gone."""
     if why != "no pack trains":
-        run.progressed(0, 2)
+        run.started(0)
     run.service.answers = why != "ray has ended, too"
     run.told(signal.SIGINT if why == "ctrl-c" else signal.SIGTERM)
     with pytest.raises(Interrupted):
         run.step()
+    assert "packs" not in run.interruption.notice
     assert not run.words
     assert not run.said
 
 
 @pytest.mark.parametrize("why", ["late", "service", "lost"])
 def test_packs_that_cannot_stop_in_time_are_not_waited_for(run, why):
-    run.progressed(0, 2)
+    run.started(0)
     run.told()
     run.step()
     run.now[0] = 59.0

@@ -186,7 +186,7 @@ def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says
 
     listener = SimpleNamespace(failed=lambda pack, reason, *, final: listened.append((reason, final)))
     outcomes = Outcomes(jobs, listener)
-    run = trials._Run(listener, Interruption(), None, tmp_path, 0, pytest.fail, dict)
+    run = trials._Run(listener, Interruption(), None, tmp_path, 0, pytest.fail, None)
     callback = trials._callback(outcomes, run, {"CPU": 1}, [])
     trial = SimpleNamespace(config={"pack": job.pack_id})
     callback.on_trial_result(0, [], trial, told[0])

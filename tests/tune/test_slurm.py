@@ -19,12 +19,14 @@ from unittest import mock
 import pytest
 
 from hvae_spec.errors import UserError
+from hvae_spec.reading import reads
 from hvae_spec.records.layout import Record
 from tune import hvae, run
 from tune.execute import cluster
 from tune.execute.signals import Interrupted
 from tune.slurm import allocation, job, job_folder, proposal, requeue, script
 from tune.slurm.requeue import Ending
+from tune.slurm.submission import grid_digest
 
 TINY = """
 name: tiny
@@ -469,7 +471,7 @@ def test_a_job_that_slurm_itself_has_requeued_says_so_and_goes_on(
 
 def test_folders_of_jobs_that_were_killed_are_removed_by_the_next_job(monkeypatch, commands, tmp_path):
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "c1")
-    clusters = {"5": "c1", "6": "c1", "7": "c1", "8": "c2", "9": None, "x": "c1"}
+    clusters = {"5": "c1", "6": "c1", "7": "c1", "8": "c2", "9": None, "10": "c1", "x": "c1"}
 
     def left():
         return {path.name.removeprefix(".slurm-") for path in tmp_path.glob(".slurm-*")}
@@ -478,21 +480,23 @@ def test_folders_of_jobs_that_were_killed_are_removed_by_the_next_job(monkeypatc
         (tmp_path / f".slurm-{number}").mkdir()
         if name is not None:
             (tmp_path / f".slurm-{number}" / job_folder.CLUSTER).write_text(name)
-    executable(commands / "squeue", "#!/bin/sh\necho 6; exit 1\n")
+    executable(commands / "squeue", "#!/bin/sh\necho 6 RUNNING; exit 1\n")
     monkeypatch.setenv("SLURM_JOB_ID", "6")
     job_folder.remove_abandoned(tmp_path)
     assert left() == clusters.keys()  # SLURM does not answer
-    executable(commands / "squeue", "#!/bin/sh\necho 7\n")
+    executable(commands / "squeue", "#!/bin/sh\necho 7 RUNNING\n")
     job_folder.remove_abandoned(tmp_path)
     assert left() == clusters.keys()  # it answers for another cluster
-    asked = f"--noheader --user={os.getuid()} --Format=jobid:20"
-    executable(commands / "squeue", f'#!/bin/sh\n[ "$*" = "{asked}" ] && echo 6\n')
+    monkeypatch.setenv("SQUEUE_NAMES", "other")  # which would leave jobs out
+    asked = f"--noheader --all --states=all --user={os.getuid()} --Format=jobid:20,state:20"
+    states = "6 RUNNING; echo 7 CANCELLED; echo 10 SUSPENDED"
+    executable(commands / "squeue", f'#!/bin/sh\n[ "$*$SQUEUE_NAMES" = "{asked}" ] && {{ echo {states}; }}\n')
     monkeypatch.setattr(job_folder.os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
     job_folder.remove_abandoned(tmp_path)
     assert left() == clusters.keys()  # another user's
     monkeypatch.setattr(job_folder.os, "getuid", lambda: os.stat(tmp_path).st_uid)
     job_folder.remove_abandoned(tmp_path)
-    assert left() == {"6", "8", "9", "x"}
+    assert left() == {"6", "8", "9", "10", "x"}
 
 
 def test_a_job_whose_folder_somebody_has_removed_says_so_and_is_not_requeued(monkeypatch, commands, tmp_path):
@@ -553,7 +557,8 @@ def test_a_job_that_is_told_to_end_ends_its_run_and_asks_for_the_next_one(spec, 
     running.stderr.close()
     lines = [line for line in log.read_text().splitlines() if "secrets" not in line]
     results = folder / "results/tiny"
-    options = f"--results={results} --address=127.0.0.1:20050 --cpus=8 --nodes=2 --device=cpu --set=training.epochs=3"
+    where = "--address=127.0.0.1:20050 --grace=60 --cpus=8 --nodes=2"
+    options = f"--results={results} {where} --device=cpu --set=training.epochs=3"
     begin, *started = lines[:4]
     assert re.fullmatch(
         f"-P -m tune.slurm.job begin {results} [0-9a-f]{{12}} --device=cpu --set=training.epochs=3 -- {spec}", begin
@@ -681,3 +686,16 @@ def test_a_job_runs_the_grid_that_it_was_submitted_for(spec, capsys, monkeypatch
     spec.write_text(TINY)
     assert started(same)[0] == 0
     assert started(same, "--set=training.epochs=3")[0] == 2
+
+
+def test_how_a_search_chooses_members_is_part_of_the_grid_that_a_job_runs():
+    search = (
+        "data: {dataset: digits, train_images: 64, test_images: 10, validation: 20}\n"
+        "model: {layers: [{units: 2, mlp: [4]}]}\nname: s\ntraining: {epochs: 8, batch_size: 32}\n"
+        "search: {trials: 4, space: {model.variance_bias: {uniform: [0, 1]}}, confirm: 2, "
+        "halving: {from: 2, factor: 2}}\n"
+    )
+    texts = [search, search.replace("confirm: 2", "confirm: 3"), search.replace("factor: 2", "factor: 4")]
+    digests = [grid_digest(reads(text, "s.yaml")) for text in texts]
+    assert len(set(digests)) == 3
+    assert grid_digest(reads(search + "# the same\n", "s.yaml")) == digests[0]

@@ -330,7 +330,8 @@ def leave_word(word: str) -> None:
     """
     from ray.experimental.internal_kv import _internal_kv_put
 
-    _internal_kv_put(word, b"")
+    with suppress(Exception):  # Ray has ended a moment ago
+        _internal_kv_put(word, b"")
 
 
 def knows_word(word: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from tune.execute.cluster import knows_word, leave_word
 
 ASK_SECONDS = 0.5
-"""Shortest time between looks at whether the run ends."""
+"""Shortest time between looks of a pack alone at whether the run ends."""
 
 
 class Ending:
@@ -22,10 +22,9 @@ class Ending:
 
     def __init__(self, word: str, packs: Iterable[str], seconds: float, is_alive: Callable[[], bool]) -> None:
         self.left, self.until, self.is_alive = set(packs), time.monotonic() + seconds, is_alive
-        if not self.is_over:  # what ends this run may have ended Ray, too, with which nothing can be left
+        if not self.is_over():  # what ends this run may have ended Ray, too, with which nothing can be left
             leave_word(word)
 
-    @property
     def is_over(self) -> bool:
         """Whether no pack is waited for any more."""
         return not self.left or time.monotonic() >= self.until or not self.is_alive()
@@ -36,15 +35,17 @@ class IsEnding:
 
     Args:
         word: that the driver leaves.
+        crowd: how many times as long as of a pack alone the time between looks is.
 
     """
 
-    def __init__(self, word: str) -> None:
-        self.word, self.asked, self.answer = word, -ASK_SECONDS, False
+    def __init__(self, word: str, crowd: float) -> None:
+        self.word, self.seconds = word, ASK_SECONDS * crowd
+        self.asked, self.answer = -self.seconds, False
 
     def __call__(self) -> bool:
         """Ask, unless that was done a moment ago."""
         now = time.monotonic()
-        if not self.answer and now - self.asked >= ASK_SECONDS:
+        if not self.answer and now - self.asked >= self.seconds:
             self.asked, self.answer = now, knows_word(self.word)
         return self.answer

@@ -13,10 +13,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -45,7 +45,8 @@ from tune.execute.signals import Interruption
 from tune.plan.devices import Machine
 
 Resources = Mapping[str, float]
-"""Amounts by Ray's names: CPU, GPU."""
+"""Amounts by Ray's names."""
+UNITS = {"CPU": "core", "GPU": "GPU"}
 CHUNK = 512
 """About how many packs are submitted at a time: Tune keeps every trial that it was ever given in memory."""
 NODE_LABEL = "ray.io/node-id"
@@ -91,7 +92,7 @@ def run_on_ray(
         folder as scratch,
         with_home(scratch),
         ray_running(machine.cores, machine.gpus, address, scratch, interruption) as ray,
-        _word_left_behind(scratch, service_of(ray)),
+        _word_left_behind(scratch, service_of(ray), interruption),
     ):
         interruption.arm()  # Ray has put handlers of its own in place
         unfit: dict[str, str] = {}
@@ -118,7 +119,8 @@ def run_on_ray(
                 left = _run_trials(chunk, run, needs, unfit) + left
 
 
-class _Run(NamedTuple):
+@dataclass
+class _Run:
     """What all trials of a run have in common: who is told of them, and how they end."""
 
     listener: PackListener
@@ -128,8 +130,12 @@ class _Run(NamedTuple):
     """A folder that all of them see, if they can be trained."""
     grace: int
     say: Callable[[str], None]
-    free: Callable[[], Resources]
-    """What of a cluster nobody has taken."""
+    free: Callable[[], Resources] | None
+    """What of a cluster nobody has taken; None of a Ray that nobody else uses."""
+    waits_since: float = field(default_factory=time.monotonic)
+    """Since when nothing has begun."""
+    is_waiting: bool = True
+    """Whether nothing has begun yet, and that was not said."""
 
 
 def _placement(needs: Resources, unfit: Iterable[str]) -> Any:
@@ -220,7 +226,7 @@ def _run_trial(
         why = f"node {socket.gethostname()}: {nodes.unseen(job.results)}"
         ray_tune.report({"refused": why})
         raise MachineError(why)
-    markers, is_ending = Markers(job), IsEnding(_word(scratch))
+    markers, is_ending = Markers(job), IsEnding(_word(scratch), job.crowd)
 
     def report(progress: Progress) -> None:
         _leave_if_orphaned(driver)
@@ -273,10 +279,8 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
             self.packs, self.run, self.needs, self.faults = packs, run, needs, faults
             self.raylets = local_raylets()
             self.training = set[str]()
-            """Packs that have trained an epoch in this run, and have more to come."""
+            """Packs that a worker has, and whose training is not recorded yet."""
             self.ending: Ending | None = None
-            self.since: float | None = time.monotonic()
-            """When packs were submitted; None once one has begun, or what they wait for was said."""
 
         def __getstate__(self) -> dict[str, Any]:
             # Tune pickles its callbacks for a restore that is never made, and a terminal cannot be pickled.
@@ -291,9 +295,10 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
             elif not self.has_raylets():
                 self.faults.append(RayDiedError(f"Ray has died on this machine. {GOES_ON}"))
                 raise self.faults[0]
-            elif self.since is not None and time.monotonic() - self.since > PATIENCE:
-                self.since = None
-                self.run.say(f"no pack has begun yet: {in_words(self.needs, self.run.free())}")
+            elif self.run.is_waiting and time.monotonic() - self.run.waits_since > PATIENCE:
+                self.run.is_waiting = False
+                if self.run.free is not None:
+                    self.run.say(f"no pack has begun yet: {in_words(self.needs, self.run.free())}")
 
         def has_raylets(self) -> bool:
             return all(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.raylets)
@@ -307,16 +312,22 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
                     self.run.grace,
                     lambda: self.has_raylets() and self.run.service.answers,
                 )
-                self.run.interruption.waits_for = "packs to write checkpoints"
-                if not self.ending.is_over:
+                if not self.ending.is_over():
+                    self.run.interruption.waits_for = "packs to write checkpoints"
                     packs = f"{len(self.training)} pack{'s' * (len(self.training) > 1)}"
                     self.run.say(f"told to end: {packs} at work may take {self.run.grace} s to write checkpoints ...")
-            if self.ending is None or self.ending.is_over:
+            if self.ending is None or self.ending.is_over():
+                self.run.interruption.waits_for = WAITS_FOR
                 self.run.interruption.check()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.since = None
-            self.packs.started(trial.config["pack"])
+            self.run.is_waiting = False
+            # While others are waited for, a worker that has stopped takes up the next pack, which stops at once.
+            if self.run.interruption.number is None:
+                pack = trial.config["pack"]
+                if self.packs.jobs[pack].kind == "train":
+                    self.training.add(pack)
+                self.packs.started(pack)
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -331,11 +342,12 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
                 self.leaves(pack)
             if "progress" in result:
                 progress = Progress(**result["progress"])
-                (self.training.add if progress.epoch < progress.epochs else self.leaves)(pack)
+                if progress.is_trained:
+                    self.leaves(pack)
                 self.packs.listener.progressed(progress)
 
         def leaves(self, pack: str) -> None:
-            """A pack trains no more, or not at present."""
+            """A pack has nothing more to save, or no worker has it."""
             self.training.discard(pack)
             if self.ending is not None:
                 self.ending.left.discard(pack)
@@ -365,11 +377,14 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
 
 def in_words(needs: Resources, free: Resources) -> str:
     """What a pack needs of a node, and what of the cluster nobody has taken."""
-    units = {"CPU": "cores", "GPU": "GPUs"}
     wanted, there = (
-        " and ".join(f"{amounts.get(name, 0):.3g} {units[name]}" for name in needs) for amounts in (needs, free)
+        " and ".join(_amount(amounts.get(name, 0), UNITS[name]) for name in needs) for amounts in (needs, free)
     )
     return f"each needs {wanted} of one node, and {there} of the whole cluster are neither taken nor reserved"
+
+
+def _amount(number: float, unit: str) -> str:
+    return f"{number:g} {unit}{'s' * (number != 1)}"
 
 
 def _word(scratch: Path) -> str:
@@ -378,12 +393,12 @@ def _word(scratch: Path) -> str:
 
 
 @contextmanager
-def _word_left_behind(scratch: Path, service: ControlService) -> Iterator[None]:
+def _word_left_behind(scratch: Path, service: ControlService, interruption: Interruption) -> Iterator[None]:
     """After this context, a cluster that is still there knows no word of this run any more."""
     try:
         yield
     finally:
-        if service.answers:
+        if interruption.number is not None and service.answers:
             forget_word(_word(scratch.resolve()))
 
 

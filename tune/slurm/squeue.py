@@ -4,6 +4,11 @@ import os
 import subprocess
 from typing import NamedTuple
 
+ENDED = frozenset(
+    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+)
+"""States of a job of which nothing runs or will run, unless it is put back into the queue."""
+
 
 class JobState(NamedTuple):
     """A job as SLURM has it."""
@@ -23,14 +28,18 @@ def state_of(job: str) -> JobState | None:
 
 
 def unfinished_jobs() -> set[str]:
-    """The numbers of this user's jobs that run, wait to, or are about to end; none where SLURM does not say."""
-    return set(_squeue(f"--user={os.getuid()}", "--Format=jobid:20"))
+    """The numbers of this user's jobs that have not ended, in whatever state; none where SLURM does not say."""
+    words = _squeue("--all", "--states=all", f"--user={os.getuid()}", "--Format=jobid:20,state:20")
+    return {job for job, state in zip(words[::2], words[1::2], strict=False) if state not in ENDED}
 
 
 def _squeue(*arguments: str) -> list[str]:
     """The words that squeue prints; none where it fails, or does not answer within a minute."""
     try:
         command = ["squeue", "--noheader", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+        # A user's own settings would leave jobs out.
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=variables)
+        return done.stdout.split()
     except (OSError, subprocess.SubprocessError):
         return []

@@ -31,10 +31,10 @@ def grid_digest(reading: Reading) -> str:
     """The digest of what a spec has run: its members, and how more of them are chosen from results. Comments, and what
     the report shows, are not in it.
     """
-    grids = [
-        (grid.experiment.grid.model_dump(mode="json"), [member.digests.evaluation for member in grid.members])
-        for grid in reading.grids
-    ]
+    grids = []
+    for grid in reading.grids:
+        chosen = [part and part.model_dump(mode="json") for part in (grid.experiment.grid, grid.experiment.search)]
+        grids.append((chosen, [member.digests.evaluation for member in grid.members]))
     return hashlib.sha256(json.dumps(grids, sort_keys=True).encode()).hexdigest()[:SHORT]
 
 
