@@ -211,23 +211,26 @@ def _planned(results: Results, member: PlannedMember, specs: dict[str, dict[str,
 
 
 def _told_apart(unplanned: Sequence[tuple[Entry, str]]) -> list[Entry]:
-    """Records without a grid. Where models of several have the same labels, variants that are named after what they use
-    have flows, priors and whatever else names of models have in their names, too.
+    """Records without a grid, each with what names of models add for flows, priors and so on. Variants of which models
+    that differ in this have the same labels have it in their names, too.
     """
     alike: dict[tuple[Any, ...], set[str]] = {}
-    for entry, name in unplanned:
-        alike.setdefault(tuple(entry.labels.items()), set()).add(name)
-    if all(len(names) == 1 for names in alike.values()):
-        return [entry for entry, _ in unplanned]
+    for entry, added in unplanned:
+        alike.setdefault(tuple(entry.labels.items()), set()).add(added)
+    several = {dict(labels)["variant"] for labels, found in alike.items() if len(found) > 1}
+
+    def named(variant: str, added: str) -> str:
+        return variant + added if variant in several else variant
+
     return [
-        replace(entry, labels={**entry.labels, "variant": name}) if name.startswith(entry.labels["variant"]) else entry
-        for entry, name in unplanned
+        replace(entry, labels={**entry.labels, "variant": named(entry.labels["variant"], added)})
+        for entry, added in unplanned
     ]
 
 
 def _unplanned(record: Record, planned: bool) -> tuple[Entry, str]:
-    """A record that no grid names, with its latest evaluation, and its model's name in full. Labels are those of its
-    result, else of its spec.
+    """A record that no grid names, with its latest evaluation, and what its model's name adds for flows and the like.
+    Labels are those of its result, else of its spec.
     """
     spec = record.spec
     digests = spec.digests
@@ -246,7 +249,7 @@ def _unplanned(record: Record, planned: bool) -> tuple[Entry, str]:
         measured={} if result is None else _measured(result),
     )
     entry = _entry(record, evaluation, member, spec.model_dump(mode="json"), planned=planned)
-    return entry, spec.label + beside_inference(spec.model)
+    return entry, beside_inference(spec.model)
 
 
 def _measured(result: EvaluationResult) -> dict[str, Any]:

@@ -276,6 +276,17 @@ def test_without_a_grid_models_that_differ_in_flows_or_the_prior_alone_are_told_
     assert not any("cannot be distinguished" in note for note in table.footnotes)
 
 
+def test_without_a_grid_names_of_a_users_own_stay_and_are_told_apart_only_where_they_must_be(results):
+    named = (
+        SPEC.split("grid:")[0] + "grid: {depth: [2], seeds: [0], variants: {P: {}, Prob: {model.batch_norm: false}}}\n"
+    )
+    vamp = named.replace("model:\n", "model:\n  prior: {vamp: 5}\n").replace(", Prob: {model.batch_norm: false}", "")
+    for text in (named, vamp):
+        results.grid(spec=text, with_curves=False)
+        (results.root / "grid.json").unlink()
+    assert sorted(analysis.load(results.root).members["variant"].unique()) == ["P", "P+vamp 5", "Prob"]
+
+
 def test_further_axes_are_columns_and_make_groups(results, spec):
     results.grid(spec=spec + "  axes: {training.batch_size: [32, 64], training.clip_norm: [null, 4.0]}\n")
     frames = analysis.load(results.root)

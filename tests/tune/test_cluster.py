@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hvae_spec.errors import MachineError
 from tests.tune.planned import GRID, finish, plan_of
-from tests.tune.test_run import SPEC, spoiled, statuses
+from tests.tune.test_run import SPEC, TRAINER, spoiled, statuses
 from tune.execute import cluster, outcomes, trials
 from tune.execute.outcomes import Markers, Outcomes
 from tune.execute.signals import Interrupted
@@ -99,25 +99,12 @@ def test_chunks_cost_next_to_nothing(workers):
 
 
 OUT_OF_MEMORY = """
-import importlib.util, sys
-class Finder:
-    def find_spec(self, name, path, target=None):
-        if name != "hvae_spec.training.trainer":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        def execute_and_spoil(module):
-            execute(module)
-            train_epoch = module.Trainer.train_epoch
-            def spoil(self):
-                if len(self.specs) > 1 and self.specs[0].model.inference == "ladder":
-                    raise module.torch.OutOfMemoryError("CUDA out of memory")
-                return train_epoch(self)
-            module.Trainer.train_epoch = spoil
-        spec.loader.exec_module = execute_and_spoil
-        return spec
-sys.meta_path.insert(0, Finder())
+train_epoch = module.Trainer.train_epoch
+def spoil(self):
+    if len(self.specs) > 1 and self.specs[0].model.inference == "ladder":
+        raise module.torch.OutOfMemoryError("CUDA out of memory")
+    return train_epoch(self)
+module.Trainer.train_epoch = spoil
 """
 IN_CHUNKS_OF_TWO = (
     "import sys, tune.execute.trials, tune.run; tune.execute.trials.CHUNK = 2; sys.exit(tune.run.main(sys.argv[1:]))"
@@ -131,7 +118,8 @@ def test_chunks_of_two_run_everything_and_halves_run_in_the_place_of_packs_witho
     options = ["tiny.yaml", "--results", str(root), "--cpus", "1", "--pack-size", "2"]
     done = subprocess.run(
         [sys.executable, "-c", IN_CHUNKS_OF_TWO, *options],
-        capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path, env=spoiled(tmp_path, OUT_OF_MEMORY),
+        capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
+        env=spoiled(tmp_path, TRAINER, OUT_OF_MEMORY),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in 3 packs" in done.stdout

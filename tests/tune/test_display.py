@@ -12,7 +12,7 @@ from tests.tune.planned import GRID, plan_of
 from tune.execute.splitting import split
 from tune.measure.comparison import StepComparison, save_comparisons
 from tune.show import display as displays
-from tune.show.display import Clock, Display, PackState
+from tune.show.display import TRIAL, Clock, Display, PackState
 
 
 def progress(job, done):
@@ -152,19 +152,18 @@ def test_what_packs_found_of_compiled_steps_is_said_once(tmp_path, clock_hand):
     assert list(display.found) == [words]
 
 
-def test_plain_lines_say_that_a_pack_tries_compilation_until_it_reports(tmp_path, clock_hand):
+def test_plain_lines_say_once_that_packs_try_compilation_unless_it_is_known(tmp_path, clock_hand):
     text = GRID.replace("epochs: 4,", "epochs: 6000,")
     plan = plan_of(text, tmp_path, pack_size=1, forecaster=Measured(measurement({1: 50.0})))
     display = display_of(plan)
     first, second = plan.jobs[:2]
     assert first.tries_compiling
     display.started(first.pack_id)
-    words = "trying compilation: measuring whether compiled steps are faster, a minute or two"
-    assert f"{first.name}: started, {words}" in told(display)
     display.started(second.pack_id)
+    assert told(display).count(f"] {TRIAL}\n") == 1
     clock_hand[0] += 20
     display.progressed(progress(first, 0.1))
-    assert f"  {second.name}: trying compilation\n" in told(display)
+    assert f"  {second.name}: starting\n" in told(display)
     assert f"  {first.name}: epoch 1/4" in told(display)
 
 

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -22,11 +23,15 @@ def test_a_worker_asks_now_and_then_until_the_answer_is_yes(monkeypatch, crowd):
     now, asked = [0.0], []
     monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(ending, "knows_word", lambda word: asked.append(word) or len(asked) == 2)
-    is_ending, answers = IsEnding("end", crowd), []
+    is_ending, answers = IsEnding("end", crowd, 60), []
     for now[0] in (0.0, 0.3 * crowd, 0.6 * crowd, 0.7 * crowd, 2.0 * crowd):
         answers.append(is_ending())
     assert answers == [False, False, True, True, True]
     assert asked == ["end", "end"]
+
+
+def test_of_very_many_packs_each_asks_within_the_grace():
+    assert [IsEnding("end", 20.0, grace).seconds for grace in (0, 2, 60)] == [0.5, 1.0, 10.0]
 
 
 class Service:
@@ -119,9 +124,13 @@ def test_nothing_is_said_of_packs_that_have_begun(run):
     assert not run.said
 
 
-@pytest.mark.parametrize("why", ["ctrl-c", "no pack trains", "ray has ended, too"])
+@pytest.mark.parametrize("why", ["ctrl-c", "no pack trains", "one tries compilation", "ray has ended, too"])
 def test_what_need_not_be_waited_for_is_not(run, why):
     """No word is left, either: that would take a minute where Ray's control service is gone."""
+    if why == "one tries compilation":
+        run.jobs[run.trial[0].config["pack"]] = replace(
+            run.outcomes.jobs[run.trial[0].config["pack"]], tries_compiling=True
+        )
     if why != "no pack trains":
         run.started(0)
     run.service.answers = why != "ray has ended, too"
@@ -153,27 +162,15 @@ def test_packs_that_cannot_stop_in_time_are_not_waited_for(run, why):
 
 
 RARELY = """
-import importlib.util, os, pathlib, sys
-class Finder:
-    def find_spec(self, name, path, target=None):
-        if name != "hvae_spec.pack":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        def execute_and_change(module):
-            execute(module)
-            module.CHECKPOINT_SECONDS = 1e9
-            train_epoch = module.Trainer.train_epoch
-            def noted(self):
-                rows = train_epoch(self)
-                if self.epoch == 3:
-                    (pathlib.Path(__file__).parent / f"trains-{os.getpid()}").touch()
-                return rows
-            module.Trainer.train_epoch = noted
-        spec.loader.exec_module = execute_and_change
-        return spec
-sys.meta_path.insert(0, Finder())
+import os, pathlib
+module.CHECKPOINT_SECONDS = 1e9
+train_epoch = module.Trainer.train_epoch
+def noted(self):
+    rows = train_epoch(self)
+    if self.epoch == 3:
+        pathlib.Path({folder!r}, f"trains-{{os.getpid()}}").touch()
+    return rows
+module.Trainer.train_epoch = noted
 """
 
 
@@ -187,7 +184,7 @@ def test_on_sigterm_packs_write_checkpoints_from_which_they_go_on_with_the_same_
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=spoiled(tmp_path, RARELY),
+        env=spoiled(tmp_path, "hvae_spec.pack", RARELY.format(folder=str(tmp_path))),
     )
     wait_for(lambda: len(list(tmp_path.glob("trains-*"))) >= 2 or run.poll() is not None)
     assert run.poll() is None, run.communicate()

@@ -178,7 +178,7 @@ def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says
     job = RunInfo(tmp_path / "elsewhere", "cpu").job(members, threads=1, compiled=False)
     jobs = {job.pack_id: job}
     with pytest.raises(MachineError) as refused:
-        trials._run_trial({"pack": job.pack_id}, jobs, ("a", 1), {}, tmp_path / "elsewhere" / ".ray-x")
+        trials._run_trial({"pack": job.pack_id}, jobs, ("a", 1), {}, tmp_path / "elsewhere" / ".ray-x", 0)
     why = str(refused.value)
     assert told == [{"refused": why}]
     assert f"{tmp_path}/elsewhere: this folder, which the run writes to, is not seen there; choose" in why

@@ -291,33 +291,44 @@ def test_a_second_run_in_the_same_folder_is_refused(spec, tmp_path):
     assert not (root / "members").exists()
 
 
-def spoiled(tmp_path, code):
-    """An environment in which every process runs some code first."""
-    (tmp_path / "sitecustomize.py").write_text(code)
-    path = os.pathsep.join([str(tmp_path), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path}
-
-
-RAISE = """
+AFTER_IMPORT = """
 import importlib.util, sys
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name != "hvae_spec.training.trainer":
+        if name != {module!r}:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         execute = spec.loader.exec_module
         def execute_and_spoil(module):
             execute(module)
-            train_epoch = module.Trainer.train_epoch
-            def spoil(self):
-                if self.specs[0].model.depth == 2 and self.specs[0].model.inference == "ladder":
-                    raise RuntimeError("the disk is on fire")
-                return train_epoch(self)
-            module.Trainer.train_epoch = spoil
+            exec({code!r}, {{"module": module}})
         spec.loader.exec_module = execute_and_spoil
         return spec
 sys.meta_path.insert(0, Finder())
+"""
+
+
+def spoiled(tmp_path, module, code):
+    """An environment in which every process runs some code when it has imported a module, called `module` there."""
+    return with_code_first(tmp_path, AFTER_IMPORT.format(module=module, code=code))
+
+
+def with_code_first(tmp_path, code):
+    """An environment in which every process runs some code first."""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    path = os.pathsep.join([str(tmp_path), str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+TRAINER = "hvae_spec.training.trainer"
+RAISE = """
+train_epoch = module.Trainer.train_epoch
+def spoil(self):
+    if self.specs[0].model.depth == 2 and self.specs[0].model.inference == "ladder":
+        raise RuntimeError("the disk is on fire")
+    return train_epoch(self)
+module.Trainer.train_epoch = spoil
 """
 
 
@@ -326,7 +337,7 @@ def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_p
     root = tmp_path / "out"
     done = subprocess.run(
         command(spec, "--results", root, *mode, program=ONE_FIGURE),
-        capture_output=True, text=True, check=False, timeout=300, env=spoiled(tmp_path, RAISE),
+        capture_output=True, text=True, check=False, timeout=300, env=spoiled(tmp_path, TRAINER, RAISE),
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.count("failed and will be tried again: RuntimeError: the disk is on fire") == 2
@@ -500,7 +511,7 @@ os.replace = full
 def test_a_disk_that_refuses_ends_the_run_with_the_file_and_a_remedy(spec, tmp_path, name, error, remedy, options):
     root = tmp_path / "out"
     arguments = (spec, *options, "--results", root, "--set", "grid.depth=[1]")
-    done = run_alone(*arguments, env=spoiled(tmp_path, FULL_DISK.format(name=name, error=error)))
+    done = run_alone(*arguments, env=with_code_first(tmp_path, FULL_DISK.format(name=name, error=error)))
     assert done.returncode == 1
     assert re.fullmatch(
         rf"{root}/\S*{name}: {os.strerror(getattr(errno, error))}; {remedy}, and run the same command again\n",

@@ -21,7 +21,7 @@ from tests.tune.measured import Measured, measurement
 from tests.tune.planned import GRID, plan_of
 from tests.tune.screen import Screen
 from tune.execute.signals import Interruption
-from tune.show.display import Display, PackState, describe
+from tune.show.display import TRIAL, Display, describe
 from tune.show.names import label, member_names
 
 LIVE = """
@@ -137,7 +137,7 @@ def test_a_pack_that_runs_alone_shows_the_bound_of_every_member(display):
     assert len(shown(display, 80, 24)) == 4  # no room for members of several packs
 
 
-def test_a_pack_that_tries_compilation_says_so_until_it_reports(tmp_path):
+def test_that_packs_may_try_compilation_is_said_until_they_report(tmp_path):
     long = GRID.replace("epochs: 4,", "epochs: 6000,")
     plan = plan_of(long, tmp_path, pack_size=1, forecaster=Measured(measurement({1: 50.0})))
     display = Display(plan, Console(file=io.StringIO()), Interruption())
@@ -145,14 +145,14 @@ def test_a_pack_that_tries_compilation_says_so_until_it_reports(tmp_path):
     assert tries.tries_compiling
     display.started(tries.pack_id)
     _, _, pack, note = shown(display, 80, 24)
-    assert pack == f"{label(tries, 30)}  trying compilation"
-    assert note == "trying compilation: measuring whether compiled steps are faster, a minute or two"
+    assert pack == f"{label(tries, 30)}  starting"
+    assert TRIAL.startswith(note.removesuffix("…"))
     display.progressed(progress(tries))
-    assert "trying" not in " ".join(shown(display, 80, 24))
+    assert "compiled" not in " ".join(shown(display, 80, 24))
     # One that is decided, or waits, does not.
     display.states[other.pack_id].job = replace(other, tries_compiling=False)
     display.started(other.pack_id)
-    assert "trying" not in " ".join(shown(display, 80, 24))
+    assert "compiled" not in " ".join(shown(display, 80, 24))
 
 
 def test_the_live_view_is_no_wider_and_no_higher_than_its_terminal(display):
@@ -199,7 +199,7 @@ def test_where_there_is_no_terminal_the_bounds_stand_in_a_line(display, monkeypa
 
 def test_the_progress_of_an_evaluation_has_no_numbers_of_training(display):
     job = display.plan.jobs[0]
-    training = describe(PackState(job, 1.0, progress=progress(job, epoch=7)))
+    training = describe(progress(job, epoch=7))
     assert training == "epoch 7/4000, beta 0.25, 1.00, training bound -20.00, 3.00 ms/step, 50%"
     later = progress(job, epoch=4000, phase="evaluating", betas=(), train_bound=math.nan, ms_per_step=math.nan)
-    assert describe(PackState(job, 1.0, progress=later)) == "epoch 4000/4000 evaluating, 50%"
+    assert describe(later) == "epoch 4000/4000 evaluating, 50%"

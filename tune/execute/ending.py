@@ -35,12 +35,14 @@ class IsEnding:
 
     Args:
         word: that the driver leaves.
-        crowd: how many times as long as of a pack alone the time between looks is.
+        crowd: how many times as long as of a pack alone the time between looks is, as far as that leaves half of the
+            grace.
+        grace: seconds that packs have.
 
     """
 
-    def __init__(self, word: str, crowd: float) -> None:
-        self.word, self.seconds = word, ASK_SECONDS * crowd
+    def __init__(self, word: str, crowd: float, grace: float) -> None:
+        self.word, self.seconds = word, min(ASK_SECONDS * crowd, max(ASK_SECONDS, grace / 2))
         self.asked, self.answer = -self.seconds, False
 
     def __call__(self) -> bool:

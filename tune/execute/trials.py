@@ -177,7 +177,12 @@ def _run_trials(jobs: list[PackJob], run: _Run, needs: Resources, unfit: Iterabl
     packs = Outcomes(by_id, run.listener)
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(
-            _run_trial, jobs=by_id, driver=driver, variables=nodes.driver_variables(), scratch=run.scratch
+            _run_trial,
+            jobs=by_id,
+            driver=driver,
+            variables=nodes.driver_variables(),
+            scratch=run.scratch,
+            grace=run.grace,
         ),
         _placement(needs, unfit),
     )
@@ -213,7 +218,12 @@ def _trial_name(trial: Any) -> str:
 
 
 def _run_trial(
-    config: dict[str, Any], jobs: dict[str, PackJob], driver: tuple[str, int], variables: dict[str, str], scratch: Path
+    config: dict[str, Any],
+    jobs: dict[str, PackJob],
+    driver: tuple[str, int],
+    variables: dict[str, str],
+    scratch: Path,
+    grace: int,
 ) -> None:
     """One trial: a pack, in a worker."""
     from ray import tune as ray_tune
@@ -226,7 +236,7 @@ def _run_trial(
         why = f"node {socket.gethostname()}: {nodes.unseen(job.results)}"
         ray_tune.report({"refused": why})
         raise MachineError(why)
-    markers, is_ending = Markers(job), IsEnding(_word(scratch), job.crowd)
+    markers, is_ending = Markers(job), IsEnding(_word(scratch), job.crowd, grace)
 
     def report(progress: Progress) -> None:
         _leave_if_orphaned(driver)
@@ -279,7 +289,8 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
             self.packs, self.run, self.needs, self.faults = packs, run, needs, faults
             self.raylets = local_raylets()
             self.training = set[str]()
-            """Packs that a worker has, and whose training is not recorded yet."""
+            """Packs that a worker has, and whose training is not recorded yet. One that is to find out whether its step
+            is compiled has nothing to save until it has reported that."""
             self.ending: Ending | None = None
 
         def __getstate__(self) -> dict[str, Any]:
@@ -325,7 +336,8 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
             # While others are waited for, a worker that has stopped takes up the next pack, which stops at once.
             if self.run.interruption.number is None:
                 pack = trial.config["pack"]
-                if self.packs.jobs[pack].kind == "train":
+                job = self.packs.jobs[pack]
+                if job.kind == "train" and not job.tries_compiling:
                     self.training.add(pack)
                 self.packs.started(pack)
 
@@ -344,6 +356,8 @@ def _callback(packs: Outcomes, run: _Run, needs: Resources, faults: list[Machine
                 progress = Progress(**result["progress"])
                 if progress.is_trained:
                     self.leaves(pack)
+                else:
+                    self.training.add(pack)
                 self.packs.listener.progressed(progress)
 
         def leaves(self, pack: str) -> None:

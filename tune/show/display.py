@@ -30,10 +30,10 @@ SLOW = 3.0
 """How many times as long as measured a pack's steps take before that is told."""
 SLOW_EPOCHS = 2
 """For how many epochs: the first of a run also warms up."""
-TRYING = "trying compilation"
-"""What a pack does before its first epoch that is to find out whether its steps are compiled."""
-TRIAL = "measuring whether compiled steps are faster, a minute or two"
-"""What that is, in words."""
+TRIAL = (
+    "before its first epoch a pack measures whether compiled steps are faster, unless that is known: a minute or two"
+)
+"""What is said while packs start of which each may be the one that finds out."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class PackState:
 
     @property
     def is_trying(self) -> bool:
-        """Whether it starts by measuring its compiled step, of which it reports when that is done."""
+        """Whether it starts by measuring its compiled step, if no other pack has done so by then."""
         return self.status == "running" and self.progress is None and self.job.tries_compiling
 
     @property
@@ -164,7 +164,10 @@ class Display:
         state = self.states[pack_id]
         state.status = "running"
         if self.live is None:
-            self.line(f"{label(state.job)}: started" + f", {TRYING}: {TRIAL}" * state.is_trying)
+            self.line(f"{label(state.job)}: started")
+            if state.is_trying and TRIAL not in self.said:
+                self.said.add(TRIAL)
+                self.line(TRIAL)
 
     def progressed(self, progress: Progress) -> None:
         """A pack reports."""
@@ -187,7 +190,7 @@ class Display:
             self.told = now
             self.line(self.overall())
             for other in self.running():
-                self.line(f"  {label(other.job)}: {describe(other)}")
+                self.line(f"  {label(other.job)}: {describe(other.progress)}")
             if len(self.running()) == 1 and (rows := member_rows(self.running()[0])):
                 self.line(f"  training bounds: {', '.join(f'{row.name} {row.bound}' for row in rows)}")
 
@@ -257,7 +260,7 @@ class Display:
         head.add_row(bar, Text(words, no_wrap=True, overflow="ellipsis"))
         notes = self._notes()
         running = self.running()
-        values = [columns(state) for state in running]
+        values = [columns(state.progress) for state in running]
         taken = [max(map(len, column)) for column in zip(HEADINGS[1:], *values, strict=True)]
         space = width - sum(taken) - 2 * len(taken)
         rows = [(label(state.job, space), *row) for state, row in zip(running, values, strict=True)]
@@ -278,7 +281,7 @@ class Display:
         failed = sum(state.status == "failed" for state in self.states.values())
         notice = "" if self.interruption is None else self.interruption.notice
         said = [
-            (f"{TRYING}: {TRIAL}" if any(state.is_trying for state in self.running()) else "", ""),
+            (TRIAL if any(state.is_trying for state in self.running()) else "", ""),
             (f"{failed} packs failed" if failed else "", "red"),
             *((words, "yellow") for words in sentences(notice)),
         ]
@@ -306,11 +309,10 @@ def member_rows(state: PackState) -> list[MemberRow]:
     return [MemberRow(name, number(bound, ".2f")) for name, bound in zip(member_names(state.job), bounds, strict=True)]
 
 
-def columns(state: PackState) -> tuple[str, ...]:
+def columns(progress: Progress | None) -> tuple[str, ...]:
     """A pack's row in the live view, without its name."""
-    progress = state.progress
     if progress is None:
-        return (TRYING if state.is_trying else "starting", "", "", "", "")
+        return ("starting", "", "", "", "")
     epoch = f"{progress.epoch}/{progress.epochs}" + (" evaluating" if progress.phase == "evaluating" else "")
     return (
         epoch,
@@ -321,10 +323,10 @@ def columns(state: PackState) -> tuple[str, ...]:
     )
 
 
-def describe(state: PackState) -> str:
+def describe(progress: Progress | None) -> str:
     """A pack's progress in words."""
-    epoch, beta, train_bound, speed, done = columns(state)
-    if state.progress is None:
+    epoch, beta, train_bound, speed, done = columns(progress)
+    if progress is None:
         return epoch
     told = {"beta": beta, "training bound": train_bound}
     known = [f"{name} {text}" for name, text in told.items() if text != NOTHING]
