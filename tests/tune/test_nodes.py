@@ -169,6 +169,20 @@ def test_nothing_runs_on_a_node_that_lacks_something_and_all_that_lack_it_are_in
     assert selected == ([{"ray.io/node-id": f"!in({blind * 56})"}] if blind else None)
 
 
+@pytest.mark.parametrize("address", [None, "somewhere"])
+def test_only_of_a_cluster_is_asked_what_others_have_left(needed, tmp_path, monkeypatch, address):
+    ran = []
+    monkeypatch.setattr(trials, "ray_running", lambda *_: nullcontext(Cluster("")))
+    monkeypatch.setattr(trials, "_run_trials", lambda jobs, run, needs, unfit: ran.append(run.free) or [])
+    members = reads(SPEC.format(file=tmp_path / "images.npz"), "a.yaml").members
+    job = RunInfo(tmp_path / "out", "cpu").job(members, threads=1, compiled=False)
+    with Interruption() as interruption:
+        trials.run_on_ray(
+            [job], None, interruption, machine=Machine(4), workers=1, grace=0, say=pytest.fail, address=address
+        )
+    assert [free is None for free in ran] == [address is None]
+
+
 def test_a_node_that_has_joined_later_and_sees_no_folder_begins_no_pack_and_says_why(needed, tmp_path, monkeypatch):
     from ray import tune as ray_tune
 

@@ -109,7 +109,8 @@ def run_on_ray(
             gpus = 0 if jobs[0].device == "cpu" else sum(node["Resources"].get("GPU", 0) for node in fit)
         # A pack that began with more threads than any machine now has cores keeps them, for the sake of its bits.
         most = max(int(node["Resources"].get("CPU", 1)) for node in fit)
-        run = _Run(listener, interruption, service_of(ray), scratch.resolve(), grace, say, ray.available_resources)
+        free = None if address is None else ray.available_resources
+        run = _Run(listener, interruption, service_of(ray), scratch.resolve(), grace, say, free)
         in_order = sorted(jobs, key=lambda job: -job.threads)
         for threads, group in groupby(in_order, key=lambda job: job.threads):
             needs = {"CPU": max(1, min(threads, most)), **({"GPU": 1 / machine.packs_per_gpu} if gpus else {})}
