@@ -155,6 +155,18 @@ def test_a_pack_that_has_begun_goes_on_as_it_is(tmp_path):
     assert len(everyone) == len(set(everyone)) == 28
 
 
+def test_packs_keep_threads_that_they_have_no_cores_for_and_the_plan_says_so(tmp_path):
+    for job in plan_of(GRID, tmp_path, cores=4, serial=True).jobs:
+        write_pack(job)
+    fewer = plan_of(GRID, tmp_path, cores=1, serial=True)
+    assert {job.threads for job in fewer.jobs} == {4}
+    [note] = fewer.notes
+    assert note.startswith("5 packs of an earlier run go on with 4 threads, though each may use 1 core: ")
+    as_many = plan_of(GRID, tmp_path, cores=4, serial=True)
+    assert {job.threads for job in as_many.jobs} == {4}
+    assert as_many.notes == []
+
+
 def test_planned_packs_that_were_not_reached_are_kept_too(tmp_path):
     """So that an interruption before a pack's first checkpoint changes no bits either."""
     plan = plan_of(GRID, tmp_path)

@@ -262,6 +262,7 @@ def make_plan(
     notes += [
         *changes(ledger.index, before, needs),
         *_notes(ledger, needs, retrain, _going_on(jobs, begun.with_checkpoint)),
+        *_notes_on_threads(begun_jobs, machine),
     ]
     faults = dict.fromkeys([*(need.damage for need in needs if need.damage), *ledger.faults, *begun.faults])
     unknown = [folder for folder in begun.unknown if folder.folder.name not in {job.pack_id for job in jobs}]
@@ -344,6 +345,22 @@ def _notes(ledger: Ledger, needs: Sequence[Need], retrain: bool, going_on: froze
         members_that(count, "trains from the start", "train from the start")
         + f", though a shorter training is there: {why}"
         for why, count in hindered.items()
+    ]
+
+
+def _notes_on_threads(begun: Sequence[PackJob], machine: Machine) -> list[str]:
+    """Which packs of an earlier run work with more threads than there are cores for one pack."""
+    cores = machine.threads(workers=machine.nodes)
+    more = Counter(job.threads for job in begun if job.threads > cores)
+    may_use = f"may use {cores:,} core{'s' * (cores > 1)}"
+    return [
+        (
+            f"1 pack of an earlier run goes on with {threads} threads, though it {may_use}"
+            if count == 1
+            else f"{count:,} packs of an earlier run go on with {threads} threads, though each {may_use}"
+        )
+        + ": with fewer their bits would not be those of an uninterrupted training"
+        for threads, count in sorted(more.items())
     ]
 
 
