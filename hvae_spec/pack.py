@@ -13,20 +13,15 @@ from typing import Literal, cast
 
 import filelock
 import torch
-from torch import Tensor
 
 from hvae_spec import compiler
 from hvae_spec.backend.memory import keep_freed_memory
 from hvae_spec.backend.waiting import considerate
-from hvae_spec.data.batches import Batches, draw_once
+from hvae_spec.data.batches import Batches
 from hvae_spec.data.dataset import Dataset, load_dataset
 from hvae_spec.errors import CheckpointError, RecordError, UserError
-from hvae_spec.evaluate.classify import classify
-from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
-from hvae_spec.evaluate.log_weights import WORTH_COMPILING
-from hvae_spec.evaluate.member import MemberEvaluation, data_state, total
-from hvae_spec.nn.hierarchy import Hierarchy
-from hvae_spec.nn.random import stream_seed
+from hvae_spec.evaluate.curve import CurveEvaluation
+from hvae_spec.evaluate.member import MemberEvaluation, data_state
 from hvae_spec.pack_job import PackJob, Progress, ReportProgress, StoppedError
 from hvae_spec.records import provenance
 from hvae_spec.records.arrays import load_arrays, save_arrays
@@ -34,7 +29,6 @@ from hvae_spec.records.curves import Checkpointed, digests_of_rows
 from hvae_spec.records.extensions import with_code
 from hvae_spec.records.layout import Record, Results
 from hvae_spec.records.result import (
-    FORMAT,
     CurveDigests,
     Divergence,
     EpochRow,
@@ -43,7 +37,7 @@ from hvae_spec.records.result import (
     TrainingResult,
     UnitsRow,
 )
-from hvae_spec.spec.cost import UNIT_SAMPLES, curve_images, evaluation_macs, parameters, steps_per_epoch, training_macs
+from hvae_spec.spec.cost import evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from hvae_spec.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
@@ -183,9 +177,7 @@ class PackRun:
                 self.dataset.check_probe(spec.evaluation.probe.counts(self.dataset.distinct))
         keep_freed_memory()
         self.trainer: Trainer | None = None
-        self.curve_spec = self.first
-        """The spec that the curve goes by. A curve that has begun goes on with the settings and the images that it
-        began with."""
+        self.curve_evaluation = CurveEvaluation(self.first, self.dataset)
 
     def run(self) -> None:
         """Train what is not trained, then evaluate what is not evaluated."""
@@ -210,7 +202,7 @@ class PackRun:
             for m in begun:
                 self.records[m].begin(self.specs[m], anew=True)
             trainer = self.new_trainer()
-            self.curve_spec = self.begun_spec(begun)
+            self.curve_evaluation = self.begun_evaluation(begun)
             if self.job.tries_compiling:
                 self.choose_steps(trainer)
             if self.job.extends:
@@ -218,9 +210,8 @@ class PackRun:
             elif self.first.training.first_phase is not None:
                 self.start(trainer)
         self.trainer = trainer
-        self.watched = draw_once(self.dataset_of(self.curve_spec), self.curve_part, self.first.model.observation_name)
         self.first_epoch = trainer.epoch + 1
-        epochs, every = self.first.training.epochs, self.curve_spec.evaluation.every
+        epochs, every = self.first.training.epochs, self.curve_evaluation.spec.evaluation.every
         while trainer.epoch < epochs and self.alive(trainer):
             with self.timed("training"):
                 rows = trainer.train_epoch()
@@ -308,10 +299,10 @@ class PackRun:
             # Whatever was planned since, a pack goes on as it began.
             trainer.use(trainer.compile() if compiled else None)
         self.job = replace(self.job, compiled=compiled, tries_compiling=False)
-        self.curve_spec = self.begun_spec(begun)
+        self.curve_evaluation = self.begun_evaluation(begun)
         for m in begun:
             record, divergence = self.records[m], trainer.divergences[m]
-            measured = {"evaluation": self.curve_spec.evaluation, "data": self.curve_spec.data}
+            measured = {"evaluation": self.curve_evaluation.spec.evaluation, "data": self.curve_evaluation.spec.data}
             record.begin(self.specs[m].model_copy(update=measured))
             last = trainer.stopping[m].stopped_epoch or trainer.epoch if divergence is None else divergence.epoch
             known = Checkpointed(last, header.curves[m] if header.curves else None)
@@ -320,44 +311,43 @@ class PackRun:
             self.notes += curves.faults
         return trainer
 
-    def begun_spec(self, begun: Sequence[int]) -> MemberSpec:
-        """The spec that the curves of the members with these indices began with: of the first whose spec is whole.
-        Where images of the user's own lie is as this run has it, as the record may have been moved.
+    def begun_evaluation(self, begun: Sequence[int]) -> CurveEvaluation:
+        """The evaluation that the curves of the members with these indices began with: a curve goes on with its
+        settings and images. It is that of the first whose spec is whole. Where images of the user's own lie is as this
+        run has it, as the record may have been moved.
         """
+        spec = self.specs[begun[0]] if begun else self.first
         for m in begun:
             with contextlib.suppress(RecordError):
-                spec = self.records[m].spec
-                return spec.model_copy(update={"data": spec.data.model_copy(update={"own": self.first.data.own})})
-        return self.specs[begun[0]] if begun else self.first
+                own = self.records[m].spec
+                spec = own.model_copy(update={"data": own.data.model_copy(update={"own": self.first.data.own})})
+                break
+        return CurveEvaluation(spec, self.dataset_of(spec))
 
     def alive(self, trainer: Trainer) -> list[int]:
         """Members that have neither diverged nor been stopped early."""
         return [m for m in range(len(self.specs)) if not trainer.is_frozen(m)]
 
-    @property
-    def curve_part(self) -> Literal["validation", "test"]:
-        """The images that points of the curve are evaluated on: while there is a validation set, never the test set."""
-        return "validation" if self.first.data.validation else "test"
-
     def point_of_curve(self, trainer: Trainer) -> None:
-        """Evaluate every member with the K of the curve, and add it to the member's curves."""
-        for m in self.alive(trainer):
-            found = self.evaluate_now(trainer, m)
-            if found is None:
-                continue
-            bounds, units = found
-            row, elbo, bound = self.curves[m][-1], float(bounds.elbo.mean()), float(bounds.log_likelihood.mean())
-            images = len(bounds.log_likelihood)
-            if self.curve_part == "validation":
-                row["validation_elbo"], row["validation_log_likelihood"] = elbo, bound
-                row["validation_iw_samples"], row["validation_images"] = bounds.iw_samples, images
-            else:
-                row["test_elbo"], row["test_log_likelihood"] = elbo, bound
-                row["test_iw_samples"], row["test_images"] = bounds.iw_samples, images
-            if (active := total(units.active_units)) is not None:
-                row["active_units"] = active
-            kl, kl_se = [kl.tolist() for kl in units.kl], [se.tolist() for se in units.kl_se]
-            self.units[m].append({"format": FORMAT, "epoch": trainer.epoch, "kl": kl, "kl_se": kl_se})
+        """Evaluate every member as it stands, and add that to its curves."""
+        alive, epoch = self.alive(trainer), trainer.epoch
+        for place, m in enumerate(alive):
+
+            def report(part: float, place: int = place) -> None:
+                self.progress("evaluating", trainer, (place + part) / len(alive))
+
+            with self.timed("curve"):
+                point = self.curve_evaluation.point(
+                    trainer.single(m),
+                    self.specs[m],
+                    epoch,
+                    trainer.batches,
+                    compiled=self.job.compiled,
+                    progress=report,
+                )
+            point.add_to(self.curves[m][-1])
+            units = point.units_row(epoch)
+            self.units[m] += [] if units is None else [units]
 
     def stop_early(self, trainer: Trainer) -> None:
         """Stop the members whose patience is over after a point of the curve."""
@@ -367,54 +357,6 @@ class PackRun:
             bound = self.curves[m][-1]["validation_log_likelihood"]
             trainer.watch(m, math.nan if bound is None else bound)
         trainer.cut_half()
-
-    def evaluate_now(self, trainer: Trainer, m: int) -> tuple[Evaluation, Evaluation] | None:
-        """Evaluate one member as it stands, with batch-norm statistics recomputed: for its bounds on the images of the
-        curve, and for its units on all images of the set that these are of, where these are not the same; None where
-        q(y|x) alone is trained. With classes, the error on all images of the set is added to the member's curves.
-
-        On a validation set, whose points are compared with each other, all noise is the same at every point.
-        """
-        spec, settings, alive = self.specs[m], self.curve_spec.evaluation, self.alive(trainer)
-        shown = self.watched[: curve_images(self.curve_spec, len(self.watched))]
-        is_validation = self.curve_part == "validation"
-        epoch = 0 if is_validation else trainer.epoch
-        seed = stream_seed(spec.seed, "validation") if is_validation else spec.seed
-        with self.timed("curve"):
-            model = trainer.single(m)
-            record_statistics(model, trainer.batches, spec.seed, epoch, settings.batch_norm_statistics)
-            if spec.classes:
-                self.classify_now(model, m)
-            if spec.classifies_alone:
-                return None
-
-            def evaluated(x: Tensor, samples: int) -> Evaluation:
-                return evaluate(
-                    model,
-                    x,
-                    samples,
-                    seed=seed,
-                    epoch=epoch,
-                    memory_gib=settings.memory_gib,
-                    compiled=self.job.compiled and samples * len(x) >= WORTH_COMPILING,
-                    progress=lambda part: self.progress("evaluating", trainer, (alive.index(m) + part) / len(alive)),
-                )
-
-            bounds = evaluated(shown, settings.curve_iw_samples)
-            return bounds, bounds if len(shown) == len(self.watched) else evaluated(self.watched, UNIT_SAMPLES)
-
-    def classify_now(self, model: Hierarchy, m: int) -> None:
-        """Add the error of the member with index m on the set of the curve, in percent, to its curves."""
-        dataset, is_validation = self.dataset, self.curve_part == "validation"
-        labels = dataset.validation_labels if is_validation else dataset.test_labels
-        if labels is None:
-            return
-        found = classify(model, self.watched, torch.from_numpy(dataset.class_indices(labels)))
-        row, error = self.curves[m][-1], None if found is None else found.error
-        if is_validation:
-            row["validation_error"] = error
-        else:
-            row["test_error"] = error
 
     def checkpoint(self, trainer: Trainer) -> None:
         """Write a checkpoint at the end of an epoch, if one is due. Raises StoppedError after it if the run ends."""

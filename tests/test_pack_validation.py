@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import hvae_spec
-from hvae_spec import pack as packs
 from hvae_spec.data.batches import draw_once
+from hvae_spec.evaluate import curve
 from hvae_spec.evaluate import member as member_evaluation
 from hvae_spec.nn.random import stream_seed
 from hvae_spec.pack import run_pack
@@ -66,7 +66,7 @@ def test_the_test_set_is_not_drawn_before_the_training_has_ended(tmp_path, monke
 
         return draw
 
-    for module in (packs, member_evaluation):
+    for module in (curve, member_evaluation):
         monkeypatch.setattr(module, "draw_once", noting(module.__name__))
     run_pack(job(tmp_path, [member(training__epochs=4, **CURVE)]))
     assert [(part, trained) for _, part, trained in drawn] == [
