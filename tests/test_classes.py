@@ -9,11 +9,13 @@ import torch
 import yaml
 
 import hvae_spec.evaluate.member
+from hvae_spec import pack as packs
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.errors import UserError
 from hvae_spec.evaluate.classify import Classified
 from hvae_spec.model import Model, load_record
 from hvae_spec.pack import run_pack
+from hvae_spec.pack_job import StoppedError
 from hvae_spec.records.layout import Results
 from hvae_spec.training.checkpoint import load_checkpoint, save_checkpoint
 from hvae_spec.training.trainer import Trainer
@@ -82,6 +84,22 @@ def test_a_pack_that_goes_on_from_a_checkpoint_is_the_same_bit_for_bit(tmp_path,
         assert row["train_log_classes"] == same["train_log_classes"]
     for name, value in whole.optimizer.state().items():
         assert torch.equal(value, resumed.optimizer.state()[name])
+
+
+def test_a_begun_curve_keeps_its_images_and_their_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(packs, "CHECKPOINT_SECONDS", 0.0)
+    settings = {**SETTINGS, "data__validation": 0}
+    begun = job(tmp_path, [member(2, **settings, data__test_images=24)])
+    with pytest.raises(StoppedError):
+        run_pack(begun, is_ending=lambda: True)
+    more = job(tmp_path, [member(2, **settings, data__test_images=48)])
+    assert more.trainings == begun.trainings
+    run_pack(replace(more, pack_id=begun.pack_id))
+    (record,) = Results(tmp_path).records
+    assert [row["test_images"] for row in record.epochs] == [24, 24]
+    errors = [row["test_error"] * 24 / 100 for row in record.epochs]
+    assert errors == pytest.approx([round(wrong) for wrong in errors])
+    assert result_of(record).classification.images == 48
 
 
 def test_q_of_y_alone_is_the_same_whatever_is_said_of_a_bound():
