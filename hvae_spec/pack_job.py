@@ -54,7 +54,9 @@ class PackJob:
 
     @property
     def crowd(self) -> float:
-        """How many times as long as of a pack alone the times are between checkpoints, and between reports."""
+        """How many times as long as of a pack alone the times are between checkpoints, between reports, and between
+        looks at whether the run ends.
+        """
         return max(1.0, self.at_a_time / CROWD)
 
     @property
