@@ -17,16 +17,9 @@ from analysis import bits, folders, reader
 from analysis.columns import at, columns_by_path, setting_columns, setting_fields, short_columns
 from analysis.reader import Contents, Entry, Origin
 from hvae_spec.records.layout import ACTIVE
-from hvae_spec.records.result import (
-    STATUSES,
-    AisResult,
-    ClassificationResult,
-    EpochRow,
-    GridFile,
-    ProbeResult,
-    RefineResult,
-    SearchSettings,
-)
+from hvae_spec.records.plan import GridFile, SearchSettings
+from hvae_spec.records.result import STATUSES, AisResult, ClassificationResult, ProbeResult, RefineResult
+from hvae_spec.records.rows import EpochRow
 from hvae_spec.spec.grid import LONGEST_NAME, slug, value_at
 from hvae_spec.spec.labels import GRID, LABELS, NONE, level_label
 from hvae_spec.spec.report import ReportSpec

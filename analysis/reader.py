@@ -11,18 +11,9 @@ from hvae_spec.errors import MachineError, RecordError, as_machine_error
 from hvae_spec.records.curves import Curves
 from hvae_spec.records.index import read_index
 from hvae_spec.records.layout import EvaluationRecord, Record, Results, State
-from hvae_spec.records.result import (
-    EpochRow,
-    EvaluationResult,
-    GridFile,
-    PlannedGrid,
-    PlannedMember,
-    SearchSettings,
-    Segment,
-    Status,
-    TrainingResult,
-    UnitsRow,
-)
+from hvae_spec.records.plan import GridFile, PlannedGrid, PlannedMember, SearchSettings
+from hvae_spec.records.result import EvaluationResult, Segment, Status, TrainingResult
+from hvae_spec.records.rows import EpochRow, UnitsRow
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.fields import paths_affecting
 from hvae_spec.spec.grid import set_path

@@ -28,15 +28,8 @@ from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.curves import Checkpointed, digests_of_rows
 from hvae_spec.records.extensions import with_code
 from hvae_spec.records.layout import Record, Results
-from hvae_spec.records.result import (
-    CurveDigests,
-    Divergence,
-    EpochRow,
-    PackState,
-    Segment,
-    TrainingResult,
-    UnitsRow,
-)
+from hvae_spec.records.result import Divergence, PackState, Segment, TrainingResult
+from hvae_spec.records.rows import CurveDigests, EpochRow, UnitsRow
 from hvae_spec.spec.cost import evaluation_macs, parameters, steps_per_epoch, training_macs
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member

@@ -11,8 +11,8 @@ from hvae_spec import pack as packs
 from hvae_spec.data.dataset import load_dataset
 from hvae_spec.pack import run_pack
 from hvae_spec.records.arrays import load_arrays
+from hvae_spec.records.checkpoint import Stopping
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import Stopping
 from hvae_spec.training.checkpoint import cut_checkpoint, load_checkpoint, save_checkpoint
 from hvae_spec.training.trainer import Trainer
 from tests.members import member

@@ -29,8 +29,9 @@ from hvae_spec.errors import (
 )
 from hvae_spec.records.arrays import load_arrays, save_arrays
 from hvae_spec.records.gallery_file import load_gallery
+from hvae_spec.records.json_file import read_file
 from hvae_spec.records.layout import GALLERY, Record
-from hvae_spec.records.result import GridFile, read_file
+from hvae_spec.records.plan import GridFile
 from hvae_spec.spec.data import DataSpec
 from hvae_spec.spec.yaml import read_text
 

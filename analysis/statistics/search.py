@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.frames import Frames
 from analysis.statistics.over_seeds import mean_over_seeds
-from hvae_spec.records.result import SearchSettings
+from hvae_spec.records.plan import SearchSettings
 from hvae_spec.spec.grid import TRIAL
 from hvae_spec.spec.search import RUNG, SCORE
 

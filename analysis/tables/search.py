@@ -11,7 +11,7 @@ from analysis.frames import Frames
 from analysis.statistics.search import places, points
 from analysis.tables.answer import listed
 from analysis.tables.table import ABSENT, PlainCell, Table, TableSet, losses_text
-from hvae_spec.records.result import SearchSettings
+from hvae_spec.records.plan import SearchSettings
 from hvae_spec.spec.grid import SEARCH
 from hvae_spec.spec.labels import level_text
 

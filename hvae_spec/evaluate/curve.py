@@ -16,7 +16,8 @@ from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import total
 from hvae_spec.nn.hierarchy import Hierarchy
 from hvae_spec.nn.random import stream_seed
-from hvae_spec.records.result import FORMAT, EpochRow, UnitsRow
+from hvae_spec.records.json_file import FORMAT
+from hvae_spec.records.rows import EpochRow, UnitsRow
 from hvae_spec.spec.cost import UNIT_SAMPLES, curve_images
 from hvae_spec.spec.experiment import MemberSpec
 

@@ -10,7 +10,8 @@ from hvae_spec.errors import UserError
 from hvae_spec.listeners.listener import Listener, MemberInfo
 from hvae_spec.records.curves import rows_after
 from hvae_spec.records.layout import EPOCHS, UNITS, Record
-from hvae_spec.records.result import DONE, EPOCH_ROWS, UNITS_ROWS, EpochRow, EvaluationResult, UnitsRow
+from hvae_spec.records.result import DONE, EvaluationResult
+from hvae_spec.records.rows import EPOCH_ROWS, UNITS_ROWS, EpochRow, UnitsRow
 from hvae_spec.spec.grid import Member
 from hvae_spec.training.schedules import schedule
 

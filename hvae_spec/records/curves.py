@@ -15,7 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from hvae_spec.errors import as_machine_error
 from hvae_spec.records.files import finite, sha256_of
-from hvae_spec.records.result import EPOCH_ROWS, UNITS_ROWS, CurveDigests, EpochRow, TrainingResult, UnitsRow, in_words
+from hvae_spec.records.json_file import in_words
+from hvae_spec.records.result import TrainingResult
+from hvae_spec.records.rows import EPOCH_ROWS, UNITS_ROWS, CurveDigests, EpochRow, UnitsRow
 
 TIMES = re.compile(rb'"(seconds|ms_per_step)": [^,}]*')
 CHANGED = "changed since it was written (its SHA-256 is not the one in training.json)"

@@ -1,13 +1,34 @@
 """What every record of a results folder was trained as, from one file instead of one YAML file per record."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from hvae_spec.errors import MachineError, RecordError
+from hvae_spec.records.json_file import FORMAT, FileModel, Format, Text, read_file, write_file
 from hvae_spec.records.layout import Record, Results
-from hvae_spec.records.result import IndexedRecord, IndexFile, read_file, write_file
 from hvae_spec.spec.experiment import Digests, MemberSpec
+
+
+class IndexedRecord(FileModel):
+    """What plans read of a record's spec."""
+
+    trajectory: Text
+    training: Text
+    spec: dict[str, Any]
+    """The resolved spec less defaults."""
+
+
+class IndexFile(FileModel):
+    """`members/index.json`: every record's spec in one file, so that a plan need not open thousands. It can be deleted:
+    what is missing in it is read from the records.
+    """
+
+    has_checksum = True
+    format: Format = FORMAT
+    records: dict[str, IndexedRecord]
+    """By the name of the record's folder."""
 
 
 def read_index(results: Results) -> dict[str, IndexedRecord]:

@@ -28,7 +28,7 @@ A results folder holds
     retired/                       records that `--retrain` has moved out of the way
 
 The report (`analysis.report`) writes its tables and figures beside them.
-The models of the JSON files are in `hvae_spec.records.result`.
+The models of these files are beside this one: `plan`, `index`, `result`, `rows` and, of a checkpoint, `checkpoint`.
 """
 
 import os
@@ -47,20 +47,10 @@ from hvae_spec.errors import RecordError, as_machine_error
 from hvae_spec.records.arrays import check_whole
 from hvae_spec.records.curves import CHANGED, Checkpointed, Curves, digest_of, read_curves
 from hvae_spec.records.files import copy_folder, json_lines, sha256_of, write_atomically, write_in_order
-from hvae_spec.records.result import (
-    DONE,
-    EpochRow,
-    EvaluationResult,
-    GridFile,
-    PackFile,
-    PlannedFile,
-    Status,
-    TrainingResult,
-    UnitsRow,
-    in_words,
-    read_file,
-    write_file,
-)
+from hvae_spec.records.json_file import in_words, read_file, write_file
+from hvae_spec.records.plan import GridFile, PackFile, PlannedFile
+from hvae_spec.records.result import DONE, EvaluationResult, Status, TrainingResult
+from hvae_spec.records.rows import EpochRow, UnitsRow
 from hvae_spec.spec.experiment import MemberSpec
 
 ACTIVE = 0.01

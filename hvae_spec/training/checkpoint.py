@@ -10,8 +10,11 @@ import torch
 from pydantic import ValidationError
 
 from hvae_spec.errors import CheckpointError, as_machine_error
+from hvae_spec.records.checkpoint import CheckpointHeader
 from hvae_spec.records.files import write_atomically
-from hvae_spec.records.result import CheckpointHeader, CurveDigests, Segment, TrainingResult, fault_of
+from hvae_spec.records.json_file import fault_of
+from hvae_spec.records.result import Segment, TrainingResult
+from hvae_spec.records.rows import CurveDigests
 from hvae_spec.training.optimizer import AVERAGES, ROWS, state_of
 from hvae_spec.training.trainer import Trainer
 

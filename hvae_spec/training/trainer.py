@@ -19,7 +19,10 @@ from hvae_spec.nn.marginal import classification, mean_log_classes
 from hvae_spec.nn.objective import Objective, log_weight
 from hvae_spec.nn.random import Streams, split_noise
 from hvae_spec.records.arrays import Arrays
-from hvae_spec.records.result import FORMAT, Divergence, EpochRow, Stopping
+from hvae_spec.records.checkpoint import Stopping
+from hvae_spec.records.json_file import FORMAT
+from hvae_spec.records.result import Divergence
+from hvae_spec.records.rows import EpochRow
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.training.optimizer import PackOptimizer, state_of, state_with
 from hvae_spec.training.schedules import samples, schedule

@@ -11,8 +11,10 @@ import yaml
 from safetensors.numpy import save_file
 
 from hvae_spec.data.counts import image_pixels
+from hvae_spec.records.json_file import FORMAT
 from hvae_spec.records.layout import GALLERY, EvaluationRecord, Record, Results
-from hvae_spec.records.result import FORMAT, EvaluationResult, GridFile, ReportSettings, Segment, TrainingResult
+from hvae_spec.records.plan import GridFile, ReportSettings
+from hvae_spec.records.result import EvaluationResult, Segment, TrainingResult
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member, members
 from hvae_spec.spec.report import ReportSpec

@@ -13,7 +13,7 @@ from analysis import tables
 from analysis.statistics import all_effects, designs
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import ReportSettings
+from hvae_spec.records.plan import ReportSettings
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import cells
 from hvae_spec.spec.load import GridReading, Reading

@@ -9,7 +9,7 @@ from analysis.figures import FIGURES, drawing
 from analysis.paper import across_grids
 from hvae_spec.errors import RecordError, UserError
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import GridFile, NamedGrid
+from hvae_spec.records.plan import GridFile, NamedGrid
 from tests.analysis.conftest import Writer
 from tests.analysis.test_replication import as_published
 from tune import hvae

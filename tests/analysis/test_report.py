@@ -17,7 +17,7 @@ from analysis.figures import FIGURES as FIGURE_NAMES
 from analysis.tables import log_likelihood
 from hvae_spec.errors import MachineError, UserError
 from hvae_spec.records import layout
-from hvae_spec.records.result import read_file
+from hvae_spec.records.json_file import read_file
 from tune.show.summary import _checked
 
 

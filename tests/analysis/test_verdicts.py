@@ -15,7 +15,7 @@ from analysis.tables import html_table, latex, markdown
 from hvae_spec.errors import RecordError
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import LayoutSettings, ReportSettings
+from hvae_spec.records.plan import LayoutSettings, ReportSettings
 from tests.analysis.test_replication import SPECS, as_published, shipped
 from tune.plan.devices import Machine
 from tune.plan.needs import Ledger

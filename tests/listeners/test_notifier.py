@@ -14,7 +14,8 @@ from hvae_spec.listeners.notifier import notified
 from hvae_spec.pack import run_pack
 from hvae_spec.records.curves import rows_after
 from hvae_spec.records.layout import Record
-from hvae_spec.records.result import EPOCH_ROWS, Divergence, TrainingResult
+from hvae_spec.records.result import Divergence, TrainingResult
+from hvae_spec.records.rows import EPOCH_ROWS
 from hvae_spec.training.schedules import schedule
 from tests.listeners.noted import TINY, Noted, tiny_job
 from tests.tune.test_run import contents

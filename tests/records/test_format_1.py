@@ -13,17 +13,11 @@ import pytest
 import analysis
 import hvae_spec
 from hvae_spec.errors import RecordError
-from hvae_spec.records.index import read_index
+from hvae_spec.records.checkpoint import CheckpointHeader
+from hvae_spec.records.index import IndexFile, read_index
 from hvae_spec.records.layout import Results
-from hvae_spec.records.result import (
-    CheckpointHeader,
-    EvaluationResult,
-    GridFile,
-    IndexFile,
-    PackFile,
-    PlannedFile,
-    TrainingResult,
-)
+from hvae_spec.records.plan import GridFile, PackFile, PlannedFile
+from hvae_spec.records.result import EvaluationResult, TrainingResult
 from tune.run import main
 
 FROZEN = Path(__file__).parent / "format_1"

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hvae_spec.records.index import spec_of
-from hvae_spec.records.result import GridFile, IndexedRecord
+from hvae_spec.records.index import IndexedRecord, spec_of
+from hvae_spec.records.plan import GridFile
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from tune.plan.needs import Need

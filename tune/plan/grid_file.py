@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hvae_spec.records.result import GridFile, NamedGrid, PlannedMember, ReportSettings
+from hvae_spec.records.plan import GridFile, NamedGrid, PlannedMember, ReportSettings
 from hvae_spec.spec.grid import Member, same, search_points
 from hvae_spec.spec.load import GridReading, Reading
 

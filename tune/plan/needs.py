@@ -7,9 +7,9 @@ from typing import Literal
 
 from hvae_spec.errors import RecordError
 from hvae_spec.records.arrays import check_whole
-from hvae_spec.records.index import read_index, spec_of
+from hvae_spec.records.index import IndexedRecord, read_index, spec_of
 from hvae_spec.records.layout import NO_LONGER, Record, Results
-from hvae_spec.records.result import DONE, IndexedRecord, Status, TrainingResult
+from hvae_spec.records.result import DONE, Status, TrainingResult
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from hvae_spec.training.schedules import disagreement

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import Kind, PackJob
 from hvae_spec.records.layout import PackFolder, Record, Results
-from hvae_spec.records.result import PackFile, PackMemberState, PlannedFile, PlannedPack, Source
+from hvae_spec.records.plan import PackFile, PackMemberState, PlannedFile, PlannedPack
+from hvae_spec.records.result import Source
 from hvae_spec.spec.experiment import MemberSpec
 from hvae_spec.spec.grid import Member
 from tune.plan.needs import Need, damaged_start

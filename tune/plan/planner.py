@@ -14,9 +14,10 @@ from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import RecordError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.extensions import keep
-from hvae_spec.records.index import indexed, write_index
+from hvae_spec.records.index import IndexedRecord, indexed, write_index
 from hvae_spec.records.layout import PackFolder, Record, Results
-from hvae_spec.records.result import GridFile, IndexedRecord, Status
+from hvae_spec.records.plan import GridFile
+from hvae_spec.records.result import Status
 from hvae_spec.spec.cost import images_of_step, mappings, samples_in_training
 from hvae_spec.spec.experiment import EVALUATION_VERSION, MemberSpec
 from hvae_spec.spec.load import Reading

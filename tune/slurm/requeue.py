@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from hvae_spec.errors import RecordError, UserError, refusal
+from hvae_spec.records.json_file import read_file
 from hvae_spec.records.layout import EPOCHS, RESULT, TRAINING, Results
-from hvae_spec.records.result import DONE, EvaluationResult, PlannedMember, Status, TrainingResult, read_file
+from hvae_spec.records.plan import PlannedMember
+from hvae_spec.records.result import DONE, EvaluationResult, Status, TrainingResult
 from tune.slurm.job_folder import IDLE, TOKEN, job_folder
 from tune.slurm.squeue import JobState, state_of
 
