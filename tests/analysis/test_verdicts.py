@@ -174,6 +174,26 @@ def test_active_units_have_their_own_tolerance_and_counts_that_are_alike_an_erro
     assert table.cells["VAE+BN, layer 1", "95 % interval"].text() == "+3.5 to +8.5"
 
 
+def test_a_claim_of_collapse_shows_how_many_seeds_it_rests_on(shipped, results):
+    def outcome(member):
+        if member.labels["variant"] == "VAE" or (member.labels["variant"], member.seed) == ("VAE+BN", 1):
+            return results.diverged(member)
+        return as_published(results, member, active_units_per_layer=[20, 9, 3, 3, 2], active_units=37)
+
+    frames, _ = shipped("mnist_grid", outcome, "grid.depth=[5]")
+    judged, _ = rows_of(frames)
+    table = judged.tables[-1]
+    assert {row: table.cells[row, "ours"].text() for row in table.rows} == {
+        "VAE": "0/3, diverged 3",
+        "VAE+BN": "none (2) [b], 2/3, diverged 1",
+        "VAE+BN+WU": "none (3) [b]",
+        "Prob. ladder+BN+WU": "none (3) [b]",
+    }
+    claims = judged.tidy[judged.tidy["table"] == "collapse"].set_index("variant")
+    assert claims["verdict"].tolist() == ["none finished", "agrees", "agrees", "agrees"]
+    assert claims["diverged"].tolist() == [3, 1, 0, 0]
+
+
 def test_norb_is_judged_on_its_own_scale_and_its_one_dequantization_named(shipped, results):
     def outcome(member):
         return as_published(results, member, around(2640.0, 1.0)(member.seed))
@@ -194,8 +214,24 @@ def test_with_whom_the_paper_compares_itself_is_printed_beside_ours(shipped, res
     assert table.rows == ("IWAE K = 50", "Variational Gaussian process, Tran et al. (2015)")
     assert [table.cells[row, "published"].text() for row in table.rows] == ["-82.90", "-81.90"]
     assert table.cells["IWAE K = 50", "difference"].text() == "-0.10"
+    (note,) = (note for note in table.footnotes if note.startswith("Rows without ours"))
+    assert note.endswith("than the paper's own.")
     assert published.others("omniglot")["value"].tolist() == [-103.38]
     assert published.others("norb").empty
+
+
+def test_the_autoencoder_beside_the_papers_own_numbers_is_said_to_be_on_another_scale_of_gray(shipped, results):
+    frames, _ = shipped("mnist_grid", lambda member: as_published(results, member), "grid.depth=[5]", ONE)
+    judged, _ = rows_of(frames)
+    (table,) = (table for table in judged.tables if table.quantity.startswith("Fig. 3"))
+    assert table.rows[1:] == (
+        "IWAE, Burda et al. (2015)",
+        "Variational Gaussian process, Tran et al. (2015)",
+    )
+    (note,) = (note for note in table.footnotes if note.startswith("Rows without ours"))
+    assert "the IWAE's gray levels are divided by 255" in note
+    units = judged.tables[0]
+    assert not any(note.startswith("Rows without ours") for note in units.footnotes)
 
 
 def test_a_cell_of_which_none_has_finished_says_so_and_a_grid_without_results_has_no_verdicts(shipped, results):
