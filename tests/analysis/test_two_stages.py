@@ -226,8 +226,11 @@ def test_effects_that_the_grid_does_not_have_are_refused(results):
     spec = EFFECTS.replace(
         "normal: {objective.warm_up: 0}", "normal: {training.batch_size: 16, training.last_batch: keep}"
     )
-    with pytest.raises(UserError, match="no two variants of the grid differ in one setting alone"):
-        blocks(staged(results, spec))
+    frames = staged(results, spec)
+    # Of several grids, the message names the one that is meant.
+    message = f"^{frames.name}: grid.seeds.of: effect: no two variants of the grid differ in one setting alone"
+    with pytest.raises(UserError, match=message):
+        blocks(frames)
 
 
 def test_a_list_of_seeds_is_one_stage(results):
