@@ -26,6 +26,7 @@ from analysis.paper.replication import (
     published_text,
 )
 from analysis.statistics.agreement import verdict_on_layers
+from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.building import mean_cell, with_row_labels
 from analysis.tables.footnotes import CRITERION
 from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
@@ -179,6 +180,7 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
     if is_units:
         yield CRITERION
         yield SEEDS.replace(", which holds the Monte Carlo error of the bound", "").format("")
+        yield from what_errors_rest_on(group.frames.stages)
         return
     observations = group.frames.members["observation"].dropna()
     is_binary = all(OBSERVATIONS[chosen_name(entry)].x is X.BINARY for entry in observations)
@@ -192,6 +194,7 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
         yield SEEDS.format("")
     else:
         yield SEEDS.format(", and of our one binarization of the test set, which all seeds share")
+    yield from what_errors_rest_on(group.frames.stages)
     if missing.any():
         yield DRAWN[is_binary].format("" if missing.all() else " of " + "; ".join(with_interval.loc[missing, "row"]))
 

@@ -16,6 +16,7 @@ from hvae_spec.errors import RecordError
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.records.result import LayoutSettings, ReportSettings
+from hvae_spec.spec.seeds import StagedSeeds
 from tests.analysis.test_replication import SPECS, as_published, shipped
 from tune.plan.devices import Machine
 from tune.plan.needs import Ledger
@@ -192,6 +193,20 @@ def test_a_claim_of_collapse_shows_how_many_seeds_it_rests_on(shipped, results):
     claims = judged.tidy[judged.tidy["table"] == "collapse"].set_index("variant")
     assert claims["verdict"].tolist() == ["none finished", "agrees", "agrees", "agrees"]
     assert claims["diverged"].tolist() == [3, 1, 0, 0]
+
+
+def test_below_verdicts_on_seeds_in_two_stages_it_is_said_which_seeds_the_interval_rests_on(results):
+    reading = read(SPECS / "mnist_grid.yaml", ("grid.depth=[5]", ONE))
+    stages = StagedSeeds.model_validate({"from": 2, "half_width": 0.1, "at_most": 3})
+    results.write_grid("mnist_grid", reading.members, stages)
+    for member in reading.members:
+        results.record(member, as_published(results, member, -82.1 + 0.1 * member.seed), with_curves=False)
+    judged, rows = rows_of(analysis.load(results.root))
+    row = rows.loc[("figure_3", "VAE+BN+WU")]
+    half = stats.t.ppf(0.975, 1) * 0.1 / math.sqrt(2) / math.sqrt(3)
+    assert row["high"] - row["difference"] == pytest.approx(half)
+    for table in judged.tables[:2]:
+        assert any("rest on the spread of the first 2 seeds alone" in note for note in table.footnotes)
 
 
 def test_norb_is_judged_on_its_own_scale_and_its_one_dequantization_named(shipped, results):
