@@ -144,8 +144,12 @@ def has_published(members: pd.DataFrame) -> bool:
 
 
 def _published_label(members: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """The legend's entry, which says whether the published values were obtained differently (`published.unlike`)."""
+    """The legend's entry, which says whether the published values were obtained differently (`published.differences`):
+    in what hinders a verdict, or in what the paper leaves open alone.
+    """
     ours = members[~published.is_fine_tuned(members)].merge(paper[["depth", "variant", "paper"]])
     by_cell = ours.groupby(["depth", "variant", "paper"], observed=True)
-    alike = not any(published.unlike(own, str(own["paper"].iloc[0])) for _, own in by_cell)
-    return "published" if alike else "published (data, budget or model differ)"
+    found = [one for _, own in by_cell for one in published.differences(own, str(own["paper"].iloc[0]))]
+    if any(one.hinders for one in found):
+        return "published (data, budget or model differ)"
+    return "published (differs in what the paper leaves open)" if found else "published"

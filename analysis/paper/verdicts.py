@@ -26,9 +26,10 @@ from analysis.paper.replication import (
     published_text,
 )
 from analysis.statistics.agreement import verdict_on_layers
+from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.building import mean_cell, with_row_labels
 from analysis.tables.footnotes import CRITERION
-from analysis.tables.table import PlainCell, Table, TableSet
+from analysis.tables.table import PlainCell, Table, TableSet, counts_text, losses_text
 from hvae_spec.spec.choices.observation import OBSERVATIONS, X
 
 COLUMNS = ("ours", "published", "difference", "95 % interval", "verdict")
@@ -55,6 +56,16 @@ CLAIM = (
     "agrees: in every seed just the layers that the paper counts no active unit in have none; differs: in no seed; "
     "undecided: in some."
 )
+OF_SEEDS = "In brackets: the number of seeds, and beside it n/planned where members are missing."
+OTHERS = (
+    "Rows without ours: models with which the paper compares itself, as published. They are trained otherwise than the "
+    "paper's own{}."
+)
+OTHERS_DATA = {
+    "mnist": "; and the IWAE's gray levels are divided by 255, where those of the paper's models are divided by 256, "
+    "as the authors' code implies"
+}
+"""What else differs between these and the paper's own models, by data set."""
 NONE = "none"
 MEAN = "Ours: the mean over seeds (number of seeds; n/planned where members are missing)."
 
@@ -139,15 +150,20 @@ def _table(group: Group, title: tuple[str, str], rows: pd.DataFrame) -> Table:
             cells[row, "95 % interval"] = PlainCell(f"{item['low']:+.{places}f} to {item['high']:+.{places}f}")
         cells[row, "verdict"] = PlainCell(str(item["verdict"]))
     labels = list(rows["row"])
-    if not is_units:
-        # With whom the paper compares itself: there are no members of ours for them.
-        for item in published.others(str(group.place["dataset"])).to_dict("records"):
-            if item["variant"] not in set(rows["paper"]):
-                labels.append(f"{item['variant']}, {item['source']}")
-                cells[labels[-1], "published"] = PlainCell(published_text(item["value"], decimals))
-    footnotes = (*_notes(group, rows, is_units=is_units), *letter_footnotes(letters))
+    footnotes = list(_notes(group, rows, is_units=is_units))
+    # With whom the paper compares itself: there are no members of ours for them.
+    dataset = str(group.place["dataset"])
+    others = published.others(dataset)
+    others = others[~others["variant"].isin(rows["paper"])]
+    if not is_units and len(others):
+        for item in others.to_dict("records"):
+            labels.append(f"{item['variant']}, {item['source']}")
+            cells[labels[-1], "published"] = PlainCell(published_text(item["value"], decimals))
+        has_iwae = published.IWAE in set(others["variant"])
+        footnotes.append(OTHERS.format(OTHERS_DATA.get(dataset, "") if has_iwae else ""))
+    footnotes += letter_footnotes(letters)
     heading = of_the_axes(rows, group.frames).row_heading("cell")
-    return Table(*title, heading, tuple(labels), COLUMNS, cells, footnotes)
+    return Table(*title, heading, tuple(labels), COLUMNS, cells, tuple(footnotes))
 
 
 def _ours(item: Mapping[Any, Any], decimals: int, mark: str) -> PlainCell:
@@ -164,6 +180,7 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
     if is_units:
         yield CRITERION
         yield SEEDS.replace(", which holds the Monte Carlo error of the bound", "").format("")
+        yield from what_errors_rest_on(group.frames.stages)
         return
     observations = group.frames.members["observation"].dropna()
     is_binary = all(OBSERVATIONS[chosen_name(entry)].x is X.BINARY for entry in observations)
@@ -177,6 +194,7 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
         yield SEEDS.format("")
     else:
         yield SEEDS.format(", and of our one binarization of the test set, which all seeds share")
+    yield from what_errors_rest_on(group.frames.stages)
     if missing.any():
         yield DRAWN[is_binary].format("" if missing.all() else " of " + "; ".join(with_interval.loc[missing, "row"]))
 
@@ -209,6 +227,7 @@ def _claim(place: Mapping[str, Any], members: pd.DataFrame) -> dict[str, Any]:
         "as_claimed": found.count(claimed),
         "n": len(found),
         "planned": len(members),
+        **{status: int((members["status"] == status).sum()) for status in ("diverged", "failed")},
         "unlike": "; ".join(one.text for one in differences),
         "verdict": verdict_on_layers(found.count(claimed), len(found), hindrances),
     }
@@ -218,17 +237,25 @@ def _layers(layers: Iterator[int] | tuple[int, ...]) -> str:
     return ", ".join(map(str, layers)) or NONE
 
 
+def _found(item: Mapping[Any, Any], mark: str) -> PlainCell:
+    """`none (2) [a]`, `2/3`, `diverged 1`; of a cell of which no member has finished `0/3`, `diverged 3`."""
+    counts, losses = counts_text(item["n"], item["planned"]), losses_text(item)
+    if not item["n"]:
+        return PlainCell(counts, losses)
+    missing = (counts,) if item["n"] < item["planned"] else ()
+    return PlainCell(item["found"] + (f" [{mark}]" if mark else ""), (*missing, *losses))
+
+
 def _table_of_claims(group: Group, rows: pd.DataFrame) -> Table:
     places, letters = of_the_axes(rows, group.frames), letters_of(rows)
     rows = _with_places(rows.assign(row=rows["variant"].astype(str)), group.frames)
     cells: dict[tuple[str, str], PlainCell] = {}
     for item in rows.to_dict("records"):
-        row, mark = str(item["row"]), letters.get(item["unlike"], "")
-        if item["n"]:
-            cells[row, "ours"] = PlainCell(item["found"] + (f" [{mark}]" if mark else ""))
+        row = str(item["row"])
+        cells[row, "ours"] = _found(item, letters.get(item["unlike"], ""))
         cells[row, "published"] = PlainCell(item["claimed"])
         cells[row, "verdict"] = PlainCell(item["verdict"])
-    footnotes = (CRITERION, "In brackets: the number of seeds.", CLAIM, *letter_footnotes(letters))
+    footnotes = (CRITERION, OF_SEEDS, CLAIM, *letter_footnotes(letters))
     title = ("Layers without an active unit, ours and the published", f"{group.title}, L = 5")
     return Table(
         *title, places.row_heading("variant"), tuple(rows["row"]), ("ours", "published", "verdict"), cells, footnotes

@@ -152,7 +152,7 @@ def blocks(frames: Frames) -> list[Block]:
     if rows.empty:
         of_one_x = " with observation models of one x" * bool(different_x(frames.members))
         raise UserError(
-            f"grid.seeds.of: effect: no two variants of the grid{of_one_x} differ in one setting alone\n"
+            f"{frames.name}: grid.seeds.of: effect: no two variants of the grid{of_one_x} differ in one setting alone\n"
             "      expected of: cell, or variants that do"
         )
     by = ["dataset", *frames.factors, "depth"]

@@ -71,12 +71,17 @@ def _detectable_cell(row: Mapping[Any, Any]) -> PlainCell:
 
 
 def _width_cell(row: Mapping[Any, Any], stages: StagedSeeds) -> PlainCell:
-    """`±0.098 (8)`, `sd 0.10`, `takes 8`; `±0.13 (12)`, `sd 0.16`, `takes 20`, `0.1 not reached`."""
+    """`±0.098 (8)`, `sd 0.10`, `takes 8`; `±0.13 (12)`, `sd 0.16`, `takes 20`, `0.1 not reached`. While seeds that may
+    still reach the half-width are to come, it does not say that it is not reached.
+    """
     counts = counts_text(row["n"], row["planned"])
     losses = losses_text({"diverged": row["diverged"], "failed": row.get("failed", 0)})
     if np.isnan(row["takes"]):
         return PlainCell(f"– ({counts})", losses)
-    missed = (f"{stages.half_width:g} not reached",) if row["half_width"] > stages.half_width else ()
+    is_wider = row["half_width"] > stages.half_width
+    has_ended = row["takes"] <= row["planned"] <= row["n"] + row["diverged"] + row.get("failed", 0)
+    is_missed = is_wider and (row["takes"] > stages.at_most or has_ended)
+    missed = (f"{stages.half_width:g} not reached",) if is_missed else ()
     details = (f"sd {_two_digits(row['sd'])}", f"takes {two_stages.takes_text(row['takes'])}", *missed, *losses)
     return PlainCell(f"±{_two_digits(row['half_width'])} ({counts})", details)
 

@@ -104,7 +104,7 @@ class ObjectiveSpec(SpecModel):
     ] = 0
     """N_t: beta rises linearly from 0 in the first epoch to its final value in this one (Sec. 2.2); 0 is no warm-up.
     Or several rises one after another: `{cycles: 4, ramp: 0.5, over: 800}` (Fu et al., 2019)."""
-    free_bits: Annotated[FreeBits | None, Column("free_bits", "free bits")] = None
+    free_bits: Annotated[FreeBits | None, Column("free_bits", "free bits"), Paper(None, "Eq. 11", iwae=None)] = None
     """A floor below which KL costs nothing: `{nats: 0.5, per: unit}` (Kingma et al., 2016). It is for `iw_samples: 1`.
     Null: none."""
     mc_samples: Annotated[
@@ -127,11 +127,14 @@ class ObjectiveSpec(SpecModel):
         PerMember(),
         IdleWhere({"training_iw_samples": 1}),
         Column("elbo_share", "share of the ELBO"),
+        Paper(0.0, "Eq. 12", iwae=0.0),
         NoStepCost("a number within a step that is done whatever it is"),
     ] = 0.0
     """The combined bound (CIWAE; Rainforth et al., 2018): share * ELBO + (1 - share) * the bound of K samples, both of
     the same samples."""
-    estimator: Annotated[Estimator, Column("estimator")] = "reparameterized"
+    estimator: Annotated[Estimator, Column("estimator"), Paper("reparameterized", "Sec. 2", iwae="reparameterized")] = (
+        "reparameterized"
+    )
     """How the gradient of the bound by the parameters of q is estimated. `reparameterized`: the whole gradient.
     `stl` (sticking the landing; Roeder et al., 2017): along the samples alone, so that it has no variance where q is
     the exact posterior; for `iw_samples: 1`. `dreg` (doubly reparameterized; Tucker et al., 2019): along the samples,
@@ -141,7 +144,7 @@ class ObjectiveSpec(SpecModel):
     """Of a model with `classes`: alpha, the weight of the mean of log q(y|x) over labeled images, which is added to the
     bounds (Kingma et al., 2014). `only`: this mean alone is maximized, on the labeled images alone, so that neither p
     nor q(z|x, y) is trained: the supervised baseline. Idle without classes."""
-    term: Annotated[AddedTerm, Column("added_term", "added term")] = None
+    term: Annotated[AddedTerm, Column("added_term", "added term"), Paper(None, "Eq. 11", iwae=None)] = None
     """A term that is added to log w in training, by the name under which an extension registers it, or with settings,
     `{name: {...}}`. Reported bounds are without it. Null: none."""
     sample_ramp: Annotated[

@@ -96,7 +96,12 @@ class TrainingSpec(SpecInForms):
     `first_phase` reads it beside them: `{stages: [{epochs: 1, lr: 1e-3}, {epochs: 3, lr: 5e-4}]}`; the last stage goes
     on to the end of training, and one that would begin later is refused. Null: the optimizer's `lr`, annealed by
     `lr_decay`, which is short for `step` and another form of this field: the later of the two counts."""
-    ema: Annotated[Fraction | None, PerMember(null_apart=True), Column("ema", "EMA of the weights")] = None
+    ema: Annotated[
+        Fraction | None,
+        PerMember(null_apart=True),
+        Column("ema", "EMA of the weights"),
+        Paper(None, "Sec. 3", iwae=None),
+    ] = None
     """Exponential moving average of the weights (Polyak & Juditsky, 1992; Kingma & Ba, 2014, Sec. 7.2; as in Child,
     2021): average = ema average + (1 - ema) w after every step, from the weights that training starts with, of
     which it holds a share of ema^n after n steps: `0.999`. The average is what is evaluated, along the way and at the

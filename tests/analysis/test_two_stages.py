@@ -216,6 +216,34 @@ def test_the_report_says_where_the_half_width_is_not_reached(results):
     assert any("rest on the spread of the first 4 seeds alone" in line for line in of_means.footnotes)
 
 
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_while_the_second_stage_is_to_come_the_half_width_is_not_said_to_be_missed(results, is_planned):
+    def first_alone(member):
+        return results.result(member, value_of(member)) if member.seed < 4 else None
+
+    takes = blocks(staged(results))[0].takes
+    assert 4 < takes <= 40
+    frames = staged(results, seeds=takes if is_planned else 4, outcome=first_alone)
+    (row,) = needed(frames).query("depth == 1 and variant == 'warm'").to_dict("records")
+    assert row["half_width"] > 0.3
+    details = tables.two_stage_seeds(frames).tables[0].cells["1", "warm"].details
+    assert details[1:] == (f"takes {takes}",)
+
+
+def test_a_half_width_that_a_diverged_seed_keeps_from_being_reached_is_said_to_be_missed(results):
+    takes = blocks(staged(results))[0].takes
+
+    def outcome(member):
+        is_lost = (member.seed, member.labels["variant"]) == (takes - 1, "warm")
+        return results.diverged(member) if is_lost else results.result(member, value_of(member))
+
+    frames = staged(results, seeds=takes, outcome=outcome)
+    (row,) = needed(frames).query("depth == 1 and variant == 'warm'").to_dict("records")
+    assert row["half_width"] > 0.3
+    details = tables.two_stage_seeds(frames).tables[0].cells["1", "warm"].details
+    assert details[1:] == (f"takes {takes}", "0.3 not reached", "diverged 1")
+
+
 def test_cells_that_are_all_alike_take_no_more_seeds(results):
     frames = staged(results, outcome=lambda member: results.result(member, -80.0))
     assert [(block.takes, block.seeds) for block in blocks(frames)] == [(4, 4), (4, 4)]
@@ -226,8 +254,11 @@ def test_effects_that_the_grid_does_not_have_are_refused(results):
     spec = EFFECTS.replace(
         "normal: {objective.warm_up: 0}", "normal: {training.batch_size: 16, training.last_batch: keep}"
     )
-    with pytest.raises(UserError, match="no two variants of the grid differ in one setting alone"):
-        blocks(staged(results, spec))
+    frames = staged(results, spec)
+    # Of several grids, the message names the one that is meant.
+    message = f"^{frames.name}: grid.seeds.of: effect: no two variants of the grid differ in one setting alone"
+    with pytest.raises(UserError, match=message):
+        blocks(frames)
 
 
 def test_a_list_of_seeds_is_one_stage(results):

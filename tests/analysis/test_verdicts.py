@@ -16,6 +16,7 @@ from hvae_spec.errors import RecordError
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
 from hvae_spec.records.plan import LayoutSettings, ReportSettings
+from hvae_spec.spec.seeds import StagedSeeds
 from tests.analysis.test_replication import SPECS, as_published, shipped
 from tune.plan.devices import Machine
 from tune.plan.needs import Ledger
@@ -174,6 +175,40 @@ def test_active_units_have_their_own_tolerance_and_counts_that_are_alike_an_erro
     assert table.cells["VAE+BN, layer 1", "95 % interval"].text() == "+3.5 to +8.5"
 
 
+def test_a_claim_of_collapse_shows_how_many_seeds_it_rests_on(shipped, results):
+    def outcome(member):
+        if member.labels["variant"] == "VAE" or (member.labels["variant"], member.seed) == ("VAE+BN", 1):
+            return results.diverged(member)
+        return as_published(results, member, active_units_per_layer=[20, 9, 3, 3, 2], active_units=37)
+
+    frames, _ = shipped("mnist_grid", outcome, "grid.depth=[5]")
+    judged, _ = rows_of(frames)
+    table = judged.tables[-1]
+    assert {row: table.cells[row, "ours"].text() for row in table.rows} == {
+        "VAE": "0/3, diverged 3",
+        "VAE+BN": "none (2) [b], 2/3, diverged 1",
+        "VAE+BN+WU": "none (3) [b]",
+        "Prob. ladder+BN+WU": "none (3) [b]",
+    }
+    claims = judged.tidy[judged.tidy["table"] == "collapse"].set_index("variant")
+    assert claims["verdict"].tolist() == ["none finished", "agrees", "agrees", "agrees"]
+    assert claims["diverged"].tolist() == [3, 1, 0, 0]
+
+
+def test_below_verdicts_on_seeds_in_two_stages_it_is_said_which_seeds_the_interval_rests_on(results):
+    reading = read(SPECS / "mnist_grid.yaml", ("grid.depth=[5]", ONE))
+    stages = StagedSeeds.model_validate({"from": 2, "half_width": 0.1, "at_most": 3})
+    results.write_grid("mnist_grid", reading.members, stages)
+    for member in reading.members:
+        results.record(member, as_published(results, member, -82.1 + 0.1 * member.seed), with_curves=False)
+    judged, rows = rows_of(analysis.load(results.root))
+    row = rows.loc[("figure_3", "VAE+BN+WU")]
+    half = stats.t.ppf(0.975, 1) * 0.1 / math.sqrt(2) / math.sqrt(3)
+    assert row["high"] - row["difference"] == pytest.approx(half)
+    for table in judged.tables[:2]:
+        assert any("rest on the spread of the first 2 seeds alone" in note for note in table.footnotes)
+
+
 def test_norb_is_judged_on_its_own_scale_and_its_one_dequantization_named(shipped, results):
     def outcome(member):
         return as_published(results, member, around(2640.0, 1.0)(member.seed))
@@ -194,8 +229,24 @@ def test_with_whom_the_paper_compares_itself_is_printed_beside_ours(shipped, res
     assert table.rows == ("IWAE K = 50", "Variational Gaussian process, Tran et al. (2015)")
     assert [table.cells[row, "published"].text() for row in table.rows] == ["-82.90", "-81.90"]
     assert table.cells["IWAE K = 50", "difference"].text() == "-0.10"
+    (note,) = (note for note in table.footnotes if note.startswith("Rows without ours"))
+    assert note.endswith("than the paper's own.")
     assert published.others("omniglot")["value"].tolist() == [-103.38]
     assert published.others("norb").empty
+
+
+def test_the_autoencoder_beside_the_papers_own_numbers_is_said_to_be_on_another_scale_of_gray(shipped, results):
+    frames, _ = shipped("mnist_grid", lambda member: as_published(results, member), "grid.depth=[5]", ONE)
+    judged, _ = rows_of(frames)
+    (table,) = (table for table in judged.tables if table.quantity.startswith("Fig. 3"))
+    assert table.rows[1:] == (
+        "IWAE, Burda et al. (2015)",
+        "Variational Gaussian process, Tran et al. (2015)",
+    )
+    (note,) = (note for note in table.footnotes if note.startswith("Rows without ours"))
+    assert "the IWAE's gray levels are divided by 255" in note
+    units = judged.tables[0]
+    assert not any(note.startswith("Rows without ours") for note in units.footnotes)
 
 
 def test_a_cell_of_which_none_has_finished_says_so_and_a_grid_without_results_has_no_verdicts(shipped, results):
