@@ -23,7 +23,7 @@ PAPER = SPECS[0].parent / "paper.yaml"
 CASES = [
     (path, profile)
     for path in SPECS
-    for profile in ((None, "quick") if path == PAPER else (None, *read(path).experiment.profiles))
+    for profile in ((None, "tenth", "quick") if path == PAPER else (None, *read(path).experiment.profiles))
 ]
 
 
@@ -45,6 +45,40 @@ def test_a_quick_profile_costs_less_than_a_hundredth_of_the_paper_s_budget(path)
 
     # The active units are looked at with a tenth of the paper's budget already.
     assert steps("quick") < steps(None) / {"frey_gaussian": 4, "mnist_active_units": 10}.get(path.stem, 100)
+
+
+TENTHS = [path for path, profile in CASES if profile == "tenth" and path.stem != "mnist_active_units"]
+EPOCHS = {
+    *("training.epochs", "objective.warm_up", "objective.warm_up.over", "training.lr_decay.every"),
+    *("training.first_phase.epochs", "training.first_phase.warm_up"),
+    *("training.schedule.cosine.over", "training.schedule.cosine.ramp"),
+}
+"""What is counted in epochs."""
+
+
+def tenth_of(value, path=""):
+    """A tree of settings with a tenth of all epochs."""
+    if isinstance(value, dict):
+        return {name: tenth_of(inner, f"{path}.{name}" if path else name) for name, inner in value.items()}
+    if path in EPOCHS and value is not None:
+        assert value % 10 == 0
+        return value // 10
+    return value
+
+
+@pytest.mark.parametrize("path", TENTHS, ids=lambda path: path.stem)
+def test_a_tenth_is_the_same_with_a_tenth_of_all_epochs(path):
+    whole, tenth = (read(path, (), profile).members for profile in (None, "tenth"))
+    assert [member.seed for member in tenth] == [member.seed for member in whole]
+    for short, long in zip(tenth, whole, strict=True):
+        found, wanted = short.spec.model_dump(mode="json"), tenth_of(long.spec.model_dump(mode="json"))
+        own, its = found.pop("evaluation"), wanted.pop("evaluation")
+        assert found == wanted
+        assert own["iw_samples"] == its["iw_samples"]
+
+
+def test_a_tenth_of_the_paper_in_one_file_is_that_of_each_of_its_grids():
+    assert len(read(PAPER, (), "tenth").members) == len(read(PAPER).members)
 
 
 def test_the_quick_profile_of_norb_costs_no_more_than_that_of_mnist():
