@@ -26,8 +26,9 @@ examples:
 Run the same command again to go on after any kind of interruption, or after adding seeds, depths or variants: members
 that are done are never repeated, and packs that were running continue from their last checkpoint.
 
-exit codes: 0 all members finished; 1 some failed, or the machine did, or the report could not be written; 2 bad input;
-3 some diverged and none failed; 130, 143 interrupted; 141 nobody reads what --plan or --print-spec prints.
+exit codes: 0 all members finished, but for those that --skip-missing-data left out; 1 some failed, or the machine did,
+or the report could not be written; 2 bad input; 3 some diverged and none failed; 130, 143 interrupted; 141 nobody reads
+what --plan or --print-spec prints.
 A run goes on where nobody reads its output any more, and where its terminal is closed. Ctrl-C ends it as soon as that
 is safe; the third one ends it at once.
 Data are looked for in HVAE_DATA_DIR, then in a per-user cache, and downloaded there if need be.

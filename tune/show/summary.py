@@ -128,7 +128,8 @@ def _print_cells(plan: Plan, console: Console) -> None:
         *("data set", "depth", "variant"),
         *axes.values(),
     )
-    title = f"{plan.reading.name}: {len(cells)} cells, {len(plan.statuses)} members"
+    of_grids = f" in {len(plan.reading.grids)} grids" if several else ""
+    title = f"{plan.reading.name}: {len(cells)} cells{of_grids}, {len(plan.statuses)} members"
     asked = {need.member.digests.evaluation: need.what for need in plan.needs}
     again = ("to evaluate",) if "evaluation" in asked.values() else ()
     columns = (*labels, "parameters", "seeds", "finished", "diverged", "failed", *again, "to run")
