@@ -24,8 +24,8 @@ from hvae_spec.records.layout import ACTIVE, ACTIVE_VARIANCE
 CRITERION = f"A unit is active if its KL is above {ACTIVE} nats, on average over the test images."
 BY_VARIANCE = (
     f"By variance: a unit is active if the variance over test images of its mean E_q[z_u|x] is above {ACTIVE_VARIANCE} "
-    "(Burda et al., 2016). Below the top layer a unit may be active by variance and have no KL, where the mean of p moves "
-    "as that of q does, since the layer above knows it."
+    "(Burda et al., 2016). Below the top layer a unit may be active by variance and have no KL, where the mean of p "
+    "moves as that of q does, since the layer above knows it."
 )
 MEANS = "Mean ± standard error over seeds (number of seeds; n/planned where members are missing)."
 
