@@ -34,6 +34,11 @@ def test_they_are_finished_members_of_the_grid(planned):
         assert (record.training.epochs, record.training.data.canonical) == (200, True)
         assert len(record.curves(200).epochs) == 200
         assert not list(record.folder.rglob("*.safetensors"))
+        result = record.evaluation(member.digests.evaluation).result
+        # Of no use to anybody else: where the folders were on the machine.
+        assert not [
+            word for one in (*record.training.segments, result.segment) for word in one.command if word[0] == "/"
+        ]
 
 
 def test_a_run_on_a_copy_of_them_trains_the_others_alone(planned, tmp_path):
