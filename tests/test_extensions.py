@@ -21,7 +21,7 @@ import analysis
 from analysis import report
 from analysis.bits import bits_per_dim
 from analysis.html.architectures import models
-from analysis.paper.published import unlike, variants
+from analysis.paper.published import differences, variants
 from hvae_spec import compiler, extensions
 from hvae_spec.errors import RecordError, SpecError, UserError
 from hvae_spec.json_schema import json_schema
@@ -532,9 +532,10 @@ def test_members_of_a_pack_share_a_mapping_and_its_settings(tmp_path):
 def test_a_mapping_that_is_none_of_the_papers_is_marked_beside_published_numbers(results):
     members = analysis.load(results).members
     chosen = members[members["variant"] == "mapping damped"]
-    marks = [text for text in unlike(chosen, "VAE") if text.startswith("mapping ")]
+    marks = [one.text for one in differences(chosen, "VAE") if one.text.startswith("mapping ")]
     assert marks == ["mapping damped share 0.5 (mlp)"]
-    assert not [text for text in unlike(members[members["variant"] == "plain"], "VAE") if text.startswith("mapping ")]
+    plain = differences(members[members["variant"] == "plain"], "VAE")
+    assert not [one for one in plain if one.text.startswith("mapping ")]
 
 
 def test_a_normalization_is_none_of_the_papers(results):

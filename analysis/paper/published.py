@@ -155,26 +155,6 @@ def _bare(name: Any) -> str:
     return "".join(character for character in str(name).lower() if character.isalnum() or character == "+")
 
 
-def unlike(members: pd.DataFrame, variant: str, quantity: str = "test_log_likelihood") -> tuple[str, ...]:
-    """In what the data and the settings of one cell's members differ from the published number's.
-
-    Every field of a spec is compared with what the paper sets it to, or with its default where the paper leaves it
-    open, but for those that declare that they have no bearing on the quantity (`NoBearing`), or that no number of a
-    result depends on them.
-
-    Args:
-        members: rows of `Frames.members` of one cell.
-        variant: what `variants` calls them.
-        quantity: what is compared.
-
-    Returns:
-        One phrase per difference, `epochs 100 (2,000)`: ours, and the paper's in brackets. What is not known yet is
-        left out.
-
-    """
-    return tuple(difference.text for difference in differences(members, variant, quantity))
-
-
 @dataclass(frozen=True)
 class Difference:
     """One thing in which a cell's members differ from the published number's."""
@@ -186,9 +166,20 @@ class Difference:
 
 
 def differences(members: pd.DataFrame, variant: str, quantity: str = "test_log_likelihood") -> tuple[Difference, ...]:
-    """`unlike`, with what of it hinders a verdict. Other data, budgets and settings than the paper states do, and than
-    the authors' code implies where the paper is silent, but for what the paper may mean as well. What it leaves open
-    does not.
+    """In what the data and the settings of one cell's members differ from the published number's.
+
+    Every field of a spec is compared with what the paper sets it to, or with its default where the paper leaves it
+    open, but for those that declare that they have no bearing on the quantity (`NoBearing`), or that no number of a
+    result depends on them. What is not known yet is left out.
+
+    Other data, budgets and settings than the paper states hinder a verdict, and than the authors' code implies where
+    the paper is silent, but for what the paper may mean as well. What it leaves open does not.
+
+    Args:
+        members: rows of `Frames.members` of one cell.
+        variant: what `variants` calls them.
+        quantity: what is compared.
+
     """
     if (members["status"] == "finished").any():
         members = members[members["status"] == "finished"]

@@ -185,7 +185,7 @@ def _with_published(
 ) -> pd.DataFrame:
     """Cells with `published`, `difference` (ours less the published), `binarization_se` (of a log-likelihood), `low`
     and `high` (of the difference's 95% interval, see `analysis.statistics.agreement`), `tolerance`, `verdict`, and
-    `unlike` (see `published.unlike`). There is no verdict where nothing is published.
+    `unlike` (see `published.differences`). There is no verdict where nothing is published.
     """
     rows: list[dict[str, Any]] = []
     found: dict[tuple[Any, ...], tuple[Difference, ...]] = {}

@@ -92,7 +92,8 @@ def test_the_settings_of_a_choice_that_joins_later_have_columns_rows_and_marks(r
     heading, *rows = run_info.variant_settings(found)
     place = heading.index("optimizer momentum momentum")
     assert {row[0]: row[place] for row in rows} == {"VAE+BN+WU": "none", "Prob. ladder+BN+WU": "0.5"}
-    differences = published.unlike(members.assign(dataset="mnist"), "Prob. ladder+BN+WU")
+    found = published.differences(members.assign(dataset="mnist"), "Prob. ladder+BN+WU")
+    differences = [one.text for one in found]
     assert "learning rate 0.1 (0.001)" in differences
     assert any("optimizer momentum momentum 0.5" in difference for difference in differences)
 

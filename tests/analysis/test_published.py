@@ -389,7 +389,7 @@ def test_a_first_phase_is_compared_with_the_papers_plain_training_and_fine_tunin
 def test_the_number_of_importance_samples_has_no_bearing_on_active_units(results):
     assert unlike(results, "mnist", iw_samples=10) == ("importance samples 10 (5,000)",)
     members = analysis.load(results.root).planned.members
-    told = published.unlike(members, "Prob. ladder+BN+WU", "active_units")
+    told = tuple(one.text for one in published.differences(members, "Prob. ladder+BN+WU", "active_units"))
     assert [text for text in told if not text.startswith(THEIRS)] == []
 
 
@@ -439,7 +439,7 @@ def shipped(results, name, profile, variant, images):
     members = analysis.load(results.root).planned.members
     members = members[(members["variant"] == variant) & (members["status"] == "finished")]
     (paper,) = set(published.variants(members))
-    return published.unlike(members, paper)
+    return tuple(one.text for one in published.differences(members, paper))
 
 
 def test_trained_as_burda_did_only_what_no_field_can_say_differs(results):
@@ -465,7 +465,7 @@ def test_on_omniglot_burda_held_out_other_images_and_other_settings_than_theirs_
     change = ("batch_norm: true", "batch_norm: false\n  share_top_down: true\n  variance_floor: 0.1")
     unlike(results, "omniglot", change, ("epochs: 1500", "epochs: 7"), iw_samples=10)
     members = analysis.load(results.root).planned.members
-    found = published.unlike(members, published.IWAE)
+    found = tuple(one.text for one in published.differences(members, published.IWAE))
     assert found[:4] == (
         "training images 24,345 (23,000)",
         "units 64-32 (100-50)",

@@ -330,7 +330,7 @@ def differences(tree: dict, item: SpecField, quantity: str, used: float) -> tupl
     members = framed(tree).members
     if measured := item.fact(Measured):
         members[measured.column] = used
-    return published.unlike(members, "Prob. ladder+BN+WU", quantity)
+    return tuple(one.text for one in published.differences(members, "Prob. ladder+BN+WU", quantity))
 
 
 @every_field
