@@ -21,8 +21,9 @@ settings.register_profile("shared_machine", deadline=None)
 settings.load_profile("shared_machine")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _one_thread():
+    """Also after a test that has run a pack, which takes as many as it is planned with."""
     import torch
 
     torch.set_num_threads(1)

@@ -35,7 +35,10 @@ LABELED = ("depth", "variant", "paper", "fine_tuning")
 """What makes a cell on a data set at a place on the axes."""
 FINE_TUNING = ("none", "M=1 K=1", "M=10 K=1", "M=1 K=10", "M=10 K=10")
 """Table 1's columns."""
-DIFFERENCES = "A letter marks what differs from the published number's data, budget or model, which is in brackets."
+DIFFERENCES = (
+    "A letter marks what differs from the published number's data, budget or model (in brackets: what that one has), "
+    "and what the authors' code has where the paper is silent."
+)
 
 
 def table_1(frames: Frames) -> TableSet:

@@ -5,6 +5,7 @@ value, and one of the paper's claims which layers collapse. How the interval and
 `analysis.statistics.agreement`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from analysis.paper.replication import (
     of_the_axes,
     published_text,
 )
-from analysis.statistics.agreement import verdict_on_layers
+from analysis.statistics.agreement import COUNT_ERROR, difference_half_width, verdict_on_layers
 from analysis.statistics.over_seeds import what_errors_rest_on
 from analysis.tables.building import mean_cell, with_row_labels
 from analysis.tables.footnotes import CRITERION
@@ -51,6 +52,10 @@ DRAWN = {
 JUDGED = (
     "agrees: the whole interval is within {} of the published value; differs: it is wholly outside; undecided: "
     "neither. Other data, budgets or settings than the paper states, or a single seed, hinder a verdict."
+)
+TWO_SEEDS = (
+    "Two seeds cannot agree: counts are whole numbers, so that the interval of two reaches at least {} to either side. "
+    "That of three need not."
 )
 CLAIM = (
     "agrees: in every seed just the layers that the paper counts no active unit in have none; differs: in no seed; "
@@ -180,6 +185,9 @@ def _notes(group: Group, rows: pd.DataFrame, *, is_units: bool) -> Iterator[str]
     if is_units:
         yield CRITERION
         yield SEEDS.replace(", which holds the Monte Carlo error of the bound", "").format("")
+        least = float(difference_half_width(COUNT_ERROR / math.sqrt(2), 1))
+        if (rows["low"].notna() & (rows["n"] == 2) & (rows["tolerance"] < least)).any():
+            yield TWO_SEEDS.format(unit_text(least, ".1f", "unit"))
         yield from what_errors_rest_on(group.frames.stages)
         return
     observations = group.frames.members["observation"].dropna()

@@ -276,6 +276,13 @@ class Record:
         if head != SPEC_HEAD + sha256_of(text).encode():
             _ = self.spec  # one of which nothing but the layout was changed is still the same
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether any of its arrays is there. Results can be kept, and copied, without them: they still count, but no
+        model can be loaded from such a record, or trained further.
+        """
+        return any(self.folder.rglob("*.safetensors"))
+
     def damaged_arrays(self, training: TrainingResult | None, result: EvaluationResult | None) -> list[str]:
         """What is wrong with the arrays of a finished member, and what fixes it. Reads all of them. The optimizer's
         state may be missing: it can be deleted to save room.

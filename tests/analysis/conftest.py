@@ -291,6 +291,14 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures that are laid out and named as always, whose files are empty, for tests of which files there are:
+    writing them takes seconds.
+    """
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *arguments, **options: None)
+
+
+@pytest.fixture
 def spec() -> str:
     return SPEC
 

@@ -114,6 +114,7 @@ def test_a_grid_that_has_not_begun(results):
     assert "0/3" in (results.root / "tables" / "test_log_likelihood.md").read_text()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_grid_that_has_diverged_throughout(results):
     results.grid(results.diverged)
     found = report.write(results.root)
@@ -129,6 +130,7 @@ def test_a_grid_that_has_failed_before_it_began(results):
     assert report.write(results.root).summary == f"{COUNTED}: 33 failed"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_grid_in_the_middle_of_its_run(results):
     def outcome(member):
         return [results.result(member), results.diverged(member), None][member.seed]
@@ -140,6 +142,7 @@ def test_a_grid_in_the_middle_of_its_run(results):
     assert written(results.root, found) == sorted([*TABLES, *FIGURES, PAGE])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_grid_of_one(results, spec):
     results.grid(spec=spec.split("grid:")[0])
     found = report.write(results.root)
@@ -147,6 +150,7 @@ def test_a_grid_of_one(results, spec):
     assert "-80.00 (1)" in (results.root / "tables" / "test_log_likelihood.md").read_text()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_grid_with_axes_has_the_files_of_one_without_elsewhere_if_asked(results, small_spec, tmp_path):
     results.grid(spec=small_spec + "  axes: {training.batch_size: [32, 64]}\n")
     found = report.write(results.root, tmp_path / "out")

@@ -131,6 +131,24 @@ def test_what_hinders_a_verdict_is_said_in_its_place_beside_the_difference(shipp
         assert abs(row["difference"]) < 0.02
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_two_seeds_whose_counts_are_alike_and_as_published_cannot_agree_and_the_table_says_so(shipped, results, seeds):
+    counts = [34, 18, 6, 2, 1]
+
+    def outcome(member):
+        return as_published(results, member, active_units_per_layer=counts, active_units=sum(counts))
+
+    frames, _ = shipped("mnist_grid", outcome, "grid.depth=[5]", ONE, f"grid.seeds={list(range(seeds))}")
+    judged, _ = rows_of(frames)
+    units = judged.tidy[judged.tidy["table"] == "table_2"]
+    assert set(units["difference"]) == {0.0}
+    assert set(units["verdict"]) == {"agrees" if seeds == 3 else "undecided"}
+    table = next(table for table in judged.tables if table.quantity.startswith("Table 2"))
+    said = [note for note in table.footnotes if note.startswith("Two seeds cannot agree")]
+    assert len(said) == (seeds == 2)
+    assert seeds == 3 or "reaches at least 2.6 units to either side" in said[0]
+
+
 def test_active_units_have_their_own_tolerance_and_counts_that_are_alike_an_error(shipped, results):
     counts = {
         "VAE": ([20, 1, 0, 0, 0], [20, 1, 0, 0, 0], [20, 1, 0, 0, 0]),

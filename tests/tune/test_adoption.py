@@ -1,6 +1,7 @@
 """Members that are finished in another results folder: taken from there, whole or not at all."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,38 @@ def test_what_is_trained_there_is_taken_and_only_evaluated_where_another_evaluat
             if not (there.folder / "evaluations" / path.name).exists()
         ]
         assert Results(root).record(record.training.digest, "").evaluation(one.name).result.iw_samples == 7
+
+
+@pytest.fixture
+def pruned(base, tmp_path):
+    """The results of a grid of first phases, without arrays."""
+    ignore = shutil.ignore_patterns("*.safetensors", "packs")
+    return Path(shutil.copytree(base, tmp_path / "pruned", ignore=ignore))
+
+
+@pytest.mark.parametrize("is_source", [False, True])
+def test_results_without_weights_count_here_and_elsewhere(spec, pruned, tmp_path, capsys, is_source):  # noqa: F811
+    root = tmp_path / "out" if is_source else pruned
+    options = ("--records", str(pruned)) if is_source else ()
+    only_base = ("--set", "grid.exclude=[{variant: tuned}]")
+    before = contents(pruned / "members")
+    assert run(spec, root, *options, *only_base, "--cpus", "1") == 0
+    out = capsys.readouterr().out
+    assert "Nothing is left to run." in out
+    assert "Damaged" not in out
+    assert "3 of 3 members finished." in out
+    assert "3 of the finished have no weights here: their results count" in out
+    here = contents(root / "members")
+    assert here == before
+
+
+def test_what_weights_are_needed_for_is_refused_without_them_and_the_rest_runs(spec, pruned, capsys):  # noqa: F811
+    only_base = ("--set", "grid.exclude=[{variant: tuned}]", "--set", "grid.seeds=[0, 1, 2, 3]", "--cpus", "1")
+    assert run(spec, pruned, *only_base, "--set", "evaluation.iw_samples=7") == 1
+    out = capsys.readouterr().out
+    assert out.count("weights.safetensors: no such file, and another evaluation needs it; delete ") == 3
+    assert "Running 1 members in 1 packs" in out
+    assert "1 of 4 members finished, 3 damaged." in out
 
 
 def test_an_interrupted_copy_is_no_record_and_is_made_good(base, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 from hvae_spec import command, output
 from hvae_spec.errors import MachineError
-from tests.tune.test_run import ONE_FIGURE, SPEC, statuses
+from tests.tune.test_run import ONE_FIGURE, SPEC, WITHOUT_REPORT, statuses
 from tests.tune.test_run import command as tune_command
 
 SMALL = ("--serial", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]", "--set", "training.epochs=2")
@@ -37,16 +37,16 @@ def closed_terminal():
     return slave
 
 
-@pytest.mark.parametrize("make", [gone_pipe, closed_terminal])
-def test_a_run_whose_output_nobody_reads_ends_with_its_report(spec, tmp_path, make):
+@pytest.mark.parametrize(("make", "program"), [(gone_pipe, ONE_FIGURE), (closed_terminal, WITHOUT_REPORT)])
+def test_a_run_whose_output_nobody_reads_ends_as_any_other(spec, tmp_path, make, program):
     number = make()
     root = tmp_path / "out"
-    arguments = tune_command(spec, *SMALL, "--results", root, program=ONE_FIGURE)
+    arguments = tune_command(spec, *SMALL, "--results", root, program=program)
     done = subprocess.run(arguments, stdout=number, stderr=number, check=False)
     os.close(number)
     assert done.returncode == 0
     assert statuses(root) == ["finished"]
-    assert (root / "report.html").exists()
+    assert (root / "report.html").exists() == (program is ONE_FIGURE)
 
 
 def with_stdout(arguments, target):

@@ -1,4 +1,4 @@
-"""The command, as a user runs it: in a process of its own."""
+"""The command, as a user runs it: in a process of its own, where that is the subject, and else in this one."""
 
 import errno
 import json
@@ -10,12 +10,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import psutil
 import pytest
 
+from analysis.figures import FIGURES, drawing
 from hvae_spec.records.layout import Results
+from hvae_spec.training.trainer import Trainer
 from tune.run import main
 
 SPEC = """
@@ -79,6 +82,17 @@ def run_alone(*arguments, **options):
     return tune_run(*arguments, program=WITHOUT_REPORT, **options)
 
 
+def ended(arguments, capsys):
+    """How the command ended in this process: its exit code, and what it said."""
+    capsys.readouterr()
+    try:
+        code = main([*map(str, arguments)])
+    except SystemExit as stopped:
+        code = stopped.code
+    said = capsys.readouterr()
+    return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
+
+
 def contents(root):
     """All that the records hold, less times and places."""
     found = {}
@@ -116,10 +130,20 @@ def checkpoints(root):
     return list(Path(root).glob("packs/*/checkpoint.safetensors"))
 
 
-def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
-    root = tmp_path / "out"
-    done = tune_run(spec, "--serial", "--results", root)
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    """The small grid as one run without Ray leaves it, and how that ended."""
+    folder = tmp_path_factory.mktemp("serial")
+    (folder / "tiny.yaml").write_text(SPEC)
+    root = folder / "out"
+    done = tune_run(folder / "tiny.yaml", "--serial", "--results", root, "--cpus", 1, "--pack-size", 2)
     assert done.returncode == 0, done.stderr
+    return SimpleNamespace(root=root, done=done)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_serial_run_ends_with_table_paths_and_complete_records(spec, serial, capsys):
+    root, done = serial.root, serial.done
     assert "6 of 6 members finished." in done.stdout
     assert "Ladder" in done.stdout
     text = " ".join(done.stdout.split())
@@ -131,32 +155,34 @@ def test_serial_run_ends_with_table_paths_and_complete_records(spec, tmp_path):
     # Once more: nothing is left to do, and nothing is touched.
     before = contents(root)
     assert {name for _, name in before} >= {"training", "epochs", "units", "weights.safetensors"}
-    again = run_alone(spec, "--serial", "--results", root)
+    again = ended([spec, "--serial", "--results", root], capsys)
     assert again.returncode == 0
     assert "Nothing is left to run." in again.stdout
     assert contents(root) == before
 
 
-def test_default_results_folder_is_named_after_the_spec(spec, tmp_path):
+@pytest.mark.usefixtures("no_report")
+def test_default_results_folder_is_named_after_the_spec(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     options = ("--set", "training.epochs=2", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]")
-    done = run_alone(spec, "--serial", *options, cwd=tmp_path)
+    done = ended([spec, "--serial", *options], capsys)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "tiny" / "grid.json").exists()
 
 
-def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
-    ray_root, serial_root = tmp_path / "ray", tmp_path / "serial"
-    done = tune_run(spec, "--results", ray_root, "--cpus", 2, "--pack-size", 2)
+@pytest.mark.usefixtures("no_report")
+def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path, serial, capsys):
+    ray_root = tmp_path / "ray"
+    done = run_alone(spec, "--results", ray_root, "--cpus", 2, "--pack-size", 2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 members finished." in done.stdout
     assert done.stderr == ""
     assert re.search(r"\[0:0\d:\d\d\] digits L2 Ladder x 2: finished", done.stdout)
-    run_alone(spec, "--serial", "--results", serial_root, "--cpus", 1, "--pack-size", 2)
-    assert contents(ray_root) == contents(serial_root)
+    assert contents(ray_root) == contents(serial.root)
     assert not list(ray_root.glob(".ray-*"))
-    # A seed more: only the new members run.
+    # A seed more: only the new members run, with Ray or without.
     before = contents(ray_root)
-    more = run_alone(spec, "--results", ray_root, "--cpus", 1, "--set", "grid.seeds=[0,1,2]")
+    more = ended([spec, "--serial", "--results", ray_root, "--cpus", 1, "--set", "grid.seeds=[0,1,2]"], capsys)
     assert more.returncode == 0, more.stdout + more.stderr
     assert "Running 3 members" in more.stdout
     after = contents(ray_root)
@@ -170,7 +196,7 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path):
         pytest.param("driver", marks=pytest.mark.slow),
         "worker",
         pytest.param("interrupt", marks=pytest.mark.slow),
-        "terminate",
+        pytest.param("terminate", marks=pytest.mark.slow),  # see test_ending.py, too
     ],
 )
 def test_a_local_ray_listens_on_loopback_only_and_killed_runs_go_on_and_end_with_the_same_bits(
@@ -280,12 +306,12 @@ def listening_addresses(process):
     return {at.laddr.ip.removeprefix("::ffff:") for at in found}
 
 
-def test_a_second_run_in_the_same_folder_is_refused(spec, tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused(spec, tmp_path, capsys):
     root = tmp_path / "out"
     root.mkdir()
     (root / ".holder.json").write_text(json.dumps({"pid": 4711, "host": "elsewhere", "since": "yesterday"}))
     with filelock.FileLock(root / ".lock"):
-        done = tune_run(spec, "--serial", "--results", root)
+        done = ended([spec, "--serial", "--results", root], capsys)
     assert done.returncode == 2
     assert "another run is at work in this folder (process 4711 on elsewhere, since yesterday)" in done.stderr
     assert not (root / "members").exists()
@@ -332,13 +358,41 @@ module.Trainer.train_epoch = spoil
 """
 
 
-@pytest.mark.parametrize("mode", [["--serial"], pytest.param(["--cpus", "2"], marks=pytest.mark.slow)])
-def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_path, mode):
+def raise_in_ladders(self):
+    """What stands for `Trainer.train_epoch`, and fails for some."""
+    if self.specs[0].model.depth == 2 and self.specs[0].model.inference == "ladder":
+        raise RuntimeError("the disk is on fire")
+    return TRAIN_EPOCH(self)
+
+
+TRAIN_EPOCH = Trainer.train_epoch
+
+
+def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_path, monkeypatch, capsys):
     root = tmp_path / "out"
+    arguments = [spec, "--serial", "--results", root, "--cpus", 1]
+    monkeypatch.setattr(drawing, "FIGURES", {"log_likelihood": FIGURES["log_likelihood"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", raise_in_ladders)
+        done = ended(arguments, capsys)
+    assert_recorded(root, done)
+    # With the fault gone, the same command finishes the rest.
+    assert_finished(root, ended(arguments, capsys))
+
+
+@pytest.mark.slow
+def test_a_pack_that_raises_on_ray_is_retried_recorded_and_the_grid_goes_on(spec, tmp_path):
+    root = tmp_path / "out"
+    arguments = (spec, "--results", root, "--cpus", "2")
     done = subprocess.run(
-        command(spec, "--results", root, *mode, program=ONE_FIGURE),
+        command(*arguments, program=ONE_FIGURE),
         capture_output=True, text=True, check=False, timeout=300, env=spoiled(tmp_path, TRAINER, RAISE),
     )  # fmt: skip
+    assert_recorded(root, done)
+    assert_finished(root, run_alone(*arguments))
+
+
+def assert_recorded(root, done):
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.count("failed and will be tried again: RuntimeError: the disk is on fire") == 2
     assert "4 of 6 members finished, 2 failed." in done.stdout
@@ -349,17 +403,19 @@ def test_a_pack_that_raises_is_retried_recorded_and_the_grid_goes_on(spec, tmp_p
             assert "RuntimeError: the disk is on fire" in (record.folder / "failure.txt").read_text()
             assert "Traceback" in (record.folder / "failure.txt").read_text()
             assert str(record.folder) in done.stdout
-    # With the fault gone, the same command finishes the rest.
-    again = run_alone(spec, "--results", root, *mode)
+
+
+def assert_finished(root, again):
     assert again.returncode == 0, again.stdout
     assert "Running 2 members" in again.stdout
     assert "6 of 6 members finished." in again.stdout
     assert not list(root.glob("members/*/failure.txt"))
 
 
-def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path):
+@pytest.mark.usefixtures("no_report")
+def test_a_diverged_member_is_told_and_changes_the_exit_code(spec, tmp_path, capsys):
     options = ["--set", "training.optimizer.adam.lr=1e30", "--set", "grid.depth=[2]"]
-    done = run_alone(spec, "--serial", "--results", tmp_path / "out", *options)
+    done = ended([spec, "--serial", "--results", tmp_path / "out", *options], capsys)
     assert done.returncode == 3
     assert "diverged in epoch" in done.stdout
     assert "0 of 4 members finished, 4 diverged." in done.stdout
@@ -389,19 +445,10 @@ def test_bad_input_is_one_message_and_exit_code_2(spec, tmp_path, arguments, wor
     given = [argument.format(spec=spec) for argument in arguments]
     if "--results" not in given:
         given += ["--results", str(tmp_path / "out")] if given else []
-    code, said = ended([*given, "--serial"] if given else [], capsys)
-    assert code == 2
-    assert words in said
+    done = ended([*given, "--serial"] if given else [], capsys)
+    assert done.returncode == 2
+    assert words in done.stderr
     assert not (tmp_path / "out" / "members").exists()
-
-
-def ended(arguments, capsys):
-    """The exit code of the command in this process, and what it said on standard error."""
-    try:
-        code = main(arguments)
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -419,42 +466,45 @@ def test_an_unreachable_cluster_is_one_message(spec, tmp_path):
     assert "no Ray cluster" in done.stderr
 
 
-def test_missing_data_is_one_message_before_anything_runs(spec, tmp_path):
-    env = {**os.environ, "HVAE_DATA_DIR": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache"),
-           "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}  # fmt: skip
+def test_missing_data_is_one_message_before_anything_runs(spec, tmp_path, monkeypatch, capsys):
+    for name, value in (("HVAE_DATA_DIR", tmp_path / "data"), ("XDG_CACHE_HOME", tmp_path / "cache")):
+        monkeypatch.setenv(name, str(value))
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     changed = ["--set", "data={dataset: mnist}", "--results", tmp_path / "out"]
-    done = tune_run(spec, "--serial", *changed, env=env)
+    done = ended([spec, "--serial", *changed], capsys)
     assert done.returncode == 2
     assert str(tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz") in done.stderr
     assert "https://" in done.stderr
     assert not (tmp_path / "out" / "members").exists()
 
 
-def test_measuring_comes_before_planning_and_is_done_once(spec, tmp_path):
-    options = (spec, "--plan", "--measure", "--results", tmp_path / "out", "--cpus", 1)
-    first = tune_run(*options)
+def test_measuring_comes_before_planning_and_is_done_once(spec, tmp_path, capsys):
+    small = ("--set", "grid.depth=[2]")
+    options = (spec, "--plan", "--measure", "--results", tmp_path / "out", "--cpus", 1, *small)
+    first = ended(options, capsys)
     assert first.returncode == 0, first.stderr
     assert re.findall(r"Measuring .*", first.stdout) == [
-        "Measuring digits L2 ladder+BN (1 threads), 1 of 3",
-        "Measuring digits L2 VAE (1 threads), 2 of 3",
-        "Measuring digits L1 VAE (1 threads), 3 of 3",
+        "Measuring digits L2 ladder+BN (1 threads), 1 of 2",
+        "Measuring digits L2 VAE (1 threads), 2 of 2",
     ]
     assert re.search(r"Together 0:0\d:\d\d with 1 packs at a time \(100% of the workers' time used\)", first.stdout)
-    again = tune_run(*options)
+    again = ended(options, capsys)
     assert "Measuring" not in again.stdout
     assert "Together" in again.stdout
     assert not (tmp_path / "out").exists()
 
 
-def test_compiling_always_without_a_compiler_is_refused(spec, tmp_path):
-    env = {**os.environ, "PATH": str(tmp_path), "CXX": ""}
-    done = tune_run(spec, "--plan", "--compile", "always", "--device", "cpu", env=env)
+def test_compiling_always_without_a_compiler_is_refused(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "")
+    done = ended([spec, "--plan", "--compile", "always", "--device", "cpu"], capsys)
     assert done.returncode == 2
     assert "torch.compile needs a C++ compiler" in done.stderr
 
 
-def test_help_names_every_flag():
-    done = tune_run("--help")
+def test_help_names_every_flag(capsys):
+    done = ended(["--help"], capsys)
     assert done.returncode == 0
     flags = ("--set", "--plan", "--measure", "--serial", "--device", "--results", "--address", "--cpus", "--pack-size")
     again = ("--records", "--print-spec", "--retrain", "--keep-optimizer {yes,no}")
@@ -462,22 +512,14 @@ def test_help_names_every_flag():
         assert flag in done.stdout
 
 
-BROKEN_REPORT = """
-import analysis.figures.drawing as drawing
-def broken(frames):
-    raise ZeroDivisionError("in a figure")
-drawing.render = broken
-import sys, tune.run
-sys.exit(tune.run.main(sys.argv[1:]))
-"""
+def test_a_report_that_fails_after_all_members_is_one_line_and_the_rest_is_said(spec, tmp_path, monkeypatch, capsys):
+    def broken(frames):
+        raise ZeroDivisionError("in a figure")
 
-
-def test_a_report_that_fails_after_all_members_is_one_line_and_the_rest_is_said(spec, tmp_path):
+    monkeypatch.setattr(drawing, "render", broken)
     root = tmp_path / "out"
     options = ("--serial", "--results", root, "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]")
-    done = subprocess.run(
-        [sys.executable, "-c", BROKEN_REPORT, *map(str, (spec, *options))], capture_output=True, text=True, check=False
-    )
+    done = ended([spec, *options], capsys)
     assert done.returncode == 1
     assert done.stderr == (
         f"{root}: the report could not be written (ZeroDivisionError: in a figure); the members are safe, and "
@@ -500,36 +542,58 @@ os.replace = full
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "remedy", "options"),
+    ("name", "error", "remedy"),
     [
-        ("checkpoint.safetensors", "ENOSPC", "make room on its disk", ["--serial"]),
-        ("training.json", "EDQUOT", "make room in your quota", ["--serial"]),
-        ("grid.json", "EROFS", "have its disk mounted for writing", ["--serial"]),
-        pytest.param("weights.safetensors", "ENOSPC", "make room on its disk", ["--cpus", "2"], marks=pytest.mark.slow),
+        ("checkpoint.safetensors", errno.ENOSPC, "make room on its disk"),
+        ("training.json", errno.EDQUOT, "make room in your quota"),
+        ("grid.json", errno.EROFS, "have its disk mounted for writing"),
     ],
 )
-def test_a_disk_that_refuses_ends_the_run_with_the_file_and_a_remedy(spec, tmp_path, name, error, remedy, options):
+@pytest.mark.usefixtures("no_report")
+def test_a_disk_that_refuses_ends_the_run_with_the_file_and_a_remedy(
+    spec, tmp_path, monkeypatch, capsys, name, error, remedy
+):
+    def full(source, target, replace=os.replace):
+        if str(target).endswith(name):
+            raise OSError(error, os.strerror(error), str(source))
+        return replace(source, target)
+
     root = tmp_path / "out"
-    arguments = (spec, *options, "--results", root, "--set", "grid.depth=[1]")
-    done = run_alone(*arguments, env=with_code_first(tmp_path, FULL_DISK.format(name=name, error=error)))
-    assert done.returncode == 1
-    assert re.fullmatch(
-        rf"{root}/\S*{name}: {os.strerror(getattr(errno, error))}; {remedy}, and run the same command again\n",
-        done.stderr,
-    )
-    assert not list(root.rglob("failure.txt"))
-    assert not list(root.rglob("*.tmp"))
+    arguments = [spec, "--serial", "--results", root, "--set", "grid.depth=[1]"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        done = ended(arguments, capsys)
+    assert_refused(root, done, rf"{name}: {os.strerror(error)}; {remedy}")
+    again = ended(arguments, capsys)
+    assert again.returncode == 0, again.stderr
+    assert statuses(root) == ["finished"] * 2
+
+
+@pytest.mark.slow
+def test_a_disk_that_refuses_a_worker_ends_the_run_with_the_file_and_a_remedy(spec, tmp_path):
+    root, name = tmp_path / "out", "weights.safetensors"
+    arguments = (spec, "--cpus", "2", "--results", root, "--set", "grid.depth=[1]")
+    env = with_code_first(tmp_path, FULL_DISK.format(name=name, error="ENOSPC"))
+    done = run_alone(*arguments, env=env)
+    assert_refused(root, done, rf"{name}: {os.strerror(errno.ENOSPC)}; make room on its disk")
     again = run_alone(*arguments)
     assert again.returncode == 0, again.stderr
     assert statuses(root) == ["finished"] * 2
 
 
-def test_a_run_needs_no_home_and_no_cache(spec, tmp_path):
+def assert_refused(root, done, words):
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{root}/\S*{words}, and run the same command again\n", done.stderr)
+    assert not list(root.rglob("failure.txt"))
+    assert not list(root.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("home", ["/proc", pytest.param("~", marks=pytest.mark.slow)])
+def test_a_run_needs_no_home_and_no_cache(spec, tmp_path, home):
     env = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "USER", "LOGNAME")}
     options = ("--serial", "--set", "grid.depth=[1]", "--set", "grid.seeds=[0]", "--results")
-    for name, home in (("root", "/proc"), ("none", "~")):
-        done = tune_run(spec, *options, tmp_path / name, env={**env, "HOME": home}, program=ONE_FIGURE)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+    done = tune_run(spec, *options, tmp_path / "out", env={**env, "HOME": home}, program=ONE_FIGURE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     assert not (tmp_path / "~").exists()
     assert not Path("~").exists()

@@ -127,6 +127,9 @@ class Ledger:
             if status in DONE or status == "damaged":
                 return Need(member, status, "nothing", damage=state.damage)
             if state.training is not None and state.training.status == "trained":
+                if not record.weights.exists():
+                    damage = f"{record.weights}: no such file, and another evaluation needs it; {record.lost}"
+                    return Need(member, "damaged", "nothing", damage=damage)
                 return Need(member, status, "evaluation")
         else:
             status = "pending"
@@ -138,13 +141,17 @@ class Ledger:
         return self._to_train(member, status)
 
     def _elsewhere(self, training: str, evaluation: str) -> Record | None:
-        """A trained record of another results folder, less those that are damaged."""
+        """A trained record of another results folder, less those that are damaged. One without arrays serves where it
+        has all that is asked for.
+        """
         for source in self.sources:
             record = source.find(training)
             if record is None:
                 continue
             state = record.state(evaluation)
             damage, found = state.damage, state.training
+            if state.status == "finished" and not record.has_arrays:
+                return record
             if state.status != "damaged":
                 if found is None or found.status != "trained":
                     continue

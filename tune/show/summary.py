@@ -356,6 +356,12 @@ def report(plan: Plan, console: Console, compared: Iterable[str] = ()) -> int:
     for words in compared:
         console.print(f"Measured: {words}.", soft_wrap=True, highlight=False, markup=False)
     console.print(", ".join(parts) + ".")
+    pruned = sum(
+        status == "finished" and not record.has_arrays for record, status in zip(records, statuses, strict=True)
+    )
+    if pruned:
+        words = "no weights here: their results count, but no model can be loaded or trained further from them."
+        console.print(f"{pruned} of the finished have {words}", soft_wrap=True, highlight=False)
     for line in dict.fromkeys(need.absent for need in plan.left_out):
         console.print(f"Left out: {line}", soft_wrap=True, highlight=False)
     skipped = {need.member.digests.evaluation for need in plan.left_out}
@@ -379,7 +385,8 @@ def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
         state = record.state(evaluation)
         if state.damage:
             return "damaged", [state.damage]
-        found = record.damaged_arrays(state.training, state.result)
+        is_pruned = state.status == "finished" and not record.has_arrays
+        found = [] if is_pruned else record.damaged_arrays(state.training, state.result)
         curves = record.curves_of(state.training, member.spec.training.epochs)
         faults = [record.in_full(fault) for fault in curves.faults]
         return "damaged" if found else state.status, found + faults
