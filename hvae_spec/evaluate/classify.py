@@ -1,12 +1,13 @@
 """How well q(y|x) names the classes of images."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hvae_spec.backend.precision import full_precision
+from hvae_spec.data.dataset import Dataset
 from hvae_spec.nn.folding import fuse_batch_norm
 from hvae_spec.nn.hierarchy import Hierarchy, units_first
 
@@ -39,6 +40,14 @@ class Classified(NamedTuple):
         return 100 * max(0.0, (center - half) / (1 + z2)), 100 * min(1.0, (center + half) / (1 + z2))
 
 
+def true_classes(dataset: Dataset, part: Literal["validation", "test"]) -> Tensor | None:
+    """The class of each of a data set's validation or test images, as an index among the classes of its training
+    images, [N]; None where they have no labels.
+    """
+    labels = dataset.validation_labels if part == "validation" else dataset.test_labels
+    return None if labels is None else torch.from_numpy(dataset.class_indices(labels))
+
+
 @full_precision()
 @torch.inference_mode()
 def classify(model: Hierarchy, x: Tensor, classes: Tensor) -> Classified | None:
@@ -47,7 +56,7 @@ def classify(model: Hierarchy, x: Tensor, classes: Tensor) -> Classified | None:
     Args:
         model: one member (M = 1) with classes, its batch-norm statistics recorded.
         x: observations [N, D].
-        classes: theirs as indices from 0, [N]; one that no training image has is named wrong always.
+        classes: theirs (`true_classes`), [N]; one that no training image has is named wrong always.
 
     """
     model = fuse_batch_norm(model)

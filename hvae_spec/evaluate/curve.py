@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from hvae_spec.data.batches import Batches, draw_once
 from hvae_spec.data.dataset import Dataset
-from hvae_spec.evaluate.classify import classify
+from hvae_spec.evaluate.classify import classify, true_classes
 from hvae_spec.evaluate.evaluation import Evaluation, evaluate, record_statistics
 from hvae_spec.evaluate.log_weights import WORTH_COMPILING
 from hvae_spec.evaluate.member import total
@@ -90,8 +89,7 @@ class CurveEvaluation:
     @cached_property
     def classes(self) -> Tensor | None:
         """The class of each image of that set [N], where they have labels."""
-        labels = self.dataset.validation_labels if self.part == "validation" else self.dataset.test_labels
-        return None if labels is None else torch.from_numpy(self.dataset.class_indices(labels))
+        return true_classes(self.dataset, self.part)
 
     def point(
         self,

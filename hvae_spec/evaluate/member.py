@@ -22,7 +22,7 @@ from hvae_spec.data.batches import Batches, draw_once, redraw
 from hvae_spec.data.dataset import Dataset
 from hvae_spec.errors import RecordError
 from hvae_spec.evaluate.ais import AnnealedBounds, ais
-from hvae_spec.evaluate.classify import Classified, classify
+from hvae_spec.evaluate.classify import Classified, classify, true_classes
 from hvae_spec.evaluate.evaluation import (
     Evaluation,
     evaluate,
@@ -244,11 +244,14 @@ class MemberEvaluation:
         dataset, spec = self.dataset, self.member.spec
         if not spec.classes:
             return None
-        test = classify(model, x, torch.from_numpy(dataset.class_indices(dataset.test_labels)))
-        validation = None
-        if spec.data.validation and dataset.validation_labels is not None:
-            images = draw_once(dataset, "validation", spec.model.observation_name)
-            validation = classify(model, images, torch.from_numpy(dataset.class_indices(dataset.validation_labels)))
+
+        def classified(x: Tensor, part: Literal["validation", "test"]) -> Classified | None:
+            classes = true_classes(dataset, part)
+            return None if classes is None else classify(model, x, classes)
+
+        test, validation = classified(x, "test"), None
+        if spec.data.validation:
+            validation = classified(draw_once(dataset, "validation", spec.model.observation_name), "validation")
         return None if test is None else classification_metrics(test, validation, spec.classes)
 
     def _on_validation(self, model: Hierarchy, epoch: int) -> dict[str, Any]:

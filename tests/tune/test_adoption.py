@@ -125,6 +125,13 @@ def test_results_without_weights_count_here_and_elsewhere(spec, pruned, tmp_path
     assert here == before
 
 
+def test_a_record_with_weights_is_taken_before_one_without(spec, base, pruned, tmp_path, capsys):  # noqa: F811
+    only_base = ("--set", "grid.exclude=[{variant: tuned}]", "--cpus", "1")
+    assert run(spec, tmp_path / "out", "--records", str(pruned), "--records", str(base), *only_base) == 0
+    assert "no weights" not in capsys.readouterr().out
+    assert all(record.weights.exists() for record in Results(tmp_path / "out").records)
+
+
 def test_what_weights_are_needed_for_is_refused_without_them_and_the_rest_runs(spec, pruned, capsys):  # noqa: F811
     only_base = ("--set", "grid.exclude=[{variant: tuned}]", "--set", "grid.seeds=[0, 1, 2, 3]", "--cpus", "1")
     assert run(spec, pruned, *only_base, "--set", "evaluation.iw_samples=7") == 1

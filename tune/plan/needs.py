@@ -141,9 +141,10 @@ class Ledger:
         return self._to_train(member, status)
 
     def _elsewhere(self, training: str, evaluation: str) -> Record | None:
-        """A trained record of another results folder, less those that are damaged. One without arrays serves where it
-        has all that is asked for.
+        """A trained record of another results folder, less those that are damaged. If there is none, one without arrays
+        serves that has the evaluation that is asked for.
         """
+        without_arrays = None
         for source in self.sources:
             record = source.find(training)
             if record is None:
@@ -151,7 +152,8 @@ class Ledger:
             state = record.state(evaluation)
             damage, found = state.damage, state.training
             if state.status == "finished" and not record.has_arrays:
-                return record
+                without_arrays = without_arrays or record
+                continue
             if state.status != "damaged":
                 if found is None or found.status != "trained":
                     continue
@@ -162,7 +164,7 @@ class Ledger:
             if not damage:
                 return record
             self.faults[f"{damage} (it is not taken)"] = None
-        return None
+        return without_arrays
 
     def _to_train(self, member: Member, status: Status) -> Need:
         """A member that is to be trained: from where, and what hinders a shorter training from being gone on from."""
