@@ -70,8 +70,10 @@ def train(root, member, status="trained", *, epochs=None, has_optimizer=True):
             failure="it raised" if status == "failed" else None,
         )
     )
-    if has_optimizer and status == "trained":
-        record.optimizer.touch()
+    if status == "trained":
+        record.weights.touch()
+        if has_optimizer:
+            record.optimizer.touch()
     return record
 
 
