@@ -28,6 +28,10 @@ def planned():
 
 def test_they_are_finished_members_of_the_grid(planned):
     assert RECORDS
+    grid = Results(TENTH).grid
+    assert {member.training: member.labels for member in grid.members} == {
+        digest: member.labels for digest, member in planned.items()
+    }
     for record in RECORDS:
         member = planned[record.training.digest]
         assert record.status(member.digests.evaluation) == "finished"
