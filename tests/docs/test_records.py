@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hvae_spec.reading import read
 from hvae_spec.records.layout import Results
@@ -64,3 +65,15 @@ def test_the_page_has_their_numbers(planned):
         units = ", ".join(map(str, result.active_units_per_layer))
         found[place] = f"{result.test_log_likelihood:.2f}", f"{result.test_elbo:.2f}", units
     assert said == found
+
+
+def test_its_figures_are_of_these_records():
+    figures = list((ROOT / "docs/figures").glob(f"{TENTH.name}-*.png"))
+    assert figures
+    kept = {evaluation.result.digest[:12] for record in RECORDS for evaluation in record.evaluations}
+    for path in figures:
+        with Image.open(path) as image:
+            kind, *digests = image.info["Description"].split()
+        assert kind == "members"
+        assert digests
+        assert set(digests) <= kept
