@@ -21,9 +21,8 @@ settings.register_profile("shared_machine", deadline=None)
 settings.load_profile("shared_machine")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Also after a test that has run a pack, which takes as many as it is planned with."""
     import torch
 
     torch.set_num_threads(1)

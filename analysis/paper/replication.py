@@ -4,8 +4,8 @@ A table appears if the results hold members that answer it (see `analysis.paper.
 members on MNIST with five layers, Table 2 for the grid's five-layer members on MNIST, Table 3 for the grid on
 OMNIGLOT or NORB. Our columns have our variants' names; beside each stands what was published for the paper's variant
 with the same settings. A letter in brackets marks a cell whose data, budget or model differ from those of the published
-number; the footnote with that letter lists the differences, with the paper's value in brackets. The tidy frames hold
-what is said of each difference, which `analysis.paper.verdicts` makes tables of.
+number, or what is not said of it; the footnote with that letter lists both, with the paper's values in brackets. The
+tidy frames hold what is said of each difference, which `analysis.paper.verdicts` makes tables of.
 """
 
 import math
@@ -37,7 +37,7 @@ FINE_TUNING = ("none", "M=1 K=1", "M=10 K=1", "M=1 K=10", "M=10 K=10")
 """Table 1's columns."""
 DIFFERENCES = (
     "A letter marks what differs from the published number's data, budget or model (in brackets: what that one has), "
-    "and what the authors' code has where the paper is silent."
+    "and what is not said of it."
 )
 
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from hvae_spec.data.counts import image_pixels
@@ -292,10 +294,15 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures that are laid out and named as always, whose files are empty, for tests of which files there are:
-    writing them takes seconds.
+    """Figures that are drawn once and whose files are empty, for tests of which files there are: writing each in three
+    formats takes seconds.
     """
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *arguments, **options: None)
+
+    def savefig(figure: Figure, stream: BytesIO, *, format: str, **options: object) -> None:
+        if format == "png":
+            figure.draw_without_rendering()
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

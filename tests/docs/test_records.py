@@ -67,7 +67,7 @@ def test_the_page_has_their_numbers(planned):
     assert said == found
 
 
-def test_its_figures_are_of_these_records():
+def test_its_figures_are_of_these_members():
     figures = list((ROOT / "docs/figures").glob(f"{TENTH.name}-*.png"))
     assert figures
     kept = {evaluation.result.digest[:12] for record in RECORDS for evaluation in record.evaluations}

@@ -8,6 +8,7 @@ import pytest
 from hvae_spec.reading import read
 from hvae_spec.records import files
 from hvae_spec.records.layout import Results
+from hvae_spec.records.result import Divergence
 from tests.tune.planned import labeled, train
 from tests.tune.test_phases import SPEC, by_label, run, spec  # noqa: F401  (a fixture)
 
@@ -109,27 +110,37 @@ def pruned(base, tmp_path):
     return Path(shutil.copytree(base, tmp_path / "pruned", ignore=ignore))
 
 
-@pytest.mark.parametrize("is_source", [False, True])
-def test_results_without_weights_count_here_and_elsewhere(spec, pruned, tmp_path, capsys, is_source):  # noqa: F811
-    root = tmp_path / "out" if is_source else pruned
-    options = ("--records", str(pruned)) if is_source else ()
-    only_base = ("--set", "grid.exclude=[{variant: tuned}]")
+def test_results_without_weights_count_where_they_are(spec, pruned, capsys):  # noqa: F811
     before = contents(pruned / "members")
-    assert run(spec, root, *options, *only_base, "--cpus", "1") == 0
+    assert run(spec, pruned, "--set", "grid.exclude=[{variant: tuned}]", "--cpus", "1") == 0
     out = capsys.readouterr().out
     assert "Nothing is left to run." in out
     assert "Damaged" not in out
     assert "3 of 3 members finished." in out
-    assert "3 of the finished have no weights here: their results count" in out
-    here = contents(root / "members")
-    assert here == before
+    assert "Without weights: 3 of the finished; their results count" in out
+    assert contents(pruned / "members") == before
 
 
-def test_a_record_with_weights_is_taken_before_one_without(spec, base, pruned, tmp_path, capsys):  # noqa: F811
-    only_base = ("--set", "grid.exclude=[{variant: tuned}]", "--cpus", "1")
-    assert run(spec, tmp_path / "out", "--records", str(pruned), "--records", str(base), *only_base) == 0
-    assert "no weights" not in capsys.readouterr().out
-    assert all(record.weights.exists() for record in Results(tmp_path / "out").records)
+def test_an_evaluation_that_diverged_counts_without_weights_too(spec, pruned, capsys):  # noqa: F811
+    for record in Results(pruned).records:
+        (evaluation,) = record.evaluations
+        divergence = Divergence(epoch=2, step=1, quantity="test log-likelihood")
+        evaluation.finish(evaluation.result.model_copy(update={"status": "diverged", "divergence": divergence}))
+    assert run(spec, pruned, "--set", "grid.exclude=[{variant: tuned}]", "--cpus", "1") == 3
+    out = capsys.readouterr().out
+    assert "Damaged" not in out
+    assert "0 of 3 members finished, 3 diverged." in out
+
+
+def test_records_without_weights_are_not_taken(spec, pruned, base, tmp_path, capsys):  # noqa: F811
+    """Others of the grid may need their weights, to be evaluated or to start from."""
+    assert run(spec, tmp_path / "out", "--records", str(pruned), "--plan") == 0
+    out = capsys.readouterr().out
+    assert out.count("weights.safetensors: no such file") == 3
+    assert out.count("(it is not taken)") == 3
+    assert "0 finished, 0 diverged, 6 to run." in out
+    assert run(spec, tmp_path / "out", "--records", str(pruned), "--records", str(base), "--plan") == 0
+    assert f"3 finished in {base}: taken from there." in capsys.readouterr().out
 
 
 def test_what_weights_are_needed_for_is_refused_without_them_and_the_rest_runs(spec, pruned, capsys):  # noqa: F811

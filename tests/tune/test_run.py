@@ -180,7 +180,7 @@ def test_ray_run_equals_a_serial_one_bit_for_bit_and_extends(spec, tmp_path, ser
     assert re.search(r"\[0:0\d:\d\d\] digits L2 Ladder x 2: finished", done.stdout)
     assert contents(ray_root) == contents(serial.root)
     assert not list(ray_root.glob(".ray-*"))
-    # A seed more: only the new members run, with Ray or without.
+    # A seed more: only the new members run, also where the others ran on Ray.
     before = contents(ray_root)
     more = ended([spec, "--serial", "--results", ray_root, "--cpus", 1, "--set", "grid.seeds=[0,1,2]"], capsys)
     assert more.returncode == 0, more.stdout + more.stderr

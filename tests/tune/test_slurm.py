@@ -364,6 +364,16 @@ def test_how_far_a_grid_is_in_words(half_done, tmp_path):
     assert requeue.progress_of(tmp_path) is None
 
 
+def test_a_trained_member_that_nothing_can_evaluate_is_damaged(half_done, tmp_path):
+    root = tmp_path / "out"
+    shutil.copytree(half_done, root)
+    (path,) = root.glob("members/*/evaluations/*/result.json")
+    path.unlink()
+    assert requeue.progress_of(root).ended == 0
+    (path.parents[2] / "weights.safetensors").unlink()
+    assert (requeue.progress_of(root).ended, requeue.progress_of(root).unhappy) == (1, 1)
+
+
 def test_members_are_looked_at_several_at_a_time(half_done, monkeypatch):
     """Over a network file system, 10,000 of them one after another would take minutes, which a job does not have."""
     both, status = threading.Barrier(2), Record.status

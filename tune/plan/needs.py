@@ -88,7 +88,7 @@ class Ledger:
                 need = replace(need, member=one, adopted=None, hindered="")
                 if earlier.what == "training":
                     status = need.status if earlier.retired is None else earlier.status
-                    need = replace(need, status=status, what="evaluation", extends=None, start_epoch=0)
+                    need = replace(need, status=status, what="evaluation", extends=None, start_epoch=0, damage="")
             first.setdefault(training, need)
             found.append(need)
         # Nothing goes on from a record that is moved out of the way.
@@ -141,19 +141,13 @@ class Ledger:
         return self._to_train(member, status)
 
     def _elsewhere(self, training: str, evaluation: str) -> Record | None:
-        """A trained record of another results folder, less those that are damaged. If there is none, one without arrays
-        serves that has the evaluation that is asked for.
-        """
-        without_arrays = None
+        """A trained record of another results folder, less those that are damaged."""
         for source in self.sources:
             record = source.find(training)
             if record is None:
                 continue
             state = record.state(evaluation)
             damage, found = state.damage, state.training
-            if state.status == "finished" and not record.has_arrays:
-                without_arrays = without_arrays or record
-                continue
             if state.status != "damaged":
                 if found is None or found.status != "trained":
                     continue
@@ -164,7 +158,7 @@ class Ledger:
             if not damage:
                 return record
             self.faults[f"{damage} (it is not taken)"] = None
-        return without_arrays
+        return None
 
     def _to_train(self, member: Member, status: Status) -> Need:
         """A member that is to be trained: from where, and what hinders a shorter training from being gone on from."""

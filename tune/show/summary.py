@@ -12,7 +12,7 @@ from hvae_spec.data.counts import image_pixels
 from hvae_spec.errors import UserError
 from hvae_spec.pack_job import PackJob
 from hvae_spec.records.layout import Record, Results
-from hvae_spec.records.result import Status
+from hvae_spec.records.result import DONE, Status
 from hvae_spec.spec.cost import parameters
 from hvae_spec.spec.experiment import Experiment
 from hvae_spec.spec.grid import Member
@@ -360,8 +360,8 @@ def report(plan: Plan, console: Console, compared: Iterable[str] = ()) -> int:
         status == "finished" and not record.has_arrays for record, status in zip(records, statuses, strict=True)
     )
     if pruned:
-        words = "no weights here: their results count, but no model can be loaded or trained further from them."
-        console.print(f"{pruned} of the finished have {words}", soft_wrap=True, highlight=False)
+        words = "their results count, but no model can be loaded, evaluated anew or trained further from them."
+        console.print(f"Without weights: {pruned} of the finished; {words}", soft_wrap=True, highlight=False)
     for line in dict.fromkeys(need.absent for need in plan.left_out):
         console.print(f"Left out: {line}", soft_wrap=True, highlight=False)
     skipped = {need.member.digests.evaluation for need in plan.left_out}
@@ -385,7 +385,7 @@ def _checked(record: Record, member: Member) -> tuple[Status, list[str]]:
         state = record.state(evaluation)
         if state.damage:
             return "damaged", [state.damage]
-        is_pruned = state.status == "finished" and not record.has_arrays
+        is_pruned = state.status in DONE and not record.has_arrays
         found = [] if is_pruned else record.damaged_arrays(state.training, state.result)
         curves = record.curves_of(state.training, member.spec.training.epochs)
         faults = [record.in_full(fault) for fault in curves.faults]

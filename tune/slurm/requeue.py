@@ -202,6 +202,8 @@ def progress_of(results: Path) -> Progress | None:
         if record is None:
             return "pending", 0
         status = record.status(member.digest)
+        if status == "trained" and not record.weights.exists():
+            status = "damaged"  # no run can evaluate it
         return status, _lines(record.folder / EPOCHS) if status == "running" else 0
 
     found = _of_each(look, grid.members)
